@@ -1,0 +1,1 @@
+"""Watch and steer training runs from a terminal."""

@@ -1,0 +1,82 @@
+"""Requests to a running trainer: one small file each, answered by an event."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.files import read_json, replace_file
+from shared.process import host_name
+from shared.records import Json, encode_line
+
+#: What a trainer answers. `resume` continues a paused run.
+ACTIONS = frozenset({"pause", "resume", "stop", "checkpoint"})
+_REQUEST = re.compile(r"\d{19}-[0-9a-f]{8}\.json")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: what is asked, by whom, with which arguments."""
+
+    request_id: str
+    action: str
+    arguments: Json
+    asked_by: str
+    path: Path
+
+    def remove(self) -> None:
+        """Take the file away once the answer is in the events."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """Leave a request for the trainer; returns its id, which the answering event repeats.
+
+    Raises OSError when the folder cannot be written.
+    """
+    request_id = f"{time.time_ns():019d}-{uuid.uuid4().hex[:8]}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    record = {
+        "id": request_id,
+        "action": action,
+        "arguments": dict(arguments or {}),
+        "asked_by": f"{user}@{host_name()}:{os.getpid()}",
+        "time": time.time(),
+    }
+    replace_file(control / f"{request_id}.json", encode_line(record) + b"\n")
+    return request_id
+
+
+def pending(control: Path) -> list[Request]:
+    """The requests not yet answered, oldest first. Files that are no request are left alone."""
+    try:
+        names = sorted(n for n in os.listdir(control) if _REQUEST.fullmatch(n))  # noqa: PTH208
+    except OSError:
+        return []
+    requests: list[Request] = []
+    for name in names:
+        value = read_json(control / name)
+        action = value.get("action") if value else None
+        arguments = value.get("arguments") if value else None
+        requests.append(
+            Request(
+                request_id=name.removesuffix(".json"),
+                action=action if isinstance(action, str) else "",
+                arguments=arguments if isinstance(arguments, dict) else {},
+                asked_by=str((value or {}).get("asked_by", "")),
+                path=control / name,
+            )
+        )
+    return requests

@@ -1,0 +1,29 @@
+"""Errors a person can act on, and the exit codes every command shares."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    REQUEUE = 75  # EX_TEMPFAIL: stopped on request, state saved, start me again
+
+
+class UserError(Exception):
+    """Wrong use, told in one sentence that names the value and the remedy.
+
+    Commands print the message on stderr without a traceback and exit with `exit_code`.
+    """
+
+    exit_code: int = ExitCode.USAGE
+
+
+class RunError(UserError):
+    """The request was sound but the work failed (exit code 1)."""
+
+    exit_code: int = ExitCode.FAILURE

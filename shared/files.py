@@ -1,0 +1,145 @@
+"""Files that are either whole or absent: atomic replacement, single-write appends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_counter = itertools.count()
+PENDING_LINES_LIMIT = 100_000
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames inside `path` durable. Filesystems that cannot are left alone."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of `path` durable.
+
+    Raises OSError when the device says they are not.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Put `data` at `path` so that readers see the old content or the new, never a part.
+
+    `durable=False` leaves out the two fsyncs: safe against a killed process, not a power cut.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        fsync_directory(path.parent)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point the symlink `link` at `target` (relative) in one step."""
+    temporary = link.with_name(f".{link.name}.tmp-{os.getpid()}-{next(_counter)}")
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object at `path`, or None when it is missing, unreadable or not an object."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Replace `path` with `value` as indented JSON; non-finite numbers become null."""
+    data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
+    replace_file(path, data + b"\n", durable=durable)
+
+
+class AppendLog:
+    """An append-only line file: one `write()` per line, a torn last line closed off on opening.
+
+    A line that cannot be written now (disk full) waits in memory, bounded, and goes out before
+    the next one; `waiting` tells how many do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o644)
+        self._pending: deque[bytes] = deque(maxlen=PENDING_LINES_LIMIT)
+        self._torn = self._last_line_is_torn()
+
+    def _last_line_is_torn(self) -> bool:
+        size = os.fstat(self._fd).st_size
+        return size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
+
+    @property
+    def waiting(self) -> int:
+        """Lines accepted but not yet in the file."""
+        return len(self._pending)
+
+    def append(self, line: bytes) -> bool:
+        """Write `line` (no newline in it). False when it had to stay in memory."""
+        if not self._pending and not self._torn:  # the hot path: one system call
+            data = line + b"\n"
+            try:
+                written = os.write(self._fd, data)
+            except OSError:
+                written = 0
+            if written == len(data):
+                return True
+            self._torn = written > 0
+        self._pending.append(line)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what waits. True when nothing waits any more."""
+        while self._pending:
+            data = (b"\n" if self._torn else b"") + self._pending[0] + b"\n"
+            try:
+                written = os.write(self._fd, data)
+            except OSError:
+                return False
+            if written < len(data):
+                # A short write leaves a torn line: readers skip it, and the line goes out again.
+                self._torn = self._torn or written > 0
+                return False
+            self._torn = False
+            self._pending.popleft()
+        return True
+
+    def close(self) -> None:
+        """Write what waits, make the file durable and close it."""
+        if self._fd < 0:
+            return
+        self.flush()
+        with contextlib.suppress(OSError):
+            os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1

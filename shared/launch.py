@@ -1,0 +1,68 @@
+"""Starting a trainer that outlives the program that started it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from shared.errors import RunError
+from shared.health import observe
+from shared.records import ENDED_STATUSES, RunState
+from shared.run_directory import RunDirectory
+from shared.text import one_line
+
+START_TIMEOUT = 60.0  # seconds: importing torch from a cold disk takes a while
+
+
+def resume_detached(run: RunDirectory, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start `trainer resume RUN` in its own session, its console going into `train.log`.
+
+    Raises RunError when the process cannot be started or the log cannot be written.
+    """
+    command = [sys.executable, "-m", "trainer", "resume", str(run.path.resolve()), *options]
+    try:
+        with run.log_path.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise RunError(f"Cannot start the trainer for {run.run_id}: {error.strerror}.") from error
+
+
+def wait_until_running(
+    run: RunDirectory, process: subprocess.Popen[bytes], timeout: float = START_TIMEOUT
+) -> str:
+    """Wait until the started trainer owns the run and is past its start; returns its status.
+
+    Raises RunError with the last line of the log when it ends or takes longer than `timeout`.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        state = run.read_state() or RunState()
+        if state.pid == process.pid and state.status != "initializing":
+            health = observe(run, state)
+            if health.alive or state.status in ENDED_STATUSES:
+                return health.status
+        if process.poll() is not None:
+            raise RunError(
+                f"The trainer of {run.run_id} ended at once (exit code {process.returncode}): "
+                f"{last_log_line(run)}"
+            )
+        time.sleep(0.05)
+    raise RunError(f"The trainer of {run.run_id} did not start within {timeout:.0f} s.")
+
+
+def last_log_line(run: RunDirectory) -> str:
+    """The last line of `train.log` that says something."""
+    try:
+        lines = run.log_path.read_bytes()[-8192:].decode("utf-8", "replace").splitlines()
+    except OSError:
+        return "its log cannot be read"
+    spoken = [one_line(line, 300) for line in lines if line.strip()]
+    return spoken[-1] if spoken else "its log is empty"

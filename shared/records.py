@@ -1,0 +1,195 @@
+"""What the files of a run hold: the state, events, statuses and phases.
+
+Reading never fails: unknown keys are ignored, values of a wrong type become the field's default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+SCHEMA_VERSION = 1
+
+ACTIVE_STATUSES = frozenset({"initializing", "running", "paused", "stopping"})
+ENDED_STATUSES = frozenset({"completed", "failed", "cancelled", "preempted"})
+STATUSES = frozenset({"queued"}) | ACTIVE_STATUSES | ENDED_STATUSES
+
+#: Metrics of a step that describe the record itself; every other numeric key is a series.
+RECORD_KEYS = frozenset({"step", "time", "attempt", "phase", "was_predicted", "nonfinite"})
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PhaseTransition:
+    """The run entered phase `to` at `step`."""
+
+    step: int
+    from_phase: str
+    to: str
+    time: float
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How a run ended: exit code, reason in words, the last lines of its log."""
+
+    code: int
+    reason: str
+    last_log_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`run_state.json`. Times are Unix seconds, `tokens_per_second` is over the last steps."""
+
+    run_id: str = ""
+    run_name: str = ""
+    schema_version: int = SCHEMA_VERSION
+    status: str = "queued"
+    host: str = ""
+    pid: int = 0
+    attempt: int = 0
+    current_step: int = 0
+    max_steps: int | None = None
+    current_loss: float | None = None
+    current_phase: str = ""
+    best_loss: float | None = None
+    best_step: int | None = None
+    best_metric: str = ""
+    total_forward: int = 0
+    total_backward: int = 0
+    tokens_total: int = 0
+    tokens_per_second: float | None = None
+    started_at: float | None = None
+    updated_at: float | None = None
+    ended_at: float | None = None
+    eta_seconds: float | None = None
+    exit: ExitRecord | None = None
+    phase_transitions: tuple[PhaseTransition, ...] = ()
+    latest_checkpoint: str | None = None
+    best_checkpoint: str | None = None
+    model: Json = field(default_factory=dict)
+    device: str = ""
+    git_commit: str | None = None
+    hub_repo: str | None = None
+    nonfinite: Json = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """The object written to `run_state.json`; non-finite numbers are named in `nonfinite`."""
+        value = dataclasses.asdict(self)
+        value["phase_transitions"] = [
+            {"step": t.step, "from": t.from_phase, "to": t.to, "time": t.time}
+            for t in self.phase_transitions
+        ]
+        return split_nonfinite(value)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunState:
+        """Read any object: what fits is taken, the rest keeps its default."""
+        known: Json = {}
+        for name, (kind, optional) in _STATE_KINDS.items():
+            raw = value.get(name)
+            if raw is None and not (optional and name in value):
+                continue
+            known[name] = None if raw is None else _coerce(raw, kind, _STATE_DEFAULTS[name])
+        nonfinite = value.get("nonfinite")
+        if isinstance(nonfinite, dict):
+            for name in ("current_loss", "best_loss"):
+                if known.get(name) is None and isinstance(nonfinite.get(name), str):
+                    known[name] = parse_nonfinite(nonfinite[name])
+        known["exit"] = _exit_record(value.get("exit"))
+        known["phase_transitions"] = _transitions(value.get("phase_transitions"))
+        return cls(**known)
+
+
+def _coerce(raw: Any, kind: type, default: object) -> Any:
+    if kind is float:
+        return float(raw) if is_number(raw) else default
+    if kind is int:
+        return int(raw) if is_number(raw) and math.isfinite(raw) else default
+    return raw if isinstance(raw, kind) else default
+
+
+_SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "Json": dict}
+_STATE_KINDS: dict[str, tuple[type, bool]] = {}
+for _field in dataclasses.fields(RunState):
+    _base, _, _none = str(_field.type).partition(" | ")
+    if _base in _SCALARS:
+        _STATE_KINDS[_field.name] = (_SCALARS[_base], bool(_none))
+_STATE_DEFAULTS: Json = {name: getattr(RunState(), name) for name in _STATE_KINDS}
+
+
+def _exit_record(raw: object) -> ExitRecord | None:
+    if not isinstance(raw, dict):
+        return None
+    lines = raw.get("last_log_lines")
+    return ExitRecord(
+        code=_coerce(raw.get("code"), int, 1),
+        reason=_coerce(raw.get("reason"), str, ""),
+        last_log_lines=tuple(str(x) for x in lines) if isinstance(lines, list) else (),
+    )
+
+
+def _transitions(raw: object) -> tuple[PhaseTransition, ...]:
+    items = raw if isinstance(raw, list) else []
+    return tuple(
+        PhaseTransition(
+            step=_coerce(x.get("step"), int, 0),
+            from_phase=_coerce(x.get("from"), str, ""),
+            to=_coerce(x.get("to"), str, ""),
+            time=_coerce(x.get("time"), float, 0.0),
+        )
+        for x in items
+        if isinstance(x, dict)
+    )
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is an int or float, and not a bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_NONFINITE = {
+    "nan": math.nan,
+    "-nan": math.nan,
+    "+nan": math.nan,
+    "inf": math.inf,
+    "+inf": math.inf,
+    "infinity": math.inf,
+    "+infinity": math.inf,
+    "-inf": -math.inf,
+    "-infinity": -math.inf,
+}
+
+
+def parse_nonfinite(text: str) -> float | None:
+    """NaN or an infinity in any usual spelling; None for any other text."""
+    return _NONFINITE.get(text.strip().lower()) if len(text) < 16 else None
+
+
+def split_nonfinite(record: Mapping[str, Any]) -> Json:
+    """A copy of `record` fit for JSON: non-finite floats become null, named in `nonfinite`."""
+    clean = dict(record)
+    named: Json = {}
+    for key, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            clean[key] = None
+            named[key] = "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if named:
+        clean["nonfinite"] = named
+    return clean
+
+
+def encode_line(record: Mapping[str, Any]) -> bytes:
+    """`record` as one line of JSON, without the newline."""
+    return orjson.dumps(
+        split_nonfinite(record),
+        option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY,
+        default=str,
+    )

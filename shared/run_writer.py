@@ -1,0 +1,343 @@
+"""The writing side of a run directory, for our trainer and for anybody's training script.
+
+with RunWriter("runs", name="my-model", max_steps=1000) as run:
+    for step in range(1, 1001):
+        run.log(step, loss=train_step())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from shared.control import Request, pending
+from shared.errors import UserError
+from shared.files import AppendLog, replace_file, write_json
+from shared.heartbeat import INTERVAL, HeartbeatFile
+from shared.lock import RunLock
+from shared.process import host_name
+from shared.records import ExitRecord, PhaseTransition, RunState, encode_line
+from shared.run_directory import RunDirectory, create_run
+from shared.text import many_lines, one_line
+
+PULSE = 0.25  # seconds between looks at the control folder
+STATE_EVERY = 0.5  # seconds between writes of a changing state
+LAST_LINES = 20
+_RATE_DECAY = 0.9
+
+
+class RunWriter:
+    """Owns one run directory: takes its lock, beats its heart, appends its records.
+
+    Opening raises LockHeldError if another process owns the run, UserError if it cannot be written.
+    As a context manager it records how the run ended: completed, cancelled by Ctrl-C, or failed
+    with the exception's last line as the reason.
+    """
+
+    def __init__(
+        self,
+        runs_dir: str | Path = "runs",
+        name: str = "run",
+        *,
+        run: RunDirectory | None = None,
+        config: Mapping[str, Any] | None = None,
+        **state: Any,
+    ) -> None:
+        """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…)."""
+        self.run = run or create_run(Path(runs_dir), name)
+        self._lock = RunLock(self.run.lock_path)
+        try:
+            self._lock.acquire()
+            old = self.run.read_state()
+            self._metrics = AppendLog(self.run.metrics_path)
+            self._events = AppendLog(self.run.events_path)
+            self._log = AppendLog(self.run.log_path)
+            self._heartbeat = HeartbeatFile(self.run.heartbeat_path)
+        except OSError as error:
+            self._lock.release()
+            raise UserError(
+                f"Cannot write in {self.run.path}: {error.strerror}; check its permissions."
+            ) from error
+        now = time.time()
+        self._old_status = old.status if old else None
+        self._state = dataclasses.replace(
+            old or RunState(run_id=self.run.run_id, run_name=one_line(name), started_at=now),
+            status="initializing",
+            host=host_name(),
+            pid=os.getpid(),
+            attempt=(old.attempt if old else 0) + 1,
+            ended_at=None,
+            exit=None,
+            eta_seconds=None,
+        )
+        if self._state.started_at is None:
+            self._state = dataclasses.replace(self._state, started_at=now)
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._console_is_log = _is_same_file(sys.stdout, self.run.log_path)
+        self._requests: list[Request] = []
+        self._seen_requests: frozenset[str] = frozenset()
+        self._guard = threading.Lock()
+        self._dirty = False
+        self._closed = False
+        self._last_progress = now
+        self._last_tick: float | None = None
+        self._step_seconds: float | None = None
+        if config is not None:
+            self.write_config(config)
+        self.update(durable=True, **state)
+        self._stop = threading.Event()
+        self._pulse = threading.Thread(target=self._beat_forever, name="run-pulse", daemon=True)
+        self._pulse.start()
+        self.event("started", previous_status=self._old_status, pid=os.getpid())
+
+    # -- reading -------------------------------------------------------------------------
+
+    @property
+    def state(self) -> RunState:
+        """The state as it will next be written."""
+        return self._state
+
+    @property
+    def step_seconds(self) -> float | None:
+        """The usual time of a step in seconds, a moving average."""
+        return self._step_seconds
+
+    # -- records -------------------------------------------------------------------------
+
+    def log(self, step: int, **metrics: Any) -> None:
+        """Append the record of one finished step and bring the state up to it.
+
+        `loss`, `val_loss`, `tokens_total` and `tokens_per_second` are also shown in the state;
+        `best_loss` follows `val_loss` from the first one on, and `loss` until then.
+        """
+        now = time.time()
+        state = self._state
+        record = {
+            "step": step,
+            "time": now,
+            **metrics,
+            "phase": metrics.get("phase") or state.current_phase,
+            "attempt": state.attempt,
+        }
+        self._metrics.append(encode_line(record))
+        self._tick(step)
+        changes: dict[str, Any] = {"current_step": step}
+        if "loss" in metrics:
+            changes["current_loss"] = _as_float(metrics["loss"])
+        for key in ("tokens_total", "tokens_per_second"):
+            if key in metrics:
+                changes[key] = metrics[key]
+        changes.update(self._new_best(step, metrics))
+        self._last_progress = now
+        with self._guard:
+            self._state = dataclasses.replace(self._state, **changes)
+            self._dirty = True
+
+    def _tick(self, step: int) -> None:
+        # The monotonic clock: a changed wall clock must not bend rates and ETA.
+        tick = time.monotonic()
+        steps = step - self._state.current_step
+        if self._last_tick is not None and steps > 0:
+            seconds = (tick - self._last_tick) / steps
+            old = self._step_seconds
+            self._step_seconds = (
+                seconds if old is None else _RATE_DECAY * old + (1 - _RATE_DECAY) * seconds
+            )
+        self._last_tick = tick
+
+    def _new_best(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        state = self._state
+        key = "val_loss" if state.best_metric == "val_loss" or "val_loss" in metrics else "loss"
+        value = _as_float(metrics.get(key))
+        if value is None or value != value:  # noqa: PLR0124  NaN is never the best
+            return {}
+        if key == state.best_metric and state.best_loss is not None and value >= state.best_loss:
+            return {}
+        return {"best_loss": value, "best_step": step, "best_metric": key}
+
+    def progress(self) -> None:
+        """Say that work goes on although no step was finished (evaluation, saving)."""
+        self._last_progress = time.time()
+        self._last_tick = time.monotonic()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append to `events.jsonl`: what happened, at which step, when."""
+        state = self._state
+        record = {
+            "time": time.time(),
+            "event": kind,
+            "step": state.current_step,
+            "attempt": state.attempt,
+            **fields,
+        }
+        self._events.append(encode_line(record))
+
+    def say(self, line: str) -> None:
+        """Put a line into `train.log` and on the console, at once."""
+        text = many_lines(line)
+        for part in text.split("\n"):
+            self._last_lines.append(part)
+            self._log.append(part.encode("utf-8", "replace"))
+        if not self._console_is_log:
+            with contextlib.suppress(OSError, ValueError):
+                print(text, flush=True)
+
+    # -- state ---------------------------------------------------------------------------
+
+    def update(self, *, durable: bool = False, **changes: Any) -> None:
+        """Change fields of the state; `durable=True` writes it before returning."""
+        with self._guard:
+            self._state = dataclasses.replace(self._state, **changes)
+            self._dirty = True
+        if durable:
+            self._write_state(durable=True)
+
+    def set_status(self, status: str) -> None:
+        """Record a change of status, durably."""
+        if status != self._state.status:
+            self.event("status", status=status, previous=self._state.status)
+            self.update(status=status, durable=True)
+
+    def set_phase(self, phase: str, step: int) -> None:
+        """Enter `phase` at `step`, if it is not the present one."""
+        state = self._state
+        if phase == state.current_phase:
+            return
+        transition = PhaseTransition(step, state.current_phase, phase, time.time())
+        self.event("phase", step=step, previous=state.current_phase, phase=phase)
+        self.update(current_phase=phase, phase_transitions=(*state.phase_transitions, transition))
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration."""
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        replace_file(self.run.config_path, text.encode())
+
+    # -- control -------------------------------------------------------------------------
+
+    def take_requests(self) -> list[Request]:
+        """Requests that arrived since the last call, oldest first. Costs no system call."""
+        if not self._requests:
+            return []
+        with self._guard:
+            taken, self._requests = self._requests, []
+        return taken
+
+    def answer(self, request: Request, *, ok: bool, message: str) -> None:
+        """Answer a request by an event, then take its file away."""
+        self.event(
+            "answer",
+            request=request.request_id,
+            action=one_line(request.action),
+            asked_by=one_line(request.asked_by),
+            ok=ok,
+            message=message,
+        )
+        request.remove()
+
+    # -- the end -------------------------------------------------------------------------
+
+    def finish(self, status: str, code: int = 0, reason: str = "") -> None:
+        """Record how the run ended and give it up. Later calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop.set()
+        self._pulse.join()
+        for request in [*self._requests, *self._unseen_requests()]:
+            self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
+        self.event("status", status=status, previous=self._state.status, code=code, reason=reason)
+        record = ExitRecord(code, reason, tuple(self._last_lines))
+        self.update(status=status, ended_at=time.time(), exit=record, durable=True)
+        self._beat()
+        for log in (self._metrics, self._events, self._log):
+            log.close()
+        self._heartbeat.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        if self._state.status == "initializing":
+            self.set_status("running")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish("completed")
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("cancelled", 130, "interrupted from the keyboard")
+        elif isinstance(error, SystemExit) and error.code in (0, None):
+            self.finish("completed")
+        else:
+            if not isinstance(error, (UserError, SystemExit)):
+                self.say("".join(traceback.format_exception(error)).rstrip())
+            self.finish("failed", 1, one_line(f"{type(error).__name__}: {error}", 500))
+
+    # -- the pulse -----------------------------------------------------------------------
+
+    def _beat_forever(self) -> None:
+        next_beat = next_state = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= next_beat:
+                self._beat()
+                next_beat = now + INTERVAL
+            if self._dirty and now >= next_state:
+                # A full disk must not end the pulse: the next round tries again.
+                with contextlib.suppress(OSError):
+                    self._write_state(durable=False)
+                next_state = now + STATE_EVERY
+            found = self._unseen_requests()
+            if found:
+                with self._guard:
+                    self._requests = self._requests + found
+            if self._stop.wait(PULSE):
+                return
+
+    def _beat(self) -> None:
+        self._heartbeat.beat(self._state.current_step, self._last_progress, self._step_seconds)
+
+    def _unseen_requests(self) -> list[Request]:
+        seen = self._seen_requests
+        found = pending(self.run.control)
+        self._seen_requests = frozenset(r.request_id for r in found)
+        return [r for r in found if r.request_id not in seen]
+
+    def _write_state(self, *, durable: bool) -> None:
+        with self._guard:
+            state = self._state
+            seconds, last = self._step_seconds, state.max_steps
+            remaining = None
+            if seconds is not None and last is not None and state.ended_at is None:
+                remaining = max(0, last - state.current_step) * seconds
+            state = dataclasses.replace(state, updated_at=time.time(), eta_seconds=remaining)
+            self._state = state
+            self._dirty = False
+        write_json(self.run.state_path, state.to_json(), durable=durable)
+
+
+def _as_float(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _is_same_file(stream: Any, path: Path) -> bool:
+    """Whether `stream` already goes into `path` (a detached run's console does)."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,112 @@
+"""Following a growing file by its complete lines, through truncation, replacement and rotation."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+READ_SIZE = 1 << 20
+FINGERPRINT_SIZE = 256
+#: A longer line is dropped as junk, so that a file without newlines cannot fill memory.
+MAX_LINE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one read brought: a block of whole lines (each ends in `\\n`), possibly empty.
+
+    `restarted` means the file is a different one than before, or was cut or rewritten: forget what
+    came earlier. `more` means that another read would bring more at once.
+    """
+
+    lines: bytes
+    restarted: bool
+    more: bool
+
+
+class Tailer:
+    """Reads what is new in `path`, only ever whole lines.
+
+    A torn last line is kept back until its newline comes. The file is taken for a new one when its
+    device or inode changes, when it is shorter than what was read, or when its first bytes differ.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.overlong_lines = 0
+        self._identity: tuple[int, int] | None = None
+        self._offset = 0
+        self._fingerprint = b""
+        self._partial: list[bytes] = []
+        self._partial_size = 0
+        self._skipping = False
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the present file read so far, the torn line included."""
+        return self._offset
+
+    def read(self, max_bytes: int = READ_SIZE) -> Chunk:
+        """The next whole lines, from at most `max_bytes` of the file.
+
+        A file that is missing or unreadable gives an empty chunk.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return Chunk(b"", restarted=False, more=False)
+        try:
+            restarted = self._check_identity(fd)
+            data = os.pread(fd, max_bytes, self._offset)
+        except OSError:
+            return Chunk(b"", restarted=False, more=False)
+        finally:
+            os.close(fd)
+        if len(self._fingerprint) < FINGERPRINT_SIZE and self._offset == len(self._fingerprint):
+            self._fingerprint += data[: FINGERPRINT_SIZE - len(self._fingerprint)]
+        self._offset += len(data)
+        return Chunk(self._whole_lines(data), restarted, more=len(data) == max_bytes)
+
+    def _check_identity(self, fd: int) -> bool:
+        stat = os.fstat(fd)
+        identity = (stat.st_dev, stat.st_ino)
+        first = self._identity is None
+        same = identity == self._identity and stat.st_size >= self._offset
+        if same and self._fingerprint:
+            same = os.pread(fd, len(self._fingerprint), 0) == self._fingerprint
+        self._identity = identity
+        if same or first:
+            return False
+        self._offset = 0
+        self._fingerprint = b""
+        self._partial.clear()
+        self._partial_size = 0
+        self._skipping = False
+        return True
+
+    def _whole_lines(self, data: bytes) -> bytes:
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._keep(data)
+            return b""
+        head, rest = data[:end], data[end:]
+        if self._skipping:
+            head = head[head.find(b"\n") + 1 :]
+            self._skipping = False
+        lines = b"".join((*self._partial, head)) if self._partial else head
+        self._partial.clear()
+        self._partial_size = 0
+        self._keep(rest)
+        return lines
+
+    def _keep(self, data: bytes) -> None:
+        if not data or self._skipping:
+            return
+        self._partial.append(data)
+        self._partial_size += len(data)
+        if self._partial_size > MAX_LINE:
+            self._partial.clear()
+            self._partial_size = 0
+            self._skipping = True
+            self.overlong_lines += 1

@@ -1,0 +1,69 @@
+"""Text from files and people: made safe to show, compared kindly, printed with units."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+
+# C0, DEL and C1 controls reach the terminal as commands; bidirectional and invisible format
+# characters let one name pass for another; lone surrogates cannot be encoded at all.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """`text` on one line, without control or invisible characters, at most `limit` long."""
+    raw = str(text)[: limit * 4]  # bound the work done on a hostile megabyte
+    safe = _UNSAFE.sub("", re.sub(r"[\r\n\t]+", " ", raw))
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def many_lines(text: object) -> str:
+    """`text` with its newlines and tabs kept and every other control character removed."""
+    return _UNSAFE_BUT_NEWLINE.sub("", str(text).replace("\r\n", "\n"))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" (did you mean X?)"` for the known name closest to `name`, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def format_bytes(count: float) -> str:
+    """Bytes with a binary unit: `1.5 GiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_count(count: float) -> str:
+    """A count with a decimal suffix: `25.58M`."""
+    for bound, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= bound:
+            return f"{count / bound:.4g}{suffix}"
+    return f"{count:.4g}"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as the two largest units: `3h07m`, `42s`, or `-` when unknown."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "-"
+    total = round(seconds)
+    if total < 60:
+        return f"{total}s"
+    minutes, second = divmod(total, 60)
+    if minutes < 60:
+        return f"{minutes}m{second:02d}s"
+    hours, minute = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minute:02d}m"
+    days, hour = divmod(hours, 24)
+    return f"{days}d{hour:02d}h"

@@ -1,0 +1,1 @@
+"""Train small language models headless: data, model, loop, checkpoints, generation."""

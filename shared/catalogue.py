@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.files import fsync_directory, replace_link
+from shared.files import fsync_directory, remove_temporaries, replace_link
 from shared.manifest import MANIFEST, read_manifest, sizes_match, verify_folder
 from shared.records import is_number
 
@@ -129,11 +129,7 @@ def clean_leftovers(checkpoints: Path) -> list[str]:
             if path.name.startswith((".tmp-", ".removing-")) and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
                 removed.append(path.name)
-            elif re.fullmatch(r"\..+\.tmp-\d+-\d+", path.name):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                removed.append(path.name)
-    return removed
+    return removed + remove_temporaries(checkpoints)
 
 
 def is_checkpoint(folder: Path) -> bool:

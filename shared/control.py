@@ -34,7 +34,7 @@ class Request:
 
     def remove(self) -> None:
         """Take the file away once the answer is in the events."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self.path.unlink()
 
 
@@ -67,6 +67,8 @@ def pending(control: Path) -> list[Request]:
         return []
     requests: list[Request] = []
     for name in names:
+        if not (control / name).is_file():  # a pipe would block, and an answered one is gone
+            continue
         value = read_json(control / name)
         action = value.get("action") if value else None
         arguments = value.get("arguments") if value else None

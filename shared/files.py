@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import orjson
 
+from shared.records import encode_json
+
 _counter = itertools.count()
+_TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
 PENDING_LINES_LIMIT = 100_000
 
 
@@ -62,8 +66,25 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 def replace_link(link: Path, target: str) -> None:
     """Point the symlink `link` at `target` (relative) in one step."""
     temporary = link.with_name(f".{link.name}.tmp-{os.getpid()}-{next(_counter)}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()  # left by a killed namesake: in a container every process is number 1
     temporary.symlink_to(target)
     temporary.replace(link)
+
+
+def remove_temporaries(folder: Path) -> list[str]:
+    """Remove what killed replacements left in `folder`; returns the names.
+
+    Only for the sole writer of the folder: a replacement under way looks the same.
+    """
+    removed: list[str] = []
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208
+            if _TEMPORARY.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+                    removed.append(name)
+    return removed
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -77,8 +98,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
     """Replace `path` with `value` as indented JSON; non-finite numbers become null."""
-    data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str)
-    replace_file(path, data + b"\n", durable=durable)
+    replace_file(path, encode_json(value, indent=True) + b"\n", durable=durable)
 
 
 class AppendLog:
@@ -106,33 +126,28 @@ class AppendLog:
 
     def append(self, line: bytes) -> bool:
         """Write `line` (no newline in it). False when it had to stay in memory."""
-        if not self._pending and not self._torn:  # the hot path: one system call
-            data = line + b"\n"
-            try:
-                written = os.write(self._fd, data)
-            except OSError:
-                written = 0
-            if written == len(data):
-                return True
-            self._torn = written > 0
+        if (not self._pending or self.flush()) and self._write(line):
+            return True
         self._pending.append(line)
-        return self.flush()
+        return False
 
     def flush(self) -> bool:
         """Write what waits. True when nothing waits any more."""
-        while self._pending:
-            data = (b"\n" if self._torn else b"") + self._pending[0] + b"\n"
-            try:
-                written = os.write(self._fd, data)
-            except OSError:
-                return False
-            if written < len(data):
-                # A short write leaves a torn line: readers skip it, and the line goes out again.
-                self._torn = self._torn or written > 0
-                return False
-            self._torn = False
+        while self._pending and self._write(self._pending[0]):
             self._pending.popleft()
-        return True
+        return not self._pending
+
+    def _write(self, line: bytes) -> bool:
+        data = (b"\n" if self._torn else b"") + line + b"\n"
+        try:
+            written = os.write(self._fd, data)
+        except OSError:
+            return False
+        missing = len(data) - written
+        if written:
+            # A short write leaves a torn line: readers skip it, and the line goes out again.
+            self._torn = missing > 0
+        return missing <= 1  # without its newline the line is there, and the newline comes first
 
     def close(self) -> None:
         """Write what waits, make the file durable and close it."""
@@ -140,6 +155,8 @@ class AppendLog:
             return
         self.flush()
         with contextlib.suppress(OSError):
+            if self._torn:
+                os.write(self._fd, b"\n")
             os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1

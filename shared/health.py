@@ -9,6 +9,7 @@ from shared.heartbeat import DEAD_AFTER, Beat, read_beat
 from shared.lock import lock_is_held
 from shared.records import ACTIVE_STATUSES, RunState
 from shared.run_directory import RunDirectory
+from shared.text import format_time, one_line
 
 STALLED_AFTER = 30.0  # seconds without a step, at least
 STALLED_STEPS = 10.0  # usual step times without a step, at least
@@ -28,13 +29,16 @@ class Health:
 
 def is_alive(run: RunDirectory, beat: Beat | None, now: float) -> bool:
     """Whether some process owns the run now."""
-    if beat is not None and beat.process.is_here():
-        return beat.process.is_alive() and lock_is_held(run.lock_path) is not False
     held = lock_is_held(run.lock_path)
-    if held is not None and beat is None:
-        return held
+    if beat is None:
+        return bool(held)
+    beating = abs(now - beat.time) < DEAD_AFTER
+    if beat.process.is_here():
+        # Seen from outside its container a living process has another number, but it beats; and a
+        # child of a dead one may still hold the lock it inherited, but nobody beats.
+        return held is not False and (beat.process.is_alive() or (bool(held) and beating))
     # Another host: its flock may not reach us, its beats do.
-    return bool(held) or (beat is not None and abs(now - beat.time) < DEAD_AFTER)
+    return bool(held) or beating
 
 
 def observe(run: RunDirectory, state: RunState, now: float | None = None) -> Health:
@@ -46,8 +50,9 @@ def observe(run: RunDirectory, state: RunState, now: float | None = None) -> Hea
         return Health(state.status, alive, state.exit.reason if state.exit else "")
     if not alive:
         last = beat.time if beat else state.updated_at
-        when = f", last seen {time.strftime('%H:%M:%S', time.localtime(last))}" if last else ""
-        reason = f"process {state.pid} on {state.host} is gone without an exit record{when}"
+        when = f", last seen {format_time(last, '%H:%M:%S')}" if last else ""
+        host = one_line(state.host)
+        reason = f"process {state.pid} on {host} is gone without an exit record{when}"
         return Health("crashed", alive=False, reason=reason)
     if state.status == "running" and beat is not None:
         usual = beat.step_seconds or 0.0

@@ -8,10 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from shared.files import read_json
 from shared.process import ProcessIdentity, this_process
+from shared.records import encode_json
 
 INTERVAL = 1.0  # seconds between beats
 DEAD_AFTER = 10.0  # seconds without a beat after which a process elsewhere counts as gone
@@ -38,6 +37,8 @@ class HeartbeatFile:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._process = this_process()
+        if os.fstat(self._fd).st_size > _SIZE:  # what is not overwritten would spoil every beat
+            os.ftruncate(self._fd, 0)
 
     def beat(self, step: int, step_time: float, step_seconds: float | None) -> None:
         """Say that the process lives, and when it last finished a step."""
@@ -52,7 +53,7 @@ class HeartbeatFile:
             "step_seconds": step_seconds,
         }
         with contextlib.suppress(OSError):
-            os.pwrite(self._fd, orjson.dumps(record).ljust(_SIZE - 1) + b"\n", 0)
+            os.pwrite(self._fd, encode_json(record).ljust(_SIZE - 1) + b"\n", 0)
             os.utime(self._fd)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -61,7 +62,9 @@ def wait_until_running(
 def last_log_line(run: RunDirectory) -> str:
     """The last line of `train.log` that says something."""
     try:
-        lines = run.log_path.read_bytes()[-8192:].decode("utf-8", "replace").splitlines()
+        with run.log_path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
+            lines = log.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return "its log cannot be read"
     spoken = [one_line(line, 300) for line in lines if line.strip()]

@@ -15,7 +15,7 @@ import orjson
 from shared.errors import UserError
 from shared.files import read_json
 from shared.process import ProcessIdentity, this_process
-from shared.text import one_line
+from shared.text import format_time, one_line
 
 _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _TRIES = 20
@@ -30,8 +30,8 @@ class LockHolder:
     since: float
 
     def __str__(self) -> str:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.process.pid} on {one_line(self.process.host)}, since {when}"
+        host = one_line(self.process.host)
+        return f"process {self.process.pid} on {host}, since {format_time(self.since)}"
 
 
 class LockHeldError(UserError):

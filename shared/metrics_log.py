@@ -23,7 +23,10 @@ Ints = NDArray[np.int64]
 
 MAX_STEP = 1 << 53  # beyond it a float no longer counts steps
 MAX_SERIES = 10_000  # a file of ever new keys must not fill memory
-_BARE_NONFINITE = re.compile(r'"(?:[^"\\]|\\.)*"|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE)
+# A string is matched to its end or that of the line, so that no line costs more than one pass.
+_BARE_NONFINITE = re.compile(
+    r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE | re.DOTALL
+)
 
 
 def _canonical(match: re.Match[str]) -> str:
@@ -39,7 +42,8 @@ def _canonical(match: re.Match[str]) -> str:
 def parse_line(line: bytes) -> Json | None:
     """The JSON object on one line, or None for anything else.
 
-    Accepts bare NaN and infinities in any spelling, which strict JSON parsers refuse.
+    Accepts what strict JSON parsers refuse: bare NaN and infinities in any spelling, numbers too
+    large for a double, lone surrogates, a byte order mark.
     """
     try:
         value = orjson.loads(line)
@@ -49,14 +53,20 @@ def parse_line(line: bytes) -> Json | None:
 
 
 def _parse_lenient(line: bytes) -> object:
-    # Only a line with a non-finite token can become valid: everything else is junk already.
-    lowered = line.lower()
-    if b"nan" not in lowered and b"inf" not in lowered:
-        return None
     try:
-        return json.loads(_BARE_NONFINITE.sub(_canonical, line.decode("utf-8")))
+        text = line.decode("utf-8-sig").strip(" \t\r\n")
+        if not text.startswith("{"):
+            return None
+        lowered = line.lower()
+        if b"nan" in lowered or b"inf" in lowered:
+            text = _BARE_NONFINITE.sub(_canonical, text)
+        return json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError):
         return None
+
+
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def parse_lines(block: bytes) -> tuple[list[Json], int]:
@@ -292,4 +302,4 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any
         if not chunk.more:
             break
     records, _ = parse_lines(b"".join(blocks))
-    yield from records if limit is None else records[-limit:]
+    yield from records if limit is None else records[max(0, len(records) - limit) :]

@@ -24,6 +24,9 @@ RECORD_KEYS = frozenset({"step", "time", "attempt", "phase", "was_predicted", "n
 
 Json = dict[str, Any]
 
+MAX_INT = (1 << 63) - 1
+_MAX_DEPTH = 100  # of nesting; what lies deeper is written as text
+
 
 @dataclass(frozen=True)
 class PhaseTransition:
@@ -83,6 +86,7 @@ class RunState:
     def to_json(self) -> Json:
         """The object written to `run_state.json`; non-finite numbers are named in `nonfinite`."""
         value = dataclasses.asdict(self)
+        del value["nonfinite"]  # what was read may speak of values that have changed since
         value["phase_transitions"] = [
             {"step": t.step, "from": t.from_phase, "to": t.to, "time": t.time}
             for t in self.phase_transitions
@@ -98,7 +102,7 @@ class RunState:
             if raw is None and not (optional and name in value):
                 continue
             known[name] = None if raw is None else _coerce(raw, kind, _STATE_DEFAULTS[name])
-        nonfinite = value.get("nonfinite")
+        nonfinite = known.pop("nonfinite", None)
         if isinstance(nonfinite, dict):
             for name in ("current_loss", "best_loss"):
                 if known.get(name) is None and isinstance(nonfinite.get(name), str):
@@ -109,11 +113,16 @@ class RunState:
 
 
 def _coerce(raw: Any, kind: type, default: object) -> Any:
-    if kind is float:
-        return float(raw) if is_number(raw) else default
-    if kind is int:
-        return int(raw) if is_number(raw) and math.isfinite(raw) else default
-    return raw if isinstance(raw, kind) else default
+    if kind not in (float, int):
+        return raw if isinstance(raw, kind) else default
+    if not is_number(raw):
+        return default
+    try:
+        number = kind(raw)
+    except (ValueError, OverflowError):
+        return default
+    # A larger integer could be read but not written again.
+    return default if kind is int and abs(number) > MAX_INT else number
 
 
 _SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "Json": dict}
@@ -187,9 +196,45 @@ def split_nonfinite(record: Mapping[str, Any]) -> Json:
 
 
 def encode_line(record: Mapping[str, Any]) -> bytes:
-    """`record` as one line of JSON, without the newline."""
-    return orjson.dumps(
-        split_nonfinite(record),
-        option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY,
-        default=str,
-    )
+    """`record` as one line of JSON, without the newline. Never refuses a value."""
+    return encode_json(split_nonfinite(record))
+
+
+def encode_json(value: Mapping[str, Any], *, indent: bool = False) -> bytes:
+    """`value` as JSON, whatever is in it: a message with a stray byte must not stop a training.
+
+    Non-finite numbers become null, unknown objects their text, text that is no Unicode gets
+    replacement characters, integers beyond 64 bits become floats.
+    """
+    option = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    if indent:
+        option |= orjson.OPT_INDENT_2
+    try:
+        return orjson.dumps(value, option=option, default=str)
+    except (TypeError, ValueError):  # orjson says no to the above
+        return orjson.dumps(_encodable(value, 0), option=option, default=_text)
+
+
+def _encodable(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INT else _as_float(value)
+    if isinstance(value, (Mapping, list, tuple)) and depth >= _MAX_DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        return {_text(k): _encodable(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(v, depth + 1) for v in value]
+    return value
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _as_float(value: int) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None

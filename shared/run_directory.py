@@ -122,6 +122,13 @@ def create_run(runs_dir: Path, name: str, now: float | None = None) -> RunDirect
     raise UserError(f"{runs_dir} already holds 10000 runs named {base}; choose another --name.")
 
 
+def _is_run(run: RunDirectory) -> bool:
+    try:
+        return run.state_path.is_file() or run.metrics_path.is_file()
+    except OSError:  # no permission to look into it, a name too long
+        return False
+
+
 def discover_runs(runs_dir: Path) -> list[RunDirectory]:
     """Every folder below `runs_dir` that has a state or a metrics file, by name.
 
@@ -133,7 +140,7 @@ def discover_runs(runs_dir: Path) -> list[RunDirectory]:
             if entry.name.startswith("."):
                 continue
             run = RunDirectory(Path(entry.path))
-            if run.state_path.is_file() or run.metrics_path.is_file():
+            if _is_run(run):
                 found.append(run)
     return sorted(found, key=lambda r: r.run_id)
 
@@ -144,7 +151,7 @@ def find_run(runs_dir: Path, reference: str) -> RunDirectory:
     Of several runs with that very name the newest is meant. Raises UserError otherwise.
     """
     path = Path(reference)
-    if (path / "run_state.json").is_file():
+    if reference and _is_run(RunDirectory(path)):
         return RunDirectory(path.resolve())
     try:
         runs = discover_runs(runs_dir)
@@ -167,12 +174,12 @@ def find_run(runs_dir: Path, reference: str) -> RunDirectory:
     if len(begun) == 1:
         return begun[0]
     if begun:
-        shown = ", ".join(r.run_id for r in begun[:3])
+        shown = ", ".join(one_line(r.run_id) for r in begun[:3])
         raise UserError(
             f"{one_line(reference)!r} could mean {len(begun)} runs ({shown}); "
             "give more of the run id."
         )
-    hint = nearest(reference, [r.run_id for r in runs])
+    hint = one_line(nearest(reference, [r.run_id for r in runs]))
     raise UserError(
         f"There is no run {one_line(reference)!r} in {runs_dir}{hint}; "
         f"it holds {len(runs)} run{'s' if len(runs) != 1 else ''}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 import threading
@@ -24,18 +25,21 @@ import yaml
 
 from shared.control import Request, pending
 from shared.errors import UserError
-from shared.files import AppendLog, replace_file, write_json
+from shared.files import AppendLog, remove_temporaries, replace_file, write_json
 from shared.heartbeat import INTERVAL, HeartbeatFile
 from shared.lock import RunLock
+from shared.metrics_log import parse_lines
 from shared.process import host_name
-from shared.records import ExitRecord, PhaseTransition, RunState, encode_line
+from shared.records import ExitRecord, PhaseTransition, RunState, encode_line, is_number
 from shared.run_directory import RunDirectory, create_run
 from shared.text import many_lines, one_line
 
 PULSE = 0.25  # seconds between looks at the control folder
 STATE_EVERY = 0.5  # seconds between writes of a changing state
 LAST_LINES = 20
+MAX_ATTEMPT = 1 << 31
 _RATE_DECAY = 0.9
+_NEWEST_BYTES = 1 << 16
 
 
 class RunWriter:
@@ -58,49 +62,71 @@ class RunWriter:
         """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…)."""
         self.run = run or create_run(Path(runs_dir), name)
         self._lock = RunLock(self.run.lock_path)
-        try:
-            self._lock.acquire()
-            old = self.run.read_state()
-            self._metrics = AppendLog(self.run.metrics_path)
-            self._events = AppendLog(self.run.events_path)
-            self._log = AppendLog(self.run.log_path)
-            self._heartbeat = HeartbeatFile(self.run.heartbeat_path)
-        except OSError as error:
-            self._lock.release()
-            raise UserError(
-                f"Cannot write in {self.run.path}: {error.strerror}; check its permissions."
-            ) from error
-        now = time.time()
-        self._old_status = old.status if old else None
-        self._state = dataclasses.replace(
-            old or RunState(run_id=self.run.run_id, run_name=one_line(name), started_at=now),
-            status="initializing",
-            host=host_name(),
-            pid=os.getpid(),
-            attempt=(old.attempt if old else 0) + 1,
-            ended_at=None,
-            exit=None,
-            eta_seconds=None,
-        )
-        if self._state.started_at is None:
-            self._state = dataclasses.replace(self._state, started_at=now)
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()
+        self._dirty = False
+        self._closed = False
+        self._last_progress = time.time()
+        self._last_tick: float | None = None
+        self._step_seconds: float | None = None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.release)
+            try:
+                self._open(undo, name, state, config)
+            except OSError as error:
+                raise UserError(
+                    f"Cannot write in {self.run.path}: {error.strerror}; "
+                    "check its permissions and the free space."
+                ) from error
+            undo.pop_all()
         self._console_is_log = _is_same_file(sys.stdout, self.run.log_path)
         self._requests: list[Request] = []
         self._seen_requests: frozenset[str] = frozenset()
-        self._guard = threading.Lock()
-        self._dirty = False
-        self._closed = False
-        self._last_progress = now
-        self._last_tick: float | None = None
-        self._step_seconds: float | None = None
-        if config is not None:
-            self.write_config(config)
-        self.update(durable=True, **state)
         self._stop = threading.Event()
         self._pulse = threading.Thread(target=self._beat_forever, name="run-pulse", daemon=True)
         self._pulse.start()
         self.event("started", previous_status=self._old_status, pid=os.getpid())
+
+    def _open(
+        self,
+        undo: contextlib.ExitStack,
+        name: str,
+        changes: Mapping[str, Any],
+        config: Mapping[str, Any] | None,
+    ) -> None:
+        """Take the lock, beat once, open the logs and write the first state of this attempt."""
+        self._lock.acquire()
+        remove_temporaries(self.run.path)
+        old = self.run.read_state()
+        self._heartbeat = HeartbeatFile(self.run.heartbeat_path)
+        undo.callback(self._heartbeat.close)
+        # Before the state says "initializing": the last beat of a dead process would refute it.
+        step = old.current_step if old else 0
+        self._heartbeat.beat(step, self._last_progress, None)
+        self._metrics = AppendLog(self.run.metrics_path)
+        undo.callback(self._metrics.close)
+        self._events = AppendLog(self.run.events_path)
+        undo.callback(self._events.close)
+        self._log = AppendLog(self.run.log_path)
+        undo.callback(self._log.close)
+        self._old_status = old.status if old else None
+        now = time.time()
+        state = old or RunState(run_id=self.run.run_id, run_name=one_line(name))
+        self._state = dataclasses.replace(
+            state,
+            status="initializing",
+            host=host_name(),
+            pid=os.getpid(),
+            attempt=max(state.attempt, 0 if old else _newest_attempt(self.run)) + 1,
+            started_at=now if state.started_at is None else state.started_at,
+            ended_at=None,
+            exit=None,
+            eta_seconds=None,
+        )
+        if config is not None:
+            self.write_config(config)
+        self.update(durable=True, **changes)
 
     # -- reading -------------------------------------------------------------------------
 
@@ -124,6 +150,8 @@ class RunWriter:
         """
         now = time.time()
         state = self._state
+        step = _plain(step)
+        metrics = {key: _plain(value) for key, value in metrics.items()}
         record = {
             "step": step,
             "time": now,
@@ -132,12 +160,12 @@ class RunWriter:
             "attempt": state.attempt,
         }
         self._metrics.append(encode_line(record))
-        self._tick(step)
+        self._tick(step, metrics.get("step_time_ms"))
         changes: dict[str, Any] = {"current_step": step}
         if "loss" in metrics:
             changes["current_loss"] = _as_float(metrics["loss"])
         for key in ("tokens_total", "tokens_per_second"):
-            if key in metrics:
+            if is_number(metrics.get(key)):
                 changes[key] = metrics[key]
         changes.update(self._new_best(step, metrics))
         self._last_progress = now
@@ -145,12 +173,16 @@ class RunWriter:
             self._state = dataclasses.replace(self._state, **changes)
             self._dirty = True
 
-    def _tick(self, step: int) -> None:
+    def _tick(self, step: int, milliseconds: object) -> None:
         # The monotonic clock: a changed wall clock must not bend rates and ETA.
         tick = time.monotonic()
         steps = step - self._state.current_step
-        if self._last_tick is not None and steps > 0:
+        seconds: float | None = None
+        if isinstance(milliseconds, (int, float)):
+            seconds = milliseconds / 1000
+        elif self._last_tick is not None and steps > 0:
             seconds = (tick - self._last_tick) / steps
+        if seconds is not None and math.isfinite(seconds):
             old = self._step_seconds
             self._step_seconds = (
                 seconds if old is None else _RATE_DECAY * old + (1 - _RATE_DECAY) * seconds
@@ -161,7 +193,7 @@ class RunWriter:
         state = self._state
         key = "val_loss" if state.best_metric == "val_loss" or "val_loss" in metrics else "loss"
         value = _as_float(metrics.get(key))
-        if value is None or value != value:  # noqa: PLR0124  NaN is never the best
+        if value is None or not math.isfinite(value):
             return {}
         if key == state.best_metric and state.best_loss is not None and value >= state.best_loss:
             return {}
@@ -205,10 +237,11 @@ class RunWriter:
             self._write_state(durable=True)
 
     def set_status(self, status: str) -> None:
-        """Record a change of status, durably."""
+        """Record a change of status, durably, or as soon as a full disk lets us."""
         if status != self._state.status:
             self.event("status", status=status, previous=self._state.status)
-            self.update(status=status, durable=True)
+            with contextlib.suppress(OSError):
+                self.update(status=status, durable=True)
 
     def set_phase(self, phase: str, step: int) -> None:
         """Enter `phase` at `step`, if it is not the present one."""
@@ -249,7 +282,10 @@ class RunWriter:
     # -- the end -------------------------------------------------------------------------
 
     def finish(self, status: str, code: int = 0, reason: str = "") -> None:
-        """Record how the run ended and give it up. Later calls do nothing."""
+        """Record how the run ended and give it up. Later calls do nothing.
+
+        Raises OSError when the state cannot be written; the run is given up all the same.
+        """
         if self._closed:
             return
         self._closed = True
@@ -259,12 +295,14 @@ class RunWriter:
             self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
         self.event("status", status=status, previous=self._state.status, code=code, reason=reason)
         record = ExitRecord(code, reason, tuple(self._last_lines))
-        self.update(status=status, ended_at=time.time(), exit=record, durable=True)
-        self._beat()
-        for log in (self._metrics, self._events, self._log):
-            log.close()
-        self._heartbeat.close()
-        self._lock.release()
+        try:
+            self.update(status=status, ended_at=time.time(), exit=record, durable=True)
+        finally:
+            self._beat()
+            for log in (self._metrics, self._events, self._log):
+                log.close()
+            self._heartbeat.close()
+            self._lock.release()
 
     def __enter__(self) -> Self:
         if self._state.status == "initializing":
@@ -286,7 +324,9 @@ class RunWriter:
         else:
             if not isinstance(error, (UserError, SystemExit)):
                 self.say("".join(traceback.format_exception(error)).rstrip())
-            self.finish("failed", 1, one_line(f"{type(error).__name__}: {error}", 500))
+            self.finish(
+                "failed", _exit_code(error), one_line(f"{type(error).__name__}: {error}", 500)
+            )
 
     # -- the pulse -----------------------------------------------------------------------
 
@@ -319,6 +359,10 @@ class RunWriter:
         return [r for r in found if r.request_id not in seen]
 
     def _write_state(self, *, durable: bool) -> None:
+        with self._writing:  # from snapshot to rename, or an older state could land on a newer one
+            self._write_state_now(durable=durable)
+
+    def _write_state_now(self, *, durable: bool) -> None:
         with self._guard:
             state = self._state
             seconds, last = self._step_seconds, state.max_steps
@@ -328,11 +372,47 @@ class RunWriter:
             state = dataclasses.replace(state, updated_at=time.time(), eta_seconds=remaining)
             self._state = state
             self._dirty = False
-        write_json(self.run.state_path, state.to_json(), durable=durable)
+        try:
+            write_json(self.run.state_path, state.to_json(), durable=durable)
+        except OSError:
+            self._dirty = True
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """The number in a numpy scalar or a one-element tensor; anything else as it is."""
+    if value is None or type(value) in (float, int, str, bool):
+        return value
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return value
 
 
 def _as_float(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    try:
+        return float(value) if is_number(value) else None  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, UserError):
+        return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1
+
+
+def _newest_attempt(run: RunDirectory) -> int:
+    """The attempt the records end with: a lost state must not make new records yield to old."""
+    newest = 0
+    for path in (run.metrics_path, run.events_path):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _NEWEST_BYTES))
+            attempts = (r.get("attempt") for r in parse_lines(file.read())[0])
+            newest = max([newest, *(a for a in attempts if type(a) is int and a < MAX_ATTEMPT)])
+    return newest
 
 
 def _is_same_file(stream: Any, path: Path) -> bool:

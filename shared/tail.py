@@ -8,6 +8,7 @@ from pathlib import Path
 
 READ_SIZE = 1 << 20
 FINGERPRINT_SIZE = 256
+NEWEST_SIZE = 512  # longer than the usual line
 #: A longer line is dropped as junk, so that a file without newlines cannot fill memory.
 MAX_LINE = 64 << 20
 
@@ -29,7 +30,8 @@ class Tailer:
     """Reads what is new in `path`, only ever whole lines.
 
     A torn last line is kept back until its newline comes. The file is taken for a new one when its
-    device or inode changes, when it is shorter than what was read, or when its first bytes differ.
+    device or inode changes, when it is shorter than what was read, or when its first bytes or those
+    read last differ.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +40,7 @@ class Tailer:
         self._identity: tuple[int, int] | None = None
         self._offset = 0
         self._fingerprint = b""
+        self._newest = b""
         self._partial: list[bytes] = []
         self._partial_size = 0
         self._skipping = False
@@ -53,7 +56,7 @@ class Tailer:
         A file that is missing or unreadable gives an empty chunk.
         """
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
         except OSError:
             return Chunk(b"", restarted=False, more=False)
         try:
@@ -66,6 +69,7 @@ class Tailer:
         if len(self._fingerprint) < FINGERPRINT_SIZE and self._offset == len(self._fingerprint):
             self._fingerprint += data[: FINGERPRINT_SIZE - len(self._fingerprint)]
         self._offset += len(data)
+        self._newest = (self._newest + data[-NEWEST_SIZE:])[-NEWEST_SIZE:]
         return Chunk(self._whole_lines(data), restarted, more=len(data) == max_bytes)
 
     def _check_identity(self, fd: int) -> bool:
@@ -75,11 +79,15 @@ class Tailer:
         same = identity == self._identity and stat.st_size >= self._offset
         if same and self._fingerprint:
             same = os.pread(fd, len(self._fingerprint), 0) == self._fingerprint
+        if same and self._offset > FINGERPRINT_SIZE:
+            start = self._offset - len(self._newest)
+            same = os.pread(fd, len(self._newest), start) == self._newest
         self._identity = identity
         if same or first:
             return False
         self._offset = 0
         self._fingerprint = b""
+        self._newest = b""
         self._partial.clear()
         self._partial_size = 0
         self._skipping = False

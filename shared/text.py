@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import time
 from collections.abc import Iterable
 
 # C0, DEL and C1 controls reach the terminal as commands; bidirectional and invisible format
 # characters let one name pass for another; lone surrogates cannot be encoded at all.
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
@@ -50,6 +51,14 @@ def format_count(count: float) -> str:
         if abs(count) >= bound:
             return f"{count / bound:.4g}{suffix}"
     return f"{count:.4g}"
+
+
+def format_time(seconds: float | None, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Unix seconds as local time, or `-` when unknown or no time at all."""
+    try:
+        return time.strftime(pattern, time.localtime(seconds)) if seconds is not None else "-"
+    except (ValueError, OverflowError, OSError):
+        return "-"
 
 
 def format_duration(seconds: float | None) -> str:

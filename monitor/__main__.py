@@ -1,0 +1,148 @@
+"""`train-monitor`: parses the command line first and imports the rest only when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shared import __version__
+from shared.errors import ExitCode, UserError
+
+DESCRIPTION = "Watch and steer the training runs of a folder. Reads only; training never waits."
+KEYS = """\
+keys: j/k or arrows select a run · d details · r refresh · p pause · c checkpoint now · s stop
+      R resume a crashed, failed or stopped run · ? all keys · q quit (training goes on)
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="train-monitor",
+        description=DESCRIPTION,
+        epilog=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--runs-dir", metavar="DIR", help="the folder that holds the runs (default: ./runs)"
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="a run id, its beginning, a run name, or `latest`"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print what the screen would show as JSON, and exit"
+    )
+    parser.add_argument(
+        "--poll",
+        metavar="SECONDS",
+        default="0.5",
+        help="look at the files at least this often (default: 0.5)",
+    )
+    parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR=1")
+    parser.add_argument("--version", action="version", version=f"train-monitor {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        poll = _seconds(arguments.poll)
+        runs_dir = _readable_folder(arguments.runs_dir)
+        if arguments.json:
+            return _print_json(runs_dir, arguments.run)
+        return _show(runs_dir, arguments.run, poll, no_color=arguments.no_color)
+    except UserError as error:
+        print(f"train-monitor: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.05 <= seconds <= 3600:
+        raise UserError(
+            f"--poll {text[:40]!r} is not a number of seconds from 0.05 to 3600; try --poll 1."
+        )
+    return seconds
+
+
+def _readable_folder(given: str | None) -> Path:
+    from shared.text import one_line
+
+    runs_dir = Path(given or "runs")
+    shown = one_line(runs_dir)
+    try:
+        os.scandir(runs_dir).close()
+    except FileNotFoundError as error:
+        remedy = (
+            "name the folder that holds your runs, or start one with `trainer train`"
+            if given
+            else "name the folder that holds your runs with --runs-dir"
+        )
+        raise UserError(f"There is no folder {shown}; {remedy}.") from error
+    except NotADirectoryError as error:
+        raise UserError(
+            f"{shown} is a file; --runs-dir takes the folder that holds the runs."
+        ) from error
+    except PermissionError as error:
+        raise UserError(
+            f"You may not read {shown}; ask its owner, or choose another --runs-dir."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown} cannot be read: {error}; choose another --runs-dir.") from error
+    return runs_dir
+
+
+def _print_json(runs_dir: Path, reference: str | None) -> int:
+    import dataclasses
+
+    import orjson
+
+    from monitor.data.poller import read_once
+    from monitor.report import report
+    from shared.run_directory import find_run
+
+    run = find_run(runs_dir, reference) if reference else None
+    snapshot = read_once(run.path.parent if run else runs_dir, run)
+    if run:
+        only = tuple(view for view in snapshot.runs if view.run_id == run.run_id)
+        snapshot = dataclasses.replace(snapshot, runs=only)
+    sys.stdout.write(orjson.dumps(report(snapshot), option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
+    return ExitCode.OK
+
+
+def _show(runs_dir: Path, reference: str | None, poll: float, *, no_color: bool) -> int:
+    from shared.run_directory import find_run
+
+    run = find_run(runs_dir, reference) if reference else None
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
+    if no_color:
+        os.environ["NO_COLOR"] = "1"
+    elif not os.environ.get("NO_COLOR", "1"):
+        del os.environ["NO_COLOR"]  # set but empty means: colours, please
+
+    from monitor.app import MonitorApp
+    from monitor.data.poller import Poller
+
+    folder = run.path.parent if run else runs_dir
+    app = MonitorApp(Poller(folder, poll), folder, selected=run.run_id if run else None)
+    app.run()
+    farewell = app.farewell()
+    if farewell and not app.return_code:
+        print(farewell)
+    return app.return_code or ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

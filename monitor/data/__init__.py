@@ -1,0 +1,1 @@
+"""The data core: files in, frozen snapshots out. Knows no screen."""

@@ -1,0 +1,146 @@
+"""A series as wide as the screen: the extremes of each column, so that no bad step is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.metrics_log import Floats, Series
+
+#: Beyond it the difference of two values overflows.
+HUGE = 1e300
+
+NAN, POSITIVE, NEGATIVE = 1, 2, 4
+
+#: At most this share of the columns may be left outside the scale…
+_OUTSIDE = 0.03
+#: …and only where they would take more than this many times the height of all the others.
+_DOMINATES = 4.0
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The values of steps [first, last] in C columns.
+
+    `low` and `high`, shape (C,), are the least and the greatest finite value of each column, NaN
+    where it has none. `marks`, shape (C,), says with NAN | POSITIVE | NEGATIVE which columns hold
+    non-finite values, `nonfinite` counts those values.
+    """
+
+    low: Floats
+    high: Floats
+    marks: NDArray[np.uint8]
+    nonfinite: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to draw or mark."""
+        return not (np.isfinite(self.low).any() or self.marks.any())
+
+
+def empty_envelope(columns: int) -> Envelope:
+    """The envelope of no values."""
+    nothing = np.full(columns, np.nan)
+    return Envelope(nothing, nothing, np.zeros(columns, np.uint8), 0)
+
+
+def reduce(series: Series, columns: int, first: int, last: int) -> Envelope:
+    """The extremes of `series` over steps [first, last] in `columns` equal parts, in O(N)."""
+    if columns < 1 or not len(series) or last < first:
+        return empty_envelope(max(columns, 0))
+    edges = np.ceil(np.linspace(first, last + 1, columns + 1)).astype(np.int64)
+    edges[0], edges[-1] = first, last + 1
+    bounds = np.searchsorted(series.steps, edges)
+    starts, ends = bounds[:-1], bounds[1:]
+    filled = starts < ends
+    marks = np.zeros(columns, np.uint8)
+    low, high = np.full(columns, np.nan), np.full(columns, np.nan)
+    if not filled.any():
+        return Envelope(low, high, marks, 0)
+    begin, end = int(bounds[0]), int(bounds[-1])
+    values = series.values[begin:end]
+    at = starts[filled] - begin
+    nonfinite = 0
+    with np.errstate(all="ignore"):
+        # A finite sum proves that every term is; only then is the second pass spared.
+        if not math.isfinite(float(values.sum())):
+            finite = np.isfinite(values)
+            nonfinite = len(values) - int(finite.sum())
+            if nonfinite:
+                flags = np.zeros(len(values), np.uint8)
+                flags[np.isnan(values)] = NAN
+                flags[values == np.inf] = POSITIVE
+                flags[values == -np.inf] = NEGATIVE
+                marks[filled] = np.bitwise_or.reduceat(flags, at)
+                values = np.where(finite, values, np.nan)
+        low[filled] = np.fmin.reduceat(values, at)
+        high[filled] = np.fmax.reduceat(values, at)
+    return Envelope(np.clip(low, -HUGE, HUGE), np.clip(high, -HUGE, HUGE), marks, nonfinite)
+
+
+def step_range(series: Iterable[Series]) -> tuple[int, int] | None:
+    """The first and last step of all `series`, None if they are empty."""
+    filled = [s for s in series if len(s)]
+    if not filled:
+        return None
+    return min(int(s.steps[0]) for s in filled), max(int(s.steps[-1]) for s in filled)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values shown, and whether some lie outside. `low` < `high`, both finite."""
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+
+def choose_scale(envelopes: Iterable[Envelope]) -> Scale:
+    """A scale for all `envelopes`.
+
+    A few columns that would squash all others flat are left outside, to be marked at the edge.
+    """
+    lows: list[Floats] = []
+    highs: list[Floats] = []
+    for envelope in envelopes:
+        finite = np.isfinite(envelope.low)
+        lows.append(envelope.low[finite])
+        highs.append(envelope.high[finite])
+    low = np.concatenate(lows) if lows else np.empty(0)
+    high = np.concatenate(highs) if highs else np.empty(0)
+    if not len(low):
+        return Scale(0.0, 1.0)
+    bottom, top = float(low.min()), float(high.max())
+    # "lower" and "higher" pick real values, so a bare majority of equal columns stays whole.
+    usual_top = float(np.quantile(high, 1 - _OUTSIDE, method="lower"))
+    usual_bottom = float(np.quantile(low, _OUTSIDE, method="higher"))
+    usual = usual_top - usual_bottom
+    if usual > 0 and len(low) >= 1 / _OUTSIDE:
+        top = usual_top if top - usual_top > _DOMINATES * usual else top
+        bottom = usual_bottom if usual_bottom - bottom > _DOMINATES * usual else bottom
+    above, below = float(high.max()) > top, float(low.min()) < bottom
+    if top > bottom:
+        margin = (top - bottom) * 0.03
+    else:
+        margin = abs(top) * 0.05 or 1.0
+    return Scale(bottom - margin, top + margin, above, below)
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """At most `count` round numbers (1, 2 or 5 times a power of ten) from `low` to `high`."""
+    span = high - low
+    if count < 1 or not math.isfinite(span) or span <= 0:
+        return []
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    if power <= 0.0:  # a span near the smallest float
+        return []
+    step = next((m * power for m in (1, 2, 5, 10) if m * power >= raw), 10 * power)
+    first = math.ceil(low / step)
+    ticks = [(first + i) * step for i in range(count + 2)]
+    return [t for t in ticks if low <= t <= high][: count + 1]

@@ -1,0 +1,194 @@
+"""Following one run closely: its metrics, events, checkpoints, log and configuration."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from monitor.data.scanner import Signature, file_signature, tail_lines
+from monitor.data.views import EventView, RunDetail
+from shared.catalogue import CheckpointInfo, list_checkpoints
+from shared.metrics_log import MetricsReader, parse_lines
+from shared.records import is_number
+from shared.run_directory import RunDirectory
+from shared.tail import Tailer
+from shared.text import format_bytes, one_line
+
+SLICE = 1 << 20  # bytes of metrics parsed at a time, about 10 ms
+MAX_EVENTS = 200
+MAX_CONFIG = 64 << 10
+MAX_LINES = 400
+
+
+class RunFollower:
+    """Reads what is new in one run, a slice at a time."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._metrics = MetricsReader(run.metrics_path)
+        self._events_tail = Tailer(run.events_path)
+        self._events: deque[EventView] = deque(maxlen=MAX_EVENTS)
+        self._checkpoints: tuple[CheckpointInfo, ...] = ()
+        self._checkpoints_seen: object = None
+        self._log_lines: tuple[str, ...] = ()
+        self._log_seen: Signature | None = None
+        self._config_lines: tuple[str, ...] = ()
+        self._config_seen: Signature | None = None
+        self._table_seen: tuple[object, int] | None = None
+        self._more = True
+        self._version = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether metrics are known to wait for the next `poll`."""
+        return self._more
+
+    def poll(self) -> bool:
+        """Read one slice of everything; True when something changed."""
+        changed = self._poll_metrics()
+        changed |= self._poll_events()
+        changed |= self._poll_checkpoints()
+        changed |= self._poll_texts()
+        return changed
+
+    def _poll_metrics(self) -> bool:
+        was_loading = self._more
+        self._more = self._metrics.poll(SLICE)
+        table = self._metrics.table
+        seen = (table, table.version)
+        if self._table_seen == seen:
+            return was_loading != self._more
+        self._table_seen = seen
+        self._version += 1
+        return True
+
+    def _poll_events(self) -> bool:
+        chunk = self._events_tail.read(SLICE)
+        if chunk.restarted:
+            self._events.clear()
+        if chunk.lines:
+            records, _ = parse_lines(chunk.lines)
+            self._events.extend(event_view(r) for r in records[-MAX_EVENTS:])
+        self._more |= chunk.more
+        return bool(chunk.lines) or chunk.restarted
+
+    def _poll_checkpoints(self) -> bool:
+        seen = _checkpoints_signature(self.run.checkpoints)
+        if seen == self._checkpoints_seen:
+            return False
+        self._checkpoints_seen = seen
+        found = tuple(list_checkpoints(self.run.checkpoints))
+        changed = found != self._checkpoints
+        self._checkpoints = found
+        return changed
+
+    def _poll_texts(self) -> bool:
+        changed = False
+        log = file_signature(self.run.log_path)
+        if log != self._log_seen:
+            self._log_seen, changed = log, True
+            self._log_lines = tail_lines(self.run.log_path)
+        config = file_signature(self.run.config_path)
+        if config != self._config_seen:
+            self._config_seen, changed = config, True
+            self._config_lines = _text_lines(self.run.config_path)
+        return changed
+
+    def detail(self) -> RunDetail:
+        """All that is known now."""
+        table = self._metrics.table
+        keys = table.keys()
+        # A run without a loss (a reward curve, say) still has something to draw.
+        main = "loss" if "loss" in keys or not keys else keys[0]
+        newest = {
+            one_line(k, 60): float(v)
+            for k, v in list(table.last_record.items())[:200]
+            if is_number(v) and abs(v) < 1e300
+        }
+        return RunDetail(
+            run_id=self.run.run_id,
+            loss=table.series(main),
+            val_loss=table.series("val_loss"),
+            version=self._version,
+            loading=self._share_read() if self._more else None,
+            bad_lines=table.bad_lines,
+            newest=newest,
+            checkpoints=self._checkpoints,
+            events=tuple(self._events),
+            log_lines=self._log_lines,
+            config_lines=self._config_lines,
+        )
+
+    def _share_read(self) -> float:
+        try:
+            size = self.run.metrics_path.stat().st_size
+        except OSError:
+            return 0.0
+        return min(1.0, self._metrics.offset / size) if size else 0.0
+
+
+def _checkpoints_signature(folder: Path) -> object:
+    """Changes when a checkpoint comes, goes, becomes whole or is pointed at.
+
+    Manifests and links are renamed into place, so the folders' own times tell.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(
+                sorted((e.name, e.stat(follow_symlinks=False).st_mtime_ns) for e in entries)
+            )
+    except OSError:
+        return None
+
+
+def _text_lines(path: Path) -> tuple[str, ...]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG).decode("utf-8", "replace")
+    except OSError:
+        return ()
+    return tuple(one_line(x.expandtabs(4), 300) for x in text.splitlines()[:MAX_LINES])
+
+
+def event_view(record: dict[str, Any]) -> EventView:
+    """An event as one readable line."""
+    time, step = record.get("time"), record.get("step")
+    kind = one_line(record.get("event", ""), 40)
+    return EventView(
+        time=float(time) if is_number(time) and abs(time) < 1e11 else None,  # type: ignore[arg-type]
+        step=int(step) if is_number(step) and abs(step) < 1 << 53 else None,  # type: ignore[arg-type,operator]
+        kind=kind.replace("_", " "),
+        text=one_line(_event_text(kind, record), 400),
+    )
+
+
+def _event_text(kind: str, record: dict[str, Any]) -> str:
+    get = record.get
+    match kind:
+        case "started":
+            before = get("previous_status")
+            return f"attempt {get('attempt', 1)}" + (f", was {before}" if before else "")
+        case "status":
+            reason = get("reason")
+            return f"{get('previous', '')} → {get('status', '')}" + (f": {reason}" if reason else "")
+        case "phase":
+            return f"{get('previous') or 'start'} → {get('phase', '')}"
+        case "checkpoint_saved":
+            size, loss = get("bytes"), get("val_loss")
+            parts = [str(get("name", ""))]
+            parts += [format_bytes(float(size))] if is_number(size) else []  # type: ignore[arg-type]
+            parts += [f"val loss {loss:.4g}"] if is_number(loss) else []
+            return ", ".join(parts)
+        case "evaluated":
+            loss = get("val_loss")
+            return f"val loss {loss:.4g}" if is_number(loss) else ""
+        case "answer":
+            return f"{get('action', '')}: {get('message', '')}"
+        case _:
+            for key in ("message", "text", "name", "reason"):
+                if isinstance(get(key), str):
+                    return str(get(key))
+            hidden = ("time", "event", "step", "attempt")
+            return ", ".join(f"{k} {v}" for k, v in list(record.items())[:12] if k not in hidden)

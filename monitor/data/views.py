@@ -1,0 +1,107 @@
+"""What the screen and `--json` are given: frozen, and safe to show.
+
+Every string here has gone through `shared.text`, so no widget has to remember it. The exceptions
+are `run_id` and `path`, which are keys and addresses and are never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.catalogue import CheckpointInfo
+from shared.metrics_log import Series
+from shared.records import PhaseTransition
+
+#: Statuses of a run that has ended without reaching its goal: what `R` may resume.
+RESUMABLE = frozenset({"crashed", "failed", "cancelled", "preempted"})
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run in the list. Times are Unix seconds."""
+
+    run_id: str
+    path: Path
+    label: str
+    name: str
+    status: str
+    reason: str
+    alive: bool
+    step: int = 0
+    max_steps: int | None = None
+    loss: float | None = None
+    best_loss: float | None = None
+    best_step: int | None = None
+    best_metric: str = ""
+    phase: str = ""
+    transitions: tuple[PhaseTransition, ...] = ()
+    eta_seconds: float | None = None
+    tokens_per_second: float | None = None
+    tokens_total: int = 0
+    total_forward: int = 0
+    total_backward: int = 0
+    started_at: float | None = None
+    updated_at: float | None = None
+    ended_at: float | None = None
+    host: str = ""
+    pid: int = 0
+    attempt: int = 0
+    device: str = ""
+    git_commit: str = ""
+    model: tuple[tuple[str, str], ...] = ()
+    exit_code: int | None = None
+    last_log_lines: tuple[str, ...] = ()
+
+    @property
+    def fraction(self) -> float | None:
+        """The share of the steps done, 0 to 1; None where the goal is unknown."""
+        if not self.max_steps or self.max_steps < 0:
+            return None
+        return min(1.0, max(0.0, self.step / self.max_steps))
+
+
+@dataclass(frozen=True)
+class EventView:
+    """One line of what happened."""
+
+    time: float | None
+    step: int | None
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """The selected run in full. `loading` is the share of the metrics read, None at their end.
+
+    `version` changes with the series; two details of equal version have equal series.
+    """
+
+    run_id: str
+    loss: Series
+    val_loss: Series
+    version: int = 0
+    loading: float | None = None
+    bad_lines: int = 0
+    newest: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointInfo, ...] = ()
+    events: tuple[EventView, ...] = ()
+    log_lines: tuple[str, ...] = ()
+    config_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All there is to show at `taken_at`. `problem` says why the runs cannot be read, if so."""
+
+    runs_dir: str
+    taken_at: float
+    runs: tuple[RunView, ...] = ()
+    detail: RunDetail | None = None
+    problem: str = ""
+
+    def run(self, run_id: str | None) -> RunView | None:
+        """The run of that id, or None."""
+        return next((r for r in self.runs if r.run_id == run_id), None)

@@ -1,0 +1,1 @@
+"""What is on the screen. Widgets are handed snapshots and never read a file."""

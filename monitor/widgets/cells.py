@@ -1,0 +1,92 @@
+"""Text in columns, counted in terminal cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+Piece = tuple[str, Style]
+
+
+def fit(text: str, width: int, *, right: bool = False) -> str:
+    """`text` in exactly `width` cells, cut with an ellipsis."""
+    if width <= 0:
+        return ""
+    size = cell_len(text)
+    if size > width:
+        return set_cell_size(text, width - 1) + "…"
+    padding = " " * (width - size)
+    return padding + text if right else text + padding
+
+
+def line(pieces: Iterable[Piece], width: int, base: Style) -> Strip:
+    """Pieces side by side on the background `base`, cut or filled to `width` cells."""
+    segments: list[Segment] = []
+    left = width
+    for text, style in pieces:
+        if left <= 0:
+            break
+        size = cell_len(text)
+        if size > left:
+            text, size = fit(text, left), left
+        if text:
+            segments.append(Segment(text, base + style))
+        left -= size
+    if left > 0:
+        segments.append(Segment(" " * left, base))
+    return Strip(segments, width)
+
+
+def spread(left: Sequence[Piece], right: Sequence[Piece], width: int, base: Style) -> Strip:
+    """`left` and `right` at the two ends of a line; `right` goes if there is no room for both."""
+    size = sum(cell_len(t) for t, _ in left)
+    other = sum(cell_len(t) for t, _ in right)
+    if size + other + 1 > width:
+        return line(left, width, base)
+    gap = (" " * (width - size - other), Style.null())
+    return line([*left, gap, *right], width, base)
+
+
+def bar(fraction: float | None, width: int, full: Style, rail: Style) -> list[Piece]:
+    """A progress bar of `width` cells, in eighths of a cell."""
+    if fraction is None:
+        return [("─" * width, rail)]
+    done = round(fraction * width * 2)
+    halves = "╸" if done % 2 else ""
+    whole = "━" * (done // 2)
+    return [(whole + halves, full), ("━" * (width - done // 2 - len(halves)), rail)]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A loss or the like: four digits, a dash when unknown, `nan` and `inf` as they are."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, _, exponent = text.partition("e")
+        return f"{float(mantissa):.3g}e{int(exponent)}"
+    whole = len(text.partition(".")[0].lstrip("-"))
+    if value == value and abs(value) != float("inf") and abs(value) >= 1e-3 and whole < digits:
+        return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
+    return text
+
+
+def thousands(value: int) -> str:
+    """A count with separators."""
+    return f"{value:,}"
+
+
+def ago(seconds: float | None) -> str:
+    """An age in its largest unit: it changes seldom, so the line is seldom sent again."""
+    if seconds is None:
+        return "-"
+    if seconds < 5:
+        return "now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds // 5 * 5)}s"

@@ -1,0 +1,64 @@
+"""A widget drawn line by line, which sends only the lines that changed."""
+
+from __future__ import annotations
+
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from monitor.theme import Colours
+
+
+class Panel(Widget):
+    """Subclasses say in `draw` what the lines are; `redraw` sends those that differ."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._strips: list[Strip] = []
+        self._drawn_for: object = None
+
+    @property
+    def colours(self) -> Colours:
+        """The styles of the present theme."""
+        return Colours(self.app)
+
+    @property
+    def base(self) -> Style:
+        """The widget's own background and foreground."""
+        return self.rich_style
+
+    def heading_style(self) -> Style:
+        """The background of a panel's first line."""
+        return Style(bgcolor=self.app.theme_variables.get("surface"))
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """The lines to show, at most `height` of `width` cells."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw again and send what changed. Nothing is drawn while it cannot be seen."""
+        if not self.is_mounted or not self.display or not self.size:
+            self._drawn_for = None
+            return
+        old = self._strips
+        self._render_strips()
+        for y in range(max(len(old), len(self._strips))):
+            before = old[y] if y < len(old) else None
+            after = self._strips[y] if y < len(self._strips) else None
+            if before != after:
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def _render_strips(self) -> None:
+        width, height = self.size
+        self._strips = self.draw(width, height)[:height]
+        self._drawn_for = (width, height, self.app.theme, self.base)
+
+    def render_line(self, y: int) -> Strip:
+        """The strip of line `y`."""
+        width, height = self.size
+        if self._drawn_for != (width, height, self.app.theme, self.base):
+            self._render_strips()
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(width, self.base)

@@ -1,0 +1,130 @@
+"""The selected run in three lines: what it is doing, how far it is, which phases it went through."""
+
+from __future__ import annotations
+
+from textual.strip import Strip
+
+from monitor.data.views import RunView
+from monitor.theme import status_sign
+from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
+from monitor.widgets.panel import Panel
+from shared.text import format_count, format_duration
+
+
+class RunHead(Panel):
+    """Name, status and reason; progress and speed."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._view: RunView | None = None
+
+    def show(self, view: RunView | None) -> None:
+        """Show this run."""
+        if view != self._view:
+            self._view = view
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """Two lines."""
+        view = self._view
+        if view is None:
+            return []
+        return [self._title(view, width), self._progress(view, width)]
+
+    def _title(self, view: RunView, width: int) -> Strip:
+        colours = self.colours
+        muted, text = colours.style("muted"), colours.style("foreground", bold=True)
+        status = colours.status(view.status, bold=True)
+        left: list[Piece] = [
+            (f" {status_sign(view.status)} {view.status} ", status),
+            (f" {view.name}", text),
+        ]
+        if view.reason:
+            # A reason matters more than the machine: it gets all the room there is.
+            return line([*left, (f"  {view.reason}", colours.status(view.status))], width, self.base)
+        right: list[Piece] = []
+        model = dict(view.model)
+        parts = [view.device, _parameters(model.get("parameters", ""))]
+        if view.attempt > 1:
+            parts.append(f"attempt {view.attempt}")
+        if any(parts):
+            right = [(" · ".join(p for p in parts if p) + " ", muted)]
+        return spread(left, right, width, self.base)
+
+    def _progress(self, view: RunView, width: int) -> Strip:
+        colours = self.colours
+        muted, text = colours.style("muted"), colours.style("foreground")
+        fraction = view.fraction
+        length = 12 if width < 100 else 24
+        pieces: list[Piece] = [(" ", muted)]
+        if fraction is not None:
+            pieces += bar(fraction, length, colours.status(view.status), colours.style("faint"))
+            pieces.append((f" {fraction:.1%}", text))
+        steps = thousands(view.step)
+        if view.max_steps:
+            steps += f" / {thousands(view.max_steps)}"
+        pieces += [("  step ", muted), (steps, text)]
+        if view.eta_seconds is not None:
+            pieces += [("  left ", muted), (format_duration(view.eta_seconds), text)]
+        elif view.started_at and view.ended_at:
+            pieces += [("  took ", muted), (format_duration(view.ended_at - view.started_at), text)]
+        if view.tokens_per_second:
+            speed = f"{format_count(view.tokens_per_second)} tok/s"
+            pieces += [("  ", muted), (speed, text)]
+        if view.loss is not None:
+            pieces += [("  loss ", muted), (number(view.loss), text)]
+        return line(pieces, width, self.base)
+
+
+class PhaseLine(Panel):
+    """The present phase and how the run came to it."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._view: RunView | None = None
+
+    def show(self, view: RunView | None) -> None:
+        """Show this run's phases."""
+        if view != self._view:
+            self._view = view
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """One line; the oldest transitions are left out first."""
+        view, colours = self._view, self.colours
+        muted, text = colours.style("muted"), colours.style("foreground")
+        if view is None or not (view.phase or view.transitions):
+            return [line([(" no phases" if view else "", muted)], width, self.base)]
+        styles = colours.phases([*(t.to for t in view.transitions), view.phase])
+        pieces: list[Piece] = [
+            (" phase ", muted),
+            (f"■ {view.phase or '-'}", styles[view.phase] if view.phase else text),
+        ]
+        if view.transitions and view.transitions[-1].to == view.phase:
+            pieces.append((f" since {thousands(view.transitions[-1].step)}", muted))
+        room = width - sum(len(t) for t, _ in pieces) - 4
+        history: list[list[Piece]] = []
+        for transition in reversed(view.transitions):
+            item: list[Piece] = [
+                (transition.to, styles[transition.to]),
+                (f" {thousands(transition.step)}", muted),
+            ]
+            size = sum(len(t) for t, _ in item) + 3
+            if size > room:
+                history.append([("…", muted)])
+                break
+            room -= size
+            history.append(item)
+        if len(view.transitions) > 1:
+            pieces.append(("   ", muted))
+            for index, item in enumerate(reversed(history)):
+                pieces += [(" › ", muted)] if index else []
+                pieces += item
+        return [line(pieces, width, self.base)]
+
+
+def _parameters(value: str) -> str:
+    try:
+        return f"{format_count(float(value))} params" if value else ""
+    except ValueError:
+        return ""

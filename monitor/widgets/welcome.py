@@ -1,0 +1,34 @@
+"""What is shown where there is nothing to show: why, and what to do about it."""
+
+from __future__ import annotations
+
+from textual.strip import Strip
+
+from monitor.widgets.cells import Piece, line
+from monitor.widgets.panel import Panel
+
+
+class Welcome(Panel):
+    """A few centred lines."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._lines: tuple[str, ...] = ()
+
+    def show(self, lines: tuple[str, ...]) -> None:
+        """The first line is the message, the others are advice."""
+        if lines != self._lines:
+            self._lines = lines
+            self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """The lines in the middle."""
+        colours = self.colours
+        blank = Strip.blank(width, self.base)
+        strips = [blank] * max(0, (height - len(self._lines)) // 2)
+        for index, text in enumerate(self._lines):
+            style = colours.style("foreground" if index == 0 else "muted", bold=index == 0)
+            indent = max(0, (width - len(text)) // 2)
+            pieces: list[Piece] = [(" " * indent + text, style)]
+            strips.append(line(pieces, width, self.base))
+        return strips

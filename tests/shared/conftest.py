@@ -1,0 +1,49 @@
+"""What the tests of the contract share: waiting with a deadline, and real child processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+WaitUntil = Callable[..., Any]
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """Poll a condition until it is truthy; fail after `timeout` seconds."""
+
+    def wait(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+        deadline = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.005)
+        return value
+
+    return wait
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start `python -c CODE ARGS…` with pipes; whatever still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *args: object) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, args)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()

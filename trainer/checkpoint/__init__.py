@@ -1,0 +1,1 @@
+"""Checkpoints: transformers folders with everything an exact resume needs."""

@@ -1,0 +1,118 @@
+"""The files that make a checkpoint a transformers model folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.errors import UserError
+from trainer.config.schema import ModelConfig
+from trainer.model.parameters import dimensions
+
+Json = dict[str, Any]
+
+
+def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Json:
+    """`config.json` for LlamaForCausalLM, Qwen3ForCausalLM or GPT2LMHeadModel.
+
+    Both spellings of dtype and of the rotary base are written: transformers 4 and 5 read one each,
+    and either would silently fall back to a default.
+    """
+    n = dimensions(model)
+    common: Json = {
+        "vocab_size": n.V,
+        "tie_word_embeddings": model.tie_embeddings,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": pad_id,
+        "dtype": "float32",
+        "torch_dtype": "float32",
+    }
+    if model.flavour == "gpt2":
+        return {
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "n_positions": n.T,
+            "n_ctx": n.T,
+            "n_embd": n.D,
+            "n_layer": n.L,
+            "n_head": n.H,
+            "n_inner": n.F,
+            "activation_function": "gelu_pytorch_tanh",
+            "layer_norm_epsilon": model.norm_eps,
+            "resid_pdrop": model.dropout,
+            "embd_pdrop": model.dropout,
+            "attn_pdrop": model.dropout,
+            "scale_attn_weights": True,
+            "use_cache": True,
+            **common,
+        }
+    kind = ("Qwen3ForCausalLM", "qwen3") if model.qk_norm else ("LlamaForCausalLM", "llama")
+    return {
+        "architectures": [kind[0]],
+        "model_type": kind[1],
+        "hidden_size": n.D,
+        "intermediate_size": n.F,
+        "num_hidden_layers": n.L,
+        "num_attention_heads": n.H,
+        "num_key_value_heads": n.K,
+        "head_dim": n.C,
+        "hidden_act": "silu",
+        "max_position_embeddings": n.T,
+        "rms_norm_eps": model.norm_eps,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "mlp_bias": False,
+        "use_cache": True,
+        **common,
+    }
+
+
+def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
+    """`generation_config.json`: where to stop."""
+    return {"bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
+
+
+def model_from_hf(config: Json, name: str) -> ModelConfig:
+    """The model a `config.json` describes. Raises UserError for one we cannot run."""
+    kind = config.get("model_type")
+    try:
+        if kind == "gpt2":
+            return ModelConfig(
+                name=name,
+                flavour="gpt2",
+                vocab_size=config["vocab_size"],
+                hidden_size=config["n_embd"],
+                intermediate_size=config.get("n_inner") or 4 * config["n_embd"],
+                num_layers=config["n_layer"],
+                num_heads=config["n_head"],
+                max_seq_len=config["n_positions"],
+                norm_eps=config.get("layer_norm_epsilon", 1e-5),
+                tie_embeddings=config.get("tie_word_embeddings", True),
+                dropout=config.get("resid_pdrop", 0.0),
+            )
+        if kind in ("llama", "qwen3"):
+            rope = config.get("rope_parameters") or {}
+            return ModelConfig(
+                name=name,
+                flavour="llama",
+                vocab_size=config["vocab_size"],
+                hidden_size=config["hidden_size"],
+                intermediate_size=config["intermediate_size"],
+                num_layers=config["num_hidden_layers"],
+                num_heads=config["num_attention_heads"],
+                num_kv_heads=config["num_key_value_heads"],
+                head_dim=config.get("head_dim"),
+                max_seq_len=config["max_position_embeddings"],
+                rope_theta=rope.get("rope_theta") or config["rope_theta"],
+                norm_eps=config["rms_norm_eps"],
+                tie_embeddings=config.get("tie_word_embeddings", False),
+                qk_norm=kind == "qwen3",
+            )
+    except KeyError as error:
+        raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error
+    raise UserError(
+        f"The config.json of {name} has model_type {kind!r}; "
+        "this program runs llama, qwen3 and gpt2."
+    )

@@ -1,0 +1,153 @@
+"""Reading checkpoints back: weights for generation, everything for an exact resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from shared.catalogue import is_checkpoint, list_checkpoints, newest_sound
+from shared.errors import RunError, UserError
+from shared.files import read_json
+from shared.manifest import MANIFEST, verify_folder
+from shared.text import one_line
+from trainer.checkpoint.hf_format import model_from_hf
+from trainer.checkpoint.random_state import restore
+from trainer.checkpoint.saving import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
+from trainer.config.schema import ModelConfig
+from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import parameter_shapes
+from trainer.optim.adamw import load_optimizer_tensors
+
+
+def find_checkpoint(reference: str | Path) -> Path:
+    """The checkpoint folder meant by a folder, a file in one, a link to one, or a run directory.
+
+    A run means its newest sound checkpoint. Raises UserError when there is none.
+    """
+    path = Path(reference)
+    if not path.exists():
+        raise UserError(f"There is no checkpoint at {one_line(path)}.")
+    path = path.resolve()
+    if path.is_file():
+        path = path.parent
+    if is_checkpoint(path):
+        return path
+    for folder in (path / "checkpoints", path):
+        if list_checkpoints(folder):
+            newest, problems = newest_sound(folder)
+            if newest is None:
+                raise RunError(f"No checkpoint in {folder} is sound: {problems[0]}.")
+            return newest.path
+    raise UserError(
+        f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
+        "give a folder such as runs/RUN/checkpoints/step_500."
+    )
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises RunError when it is not one."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
+
+
+def verify(folder: Path) -> None:
+    """Check every file against the manifest, where there is one. Raises RunError."""
+    if (folder / MANIFEST).is_file():
+        problems = verify_folder(folder)
+        if problems:
+            raise RunError(f"The checkpoint {folder} is damaged: {problems[0]}; use an older one.")
+
+
+def model_config(folder: Path) -> ModelConfig:
+    """The shape of a checkpoint, from its `config.json`. Raises UserError."""
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise UserError(f"{one_line(folder)} has no readable config.json.")
+    meta = read_json(folder / META) or {}
+    name = meta.get("config", {}).get("model", {}).get("name") or folder.name
+    return model_from_hf(config, str(name))
+
+
+def load_weights(model: LanguageModel, folder: Path) -> None:
+    """Put a checkpoint's weights into `model`.
+
+    Raises UserError naming both shapes when they belong to another model.
+    """
+    tensors = read_tensors(folder / WEIGHTS)
+    expected = parameter_shapes(model.config)
+    problems = [
+        f"{name} is {tuple(tensors[name].shape)} there and {shape} here"
+        if name in tensors
+        else f"{name} {shape} is missing there"
+        for name, shape in expected.items()
+        if name not in tensors or tuple(tensors[name].shape) != shape
+    ]
+    problems += [
+        f"{name} {tuple(tensors[name].shape)} is unknown here"
+        for name in tensors
+        if name not in expected
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(
+            f"The checkpoint {folder.name} holds another model: {problems[0]}{more}; "
+            "resume with the shape it was trained with."
+        )
+    model.load_state_dict(tensors, strict=not model.config.tie_embeddings)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for generation, and the folder its tokenizer lies in."""
+
+    model: LanguageModel
+    folder: Path
+
+
+def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
+    """The model of a checkpoint in evaluation mode, checksums verified first."""
+    folder = find_checkpoint(reference)
+    verify(folder)
+    model = LanguageModel(model_config(folder))
+    load_weights(model, folder)
+    return LoadedModel(model.to(device).eval(), folder)
+
+
+def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
+    """Where the run stood at a checkpoint, and the generator states kept as JSON.
+
+    Raises UserError when the checkpoint holds weights only.
+    """
+    state = read_json(folder / TRAINER_STATE)
+    if state is None or not (folder / OPTIMIZER).is_file():
+        raise UserError(
+            f"The checkpoint {folder.name} cannot be resumed: it has no {TRAINER_STATE} and "
+            f"{OPTIMIZER}; it holds weights only."
+        )
+    known = {f.name for f in fields(Progress)}
+    progress = Progress(**{k: v for k, v in state.items() if k in known})
+    progress.facts["data"] = state.get("data")
+    return progress, state.get("random") or {}
+
+
+def load_training_state(
+    folder: Path,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+) -> Progress:
+    """Weights, optimizer and every generator as they were; returns where the run stood."""
+    verify(folder)
+    progress, plain = read_progress(folder)
+    load_weights(model, folder)
+    tensors = read_tensors(folder / OPTIMIZER)
+    load_optimizer_tensors(model, optimizer, tensors)
+    restore(tensors, plain)
+    return progress

@@ -1,0 +1,34 @@
+"""Which checkpoints stay: the last, the best, and whatever `latest` and `best` point at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.catalogue import FINAL, CheckpointInfo, list_checkpoints, remove_checkpoint
+
+
+def to_keep(checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int) -> set[str]:
+    """The names to keep: the newest `keep_last`, the best `save_top_k` by validation loss,
+    latest, best and final. Decided by step, never by file times.
+    """
+    whole = [c for c in checkpoints if c.whole and c.name != FINAL]
+    kept = {c.name for c in whole[-keep_last:]}
+    measured = sorted(
+        (c for c in whole if c.val_loss is not None), key=lambda c: (c.val_loss, -c.step)
+    )
+    kept |= {c.name for c in measured[:save_top_k]}
+    return kept | {c.name for c in checkpoints if c.is_latest or c.is_best or c.name == FINAL}
+
+
+def apply_retention(folder: Path, keep_last: int, save_top_k: int) -> list[str]:
+    """Remove what need not stay; returns the names. Broken folders are left for a person to see.
+
+    Call it only after the newest checkpoint has been verified.
+    """
+    present = list_checkpoints(folder)
+    kept = to_keep(present, keep_last, save_top_k)
+    removed = [c for c in present if c.whole and c.name not in kept]
+    for checkpoint in removed:
+        remove_checkpoint(checkpoint.path)
+    return [c.name for c in removed]

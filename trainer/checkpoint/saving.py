@@ -1,0 +1,210 @@
+"""Writing a checkpoint: a temporary sibling, fsynced, manifest last, renamed, verified."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shared.catalogue import FINAL, remove_checkpoint, step_folder
+from shared.errors import RunError
+from shared.files import fsync_directory, fsync_file, replace_link, write_json
+from shared.manifest import verify_folder, write_manifest
+from trainer.checkpoint.hf_format import generation_config, hf_config
+from trainer.checkpoint.random_state import random_json, random_tensors
+from trainer.config.resolve import to_plain
+from trainer.config.schema import Config
+from trainer.model.language_model import LanguageModel
+from trainer.optim.adamw import optimizer_tensors
+
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+TRAINER_STATE = "trainer_state.json"
+META = "meta.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what resume needs beside weights, optimizer and generators.
+
+    `samples` counts training sequences used so far, which is the position in the data.
+    """
+
+    step: int = 0
+    samples: int = 0
+    tokens_total: int = 0
+    total_forward: int = 0
+    total_backward: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    best_metric: str = ""
+    loss: float | None = None
+    val_loss: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a checkpoint holds, to be written by `write_checkpoint`."""
+
+    config: Config
+    progress: Progress
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+    random: dict[str, Any]
+    tokenizer_folder: Path | None
+    eos_id: int | None
+    pad_id: int | None
+    run_id: str
+    run_path: str
+
+
+def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:
+    """The weights under their transformers names; a tied output head is left out."""
+    return {
+        name: value.detach().contiguous()
+        for name, value in model.state_dict().items()
+        if not (name == "lm_head.weight" and model.config.tie_embeddings)
+    }
+
+
+def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer moments and torch's generator states."""
+    tensors = {**optimizer_tensors(model, optimizer), **random_tensors()}
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def snapshot_random() -> dict[str, Any]:
+    """Generator states that go into JSON."""
+    return random_json()
+
+
+def write_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Path:
+    """Write `step_<N>`; returns the folder once every file's checksum has been read back.
+
+    A folder of that name is replaced, the old one going only when the new one is in place.
+    Raises RunError when the disk refuses or what was read back differs; then nothing has changed.
+    """
+    step = snapshot.progress.step
+    folder = step_folder(checkpoints, step)
+    temporary = checkpoints / f".tmp-{folder.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write_files(temporary, snapshot)
+        for path in temporary.iterdir():
+            # safetensors makes its files private; a checkpoint is as readable as its neighbours.
+            path.chmod((temporary / META).stat().st_mode)
+            fsync_file(path)
+        progress = snapshot.progress
+        facts = {
+            "run_id": snapshot.run_id,
+            "loss": progress.loss,
+            "val_loss": progress.val_loss,
+            "tokens_total": progress.tokens_total,
+            "torch": torch.__version__,
+            **progress.facts,
+        }
+        write_manifest(temporary, step, facts)
+        problems = verify_folder(temporary)
+        if problems:
+            raise RunError(f"The checkpoint of step {step} reads back wrong: {problems[0]}.")
+        fsync_directory(temporary)
+        if folder.exists():
+            remove_checkpoint(folder)
+        temporary.rename(folder)
+        fsync_directory(checkpoints)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, RunError):
+            raise
+        # safetensors reports a full disk as its own exception type, not as OSError.
+        raise RunError(f"The checkpoint of step {step} could not be saved: {error}") from error
+    return folder
+
+
+def _write_files(folder: Path, snapshot: Snapshot) -> None:
+    model = snapshot.config.model
+    save_file(snapshot.weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(snapshot.state, folder / OPTIMIZER)
+    write_json(folder / "config.json", hf_config(model, snapshot.eos_id, snapshot.pad_id))
+    write_json(
+        folder / "generation_config.json", generation_config(snapshot.eos_id, snapshot.pad_id)
+    )
+    progress = snapshot.progress
+    write_json(
+        folder / TRAINER_STATE,
+        {
+            "schema_version": 1,
+            **{k: v for k, v in vars(progress).items() if k != "facts"},
+            "data": progress.facts.get("data"),
+            "random": snapshot.random,
+        },
+    )
+    write_json(
+        folder / META,
+        {
+            "version": 1,
+            "run_id": snapshot.run_id,
+            "run_path": snapshot.run_path,
+            "step": progress.step,
+            "loss": progress.loss,
+            "val_loss": progress.val_loss,
+            "config": to_plain(snapshot.config),
+        },
+    )
+    if snapshot.tokenizer_folder:
+        for name in TOKENIZER_FILES:
+            source = snapshot.tokenizer_folder / name
+            if source.is_file():
+                shutil.copyfile(source, folder / name)
+
+
+def write_final(checkpoints: Path, folder: Path) -> Path:
+    """Make `final/` the same checkpoint as `folder`, by hard links where there are any."""
+    final = checkpoints / FINAL
+    temporary = checkpoints / f".tmp-{FINAL}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for path in folder.iterdir():
+        try:
+            os.link(path, temporary / path.name)
+        except OSError:
+            shutil.copyfile(path, temporary / path.name)
+            fsync_file(temporary / path.name)
+    fsync_directory(temporary)
+    if final.exists():
+        remove_checkpoint(final)
+    temporary.rename(final)
+    fsync_directory(checkpoints)
+    return final
+
+
+def link_guide_names(checkpoints: Path, folder: Path) -> None:
+    """Keep the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on."""
+    replace_link(checkpoints / f"ckpt_{folder.name}.safetensors", f"{folder.name}/{WEIGHTS}")
+    for link, target in (
+        ("ckpt_latest.safetensors", "latest"),
+        ("latest.safetensors", "latest"),
+        ("ckpt_best.safetensors", "best"),
+    ):
+        if (checkpoints / target).exists():
+            replace_link(checkpoints / link, f"{target}/{WEIGHTS}")
+    for old in checkpoints.glob("ckpt_step_*.safetensors"):
+        if not old.exists():  # its folder was pruned
+            with contextlib.suppress(FileNotFoundError):
+                old.unlink()

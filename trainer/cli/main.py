@@ -1,0 +1,87 @@
+"""The application, and the one place where errors become sentences and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from shared import __version__
+from shared.errors import ExitCode, UserError
+from shared.text import many_lines
+from trainer.cli import control, demo, generate, prepare, resume, tokenizer, train
+
+app = typer.Typer(
+    name="trainer",
+    help="Train small language models headless; watch them with train-monitor.",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(tokenizer.app, name="tokenizer")
+app.command("prepare-data")(prepare.prepare_data)
+app.command("train")(train.train)
+app.command("resume")(resume.resume)
+app.command("generate")(generate.generate)
+app.command("status")(control.status)
+app.command("stop")(control.stop)
+app.command("pause")(control.pause)
+app.command("continue")(control.continue_)
+app.command("checkpoint")(control.checkpoint)
+app.command("demo")(demo.demo)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"trainer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Train small language models headless; watch them with train-monitor."""
+
+
+#: click's error for a wrong command line; typer carries its own copy of click and exports a child.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line; returns its exit code. Never a traceback for a person's mistake."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        result = app(args=arguments or ["--help"], prog_name="trainer", standalone_mode=False)
+        sys.stdout.flush()
+    except UserError as error:
+        _complain(str(error))
+        return int(error.exit_code)
+    except typer.Exit as error:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        return 130
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        where = f"; see {context.command_path} --help" if context else ""
+        _complain(error.format_message().rstrip(".") + where)
+        return int(ExitCode.USAGE)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away; the flush at exit must not complain.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return int(result) if isinstance(result, int) else 0
+
+
+def _complain(message: str) -> None:
+    print(f"trainer: {many_lines(message)}", file=sys.stderr)

@@ -1,0 +1,47 @@
+"""The options that `train` and `resume` share, and the settings they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RunsDirOption = Annotated[
+    Path, typer.Option("--runs-dir", metavar="DIR", help="Where the run directories are.")
+]
+RUNS_DIR = Path("runs")
+
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in all.")]
+Device = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default all cores.")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+BatchSize = Annotated[int | None, typer.Option(help="Sequences per micro-batch.")]
+Accumulation = Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")]
+LogInterval = Annotated[int | None, typer.Option(help="Steps between lines on the console.")]
+EvalInterval = Annotated[int | None, typer.Option(help="Steps between evaluations.")]
+CheckpointInterval = Annotated[int | None, typer.Option(help="Steps between checkpoints.")]
+KeepLast = Annotated[int | None, typer.Option(help="How many of the newest checkpoints stay.")]
+SaveTopK = Annotated[
+    int | None, typer.Option(help="How many of the best by validation loss stay besides.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other key of the configuration."),
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Train in the background; the console goes to train.log.")
+]
+
+
+def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+    """The settings a person gave: flags that are not None, then `--set` assignments over them."""
+    from trainer.config.resolve import parse_assignment
+
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    for assignment in assignments or []:
+        key, value = parse_assignment(assignment)
+        chosen[key] = value
+    return chosen

@@ -1,0 +1,51 @@
+"""`--data`: training straight from text, through the same preparation, done once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from trainer.config.resolve import Settings
+
+ASCII_VOCABULARY = 99
+BYTE_VOCABULARY = 258
+CHARACTER_SPLIT = 0.1  # the MiniGPT guide's 90/10
+BPE_SPLIT = 0.05
+BPE_VOCABULARY = 4096
+
+
+def prepare_text(paths: Sequence[str], settings: Settings, runs_dir: Path) -> Path:
+    """Token files made from `paths`, in a folder named after them and the tokenizer wanted.
+
+    The vocabulary size of the configuration decides: 99 means ASCII characters, 258 bytes, any
+    other byte-level BPE of that size. Files already there are used again as long as no input has
+    changed.
+    """
+    from trainer.data.inputs import find_inputs
+    from trainer.data.prepare import PrepareSettings, prepare
+    from trainer.data.progress import shown
+
+    size = settings.get("model.vocab_size")
+    character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
+    files = [file.path for file in find_inputs(paths).files]
+    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    key = hashlib.sha256(orjson.dumps([stamps, size])).hexdigest()[:16]
+    folder = runs_dir / ".data" / key
+    if not (folder / "train.bin.json").is_file():
+        prepare(
+            PrepareSettings(
+                inputs=list(paths),
+                output=str(folder),
+                val_split=CHARACTER_SPLIT if character else BPE_SPLIT,
+                vocab_size=None if character else size or BPE_VOCABULARY,
+                kind="char" if character else "bpe",
+                charset="ascii" if size == ASCII_VOCABULARY else "bytes",
+                replace=size == ASCII_VOCABULARY,
+                overwrite=True,
+            ),
+            shown,
+        )
+    return folder

@@ -1,0 +1,78 @@
+"""`trainer tokenizer train`: a tokenizer from text, without making token files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Make tokenizers.", no_args_is_help=True)
+
+KindOption = Annotated[
+    str,
+    typer.Option(metavar="bpe|char", help="Byte-level BPE, or one token per byte or character."),
+]
+CharsetOption = Annotated[
+    str,
+    typer.Option(
+        metavar="bytes|ascii",
+        help="For --kind char: all 256 bytes (258 tokens, lossless), or printable ASCII with "
+        "newline and tab (99 tokens).",
+    ),
+]
+MinFrequencyOption = Annotated[
+    int, typer.Option(help="How often a pair must occur to become a token.")
+]
+FieldOption = Annotated[str, typer.Option(help="Field or column that holds the text of a record.")]
+
+
+@app.callback()
+def tokenizer() -> None:
+    """Make tokenizers."""
+
+
+@app.command()
+def train(
+    *,
+    output_dir: Annotated[str, typer.Option(metavar="DIR", help="Where its files go.")],
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--files",
+            "--text",
+            "--input",
+            metavar="PATHS",
+            help="Text files, directories or quoted globs. Several may follow.",
+        ),
+    ] = None,
+    vocab_size: Annotated[int, typer.Option(help="Tokens in a BPE vocabulary.")] = 4096,
+    kind: KindOption = "bpe",
+    charset: CharsetOption = "bytes",
+    min_frequency: MinFrequencyOption = 2,
+    text_field: FieldOption = "text",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing tokenizer; refused without it."),
+    ] = False,
+) -> None:
+    """Train a tokenizer and write tokenizer.json, vocab.json and merges.txt."""
+    from trainer.data.progress import shown
+    from trainer.data.tokenizer_training import TrainSettings, train_on_files
+
+    trained, notes = train_on_files(
+        TrainSettings(
+            inputs=[*(files or ()), *(more or ())],
+            output_directory=output_dir,
+            vocab_size=vocab_size,
+            kind=kind,  # type: ignore[arg-type]
+            charset=charset,  # type: ignore[arg-type]
+            min_frequency=min_frequency,
+            text_field=text_field,
+            overwrite=overwrite,
+        ),
+        shown,
+    )
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"{output_dir}: {trained.kind} tokenizer with {trained.vocab_size} tokens")

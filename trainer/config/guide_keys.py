@@ -1,0 +1,52 @@
+"""The flat keys of the Claude-Rust guide's `training_config.yaml`, accepted as written there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Each flat key and the keys it sets.
+FLAT_KEYS: dict[str, tuple[str, ...]] = {
+    "model_name": ("name", "model.name"),
+    "data_path": ("data.path",),
+    "val_data_path": ("data.val_path",),
+    "vocab_size": ("model.vocab_size",),
+    "context_window": ("model.max_seq_len", "train.seq_len"),
+    "n_embd": ("model.hidden_size",),
+    "n_head": ("model.num_heads",),
+    "n_layer": ("model.num_layers",),
+    "dropout": ("model.dropout",),
+    "batch_size": ("train.batch_size",),
+    "learning_rate": ("optim.learning_rate",),
+    "min_lr": ("optim.min_lr",),
+    "max_iters": ("train.max_steps",),
+    "warmup_iters": ("optim.warmup_steps",),
+    "weight_decay": ("optim.weight_decay",),
+    "grad_clip": ("optim.grad_clip",),
+    "out_dir": ("checkpoint.dir",),
+    # The guide saves at every evaluation, as nanoGPT does.
+    "eval_interval": ("eval.interval", "checkpoint.interval"),
+    "log_interval": ("log.interval",),
+    "always_save_checkpoint": ("checkpoint.always_save",),
+    "save_top_k": ("checkpoint.save_top_k",),
+}
+
+
+def is_flat(raw: dict[str, Any]) -> bool:
+    """Whether a file is written in the guide's flat keys."""
+    return any(key in FLAT_KEYS for key in raw)
+
+
+def from_flat(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split `raw` into dotted settings and the keys that are not the guide's.
+
+    The guide's model is GPT-2, so its shape keys imply that flavour.
+    """
+    settings: dict[str, Any] = {"model.flavour": "gpt2", "model.tie_embeddings": True}
+    settings["model.norm_eps"] = 1e-5
+    rest: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in FLAT_KEYS:
+            settings.update(dict.fromkeys(FLAT_KEYS[key], value))
+        else:
+            rest[key] = value
+    return settings, rest

@@ -1,0 +1,226 @@
+"""preset < file < flags, checked as a whole: every problem told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from shared.errors import UserError
+from shared.text import nearest, one_line
+from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
+from trainer.config.schema import SECTIONS, Config
+
+Settings = dict[str, Any]  # dotted key -> value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `6e-4` as text; people mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML with plain exponent floats. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def preset_names() -> list[str]:
+    """The names of the shipped presets."""
+    folder = resources.files("trainer.config") / "presets"
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def known_keys() -> list[str]:
+    """Every dotted key a configuration may have."""
+    keys = ["name"]
+    for section, model in SECTIONS.items():
+        keys += [f"{section}.{field}" for field in model.model_fields]
+    return keys
+
+
+def load_source(reference: str) -> tuple[Settings, str]:
+    """Settings of a preset or of a YAML file, and its name.
+
+    Raises UserError when it is neither, or not readable as a configuration.
+    """
+    name = reference.replace("_", "-")
+    if name in preset_names():
+        text = (resources.files("trainer.config") / "presets" / f"{name}.yaml").read_text()
+        return _settings(text, f"preset {name}"), name
+    path = Path(reference)
+    if not path.is_file():
+        hint = nearest(name, preset_names())
+        raise UserError(
+            f"--config {one_line(reference)!r} is neither a file nor a preset{hint}; "
+            f"the presets are {', '.join(preset_names())}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read {path}: {error}.") from error
+    return _settings(text, str(path)), path.stem
+
+
+def _settings(text: str, where: str) -> Settings:
+    try:
+        raw = parse_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        problem = one_line(getattr(error, "problem", None) or "it cannot be parsed")
+        raise UserError(f"{where} is not valid YAML{line}: {problem}.") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{where} must hold keys and values, not {type(raw).__name__}.")
+    raw = {str(key): value for key, value in raw.items()}
+    settings: Settings = {}
+    if is_flat(raw):
+        settings, raw = from_flat(raw)
+    unknown: list[str] = []
+    for key, value in raw.items():
+        if key == "name":
+            settings["name"] = value
+        elif key not in SECTIONS:
+            unknown.append(key + nearest(key, [*SECTIONS, *FLAT_KEYS, "name"]))
+        elif not isinstance(value, dict):
+            raise UserError(f"{where}: section {key!r} must hold keys, not {one_line(value)!r}.")
+        else:
+            for inner, inner_value in value.items():
+                settings[f"{key}.{inner}"] = inner_value
+    if unknown:
+        raise UserError(f"{where} has unknown keys: {', '.join(unknown)}.")
+    return settings
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """One `--set section.key=value`; the value is YAML. Raises UserError."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise UserError(f"--set {one_line(text)!r} needs the form section.key=value.")
+    try:
+        return key.strip(), parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {key}: {one_line(value)!r} is not a YAML value.") from error
+
+
+def resolve(*layers: Mapping[str, Any]) -> Config:
+    """One configuration from dotted settings, later layers over earlier ones.
+
+    Raises UserError naming every unknown key and every wrong value or combination.
+    """
+    merged: Settings = {}
+    for layer in layers:
+        merged.update(layer)
+    problems = [
+        f"unknown key {one_line(key)}{nearest(key, known_keys())}"
+        for key in merged
+        if key not in known_keys()
+    ]
+    tree: dict[str, Any] = {}
+    for key, value in merged.items():
+        section, dot, inner = key.partition(".")
+        if key not in known_keys():
+            continue
+        if dot:
+            tree.setdefault(section, {})[inner] = value
+        else:
+            tree[key] = value
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += [
+            f"{'.'.join(map(str, e['loc']))} is {one_line(e['input'], 60)!r}, but "
+            + e["msg"].removeprefix("Input should be ").replace("Value error, ", "")
+            for e in error.errors()
+        ]
+        raise _problems(problems) from error
+    problems += check(config)
+    if problems:
+        raise _problems(problems)
+    return config
+
+
+def _problems(problems: list[str]) -> UserError:
+    if len(problems) == 1:
+        return UserError(f"The configuration is wrong: {problems[0]}.")
+    lines = "".join(f"\n  - {p}" for p in problems)
+    return UserError(f"The configuration has {len(problems)} problems:{lines}")
+
+
+def check(config: Config) -> list[str]:
+    """Combinations of values that cannot work, as clauses of a sentence."""
+    problems: list[str] = []
+    model, train, optim = config.model, config.train, config.optim
+    if model.head_dim is None and model.hidden_size % model.num_heads:
+        problems.append(
+            f"model.hidden_size {model.hidden_size} is not divisible by "
+            f"model.num_heads {model.num_heads}; set model.head_dim"
+        )
+    kv_heads = model.num_kv_heads or model.num_heads
+    if model.num_heads % kv_heads:
+        problems.append(
+            f"model.num_heads {model.num_heads} is not a multiple of model.num_kv_heads {kv_heads}"
+        )
+    head_dim = model.head_dim or model.hidden_size // model.num_heads
+    if model.flavour == "llama" and head_dim % 2:
+        problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
+    if model.flavour == "llama" and model.dropout:
+        problems.append(
+            f"model.dropout {model.dropout} exists only in the gpt2 flavour; LlamaForCausalLM "
+            "has none"
+        )
+    if model.flavour == "gpt2":
+        problems += [
+            f"{text} is not a part of the gpt2 flavour"
+            for text, wrong in (
+                ("model.qk_norm", model.qk_norm),
+                (f"model.num_kv_heads {kv_heads}", kv_heads != model.num_heads),
+                (f"model.head_dim {head_dim}", head_dim * model.num_heads != model.hidden_size),
+            )
+            if wrong
+        ]
+    if train.seq_len and train.seq_len > model.max_seq_len:
+        problems.append(
+            f"train.seq_len {train.seq_len} is longer than model.max_seq_len {model.max_seq_len}"
+        )
+    if config.min_lr > optim.learning_rate:
+        problems.append(
+            f"optim.min_lr {config.min_lr:g} is above optim.learning_rate {optim.learning_rate:g}"
+        )
+    if config.data.dataset == "synthetic" and config.data.path:
+        problems.append("data.path is given although data.dataset is synthetic")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", train.device):
+        problems.append(
+            f"train.device {one_line(train.device)!r} is none of auto, cpu, cuda, cuda:N, mps"
+        )
+    return problems
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """The configuration as nested plain values, for YAML and JSON."""
+    return config.model_dump(mode="json")
+
+
+def flatten(plain: Mapping[str, Any]) -> Settings:
+    """Nested plain values as dotted settings."""
+    settings: Settings = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            settings.update({f"{key}.{inner}": v for inner, v in value.items()})
+        else:
+            settings[key] = value
+    return settings

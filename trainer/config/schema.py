@@ -1,0 +1,141 @@
+"""The sections of a configuration, every key with its type, unit and default."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+class Section(BaseModel):
+    """A frozen section; keys it does not know are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The shape. `llama` is LlamaForCausalLM (Qwen3ForCausalLM with `qk_norm`), `gpt2` is GPT-2."""
+
+    name: str = "custom"
+    flavour: Literal["llama", "gpt2"] = "llama"
+    vocab_size: PositiveInt | None = None  # None: taken from the data
+    hidden_size: PositiveInt = 256
+    intermediate_size: PositiveInt | None = None  # None: 4 x hidden (gpt2), 8/3 x hidden (llama)
+    num_layers: PositiveInt = 4
+    num_heads: PositiveInt = 4
+    num_kv_heads: PositiveInt | None = None  # None: num_heads
+    head_dim: PositiveInt | None = None  # None: hidden_size / num_heads
+    max_seq_len: PositiveInt = 256  # tokens
+    rope_theta: float = Field(10000.0, gt=0)
+    norm_eps: float = Field(1e-6, gt=0)
+    tie_embeddings: bool = True
+    qk_norm: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class DataConfig(Section):
+    """Where tokens come from."""
+
+    dataset: Literal["tokens", "synthetic"] = "tokens"
+    path: str | None = None  # train.bin or the folder prepare-data wrote
+    val_path: str | None = None  # None: val.bin beside it, if there is one
+    tokenizer: str | None = None  # None: tokenizer.json beside the data, if there is one
+    n_samples: PositiveInt = 100_000  # synthetic samples
+
+
+class OptimConfig(Section):
+    """AdamW and its learning rate, a pure function of the step."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(6e-4, gt=0)
+    min_lr: NonNegativeFloat | None = None  # None: a tenth of learning_rate
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 100
+    decay_start: float = Field(0.8, ge=0, le=1)  # wsd: where the decay begins, share of all steps
+    weight_decay: NonNegativeFloat = 0.1
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    grad_clip: NonNegativeFloat = 1.0  # global norm; 0 turns it off
+
+
+class TrainConfig(Section):
+    """How long, how much at once, and on what."""
+
+    max_steps: PositiveInt | None = None  # optimizer steps; None: from epochs
+    epochs: float | None = Field(None, gt=0)  # passes over the data; used when max_steps is None
+    batch_size: PositiveInt = 8  # sequences per micro-batch
+    accumulation_steps: PositiveInt = 1  # micro-batches per optimizer step
+    seq_len: PositiveInt | None = None  # tokens; None: max_seq_len / 2
+    seed: NonNegativeInt = 1337
+    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
+    threads: PositiveInt | None = None  # None: all cores
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is faster
+    deterministic: bool = False
+    compile: bool | None = None  # None: on CUDA only
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are saved and which are kept."""
+
+    interval: PositiveInt = 1000  # steps
+    keep_last: PositiveInt = 3
+    save_top_k: NonNegativeInt = 1  # the best by validation loss, kept beside the last ones
+    always_save: bool = True  # False: only when the validation loss improved
+    dir: str | None = None  # None: checkpoints/ in the run directory
+
+
+class EvalConfig(Section):
+    """Validation and samples during training."""
+
+    interval: PositiveInt = 500  # steps
+    batches: PositiveInt = 20  # fixed validation batches of train.batch_size sequences
+    sample_interval: NonNegativeInt | None = None  # None: at every evaluation; 0: never
+    sample_prompt: str = "\n"
+    sample_tokens: PositiveInt = 128
+
+
+class LogConfig(Section):
+    """The console."""
+
+    interval: PositiveInt = 10  # steps between lines; metrics.jsonl has every step
+
+
+class Config(Section):
+    """Everything a run can be repeated from; `config.yaml` holds it whole."""
+
+    name: str = "run"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    eval: EvalConfig = EvalConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens per training sequence."""
+        return self.train.seq_len or max(1, self.model.max_seq_len // 2)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per optimizer step."""
+        return self.train.batch_size * self.train.accumulation_steps * self.seq_len
+
+    @property
+    def min_lr(self) -> float:
+        """The learning rate at the end of the schedule."""
+        optim = self.optim
+        return optim.learning_rate / 10 if optim.min_lr is None else optim.min_lr
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "checkpoint": CheckpointConfig,
+    "eval": EvalConfig,
+    "log": LogConfig,
+}

@@ -1,0 +1,138 @@
+"""From a token file to batches, each a pure function of (seed, index of its first sample).
+
+Nothing is buffered and nothing remembered, so a run resumes exactly from one integer, and a
+batch is the same however many processes share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from shared.errors import UserError
+from trainer.data.permutation import Permutation, key_of
+from trainer.data.tokens import TokenFile
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class SampleSource(Protocol):
+    """What the training loop reads from: token files and synthetic data alike."""
+
+    seq_len: int
+    vocab_size: int
+
+    @property
+    def num_windows(self) -> int:
+        """Samples in an epoch."""
+
+    def batch(self, first_sample: int, count: int) -> Batch:
+        """Inputs and targets of samples `first_sample … first_sample + count - 1`."""
+
+
+class TokenBatches:
+    """Windows of a token file in a shuffled order that is computed from `seed` and the epoch.
+
+    An epoch cuts the file into windows of `seq_len` predictions that do not overlap and visits
+    each once. The file is treated as a ring, and every epoch after the first starts cutting at
+    another token, so windows shift and the remainder that fits no window differs.
+    """
+
+    def __init__(self, token_file: TokenFile, seq_len: int, seed: int) -> None:
+        """Raises UserError when the file is shorter than one window."""
+        check_length(token_file, seq_len)
+        self.token_file = token_file
+        self.seq_len = seq_len
+        self.seed = seed
+        self.vocab_size = token_file.vocab_size
+        # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
+        self._tokens = np.asarray(token_file.tokens)
+        self._order = lru_cache(maxsize=2)(self._epoch)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows, and so samples, in an epoch."""
+        return (len(self._tokens) - 1) // self.seq_len
+
+    def batch(self, first_sample: int, count: int) -> Batch:
+        """Inputs and targets, each (count, seq_len) int64; targets are the next tokens."""
+        starts = self.starts(first_sample, count)
+        return gather(self._tokens, starts, self.seq_len)
+
+    def starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
+        """Where in the file the samples begin, (count,)."""
+        samples = np.arange(first_sample, first_sample + count, dtype=np.int64)
+        starts = np.empty(count, dtype=np.int64)
+        epochs, positions = np.divmod(samples, self.num_windows)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1) if count else ():
+            permutation, offset = self._order(epoch)
+            here = epochs == epoch
+            windows = permutation(positions[here])
+            starts[here] = (windows * self.seq_len + offset) % len(self._tokens)
+        return starts
+
+    def _epoch(self, epoch: int) -> tuple[Permutation, int]:
+        key = key_of(self.seed, epoch)
+        offset = key_of(key, 1) % len(self._tokens) if epoch else 0
+        return Permutation(self.num_windows, key), offset
+
+
+def gather(tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int) -> Batch:
+    """The windows of `seq_len + 1` tokens at `starts` as inputs and targets, (B, T) int64 each.
+
+    A window that reaches the end of `tokens` goes on at their beginning.
+    """
+    inputs = np.empty((len(starts), seq_len), dtype=np.int64)
+    targets = np.empty_like(inputs)
+    for row, start in enumerate(starts.tolist()):
+        window = tokens[start : start + seq_len + 1]
+        if len(window) <= seq_len:
+            window = np.concatenate([window, tokens[: seq_len + 1 - len(window)]])
+        inputs[row] = window[:-1]
+        targets[row] = window[1:]
+    return inputs, targets
+
+
+def ordered_batches(
+    token_file: TokenFile, seq_len: int, batch_size: int, max_batches: int | None = None
+) -> Iterator[Batch]:
+    """Batches for evaluation: always the same windows, in file order, none overlapping.
+
+    With `max_batches` the windows are spread evenly over the file. The last batch may be
+    smaller. Raises UserError when the file is shorter than one window.
+    """
+    check_length(token_file, seq_len)
+    tokens = np.asarray(token_file.tokens)
+    windows = (len(tokens) - 1) // seq_len
+    chosen = windows if max_batches is None else min(windows, max_batches * batch_size)
+    starts = np.arange(chosen, dtype=np.int64) * windows // chosen * seq_len
+    for first in range(0, chosen, batch_size):
+        yield gather(tokens, starts[first : first + batch_size], seq_len)
+
+
+def check_length(token_file: TokenFile, seq_len: int) -> None:
+    """Raise UserError unless the file holds one window of `seq_len + 1` tokens."""
+    if seq_len < 1:
+        raise UserError(f"seq_len is {seq_len}: it must be 1 or more")
+    if token_file.count < seq_len + 1:
+        raise UserError(
+            f"{token_file.path} has {token_file.count} tokens, fewer than the {seq_len + 1} that "
+            f"one sample of seq_len {seq_len} needs: use a shorter seq_len or more text"
+        )
+
+
+def to_tensors(batch: Batch, device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets as int64 tensors on `device`; the copy to a GPU does not wait."""
+    import torch
+
+    inputs, targets = (torch.from_numpy(part) for part in batch)
+    if torch.device(device).type == "cuda":
+        inputs, targets = inputs.pin_memory(), targets.pin_memory()
+    return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)

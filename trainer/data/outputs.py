@@ -1,0 +1,167 @@
+"""The files `prepare-data` makes: where they go, and how they replace what was there.
+
+Tokens are written to `.NAME.partial` siblings and renamed when everything is done, so a run that
+fails or is killed leaves the old files as they were; the next one reuses what it left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from shared.errors import RunError, UserError
+from shared.text import format_bytes
+from trainer.data.split import TRAIN, VALIDATION, Part
+from trainer.data.tokenizer import TOKENIZER_FILES
+from trainer.data.tokens import TOKEN_BYTES, sidecar_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where everything goes. `link` is the name `tokens.bin` for a directory's `train.bin`."""
+
+    train: Path
+    val: Path
+    link: Path | None
+
+    @property
+    def directory(self) -> Path:
+        """Where the tokenizer's files go."""
+        return self.train.parent
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that may be written."""
+        tokens = [self.train, self.val]
+        tokenizer = [self.directory / name for name in TOKENIZER_FILES]
+        return [*tokens, *map(sidecar_path, tokens), *tokenizer]
+
+
+@dataclass
+class TokenWriter:
+    """One token file in the making."""
+
+    path: Path
+    file: IO[bytes]
+    num_tokens: int = 0
+    num_documents: int = 0
+    text_bytes: int = 0
+    renamed: bool = False
+    _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
+
+    def add(self, part: Part, ids: NDArray[np.uint32], end: NDArray[np.uint32]) -> None:
+        """Take the `ids` of `part`, and the `end` of its document if it ends here."""
+        self._waiting.append(ids)
+        self.text_bytes += part.num_bytes
+        if part.ends:
+            self._waiting.append(end)
+            self.num_documents += 1
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._waiting:
+            tokens = np.concatenate(self._waiting).astype("<u4", copy=False)
+            self._waiting.clear()
+            self.num_tokens += len(tokens)
+            self.file.write(tokens.data)
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def finish(self) -> None:
+        """Put the file in its place."""
+        partial_path(self.path).replace(self.path)
+        self.renamed = True
+
+
+def plan_targets(output: str, val_output: str | None) -> Targets:
+    """Where the files go for `--output` (a directory or a `.bin` file) and `--val-output`."""
+    place = Path(output).expanduser()
+    if place.suffix == ".bin" and not place.is_dir():
+        train, link = place, None
+        default_val = "val.bin" if place.name == "train.bin" else f"{place.stem}_val.bin"
+    else:
+        if place.exists() and not place.is_dir():
+            raise UserError(
+                f"--output {place} is a file: give a directory or a file name ending in .bin"
+            )
+        train, link, default_val = place / "train.bin", place / "tokens.bin", "val.bin"
+    val = Path(val_output).expanduser() if val_output else train.parent / default_val
+    if val.suffix != ".bin" or val.is_dir():
+        raise UserError(f"--val-output {val} must be a file name ending in .bin")
+    if val.resolve() == train.resolve():
+        raise UserError(f"--output and --val-output are the same file {train}: give two names")
+    return Targets(train, val, link)
+
+
+@contextlib.contextmanager
+def open_writers(targets: Targets) -> Iterator[dict[int, TokenWriter]]:
+    """Writers for both sides, by side; what was not finished is removed afterwards.
+
+    Raises RunError when the disk is full, UserError when a file cannot be written or another
+    process is writing it.
+    """
+    writers: dict[int, TokenWriter] = {}
+    try:
+        for side, path in ((TRAIN, targets.train), (VALIDATION, targets.val)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writers[side] = TokenWriter(path, _open_locked(partial_path(path)))
+        yield writers
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            written = sum(writer.num_tokens for writer in writers.values()) * TOKEN_BYTES
+            raise RunError(
+                f"no space left in {targets.directory} after {format_bytes(written)} of tokens: "
+                "the old files are as they were; free some space (tokens take about as many "
+                "bytes as their text) and run again"
+            ) from error
+        place = error.filename or targets.directory
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
+    finally:
+        for writer in writers.values():
+            if not writer.renamed:  # else the name may already be another run's
+                with contextlib.suppress(OSError):
+                    partial_path(writer.path).unlink()
+            with contextlib.suppress(OSError):  # closing tries again what did not fit
+                writer.file.close()
+
+
+def partial_path(path: Path) -> Path:
+    """Where `path` is written until it is complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def _open_locked(partial: Path) -> IO[bytes]:
+    """`partial`, empty and locked by this process."""
+    while True:
+        file = partial.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another run may have renamed it between the two calls: then this is its result.
+            if partial.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                file.truncate(0)  # what a killed run left behind
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(
+                f"another prepare-data is writing {partial.parent}: wait for it, or choose "
+                "another --output"
+            ) from error
+        except FileNotFoundError:
+            pass
+        file.close()

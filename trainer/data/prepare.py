@@ -1,0 +1,359 @@
+"""Text to token files: survey, tokenizer, split, encode, and only then replace what was there.
+
+The inputs are read twice, once to count (and to train the tokenizer) and once to encode, and
+are never held: memory depends on the number of cores, not on the input.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared.errors import RunError, UserError
+from shared.files import fsync_directory, replace_link
+from shared.text import one_line
+from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.inputs import InputSet, find_inputs
+from trainer.data.outputs import Targets, TokenWriter, open_writers, plan_targets
+from trainer.data.progress import ProgressFactory, silent
+from trainer.data.split import TRAIN, VALIDATION, Part, SplitPlan, Survey, divide, plan_split
+from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
+from trainer.data.tokenizer_training import (
+    DEFAULT_VOCAB_SIZE,
+    check_settings,
+    texts_of,
+    train_tokenizer,
+    vocabulary_notes,
+)
+from trainer.data.tokens import Sidecar, sidecar_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENCODING_BATCHES = 2
+# Encodings take some 30 times the bytes of their text while they live.
+BATCH_BYTES = min(max(256 * 1024 * (os.cpu_count() or 1), 512 * 1024), 8 * 1024 * 1024)
+BATCH_PARTS = 8192
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What to prepare and how. `output` is a directory, or a `.bin` file for the training side.
+
+    `tokenizer` (file or directory) or `vocab` with `merges` use an existing tokenizer;
+    otherwise one is trained on the text, with `vocab_size` tokens (4096 when None).
+    """
+
+    inputs: Sequence[str]
+    output: str
+    val_output: str | None = None
+    val_split: float = 0.05
+    vocab_size: int | None = None
+    tokenizer: str | None = None
+    vocab: str | None = None
+    merges: str | None = None
+    kind: Kind = "bpe"
+    charset: Charset = "bytes"
+    min_frequency: int = 2
+    replace: bool = False
+    text_field: str = "text"
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written. `val` is None when nothing was split off; `notes` are for the person."""
+
+    train: Path
+    val: Path | None
+    tokenizer_directory: Path
+    train_sidecar: Sidecar
+    val_sidecar: Sidecar | None
+    notes: tuple[str, ...]
+
+
+def prepare(settings: PrepareSettings, progress: ProgressFactory = silent) -> Prepared:
+    """Turn text into `train.bin`, `val.bin`, their sidecars and the tokenizer's files.
+
+    The same inputs and settings give the same bytes on any machine. Raises UserError for wrong
+    use, before anything is changed, and RunError when the disk is full or an input changes
+    between the two passes.
+    """
+    _check(settings)
+    targets = plan_targets(settings.output, settings.val_output)
+    tokenizer = _given_tokenizer(settings)
+    _refuse_to_replace(settings, targets, tokenizer)
+    exclude = {path.resolve() for path in targets.files}
+    inputs = find_inputs(settings.inputs, exclude)
+    with open_writers(targets) as writers:
+        tokenizer, survey, notes = _survey(settings, inputs, tokenizer, progress)
+        plan = plan_split(survey)
+        _encode(
+            settings=settings,
+            inputs=inputs,
+            tokenizer=tokenizer,
+            survey=survey,
+            plan=plan,
+            writers=writers,
+            progress=progress,
+        )
+        return _commit(
+            settings=settings,
+            targets=targets,
+            tokenizer=tokenizer,
+            plan=plan,
+            writers=writers,
+            notes=notes,
+        )
+
+
+def encode_parts(
+    tokenizer: Tokenizer, parts: Iterable[Part]
+) -> Iterator[list[tuple[Part, NDArray[np.uint32]]]]:
+    """Parts with their ids, in order, in batches.
+
+    Two batches are always with the encoder, so that its threads find work while the last piece
+    of one is still running and while the results of another are used here.
+    """
+    running: deque[tuple[list[Part], Future[list[NDArray[np.uint32]]]]] = deque()
+    with ThreadPoolExecutor(ENCODING_BATCHES, thread_name_prefix="encode") as pool:
+        for batch in _batches(parts):
+            running.append((batch, pool.submit(tokenizer.encode_arrays, [p.text for p in batch])))
+            if len(running) > ENCODING_BATCHES:
+                done, arrays = running.popleft()
+                yield list(zip(done, arrays.result(), strict=True))
+        for done, arrays in running:
+            yield list(zip(done, arrays.result(), strict=True))
+
+
+def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    batch: list[Part] = []
+    size = 0
+    for part in parts:
+        batch.append(part)
+        size += part.num_bytes
+        if size >= BATCH_BYTES or len(batch) >= BATCH_PARTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+# Before reading anything
+
+
+def _check(settings: PrepareSettings) -> None:
+    if not 0 <= settings.val_split < 1:
+        raise UserError(
+            f"--val-split {settings.val_split:g} is not a share of the text: give a number from 0 "
+            "up to but not including 1, such as 0.05 for 5 %"
+        )
+    if (settings.vocab is None) != (settings.merges is None):
+        missing = "--merges" if settings.merges is None else "--vocab"
+        raise UserError(f"--vocab and --merges go together: {missing} is missing")
+    if settings.tokenizer and settings.vocab:
+        raise UserError("--tokenizer and --vocab/--merges both name a tokenizer: give only one")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise UserError(f"--seed {settings.seed} does not fit 64 bits: choose a smaller number")
+
+
+def _given_tokenizer(settings: PrepareSettings) -> Tokenizer | None:
+    """The tokenizer the settings name, or None when they are fit for training one."""
+    if settings.tokenizer:
+        tokenizer = Tokenizer.load(settings.tokenizer)
+    elif settings.vocab and settings.merges:
+        tokenizer = Tokenizer.from_vocab_merges(settings.vocab, settings.merges)
+    else:
+        wanted = DEFAULT_VOCAB_SIZE if settings.vocab_size is None else settings.vocab_size
+        check_settings(wanted, settings.kind, settings.charset, settings.min_frequency)
+        return None
+    if settings.kind == "char" and tokenizer.kind != "char":
+        raise UserError("--kind char cannot change a BPE tokenizer that exists: leave one out")
+    if settings.vocab_size not in (None, tokenizer.vocab_size):
+        raise UserError(
+            f"--vocab-size {settings.vocab_size} cannot change a tokenizer that exists and has "
+            f"{tokenizer.vocab_size} tokens: leave --vocab-size out, or the tokenizer"
+        )
+    return tokenizer
+
+
+def _refuse_to_replace(
+    settings: PrepareSettings, targets: Targets, tokenizer: Tokenizer | None
+) -> None:
+    if settings.overwrite:
+        return
+    for path in (targets.train, targets.val):
+        if path.exists():
+            raise UserError(f"{path} exists already: pass --overwrite to replace it")
+    if targets.link and (targets.link.exists() or targets.link.is_symlink()):
+        raise UserError(f"{targets.link} exists already: pass --overwrite to replace it")
+    existing = targets.directory / "tokenizer.json"
+    if existing.exists() and (tokenizer is None or Tokenizer.load(existing).hash != tokenizer.hash):
+        raise UserError(
+            f"{existing} is another tokenizer: use it with --tokenizer {existing.parent}, or pass "
+            "--overwrite to replace it"
+        )
+
+
+# The two passes
+
+
+def _survey(
+    settings: PrepareSettings,
+    inputs: InputSet,
+    tokenizer: Tokenizer | None,
+    progress: ProgressFactory,
+) -> tuple[Tokenizer, Survey, list[str]]:
+    """Count everything once; train the tokenizer on the way when none is given."""
+    reader = DocumentReader(inputs.files, settings.text_field)
+    survey = Survey(settings.val_split, settings.seed)
+    if tokenizer is None and settings.kind == "char":
+        tokenizer = train_tokenizer((), kind="char", charset=settings.charset)
+    replaced = _Replaced(tokenizer, settings.replace)
+    pieces = survey.watch(replaced.through(reader))
+    if tokenizer is None:
+        wanted = settings.vocab_size or DEFAULT_VOCAB_SIZE
+        with progress("training the tokenizer", inputs.size) as update:
+            texts = texts_of(pieces, reader, update)
+            tokenizer = train_tokenizer(
+                texts, vocab_size=wanted, min_frequency=settings.min_frequency
+            )
+        notes = vocabulary_notes(tokenizer, wanted)
+    else:
+        with progress("reading", inputs.size) as update:
+            for _ in texts_of(pieces, reader, update):
+                pass
+        notes = []
+    if replaced.count and not settings.replace:
+        raise UserError(outside_message(replaced.examples, replaced.count))
+    if not survey.text_bytes:
+        raise UserError(
+            f"there is no text in {', '.join(map(one_line, settings.inputs))}"
+            + "".join(f" ({note})" for note in reading_notes(reader.counts, inputs))
+        )
+    notes += reading_notes(reader.counts, inputs)
+    if replaced.count:
+        notes.append(f"{replaced.count} characters outside the character set became '?'")
+    if not tokenizer.lossless and not tokenizer.restricted:
+        notes.append("this tokenizer changes some text: decoding does not give it back exactly")
+    return tokenizer, survey, notes
+
+
+def _encode(
+    *,
+    settings: PrepareSettings,
+    inputs: InputSet,
+    tokenizer: Tokenizer,
+    survey: Survey,
+    plan: SplitPlan,
+    writers: dict[int, TokenWriter],
+    progress: ProgressFactory,
+) -> None:
+    reader = DocumentReader(inputs.files, settings.text_field)
+    pieces = _Replaced(tokenizer, settings.replace).through(reader)
+    end = np.array([tokenizer.eos_id], dtype=np.uint32)
+    done = 0
+    with progress("encoding", survey.text_bytes) as update:
+        for batch in encode_parts(tokenizer, divide(pieces, plan)):
+            for part, ids in batch:
+                writers[part.side].add(part, ids, end)
+                done += part.num_bytes
+            for writer in writers.values():
+                writer.flush()
+            update(done)
+    if done != survey.text_bytes or reader.counts.documents != survey.documents:
+        raise RunError(
+            f"the input changed while it was read ({survey.text_bytes} bytes of text, then "
+            f"{done}): nothing was written; run again when it is still"
+        )
+
+
+class _Replaced:
+    """Counts, and with `replace` mends, the characters a restricted tokenizer cannot write."""
+
+    def __init__(self, tokenizer: Tokenizer | None, replace: bool) -> None:
+        self._tokenizer = tokenizer if tokenizer and tokenizer.restricted else None
+        self._replace = replace
+        self.count = 0
+        self.examples: dict[str, None] = {}
+
+    def through(self, pieces: Iterable[Piece]) -> Iterable[Piece]:
+        return pieces if self._tokenizer is None else self._mend(pieces, self._tokenizer)
+
+    def _mend(self, pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[Piece]:
+        for piece in pieces:
+            characters = tokenizer.outside(piece.text)
+            if not characters:
+                yield piece
+                continue
+            self.count += len(characters)
+            if len(self.examples) < 100:
+                self.examples.update(dict.fromkeys(characters))
+            if self._replace:
+                text, _ = tokenizer.replace_outside(piece.text)
+                yield Piece(text, len(text.encode()), piece.first, piece.last)
+            else:
+                yield piece
+
+
+def _commit(
+    *,
+    settings: PrepareSettings,
+    targets: Targets,
+    tokenizer: Tokenizer,
+    plan: SplitPlan,
+    writers: dict[int, TokenWriter],
+    notes: list[str],
+) -> Prepared:
+    """Put the finished files in place, the tokens first and what describes them after."""
+    for writer in writers.values():
+        writer.sync()
+    sidecars = {
+        side: Sidecar(
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_hash=tokenizer.hash,
+            tokenizer_kind=tokenizer.kind,
+            pre=tokenizer.pre,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+            num_tokens=writer.num_tokens,
+            num_documents=writer.num_documents,
+            text_bytes=writer.text_bytes,
+            split="val" if side == VALIDATION else "train",
+            split_rule=plan.rule,
+            val_split=settings.val_split,
+            seed=settings.seed,
+        )
+        for side, writer in writers.items()
+    }
+    has_val = sidecars[VALIDATION].num_tokens > 0
+    for side, writer in writers.items():
+        if side == TRAIN or has_val:
+            writer.finish()
+            sidecars[side].write(writer.path)
+        elif writer.path.exists():
+            # An old one would pass for the validation side of the new training file.
+            writer.path.unlink()
+            sidecar_path(writer.path).unlink(missing_ok=True)
+            notes.append(f"the old {writer.path} was removed: nothing was split off for it")
+        fsync_directory(writer.path.parent)
+    if settings.val_split > 0 and not has_val:
+        notes.append("the text is too short to split: there is no validation file")
+    tokenizer.save(targets.directory)
+    if targets.link:
+        replace_link(targets.link, targets.train.name)
+    return Prepared(
+        train=targets.train,
+        val=targets.val if has_val else None,
+        tokenizer_directory=targets.directory,
+        train_sidecar=sidecars[TRAIN],
+        val_sidecar=sidecars[VALIDATION] if has_val else None,
+        notes=tuple(notes),
+    )

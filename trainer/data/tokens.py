@@ -1,0 +1,247 @@
+"""Token files: flat little-endian u32 ids, with what they mean in a sidecar beside them.
+
+`train.bin` is described by `train.bin.json`. A `.bin` of another program has no sidecar and is
+read all the same when the caller knows its vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared.errors import UserError
+from shared.files import read_json, write_json
+from shared.text import one_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TOKEN_BYTES = 4
+CHECK_TOKENS = 4 * 1024 * 1024  # tokens examined at a time, 16 MiB
+PREPARE_HINT = "make one with `trainer prepare-data`"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a token file holds. `text_bytes` (UTF-8) over `num_tokens` turns a loss per token
+    into bits per byte; the end-of-text ids are among the tokens, one per document."""
+
+    vocab_size: int
+    tokenizer_hash: str
+    tokenizer_kind: str
+    pre: str | None
+    eos_id: int
+    pad_id: int
+    num_tokens: int
+    num_documents: int
+    text_bytes: int
+    split: str
+    split_rule: str
+    val_split: float
+    seed: int
+    dtype: str = "uint32"
+    byte_order: str = "little"
+    schema_version: int = 1
+
+    def write(self, token_path: Path) -> None:
+        """Put the sidecar beside `token_path`."""
+        write_json(sidecar_path(token_path), asdict(self))
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A checked token file, mapped into memory: `tokens` is (count,) u32, read-only."""
+
+    path: Path
+    tokens: NDArray[np.uint32]
+    vocab_size: int
+    sidecar: Sidecar | None
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        """The `tokenizer.json` beside the file, when there is one."""
+        path = self.path.resolve().parent / "tokenizer.json"
+        return path if path.is_file() else None
+
+
+def sidecar_path(token_path: Path) -> Path:
+    """Where the sidecar of `token_path` belongs; for a link, beside the file it points to."""
+    real = token_path.resolve()
+    return real.with_name(real.name + ".json")
+
+
+def find_tokens(path: str | Path) -> Path:
+    """The token file at `path`: itself, or `train.bin` or `tokens.bin` in a directory."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return path
+    for name in ("train.bin", "tokens.bin"):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(f"{path} has no train.bin or tokens.bin: {PREPARE_HINT}")
+
+
+def validation_path(train_path: Path) -> Path | None:
+    """The validation file that `prepare-data` wrote beside `train_path`, when there is one."""
+    real = train_path.resolve()
+    for name in ("val.bin", f"{real.stem}_val.bin"):
+        candidate = real.with_name(name)
+        if candidate.is_file() and candidate != real:
+            return candidate
+    return None
+
+
+def read_sidecar(token_path: str | Path) -> Sidecar | None:
+    """The sidecar of a token file, or None when it has none.
+
+    Raises UserError when there is one that cannot be understood.
+    """
+    path = sidecar_path(Path(token_path))
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if content is None:
+        raise UserError(f"{path} is not a JSON object: remove it or run `trainer prepare-data`")
+    known = {field.name for field in fields(Sidecar)}
+    try:
+        sidecar = Sidecar(**{key: value for key, value in content.items() if key in known})
+    except TypeError as error:
+        missing = one_line(str(error).partition("missing")[2] or error)
+        raise UserError(
+            f"{path} does not describe a token file (missing{missing}): run `trainer prepare-data`"
+        ) from error
+    _check_sidecar(path, sidecar)
+    return sidecar
+
+
+def open_tokens(
+    path: str | Path, *, vocab_size: int | None = None, tokenizer_hash: str | None = None
+) -> TokenFile:
+    """Map the token file at `path` (or in the directory `path`) after checking all of it.
+
+    `vocab_size` is the model's; without it the sidecar's is taken. Raises UserError for a file
+    that is missing, not made of u32 tokens, cut short, made with another tokenizer than
+    `tokenizer_hash`, or that has an id outside the vocabulary.
+    """
+    path = find_tokens(path)
+    size = _file_size(path)
+    sidecar = read_sidecar(path)
+    if size == 0:
+        raise UserError(f"{path} is empty: {PREPARE_HINT}")
+    if path.suffix != ".bin" and sidecar is None and _looks_like_text(path):
+        raise UserError(f"{path} is text, not tokens: {PREPARE_HINT} --text {path} --output DIR")
+    if size % TOKEN_BYTES:
+        raise UserError(
+            f"{path} has {size} bytes, which is not a whole number of 4-byte tokens: "
+            f"{_guess(path, vocab_size)}"
+        )
+    if sidecar:
+        _check_match(path, size // TOKEN_BYTES, sidecar, vocab_size, tokenizer_hash)
+    limit = vocab_size or (sidecar.vocab_size if sidecar else None)
+    if limit is None:
+        raise UserError(
+            f"{path} has no {sidecar_path(path).name} beside it that tells its vocabulary: set "
+            "the vocabulary size in the configuration (model.vocab_size)"
+        )
+    try:
+        tokens = np.memmap(path, dtype="<u4", mode="r")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    _check_range(path, tokens, limit)
+    return TokenFile(path, tokens, limit, sidecar)
+
+
+def _check_sidecar(path: Path, sidecar: Sidecar) -> None:
+    counts: dict[str, Any] = {
+        name: getattr(sidecar, name)
+        for name in ("vocab_size", "eos_id", "num_tokens", "num_documents", "text_bytes")
+    }
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise UserError(f"{path}: {name} is {one_line(value)}, not a count")
+    if (sidecar.dtype, sidecar.byte_order) != ("uint32", "little"):
+        raise UserError(
+            f"{path}: tokens are {one_line(sidecar.byte_order)}-endian {one_line(sidecar.dtype)}; "
+            "only little-endian uint32 is read"
+        )
+
+
+def _check_match(
+    path: Path, count: int, sidecar: Sidecar, vocab_size: int | None, tokenizer_hash: str | None
+) -> None:
+    if sidecar.num_tokens != count:
+        raise UserError(
+            f"{path} has {count} tokens, but {sidecar_path(path).name} says "
+            f"{sidecar.num_tokens}: the file was cut short or replaced; run `trainer "
+            "prepare-data` again"
+        )
+    if vocab_size is not None and sidecar.vocab_size > vocab_size:
+        raise UserError(
+            f"{path} was made with {sidecar.vocab_size} tokens in its vocabulary, but the model "
+            f"has {vocab_size}: set model.vocab_size to {sidecar.vocab_size} or more"
+        )
+    if tokenizer_hash is not None and sidecar.tokenizer_hash != tokenizer_hash:
+        raise UserError(
+            f"{path} was made with tokenizer {one_line(sidecar.tokenizer_hash)}, not "
+            f"{tokenizer_hash}: run `trainer prepare-data --tokenizer` with the one you want"
+        )
+
+
+def _check_range(path: Path, tokens: NDArray[np.uint32], vocab_size: int) -> None:
+    plain = np.asarray(tokens)
+    for start in range(0, len(plain), CHECK_TOKENS):
+        block = plain[start : start + CHECK_TOKENS]
+        if block.max() >= vocab_size:
+            place = start + int(np.argmax(block >= vocab_size))
+            raise UserError(
+                f"{path}: token {place} is {plain[place]}, outside the vocabulary of "
+                f"{vocab_size}: {_guess(path, vocab_size)}"
+            )
+
+
+def _guess(path: Path, vocab_size: int | None) -> str:
+    """What a file that is no u32 token file probably is, and what to do about it."""
+    if _looks_like_text(path):
+        return f"it looks like text; {PREPARE_HINT}"
+    with path.open("rb") as file:
+        head = np.frombuffer(file.read(1024 * 1024), dtype=np.uint8)
+    narrow = head[: len(head) // 2 * 2].view("<u2")
+    if len(narrow) and narrow.max() < (vocab_size or 0):
+        return (
+            "it looks like 16-bit tokens (as nanoGPT writes them); convert it with "
+            "numpy.fromfile(path, '<u2').astype('<u4').tofile(path)"
+        )
+    return f"it is not a file of 32-bit tokens, or it is damaged; {PREPARE_HINT}"
+
+
+def _looks_like_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if b"\0" in head:
+        return False
+    # The probe may end inside a character; a whole short file must be valid to its end.
+    text = head.decode("utf-8", "replace")
+    return text.rstrip("\ufffd").count("\ufffd") == 0 and len(text) - len(text.rstrip("\ufffd")) < 4
+
+
+def _file_size(path: Path) -> int:
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise UserError(f"{path} is not a file: {PREPARE_HINT}")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"cannot read {path}: Permission denied")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: {PREPARE_HINT}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return size

@@ -1,0 +1,101 @@
+"""The decoding loop: prefill the prompt, then one token at a time."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from shared.errors import UserError
+from trainer.generate.sampling import Sampling, choose
+from trainer.model.language_model import LanguageModel
+
+
+class ByteDecoder(Protocol):
+    """The part of a tokenizer that streaming needs."""
+
+    def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
+        """The bytes that `ids` stand for."""
+
+
+def window_start(length: int, context: int) -> int:
+    """Where the model's view of `length` tokens begins, when it can see `context` of them.
+
+    It jumps by half a context when full, rather than sliding by one: positions are absolute in a
+    cache, so every slide would mean computing the whole window again.
+    """
+    if length <= context:
+        return 0
+    jump = max(1, context // 2)
+    return -(-(length - context) // jump) * jump
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    *,
+    seed: int | None = None,
+    stop_ids: Iterable[int] = (),
+    use_cache: bool = True,
+    allowed_ids: int | None = None,
+) -> Iterator[int]:
+    """Yield up to `max_new_tokens` new token ids, ending before the first of `stop_ids`.
+
+    With and without the cache the same tokens come; the cache only saves computing the prompt
+    again. `allowed_ids` bounds the ids to those the tokenizer knows, for padded vocabularies.
+    Raises UserError for an empty prompt or one with ids outside the vocabulary.
+    """
+    sampling = sampling or Sampling()
+    if not prompt:
+        raise UserError("The prompt is empty; give at least one token to start from.")
+    vocabulary = model.dimensions.V
+    if max(prompt) >= vocabulary or min(prompt) < 0:
+        raise UserError(
+            f"The prompt has token id {max(prompt)}, outside the model's vocabulary of "
+            f"{vocabulary}; the tokenizer belongs to another model."
+        )
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    stops = frozenset(stop_ids)
+    context = model.dimensions.T
+    ids = list(prompt)
+    cache, cached_from = None, -1
+    for _ in range(max_new_tokens):
+        start = window_start(len(ids), context)
+        if not use_cache:
+            fresh = ids[start:]
+        elif cache is None or start != cached_from:
+            room = min(context, len(ids) - start + max_new_tokens)
+            cache, cached_from = model.new_cache(1, room), start
+            fresh = ids[start:]
+        else:
+            fresh = ids[-1:]
+        fresh_1T = torch.tensor([fresh], device=model.device)
+        logits_1V = model.last_logits(fresh_1T, cache)
+        if allowed_ids is not None and allowed_ids < vocabulary:
+            logits_1V[:, allowed_ids:] = -torch.inf
+        token = int(choose(logits_1V, sampling, generator)[0])
+        if token in stops:
+            return
+        ids.append(token)
+        yield token
+
+
+def stream_text(tokens: Iterable[int], tokenizer: ByteDecoder) -> Iterator[str]:
+    """Text pieces as tokens arrive; a character split over tokens comes when it is whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in tokens:
+        piece = decoder.decode(tokenizer.decode_bytes([token]))
+        if piece:
+            yield piece
+    rest = decoder.decode(b"", final=True)
+    if rest:
+        yield rest

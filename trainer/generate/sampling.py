@@ -1,0 +1,55 @@
+"""Choosing the next token from logits. B batch, V vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose: temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+
+    temperature: float = 0.8
+    top_k: int = 50
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100:
+            raise UserError(f"--temperature is {self.temperature}; it must be between 0 and 100.")
+        if self.top_k < 0:
+            raise UserError(f"--top-k is {self.top_k}; it must be 0 (off) or more.")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p is {self.top_p}; it must be above 0 and at most 1.")
+
+
+def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Logits over temperature, with what top-k and top-p leave out at -inf.
+
+    top-p keeps the smallest set of tokens whose probability reaches p (Holtzman et al. 2020).
+    """
+    scaled = logits_BV.float() / sampling.temperature
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        kth = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
+        scaled = scaled.masked_fill(scaled < kth, -torch.inf)
+    if sampling.top_p < 1.0:
+        ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+        probabilities = ordered.softmax(dim=-1)
+        before = probabilities.cumsum(dim=-1) - probabilities
+        dropped = torch.zeros_like(scaled, dtype=torch.bool)
+        dropped.scatter_(-1, order, before >= sampling.top_p)
+        scaled = scaled.masked_fill(dropped, -torch.inf)
+    return scaled
+
+
+def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+    """The next token of every row, (B,). Drawn on the CPU, so a seed means the same everywhere."""
+    logits_BV = logits_BV.float().cpu()
+    if sampling.temperature == 0:
+        return logits_BV.argmax(dim=-1)
+    probabilities = filtered_logits(logits_BV, sampling).softmax(dim=-1)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)

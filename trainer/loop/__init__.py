@@ -1,0 +1,1 @@
+"""Training: the step, evaluation, samples, checkpoints, requests and signals."""

@@ -1,0 +1,77 @@
+"""Validation loss, perplexity and bits per byte on fixed batches; samples of the model's text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainer.data.batches import to_tensors
+from trainer.data.tokenizer import Tokenizer
+from trainer.generate.decoding import generate
+from trainer.generate.sampling import Sampling
+from trainer.model.device import Compute
+from trainer.model.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`loss` in nats per token; `bits_per_byte` when the text's bytes per token are known."""
+
+    loss: float
+    perplexity: float
+    bits_per_byte: float | None
+    tokens: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: LanguageModel,
+    batches: Iterable[Batch],
+    compute: Compute,
+    bytes_per_token: float | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Mean loss over all tokens of `batches`, dropout off. Draws no random number."""
+    was_training = model.training
+    model.eval()
+    total, tokens = 0.0, 0
+    for batch in batches:
+        inputs, targets = to_tensors(batch, compute.device)
+        with compute.autocast():
+            loss = model.loss(inputs, targets)
+        total += loss.item() * targets.numel()
+        tokens += targets.numel()
+        progress()
+    model.train(was_training)
+    mean = total / tokens
+    bits = mean / math.log(2) / bytes_per_token if bytes_per_token else None
+    return Evaluation(mean, math.exp(min(mean, 700.0)), bits, tokens)
+
+
+def write_sample(
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, seed: int
+) -> str:
+    """The prompt and what the model makes of it. Uses a generator of its own."""
+    was_training = model.training
+    model.eval()
+    ids = tokenizer.encode(prompt) or [tokenizer.eos_id]
+    new = list(
+        generate(
+            model,
+            ids,
+            max_new_tokens,
+            Sampling(temperature=0.8, top_k=50),
+            seed=seed,
+            stop_ids=(tokenizer.eos_id,),
+            allowed_ids=tokenizer.vocab_size,
+        )
+    )
+    model.train(was_training)
+    return prompt + tokenizer.decode(new)

@@ -1,0 +1,35 @@
+"""Figures of the accelerator: its peak, for model FLOPs utilisation, and its memory."""
+
+from __future__ import annotations
+
+import torch
+
+#: Dense bf16 tensor-core peak in FLOP/s, from the vendor's data sheets.
+_BF16_PEAKS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "A6000": 155e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+    "RTX 4080": 97e12,
+    "RTX 3090": 71e12,
+    "V100": 125e12,
+    "T4": 65e12,
+}
+
+
+def bf16_peak(device: torch.device) -> float | None:
+    """FLOP/s of the device, None when it is not in the table (then there is no MFU to show)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for known, peak in _BF16_PEAKS.items() if known in name), None)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes torch has held on a CUDA device so far."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,149 @@
+"""The parts of a run, built from its configuration: data, device, model, optimizer, position."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+
+from shared.errors import UserError
+from shared.text import format_bytes
+from trainer.checkpoint.loading import load_training_state, model_config, read_progress
+from trainer.checkpoint.saving import Progress
+from trainer.config.schema import Config, ModelConfig
+from trainer.loop.sources import Sources, open_sources, planned_steps
+from trainer.model.device import Compute, set_up
+from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import describe, dimensions, estimate_memory
+from trainer.optim.adamw import build_optimizer
+
+
+@dataclass
+class Session:
+    """Everything the loop works with. `notes` are lines for the log."""
+
+    config: Config
+    compute: Compute
+    sources: Sources
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+    max_steps: int
+    progress: Progress = field(default_factory=Progress)
+    resumed_from: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that has been checked against the data and the machine."""
+
+    config: Config
+    compute: Compute
+    sources: Sources
+    max_steps: int
+
+
+def plan(config: Config) -> Plan:
+    """Open the data and choose the device, without allocating a model.
+
+    Raises UserError for whatever would fail later: data, device, memory.
+    """
+    compute = set_up(config)
+    check_memory(config, compute)
+    sources = open_sources(config)
+    return Plan(config, compute, sources, planned_steps(config, sources.train))
+
+
+def check_memory(config: Config, compute: Compute) -> None:
+    """Raise UserError when weights and optimizer alone are more than the machine has."""
+    estimate = estimate_memory(config, bf16=compute.bf16)
+    if compute.device.type == "cuda":
+        available = torch.cuda.get_device_properties(compute.device).total_memory
+        where = str(compute.device)
+    else:
+        available = psutil.virtual_memory().total + psutil.swap_memory().total
+        where = "this machine"
+    if estimate.state > available:
+        raise UserError(
+            f"{describe(config)} needs {format_bytes(estimate.state)} for weights, gradients and "
+            f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model."
+        )
+
+
+def build(planned: Plan) -> Session:
+    """Allocate the model and the optimizer, freshly initialized."""
+    config = planned.config
+    torch.manual_seed(config.train.seed)
+    model = LanguageModel(config.model)
+    model.initialize(config.train.seed)
+    model.to(planned.compute.device)
+    optimizer = build_optimizer(model, config.optim)
+    model.train()
+    session = Session(
+        config, planned.compute, planned.sources, model, optimizer, planned.max_steps
+    )
+    warmup = config.optim.warmup_steps
+    if warmup > planned.max_steps:
+        session.notes.append(
+            f"The warmup of {warmup} steps is longer than the run: the peak learning rate is not "
+            "reached"
+        )
+    return session
+
+
+def check_shape(model: ModelConfig, folder: Path) -> None:
+    """Raise UserError naming both shapes when the checkpoint holds another model."""
+    saved = model_config(folder)
+    if dimensions(saved) == dimensions(model) and (
+        (saved.flavour, saved.qk_norm, saved.tie_embeddings)
+        == (model.flavour, model.qk_norm, model.tie_embeddings)
+    ):
+        return
+    raise UserError(
+        f"The checkpoint {folder.name} holds {_shape(saved)}, but the configuration asks for "
+        f"{_shape(model)}; resume with the shape it was trained with."
+    )
+
+
+def _shape(model: ModelConfig) -> str:
+    n = dimensions(model)
+    extras = "".join(
+        f", {name}"
+        for name, on in (("qk_norm", model.qk_norm), ("tied", model.tie_embeddings))
+        if on
+    )
+    return (
+        f"{model.flavour} with {n.L} layers, width {n.D}, feed-forward {n.F}, {n.H}/{n.K} heads of "
+        f"{n.C}, vocabulary {n.V}, context {n.T}{extras}"
+    )
+
+
+def restore(session: Session, folder: Path) -> None:
+    """Bring a built session to where the checkpoint `folder` stands, generators included."""
+    check_shape(session.config.model, folder)
+    started = time.monotonic()
+    session.progress = load_training_state(folder, session.model, session.optimizer)
+    session.resumed_from = folder
+    step, seconds = session.progress.step, time.monotonic() - started
+    session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
+    saved, here = session.progress.facts.get("data"), session.sources.identity
+    if saved and saved != here:
+        if saved.get("tokenizer") != here.get("tokenizer"):
+            raise UserError(
+                f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data is "
+                f"made with {here.get('tokenizer')}; resume with the data it was trained on."
+            )
+        session.notes.append(f"The data is not what it was: {saved} then, {here} now")
+
+
+def check_steps(folder: Path, max_steps: int) -> None:
+    """Raise UserError when the checkpoint already stands at the last step."""
+    progress, _ = read_progress(folder)
+    if progress.step >= max_steps:
+        raise UserError(
+            f"The run already finished its {max_steps} steps; "
+            f"give --max-steps with more than {progress.step} to go on."
+        )

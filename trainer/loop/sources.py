@@ -1,0 +1,152 @@
+"""The run's data: training batches, fixed validation batches, the tokenizer that goes with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import UserError
+from trainer.config.schema import Config
+from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
+from trainer.data.synthetic import SyntheticBatches
+from trainer.data.tokens import TokenFile, find_tokens, open_tokens, read_sidecar, validation_path
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Batch
+    from trainer.data.tokenizer import Tokenizer
+
+EPOCHS = 5.0  # when neither max_steps nor epochs is given, as in the nanochat-train guide
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the loop reads. `validation` is empty when there is no validation data.
+
+    `bytes_per_token` of the validation text turns nats per token into bits per byte.
+    """
+
+    train: SampleSource
+    validation: tuple[Batch, ...]
+    tokenizer: Tokenizer | None
+    tokenizer_folder: Path | None
+    bytes_per_token: float | None
+    identity: dict[str, Any]
+    description: str
+
+
+def data_vocabulary(config: Config) -> int | None:
+    """The vocabulary size that the data's sidecar tells; None without one."""
+    if config.data.dataset != "tokens" or config.data.path is None:
+        return None
+    path = find_tokens(config.data.path)
+    sidecar = read_sidecar(path) if path.is_file() else None
+    return sidecar.vocab_size if sidecar else None
+
+
+def open_sources(config: Config) -> Sources:
+    """Open and check all data of a run. Raises UserError for anything that does not fit."""
+    if config.data.dataset == "synthetic":
+        return _synthetic(config)
+    if config.data.path is None:
+        raise UserError(
+            "--data-path is missing: give the folder that `trainer prepare-data` wrote, "
+            "or --dataset synthetic."
+        )
+    vocabulary, length = config.model.vocab_size, config.seq_len
+    train = open_tokens(config.data.path, vocab_size=vocabulary)
+    source = TokenBatches(train, length, config.train.seed)
+    val = _validation_file(config, train)
+    batches: tuple[Batch, ...] = ()
+    if val is not None:
+        batches = tuple(ordered_batches(val, length, config.train.batch_size, config.eval.batches))
+    tokenizer, folder = _tokenizer(config, train)
+    sidecar = val.sidecar if val else train.sidecar
+    per_token = None
+    if sidecar and sidecar.num_tokens and sidecar.text_bytes:
+        per_token = sidecar.text_bytes / sidecar.num_tokens
+    return Sources(
+        train=source,
+        validation=batches,
+        tokenizer=tokenizer,
+        tokenizer_folder=folder,
+        bytes_per_token=per_token,
+        identity=_identity(train),
+        description=f"{train.count:,} training tokens from {train.path}"
+        + (f", {val.count:,} validation tokens" if val else ", no validation data"),
+    )
+
+
+def _synthetic(config: Config) -> Sources:
+    vocabulary = config.model.vocab_size
+    if vocabulary is None:
+        raise UserError("--dataset synthetic needs model.vocab_size; set it with --set.")
+    length, seed, count = config.seq_len, config.train.seed, config.data.n_samples
+    train = SyntheticBatches(vocabulary, length, count, seed)
+    size = config.train.batch_size
+    held_out = SyntheticBatches(vocabulary, length, max(1, count // 20), seed + 1)
+    batches = min(config.eval.batches, math.ceil(held_out.num_windows / size))
+    return Sources(
+        train=train,
+        validation=tuple(
+            held_out.batch(i * size, min(size, held_out.num_windows - i * size))
+            for i in range(batches)
+        ),
+        tokenizer=None,
+        tokenizer_folder=None,
+        bytes_per_token=None,
+        identity={"dataset": "synthetic", "n_samples": count},
+        description=f"{count:,} synthetic samples of {length} tokens",
+    )
+
+
+def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
+    path = config.data.val_path or validation_path(train.path)
+    if path is None:
+        return None
+    sidecar = train.sidecar
+    val = open_tokens(
+        path,
+        vocab_size=config.model.vocab_size,
+        tokenizer_hash=sidecar.tokenizer_hash if sidecar else None,
+    )
+    if val.count < config.seq_len + 1 and config.data.val_path is None:
+        return None  # a tiny text's val.bin, found by itself, is no reason not to train
+    return val
+
+
+def _tokenizer(config: Config, train: TokenFile) -> tuple[Tokenizer | None, Path | None]:
+    from trainer.data.tokenizer import Tokenizer
+
+    path = Path(config.data.tokenizer) if config.data.tokenizer else train.tokenizer_path
+    if path is None:
+        return None, None
+    tokenizer = Tokenizer.load(path)
+    sidecar = train.sidecar
+    if sidecar and sidecar.tokenizer_hash != tokenizer.hash:
+        raise UserError(
+            f"{train.path} was made with tokenizer {sidecar.tokenizer_hash}, but {path} is "
+            f"{tokenizer.hash}; run `trainer prepare-data` again or name the right one with "
+            "--set data.tokenizer=FILE."
+        )
+    return tokenizer, path if path.is_dir() else path.parent
+
+
+def _identity(train: TokenFile) -> dict[str, Any]:
+    """What a resume compares, so that it cannot go on with other data unnoticed."""
+    sidecar = train.sidecar
+    return {
+        "dataset": "tokens",
+        "tokens": train.count,
+        "tokenizer": sidecar.tokenizer_hash if sidecar else None,
+    }
+
+
+def planned_steps(config: Config, source: SampleSource) -> int:
+    """How many optimizer steps the run has."""
+    if config.train.max_steps is not None:
+        return config.train.max_steps
+    epochs = config.train.epochs or EPOCHS
+    per_step = config.train.batch_size * config.train.accumulation_steps
+    return max(1, math.ceil(epochs * source.num_windows / per_step))

@@ -1,0 +1,89 @@
+"""Where and in which precision to compute."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from shared.errors import UserError
+from trainer.config.schema import Config
+from trainer.model.parameters import count_parameters
+
+#: Below about a million parameters casting costs more than bf16 saves on a CPU (measured).
+CPU_BF16_PARAMETERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device, the autocast type (None: plain fp32) and whether the model is compiled."""
+
+    device: torch.device
+    bf16: bool
+    compile: bool
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the forward pass runs."""
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def describe(self) -> str:
+        """One line for people."""
+        name = str(self.device)
+        if self.device.type == "cuda":
+            name += f" ({torch.cuda.get_device_name(self.device)})"
+        else:
+            name += f" ({torch.get_num_threads()} threads)"
+        return f"{name}, {'bf16' if self.bf16 else 'fp32'}{', compiled' if self.compile else ''}"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU. Raises UserError."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            have = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
+            raise UserError(
+                f"--device {name} is not here: this machine has {have}; use --device cpu or auto."
+            )
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps is not here; use --device cpu or auto.")
+    return device
+
+
+def _cpu_has_fast_bf16() -> bool:
+    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capability.get("amx_bf16") or capability.get("avx512_bf16"))
+
+
+def set_up(config: Config) -> Compute:
+    """Apply threads and determinism to torch and choose device and precision."""
+    train = config.train
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    device = pick_device(train.device)
+    if train.deterministic:
+        # Read by cuBLAS when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(train.deterministic)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        large = count_parameters(config.model) >= CPU_BF16_PARAMETERS
+        fast = device.type == "cpu" and large and _cpu_has_fast_bf16()
+    bf16 = fast if train.dtype == "auto" else train.dtype == "bf16"
+    compiled = device.type == "cuda" if train.compile is None else train.compile
+    return Compute(device, bf16, compiled)

@@ -1,0 +1,109 @@
+"""The GPT-2 shape (Radford et al. 2019): LayerNorm, learned positions, GELU, biases, dropout.
+
+Module names and weight layouts follow transformers. B batch, T positions, D width, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.config.schema import ModelConfig
+from trainer.model.attention import causal_attention
+from trainer.model.cache import KeyValueCache
+from trainer.model.parameters import Dimensions, dimensions
+
+
+class Affine(nn.Module):
+    """x @ weight + bias with the weight stored (in, out), as GPT-2 checkpoints store it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight)
+        return flat.view(*x.shape[:-1], -1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, one matrix for queries, keys and values."""
+
+    def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.channels = n.C
+        self.dropout = model.dropout
+        self.c_attn = Affine(n.D, 3 * n.D)
+        self.c_proj = Affine(n.D, n.D)
+
+    def forward(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+        B, T, D = x_BTD.shape
+        q, k, v = (
+            y.view(B, T, -1, self.channels).transpose(1, 2)
+            for y in self.c_attn(x_BTD).split(D, dim=2)
+        )
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)
+        dropout = self.dropout if self.training else 0.0
+        y_BHTC = causal_attention(q, k.to(q.dtype), v.to(q.dtype), dropout=dropout)
+        assert y_BHTC.shape == q.shape
+        y_BTD = self.c_proj(y_BHTC.transpose(1, 2).reshape(B, T, D))
+        return F.dropout(y_BTD, self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """c_proj(gelu(c_fc(x))), GELU by its tanh approximation as in GPT-2."""
+
+    def __init__(self, model: ModelConfig, n: Dimensions) -> None:
+        super().__init__()
+        self.dropout = model.dropout
+        self.c_fc = Affine(n.D, n.F)
+        self.c_proj = Affine(n.F, n.D)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        y_BTD = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate="tanh"))
+        return F.dropout(y_BTD, self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(n.D, model.norm_eps)
+        self.attn = Attention(model, n, layer)
+        self.ln_2 = nn.LayerNorm(n.D, model.norm_eps)
+        self.mlp = FeedForward(model, n)
+
+    def forward(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+        x_BTD = x_BTD + self.attn(self.ln_1(x_BTD), cache)
+        return x_BTD + self.mlp(self.ln_2(x_BTD))
+
+
+class GPT2Body(nn.Module):
+    """Token ids to final normed hidden states."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        n = dimensions(model)
+        self.dropout = model.dropout
+        self.wte = nn.Embedding(n.V, n.D)
+        self.wpe = nn.Embedding(n.T, n.D)
+        self.h = nn.ModuleList(Block(model, n, i) for i in range(n.L))
+        self.ln_f = nn.LayerNorm(n.D, model.norm_eps)
+
+    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        start = cache.length if cache else 0
+        T = ids_BT.shape[1]
+        assert start + T <= self.wpe.num_embeddings, "the sequence is longer than max_seq_len"
+        positions_T = torch.arange(start, start + T, device=ids_BT.device)
+        x_BTD = self.wte(ids_BT) + self.wpe(positions_T)
+        x_BTD = F.dropout(x_BTD, self.dropout, self.training)
+        for block in self.h:
+            x_BTD = block(x_BTD, cache)
+        if cache is not None:
+            cache.advance(T)
+        return self.ln_f(x_BTD)

@@ -1,0 +1,131 @@
+"""The Llama shape (Touvron et al. 2023): pre-RMSNorm, rotary positions, grouped heads, SwiGLU.
+
+With `qk_norm` it is Qwen3's. Module names follow transformers, so state dicts are interchangeable.
+Shapes: B batch, T positions, D width, H heads, K key-value heads, C channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.config.schema import ModelConfig
+from trainer.model.attention import causal_attention
+from trainer.model.cache import KeyValueCache
+from trainer.model.parameters import Dimensions, dimensions
+
+Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, in fp32 (Zhang & Sennrich 2019)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
+def rotary_table(length: int, channels: int, theta: float) -> Rotary:
+    """cos and sin of position x frequency, frequencies repeated for rotate-half. (T, C) fp32."""
+    frequencies = 1.0 / theta ** (torch.arange(0, channels, 2).float() / channels)
+    angles = torch.outer(torch.arange(length).float(), frequencies)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BHTC: Tensor, rotary: Rotary) -> Tensor:
+    """Rotate each channel pair (c, c + C/2) by its position's angle (Su et al. 2021)."""
+    cos, sin = rotary
+    half = x_BHTC.shape[-1] // 2
+    turned = torch.cat((-x_BHTC[..., half:], x_BHTC[..., :half]), dim=-1)
+    return (x_BHTC * cos + turned * sin).to(x_BHTC.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with grouped key-value heads."""
+
+    def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.channels = n.C
+        self.q_proj = nn.Linear(n.D, n.H * n.C, bias=False)
+        self.k_proj = nn.Linear(n.D, n.K * n.C, bias=False)
+        self.v_proj = nn.Linear(n.D, n.K * n.C, bias=False)
+        self.o_proj = nn.Linear(n.H * n.C, n.D, bias=False)
+        self.q_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
+
+    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: KeyValueCache | None) -> Tensor:
+        B, T, _ = x_BTD.shape
+        heads = (B, T, -1, self.channels)
+        q = self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2)
+        v = self.v_proj(x_BTD).view(heads).transpose(1, 2)
+        q, k = rotate(q, rotary), rotate(k, rotary)
+        if cache is not None:
+            k, v = cache.update(self.layer, k, v)
+        y_BHTC = causal_attention(q, k.to(q.dtype), v.to(q.dtype))
+        assert y_BHTC.shape == q.shape
+        return self.o_proj(y_BHTC.transpose(1, 2).reshape(B, T, -1))
+
+
+class FeedForward(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, n: Dimensions) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(n.D, n.F, bias=False)
+        self.up_proj = nn.Linear(n.D, n.F, bias=False)
+        self.down_proj = nn.Linear(n.F, n.D, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(model, n, layer)
+        self.mlp = FeedForward(n)
+        self.input_layernorm = RMSNorm(n.D, model.norm_eps)
+        self.post_attention_layernorm = RMSNorm(n.D, model.norm_eps)
+
+    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: KeyValueCache | None) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotary, cache)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class LlamaBody(nn.Module):
+    """Token ids to final normed hidden states."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        n = dimensions(model)
+        self.embed_tokens = nn.Embedding(n.V, n.D)
+        self.layers = nn.ModuleList(Block(model, n, i) for i in range(n.L))
+        self.norm = RMSNorm(n.D, model.norm_eps)
+        cos, sin = rotary_table(n.T, n.C, model.rope_theta)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        start = cache.length if cache else 0
+        T = ids_BT.shape[1]
+        assert start + T <= self.cos.shape[0], "the sequence is longer than max_seq_len"
+        rotary = (self.cos[start : start + T], self.sin[start : start + T])
+        x_BTD = self.embed_tokens(ids_BT)
+        for block in self.layers:
+            x_BTD = block(x_BTD, rotary, cache)
+        if cache is not None:
+            cache.advance(T)
+        return self.norm(x_BTD)

@@ -17,6 +17,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.message import Message
+from textual.timer import Timer
 
 from monitor.actions.registry import ACTIONS
 from monitor.actions.steer import (
@@ -32,7 +33,7 @@ from monitor.data.poller import Source
 from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.screens.dialogs import ConfirmScreen, HelpScreen
 from monitor.theme import NIGHT
-from monitor.widgets.bars import KeyBar, TopBar
+from monitor.widgets.bars import KeyBar, Notice, TopBar
 from monitor.widgets.chart import Chart
 from monitor.widgets.checkpoints import Checkpoints
 from monitor.widgets.details import Details
@@ -43,6 +44,8 @@ from shared.errors import UserError
 from shared.text import one_line
 
 _AGES = 5.0  # seconds between looks at whether an age on the screen has changed
+#: Seconds a notice stays, by its colour. The primary one waits to be replaced by its answer.
+_NOTICE_SECONDS = {"primary": 60.0, "success": 8.0, "warning": 12.0, "error": 30.0}
 _KEPT_DETAILS = 4  # runs shown at once when the selection comes back to them
 
 
@@ -53,11 +56,14 @@ class MonitorApp(App[None]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (App declares it for instances)
         (0, "-narrow"),
         (120, "-wide"),
     ]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (32, "-tall"),
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(",".join(a.keys), a.name, a.help, show=False) for a in ACTIONS
     ]
@@ -99,6 +105,7 @@ class MonitorApp(App[None]):
         self._selected = selected
         self._details: OrderedDict[str, RunDetail] = OrderedDict()
         self._details_wanted: bool | None = None  # None: where there is room
+        self._starting: set[str] = set()
         self._leaving = threading.Event()
         self.register_theme(NIGHT)
         self.theme = NIGHT.name
@@ -110,6 +117,8 @@ class MonitorApp(App[None]):
         self._checkpoints = Checkpoints(id="checkpoints")
         self._page = Details(id="details")
         self._welcome = Welcome(id="welcome")
+        self._notice = Notice(id="notice")
+        self._notice_timer: Timer | None = None
 
     # -- life ----------------------------------------------------------------------------
 
@@ -126,6 +135,7 @@ class MonitorApp(App[None]):
                 yield self._page
         yield self._welcome
         yield KeyBar(ACTIONS, id="keys")
+        yield self._notice
 
     def on_load(self) -> None:
         """Signals must find the handlers in place before the terminal is taken over."""
@@ -328,8 +338,18 @@ class MonitorApp(App[None]):
         if reason:
             self._tell(reason, "warning")
             return
+        if view.run_id in self._starting:
+            return  # the key was pressed again before the trainer is there
+        self._starting.add(view.run_id)
         self._tell(f"Starting {view.label}…")
-        self._in_background(lambda: resume(view, self._launcher))
+
+        def work() -> str:
+            try:
+                return resume(view, self._launcher)
+            finally:
+                self._starting.discard(view.run_id)
+
+        self._in_background(work)
 
     # -- acts ----------------------------------------------------------------------------
 
@@ -361,16 +381,15 @@ class MonitorApp(App[None]):
 
     @on(ActDone)
     def _act_done(self, message: ActDone) -> None:
-        self._tell(message.text, "information" if message.ok else "error")
+        self._tell(message.text, "success" if message.ok else "error")
         self._source.refresh()
 
-    def _tell(self, text: str, severity: str = "information") -> None:
-        timeout = 4.0 if severity == "information" else 10.0
-        self.notify(
-            one_line(text, 400),
-            severity=severity,  # type: ignore[arg-type]
-            timeout=timeout,
-            markup=False,
+    def _tell(self, text: str, colour: str = "primary") -> None:
+        if self._notice_timer is not None:
+            self._notice_timer.stop()
+        self._notice.show(one_line(text, 400), colour)
+        self._notice_timer = self.set_timer(
+            _NOTICE_SECONDS[colour], lambda: self._notice.show("", "primary")
         )
 
 

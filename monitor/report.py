@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from monitor.data.scanner import last_val_loss
 from monitor.data.views import RunDetail, RunView, Snapshot
-from shared.catalogue import CheckpointInfo
+from shared.catalogue import CheckpointInfo, list_checkpoints
 from shared.metrics_log import Series
+from shared.run_directory import RunDirectory
 
 REPORT_VERSION = 1
 
@@ -37,7 +39,7 @@ def report(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> dict[str, Any]:
-    """One run; with `detail` also what its files hold."""
+    """One run; with `detail` also the whole of its metrics, its events and its log."""
     fraction = view.fraction
     value: dict[str, Any] = {
         "run_id": view.label,
@@ -74,9 +76,16 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "exit_code": view.exit_code,
         "last_log_lines": list(view.last_log_lines),
     }
-    if detail is not None:
-        value |= _detail_report(detail)
-    return value
+    return value | (_outline_report(view) if detail is None else _detail_report(detail))
+
+
+def _outline_report(view: RunView) -> dict[str, Any]:
+    """What can be told of a run without reading all of its metrics."""
+    run = RunDirectory(view.path)
+    return {
+        "val_loss": last_val_loss(run),
+        "checkpoints": [checkpoint_report(c) for c in list_checkpoints(run.checkpoints)],
+    }
 
 
 def _detail_report(detail: RunDetail) -> dict[str, Any]:
@@ -88,8 +97,7 @@ def _detail_report(detail: RunDetail) -> dict[str, Any]:
         "bad_lines": detail.bad_lines,
         "checkpoints": [checkpoint_report(c) for c in detail.checkpoints],
         "events": [
-            {"time": e.time, "step": e.step, "event": e.kind, "text": e.text}
-            for e in detail.events
+            {"time": e.time, "step": e.step, "event": e.kind, "text": e.text} for e in detail.events
         ],
         "log_lines": list(detail.log_lines),
     }

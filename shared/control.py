@@ -19,7 +19,7 @@ from shared.records import Json, encode_line
 
 #: What a trainer answers. `resume` continues a paused run.
 ACTIONS = frozenset({"pause", "resume", "stop", "checkpoint"})
-_REQUEST = re.compile(r"\d{19}-[0-9a-f]{8}\.json")
+_REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Request:
     arguments: Json
     asked_by: str
     path: Path
+
+    @property
+    def asked_at(self) -> float:
+        """When it was asked, in Unix seconds."""
+        return int(self.request_id.partition("-")[0]) / 1e9
 
     def remove(self) -> None:
         """Take the file away once the answer is in the events."""

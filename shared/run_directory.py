@@ -179,7 +179,8 @@ def find_run(runs_dir: Path, reference: str) -> RunDirectory:
             f"{one_line(reference)!r} could mean {len(begun)} runs ({shown}); "
             "give more of the run id."
         )
-    hint = one_line(nearest(reference, [r.run_id for r in runs]))
+    known = [r.run_id for r in runs] + [s.run_name for _, s in states if s.run_name]
+    hint = one_line(nearest(reference, known))
     raise UserError(
         f"There is no run {one_line(reference)!r} in {runs_dir}{hint}; "
         f"it holds {len(runs)} run{'s' if len(runs) != 1 else ''}."

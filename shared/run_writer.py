@@ -26,7 +26,7 @@ import yaml
 from shared.control import Request, pending
 from shared.errors import UserError
 from shared.files import AppendLog, remove_temporaries, replace_file, write_json
-from shared.heartbeat import INTERVAL, HeartbeatFile
+from shared.heartbeat import INTERVAL, HeartbeatFile, read_beat
 from shared.lock import RunLock
 from shared.metrics_log import parse_lines
 from shared.process import host_name
@@ -99,6 +99,7 @@ class RunWriter:
         self._lock.acquire()
         remove_temporaries(self.run.path)
         old = self.run.read_state()
+        last_beat = read_beat(self.run.heartbeat_path)
         self._heartbeat = HeartbeatFile(self.run.heartbeat_path)
         undo.callback(self._heartbeat.close)
         # Before the state says "initializing": the last beat of a dead process would refute it.
@@ -127,6 +128,11 @@ class RunWriter:
         if config is not None:
             self.write_config(config)
         self.update(durable=True, **changes)
+        # A stop that a dying trainer left unanswered must not stop the next one.
+        for request in pending(self.run.control):
+            if last_beat is not None and request.asked_at <= last_beat.time:
+                message = "the attempt it was meant for ended before it could act"
+                self.answer(request, ok=False, message=message)
 
     # -- reading -------------------------------------------------------------------------
 
@@ -291,7 +297,7 @@ class RunWriter:
         self._closed = True
         self._stop.set()
         self._pulse.join()
-        for request in [*self._requests, *self._unseen_requests()]:
+        for request in pending(self.run.control):  # also those taken and never answered
             self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
         self.event("status", status=status, previous=self._state.status, code=code, reason=reason)
         record = ExitRecord(code, reason, tuple(self._last_lines))

@@ -30,16 +30,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("details_down", ("pagedown",), "PgDn", "", "scroll the details down", "Look"),
     Action("refresh", ("r",), "r", "refresh", "read everything again now", "Look"),
     Action("pause", ("p",), "p", "pause", "pause the run, or let it go on", "Steer"),
-    Action("checkpoint", ("c",), "c", "checkpoint", "save a checkpoint now", "Steer"),
+    Action("checkpoint", ("c",), "c", "save", "save a checkpoint now", "Steer"),
     Action("stop", ("s",), "s", "stop", "save and stop the run (asks first)", "Steer"),
-    Action(
-        "resume",
-        ("R",),
-        "R",
-        "resume",
-        "start a crashed, failed or stopped run again, detached from this terminal",
-        "Steer",
-    ),
+    Action("resume", ("R",), "R", "resume", "start a crashed or stopped run again", "Steer"),
     Action("help", ("question_mark",), "?", "help", "show or hide this page", "Leave"),
     Action("quit", ("q", "ctrl+c"), "q", "quit", "leave; training goes on", "Leave"),
 )

@@ -41,7 +41,9 @@ def launch(run: RunDirectory) -> str:
 def why_not_resumable(view: RunView) -> str:
     """Why `view` cannot be resumed, as a sentence; empty if it can."""
     if view.alive:
-        return f"{view.label} is {view.status} (process {view.pid} on {view.host}); nothing to resume."
+        return (
+            f"{view.label} is {view.status} (process {view.pid} on {view.host}); nothing to resume."
+        )
     if view.status == "completed":
         return f"{view.label} is completed; raise max_steps with `trainer resume` to train further."
     if view.status not in RESUMABLE:

@@ -52,8 +52,9 @@ def reduce(series: Series, columns: int, first: int, last: int) -> Envelope:
     """The extremes of `series` over steps [first, last] in `columns` equal parts, in O(N)."""
     if columns < 1 or not len(series) or last < first:
         return empty_envelope(max(columns, 0))
-    edges = np.ceil(np.linspace(first, last + 1, columns + 1)).astype(np.int64)
-    edges[0], edges[-1] = first, last + 1
+    span = last - first + 1
+    # Whole numbers throughout: a rounded edge would put a step into its neighbour's column.
+    edges = np.array([first - (-i * span) // columns for i in range(columns + 1)], np.int64)
     bounds = np.searchsorted(series.steps, edges)
     starts, ends = bounds[:-1], bounds[1:]
     filled = starts < ends
@@ -121,26 +122,23 @@ def choose_scale(envelopes: Iterable[Envelope]) -> Scale:
     usual_bottom = float(np.quantile(low, _OUTSIDE, method="higher"))
     usual = usual_top - usual_bottom
     if usual > 0 and len(low) >= 1 / _OUTSIDE:
-        top = usual_top if top - usual_top > _DOMINATES * usual else top
-        bottom = usual_bottom if usual_bottom - bottom > _DOMINATES * usual else bottom
+        top = float(high[high <= usual_top + _DOMINATES * usual].max())
+        bottom = float(low[low >= usual_bottom - _DOMINATES * usual].min())
     above, below = float(high.max()) > top, float(low.min()) < bottom
-    if top > bottom:
-        margin = (top - bottom) * 0.03
-    else:
-        margin = abs(top) * 0.05 or 1.0
+    margin = (top - bottom) * 0.03 if top > bottom else abs(top) * 0.05 or 1.0
     return Scale(bottom - margin, top + margin, above, below)
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """At most `count` round numbers (1, 2 or 5 times a power of ten) from `low` to `high`."""
+    """About `count` round numbers (1, 2 or 5 times a power of ten) from `low` to `high`."""
     span = high - low
     if count < 1 or not math.isfinite(span) or span <= 0:
         return []
-    raw = span / count
+    raw = span / (count + 1)
     power = 10.0 ** math.floor(math.log10(raw))
     if power <= 0.0:  # a span near the smallest float
         return []
     step = next((m * power for m in (1, 2, 5, 10) if m * power >= raw), 10 * power)
     first = math.ceil(low / step)
     ticks = [(first + i) * step for i in range(count + 2)]
-    return [t for t in ticks if low <= t <= high][: count + 1]
+    return [t for t in ticks if low <= t <= high]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from monitor.data.scanner import Signature, file_signature, tail_lines
+from monitor.data.values import finite, whole
 from monitor.data.views import EventView, RunDetail
 from shared.catalogue import CheckpointInfo, list_checkpoints
 from shared.metrics_log import MetricsReader, parse_lines
-from shared.records import is_number
 from shared.run_directory import RunDirectory
 from shared.tail import Tailer
 from shared.text import format_bytes, one_line
@@ -103,9 +103,9 @@ class RunFollower:
         # A run without a loss (a reward curve, say) still has something to draw.
         main = "loss" if "loss" in keys or not keys else keys[0]
         newest = {
-            one_line(k, 60): float(v)
-            for k, v in list(table.last_record.items())[:200]
-            if is_number(v) and abs(v) < 1e300
+            one_line(key, 60): number
+            for key, value in list(table.last_record.items())[:200]
+            if (number := finite(value)) is not None
         }
         return RunDetail(
             run_id=self.run.run_id,
@@ -154,11 +154,10 @@ def _text_lines(path: Path) -> tuple[str, ...]:
 
 def event_view(record: dict[str, Any]) -> EventView:
     """An event as one readable line."""
-    time, step = record.get("time"), record.get("step")
     kind = one_line(record.get("event", ""), 40)
     return EventView(
-        time=float(time) if is_number(time) and abs(time) < 1e11 else None,  # type: ignore[arg-type]
-        step=int(step) if is_number(step) and abs(step) < 1 << 53 else None,  # type: ignore[arg-type,operator]
+        time=finite(record.get("time")),
+        step=whole(record.get("step")),
         kind=kind.replace("_", " "),
         text=one_line(_event_text(kind, record), 400),
     )
@@ -166,24 +165,22 @@ def event_view(record: dict[str, Any]) -> EventView:
 
 def _event_text(kind: str, record: dict[str, Any]) -> str:
     get = record.get
+    loss, size = finite(get("val_loss")), finite(get("bytes"))
+    measured = f"val loss {loss:.4g}" if loss is not None else ""
     match kind:
         case "started":
             before = get("previous_status")
             return f"attempt {get('attempt', 1)}" + (f", was {before}" if before else "")
         case "status":
-            reason = get("reason")
-            return f"{get('previous', '')} → {get('status', '')}" + (f": {reason}" if reason else "")
+            reason = f": {get('reason')}" if get("reason") else ""
+            return f"{get('previous', '')} → {get('status', '')}{reason}"
         case "phase":
             return f"{get('previous') or 'start'} → {get('phase', '')}"
         case "checkpoint_saved":
-            size, loss = get("bytes"), get("val_loss")
-            parts = [str(get("name", ""))]
-            parts += [format_bytes(float(size))] if is_number(size) else []  # type: ignore[arg-type]
-            parts += [f"val loss {loss:.4g}"] if is_number(loss) else []
-            return ", ".join(parts)
+            parts = [str(get("name", "")), format_bytes(size) if size is not None else "", measured]
+            return ", ".join(part for part in parts if part)
         case "evaluated":
-            loss = get("val_loss")
-            return f"val loss {loss:.4g}" if is_number(loss) else ""
+            return measured
         case "answer":
             return f"{get('action', '')}: {get('message', '')}"
         case _:

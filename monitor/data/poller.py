@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from typing import Protocol
 from monitor.data.follower import RunFollower
 from monitor.data.hints import Hints
 from monitor.data.scanner import RunScanner
-from monitor.data.views import RunView, Snapshot
+from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 
@@ -160,13 +161,24 @@ class Poller:
 
     def _snapshot(self) -> Snapshot:
         follower = self._followers.get(self._following or "")
+        detail = follower.detail() if follower else None
         return Snapshot(
             runs_dir=one_line(self._runs_dir),
             taken_at=self._clock(),
-            runs=self._runs,
-            detail=follower.detail() if follower else None,
+            runs=tuple(_newest(view, detail) for view in self._runs) if detail else self._runs,
+            detail=detail,
             problem=self._problem,
         )
+
+
+def _newest(view: RunView, detail: RunDetail) -> RunView:
+    """`view` brought up to its metrics, which are ahead of the state by up to a second."""
+    if view.run_id != detail.run_id or detail.loading is not None or not len(detail.loss):
+        return view
+    step, loss = int(detail.loss.steps[-1]), float(detail.loss.values[-1])
+    if step <= view.step or not view.alive or detail.loss.key != "loss":
+        return view
+    return dataclasses.replace(view, step=step, loss=loss)
 
 
 def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitor.data.values import finite, whole
 from monitor.data.views import RunView
 from shared.health import STALLED_AFTER, observe
 from shared.metrics_log import parse_lines
-from shared.records import ACTIVE_STATUSES, PhaseTransition, RunState, is_number
+from shared.records import ACTIVE_STATUSES, PhaseTransition, RunState
 from shared.run_directory import RunDirectory, discover_runs
 from shared.text import format_duration, many_lines, one_line
 
 _TAIL = 16 << 10
+_LONG_TAIL = 1 << 20
 _LOG_LINES = 12
 #: A run of an hour with a phase change per step must not make every look at it dear.
 MAX_TRANSITIONS = 2_000
@@ -138,7 +140,6 @@ def _view_without_state(run: RunDirectory, now: float) -> RunView:
     """A run of another program, which only writes metrics: judged by its last lines."""
     records, _ = parse_lines(_tail(run.metrics_path))
     last = records[-1] if records else {}
-    step, loss = last.get("step"), last.get("loss")
     signature = file_signature(run.metrics_path)
     written = signature[0] / 1e9 if signature else None
     silent = None if written is None else max(0.0, now - written)
@@ -151,11 +152,18 @@ def _view_without_state(run: RunDirectory, now: float) -> RunView:
         status="running" if at_work else "idle",
         reason="" if at_work else f"no run_state.json; {_minutes(silent)} without a record",
         alive=False,
-        step=int(step) if is_number(step) and abs(step) < 1 << 53 else 0,
-        loss=float(loss) if is_number(loss) and abs(loss) < 1e300 else None,
+        step=whole(last.get("step")) or 0,
+        loss=finite(last.get("loss")),
         phase=one_line(last.get("phase") or "", 40),
         updated_at=written,
     )
+
+
+def last_val_loss(run: RunDirectory) -> float | None:
+    """The newest validation loss near the end of the metrics, without reading all of them."""
+    records, _ = parse_lines(_tail(run.metrics_path, _LONG_TAIL))
+    values = (finite(r.get("val_loss")) for r in reversed(records))
+    return next((v for v in values if v is not None), None)
 
 
 def _minutes(seconds: float | None) -> str:
@@ -165,11 +173,11 @@ def _minutes(seconds: float | None) -> str:
     return format_duration(seconds // 60 * 60) if seconds >= 60 else "less than 1m"
 
 
-def _tail(path: Path) -> bytes:
+def _tail(path: Path, size: int = _TAIL) -> bytes:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            return file.read(_TAIL)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read(size)
     except OSError:
         return b""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from textual.geometry import Size
 from textual.strip import Strip
 
 from monitor.actions.registry import Action
@@ -13,12 +15,13 @@ from monitor.widgets.cells import Piece, line, spread
 from monitor.widgets.panel import Panel
 
 _ORDER = ("running", "initializing", "paused", "stopping", "stalled", "crashed", "failed", "queued")
+_NOTICE_LINES = 4
 
 
 class TopBar(Panel):
     """Where we look, and how the runs are doing."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._runs_dir = ""
         self._counts: tuple[tuple[str, int], ...] = ()
@@ -47,23 +50,49 @@ class TopBar(Panel):
         return [spread(left, right, width, self.base)]
 
 
+class Notice(Panel):
+    """What an act has come to, laid over the lines above the keys for a while."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.text = ""
+        self._colour = "primary"
+
+    def show(self, text: str, colour: str) -> None:
+        """Show `text`, already safe, in the colour of that name; nothing if it is empty."""
+        self.text, self._colour = text, colour
+        self.display = bool(text)
+        self.refresh(layout=True)
+        self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as the text needs."""
+        return max(1, len(self._folded(width)))
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """The text, word by word."""
+        colours = self.colours
+        rail, text = colours.style(self._colour, bold=True), colours.style("foreground")
+        return [line([(" ▌ ", rail), (x, text)], width, self.base) for x in self._folded(width)]
+
+    def _folded(self, width: int) -> list[str]:
+        return textwrap.wrap(self.text, max(10, width - 4))[:_NOTICE_LINES]
+
+
 class KeyBar(Panel):
     """The keys of the registry that have a label."""
 
-    def __init__(self, actions: Sequence[Action], *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, actions: Sequence[Action], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._actions = [a for a in actions if a.label]
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """One line, as many keys as there is room for."""
         colours = self.colours
-        pieces: list[Piece] = [
-            (" j k", colours.style("primary", bold=True)),
-            (" select", colours.style("muted")),
-        ]
+        key, word = colours.style("primary", bold=True), colours.style("muted")
+        pieces: list[Piece] = []
+        if width >= 96:
+            pieces += [(" j k", key), (" select ", word)]
         for action in self._actions:
-            pieces += [
-                (f"  {action.shown}", colours.style("primary", bold=True)),
-                (f" {action.label}", colours.style("muted")),
-            ]
+            pieces += [(f" {action.shown}", key), (f" {action.label} ", word)]
         return [line(pieces, width, self.base)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -30,12 +31,10 @@ def line(pieces: Iterable[Piece], width: int, base: Style) -> Strip:
     for text, style in pieces:
         if left <= 0:
             break
-        size = cell_len(text)
-        if size > left:
-            text, size = fit(text, left), left
-        if text:
-            segments.append(Segment(text, base + style))
-        left -= size
+        shown = text if cell_len(text) <= left else fit(text, left)
+        if shown:
+            segments.append(Segment(shown, base + style))
+        left -= cell_len(shown)
     if left > 0:
         segments.append(Segment(" " * left, base))
     return Strip(segments, width)
@@ -70,7 +69,7 @@ def number(value: float | None, digits: int = 4) -> str:
         mantissa, _, exponent = text.partition("e")
         return f"{float(mantissa):.3g}e{int(exponent)}"
     whole = len(text.partition(".")[0].lstrip("-"))
-    if value == value and abs(value) != float("inf") and abs(value) >= 1e-3 and whole < digits:
+    if math.isfinite(value) and abs(value) >= 1e-3 and whole < digits:
         return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
     return text
 

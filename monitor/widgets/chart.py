@@ -30,8 +30,8 @@ from shared.records import PhaseTransition
 from shared.text import one_line
 
 _ROWS_AROUND = 3  # heading, axis, step labels
-_ROWS_PER_TICK = 3
-_COLUMNS_PER_TICK = 16
+_ROWS_PER_TICK = 2.5
+_COLUMNS_PER_TICK = 12
 
 Cell = tuple[str, str]  # a character and the name of its colour
 
@@ -39,7 +39,7 @@ Cell = tuple[str, str]  # a character and the name of its colour
 class Chart(Panel):
     """Draws `loss` and `val_loss` of one run."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._detail: RunDetail | None = None
         self._view: RunView | None = None
@@ -67,20 +67,18 @@ class Chart(Panel):
         first, last = steps
         # The width of the labels depends on the scale, which depends on the columns: guess once.
         scale = choose_scale(reduce(s, 2 * width, first, last) for s in series)
-        ticks = nice_ticks(scale.low, scale.high, max(2, rows // _ROWS_PER_TICK))
+        ticks = nice_ticks(scale.low, scale.high, max(2, int(rows / _ROWS_PER_TICK)))
         labels = tick_labels(ticks)
         gutter = max((len(x) for x in labels), default=1) + 3
         columns = max(2, width - gutter - 1)
         envelopes = [reduce(s, 2 * columns, first, last) for s in series]
         scale = choose_scale(envelopes)
-        ticks = nice_ticks(scale.low, scale.high, max(2, rows // _ROWS_PER_TICK))
+        ticks = nice_ticks(scale.low, scale.high, max(2, int(rows / _ROWS_PER_TICK)))
         labels = tick_labels(ticks)
         grid = draw_canvas(envelopes, scale, columns, rows)
         at_row = {row_of(t, scale, rows): label for t, label in zip(ticks, labels, strict=True)}
         strips = [self._heading(envelopes, scale, width)]
-        strips += [
-            self._canvas_line(grid[y], at_row.get(y), gutter, width) for y in range(rows)
-        ]
+        strips += [self._canvas_line(grid[y], at_row.get(y), gutter, width) for y in range(rows)]
         strips += self._axis(first, last, gutter, columns, width)
         return strips
 
@@ -126,7 +124,7 @@ class Chart(Panel):
         right: list[Piece] = []
         nonfinite = sum(e.nonfinite for e in envelopes)
         if nonfinite:
-            right += [(f"× {thousands(nonfinite)} nan/inf ", colours.style("nonfinite", bold=True))]
+            right += [(f"✕ {thousands(nonfinite)} nan/inf ", colours.style("nonfinite", bold=True))]
         if scale.above:
             top = max(float(np.nanmax(e.high)) for e in envelopes if not e.is_empty)
             right += [(f"▲ up to {number(top, 3)} ", colours.style("outside", bold=True))]
@@ -227,7 +225,7 @@ def _mark(
         if marks[x] & POSITIVE:
             grid[0][x] = ("▲", "nonfinite")
         if marks[x] & NAN:
-            grid[0][x] = ("×", "nonfinite")
+            grid[0][x] = ("✕", "nonfinite")
 
 
 def polylines(envelope: Envelope, scale: Scale, rows: int) -> list[Polyline]:
@@ -238,8 +236,8 @@ def polylines(envelope: Envelope, scale: Scale, rows: int) -> list[Polyline]:
     dots = 4 * rows - 1
     span = scale.high - scale.low
     with np.errstate(invalid="ignore"):
-        low = np.clip((envelope.low - scale.low) / span, 0, 1) * dots
-        high = np.clip((envelope.high - scale.low) / span, 0, 1) * dots
+        low = np.rint(np.clip((envelope.low - scale.low) / span, 0, 1) * dots)
+        high = np.rint(np.clip((envelope.high - scale.low) / span, 0, 1) * dots)
     lines: list[Polyline] = []
     xs: list[float] = []
     ys: list[float] = []

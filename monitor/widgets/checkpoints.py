@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.geometry import Size
 from textual.strip import Strip
 
 from monitor.theme import Colours
@@ -14,15 +15,21 @@ from shared.text import format_bytes
 class Checkpoints(Panel):
     """One line per checkpoint: name, step, size, age, losses, marks."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._found: tuple[CheckpointInfo, ...] = ()
         self._now = 0.0
 
     def show(self, found: tuple[CheckpointInfo, ...], now: float) -> None:
         """Show these checkpoints with their ages at `now`."""
+        if len(found) != len(self._found):
+            self.refresh(layout=True)
         self._found, self._now = found, now
         self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Heading and all checkpoints; CSS sets the limit."""
+        return 1 + max(1, len(self._found))
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """A heading, then as many as there is room for."""

@@ -23,7 +23,7 @@ Line = list[Piece]
 class Details(Panel):
     """A page to scroll through, in one column or two."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._view: RunView | None = None
         self._detail: RunDetail | None = None
@@ -63,7 +63,7 @@ class Details(Panel):
         heading: Line = [(" details", colours.style("muted"))]
         if len(page) > rows:
             last = min(len(page), self._top + rows)
-            heading.append((f" {self._top + 1}–{last} of {len(page)}", colours.style("muted")))
+            heading.append((f" {self._top + 1}-{last} of {len(page)}", colours.style("muted")))
         strips = [line(heading, width, self.base + self.heading_style())]
         strips += [line(x, width, self.base) for x in page[self._top : self._top + rows]]
         return strips
@@ -104,7 +104,7 @@ class Details(Panel):
 
     def _facts(self, view: RunView, detail: RunDetail | None, colours: Colours) -> list[Line]:
         newest = dict(detail.newest) if detail else {}
-        pairs: list[tuple[str, str]] = [("run", view.label), ("name", view.name)]
+        pairs: list[tuple[str, str]] = [("run", view.label)]
         model = dict(view.model)
         if model:
             shown = model.pop("name", "")
@@ -122,7 +122,10 @@ class Details(Panel):
             ("tokens", format_count(view.tokens_total) if view.tokens_total else ""),
             ("speed", _rate(view.tokens_per_second)),
             ("passes", _passes(view)),
-            ("learning rate", number(newest.get("learning_rate")) if "learning_rate" in newest else ""),
+            (
+                "learning rate",
+                number(newest.get("learning_rate")) if "learning_rate" in newest else "",
+            ),
             ("gradient norm", number(newest["gradient_norm"]) if "gradient_norm" in newest else ""),
             ("step time", _milliseconds(newest.get("step_time_ms"))),
             ("commit", view.git_commit[:12]),

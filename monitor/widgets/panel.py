@@ -13,7 +13,7 @@ from monitor.theme import Colours
 class Panel(Widget):
     """Subclasses say in `draw` what the lines are; `redraw` sends those that differ."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._strips: list[Strip] = []
         self._drawn_for: object = None

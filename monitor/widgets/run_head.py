@@ -1,4 +1,4 @@
-"""The selected run in three lines: what it is doing, how far it is, which phases it went through."""
+"""The selected run in three lines: what it is doing, how far it is, which phases it saw."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textual.strip import Strip
 
 from monitor.data.views import RunView
 from monitor.theme import status_sign
-from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
+from monitor.widgets.cells import Piece, bar, line, spread, thousands
 from monitor.widgets.panel import Panel
 from shared.text import format_count, format_duration
 
@@ -14,7 +14,7 @@ from shared.text import format_count, format_duration
 class RunHead(Panel):
     """Name, status and reason; progress and speed."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._view: RunView | None = None
 
@@ -41,7 +41,9 @@ class RunHead(Panel):
         ]
         if view.reason:
             # A reason matters more than the machine: it gets all the room there is.
-            return line([*left, (f"  {view.reason}", colours.status(view.status))], width, self.base)
+            return line(
+                [*left, (f"  {view.reason}", colours.status(view.status))], width, self.base
+            )
         right: list[Piece] = []
         model = dict(view.model)
         parts = [view.device, _parameters(model.get("parameters", ""))]
@@ -71,15 +73,13 @@ class RunHead(Panel):
         if view.tokens_per_second:
             speed = f"{format_count(view.tokens_per_second)} tok/s"
             pieces += [("  ", muted), (speed, text)]
-        if view.loss is not None:
-            pieces += [("  loss ", muted), (number(view.loss), text)]
         return line(pieces, width, self.base)
 
 
 class PhaseLine(Panel):
     """The present phase and how the run came to it."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._view: RunView | None = None
 
@@ -118,7 +118,7 @@ class PhaseLine(Panel):
         if len(view.transitions) > 1:
             pieces.append(("   ", muted))
             for index, item in enumerate(reversed(history)):
-                pieces += [(" › ", muted)] if index else []
+                pieces += [(" → ", muted)] if index else []
                 pieces += item
         return [line(pieces, width, self.base)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.style import Style
 from textual import events
 from textual.geometry import Size
@@ -15,11 +16,11 @@ from monitor.widgets.chart import short_step
 from monitor.widgets.panel import Panel
 from shared.text import format_duration
 
-_STATUS = 12
+_STATUS = 11
 _LOSS = 7
 _ETA = 7
-_STEPS = 13
-_MIN_NAME = 16
+_STEPS = 11
+_MIN_NAME = 18
 _BARS = (20, 14, 10, 6)
 
 
@@ -33,7 +34,7 @@ class RunList(Panel):
             super().__init__()
             self.run_id = run_id
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._runs: tuple[RunView, ...] = ()
         self._selected: str | None = None
@@ -64,7 +65,7 @@ class RunList(Panel):
         count = f"runs {len(self._runs)}"
         hidden = len(self._runs) - len(shown)
         if hidden:
-            count = f"runs {self._top + 1}–{self._top + len(shown)} of {len(self._runs)}"
+            count = f"runs {self._top + 1}-{self._top + len(shown)} of {len(self._runs)}"
         heading = [("  " + fit(count, columns["name"] + 2), muted)]
         heading += [(" " + fit("status", columns["status"]), muted)]
         progress = columns["bar"] + 5
@@ -92,7 +93,7 @@ class RunList(Panel):
         pieces: list[Piece] = [
             ("▌" if selected else " ", colours.style("primary")),
             (f" {status_sign(run.status)} ", status),
-            (fit(run.label, columns["name"]), text),
+            *_name(run, columns["name"], text, muted),
             (" " + fit(run.status, columns["status"]), status),
         ]
         if columns["bar"]:
@@ -123,12 +124,21 @@ class RunList(Panel):
 def _columns(width: int) -> dict[str, int]:
     """The width of each column; the bar grows where there is room, the name takes the rest."""
     fixed = {"status": _STATUS, "steps": _STEPS, "loss": _LOSS, "eta": _ETA}
-    used = 4 + sum(fixed.values()) + len(fixed) + 1
+    used = 5 + sum(fixed.values()) + len(fixed)
     for wide in _BARS:
         room = width - used - (wide + 6)
         if room >= _MIN_NAME + (wide if wide > _BARS[-1] else 0):
             return {**fixed, "bar": wide, "name": room}
     return {**fixed, "bar": 0, "name": max(4, width - used)}
+
+
+def _name(run: RunView, width: int, text: Style, muted: Style) -> list[Piece]:
+    """The run's name, then dimly what makes its id differ from it."""
+    suffix = run.label[len(run.name) :] if run.label.startswith(run.name) else ""
+    if not suffix:
+        return [(fit(run.label, width), text)]
+    name = fit(run.name, min(width, cell_len(run.name)))
+    return [(name, text), (fit(suffix, width - cell_len(name)), muted)]
 
 
 def _scrolled(top: int, selected: int, count: int, rows: int) -> int:

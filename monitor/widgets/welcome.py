@@ -11,7 +11,7 @@ from monitor.widgets.panel import Panel
 class Welcome(Panel):
     """A few centred lines."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lines: tuple[str, ...] = ()
 

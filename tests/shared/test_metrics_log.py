@@ -186,6 +186,7 @@ def follow(data: bytes, cuts: list[int], max_bytes: int) -> MetricsReader:
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files, st.lists(st.integers(0, 2000), max_size=4), st.integers(1, 80))
 @example(b'{"step":1,"loss":nan}\n{"step":1,"loss":2,"attempt":1}\n', [3, 30], 1)
+@example(b'{"step":1,"loss":null,"nonfinite":{"loss":"nan"}}\n' * 2, [], 80)
 @example(b'{"step":1,"loss":1e400}\n{"step":2,"loss":' + b"9" * 5000 + b"}\n", [], 7)
 def test_any_file_in_any_pieces_gives_the_series_of_the_reference(
     data: bytes, cuts: list[int], max_bytes: int

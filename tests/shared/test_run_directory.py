@@ -132,7 +132,7 @@ def test_a_run_is_found_by_id_path_name_beginning_and_latest(
 
 
 @pytest.mark.parametrize(
-    "reference", ["", "gp", "nothing", "../x", "a\0b", "x" * 5000, "\x1b[2J", "runs/absent", "gtp_"]
+    "reference", ["", "gp", "nothing", "../x", "a\0b", "x" * 5000, "\x1b[2J", "runs/absent", "gtp"]
 )
 def test_what_cannot_be_found_is_told_in_one_sentence(tmp_path: Path, reference: str) -> None:
     make(tmp_path, "gpt", NOW)
@@ -142,7 +142,7 @@ def test_what_cannot_be_found_is_told_in_one_sentence(tmp_path: Path, reference:
     sentence(error.value)
     if reference == "gp":
         assert "could mean 2 runs" in str(error.value)
-    if reference == "gtp_":
+    if reference == "gtp":
         assert "did you mean" in str(error.value)
 
 

@@ -54,12 +54,17 @@ def generate(
     import time
 
     from shared.errors import UserError
-    from shared.text import many_lines
+    from shared.text import many_lines, one_line
+    from trainer.config.schema import MAX_THREADS
     from trainer.generate.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; it must be 1 or more.")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UserError(f"--threads is {threads}; it must be between 1 and {MAX_THREADS}.")
+    if seed is not None and not -(2**63) <= seed < 2**63:
+        raise UserError(f"--seed is {seed}; it must fit 64 bits.")
     text = _prompt(prompt, prompt_file)
 
     import torch
@@ -71,8 +76,6 @@ def generate(
     from trainer.model.device import pick_device
 
     if threads is not None:
-        if threads < 1:
-            raise UserError(f"--threads is {threads}; it must be 1 or more.")
         torch.set_num_threads(threads)
     loaded = load_model(checkpoint, pick_device(device))
     place = Path(tokenizer) if tokenizer else loaded.folder
@@ -81,6 +84,12 @@ def generate(
             f"{place} has no tokenizer.json (synthetic data has none); name one with --tokenizer."
         )
     codec = Tokenizer.load(place)
+    known = loaded.model.dimensions.V
+    if codec.vocab_size > known:
+        raise UserError(
+            f"The tokenizer in {one_line(place)} has {codec.vocab_size} tokens and the model "
+            f"{known}: it belongs to another model; name the right one with --tokenizer."
+        )
     ids = codec.encode(text) or [codec.eos_id]
     on_terminal = sys.stdout.isatty()
     show = many_lines if on_terminal else str
@@ -119,12 +128,13 @@ def _prompt(prompt: str | None, prompt_file: str | None) -> str:
     import sys
 
     from shared.errors import UserError
+    from shared.text import one_line
 
     if prompt is not None and prompt_file is not None:
         raise UserError("--prompt and --prompt-file are both given; give one of them.")
     if prompt is not None:
         return prompt.encode("utf-8", "replace").decode("utf-8", "replace")
-    if prompt_file is None and sys.stdin.isatty():
+    if prompt_file is None and (sys.stdin is None or sys.stdin.isatty()):
         return ""
     try:
         if prompt_file in (None, "-"):
@@ -132,5 +142,6 @@ def _prompt(prompt: str | None, prompt_file: str | None) -> str:
         else:
             raw = Path(str(prompt_file)).read_bytes()[:MAX_PROMPT_BYTES]
     except OSError as error:
-        raise UserError(f"--prompt-file {prompt_file}: {error.strerror}.") from error
+        place = one_line(prompt_file or "-")
+        raise UserError(f"--prompt-file {place} cannot be read: {error.strerror}.") from error
     return raw.decode("utf-8", "replace")

@@ -11,7 +11,7 @@ import typer
 
 from shared import __version__
 from shared.errors import ExitCode, UserError
-from shared.text import many_lines
+from shared.text import many_lines, one_line
 from trainer.cli import control, demo, generate, prepare, resume, tokenizer, train
 
 app = typer.Typer(
@@ -73,14 +73,33 @@ def main(arguments: list[str] | None = None) -> int:
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = f"; see {context.command_path} --help" if context else ""
-        _complain(error.format_message().rstrip(".") + where)
+        _complain(_wrong_use(error) + where)
         return int(ExitCode.USAGE)
     except BrokenPipeError:
         # The reader of our output (head, less) went away; the flush at exit must not complain.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        place = f"{one_line(error.filename)}: " if error.filename else ""
+        _complain(f"{place}{error.strerror or one_line(error)}.")
+        return int(ExitCode.FAILURE)
+    except MemoryError as error:
+        _complain(f"There is not enough memory: {one_line(error) or 'use smaller sizes'}.")
+        return int(ExitCode.FAILURE)
     return int(result) if isinstance(result, int) else 0
+
+
+def _wrong_use(error: Any) -> str:
+    """click's message, with the value that could not be read."""
+    from pydantic import ValidationError  # with which typer reads numbers
+
+    message = str(error.format_message()).rstrip(".")
+    if isinstance(error.__cause__, ValidationError):
+        value = error.__cause__.errors()[0]["input"]
+        message = message.replace(": Input should be ", f": {one_line(value, 60)!r} is not ")
+        message = message.partition(", unable to")[0]
+    return message or "a command is missing"
 
 
 def _complain(message: str) -> None:

@@ -107,7 +107,7 @@ def prepare_data(
 
 def _summary(prepared: Prepared) -> list[str]:
     sides = [(prepared.train, prepared.train_sidecar)]
-    if prepared.val:
+    if prepared.val and prepared.val_sidecar:
         sides.append((prepared.val, prepared.val_sidecar))
     lines = [
         f"{path}: {side.num_tokens:,} tokens, {side.num_documents:,} documents, "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from trainer.config.resolve import Settings
+from trainer.config.resolve import Settings, resolve
 
 ASCII_VOCABULARY = 99
 BYTE_VOCABULARY = 258
@@ -28,7 +28,7 @@ def prepare_text(paths: Sequence[str], settings: Settings, runs_dir: Path) -> Pa
     from trainer.data.prepare import PrepareSettings, prepare
     from trainer.data.progress import shown
 
-    size = settings.get("model.vocab_size")
+    size = resolve(settings).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
     files = [file.path for file in find_inputs(paths).files]
     stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]

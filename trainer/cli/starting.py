@@ -8,15 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from shared.catalogue import FINAL, list_checkpoints, newest_sound
 from shared.errors import ExitCode, RunError, UserError
 from shared.files import read_json, replace_file, write_json
 from shared.records import RunState
-from shared.run_directory import RunDirectory, create_run, find_run
+from shared.run_directory import RunDirectory, create_run, find_run, slug
 from shared.text import one_line
-from trainer.config.resolve import Settings, flatten, load_source, parse_yaml, resolve, to_plain
+from trainer.config.resolve import (
+    Settings,
+    assignment,
+    flatten,
+    load_source,
+    parse_settings,
+    read_text,
+    resolve,
+    to_plain,
+    to_yaml,
+)
 from trainer.config.schema import Config
 
 META = "meta.json"
@@ -105,25 +113,15 @@ def continue_run(
     run: RunDirectory, overrides: Mapping[str, Any], checkpoint: Path | None = None
 ) -> Start:
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
-    try:
-        raw = parse_yaml(run.config_path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"Run {run.run_id} cannot be continued: its config.yaml cannot be read ({error})."
-        ) from error
-    if not isinstance(raw, dict):
-        raise UserError(f"Run {run.run_id} cannot be continued: its config.yaml holds no keys.")
-    return Start(absolute(resolve(flatten(raw), overrides)), run, checkpoint)
+    settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
+    return Start(absolute(resolve(settings, overrides)), run, checkpoint)
 
 
 def load_layers(config: str | None) -> tuple[Settings, Settings, bool]:
     """Settings of `--config`: as a preset layer or as a file layer; whether it is a preset."""
     if config is None:
         return {}, {}, False
-    settings, name = load_source(config)
-    from trainer.config.resolve import preset_names
-
-    is_preset = name in preset_names() and not Path(config).is_file()
+    settings, is_preset = load_source(config)
     return (settings, {}, True) if is_preset else ({}, settings, False)
 
 
@@ -159,16 +157,19 @@ def _as_options(start: Start) -> list[str]:
     """The overrides of a continued run as `--set` options of its background process."""
     options = ["--from", str(start.checkpoint)] if start.checkpoint else []
     for key, value in flatten(to_plain(start.config)).items():
-        options += ["--set", f"{key}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
+        options += ["--set", assignment(key, value)]
     return options
 
 
 def queue_run(config: Config, runs_dir: Path) -> RunDirectory:
     """Create a run that waits to be started: its folder, configuration and state."""
+    slug(config.name)  # a name that will not do is told before any folder is made
+    elsewhere = _make_checkpoint_folder(config)
     run = create_run(runs_dir, config.name)
-    _place_checkpoints(run, config)
-    text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-    replace_file(run.config_path, text.encode())
+    if elsewhere is not None:
+        run.checkpoints.rmdir()
+        run.checkpoints.symlink_to(elsewhere)
+    replace_file(run.config_path, to_yaml(config).encode())
     state = RunState(
         run_id=run.run_id,
         run_name=one_line(config.name),
@@ -180,10 +181,10 @@ def queue_run(config: Config, runs_dir: Path) -> RunDirectory:
     return run
 
 
-def _place_checkpoints(run: RunDirectory, config: Config) -> None:
-    """Put the checkpoints where `checkpoint.dir` says, with a link in the run directory."""
+def _make_checkpoint_folder(config: Config) -> Path | None:
+    """The folder that `checkpoint.dir` asks for; the run directory gets a link to it."""
     if config.checkpoint.dir is None:
-        return
+        return None
     folder = Path(config.checkpoint.dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,8 +192,7 @@ def _place_checkpoints(run: RunDirectory, config: Config) -> None:
         raise UserError(
             f"--checkpoint-dir {folder} cannot be made: {error.strerror}; choose another."
         ) from error
-    run.checkpoints.rmdir()
-    run.checkpoints.symlink_to(folder.resolve())
+    return folder.resolve()
 
 
 def check_checkpoint_folder(config: Config) -> None:
@@ -231,8 +231,14 @@ def train_here(start: Start, runs_dir: Path) -> int:
     planned = plan(start.config)
     config = start.config
     run = start.run
-    if start.checkpoint:
-        check_shape(config.model, start.checkpoint)
+    checkpoint = start.checkpoint
+    problems: list[str] = []
+    if checkpoint is None and run is not None:
+        checkpoint, problems = _newest(run)
+    if checkpoint is not None:
+        # Told before the run is touched: one that has ended well must not become a failed one.
+        check_shape(config.model, checkpoint)
+        check_steps(checkpoint, planned.max_steps)
     if run is None:
         check_checkpoint_folder(config)
         run = queue_run(config, runs_dir)
@@ -253,10 +259,9 @@ def train_here(start: Start, runs_dir: Path) -> int:
         },
     )
     try:
-        checkpoint = start.checkpoint or _newest(run, writer)
-        if checkpoint is not None and start.run is not None:
-            check_shape(config.model, checkpoint)
-            check_steps(checkpoint, planned.max_steps)
+        for problem in problems:
+            writer.event("checkpoint_damaged", message=problem)
+            writer.say(f"[WARN] {problem}; using an older checkpoint")
         session = build(planned)
         if checkpoint is not None:
             restore(session, checkpoint)
@@ -264,7 +269,7 @@ def train_here(start: Start, runs_dir: Path) -> int:
                 step, attempt = session.progress.step, writer.state.attempt
                 for name in set_aside_newer(run, step, attempt):
                     writer.event("checkpoint_superseded", name=name)
-        writer.write_config(to_plain(config))
+        replace_file(run.config_path, to_yaml(config).encode())
         return Training(session, writer).run()
     except UserError as error:
         writer.say(f"[ERROR] {error}")
@@ -275,15 +280,12 @@ def train_here(start: Start, runs_dir: Path) -> int:
         raise
 
 
-def _newest(run: RunDirectory, writer: Any) -> Path | None:
-    """The newest sound checkpoint of a run; broken ones are told and left where they are."""
+def _newest(run: RunDirectory) -> tuple[Path | None, list[str]]:
+    """The newest sound checkpoint of a run, and what is wrong with newer ones."""
     newest, problems = newest_sound(run.checkpoints)
-    for problem in problems:
-        writer.event("checkpoint_damaged", message=problem)
-        writer.say(f"[WARN] {problem}; using an older checkpoint")
     if newest is None and problems:
         raise RunError(f"No checkpoint of {run.run_id} is sound: {problems[0]}.")
-    return newest.path if newest else None
+    return newest.path if newest else None, problems
 
 
 def git_commit() -> str | None:

@@ -30,6 +30,8 @@ FLAT_KEYS: dict[str, tuple[str, ...]] = {
     "save_top_k": ("checkpoint.save_top_k",),
 }
 
+_SHAPE_KEYS = frozenset({"context_window", "n_embd", "n_head", "n_layer"})
+
 
 def is_flat(raw: dict[str, Any]) -> bool:
     """Whether a file is written in the guide's flat keys."""
@@ -41,8 +43,13 @@ def from_flat(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
     The guide's model is GPT-2, so its shape keys imply that flavour.
     """
-    settings: dict[str, Any] = {"model.flavour": "gpt2", "model.tie_embeddings": True}
-    settings["model.norm_eps"] = 1e-5
+    settings: dict[str, Any] = {}
+    if not _SHAPE_KEYS.isdisjoint(raw):
+        settings = {
+            "model.flavour": "gpt2",
+            "model.tie_embeddings": True,
+            "model.norm_eps": 1e-5,
+        }
     rest: dict[str, Any] = {}
     for key, value in raw.items():
         if key in FLAT_KEYS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -12,27 +15,60 @@ import yaml
 from pydantic import ValidationError
 
 from shared.errors import UserError
-from shared.text import nearest, one_line
+from shared.text import format_bytes, nearest, one_line
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.schema import SECTIONS, Config
 
 Settings = dict[str, Any]  # dotted key -> value
+MAX_FILE_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `6e-4` as text; people mean a number."""
+    """YAML 1.1 reads `6e-4` as text; people mean a number.
+
+    Aliases are refused: no configuration needs them, and a few lines of them make a gigabyte.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*) are not read", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would read as numbers."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+"),
+        list("-+0123456789"),
+    )
 
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML with plain exponent floats. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # an impossible date, a number of 5000 digits
+        raise yaml.MarkedYAMLError(problem=str(error)) from error
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `parse_settings` reads back the same."""
+    return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def assignment(key: str, value: Any) -> str:
+    """`key=value` as `parse_assignment` reads it back."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf)
+    return f"{key}={text.removesuffix('...' + chr(10)).strip()}"
 
 
 def preset_names() -> list[str]:
@@ -51,30 +87,40 @@ def known_keys() -> list[str]:
     return keys
 
 
-def load_source(reference: str) -> tuple[Settings, str]:
-    """Settings of a preset or of a YAML file, and its name.
+def load_source(reference: str) -> tuple[Settings, bool]:
+    """Settings of a preset or of a YAML file, and whether it is a preset.
 
     Raises UserError when it is neither, or not readable as a configuration.
     """
     name = reference.replace("_", "-")
     if name in preset_names():
         text = (resources.files("trainer.config") / "presets" / f"{name}.yaml").read_text()
-        return _settings(text, f"preset {name}"), name
+        return parse_settings(text, f"preset {name}"), True
     path = Path(reference)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises for a name too long)
         hint = nearest(name, preset_names())
         raise UserError(
             f"--config {one_line(reference)!r} is neither a file nor a preset{hint}; "
             f"the presets are {', '.join(preset_names())}."
         )
+    return parse_settings(read_text(path), one_line(path)), False
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file. Raises UserError."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from error
-    return _settings(text, str(path)), path.stem
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{one_line(path)} has {format_bytes(size)}: that is no configuration.")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot read {one_line(path)}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"Cannot read {one_line(path)}: it is not UTF-8 text.") from error
 
 
-def _settings(text: str, where: str) -> Settings:
+def parse_settings(text: str, where: str) -> Settings:
+    """The dotted settings of a YAML text; `where` names it in errors. Raises UserError."""
     try:
         raw = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -95,9 +141,12 @@ def _settings(text: str, where: str) -> Settings:
         if key == "name":
             settings["name"] = value
         elif key not in SECTIONS:
-            unknown.append(key + nearest(key, [*SECTIONS, *FLAT_KEYS, "name"]))
+            hint = nearest(key[:60], [*SECTIONS, *FLAT_KEYS, "name"])
+            unknown.append(one_line(key, 60) + hint)
         elif not isinstance(value, dict):
-            raise UserError(f"{where}: section {key!r} must hold keys, not {one_line(value)!r}.")
+            raise UserError(
+                f"{where}: section {one_line(key, 60)} must hold keys, not {_shown(value)}."
+            )
         else:
             for inner, inner_value in value.items():
                 settings[f"{key}.{inner}"] = inner_value
@@ -114,7 +163,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {key}: {one_line(value)!r} is not a YAML value.") from error
+        raise UserError(
+            f"--set {one_line(key, 60)}: {one_line(value, 60)!r} is not a YAML value."
+        ) from error
 
 
 def resolve(*layers: Mapping[str, Any]) -> Config:
@@ -126,7 +177,7 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     for layer in layers:
         merged.update(layer)
     problems = [
-        f"unknown key {one_line(key)}{nearest(key, known_keys())}"
+        f"unknown key {one_line(key, 60)}{nearest(key[:60], known_keys())}"
         for key in merged
         if key not in known_keys()
     ]
@@ -143,8 +194,7 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         problems += [
-            f"{'.'.join(map(str, e['loc']))} is {one_line(e['input'], 60)!r}, but "
-            + e["msg"].removeprefix("Input should be ").replace("Value error, ", "")
+            f"{'.'.join(map(str, e['loc']))} is {_shown(e['input'])}, but " + _requirement(e["msg"])
             for e in error.errors()
         ]
         raise _problems(problems) from error
@@ -152,6 +202,25 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     if problems:
         raise _problems(problems)
     return config
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; what is neither text nor number only by its kind."""
+    if isinstance(value, str):
+        return repr(one_line(value, 60))
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a huge number"  # Python refuses to print it
+    if value is None or isinstance(value, (bool, int, float)):
+        return one_line(json.dumps(value), 60)
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return one_line(value, 60)
+
+
+def _requirement(message: str) -> str:
+    """What pydantic asks for, as the clause after "but"."""
+    wanted = re.sub("^Input should be ", "must be ", message.removeprefix("Value error, "))
+    return wanted.partition(", unable to")[0]
 
 
 def _problems(problems: list[str]) -> UserError:
@@ -201,6 +270,14 @@ def check(config: Config) -> list[str]:
         problems.append(
             f"optim.min_lr {config.min_lr:g} is above optim.learning_rate {optim.learning_rate:g}"
         )
+    for key, place in (
+        ("data.path", config.data.path),
+        ("data.val_path", config.data.val_path),
+        ("data.tokenizer", config.data.tokenizer),
+        ("checkpoint.dir", config.checkpoint.dir),
+    ):
+        if place is not None and not _is_path(place):
+            problems.append(f"{key} {one_line(place, 60)!r} is no path")
     if config.data.dataset == "synthetic" and config.data.path:
         problems.append("data.path is given although data.dataset is synthetic")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", train.device):
@@ -208,6 +285,14 @@ def check(config: Config) -> list[str]:
             f"train.device {one_line(train.device)!r} is none of auto, cpu, cuda, cuda:N, mps"
         )
     return problems
+
+
+def _is_path(text: str) -> bool:
+    try:
+        os.fsencode(Path(text).expanduser())
+    except (RuntimeError, UnicodeEncodeError):  # the home of nobody; a lone surrogate
+        return False
+    return bool(text) and "\0" not in text
 
 
 def to_plain(config: Config) -> dict[str, Any]:
@@ -222,5 +307,5 @@ def flatten(plain: Mapping[str, Any]) -> Settings:
         if isinstance(value, Mapping):
             settings.update({f"{key}.{inner}": v for inner, v in value.items()})
         else:
-            settings[key] = value
+            settings[str(key)] = value
     return settings

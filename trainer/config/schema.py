@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationInfo, field_validator
+
+# Far beyond any use, and small enough that what is computed from them fits 64 bits.
+Count = Annotated[int, Field(ge=1, le=10**12)]
+CountOrZero = Annotated[int, Field(ge=0, le=10**12)]
+Size = Annotated[int, Field(ge=1, le=2**24)]
+MAX_THREADS = 1024  # OpenMP crashes when the system refuses it a thread
 
 
 class Section(BaseModel):
     """A frozen section; keys it does not know are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `yes` must not count as the number 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("must not be a truth value")
+        return value
 
 
 class ModelConfig(Section):
@@ -18,14 +35,14 @@ class ModelConfig(Section):
 
     name: str = "custom"
     flavour: Literal["llama", "gpt2"] = "llama"
-    vocab_size: PositiveInt | None = None  # None: taken from the data
-    hidden_size: PositiveInt = 256
-    intermediate_size: PositiveInt | None = None  # None: 4 x hidden (gpt2), 8/3 x hidden (llama)
-    num_layers: PositiveInt = 4
-    num_heads: PositiveInt = 4
-    num_kv_heads: PositiveInt | None = None  # None: num_heads
-    head_dim: PositiveInt | None = None  # None: hidden_size / num_heads
-    max_seq_len: PositiveInt = 256  # tokens
+    vocab_size: Count | None = None  # None: taken from the data
+    hidden_size: Count = 256
+    intermediate_size: Count | None = None  # None: 4 x hidden (gpt2), 8/3 x hidden (llama)
+    num_layers: Count = 4
+    num_heads: Count = 4
+    num_kv_heads: Count | None = None  # None: num_heads
+    head_dim: Count | None = None  # None: hidden_size / num_heads
+    max_seq_len: Size = 256  # tokens
     rope_theta: float = Field(10000.0, gt=0)
     norm_eps: float = Field(1e-6, gt=0)
     tie_embeddings: bool = True
@@ -40,7 +57,7 @@ class DataConfig(Section):
     path: str | None = None  # train.bin or the folder prepare-data wrote
     val_path: str | None = None  # None: val.bin beside it, if there is one
     tokenizer: str | None = None  # None: tokenizer.json beside the data, if there is one
-    n_samples: PositiveInt = 100_000  # synthetic samples
+    n_samples: Count = 100_000  # synthetic samples
 
 
 class OptimConfig(Section):
@@ -50,7 +67,7 @@ class OptimConfig(Section):
     learning_rate: float = Field(6e-4, gt=0)
     min_lr: NonNegativeFloat | None = None  # None: a tenth of learning_rate
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    warmup_steps: NonNegativeInt = 100
+    warmup_steps: CountOrZero = 100
     decay_start: float = Field(0.8, ge=0, le=1)  # wsd: where the decay begins, share of all steps
     weight_decay: NonNegativeFloat = 0.1
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -62,14 +79,15 @@ class OptimConfig(Section):
 class TrainConfig(Section):
     """How long, how much at once, and on what."""
 
-    max_steps: PositiveInt | None = None  # optimizer steps; None: from epochs
-    epochs: float | None = Field(None, gt=0)  # passes over the data; used when max_steps is None
-    batch_size: PositiveInt = 8  # sequences per micro-batch
-    accumulation_steps: PositiveInt = 1  # micro-batches per optimizer step
-    seq_len: PositiveInt | None = None  # tokens; None: max_seq_len / 2
-    seed: NonNegativeInt = 1337
+    max_steps: Count | None = None  # optimizer steps; None: from epochs
+    # Passes over the data; used when max_steps is None.
+    epochs: float | None = Field(None, gt=0, le=1e6)
+    batch_size: Size = 8  # sequences per micro-batch
+    accumulation_steps: Size = 1  # micro-batches per optimizer step
+    seq_len: Size | None = None  # tokens; None: max_seq_len / 2
+    seed: int = Field(1337, ge=0, lt=2**63)
     device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
-    threads: PositiveInt | None = None  # None: all cores
+    threads: int | None = Field(None, ge=1, le=MAX_THREADS)  # None: all cores
     dtype: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is faster
     deterministic: bool = False
     compile: bool | None = None  # None: on CUDA only
@@ -78,9 +96,9 @@ class TrainConfig(Section):
 class CheckpointConfig(Section):
     """When checkpoints are saved and which are kept."""
 
-    interval: PositiveInt = 1000  # steps
-    keep_last: PositiveInt = 3
-    save_top_k: NonNegativeInt = 1  # the best by validation loss, kept beside the last ones
+    interval: Count = 1000  # steps
+    keep_last: Count = 3
+    save_top_k: CountOrZero = 1  # the best by validation loss, kept beside the last ones
     always_save: bool = True  # False: only when the validation loss improved
     dir: str | None = None  # None: checkpoints/ in the run directory
 
@@ -88,17 +106,17 @@ class CheckpointConfig(Section):
 class EvalConfig(Section):
     """Validation and samples during training."""
 
-    interval: PositiveInt = 500  # steps
-    batches: PositiveInt = 20  # fixed validation batches of train.batch_size sequences
-    sample_interval: NonNegativeInt | None = None  # None: at every evaluation; 0: never
+    interval: Count = 500  # steps
+    batches: Count = 20  # fixed validation batches of train.batch_size sequences
+    sample_interval: CountOrZero | None = None  # None: at every evaluation; 0: never
     sample_prompt: str = "\n"
-    sample_tokens: PositiveInt = 128
+    sample_tokens: Count = 128
 
 
 class LogConfig(Section):
     """The console."""
 
-    interval: PositiveInt = 10  # steps between lines; metrics.jsonl has every step
+    interval: Count = 10  # steps between lines; metrics.jsonl has every step
 
 
 class Config(Section):

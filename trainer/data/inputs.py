@@ -65,7 +65,7 @@ def find_inputs(patterns: Sequence[str], exclude: Collection[Path] = ()) -> Inpu
         if Path(expanded).is_file():
             candidates, named = [Path(expanded)], True
         elif Path(expanded).is_dir():
-            walked = list(_walk(Path(expanded)))
+            walked = [path for path in _walk(Path(expanded)) if path.resolve() not in exclude]
             candidates, named = [path for path in walked if _is_text_name(path)], False
             other_extensions += len(walked) - len(candidates)
         else:

@@ -6,6 +6,7 @@ are never held: memory depends on the number of cores, not on the input.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -131,7 +131,7 @@ def check_settings(vocab_size: int, kind: str, charset: str, min_frequency: int)
 
 def vocabulary_notes(tokenizer: Tokenizer, wanted: int) -> list[str]:
     """What to say when the vocabulary came out smaller than asked for."""
-    if tokenizer.kind == "char" or tokenizer.vocab_size >= wanted:
+    if tokenizer.vocab_size >= wanted:
         return []
     note = (
         f"the text gives a vocabulary of {tokenizer.vocab_size} tokens, not the {wanted} asked "

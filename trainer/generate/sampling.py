@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.errors import UserError
+from shared.errors import RunError, UserError
+
+MIN_TEMPERATURE = 1e-30  # below it fp32 divides by zero
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
     top-p keeps the smallest set of tokens whose probability reaches p (Holtzman et al. 2020).
     """
-    scaled = logits_BV.float() / sampling.temperature
+    logits_BV = logits_BV.float()
+    # The largest becomes 0, which no temperature, however small, turns into an infinity.
+    logits_BV = logits_BV - logits_BV.amax(dim=-1, keepdim=True)
+    scaled = logits_BV / max(sampling.temperature, MIN_TEMPERATURE)
     if 0 < sampling.top_k < scaled.shape[-1]:
         kth = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
         scaled = scaled.masked_fill(scaled < kth, -torch.inf)
@@ -47,8 +52,13 @@ def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """The next token of every row, (B,). Drawn on the CPU, so a seed means the same everywhere."""
+    """The next token of every row, (B,). Drawn on the CPU, so a seed means the same everywhere.
+
+    Raises RunError when the logits are not numbers, as those of a diverged model.
+    """
     logits_BV = logits_BV.float().cpu()
+    if not logits_BV.amax(dim=-1).isfinite().all():
+        raise RunError("The model's output is not finite: its training has diverged.")
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
     probabilities = filtered_logits(logits_BV, sampling).softmax(dim=-1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from shared.errors import UserError
+from shared.text import one_line
 from trainer.config.schema import Config
 from trainer.model.parameters import count_parameters
 
@@ -48,6 +50,10 @@ def pick_device(name: str) -> torch.device:
             name = "cuda"
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", name):
+        raise UserError(
+            f"--device {one_line(name, 60)!r} is none of auto, cpu, cuda, cuda:N, mps."
+        )
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -77,7 +83,9 @@ def set_up(config: Config) -> Compute:
         # Read by cuBLAS when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(train.deterministic)
+    if train.deterministic != torch.are_deterministic_algorithms_enabled():
+        # Only when it changes something: the call loads the compiler, which takes seconds.
+        torch.use_deterministic_algorithms(train.deterministic)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         fast = torch.cuda.is_bf16_supported()

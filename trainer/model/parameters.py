@@ -105,7 +105,12 @@ def _gpt2_shapes(model: ModelConfig) -> Shapes:
 
 def count_parameters(model: ModelConfig) -> int:
     """The number of trained scalars."""
-    return sum(math.prod(shape) for shape in parameter_shapes(model).values())
+    # From one layer and two: the shapes of a billion layers would fill the memory by themselves.
+    one, two = (
+        sum(math.prod(shape) for shape in parameter_shapes(shallow).values())
+        for shallow in (model.model_copy(update={"num_layers": layers}) for layers in (1, 2))
+    )
+    return one + (model.num_layers - 1) * (two - one)
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> float:

@@ -1,0 +1,81 @@
+"""What all tests share: one torch thread, the command line in-process, small token data."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+# torch reads it when it is first imported, here and in every child process.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+#: About 300 kB of Python that every Python has.
+SOURCES = ("argparse.py", "ast.py", "shutil.py", "subprocess.py", "textwrap.py")
+
+
+class Output(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+RunCli = Callable[..., Output]
+
+
+@contextlib.contextmanager
+def _torch_as_it_was() -> Iterator[None]:
+    """Put back what a command sets for its whole process."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> RunCli:
+    """Run `trainer ARGUMENTS…` in this process, as `main` runs it: (code, out, err)."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> Output:
+        from trainer.cli.main import main
+
+        streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2)]
+        previous = sys.stdin
+        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
+        try:
+            with (
+                _torch_as_it_was(),
+                contextlib.redirect_stdout(streams[0]),
+                contextlib.redirect_stderr(streams[1]),
+            ):
+                code = main([str(argument) for argument in arguments])
+        finally:
+            sys.stdin = previous
+        texts = []
+        for stream in streams:
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+        return Output(code, *texts)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def token_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.bin, val.bin and a tokenizer of bytes (258 tokens), made of Python."""
+    from trainer.data.prepare import PrepareSettings, prepare
+
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    folder = tmp_path_factory.mktemp("tokens")
+    inputs = [str(stdlib / name) for name in SOURCES]
+    prepare(PrepareSettings(inputs=inputs, output=str(folder), kind="char", val_split=0.1))
+    return folder

@@ -1,0 +1,102 @@
+"""What is made of run directories in every condition."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from monitor.data.scanner import RunScanner, tail_lines
+from monitor.data.views import RunView
+from shared.health import STALLED_AFTER
+from shared.run_directory import RunDirectory
+from shared.run_writer import RunWriter
+from tests.monitor.support import metric_lines, write_run
+
+
+def scan(folder: Path) -> dict[str, RunView]:
+    return {v.run_id: v for v in RunScanner(folder, time.time).scan()}
+
+
+def test_a_living_run_is_running_and_first(tmp_path: Path) -> None:
+    write_run(tmp_path, "zzz", {"status": "completed", "started_at": time.time() + 99})
+    with RunWriter(tmp_path, name="live", max_steps=10) as writer:
+        writer.log(5, loss=2.5)
+        writer.update(durable=True)
+        views = RunScanner(tmp_path, time.time).scan()
+        assert [v.status for v in views] == ["running", "completed"]
+        assert views[0].alive
+        assert (views[0].step, views[0].fraction, views[0].loss) == (5, 0.5, 2.5)
+    assert {v.status for v in RunScanner(tmp_path, time.time).scan()} == {"completed"}
+
+
+def test_a_vanished_process_is_a_crash_with_its_last_words(crashed_run: RunDirectory) -> None:
+    found = scan(crashed_run.path.parent)["crashed_1"]
+    assert found.status == "crashed"
+    assert not found.alive
+    assert "999999" in found.reason
+    assert found.last_log_lines[-1] == "Segmentation fault"
+    assert found.eta_seconds is None
+
+
+def test_a_failed_run_tells_its_exit_record(tmp_path: Path) -> None:
+    exit_record = {"code": 1, "reason": "out of memory", "last_log_lines": ["a", "b\x1b[31m"]}
+    write_run(tmp_path, "r", {"status": "failed", "exit": exit_record})
+    found = scan(tmp_path)["r"]
+    assert (found.reason, found.exit_code) == ("out of memory", 1)
+    assert found.last_log_lines == ("a", "b[31m")
+
+
+def test_a_run_caught_in_the_middle_of_a_write_stays(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {"status": "completed", "current_step": 7})
+    scanner = RunScanner(tmp_path, time.time)
+    assert scanner.scan()[0].step == 7
+    (folder / "run_state.json").write_text('{"status": "comp')
+    assert scanner.scan()[0].step == 7
+    (folder / "run_state.json").write_text('{"status": "completed", "current_step": 8}')
+    assert scanner.scan()[0].step == 8
+
+
+def test_a_program_that_only_writes_metrics_can_be_watched(tmp_path: Path) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_bytes(metric_lines(3) + b'{"torn')
+    found = scan(tmp_path)["foreign"]
+    assert (found.status, found.step, found.alive) == ("running", 2, False)
+    old = time.time() - STALLED_AFTER - 100
+    os.utime(folder / "metrics.jsonl", (old, old))
+    found = scan(tmp_path)["foreign"]
+    assert found.status == "idle"
+    assert "2m" in found.reason
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"[]", b"null", b"\xff\xfe", b'{"status": 7, "current_step": "x"}', b"{" * 5000]
+)
+def test_a_broken_state_is_still_a_run(tmp_path: Path, state: bytes) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "run_state.json").write_bytes(state)
+    assert scan(tmp_path)["r"].step == 0
+
+
+def test_a_folder_in_place_of_a_file_is_survived(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {"status": "completed"})
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    (folder / "train.log").mkdir()
+    assert scan(tmp_path)["r"].status == "completed"
+
+
+def test_an_unchanged_ended_run_is_the_same_object(tmp_path: Path) -> None:
+    write_run(tmp_path, "r", {"status": "completed"})
+    scanner = RunScanner(tmp_path, time.time)
+    assert scanner.scan()[0] is scanner.scan()[0]
+
+
+def test_a_progress_bar_shows_its_last_state(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"10%\r20%\r30%\n\n\nend\n")
+    assert tail_lines(tmp_path / "log", 2) == ("30%", "end")
+    assert tail_lines(tmp_path / "none") == ()

@@ -1,0 +1,103 @@
+"""The command line: quick, and plain about mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monitor.__main__ import main
+from shared import __version__
+from shared.run_directory import RunDirectory
+from tests.monitor.support import metric_lines, write_run
+
+HEAVY = ("textual", "plotext", "numpy", "rich", "watchdog", "psutil", "torch", "orjson")
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level packages that `train-monitor` with these arguments imports."""
+    code = (
+        "import sys, io, json\n"
+        "from monitor.__main__ import main\n"
+        "out, sys.stdout = sys.stdout, io.StringIO()\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit:\n    pass\n"
+        "json.dump(sorted({m.partition('.')[0] for m in sys.modules}), out)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_imports_nothing_heavy(argument: str) -> None:
+    assert not loaded_by(argument) & set(HEAVY)
+
+
+def test_json_imports_no_screen(tmp_path: Path) -> None:
+    write_run(tmp_path, "r", {"status": "completed"}, metric_lines(3))
+    loaded = loaded_by("--json", "--runs-dir", str(tmp_path), "--run", "r")
+    assert "numpy" in loaded
+    assert not loaded & {"textual", "plotext", "rich", "torch"}
+
+
+def test_json_tells_what_the_screen_would_show(
+    crashed_run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = b'{"step": 4, "loss": NaN, "val_loss": 2.5}\n{"step": 5, "loss": 3.0}\n'
+    with crashed_run.metrics_path.open("ab") as file:
+        file.write(lines)
+    assert main(["--json", "--runs-dir", str(crashed_run.path.parent), "--run", "latest"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["status"] == "crashed"
+    assert run["last_log_lines"][-1] == "Segmentation fault"
+    assert run["percent"] == 33.33
+    assert run["curve"]["points"] == 6
+    assert run["curve"]["nonfinite"] == 1
+    assert run["val_loss"] == 2.5
+    assert main(["--json", "--runs-dir", str(crashed_run.path.parent)]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["val_loss"] == 2.5
+    assert run["checkpoints"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--runs-dir", "nowhere/at/all"], "nowhere/at/all"),
+        (["--runs-dir", __file__], "is a file"),
+        (["--runs-dir", "a\x00b"], "cannot be read"),
+        (["--poll", "soon"], "'soon'"),
+        (["--poll", "nan"], "--poll 1"),
+        (["--runs-dir", ".", "--run", "nobody"], "'nobody'"),
+        (["--runs-dir", "."], "--json"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_forbidden_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0)
+    assert main(["--runs-dir", str(folder)]) == 2
+    assert "may not read" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"train-monitor {__version__}\n"

@@ -1,0 +1,133 @@
+"""Names, logs and messages that try to be commands stay text."""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from monitor.app import MonitorApp
+from monitor.data.poller import Poller, read_once
+from monitor.report import report
+from shared.files import AppendLog
+from shared.records import encode_line
+from shared.run_directory import RunDirectory
+from tests.monitor.support import metric_lines, screen_text, until, write_run
+
+CORPUS = [
+    "[/]",
+    "run-[lr=3e-4]",
+    "[@click=app.quit]click me[/]",
+    "[bold red]x[/nope]",
+    "\x1b]52;c;aGFja2Vk\x07",
+    "\x1b]0;owned\x07\x1b[2J\x1b[31m",
+    "\x9b31m\x90payload\x9c",
+    "abc\u202edcba\u2066\u200b\ufeff",
+    "界隈の名前👩‍👩‍👧‍👦é́́́",
+    "a\r\nb\tc\x00d\x7f",
+    "x" * 10_000,
+    "\ud800 lone",
+    "",
+]
+
+
+def hostile_run(runs_dir: Path, index: int, text: str) -> Path:
+    state = {
+        "run_name": text,
+        "status": text or "failed",
+        "current_phase": text,
+        "current_step": 3,
+        "max_steps": 9,
+        "host": text,
+        "device": text,
+        "git_commit": text,
+        "best_metric": text,
+        "started_at": time.time() - index,
+        "model": {text: text, "name": text, "parameters": text},
+        "phase_transitions": [{"step": 1, "from": text, "to": text, "time": 0}],
+        "exit": {"code": 1, "reason": text, "last_log_lines": [text, text]},
+        "latest_checkpoint": text,
+    }
+    lines = (
+        metric_lines(4) + encode_line({"step": 9, "loss": 1.0, "phase": "p", "odd": 2.0}) + b"\n"
+    )
+    lines += json.dumps({"step": 10, text: 1.5, "phase": text}).encode() + b"\n"
+    folder = write_run(runs_dir, f"run{index}", state, lines)
+    events = [
+        {"event": kind, "time": 1.0, "step": 2, "message": text, "name": text, "phase": text,
+         "previous": text, "reason": text, "status": text, "text": text, "action": text}
+        for kind in ("started", "status", "phase", "checkpoint_saved", "answer", "warning", text)
+    ]  # fmt: skip
+    raw = "".join(json.dumps(e) + "\n" for e in events)
+    (folder / "events.jsonl").write_text(raw)
+    encoded = text.encode("utf-8", "surrogatepass")
+    (folder / "train.log").write_bytes(encoded + b"\n\xff\xfe junk\n")
+    (folder / "config.yaml").write_bytes(b"model: " + encoded + b"\n")
+    (folder / "checkpoints" / f"step_{index}").mkdir()
+    return folder
+
+
+def offenders(text: str) -> set[str]:
+    """Control, format and surrogate characters; none may reach the terminal."""
+    kinds = ("Cc", "Cs")
+    bidi = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    return {
+        c
+        for c in text
+        if c != "\n" and (unicodedata.category(c) in kinds or unicodedata.bidirectional(c) in bidi)
+    }
+
+
+@pytest.mark.parametrize("text", CORPUS, ids=range(len(CORPUS)))
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=str)
+async def test_no_field_of_a_run_can_harm(tmp_path: Path, text: str, size: tuple[int, int]) -> None:
+    folder = hostile_run(tmp_path, 1, text)
+    (tmp_path / "run2\x1b]0;owned\x07[@click=app.quit]x[|]").mkdir()
+    (tmp_path / "run2\x1b]0;owned\x07[@click=app.quit]x[|]" / "metrics.jsonl").write_bytes(b"")
+    app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.selected is not None and bool(app._details))
+        for key in ("", "d", "pagedown", "j", "k", "R", "p", "s", "escape", "question_mark", "q"):
+            if key:
+                await pilot.press(key)
+            assert not offenders(screen_text(app)), key
+        app._tell(text or "x", "error")
+        await pilot.pause()
+        assert not offenders(screen_text(app))
+        for x in range(2, size[0] - 2, 7):
+            for y in range(0, size[1], 3):
+                await pilot.click(offset=(x, y))
+        assert app.is_running
+        assert app.return_code is None
+    told = report(read_once(tmp_path, RunDirectory(folder)))
+    shown = json.dumps(told, ensure_ascii=False)
+    assert not offenders(shown)
+
+
+async def test_a_crowd_of_hostile_runs(tmp_path: Path) -> None:
+    for index, text in enumerate(CORPUS):
+        hostile_run(tmp_path, index, text)
+    app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.selected is not None)
+        for _ in CORPUS:
+            await until(pilot, lambda: app.selected is not None
+                        and app.selected.run_id in app._details)  # fmt: skip
+            assert not offenders(screen_text(app))
+            await pilot.press("j")
+
+
+async def test_a_log_that_grows_hostile_is_read_on(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {"status": "failed"}, metric_lines(3))
+    app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "loss 2.667" in screen_text(app))
+        log = AppendLog(folder / "metrics.jsonl")
+        for text in CORPUS:
+            log.append(text.replace("\n", " ").encode("utf-8", "surrogatepass"))
+        log.append(b'{"step": 3, "loss": 7.5}')
+        log.close()
+        await until(pilot, lambda: "loss 7.500" in screen_text(app))

@@ -1,0 +1,151 @@
+"""The real command on a real pseudo-terminal: it leaves the terminal as it found it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.run_writer import RunWriter
+from tests.monitor.support import metric_lines, write_run
+
+ALT_SCREEN_ON, ALT_SCREEN_OFF = b"\x1b[?1049h", b"\x1b[?1049l"
+MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
+
+
+class Terminal:
+    """`train-monitor` on a pseudo-terminal of 80 by 24."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.settings = termios.tcgetattr(slave)
+        self.slave = slave
+        env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "monitor", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**env, "TERM": "xterm-256color", **environment},
+            start_new_session=True,
+        )
+        self.output = b""
+
+    def read_until(self, wanted: bytes, seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while wanted not in self.output:
+            assert time.monotonic() < deadline, self.output[-2000:]
+            self._read(0.1)
+
+    def _read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self.master], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self.master, 1 << 16)
+        except OSError:
+            return False
+        self.output += data
+        return bool(data)
+
+    def wait(self) -> int:
+        deadline = time.monotonic() + 30
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, "it did not end"
+            self._read(0.05)
+        while self._read(0.05):
+            pass
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(tmp_path, "first", {"status": "completed", "run_name": "\x1b]0;owned\x07"},
+              metric_lines(20))  # fmt: skip
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_clean(runs: Path, number: signal.Signals) -> None:
+    terminal = Terminal("--runs-dir", str(runs))
+    try:
+        terminal.read_until(b"completed")
+        assert ALT_SCREEN_ON in terminal.output
+        terminal.process.send_signal(number)
+        assert terminal.wait() == 128 + number
+        left = terminal.output.rpartition(ALT_SCREEN_ON)[2]
+        assert ALT_SCREEN_OFF in left
+        assert CURSOR_ON in left
+        assert MOUSE_OFF in left
+        assert b"Traceback" not in terminal.output
+        assert termios.tcgetattr(terminal.slave)[3] == terminal.settings[3]
+    finally:
+        terminal.close()
+
+
+def test_quitting_tells_that_training_goes_on(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, name="live", max_steps=10) as writer:
+        writer.log(1, loss=2.0)
+        terminal = Terminal("--runs-dir", str(tmp_path))
+        try:
+            terminal.read_until(b"running")
+            os.write(terminal.master, b"q")
+            assert terminal.wait() == 0
+            last = terminal.output.rpartition(ALT_SCREEN_OFF)[2]
+            assert b"goes on training" in last
+            assert b"trainer stop " + writer.run.run_id.encode() in last
+        finally:
+            terminal.close()
+
+
+def test_no_escape_from_a_file_reaches_the_wire(runs: Path) -> None:
+    terminal = Terminal("--runs-dir", str(runs))
+    try:
+        terminal.read_until(b"]0;owned")
+        os.write(terminal.master, b"dq")
+        assert terminal.wait() == 0
+        assert b"\x1b]0;owned" not in terminal.output
+        assert b"goes on" not in terminal.output
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"})]
+)
+def test_without_colours_there_are_none(
+    runs: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
+    terminal = Terminal("--runs-dir", str(runs), *arguments, COLORTERM="truecolor", **environment)
+    try:
+        terminal.read_until(b"completed")
+        os.write(terminal.master, b"q")
+        assert terminal.wait() == 0
+        coloured = [
+            part.partition(b"m")[0]
+            for part in terminal.output.split(b"\x1b[")
+            if part.startswith((b"38;2;", b"48;2;"))
+        ]
+        for code in coloured:  # Textual's monochrome filter leaves greys
+            red, green, blue = code.split(b";")[2:5]
+            assert red == green == blue, code
+    finally:
+        terminal.close()

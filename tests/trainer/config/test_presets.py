@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from trainer.config.resolve import load_source, preset_names, resolve
+from trainer.config.schema import Config
+
+#: Counted by hand from the guides' tables.
+PARAMETERS = {
+    "tiny-cpu": "3.67M",
+    "d20": "17.98M",
+    "d20-e3-full": "282.5M",
+    "nano-125m": "127.09M",
+    "nano-1b": "1114.9M",
+    "medium-3b": "1629.8M",
+    "large-7b": "6195M",
+    "gpt2-small": "124.44M",
+    "minigpt": "25.583616M",
+}
+
+COUNT = """
+import json, sys
+from trainer.config.resolve import load_source, preset_names, resolve
+from trainer.model.parameters import count_parameters
+counts = {name: count_parameters(resolve(load_source(name)[0]).model) for name in preset_names()}
+heavy = [m for m in ("torch", "numpy", "transformers") if m in sys.modules]
+print(json.dumps([counts, heavy]))
+"""
+
+
+def of_preset(name: str) -> Config:
+    return resolve(load_source(name)[0])
+
+
+def test_parameter_counts_come_from_shapes_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
+    counts, heavy = json.loads(done.stdout)
+    assert heavy == []
+    for name, told in PARAMETERS.items():
+        digits = len(told.rstrip("M").partition(".")[2])
+        assert f"{counts[name] / 1e6:.{digits}f}M" == told, name
+    assert counts["minigpt"] == 25_583_616
+    assert set(PARAMETERS) < set(counts)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_a_sound_configuration_that_says_how_long(name: str) -> None:
+    config = of_preset(name)
+    assert config.name == config.model.name == name
+    assert config.train.max_steps is not None
+    assert config.optim.warmup_steps < config.train.max_steps
+    assert config.model.vocab_size is not None
+
+
+def test_underscores_in_a_preset_name_are_accepted() -> None:
+    assert load_source("nano_125m") == load_source("nano-125m")
+    assert load_source("d20_e3_full") == load_source("d20-e3-full")
+
+
+def test_the_shapes_of_the_guides_models() -> None:
+    tiny, nano = of_preset("tiny-cpu").model, of_preset("nano-1b").model
+    assert (tiny.hidden_size, tiny.num_layers, tiny.num_heads, tiny.max_seq_len) == (256, 4, 4, 256)
+    assert (nano.hidden_size, nano.num_layers, nano.num_heads) == (2048, 20, 16)
+    large = of_preset("large-7b").model
+    assert (large.num_heads, large.num_kv_heads) == (32, 8)
+    assert of_preset("tiny-cpu").seq_len == 128  # half the context
+    assert of_preset("minigpt").seq_len == 512

@@ -1,0 +1,227 @@
+"""An interrupted run ends with the same bytes as an uninterrupted one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.catalogue import list_checkpoints, newest_sound
+from tests.trainer.loop.conftest import GPT2, TINY, Train, Trained, as_flags, find, resume
+
+VARIANTS = {
+    "llama-fp32": {"train.dtype": "fp32"},
+    "llama-bf16": {"train.dtype": "bf16"},
+    "qwen3-accumulation": {"model.qk_norm": True, "train.accumulation_steps": 3},
+    "gpt2-dropout-fp32": {**GPT2, "train.dtype": "fp32"},
+    "gpt2-dropout-bf16-accumulation": {
+        **GPT2,
+        "train.dtype": "bf16",
+        "train.accumulation_steps": 2,
+    },
+}
+
+
+def underscored(settings: dict[str, object]) -> dict[str, object]:
+    return {k.replace(".", "__"): v for k, v in settings.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_and_resumed_equals_uninterrupted(
+    train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = underscored(VARIANTS[variant])
+    whole = train("whole", "--deterministic", **changes)
+    assert whole.code == 0
+    # Stop wherever the schedule of evaluations and checkpoints does not, twice.
+    stop_at(monkeypatch, {5, 7})
+    parts = train("parts", "--deterministic", checkpoint__keep_last=1, **changes)
+    assert parts.code == 75
+    assert parts.state.status == "preempted"
+    assert resume(parts.run).code == 75
+    assert [c.name for c in list_checkpoints(parts.run.checkpoints)][-1] == "step_7"
+    random.seed(0)  # other generators' states must come from the checkpoint
+    last = resume(parts.run)
+    assert last.code == 0
+    assert last.hashes("final") == whole.hashes("final")
+    assert last.hashes("step_12") == whole.hashes("step_12")
+    assert last.state.attempt == 3
+    assert last.state.best_loss == whole.state.best_loss
+    assert last.state.best_step == whole.state.best_step
+    assert last.state.total_backward == whole.state.total_backward
+    assert last.state.tokens_total == whole.state.tokens_total
+    for key in ("loss", "val_loss", "gradient_norm", "learning_rate"):
+        ours, theirs = last.metrics.series(key), whole.metrics.series(key)
+        assert ours.steps.tolist() == theirs.steps.tolist()
+        assert ours.values.tolist() == theirs.values.tolist()
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Let a SIGTERM arrive in the middle of these steps, once each."""
+    from trainer.loop.training import Training
+
+    original = Training._step
+
+    def step(self: Training) -> object:
+        if self._session.progress.step + 1 in steps:
+            steps.discard(self._session.progress.step + 1)
+            signal.raise_signal(signal.SIGTERM)
+        return original(self)
+
+    monkeypatch.setattr(Training, "_step", step)
+
+
+def test_compiled_runs_resume_exactly(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("whole", "--deterministic", "--compile", train__max_steps=6)
+    stop_at(monkeypatch, {3})
+    parts = train("parts", "--deterministic", "--compile", train__max_steps=6)
+    assert parts.code == 75
+    assert resume(parts.run).hashes("final") == whole.hashes("final")
+
+
+KILLS = 25
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_ends_with_the_same_bytes(
+    train: Train, tmp_path: Path, text_data: Path
+) -> None:
+    """SIGKILL, also inside saves: a checkpoint at every step makes most moments such."""
+    settings = {**TINY, **GPT2, "train.max_steps": 150, "checkpoint.interval": 1}
+    settings["eval.interval"] = 1000
+    whole = train("whole", "--deterministic", **underscored(settings))
+    where = tmp_path / "killed"
+    arguments = ["--runs-dir", str(where), "--data-path", str(text_data), "--deterministic"]
+    command = ["train", "--name", "k", *arguments, *as_flags(settings)]
+    generator = random.Random(7)
+    kills = in_save = 0
+    with fork_server() as server:
+        while True:
+            pid = start(server, command)
+            if kills < KILLS:
+                run = wait_until_training(where, pid)
+                time.sleep(generator.uniform(0.0, 0.15))
+                os.kill(pid, signal.SIGKILL)
+            status = int(server.stdout.readline())
+            run = find(where, "k")
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0
+                break
+            kills += 1
+            in_save += any(run.checkpoints.glob(".tmp-*"))
+            _, problems = newest_sound(run.checkpoints)
+            assert not problems, "a kill left a checkpoint that looks whole but is not"
+            command = ["resume", str(run.path)]
+    assert kills >= 10
+    assert in_save >= 1
+    killed = Trained(run, 0)
+    assert killed.hashes("final") == whole.hashes("final")
+    assert not list(run.checkpoints.glob(".tmp-*"))
+    assert killed.metrics.series("loss").values.tolist() == (
+        whole.metrics.series("loss").values.tolist()
+    )
+
+
+@contextlib.contextmanager
+def fork_server() -> Iterator[subprocess.Popen[str]]:
+    script = Path(__file__).with_name("fork_server.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as server:
+        yield server
+        server.stdin.close()
+
+
+def start(server: subprocess.Popen[str], arguments: list[str]) -> int:
+    print(json.dumps(arguments), file=server.stdin, flush=True)
+    return int(server.stdout.readline())
+
+
+def wait_until_training(where: Path, pid: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if where.is_dir() and any(where.glob("k_*/run_state.json")):
+            state = find(where, "k").read_state()
+            if state and state.pid == pid and state.status in ("running", "completed"):
+                return
+        time.sleep(0.002)
+    raise AssertionError("the trainer did not start")
+
+
+def test_resume_from_an_older_checkpoint_sets_newer_ones_aside(train: Train) -> None:
+    first = train("old", "--deterministic")
+    whole = first.hashes("final")
+    again = resume(first.run, "--from", "step_4")
+    assert again.code == 0
+    assert again.hashes("final") == whole
+    assert (first.run.checkpoints / "superseded_2_step_12").is_dir()
+    assert any(e["event"] == "checkpoint_superseded" for e in again.events)
+
+
+def test_extending_max_steps(train: Train) -> None:
+    first = train("longer")
+    assert resume(first.run).code == 2  # nothing left to do is told
+    assert first.state.status == "completed"
+    more = resume(first.run, "--max-steps", "16")
+    assert more.code == 0
+    assert more.state.current_step == 16
+    assert more.state.max_steps == 16
+    assert more.metrics.series("loss").steps.tolist() == list(range(1, 17))
+    assert "max_steps: 16" in more.run.config_path.read_text()
+
+
+def test_another_shape_is_refused_with_both_named(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train("shape")
+    before = first.hashes("final")
+    assert resume(first.run, "--max-steps", "20", "--set", "model.hidden_size=64").code == 2
+    message = capsys.readouterr().err
+    assert "width 32" in message
+    assert "width 64" in message
+    assert first.hashes("final") == before
+    assert first.state.status == "completed"
+
+
+def test_resume_latest_and_guide_file_names(train: Train, tmp_path: Path) -> None:
+    """`--resume latest`, and `--resume-from out_dir/ckpt_latest.safetensors` as in the guide."""
+    out = tmp_path / "checkpoints"
+    first = train("guide", "--checkpoint-dir", str(out))
+    assert (out / "ckpt_latest.safetensors").resolve() == (out / "step_12/model.safetensors")
+    assert (out / "ckpt_best.safetensors").is_file()
+    assert (out / "ckpt_step_12.safetensors").is_file()
+    latest = str(out / "ckpt_latest.safetensors")
+    second = train("guide", "--resume-from", latest, train__max_steps=14)
+    assert second.run == first.run
+    assert second.state.current_step == 14
+    third = train("guide", "--resume", "latest", train__max_steps=15)
+    assert third.run == first.run
+    assert third.state.current_step == 15
+
+
+def test_a_damaged_newest_checkpoint_falls_back(train: Train) -> None:
+    first = train("damaged", "--deterministic")
+    whole = first.hashes("final")
+    for name in ("final", "step_12"):
+        weights = first.run.checkpoints / name / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-100] ^= 1
+        weights.unlink()
+        weights.write_bytes(data)
+    again = resume(first.run)
+    assert again.code == 0
+    assert again.hashes("final") == whole
+    assert any(e["event"] == "checkpoint_damaged" for e in again.events)

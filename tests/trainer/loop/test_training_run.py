@@ -1,0 +1,372 @@
+"""What a run leaves behind, and how it answers signals and requests."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.catalogue import link_target, list_checkpoints, newest_sound
+from shared.control import submit
+from shared.manifest import verify_folder
+from shared.records import RunState
+from shared.run_directory import RunDirectory
+from shared.run_writer import RunWriter
+from tests.trainer.loop.conftest import GPT2, TINY, Train, as_flags, find, resume, start_process
+from trainer.loop.training import Training
+
+GUIDE_LINE = re.compile(r"\[INFO\] step (\d+) \| loss: \d+\.\d{3} \| lr: \d\.\d{6} \| time: \d+ms")
+
+
+def test_records_of_a_run(train: Train) -> None:
+    done = train("records")
+    assert done.code == 0
+    state = done.state
+    assert (state.status, state.current_step, state.max_steps) == ("completed", 12, 12)
+    assert state.exit is not None
+    assert state.exit.code == 0
+    assert state.total_forward == state.total_backward == 12
+    assert state.tokens_total == 12 * 4 * 16
+    assert state.model["parameters"] > 0
+    assert [t.to for t in state.phase_transitions] == ["warmup", "full"]
+    assert [t.step for t in state.phase_transitions] == [1, 5]
+    table = done.metrics
+    for key in ("loss", "gradient_norm", "step_time_ms", "learning_rate", "tokens_per_second"):
+        assert table.series(key).steps.tolist() == list(range(1, 13)), key
+    val = table.series("val_loss")
+    assert val.steps.tolist() == [4, 8, 12]
+    assert state.best_loss == val.values.min()
+    assert state.best_metric == "val_loss"
+    perplexity = table.series("val_perplexity").values
+    assert perplexity == pytest.approx([math.exp(v) for v in val.values])
+    # Characters are bytes, but every document also ends in one more token.
+    bits = table.series("val_bits_per_byte").values
+    assert bits == pytest.approx([v / math.log(2) for v in val.values], rel=1e-3)
+    rates = table.series("learning_rate").values
+    assert rates[0] == pytest.approx(6e-4 / 4)
+    assert rates[-1] == pytest.approx(6e-5)
+    assert state.best_checkpoint == link_target(done.run.checkpoints, "best")
+    assert not verify_folder(done.run.checkpoints / "final")
+
+
+def test_first_loss_is_near_the_uniform_one(train: Train) -> None:
+    log = train("first", log__interval=5).log
+    first = re.search(r"step 0 \| loss: (\d+\.\d+) \| lr: 0\.000000", log)
+    assert first
+    assert float(first.group(1)) == pytest.approx(math.log(258), rel=0.03)
+    assert "[WARN]" not in log
+
+
+def test_console_lines_of_the_guides(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    done = train("console", log__interval=3)
+    shown = capsys.readouterr().out
+    assert shown == done.log, "train.log is what the console shows"
+    steps = [int(m.group(1)) for m in GUIDE_LINE.finditer(done.log)]
+    assert steps == [0, 3, 6, 9, 12]
+    assert "PHASE warmup" in done.log
+    assert re.search(r"\[INFO\] Saving checkpoint to .*step_4.*\.safetensors", done.log)
+    losses = [line.split("=")[1] for line in done.log.splitlines() if "loss=" in line]
+    assert len(losses) == 4, "`grep loss= | sort -t= -k2 -n` finds every step line"
+    assert all(float(x) > 0 for x in losses)
+
+
+def test_learning_from_text_and_samples(train: Train) -> None:
+    done = train(
+        "learn",
+        train__max_steps=150,
+        optim__learning_rate=1e-2,
+        eval__interval=50,
+        eval__sample_interval=50,
+        eval__sample_tokens=20,
+        checkpoint__interval=50,
+    )
+    loss = done.metrics.series("loss").values
+    assert loss[-10:].mean() < loss[0] - 1.5
+    assert sorted(p.name for p in done.run.samples.iterdir()) == [
+        "step_100.txt",
+        "step_150.txt",
+        "step_50.txt",
+    ]
+    assert next(e["file"] for e in done.events if e["event"] == "sample") == "samples/step_50.txt"
+
+
+def test_synthetic_data(train: Train) -> None:
+    done = train("synthetic", synthetic=True, data__n_samples=200)
+    assert done.code == 0
+    assert done.metrics.series("val_loss").steps.tolist() == [4, 8, 12]
+
+
+def test_epochs_decide_the_steps(train: Train) -> None:
+    done = train(
+        "epochs", "--epochs", "2", synthetic=True, data__n_samples=20, train__max_steps="null"
+    )
+    assert done.state.max_steps == 10
+
+
+def test_accumulation_equals_the_big_batch(train: Train) -> None:
+    """The same 8 samples per step, as one batch and as four: the same losses but for rounding."""
+    shape = {"train__dtype": "fp32", "train__max_steps": 6}
+    one = train("one", train__batch_size=8, **shape).metrics.series("loss").values
+    four = train("four", train__batch_size=2, train__accumulation_steps=4, **shape)
+    assert four.metrics.series("loss").values == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.parametrize(("keep_last", "top_k"), [(1, 0), (2, 0), (1, 2), (3, 1)])
+def test_retention(train: Train, keep_last: int, top_k: int) -> None:
+    done = train(
+        "keep",
+        train__max_steps=12,
+        checkpoint__interval=2,
+        checkpoint__keep_last=keep_last,
+        checkpoint__save_top_k=top_k,
+    )
+    names = [c.name for c in list_checkpoints(done.run.checkpoints) if c.name != "final"]
+    newest = [f"step_{s}" for s in range(14 - 2 * keep_last, 13, 2)]
+    val = dict(zip(*(x.tolist() for x in _val(done.metrics)), strict=True))
+    best = sorted((s for s in val if s % 2 == 0), key=val.__getitem__)[: max(top_k, 1)]
+    assert set(names) == {*newest, *(f"step_{s}" for s in best)}
+    assert link_target(done.run.checkpoints, "latest") == "step_12"
+    assert link_target(done.run.checkpoints, "best") == f"step_{best[0]}"
+
+
+def _val(table) -> tuple:  # type: ignore[no-untyped-def]
+    series = table.series("val_loss")
+    return series.steps, series.values
+
+
+def test_no_more_than_keep_last_after_any_save(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    original = Training._save
+
+    def save(self: Training) -> None:
+        original(self)
+        counts.append(len(list_checkpoints(self._keeper.folder)))
+
+    monkeypatch.setattr(Training, "_save", save)
+    train(
+        "count",
+        synthetic=True,
+        checkpoint__interval=1,
+        checkpoint__keep_last=2,
+        checkpoint__save_top_k=0,
+        eval__interval=100,
+    )
+    assert max(counts) <= 3  # the two last ones, and best
+
+
+def test_only_improvements_are_saved_when_asked(train: Train) -> None:
+    done = train("better", checkpoint__always_save=False, checkpoint__interval=1, eval__interval=1)
+    val = done.metrics.series("val_loss").values
+    improved = [i + 1 for i in range(12) if val[i] == min(val[: i + 1])]
+    saved = [
+        int(e["name"][5:])
+        for e in done.events
+        if e["event"] == "checkpoint_saved" and e["name"] != "final"
+    ]
+    assert saved == sorted({*improved, 12})
+
+
+def test_a_failed_save_keeps_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.checkpoint import saving
+
+    original = saving.save_file
+    calls = 0
+
+    def full_once(tensors: object, path: Path, **keywords: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        original(tensors, path, **keywords)
+
+    monkeypatch.setattr(saving, "save_file", full_once)
+    done = train("full", "--deterministic")
+    assert done.code == 0
+    assert any(e["event"] == "checkpoint_failed" for e in done.events)
+    assert [c.name for c in list_checkpoints(done.run.checkpoints)] == [
+        "step_8",
+        "step_12",
+        "final",
+    ]
+    assert not list(done.run.checkpoints.glob(".tmp-*"))
+
+
+def test_a_diverging_run_is_recorded(train: Train) -> None:
+    done = train("nan", optim__learning_rate=1e30, optim__warmup_steps=0, optim__grad_clip=0)
+    values = done.metrics.series("loss").values
+    assert len(values) == 12
+    assert not all(map(math.isfinite, values))
+    assert any(e["event"] == "nonfinite" for e in done.events)
+    assert math.isfinite(done.state.best_loss or 0.0)
+
+
+def serve(run_in_thread: threading.Thread, where: Path, name: str) -> RunDirectory:
+    """The directory of a run that trains in another thread, once it is running."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert run_in_thread.is_alive()
+        if where.is_dir() and any(where.glob(f"{name}_*/run_state.json")):
+            run = find(where, name)
+            if (run.read_state() or RunState()).status == "running":
+                return run
+        time.sleep(0.005)
+    raise AssertionError("the run did not start")
+
+
+def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def answer_of(run: RunDirectory, request: str):  # type: ignore[no-untyped-def]
+    from shared.metrics_log import read_records
+
+    def find_answer():  # type: ignore[no-untyped-def]
+        return next((e for e in read_records(run.events_path) if e.get("request") == request), None)
+
+    return wait_for(find_answer, "an answer")
+
+
+def test_requests_and_signals_of_a_process(tmp_path: Path, text_data: Path) -> None:
+    """Pause, checkpoint, an unknown action, continue, then SIGINT: one real process."""
+    where = tmp_path / "runs"
+    settings = {**TINY, "train.max_steps": 1_000_000, "checkpoint.interval": 1_000_000}
+    settings |= {"eval.interval": 1_000_000, "log.interval": 1000}
+    flags = ["--runs-dir", str(where), "--data-path", str(text_data), *as_flags(settings)]
+    process = start_process("train", "--name", "live", *flags)
+    try:
+        run = wait_for(lambda: _running(where), "the run")
+        assert answer_of(run, submit(run.control, "pause"))["ok"]
+        assert run.read_state().status == "paused"
+        step = run.read_state().current_step
+        saved = answer_of(run, submit(run.control, "checkpoint"))
+        assert saved["ok"]
+        assert saved["message"] == f"saved step_{step}"
+        odd = answer_of(run, submit(run.control, "explode\x1b[2J"))
+        assert not odd["ok"]
+        assert "\x1b" not in odd["message"]
+        assert run.read_state().current_step == step, "a paused run makes no step"
+        assert answer_of(run, submit(run.control, "resume"))["ok"]
+        wait_for(lambda: run.read_state().current_step > step, "a step after continuing")
+        assert not list(run.control.iterdir()), "answered requests are taken away"
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 75, output
+    finally:
+        process.kill()
+    state = run.read_state()
+    assert state.status == "preempted"
+    assert "SIGINT" in state.exit.reason
+    newest, problems = newest_sound(run.checkpoints)
+    assert not problems
+    assert newest is not None
+    assert newest.step == state.current_step
+
+
+def _running(where: Path) -> RunDirectory | None:
+    if not where.is_dir() or not any(where.glob("live_*/run_state.json")):
+        return None
+    run = find(where, "live")
+    state = run.read_state()
+    return run if state and state.status == "running" and state.current_step > 0 else None
+
+
+def test_a_second_signal_leaves_at_once(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from trainer.loop.signals import StopSignals
+
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.received == "SIGTERM"
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+    assert codes == [128 + signal.SIGTERM]
+
+
+def test_a_stop_request_ends_cleanly(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Training._step
+
+    def step(self: Training) -> object:
+        if self._session.progress.step == 2:
+            submit(self._writer.run.control, "stop")
+            wait_for(lambda: self._writer._requests, "the request to be seen")
+        return original(self)
+
+    monkeypatch.setattr(Training, "_step", step)
+    done = train("stopped")
+    assert done.code == 0
+    assert done.state.status == "cancelled"
+    assert done.state.current_step == 3
+    assert [c.name for c in list_checkpoints(done.run.checkpoints)] == ["step_3"]
+    monkeypatch.setattr(Training, "_step", original)
+    assert resume(done.run).state.status == "completed"
+
+
+def test_two_trainers_on_one_run(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train("twice", train__max_steps=4)
+    holder = RunWriter(run=first.run)
+    try:
+        assert resume(first.run, "--max-steps", "8").code == 2
+        assert "already being trained by process" in capsys.readouterr().err
+    finally:
+        holder.finish("completed")
+
+
+def test_an_unexpected_error_is_recorded(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def explode(self: Training) -> object:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(Training, "_step", explode)
+    with pytest.raises(RuntimeError):
+        train("boom")
+    run = find(tmp_path / "runs", "boom")
+    state = run.read_state()
+    assert state.status == "failed"
+    assert state.exit.reason == "RuntimeError: boom"
+    assert "RuntimeError: boom" in state.exit.last_log_lines[-1]
+
+
+def test_moved_run_directory_resumes(train: Train, tmp_path: Path) -> None:
+    first = train("moved", train__max_steps=4)
+    moved = tmp_path / "elsewhere" / first.run.run_id
+    moved.parent.mkdir()
+    shutil.move(first.run.path, moved)
+    again = resume(RunDirectory(moved), "--max-steps", "8")
+    assert again.code == 0
+    assert again.state.current_step == 8
+
+
+def test_dropout_draws_from_the_saved_generator(train: Train) -> None:
+    """Two dropout runs from one checkpoint agree; torch's generator is part of it."""
+    settings = {k.replace(".", "__"): v for k, v in GPT2.items()}
+    first = train("drop", "--deterministic", train__max_steps=4, **settings)
+    torch.manual_seed(99)
+    a = resume(first.run, "--from", "step_4", "--max-steps", "8").hashes("final")
+    torch.manual_seed(100)
+    b = resume(first.run, "--from", "step_4", "--max-steps", "8").hashes("final")
+    assert a == b

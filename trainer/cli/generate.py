@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from trainer.cli import options
+
 MAX_PROMPT_BYTES = 16 << 20
 
 
@@ -15,9 +17,10 @@ def generate(
     checkpoint: Annotated[
         str,
         typer.Option(
-            "--checkpoint", "--model", metavar="PATH", help="Checkpoint, file in one, or run."
+            "--checkpoint", "--model", metavar="PATH|RUN", help="Checkpoint, file in one, or run."
         ),
     ],
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Read the prompt from a file or stdin.")
@@ -77,7 +80,7 @@ def generate(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load_model(checkpoint, pick_device(device))
+    loaded = load_model(_meant(checkpoint, runs_dir), pick_device(device))
     place = Path(tokenizer) if tokenizer else loaded.folder
     if tokenizer is None and not (place / "tokenizer.json").is_file():
         raise UserError(
@@ -121,6 +124,15 @@ def generate(
         seconds = time.perf_counter() - started
         print(f"{count} tokens in {seconds:.2f} s: {count / seconds:.1f} tok/s", file=sys.stderr)
     return 0
+
+
+def _meant(reference: str, runs_dir: Path) -> Path:
+    """The path of `reference`, which may also be the id or name of a run."""
+    from shared.run_directory import find_run
+
+    if Path(reference).exists() or "/" in reference or not runs_dir.is_dir():
+        return Path(reference)
+    return find_run(runs_dir, reference).path
 
 
 def _prompt(prompt: str | None, prompt_file: str | None) -> str:

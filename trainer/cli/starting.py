@@ -114,7 +114,14 @@ def continue_run(
 ) -> Start:
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
     settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
-    return Start(absolute(resolve(settings, overrides)), run, checkpoint)
+    config = absolute(resolve(settings, overrides))
+    asked, present = config.checkpoint.dir, run.checkpoints.resolve()
+    if asked is not None and Path(asked) != present:
+        raise UserError(
+            f"--checkpoint-dir {asked} is not where the checkpoints of {run.run_id} are, "
+            f"{present}; a continued run keeps its folder."
+        )
+    return Start(config, run, checkpoint)
 
 
 def load_layers(config: str | None) -> tuple[Settings, Settings, bool]:
@@ -130,6 +137,17 @@ def launch(start: Start, runs_dir: Path, *, detach: bool) -> int:
     if detach:
         return _launch_detached(start, runs_dir)
     return train_here(start, runs_dir)
+
+
+def show_plan(start: Start) -> int:
+    """Print what would be trained, and on what, without making a run."""
+    from trainer.loop.session import plan
+
+    planned = plan(start.config)
+    for line in planned.describe():
+        print(line)
+    print(f"Configuration:\n{to_yaml(start.config)}")
+    return ExitCode.OK
 
 
 def _launch_detached(start: Start, runs_dir: Path) -> int:

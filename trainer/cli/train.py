@@ -69,12 +69,23 @@ def train(
     ] = None,
     set_: options.Set = None,
     detach: options.Detach = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, print sizes and memory, train nothing."),
+    ] = False,
 ) -> int:
     """Train a model. Settings: preset, over it the file, over it these flags.
 
     Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
     """
-    from trainer.cli.starting import Start, find_start, launch, load_layers, new_run
+    from trainer.cli.starting import (
+        Start,
+        find_start,
+        launch,
+        load_layers,
+        new_run,
+        show_plan,
+    )
 
     preset, file, is_preset = load_layers(config)
     flags = options.given(
@@ -124,4 +135,6 @@ def train(
                 "tiny-cpu, or a file) and --data-path (what prepare-data wrote)."
             )
         start = Start(new_run(preset, file, flags, preset=is_preset))
+    if dry_run:
+        return show_plan(start)
     return launch(start, Path(runs_dir), detach=detach)

@@ -39,8 +39,15 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Loader` would read as numbers."""
+    """Quotes the texts that `_Loader` would read as numbers, and escapes control characters."""
 
+    def represent_text(self, text: str) -> yaml.Node:
+        # PyYAML's plain and single-quoted styles lose some line breaks of Unicode.
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver(

@@ -45,6 +45,16 @@ class Plan:
     sources: Sources
     max_steps: int
 
+    def describe(self) -> list[str]:
+        """The model, the data, the device, the memory, each a line."""
+        config, compute = self.config, self.compute
+        return [
+            describe(config),
+            self.sources.description,
+            f"{compute.describe()}; {config.tokens_per_step:,} tokens per step",
+            f"memory {estimate_memory(config, bf16=compute.bf16)}",
+        ]
+
 
 def plan(config: Config) -> Plan:
     """Open the data and choose the device, without allocating a model.
@@ -85,6 +95,7 @@ def build(planned: Plan) -> Session:
     session = Session(
         config, planned.compute, planned.sources, model, optimizer, planned.max_steps
     )
+    session.notes += planned.describe()
     warmup = config.optim.warmup_steps
     if warmup > planned.max_steps:
         session.notes.append(

@@ -19,7 +19,7 @@ from trainer.loop.hardware import bf16_peak, peak_memory
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session
 from trainer.loop.signals import StopSignals
-from trainer.model.parameters import describe, flops_per_token
+from trainer.model.parameters import flops_per_token
 from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
 
@@ -295,14 +295,11 @@ class Training:
 
     def _announce(self) -> None:
         session, writer = self._session, self._writer
-        config, progress = session.config, session.progress
+        progress = session.progress
         for line in (
             f"Run {writer.run.run_id} in {writer.run.path}",
-            describe(config),
-            session.sources.description,
-            f"{session.compute.describe()}; {config.tokens_per_step:,} tokens per step",
-            f"{session.max_steps - progress.step} of {session.max_steps} steps to go",
             *session.notes,
+            f"{session.max_steps - progress.step} of {session.max_steps} steps to go",
         ):
             writer.say(f"[INFO] {line}")
         if progress.best_step is not None:

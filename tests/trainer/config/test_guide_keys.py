@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,11 @@ def test_every_key_of_the_guide_is_used() -> None:
     same = []
     for line in lines:
         rest = "\n".join(other for other in lines if other != line)
-        if resolve(parse_settings(rest, "file")) == whole:
-            same.append(line.partition(":")[0])
+        with contextlib.suppress(UserError):  # 12 heads do not divide the default width
+            if resolve(parse_settings(rest, "file")) == whole:
+                same.append(line.partition(":")[0])
     assert same == [
         "learning_rate",
-        "min_lr",
         "weight_decay",
         "grad_clip",
         "log_interval",

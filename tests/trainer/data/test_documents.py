@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from trainer.data.documents import PIECE_CHARACTERS, DocumentReader, Piece, safe_cut
+from trainer.data.documents import PIECE_CHARACTERS, READ_BYTES, DocumentReader, Piece, safe_cut
 from trainer.data.inputs import find_inputs
 
 
@@ -163,6 +163,17 @@ def test_invalid_utf8_is_replaced_and_counted(tmp_path: Path) -> None:
     documents, reader = read(tmp_path)
     assert documents == ["ok \ufffd\ufffd bad \ufffd and \ufffd written\ufffd"]
     assert reader.counts.replaced_characters == 4
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_a_replacement_character_the_author_wrote_is_not_counted(
+    tmp_path: Path, shift: int
+) -> None:
+    text = "a" * (READ_BYTES - 3 + shift) + "\ufffd"  # whole, and straddling two blocks
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    documents, reader = read(tmp_path)
+    assert documents == [text]
+    assert reader.counts.replaced_characters == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import trainer.model.language_model as module
+from trainer.config.resolve import load_source, preset_names, resolve
+from trainer.config.schema import ModelConfig
+from trainer.model.attention import causal_attention
+from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import count_parameters, parameter_shapes
+
+
+def random_ids(config: ModelConfig, batch: int, length: int, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(config.vocab_size, (batch, length), generator=generator)
+
+
+def test_the_shapes_told_beforehand_are_the_real_ones(shape: ModelConfig) -> None:
+    model = LanguageModel(shape)
+    real = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if shape.tie_embeddings:
+        del real["lm_head.weight"]
+    assert parameter_shapes(shape) == real
+    assert list(parameter_shapes(shape)) == list(real)
+    assert count_parameters(shape) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 24])
+def test_parameters_are_counted_without_listing_the_layers(layers: int) -> None:
+    for name in ("tiny-cpu", "gpt2-small"):
+        model = resolve(load_source(name)[0], {"model.num_layers": layers}).model
+        listed = sum(math.prod(shape) for shape in parameter_shapes(model).values())
+        assert count_parameters(model) == listed
+    deep = resolve({"model.num_layers": 10**12, "model.vocab_size": 9}).model
+    assert count_parameters(deep) > 10**15
+
+
+# The first loss
+
+
+def first_loss(config: ModelConfig) -> float:
+    model = LanguageModel(config)
+    model.initialize(1337)
+    ids = random_ids(config, 8, 65)
+    with torch.no_grad():
+        return model.eval().loss(ids[:, :-1], ids[:, 1:]).item()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_first_loss_of_every_preset_is_near_ln_v(name: str) -> None:
+    """At the preset's depth and proportions, narrower."""
+    full = resolve(load_source(name)[0]).model
+    heads = 8
+    kv_heads = heads * (full.num_kv_heads or full.num_heads) // full.num_heads
+    small = {"vocab_size": 512, "hidden_size": 128, "num_heads": heads, "num_kv_heads": kv_heads}
+    small["intermediate_size"] = 128 * full.intermediate_size // full.hidden_size
+    small["max_seq_len"] = 64
+    assert first_loss(full.model_copy(update=small)) == pytest.approx(math.log(512), rel=0.03)
+
+
+@pytest.mark.parametrize("flavour", ["llama", "gpt2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_first_loss_of_a_wide_model_is_near_ln_v(flavour: str, tied: bool) -> None:
+    config = ModelConfig(
+        flavour=flavour,
+        vocab_size=16_384,
+        hidden_size=2048,
+        intermediate_size=2048,
+        num_layers=1,
+        num_heads=16,
+        max_seq_len=64,
+        tie_embeddings=tied,
+    )
+    assert first_loss(config) == pytest.approx(math.log(16_384), rel=0.03)
+
+
+def test_fresh_weights_follow_from_the_seed_alone(shape: ModelConfig) -> None:
+    one, two, other = (LanguageModel(shape) for _ in range(3))
+    one.initialize(5)
+    torch.rand(100)  # the global generator does not matter
+    two.initialize(5)
+    other.initialize(6)
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(one.lm_head.weight, other.lm_head.weight)
+
+
+# What the model sees
+
+
+def test_a_later_token_does_not_change_earlier_logits(shape: ModelConfig, make_model) -> None:
+    model = make_model(shape)
+    ids = random_ids(shape, 2, 24)
+    with torch.no_grad():
+        before = model(ids)
+        for place in (1, 12, 23):
+            changed = ids.clone()
+            changed[:, place] = (changed[:, place] + 1) % shape.vocab_size
+            after = model(changed)
+            assert torch.allclose(after[:, :place], before[:, :place], atol=1e-5)
+            assert not torch.allclose(after[:, place:], before[:, place:], atol=1e-2)
+
+
+def test_an_earlier_token_changes_every_later_logit(shape: ModelConfig, make_model) -> None:
+    model = make_model(shape)
+    ids = random_ids(shape, 1, 24)
+    changed = ids.clone()
+    changed[:, 3] = (changed[:, 3] + 1) % shape.vocab_size
+    with torch.no_grad():
+        difference = (model(ids) - model(changed)).abs().amax(dim=-1)[0]
+    assert (difference[3:] > 1e-4).all()
+
+
+def test_the_order_of_tokens_matters(shape: ModelConfig, make_model) -> None:
+    model = make_model(shape)
+    ids = random_ids(shape, 1, 12)
+    swapped = ids[:, [1, 0, *range(2, 12)]]
+    with torch.no_grad():
+        assert not torch.allclose(model(ids)[:, -1], model(swapped)[:, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(8, 8), (8, 4), (8, 2), (8, 1), (6, 3)])
+@pytest.mark.parametrize("queries", [7, 3, 1])
+def test_query_head_h_uses_key_value_head_h_over_h_per_k(
+    heads: int, kv_heads: int, queries: int
+) -> None:
+    torch.manual_seed(0)
+    T, S, C = queries, 7, 4
+    q = torch.randn(2, heads, T, C)
+    k, v = torch.randn(2, 2, kv_heads, S, C)
+    expected = torch.empty_like(q)
+    for b in range(2):
+        for h in range(heads):
+            source = h // (heads // kv_heads)
+            for t in range(T):
+                seen = S - T + t + 1
+                scores = k[b, source, :seen] @ q[b, h, t] / math.sqrt(C)
+                expected[b, h, t] = scores.softmax(0) @ v[b, source, :seen]
+    assert torch.allclose(causal_attention(q, k, v), expected, atol=1e-6)
+
+
+def test_a_grouped_model_is_the_ungrouped_one_with_repeated_heads(make_model) -> None:
+    grouped = ModelConfig(vocab_size=31, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2)
+    small = make_model(grouped)
+    large = LanguageModel(grouped.model_copy(update={"num_kv_heads": 4})).eval()
+    weights = dict(small.state_dict())
+    for name, value in weights.items():
+        if name.endswith(("k_proj.weight", "v_proj.weight")):
+            heads = value.view(2, 8, 32)
+            weights[name] = heads[[0, 0, 1, 1]].reshape(32, 32)
+    large.load_state_dict(weights)
+    ids = random_ids(grouped, 2, 20)
+    with torch.no_grad():
+        assert torch.allclose(small(ids), large(ids), atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(make_model) -> None:
+    config = ModelConfig(
+        flavour="gpt2", vocab_size=31, hidden_size=32, num_heads=2, max_seq_len=16, dropout=0.5
+    )
+    model = make_model(config)
+    without = make_model(config.model_copy(update={"dropout": 0.0}))
+    ids = random_ids(config, 2, 16)
+    with torch.no_grad():
+        assert torch.equal(model(ids), model(ids))
+        assert torch.equal(model(ids), without(ids))
+        model.train()
+        assert not torch.allclose(model(ids), model(ids), atol=1e-3)
+        assert torch.equal(model.eval()(ids), without(ids))
+
+
+# The loss
+
+
+def test_the_loss_is_the_mean_cross_entropy(shape: ModelConfig, make_model) -> None:
+    model = make_model(shape)
+    ids = random_ids(shape, 3, 21)
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    plain = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    assert model.loss(inputs, targets).item() == pytest.approx(plain.item(), abs=1e-6)
+    assert torch.allclose(model.last_logits(inputs), model(inputs)[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [16, 23, 59])
+def test_the_loss_in_chunks_is_the_same_with_the_same_gradient(
+    chunk: int, shape: ModelConfig, make_model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(shape)
+    ids = random_ids(shape, 3, 21)
+
+    def loss_and_gradients() -> tuple[float, list[torch.Tensor]]:
+        model.zero_grad()
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in model.parameters()]
+
+    whole, gradients = loss_and_gradients()
+    monkeypatch.setattr(module, "LOSS_CHUNK", chunk)
+    chunked, chunked_gradients = loss_and_gradients()
+    assert chunked == pytest.approx(whole, abs=1e-6)
+    for one, other in zip(gradients, chunked_gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)

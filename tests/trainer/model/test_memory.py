@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.config.resolve import load_source, resolve
+from trainer.config.schema import ModelConfig
+from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import (
+    count_parameters,
+    describe,
+    estimate_memory,
+    flops_per_token,
+)
+from trainer.optim.adamw import build_optimizer
+
+
+def test_the_state_is_what_really_lies_in_memory(shape: ModelConfig) -> None:
+    config = resolve({f"model.{key}": value for key, value in shape.model_dump().items()})
+    model = LanguageModel(shape)
+    model.initialize(0)
+    optimizer = build_optimizer(model, config.optim)
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    model.loss(ids, ids).backward()
+    optimizer.step()
+    estimate = estimate_memory(config, bf16=False)
+    parameters = list(model.parameters())
+    moments = [optimizer.state[p][key] for p in parameters for key in ("exp_avg", "exp_avg_sq")]
+    assert estimate.weights == sum(p.nbytes for p in parameters)
+    assert estimate.gradients == sum(p.grad.nbytes for p in parameters if p.grad is not None)
+    assert estimate.optimizer == sum(m.nbytes for m in moments)
+    assert estimate.total == estimate.state + estimate.activations
+
+
+def test_activations_grow_with_what_makes_them() -> None:
+    def activations(bf16: bool = False, **flags: object) -> int:
+        layer = {key.replace("__", "."): value for key, value in flags.items()}
+        return estimate_memory(resolve(load_source("tiny-cpu")[0], layer), bf16=bf16).activations
+
+    one = activations(train__batch_size=4, train__seq_len=64)
+    assert activations(train__batch_size=8, train__seq_len=64) == 2 * one
+    assert activations(train__batch_size=4, train__seq_len=128) == 2 * one
+    assert activations(train__batch_size=4, train__seq_len=64, train__accumulation_steps=9) == one
+    assert activations(train__batch_size=4, train__seq_len=64, model__num_layers=8) > one
+    # A step of tiny-cpu measured 0.2 to 0.4 GB; a rule of thumb must be of that size.
+    assert 50e6 < activations(train__batch_size=32, train__seq_len=128) < 2e9
+    large = {"train__batch_size": 64, "train__seq_len": 256}
+    assert activations(bf16=True, **large) < activations(**large)
+
+
+def test_a_7b_model_needs_a_hundred_gigabytes() -> None:
+    estimate = estimate_memory(resolve(load_source("large-7b")[0]), bf16=True)
+    assert estimate.state == 16 * count_parameters(resolve(load_source("large-7b")[0]).model)
+    assert 90 * 2**30 < estimate.state < 100 * 2**30
+
+
+def test_the_estimate_reads_as_a_sentence_part() -> None:
+    text = str(estimate_memory(resolve(load_source("nano-125m")[0]), bf16=False))
+    assert "weights 484.8 MiB, gradients 484.8 MiB, optimizer 969.6 MiB, activations about" in text
+    assert describe(resolve(load_source("large-7b")[0])) == (
+        "large-7b: 6.195B parameters, llama, 32 layers, width 4096, 32 heads (8 key-value), "
+        "vocabulary 128000, context 4096"
+    )
+
+
+@pytest.mark.parametrize(("name", "factor"), [("gpt2-small", 123.65e6), ("minigpt-small", 0.826e6)])
+def test_flops_follow_the_palm_convention(name: str, factor: float) -> None:
+    model = resolve(load_source(name)[0]).model
+    attention = 12 * model.num_layers * model.hidden_size * 100
+    assert flops_per_token(model, 100) - attention == pytest.approx(6 * factor, rel=1e-3)

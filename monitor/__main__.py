@@ -135,6 +135,8 @@ def _show(runs_dir: Path, reference: str | None, poll: float, *, no_color: bool)
     from monitor.app import MonitorApp
     from monitor.data.poller import Poller
 
+    # A thread that parses gives way to a pressed key after 1 ms instead of 5.
+    sys.setswitchinterval(0.001)
     folder = run.path.parent if run else runs_dir
     app = MonitorApp(Poller(folder, poll), folder, selected=run.run_id if run else None)
     app.run()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -43,6 +46,8 @@ from monitor.widgets.welcome import Welcome
 from shared.errors import UserError
 from shared.text import one_line
 
+_GRACE = 3.0  # seconds for an orderly way out after a signal
+_HANGUP = 1.0  # seconds between looks at whether the terminal is still there
 _AGES = 5.0  # seconds between looks at whether an age on the screen has changed
 #: Seconds a notice stays, by its colour. The primary one waits to be replaced by its answer.
 _NOTICE_SECONDS = {"primary": 60.0, "success": 8.0, "warning": 12.0, "error": 30.0}
@@ -149,6 +154,17 @@ class MonitorApp(App[None]):
     def _terminated(self, number: int) -> None:
         self._leaving.set()
         self.exit(return_code=128 + number)
+        # Textual's way out writes to the terminal; one that is gone can hold it up for ever.
+        last_resort = threading.Timer(_GRACE, os._exit, (128 + number,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _check_terminal(self) -> None:
+        """Leave when the terminal has hung up without a SIGHUP reaching us."""
+        poll = select.poll()
+        poll.register(sys.__stdin__ or 0, 0)
+        if poll.poll(0) and not self._leaving.is_set():
+            self._terminated(signal.SIGHUP)
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -157,6 +173,8 @@ class MonitorApp(App[None]):
         if self._selected is not None:
             self._source.select(self._selected)
         self.set_interval(_AGES, self._show_ages)
+        if not self.is_headless:
+            self.set_interval(_HANGUP, self._check_terminal)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.post_message(self.SnapshotTaken(snapshot))
@@ -324,7 +342,7 @@ class MonitorApp(App[None]):
         self.push_screen(
             ConfirmScreen(
                 f"Stop {view.label}?",
-                f"It saves a checkpoint at step {view.step:,} or later and ends. R resumes it.",
+                "It saves a checkpoint and ends. R resumes it.",
             ),
             answered,
         )

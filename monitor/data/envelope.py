@@ -19,7 +19,7 @@ NAN, POSITIVE, NEGATIVE = 1, 2, 4
 #: At most this share of the columns may be left outside the scale…
 _OUTSIDE = 0.03
 #: …and only where they would take more than this many times the height of all the others.
-_DOMINATES = 4.0
+_DOMINATES = 1.5
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from shared.text import one_line
 
 DEFAULT_POLL = 0.5  # seconds
 MIN_GAP = 0.2  # seconds between looks at a busy run; a quiet one's first line is read at once
-READ_TIME = 0.1  # seconds of reading before what there is gets shown
+#: Seconds of reading before what there is gets shown: soon at first, then seldom, because
+#: drawing takes time from reading.
+READ_TIME, LATER_READ_TIME = 0.1, 0.5
 KEPT_FOLLOWERS = 4  # runs whose parsed metrics are kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
 
@@ -132,7 +134,7 @@ class Poller:
         return changed
 
     def _follow(self) -> tuple[bool, bool]:
-        """Read on in the selected run for at most READ_TIME; (something changed, more waits)."""
+        """Read on in the selected run for a while; (something changed, more waits)."""
         wanted = self._wanted
         changed = wanted != self._following
         self._following = wanted
@@ -144,7 +146,7 @@ class Poller:
         if follower is None:
             return changed, False
         self._followers.move_to_end(follower.run.run_id)
-        deadline = time.monotonic() + READ_TIME
+        deadline = time.monotonic() + (READ_TIME if changed else LATER_READ_TIME)
         while True:
             changed |= follower.poll()
             if not follower.more or time.monotonic() >= deadline or self._wanted != wanted:

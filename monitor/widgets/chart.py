@@ -17,6 +17,7 @@ from monitor.data.envelope import (
     Envelope,
     Scale,
     choose_scale,
+    empty_envelope,
     nice_ticks,
     reduce,
     step_range,
@@ -188,16 +189,19 @@ def draw_canvas(
     envelopes: Sequence[Envelope], scale: Scale, columns: int, rows: int
 ) -> list[list[Cell]]:
     """`rows` lines of `columns` cells: the curves, and a mark for every column that needs one."""
-    names = ("train", "val")
+    train, val = (*envelopes, empty_envelope(2 * columns))[:2]
     grid: list[list[Cell]] = [[(BLANK, "train")] * columns for _ in range(rows)]
-    for name, envelope in zip(names, envelopes, strict=False):
-        lines = polylines(envelope, scale, rows)
-        if not lines:
-            continue
-        for y, drawn in enumerate(braille(lines, columns, rows)):
-            for x, char in enumerate(drawn):
-                if char != BLANK:
-                    grid[y][x] = (merge(grid[y][x][0], char), name)
+    below = braille(polylines(val, scale, rows), columns, rows)
+    above = braille(polylines(train, scale, rows), columns, rows)
+    # Both curves often run together. There the training curve is seen, and on it the places
+    # where the validation loss was measured; what only joins those lies below.
+    known = np.isfinite(val.low).reshape(columns, 2)
+    measured = known[:, 0] | known[:, 1]
+    for y in range(rows):
+        for x, (under, over) in enumerate(zip(below[y], above[y], strict=True)):
+            if under != BLANK or over != BLANK:
+                on_top = under != BLANK and (over == BLANK or measured[x])
+                grid[y][x] = (merge(under, over), "val" if on_top else "train")
     for envelope in envelopes:
         _mark(grid, envelope, scale, columns, rows)
     return grid

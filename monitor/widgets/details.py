@@ -77,7 +77,7 @@ class Details(Panel):
         config = _config(detail, colours)
         if width < _SIDE_BY_SIDE:
             return [*ending, *facts, *events, *config]
-        half = min(64, width // 2)
+        half = min(54, width // 2)
         left = [*facts, *config]
         right = [*ending, *events]
         page: list[Line] = []
@@ -193,7 +193,7 @@ def _milliseconds(value: float | None) -> str:
 def _passes(view: RunView) -> str:
     if not (view.total_forward or view.total_backward):
         return ""
-    text = f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} backward"
+    text = f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} back"
     saved = view.total_forward - view.total_backward
     if view.total_forward and saved > 0:
         text += f" ({saved / view.total_forward:.0%} saved)"

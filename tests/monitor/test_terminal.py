@@ -101,6 +101,19 @@ def test_a_signal_leaves_the_terminal_clean(runs: Path, number: signal.Signals) 
         terminal.close()
 
 
+def test_a_terminal_that_hangs_up_ends_it(runs: Path) -> None:
+    """Without a controlling terminal no SIGHUP comes: the monitor must notice by itself."""
+    terminal = Terminal("--runs-dir", str(runs))
+    terminal.read_until(b"completed")
+    os.close(terminal.slave)
+    os.close(terminal.master)
+    try:
+        assert terminal.process.wait(timeout=30) == 128 + signal.SIGHUP
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+
+
 def test_quitting_tells_that_training_goes_on(tmp_path: Path) -> None:
     with RunWriter(tmp_path, name="live", max_steps=10) as writer:
         writer.log(1, loss=2.0)

@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Train small language models headless; watch them with train-monitor.",
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its table cuts long option names on a terminal of 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tokenizer.app, name="tokenizer")
@@ -99,7 +100,7 @@ def _wrong_use(error: Any) -> str:
         value = error.__cause__.errors()[0]["input"]
         message = message.replace(": Input should be ", f": {one_line(value, 60)!r} is not ")
         message = message.partition(", unable to")[0]
-    return message or "a command is missing"
+    return message
 
 
 def _complain(message: str) -> None:

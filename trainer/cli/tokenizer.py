@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make tokenizers.", no_args_is_help=True)
+app = typer.Typer(help="Make tokenizers.")
 
 KindOption = Annotated[
     str,

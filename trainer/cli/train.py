@@ -118,6 +118,13 @@ def train(
     )
     if epochs is not None and max_steps is None:
         flags["train.max_steps"] = None  # asked for by passes, a preset's steps do not count
+    if data and flags.get("data.path"):
+        from shared.errors import UserError
+
+        raise UserError(
+            f"--data {data[0]} and --data-path {flags['data.path']} are both given; give the text "
+            "or the tokens."
+        )
     if resume is not None:
         start = find_start(resume, runs_dir, {**file, **flags}, name)
     else:

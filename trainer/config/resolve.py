@@ -241,7 +241,8 @@ def check(config: Config) -> list[str]:
     """Combinations of values that cannot work, as clauses of a sentence."""
     problems: list[str] = []
     model, train, optim = config.model, config.train, config.optim
-    if model.head_dim is None and model.hidden_size % model.num_heads:
+    uneven = model.head_dim is None and model.hidden_size % model.num_heads
+    if uneven:
         problems.append(
             f"model.hidden_size {model.hidden_size} is not divisible by "
             f"model.num_heads {model.num_heads}; set model.head_dim"
@@ -252,7 +253,7 @@ def check(config: Config) -> list[str]:
             f"model.num_heads {model.num_heads} is not a multiple of model.num_kv_heads {kv_heads}"
         )
     head_dim = model.head_dim or model.hidden_size // model.num_heads
-    if model.flavour == "llama" and head_dim % 2:
+    if model.flavour == "llama" and head_dim % 2 and not uneven:
         problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
     if model.flavour == "llama" and model.dropout:
         problems.append(
@@ -265,7 +266,10 @@ def check(config: Config) -> list[str]:
             for text, wrong in (
                 ("model.qk_norm", model.qk_norm),
                 (f"model.num_kv_heads {kv_heads}", kv_heads != model.num_heads),
-                (f"model.head_dim {head_dim}", head_dim * model.num_heads != model.hidden_size),
+                (
+                    f"model.head_dim {head_dim}",
+                    head_dim * model.num_heads != model.hidden_size and not uneven,
+                ),
             )
             if wrong
         ]

@@ -54,9 +54,10 @@ def generate(
     if not prompt:
         raise UserError("The prompt is empty; give at least one token to start from.")
     vocabulary = model.dimensions.V
-    if max(prompt) >= vocabulary or min(prompt) < 0:
+    unknown = [token for token in prompt if not 0 <= token < vocabulary]
+    if unknown:
         raise UserError(
-            f"The prompt has token id {max(prompt)}, outside the model's vocabulary of "
+            f"The prompt has token id {unknown[0]}, outside the model's vocabulary of "
             f"{vocabulary}; the tokenizer belongs to another model."
         )
     generator = torch.Generator()

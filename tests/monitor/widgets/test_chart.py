@@ -65,7 +65,7 @@ def test_one_bad_step_in_a_million_is_seen(bad: float, mark: str, at: int) -> No
 
 def test_a_spike_within_the_scale_reaches_its_height() -> None:
     values = np.linspace(3, 2, 1_000_000)
-    values[500_000] = 4.5
+    values[500_000] = 4.0
     grid = canvas(Series("loss", np.arange(1_000_000), values))
     assert [x for x in range(COLUMNS) if grid[0][x][0] != BLANK] == [30]
 
@@ -100,9 +100,12 @@ def test_any_two_series_can_be_drawn(train: list[float], val: list[float]) -> No
     assert any(name == "nonfinite" for row in grid for _, name in row) == bool(bad)
 
 
-def test_validation_lies_on_top() -> None:
-    grid = canvas(series("loss", [1.0, 2.0, 3.0]), series("val_loss", [1.0, 2.0, 3.0]))
-    assert {name for row in grid for c, name in row if c != BLANK} == {"val"}
+def test_measured_validation_lies_on_top_and_what_joins_it_below() -> None:
+    grid = canvas(series("loss", np.ones(60)), series("val_loss", [1.0, 1.0, 1.0], 25))
+    (row,) = [row for row in grid if any(c != BLANK for c, _ in row)]
+    assert [x for x, (_, name) in enumerate(row) if name == "val"] == [0, 25, 50]
+    apart = canvas(series("loss", np.ones(60)), series("val_loss", [2.0, 2.0, 2.0], 25))
+    assert sum(name == "val" for row in apart for c, name in row if c != BLANK) == 51
 
 
 def test_labels_share_their_decimals() -> None:

@@ -131,6 +131,7 @@ def test_gpt2_refuses_the_parts_it_does_not_have() -> None:
         ("train.threads", 10**6, "1000000"),
         ("train.deterministic", "perhaps", "'perhaps'"),
         ("optim.learning_rate", math.nan, "NaN"),
+        ("optim.learning_rate", math.inf, "Infinity"),
         ("optim.learning_rate", 0, "0"),
         ("optim.beta2", 1, "1"),
         ("model.dropout", -0.1, "-0.1"),
@@ -221,7 +222,9 @@ def test_a_hostile_file_is_refused_in_one_sentence(name: str, tmp_path: Path) ->
     assert message.isprintable() or "problems:" in message
 
 
-@given(text=st.text(alphabet=st.sampled_from("ab:{}[]&*!|>-?#'\"%@`,. \n\t0123456789e"), max_size=60))
+@given(
+    text=st.text(alphabet=st.sampled_from("ab:{}[]&*!|>-?#'\"%@`,. \n\t0123456789e"), max_size=60)
+)
 @settings(max_examples=300, deadline=None)
 def test_no_text_makes_a_traceback(text: str) -> None:
     try:

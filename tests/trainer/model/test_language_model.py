@@ -129,7 +129,7 @@ def test_query_head_h_uses_key_value_head_h_over_h_per_k(
     heads: int, kv_heads: int, queries: int
 ) -> None:
     torch.manual_seed(0)
-    T, S, C = queries, 7, 4
+    T, S, C = queries, 7, 4  # noqa: N806
     q = torch.randn(2, heads, T, C)
     k, v = torch.randn(2, 2, kv_heads, S, C)
     expected = torch.empty_like(q)

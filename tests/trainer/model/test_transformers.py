@@ -23,7 +23,14 @@ from trainer.data.tokenizer_training import train_tokenizer
 from trainer.model.language_model import LanguageModel
 from trainer.optim.adamw import build_optimizer
 
-TRICKY = ["def f():\n    return 1\n", "  two  spaces", "é😀 ñ\t\r\n", "don't, we'll", "1234567 a1b2", ""]
+TRICKY = [
+    "def f():\n    return 1\n",
+    "  two  spaces",
+    "é😀 ñ\t\r\n",
+    "don't, we'll",
+    "1234567 a1b2",
+    "",
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,200 @@
+"""Run benchmarks, each in a process of its own, and write what they found into a page.
+
+    python -m benchmarks [NAME …] [--quick] [--page docs/benchmarks.md]
+
+Only the sections of the benchmarks that ran are replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine
+from benchmarks.record import Hold, Result, Row, as_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Every number the project holds itself to, how it is measured and what came out. `make bench` runs
+all of them and rewrites the sections below; `python -m benchmarks NAME` only one. Peers take turns
+in the same run on the same machine, and the figure is the best round of each: ratios mean more
+than absolute figures, and a busy machine makes both worse. `python -m benchmarks.gpu_check` is run
+by hand on a CUDA machine.
+"""
+
+
+def _plain_rows(rows: list[dict[str, Any]], number: str, hold: Callable[..., Hold]) -> Result:
+    """The result of a benchmark whose `main()` returns rows with the peer's own figure."""
+    converted = []
+    for row in rows:
+        peer = row.get("peer")
+        name = row.get("peer_name", f"of {peer:,.1f}") if isinstance(peer, (int, float)) else ""
+        ratio = row["value"] / peer if name and peer and row["unit"] not in ("ms", "x") else None
+        converted.append(Row(row["what"], row["value"], row["unit"], name if ratio else "", ratio))
+    return Result(converted, [hold(number, {row["what"]: row["value"] for row in rows})])
+
+
+def _cold_start(*, quick: bool) -> Result:
+    module = importlib.import_module("benchmarks.monitor_cold_start")
+
+    def hold(number: str, values: dict[str, float]) -> Hold:
+        value = next(v for k, v in values.items() if "--help" in k)
+        return Hold(number, f"{value:.0f} ms", value <= 150)
+
+    rows = module.main(3) if quick else module.main()
+    return _plain_rows(rows, "`train-monitor --help` ≤ 150 ms of CPU over a bare Python", hold)
+
+
+def _reader(*, quick: bool) -> Result:
+    module = importlib.import_module("benchmarks.reader")
+
+    def hold(number: str, values: dict[str, float]) -> Hold:
+        value = next(v for k, v in values.items() if "/" in k)
+        return Hold(number, f"{value:.2f}×", value >= 0.4)
+
+    rows = module.main(100_000, 2) if quick else module.main()
+    return _plain_rows(rows, "the reader ≥ 0.4× a bare orjson loop", hold)
+
+
+def _data_preparation(*, quick: bool) -> Result:
+    del quick  # it has no shorter form
+    module = importlib.import_module("benchmarks.data_preparation")
+    figures = module.run()
+    ratio, growth = figures["ratio"], figures["memory_growth"]
+    return Result(
+        [
+            Row("bare `tokenizers` batch encoder", figures["bare_mb_per_second"], "MB/s"),
+            Row("prepare-data", figures["prepare_mb_per_second"], "MB/s", "bare", ratio),
+            Row("peak memory, input of 12 MB", figures["peak_memory_1x"] / 2**20, "MiB"),
+            Row("peak memory, input of 48 MB", figures["peak_memory_4x"] / 2**20, "MiB"),
+        ],
+        [
+            Hold(f"≥ {module.HOLD_RATIO}× the bare encoder", f"{ratio:.2f}×", ratio >= 0.8),
+            Hold(
+                f"memory flat: ≤ {module.HOLD_GROWTH}× for 4× the input",
+                f"{growth:.2f}×",
+                growth <= module.HOLD_GROWTH,
+            ),
+        ],
+    )
+
+
+def _own(name: str) -> Callable[..., Result]:
+    def measure(*, quick: bool) -> Result:
+        result: Result = importlib.import_module(f"benchmarks.{name}").measure(quick=quick)
+        return result
+
+    return measure
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The title of its section, and what measures it."""
+
+    title: str
+    measure: Callable[..., Result]
+
+
+BENCHMARKS = {
+    "throughput": Benchmark("Training throughput", _own("throughput")),
+    "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
+    "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),
+    "checkpoint_save": Benchmark("Saving and loading a checkpoint", _own("checkpoint_save")),
+    "data_preparation": Benchmark("Data preparation", _data_preparation),
+    "reader": Benchmark("Reading metrics", _reader),
+    "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
+}
+
+
+def described(name: str) -> str:
+    """What a benchmark measures: its module's docstring, without the command."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    paragraphs = (module.__doc__ or "").strip().split("\n\n")
+    return "\n\n".join(p for p in paragraphs if "python" not in p.split("\n")[0].strip()[:12])
+
+
+def section(name: str, result: Result, where: str, seconds: float) -> str:
+    """The benchmark's part of the page."""
+    return "\n\n".join(
+        (
+            f"## {BENCHMARKS[name].title}",
+            described(name),
+            f"`python -m benchmarks {name}` ({seconds:.0f} s)",
+            where,
+            as_markdown(result),
+        )
+    )
+
+
+def replace_sections(page: str, new: dict[str, str]) -> str:
+    """`page` with the sections of the titles in `new` replaced, or added at the end."""
+    head, *old = page.rstrip("\n").split("\n## ")
+    sections = {part.partition("\n")[0]: "## " + part.rstrip("\n") for part in old}
+    sections.update(new)
+    return "\n\n".join((head.rstrip("\n"), *sections.values())) + "\n"
+
+
+def run_apart(name: str, *, quick: bool) -> Result:
+    """Measure in a fresh process. Raises RuntimeError when it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        command = [sys.executable, "-m", "benchmarks", name, "--json", str(path)]
+        code = subprocess.call([*command, "--quick"] if quick else command, cwd=ROOT)
+        if not path.is_file():
+            raise RuntimeError(f"the benchmark {name} ended with {code} and no result")
+        return Result.from_json(path.read_text(encoding="utf-8"))
+
+
+def main() -> int:
+    """Run what is asked for; the exit status is 1 when a number does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="rougher figures; no page is written")
+    parser.add_argument("--page", type=Path, help=f"the page to update (default {PAGE.name})")
+    parser.add_argument("--json", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    if options.json:
+        result = BENCHMARKS[options.names[0]].measure(quick=options.quick)
+        options.json.write_text(result.to_json(), encoding="utf-8")
+        return 0
+    failed: list[str] = []
+    page: Path | None = options.page or (None if options.quick else PAGE)
+    for name in options.names or BENCHMARKS:
+        print(f"== {name}", flush=True)
+        where, started = machine(), time.monotonic()
+        try:
+            result = run_apart(name, quick=options.quick)
+        except (RuntimeError, json.JSONDecodeError) as error:
+            print(f"{error}\n", file=sys.stderr)
+            failed.append(name)
+            continue
+        print(as_markdown(result) + "\n", flush=True)
+        if not result.passed:
+            failed.append(name)
+        if page:
+            text = section(name, result, where, time.monotonic() - started)
+            old = page.read_text(encoding="utf-8") if page.is_file() else HEAD
+            page.parent.mkdir(parents=True, exist_ok=True)
+            new = replace_sections(old, {BENCHMARKS[name].title: text})
+            page.write_text(new, encoding="utf-8")
+    if failed:
+        print(f"not held, or not measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

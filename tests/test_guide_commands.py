@@ -1,0 +1,417 @@
+"""The guides' own command lines, in their order, at sizes that take seconds."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.catalogue import link_target, list_checkpoints
+from shared.metrics_log import MetricsReader
+from shared.run_directory import RunDirectory, discover_runs, find_run
+
+STDLIB = Path(sysconfig.get_path("stdlib"))
+CONFIG = Path(__file__).parents[1] / "configs" / "training_config.yaml"
+#: The Claude-Rust guide's numbers, made small; every key stays.
+SHRUNK = {
+    "vocab_size": 400,
+    "context_window": 32,
+    "n_embd": 32,
+    "n_head": 2,
+    "n_layer": 2,
+    "batch_size": 4,
+    "max_iters": 50,
+    "warmup_iters": 10,
+    "eval_interval": 5,
+}
+#: The MiniGPT model at a size that learns in seconds.
+SMALL_MINIGPT = [
+    f"--set=model.{key}={value}"
+    for key, value in {
+        "num_layers": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "max_seq_len": 64,
+        "dropout": 0,
+    }.items()
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, as a reader of the guides begins."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def copy_sources(folder: Path, suffix: str, *names: str) -> Path:
+    """Modules of the standard library as files of `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        text = (STDLIB / f"{name}.py").read_text(encoding="utf-8")
+        (folder / f"{name}{suffix}").write_text(text, encoding="utf-8")
+    return folder
+
+
+def only_run(runs: Path) -> RunDirectory:
+    (run,) = discover_runs(runs)
+    return run
+
+
+def succeed(run_cli, line: str, *more: object) -> str:  # type: ignore[no-untyped-def]
+    """Run a command line that has no quoted spaces; returns what it printed."""
+    done = run_cli(*line.split(), *more)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def losses(run: RunDirectory) -> list[float]:
+    return MetricsReader(run.metrics_path).read_all().series("loss").values.tolist()
+
+
+# Guide 000
+
+
+def shrunk_config() -> str:
+    """The guide's file with smaller numbers."""
+    text = CONFIG.read_text(encoding="utf-8")
+    for key, value in SHRUNK.items():
+        text, count = re.subn(rf"(?m)^{key}: \S+", f"{key}: {value}", text)
+        assert count == 1, key
+    return text
+
+
+def test_the_claude_rust_guide(run_cli, here: Path) -> None:
+    copy_sources(here / "data/raw", ".txt", "argparse", "ast", "bdb")
+    succeed(
+        run_cli,
+        "tokenizer train --files data/raw/*.txt --output-dir data/processed --vocab-size 400",
+    )
+    for name in ("vocab.json", "merges.txt"):
+        assert (here / "data/processed" / name).is_file()
+    succeed(
+        run_cli,
+        "prepare-data --input data/raw/*.txt --output data/processed/train.bin"
+        " --val-output data/processed/val.bin --val-split 0.05"
+        " --vocab data/processed/vocab.json --merges data/processed/merges.txt",
+    )
+    sizes = [(here / "data/processed" / name).stat().st_size for name in ("train.bin", "val.bin")]
+    assert sizes[1] / sum(sizes) == pytest.approx(0.05, abs=0.01)
+
+    config = here / "configs/training_config.yaml"
+    config.parent.mkdir()
+    config.write_text(shrunk_config())
+    train = "train --config configs/training_config.yaml --threads 1"
+    said = succeed(run_cli, train, "--max-steps", 20)
+    line = r"\[INFO\] step %d \| loss: \d\.\d{3} \| lr: %s \| time: \d+ms"
+    assert re.search(line % (0, "0.000000"), said)
+    assert re.search(line % (10, "0.000600"), said)  # the end of the warmup
+    assert "[INFO] Saving checkpoint to " in said
+
+    checkpoints = here / "checkpoints"
+    said = succeed(run_cli, f"{train} --resume-from checkpoints/ckpt_latest.safetensors")
+    assert "Resumed from step_20" in said
+    run = only_run(here / "runs")
+    assert len(losses(run)) == 50
+    for record in run.metrics_path.read_text().splitlines():
+        assert json.loads(record)["loss"] > 0
+    kept = {c.name for c in list_checkpoints(checkpoints) if c.name != "final"}
+    val = MetricsReader(run.metrics_path).read_all().series("val_loss")
+    by_loss = sorted(zip(val.values.tolist(), val.steps.tolist(), strict=True))
+    assert {f"step_{step}" for _, step in by_loss[:3]} <= kept, "the best 3 stay"
+    assert kept <= {*(f"step_{s}" for _, s in by_loss[:3]), "step_40", "step_45", "step_50"}
+    assert {p.name for p in checkpoints.glob("ckpt_step_*")} == {
+        f"ckpt_{name}.safetensors" for name in kept
+    }
+    assert link_target(checkpoints, "best") == f"step_{by_loss[0][1]}"
+    best = (checkpoints / "ckpt_best.safetensors").resolve()
+    assert best == checkpoints / f"step_{by_loss[0][1]}" / "model.safetensors"
+
+    prompt = "Once upon a time in a rust compiler,"
+    asked = "generate --model checkpoints/ckpt_best.safetensors --max-new-tokens 30 --device cpu"
+    text = run_cli(*asked.split(), "--seed", 1, "--prompt", prompt)
+    assert text.code == 0, text.err
+    assert text.out.startswith(prompt)
+    assert len(text.out) > len(prompt) + 10
+
+
+def test_output_sent_to_a_file_can_be_followed(here: Path, token_data: Path) -> None:
+    """`trainer train … > training.log &`, then tail -f, pgrep and Ctrl-C."""
+    import psutil
+
+    command = ["train", "--config", "tiny-cpu", "--data-path", str(token_data)]
+    command += ["--max-steps", "100000", "--log-interval", "1", "--threads", "1"]
+    command += ["--set=model.num_layers=1", "--set=model.hidden_size=32", "--seq-len", "16"]
+    log = here / "training.log"
+    with log.open("wb") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainer", *command],
+            stdout=stdout,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while b"| loss: " not in log.read_bytes():
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no line came while the process was at work"
+            time.sleep(0.05)
+        assert "trainer train --config" in " ".join(psutil.Process(process.pid).cmdline())
+        assert only_run(here / "runs").read_state().pid == process.pid
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 75
+    finally:
+        process.kill()
+    shown = log.read_text()
+    assert shown == only_run(here / "runs").log_path.read_text()
+    assert "[INFO] Saved step_" in shown
+
+
+def gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def test_training_and_text_on_a_gpu(run_cli, here: Path, token_data: Path) -> None:
+    if not gpu():
+        pytest.skip("no CUDA device")
+    line = f"train --config tiny-cpu --data-path {token_data} --device cuda --max-steps 5"
+    succeed(run_cli, line)
+    run = only_run(here / "runs")
+    assert "cuda" in run.read_state().device
+    succeed(run_cli, f"generate --checkpoint {run.path} --prompt def --device cuda:0")
+
+
+def test_without_a_gpu_asking_for_one_is_refused_in_a_sentence(run_cli, here: Path) -> None:
+    if gpu():
+        pytest.skip("there is a CUDA device")
+    done = run_cli(*"train --config tiny-cpu --dataset synthetic --device cuda".split())
+    assert done.code == 2
+    assert "this machine has no CUDA device" in done.err
+    assert "Traceback" not in done.err
+    assert not (here / "runs").exists()
+
+
+# Guide 001
+
+
+def test_the_nanochat_guide(run_cli, here: Path) -> None:
+    copy_sources(here / "data", ".txt", "argparse", "ast")
+    succeed(
+        run_cli, "prepare-data --text data/argparse.txt data/ast.txt --vocab-size 400 --output data/"
+    )
+    assert (here / "data/tokenizer.json").is_file()
+    assert (here / "data/tokens.bin").stat().st_size % 4 == 0
+    train = (
+        "train --config tiny_cpu --dataset tokens --data-path data/tokens.bin"
+        " --checkpoint-dir checkpoints/tiny --device cpu --threads 1"
+    )
+    options = "--batch-size 2 --seq-len 32 --log-interval 5 --checkpoint-interval 5"
+    said = succeed(run_cli, f"{train} {options} --keep-last-checkpoints 2 --max-steps 20")
+    assert [int(s) for s in re.findall(r"step (\d+) \| loss", said)] == [0, 5, 10, 15, 20]
+    names = [c.name for c in list_checkpoints(here / "checkpoints/tiny")]
+    assert names == ["step_15", "step_20", "final"]
+    step = here / "checkpoints/tiny/step_15"
+    meta = json.loads((step / "meta.json").read_text())
+    assert meta["step"] == 15
+    assert meta["loss"] > 0
+    assert meta["config"]["model"]["name"] == "tiny-cpu"
+    assert {"model.safetensors", "optimizer.safetensors"} <= {p.name for p in step.iterdir()}
+
+    said = succeed(run_cli, f"{train} --resume checkpoints/tiny/step_15 --max-steps 25")
+    assert "Resumed from step_15" in said
+    run = only_run(here / "runs")
+    assert run.read_state().current_step == 25
+    assert len(losses(run)) == 25
+
+
+def test_the_nanochat_defaults(run_cli, here: Path) -> None:
+    """Made-up data, all cores, five epochs, half the context."""
+    line = "train --config d20 --dataset synthetic --n-samples 64 --batch-size 32 --epochs 5"
+    shown = succeed(run_cli, f"{line} --dry-run --device cpu")
+    assert "64 synthetic samples of 128 tokens" in shown
+    small = "--set=model.hidden_size=32 --set=model.num_layers=1 --set=model.vocab_size=50"
+    succeed(run_cli, f"{line} {small} --seq-len 8 --threads 1")
+    run = only_run(here / "runs")
+    assert run.read_state().max_steps == 10
+    done = run_cli(*"train --config tiny-cpu --dataset tokens".split())
+    assert done.code == 2
+    assert "--data-path is missing" in done.err
+
+
+# Guide 003
+
+
+def test_the_minigpt_guide(run_cli, here: Path) -> None:
+    copy_sources(here / "data", ".py", "bdb", "cmd")
+    size = "--max-steps 10 --batch-size 4 --seq-len 64 --eval-interval 5 --threads 1"
+    quick = "--set=eval.sample_tokens=20 --set=eval.batches=2 --device cpu"
+    line = f"train --data data/ --checkpoint-dir checkpoints {size} {quick}"
+    said = succeed(run_cli, line, *SMALL_MINIGPT)
+    assert "vocabulary 99" in said, "characters: printable ASCII, newline, tab, <pad>, <eos>"
+    run = only_run(here / "runs")
+    config = run.config_path.read_text()
+    assert "flavour: gpt2" in config
+    train, val = sorted(
+        p.stat().st_size for p in (here / "runs/.data").glob("*/*.bin") if not p.is_symlink()
+    )[::-1]
+    assert val / (train + val) == pytest.approx(0.1, abs=0.01)
+    assert {p.name for p in run.samples.iterdir()} == {"step_5.txt", "step_10.txt"}
+    assert (run.samples / "step_5.txt").read_text().startswith("def ")
+
+    latest = "generate --checkpoint checkpoints/latest.safetensors --device cpu --seed 3"
+    texts = [
+        run_cli(*latest.split(), "--max-new-tokens", 100, "--prompt", "def ", *extra).out
+        for extra in ([], ["--no-cache"], ["--top-k", "5", "--top-p", "0.9"])
+    ]
+    assert texts[0].startswith("def ")
+    assert texts[0] == texts[1], "with and without the cache the same text, past the context too"
+    assert texts[0] != texts[2]
+
+
+def test_without_arguments_the_program_says_what_it_does(run_cli) -> None:
+    done = run_cli()
+    assert (done.code, done.err) == (0, "")
+    for command in ("train", "generate", "prepare-data"):
+        assert command in done.out
+
+
+def test_the_presets_of_the_minigpt_guide_train_its_model(run_cli, here: Path) -> None:
+    """Small first, then full: same parts, other numbers."""
+    copy_sources(here / "data", ".py", "bdb")
+    shown = succeed(run_cli, "train --data data --dry-run --device cpu")
+    assert "minigpt: 25.58M parameters, gpt2, 8 layers, width 512, 8 heads" in shown
+    assert "vocabulary 99, context 512" in shown
+    small = succeed(run_cli, "train --config minigpt-small --data data --dry-run --device cpu")
+    assert re.search(r"minigpt-small: \d+\.?\d*k parameters, gpt2, 4 layers", small)
+
+
+@pytest.mark.slow
+def test_text_goes_from_noise_to_keywords_and_indented_lines(run_cli, here: Path) -> None:
+    copy_sources(here / "data", ".py", "argparse", "ast", "shutil", "subprocess", "zipfile")
+    size = "--batch-size 16 --seq-len 64 --learning-rate 1e-2 --threads 1 --device cpu"
+    calm = "--set=optim.warmup_steps=20 --set=eval.batches=2 --set=eval.sample_interval=1"
+    succeed(run_cli, f"train --data data {size} {calm} --max-steps 1", *SMALL_MINIGPT)
+    run = only_run(here / "runs")
+    later = "--max-steps 500 --set=eval.sample_interval=250 --eval-interval 250"
+    succeed(run_cli, f"resume {run.path} {later}")
+    loss = losses(run)
+    fifths = [sum(loss[i : i + 100]) / 100 for i in (0, 100, 200, 300, 400)]
+    assert fifths == sorted(fifths, reverse=True), "the loss falls steadily"
+    assert loss[-1] < loss[0] - 2
+    kept = {p.name for p in run.samples.iterdir()}
+    assert kept == {"step_1.txt", "step_250.txt", "step_500.txt"}
+    noise, text = (text_of(run_cli, run.checkpoints / name) for name in ("step_1", "step_500"))
+    assert python_words(noise) <= 3
+    assert python_words(text) >= 10
+    assert indented(noise) == 0
+    assert indented(text) >= 10
+
+
+def text_of(run_cli, checkpoint: Path) -> str:  # type: ignore[no-untyped-def]
+    """Three samples of a checkpoint, joined."""
+    ask = "--max-new-tokens 1000 --ignore-eos --temperature 0.7 --device cpu --prompt def"
+    line = f"generate --checkpoint {checkpoint} {ask}"
+    return "\n".join(succeed(run_cli, line, "--seed", seed) for seed in range(3))
+
+
+def python_words(text: str) -> int:
+    words = {*keyword.kwlist, "self"}
+    return sum(len(word) > 1 and word in words for word in re.findall(r"[A-Za-z_]+", text))
+
+
+def indented(text: str) -> int:
+    return sum(line.startswith("    ") and bool(line.strip()) for line in text.splitlines())
+
+
+def test_cached_generation_is_faster() -> None:
+    import torch
+
+    from trainer.config.schema import ModelConfig
+    from trainer.generate.decoding import generate
+    from trainer.generate.sampling import Sampling
+    from trainer.model.language_model import LanguageModel
+
+    shape = {"vocab_size": 99, "hidden_size": 128, "num_layers": 4, "max_seq_len": 256}
+    model = LanguageModel(ModelConfig(flavour="gpt2", **shape)).eval()
+    model.initialize(1)
+    assert torch.get_num_threads() == 1
+
+    def measured(use_cache: bool) -> tuple[float, list[int]]:
+        best, tokens = 1e9, []
+        for _ in range(3):
+            started = time.perf_counter()
+            drawn = generate(model, [5] * 56, 200, Sampling(), seed=1, use_cache=use_cache)
+            tokens = list(drawn)
+            best = min(best, time.perf_counter() - started)
+        return best, tokens
+
+    (cached, first), (plain, second) = measured(True), measured(False)
+    assert first == second
+    assert plain > 1.5 * cached
+
+
+# Guide 004
+
+
+def test_a_checkpoint_of_d20_takes_what_the_guide_says(run_cli, here: Path) -> None:
+    """69 MB of weights: 17.98M parameters of 4 bytes."""
+    size = "--n-samples 8 --batch-size 1 --seq-len 8 --max-steps 1 --threads 1 --device cpu"
+    succeed(run_cli, f"train --config d20 --dataset synthetic {size} --set=eval.batches=1")
+    folder = only_run(here / "runs").checkpoints / "step_1"
+    weights = (folder / "model.safetensors").stat().st_size
+    assert weights / 2**20 == pytest.approx(68.6, abs=0.1)
+    whole = sum(p.stat().st_size for p in folder.iterdir())
+    assert whole / weights == pytest.approx(3, abs=0.01)  # AdamW's two moments beside them
+
+
+def test_a_base_model_is_trained_on_to_an_absolute_number_of_steps(
+    run_cli, here: Path, token_data: Path
+) -> None:
+    small = "--set=model.hidden_size=32 --set=model.num_layers=1 --threads 1 --seq-len 16"
+    line = f"train --config d20 --name base --data-path {token_data} {small} --batch-size 2"
+    succeed(run_cli, f"{line} --max-steps 4 --checkpoint-dir checkpoints/base")
+    resume = "train --resume checkpoints/base/step_4 --max-steps 15 --checkpoint-interval 5"
+    said = succeed(run_cli, resume)
+    assert "11 of 15 steps to go" in said
+    assert "ETA" in said
+    assert "PHASE" in said
+    assert (here / "checkpoints/base/step_15/model.safetensors").is_file()
+    elsewhere = run_cli(*resume.split(), "--checkpoint-dir", "checkpoints/other")
+    assert elsewhere.code == 2
+    assert "keeps its folder" in elsewhere.err
+
+
+def test_a_detached_run_is_watched_stopped_and_resumed(
+    run_cli, here: Path, token_data: Path
+) -> None:
+    """What the guide needs tmux for."""
+    small = "--set=model.hidden_size=32 --set=model.num_layers=1 --threads 1 --seq-len 16"
+    line = f"train --config d20 --name long --data-path {token_data} {small} --batch-size 2"
+    said = succeed(run_cli, f"{line} --max-steps 1000000 --detach")
+    try:
+        assert re.search(r"long_\S+ is running \(process \d+\)", said)
+        assert re.search(r"long_\S+ +running", succeed(run_cli, "status"))
+    finally:
+        stopped = run_cli("stop", "long")
+    assert stopped.code == 0, stopped.err
+    run = find_run(here / "runs", "long")
+    deadline = time.monotonic() + 30
+    while run.read_state().status != "cancelled":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    step = run.read_state().current_step
+    said = succeed(run_cli, "resume long", "--max-steps", step + 3)
+    assert run.read_state().status == "completed"
+    assert run.read_state().current_step == step + 3
+    assert re.search(r"(?m)^\[INFO\] step .*loss=\d+\.\d+$", run.log_path.read_text())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainer.cli import options
+
+if TYPE_CHECKING:
+    from shared.run_directory import RunDirectory
 
 PRESET = "minigpt-small"
 POLL = 1.0  # seconds between looks at the run
@@ -25,9 +30,6 @@ def demo(
 
     Training goes on in the background when the monitor is closed.
     """
-    import subprocess
-    import sys
-
     from shared.launch import resume_detached, wait_until_running
     from trainer.cli.raw_text import prepare_text
     from trainer.cli.starting import load_layers, new_run, queue_run
@@ -45,6 +47,7 @@ def demo(
         watch = sys.stdin.isatty() and sys.stdout.isatty()
     if watch:
         command = [sys.executable, "-m", "monitor", "--runs-dir", str(runs_dir)]
+        command += ["--run", run.run_id]
         code = subprocess.run(command, check=False).returncode
         typer.echo(f"sample of {run.run_id}: trainer generate --checkpoint {run.path}")
         return code
@@ -60,19 +63,14 @@ def standard_library() -> list[str]:
     return [str(path) for path in sorted(folder.glob("*.py"))]
 
 
-def _follow(run: object, process: object) -> int:
+def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
     """Print progress until the run ends, then the loss before and after and a sample."""
-    import subprocess
-
     from shared.errors import RunError
     from shared.launch import last_log_line
     from shared.metrics_log import MetricsReader
     from shared.records import ENDED_STATUSES, RunState
-    from shared.run_directory import RunDirectory
     from shared.text import format_duration, many_lines
 
-    assert isinstance(run, RunDirectory)
-    assert isinstance(process, subprocess.Popen)
     next_report = 0.0
     while process.poll() is None:
         state = run.read_state() or RunState()
@@ -86,8 +84,8 @@ def _follow(run: object, process: object) -> int:
     state = run.read_state() or RunState()
     if state.status not in ENDED_STATUSES or process.returncode:
         raise RunError(f"{run.run_id} ended badly: {last_log_line(run)}")
-    loss = MetricsReader(run.metrics_path).read_all().series("loss").values
-    val = MetricsReader(run.metrics_path).read_all().series("val_loss").values
+    table = MetricsReader(run.metrics_path).read_all()
+    loss, val = table.series("loss").values, table.series("val_loss").values
     typer.echo(f"\nloss before {loss[0]:.3f}, after {loss[-1]:.3f}; validation {val[-1]:.3f}")
     samples = sorted(run.samples.glob("step_*.txt"), key=lambda p: int(p.stem.split("_")[1]))
     if samples:

@@ -90,6 +90,6 @@ def _answer(name: str, worker: subprocess.Popen[str]) -> Best:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line:
-        raise RuntimeError(f"the worker {name} ended with {worker.wait()}: {worker.args}")
+        raise RuntimeError(f"the worker {name} ended with {worker.wait()}: {worker.args!r}")
     wall, cpu = line.split()
     return Best(float(wall), float(cpu))

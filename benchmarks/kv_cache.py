@@ -99,7 +99,7 @@ def measure(*, quick: bool = False) -> Result:
             rows.append(Row(f"{what}: cached", speeds.cached, "tok/s", "uncached", ratio))
     holds = [
         Hold("the same tokens with and without", "equal" if equal else "different", equal),
-        Hold("the cache is faster", f"at least {least:.1f}×", least > 1),
+        Hold("the cache is faster", f"at least {least:.1f}x", least > 1),
     ]
     return Result(rows, holds, ["One thread, fp32."])
 

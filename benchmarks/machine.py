@@ -8,6 +8,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+
 
 def processor() -> str:
     """The CPU's name and, on Linux, the instructions that matter to a small model."""
@@ -19,7 +21,7 @@ def processor() -> str:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     flags = fields.get("flags", "").split()
-    extras = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
+    extras = ", ".join(flag for flag in _FLAGS if flag in flags)
     return fields.get("model name", name) + (f" ({extras})" if extras else "")
 
 

@@ -64,7 +64,8 @@ class Block(nn.Module):
         )
         y_BHTC = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x_BTD = x_BTD + self.c_proj(y_BHTC.transpose(1, 2).contiguous().view(B, T, D))
-        return x_BTD + self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x_BTD))))
+        y_BTD: Tensor = self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x_BTD))))
+        return x_BTD + y_BTD
 
 
 class GPT(nn.Module):
@@ -87,9 +88,9 @@ class GPT(nn.Module):
         for block in self.blocks:
             x_BTD = block(x_BTD)
         logits_BTV = self.lm_head(self.ln_f(x_BTD))
-        return F.cross_entropy(
-            logits_BTV.view(-1, logits_BTV.shape[-1]), targets_BT.view(-1), ignore_index=-1
-        )
+        logits_NV = logits_BTV.view(-1, logits_BTV.shape[-1])
+        loss: Tensor = F.cross_entropy(logits_NV, targets_BT.view(-1), ignore_index=-1)
+        return loss
 
 
 def learning_rate(step: int) -> float:

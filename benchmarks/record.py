@@ -72,7 +72,7 @@ def as_markdown(result: Result) -> str:
     for row in result.rows:
         line = f"| {row.what} | {shown(row.value)} | {row.unit} |"
         if peers:
-            against = f"{row.ratio:.2f}× {row.peer}" if row.ratio is not None else ""
+            against = f"{row.ratio:.2f}x {row.peer}" if row.ratio is not None else ""
             line += f" {against} |"
         lines.append(line)
     if result.notes:

@@ -116,8 +116,8 @@ def measure(*, quick: bool = False, threads: int = 1) -> Result:
             )
         least = case.hold_fast_bf16 if _cpu_has_fast_bf16() else case.hold
         ratio = peer.wall / best["auto"].wall
-        holds.append(Hold(f"{name}: ≥ {least:g}× the peer", f"{ratio:.2f}×", ratio >= least))
-        notes.append(f"In CPU time at {name}: {peer.cpu / best['auto'].cpu:.2f}×.")
+        holds.append(Hold(f"{name}: ≥ {least:g}x the peer", f"{ratio:.2f}x", ratio >= least))
+        notes.append(f"In CPU time at {name}: {peer.cpu / best['auto'].cpu:.2f}x.")
     return Result(rows, holds, notes)
 
 

@@ -23,6 +23,7 @@ class WatchedSource:
 
     def __init__(self, source: SampleSource, on_batch: Callable[[], None]) -> None:
         self._source, self._on_batch = source, on_batch
+        self.seq_len, self.vocab_size = source.seq_len, source.vocab_size
 
     @property
     def num_windows(self) -> int:

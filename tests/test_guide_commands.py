@@ -13,11 +13,13 @@ import sysconfig
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.catalogue import link_target, list_checkpoints
 from shared.metrics_log import MetricsReader
 from shared.run_directory import RunDirectory, discover_runs, find_run
+from trainer.data.tokens import open_tokens
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 CONFIG = Path(__file__).parents[1] / "configs" / "training_config.yaml"
@@ -105,6 +107,8 @@ def test_the_claude_rust_guide(run_cli, here: Path) -> None:
         " --val-output data/processed/val.bin --val-split 0.05"
         " --vocab data/processed/vocab.json --merges data/processed/merges.txt",
     )
+    mapped = open_tokens(here / "data/processed/train.bin").tokens
+    assert isinstance(mapped, np.memmap)
     sizes = [(here / "data/processed" / name).stat().st_size for name in ("train.bin", "val.bin")]
     assert sizes[1] / sum(sizes) == pytest.approx(0.05, abs=0.01)
 
@@ -202,6 +206,28 @@ def test_without_a_gpu_asking_for_one_is_refused_in_a_sentence(run_cli, here: Pa
     assert not (here / "runs").exists()
 
 
+def test_gradients_are_clipped_to_the_limit(
+    run_cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    stepped: list[float] = []
+    original = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW) -> None:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        stepped.append(torch.nn.utils.get_total_norm(gradients).item())
+        original(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    small = "--set=model.hidden_size=32 --set=model.num_layers=1 --set=optim.grad_clip=0.01"
+    size = "--max-steps 3 --batch-size 2 --seq-len 8 --threads 1 --device cpu"
+    succeed(run_cli, f"train --config tiny-cpu --dataset synthetic {small} {size}")
+    metrics = MetricsReader(only_run(here / "runs").metrics_path).read_all()
+    assert (metrics.series("gradient_norm").values > 0.01).all(), "told as it was before"
+    assert stepped == pytest.approx([0.01] * 3, rel=1e-3)
+
+
 # Guide 001
 
 
@@ -238,13 +264,13 @@ def test_the_nanochat_guide(run_cli, here: Path) -> None:
 
 def test_the_nanochat_defaults(run_cli, here: Path) -> None:
     """Made-up data, all cores, five epochs, half the context."""
-    line = "train --config d20 --dataset synthetic --n-samples 64 --batch-size 32 --epochs 5"
+    line = "train --config d20 --dataset synthetic --n-samples 64 --batch-size 32"
     shown = succeed(run_cli, f"{line} --dry-run --device cpu")
     assert "64 synthetic samples of 128 tokens" in shown
     small = "--set=model.hidden_size=32 --set=model.num_layers=1 --set=model.vocab_size=50"
-    succeed(run_cli, f"{line} {small} --seq-len 8 --threads 1")
+    succeed(run_cli, f"{line} {small} --seq-len 8 --threads 1 --set=train.max_steps=null")
     run = only_run(here / "runs")
-    assert run.read_state().max_steps == 10
+    assert run.read_state().max_steps == 5 * 64 / 32
     done = run_cli("train", "--config", "tiny-cpu", "--dataset", "tokens")
     assert done.code == 2
     assert "--data-path is missing" in done.err
@@ -335,6 +361,35 @@ def indented(text: str) -> int:
     return sum(line.startswith("    ") and bool(line.strip()) for line in text.splitlines())
 
 
+@pytest.mark.parametrize("flavour", ["gpt2", "llama"])
+def test_shapes_are_asserted_in_every_layer(flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from trainer.config.schema import ModelConfig
+    from trainer.model import gpt2, llama
+    from trainer.model.language_model import LanguageModel
+
+    module = gpt2 if flavour == "gpt2" else llama
+    shape = {"vocab_size": 9, "hidden_size": 8, "num_layers": 3, "num_heads": 2, "max_seq_len": 8}
+    model = LanguageModel(ModelConfig(flavour=flavour, **shape))
+    model.initialize(1)
+    original = module.causal_attention
+    for wrong in range(3):
+        layers = iter(range(3))
+
+        def attend(*arguments, layers=layers, wrong=wrong, **more):  # type: ignore[no-untyped-def]
+            mixed = original(*arguments, **more)
+            return mixed.transpose(1, 2) if next(layers) == wrong else mixed
+
+        monkeypatch.setattr(module, "causal_attention", attend)
+        with pytest.raises(AssertionError):
+            model(torch.zeros(1, 5, dtype=torch.long))
+        assert next(layers, None) == (wrong + 1 if wrong < 2 else None)
+    monkeypatch.setattr(module, "causal_attention", original)
+    with pytest.raises(AssertionError, match="longer than max_seq_len"):
+        model(torch.zeros(1, 9, dtype=torch.long))
+
+
 def test_cached_generation_is_faster() -> None:
     import torch
 
@@ -387,7 +442,9 @@ def test_a_base_model_is_trained_on_to_an_absolute_number_of_steps(
     assert "11 of 15 steps to go" in said
     assert "ETA" in said
     assert (here / "checkpoints/base/step_15/model.safetensors").is_file()
-    elsewhere = run_cli(*resume.split(), "--checkpoint-dir", "checkpoints/other")
+    elsewhere = run_cli(
+        "train", "--resume", "checkpoints/base", "--checkpoint-dir", "checkpoints/other"
+    )
     assert elsewhere.code == 2
     assert "keeps its folder" in elsewhere.err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.errors import UserError
+from shared.text import one_line
 from trainer.config.schema import ModelConfig
 from trainer.model.parameters import dimensions
 
@@ -74,9 +75,29 @@ def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
     return {"bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
 
 
+#: Keys that change the computation, with the values we compute; the first is the default.
+_FIXED: dict[str, tuple[object, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "reorder_and_upcast_attn": (False,),
+    "add_cross_attention": (False,),
+    "use_sliding_window": (False,),
+}
+
+
 def model_from_hf(config: Json, name: str) -> ModelConfig:
     """The model a `config.json` describes. Raises UserError for one we cannot run."""
     kind = config.get("model_type")
+    for key, fitting in _FIXED.items():
+        if config.get(key, fitting[0]) not in fitting:
+            raise UserError(
+                f"The config.json of {name} has {key} {one_line(config[key], 60)!r}, which would "
+                f"be computed wrongly here; this program runs {fitting[0]!r}."
+            )
     try:
         if kind == "gpt2":
             return ModelConfig(
@@ -93,7 +114,12 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 dropout=config.get("resid_pdrop", 0.0),
             )
         if kind in ("llama", "qwen3"):
-            rope = config.get("rope_parameters") or {}
+            rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+            if rope.get("rope_type", rope.get("type", "default")) != "default":
+                raise UserError(
+                    f"The config.json of {name} scales its rotary positions ({one_line(rope, 80)}),"
+                    " which would be computed wrongly here."
+                )
             return ModelConfig(
                 name=name,
                 flavour="llama",
@@ -112,6 +138,9 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
             )
     except KeyError as error:
         raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error
+    except (TypeError, ValueError) as error:
+        problem = one_line(error)
+        raise UserError(f"The config.json of {name} cannot be loaded: {problem}.") from error
     raise UserError(
         f"The config.json of {name} has model_type {kind!r}; "
         "this program runs llama, qwen3 and gpt2."

@@ -109,6 +109,23 @@ def owner(checkpoint: Path) -> RunDirectory | None:
     return None
 
 
+def check_preset(preset: Settings, start: Start) -> None:
+    """Raise UserError when `--config PRESET` names another shape than the run to be resumed has.
+
+    A run is resumed with its own configuration; the guides name the preset all the same.
+    """
+    if not preset:
+        return
+    model, asked = start.config.model, resolve(preset).model
+    for key in ("flavour", "hidden_size", "num_layers", "num_heads"):
+        ours, theirs = getattr(model, key), getattr(asked, key)
+        if ours != theirs:
+            raise UserError(
+                f"--config {asked.name} has model.{key} {theirs}, but the run to resume was "
+                f"trained with {ours}; leave --config out, or name the run's own preset."
+            )
+
+
 def continue_run(
     run: RunDirectory, overrides: Mapping[str, Any], checkpoint: Path | None = None
 ) -> Start:
@@ -242,7 +259,7 @@ def set_aside_newer(run: RunDirectory, step: int, attempt: int) -> list[str]:
 def train_here(start: Start, runs_dir: Path) -> int:
     """Train in this process."""
     from shared.run_writer import RunWriter
-    from trainer.loop.session import build, check_shape, check_steps, plan, restore
+    from trainer.loop.session import build, check_resumable, plan, restore
     from trainer.loop.training import Training
     from trainer.model.parameters import count_parameters, dimensions
 
@@ -255,8 +272,7 @@ def train_here(start: Start, runs_dir: Path) -> int:
         checkpoint, problems = _newest(run)
     if checkpoint is not None:
         # Told before the run is touched: one that has ended well must not become a failed one.
-        check_shape(config.model, checkpoint)
-        check_steps(checkpoint, planned.max_steps)
+        check_resumable(planned, checkpoint)
     if run is None:
         check_checkpoint_folder(config)
         run = queue_run(config, runs_dir)

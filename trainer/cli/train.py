@@ -80,6 +80,7 @@ def train(
     """
     from trainer.cli.starting import (
         Start,
+        check_preset,
         find_start,
         launch,
         load_layers,
@@ -127,6 +128,7 @@ def train(
         )
     if resume is not None:
         start = find_start(resume, runs_dir, {**file, **flags}, name)
+        check_preset(preset, start)
     else:
         if data:
             from trainer.cli.raw_text import prepare_text

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared.errors import RunError, UserError
 
-MIN_TEMPERATURE = 1e-30  # below it fp32 divides by zero
+MIN_TEMPERATURE = 1e-30  # as good as 0, and fp32 logits over it are still finite
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,7 @@ def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
     top-p keeps the smallest set of tokens whose probability reaches p (Holtzman et al. 2020).
     """
-    logits_BV = logits_BV.float()
-    # The largest becomes 0, which no temperature, however small, turns into an infinity.
-    logits_BV = logits_BV - logits_BV.amax(dim=-1, keepdim=True)
-    scaled = logits_BV / max(sampling.temperature, MIN_TEMPERATURE)
+    scaled = logits_BV.float() / max(sampling.temperature, MIN_TEMPERATURE)
     if 0 < sampling.top_k < scaled.shape[-1]:
         kth = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
         scaled = scaled.masked_fill(scaled < kth, -torch.inf)

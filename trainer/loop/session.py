@@ -69,18 +69,20 @@ def plan(config: Config) -> Plan:
 
 def check_memory(config: Config, compute: Compute) -> None:
     """Raise UserError when weights and optimizer alone are more than the machine has."""
-    estimate = estimate_memory(config, bf16=compute.bf16)
-    if compute.device.type == "cuda":
-        available = torch.cuda.get_device_properties(compute.device).total_memory
-        where = str(compute.device)
-    else:
-        available = psutil.virtual_memory().total + psutil.swap_memory().total
-        where = "this machine"
+    estimate, available = estimate_memory(config, bf16=compute.bf16), _memory(compute)
+    where = str(compute.device) if compute.device.type == "cuda" else "this machine"
     if estimate.state > available:
         raise UserError(
             f"{describe(config)} needs {format_bytes(estimate.state)} for weights, gradients and "
             f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model."
         )
+
+
+def _memory(compute: Compute) -> int:
+    """Bytes there are in all where the model will lie."""
+    if compute.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(compute.device).total_memory)
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def build(planned: Plan) -> Session:
@@ -92,10 +94,17 @@ def build(planned: Plan) -> Session:
     model.to(planned.compute.device)
     optimizer = build_optimizer(model, config.optim)
     model.train()
-    session = Session(
-        config, planned.compute, planned.sources, model, optimizer, planned.max_steps
-    )
+    session = Session(config, planned.compute, planned.sources, model, optimizer, planned.max_steps)
     session.notes += planned.describe()
+    estimate, available = (
+        estimate_memory(config, bf16=planned.compute.bf16),
+        _memory(planned.compute),
+    )
+    if estimate.total > available:
+        session.notes.append(
+            f"That is more than the {format_bytes(available)} there are: if memory runs out, "
+            "lower --batch-size and raise --accumulation-steps"
+        )
     warmup = config.optim.warmup_steps
     if warmup > planned.max_steps:
         session.notes.append(
@@ -134,7 +143,6 @@ def _shape(model: ModelConfig) -> str:
 
 def restore(session: Session, folder: Path) -> None:
     """Bring a built session to where the checkpoint `folder` stands, generators included."""
-    check_shape(session.config.model, folder)
     started = time.monotonic()
     session.progress = load_training_state(folder, session.model, session.optimizer)
     session.resumed_from = folder
@@ -142,19 +150,24 @@ def restore(session: Session, folder: Path) -> None:
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
     saved, here = session.progress.facts.get("data"), session.sources.identity
     if saved and saved != here:
-        if saved.get("tokenizer") != here.get("tokenizer"):
-            raise UserError(
-                f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data is "
-                f"made with {here.get('tokenizer')}; resume with the data it was trained on."
-            )
         session.notes.append(f"The data is not what it was: {saved} then, {here} now")
 
 
-def check_steps(folder: Path, max_steps: int) -> None:
-    """Raise UserError when the checkpoint already stands at the last step."""
+def check_resumable(planned: Plan, folder: Path) -> None:
+    """Raise UserError when `planned` cannot go on from the checkpoint `folder`.
+
+    It holds another model, stands at the last step already, or was trained with another tokenizer.
+    """
+    check_shape(planned.config.model, folder)
     progress, _ = read_progress(folder)
-    if progress.step >= max_steps:
+    if progress.step >= planned.max_steps:
         raise UserError(
-            f"The run already finished its {max_steps} steps; "
+            f"The run already finished its {planned.max_steps} steps; "
             f"give --max-steps with more than {progress.step} to go on."
+        )
+    saved, here = progress.facts.get("data") or {}, planned.sources.identity
+    if saved and saved.get("tokenizer") != here.get("tokenizer"):
+        raise UserError(
+            f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data is "
+            f"made with {here.get('tokenizer')}; resume with the data it was trained on."
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from shared.control import ACTIONS, Request
-from shared.errors import ExitCode, RunError
+from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file
 from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration, one_line
@@ -198,20 +198,22 @@ class Training:
         tokenizer, settings = session.sources.tokenizer, session.config.eval
         if tokenizer is None:
             return
-        step = session.progress.step
-        text = write_sample(
-            session.model,
-            tokenizer,
-            settings.sample_prompt,
-            settings.sample_tokens,
-            seed=session.config.train.seed,
-        )
-        path = writer.run.samples / f"step_{step}.txt"
+        path = writer.run.samples / f"step_{session.progress.step}.txt"
         try:
+            text = write_sample(
+                session.model,
+                tokenizer,
+                settings.sample_prompt,
+                settings.sample_tokens,
+                seed=session.config.train.seed,
+            )
             replace_file(path, text.encode("utf-8", "replace"), durable=False)
-        except OSError as error:
-            writer.event("warning", message=f"the sample could not be written: {error}")
-        writer.event("sample", file=f"samples/{path.name}", text=text[:2000])
+        except (UserError, OSError) as error:
+            # A sample is for the eye: neither a diverged model nor a full disk ends a run here.
+            writer.event("warning", message=f"no sample: {error}")
+            writer.say(f"[WARN] no sample: {error}")
+        else:
+            writer.event("sample", file=f"samples/{path.name}", text=text[:2000])
         writer.progress()
 
     def _save_if_wanted(self) -> None:

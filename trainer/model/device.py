@@ -51,9 +51,7 @@ def pick_device(name: str) -> torch.device:
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", name):
-        raise UserError(
-            f"--device {one_line(name, 60)!r} is none of auto, cpu, cuda, cuda:N, mps."
-        )
+        raise UserError(f"--device {one_line(name, 60)!r} is none of auto, cpu, cuda, cuda:N, mps.")
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -139,3 +139,38 @@ def test_a_new_run_from_a_copied_checkpoint(checkpoint: Path, tmp_path: Path) ->
     assert state is not None
     assert state.current_step == 6
     assert (run.checkpoints / "step_6").is_dir()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_act": "relu"},
+        {"attention_bias": True},
+        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}},
+        {"model_type": "mamba"},
+        {"num_hidden_layers": "many"},
+        {"vocab_size": None},
+    ],
+)
+def test_a_model_that_would_be_computed_wrongly_is_refused(
+    checkpoint: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    import json
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    (copy / "manifest.json").unlink()
+    config = read_json(copy / "config.json")
+    assert config is not None
+    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    assert main(["generate", "--checkpoint", str(copy), "--prompt", "x"]) == 2
+
+
+def test_another_preset_on_resume_is_refused(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = checkpoint.parent.parent
+    flags = ["--resume", str(run), "--max-steps", "6", "--runs-dir", str(run.parent)]
+    assert main(["train", "--config", "d20", *flags]) == 2
+    assert "--config d20 has model." in capsys.readouterr().err

@@ -180,6 +180,11 @@ WRONG: dict[str, tuple[list[str], list[str], int]] = {
         2,
     ),
     "a name of symbols": (["train", *MADE_UP, "--name", "!?*/"], ["'!?*/'", "letters"], 2),
+    "a name of symbols beside a folder to make": (
+        ["train", *MADE_UP, "--name", "???", "--checkpoint-dir", "made"],
+        ["'???'"],
+        2,
+    ),
     "an empty name": (["train", *MADE_UP, "--name", ""], ["''"], 2),
     "runs in a file": (
         ["train", *MADE_UP, "--runs-dir", "text.txt"],
@@ -285,6 +290,7 @@ def test_control_characters_never_reach_the_terminal(run_cli, place: Path) -> No
         ["train", *MADE_UP, "--set", f"{evil}=1"],
         ["train", *MADE_UP, "--device", evil],
         ["train", *MADE_UP, "--name", "\x1b\x07"],
+        ["train", "--config", "tiny-cpu", "--data-path", evil],
         ["resume", evil],
         [evil],
     ):

@@ -222,6 +222,12 @@ def test_a_hostile_file_is_refused_in_one_sentence(name: str, tmp_path: Path) ->
     assert message.isprintable() or "problems:" in message
 
 
+@pytest.mark.parametrize("name", ["anchor bomb", "merge bomb"])
+def test_aliases_are_refused_before_they_grow(name: str) -> None:
+    with pytest.raises(UserError, match="aliases"):
+        parse_settings(HOSTILE[name].decode(), "file")
+
+
 @given(
     text=st.text(alphabet=st.sampled_from("ab:{}[]&*!|>-?#'\"%@`,. \n\t0123456789e"), max_size=60)
 )

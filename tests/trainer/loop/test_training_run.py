@@ -202,7 +202,14 @@ def test_a_failed_save_keeps_training(train: Train, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_diverging_run_is_recorded(train: Train) -> None:
-    done = train("nan", optim__learning_rate=1e30, optim__warmup_steps=0, optim__grad_clip=0)
+    done = train(
+        "nan",
+        optim__learning_rate=1e30,
+        optim__warmup_steps=0,
+        optim__grad_clip=0,
+        eval__sample_interval=4,
+    )
+    assert done.code == 0, "no sample can be drawn from NaN, and that ends nothing"
     values = done.metrics.series("loss").values
     assert len(values) == 12
     assert not all(map(math.isfinite, values))

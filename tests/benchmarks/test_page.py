@@ -1,0 +1,34 @@
+"""The page of figures: a section is replaced where it stands, and nothing else is touched."""
+
+from __future__ import annotations
+
+from benchmarks.__main__ import replace_sections
+from benchmarks.record import Hold, Result, Row, as_markdown
+
+PAGE = "# Benchmarks\n\nWhat this is.\n\n## One\n\nold\n\n## Mine\n\nby hand\n"
+
+
+def test_a_section_is_replaced_where_it_stands() -> None:
+    new = replace_sections(PAGE, {"One": "## One\n\nnew"})
+    assert new == PAGE.replace("old", "new")
+
+
+def test_a_new_section_comes_last() -> None:
+    new = replace_sections(PAGE, {"Two": "## Two\n\nfresh"})
+    assert new == PAGE + "\n## Two\n\nfresh\n"
+
+
+def test_the_head_is_kept_when_there_is_no_section_yet() -> None:
+    assert replace_sections("# Head\n", {"A": "## A\n\ntext"}) == "# Head\n\n## A\n\ntext\n"
+
+
+def test_a_number_that_does_not_hold_is_told() -> None:
+    result = Result(
+        [Row("peer", 1000.0, "tok/s"), Row("ours", 900.0, "tok/s", "peer", 0.9)],
+        [Hold("≥ 1x the peer", "0.90x", holds=False)],
+    )
+    text = as_markdown(result)
+    assert "| ours | 900 | tok/s | 0.90x peer |" in text
+    assert "- ≥ 1x the peer: 0.90x, **does not hold**" in text
+    assert not result.passed
+    assert Result.from_json(result.to_json()) == result

@@ -50,6 +50,8 @@ def from_flat(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             "model.tie_embeddings": True,
             "model.norm_eps": 1e-5,
         }
+    if "save_top_k" in raw:
+        settings["checkpoint.keep_last"] = 1  # "keep only best 3", and the latest
     rest: dict[str, Any] = {}
     for key, value in raw.items():
         if key in FLAT_KEYS:

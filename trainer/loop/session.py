@@ -17,7 +17,7 @@ from trainer.config.schema import Config, ModelConfig
 from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.device import Compute, set_up
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import describe, dimensions, estimate_memory
+from trainer.model.parameters import MemoryEstimate, describe, dimensions, estimate_memory
 from trainer.optim.adamw import build_optimizer
 
 
@@ -52,7 +52,7 @@ class Plan:
             describe(config),
             self.sources.description,
             f"{compute.describe()}; {config.tokens_per_step:,} tokens per step",
-            f"memory {estimate_memory(config, bf16=compute.bf16)}",
+            f"memory {_estimate(config, compute)}",
         ]
 
 
@@ -69,13 +69,17 @@ def plan(config: Config) -> Plan:
 
 def check_memory(config: Config, compute: Compute) -> None:
     """Raise UserError when weights and optimizer alone are more than the machine has."""
-    estimate, available = estimate_memory(config, bf16=compute.bf16), _memory(compute)
+    estimate, available = _estimate(config, compute), _memory(compute)
     where = str(compute.device) if compute.device.type == "cuda" else "this machine"
     if estimate.state > available:
         raise UserError(
             f"{describe(config)} needs {format_bytes(estimate.state)} for weights, gradients and "
             f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model."
         )
+
+
+def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
+    return estimate_memory(config, bf16=compute.bf16, cuda=compute.device.type == "cuda")
 
 
 def _memory(compute: Compute) -> int:
@@ -97,7 +101,7 @@ def build(planned: Plan) -> Session:
     session = Session(config, planned.compute, planned.sources, model, optimizer, planned.max_steps)
     session.notes += planned.describe()
     estimate, available = (
-        estimate_memory(config, bf16=planned.compute.bf16),
+        _estimate(config, planned.compute),
         _memory(planned.compute),
     )
     if estimate.total > available:

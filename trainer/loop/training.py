@@ -70,6 +70,9 @@ class Training:
         with self._signals:
             writer.set_status("running")
             self._enter_phase(session.progress.step + 1)
+            if session.resumed_from:
+                # Said again, so that each attempt's log tells its phase.
+                writer.say(f"[INFO] PHASE {writer.state.current_phase} (resumed)")
             if session.progress.step == 0:
                 self._first_loss()
             stop = None

@@ -68,3 +68,28 @@ def test_flops_follow_the_palm_convention(name: str, factor: float) -> None:
     model = resolve(load_source(name)[0]).model
     attention = 12 * model.num_layers * model.hidden_size * 100
     assert flops_per_token(model, 100) - attention == pytest.approx(6 * factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "change", [{}, {"model.dropout": 0.1, "model.flavour": "gpt2"}, {"train.batch_size": 32}]
+)
+def test_activations_are_near_what_autograd_saves(change: dict[str, object], bf16: bool) -> None:
+    config = resolve(load_source("tiny-cpu")[0], {"model.vocab_size": 512, **change})
+    model = LanguageModel(config.model)
+    model.initialize(0)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.zeros(config.train.batch_size, config.seq_len, dtype=torch.long)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16),
+    ):
+        model.loss(ids, ids)
+    measured = sum(t.untyped_storage().nbytes() for p, t in saved.items() if p not in weights)
+    assert 0.5 < estimate_memory(config, bf16=bf16).activations / measured < 1.7

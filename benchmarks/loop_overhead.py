@@ -86,10 +86,24 @@ class Arithmetic:
         import torch
 
         backward, clip = torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
-        session.model.loss = self.timed(session.model.loss)
+        compute_loss = session.model.loss
+        losses: list[torch.Tensor] = []
+
+        def loss_kept(*batch: torch.Tensor) -> torch.Tensor:
+            losses.append(compute_loss(*batch))
+            return losses[-1]
+
+        def backward_and_free(loss: torch.Tensor) -> None:
+            backward(loss)  # type: ignore[no-untyped-call]
+            # Freeing the graph is arithmetic too; else it happens when the loop's step returns.
+            loss.detach_()
+            while losses:
+                losses.pop().detach_()
+
+        session.model.loss = self.timed(loss_kept)
         session.optimizer.step = self.timed(session.optimizer.step)
         session.optimizer.zero_grad = self.timed(session.optimizer.zero_grad)
-        setattr(torch.Tensor, "backward", self.timed(backward))  # noqa: B010
+        setattr(torch.Tensor, "backward", self.timed(backward_and_free))  # noqa: B010
         setattr(torch.nn.utils, "clip_grad_norm_", self.timed(clip))  # noqa: B010
         try:
             yield

@@ -21,7 +21,7 @@ from shared.records import RunState
 from shared.run_directory import RunDirectory, find_run
 from trainer.cli.demo import standard_library
 
-SHOWN_STEP = 700
+SHOWN_STEP = 500
 
 
 def trainer(*arguments: str) -> None:

@@ -8,7 +8,6 @@ with RunWriter("runs", name="my-model", max_steps=1000) as run:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import sys
@@ -39,6 +38,7 @@ STATE_EVERY = 0.5  # seconds between writes of a changing state
 LAST_LINES = 20
 MAX_ATTEMPT = 1 << 31
 _RATE_DECAY = 0.9
+_NEW_ATTEMPT = {"status": "initializing", "ended_at": None, "exit": None, "eta_seconds": None}
 _NEWEST_BYTES = 1 << 16
 
 
@@ -114,17 +114,16 @@ class RunWriter:
         self._old_status = old.status if old else None
         now = time.time()
         state = old or RunState(run_id=self.run.run_id, run_name=one_line(name))
-        self._state = dataclasses.replace(
-            state,
-            status="initializing",
-            host=host_name(),
-            pid=os.getpid(),
-            attempt=max(state.attempt, 0 if old else _newest_attempt(self.run)) + 1,
-            started_at=now if state.started_at is None else state.started_at,
-            ended_at=None,
-            exit=None,
-            eta_seconds=None,
-        )
+        # A plain dict: a frozen state of 30 fields built anew costs more than the rest of a step's
+        # bookkeeping. `state` makes one when somebody looks.
+        self._fields = {
+            **vars(state),
+            **_NEW_ATTEMPT,
+            "host": host_name(),
+            "pid": os.getpid(),
+            "attempt": max(state.attempt, 0 if old else _newest_attempt(self.run)) + 1,
+            "started_at": now if state.started_at is None else state.started_at,
+        }
         if config is not None:
             self.write_config(config)
         self.update(durable=True, **changes)
@@ -139,7 +138,8 @@ class RunWriter:
     @property
     def state(self) -> RunState:
         """The state as it will next be written."""
-        return self._state
+        with self._guard:
+            return RunState(**self._fields)
 
     @property
     def step_seconds(self) -> float | None:
@@ -155,15 +155,15 @@ class RunWriter:
         `best_loss` follows `val_loss` from the first one on, and `loss` until then.
         """
         now = time.time()
-        state = self._state
+        fields = self._fields
         step = _plain(step)
         metrics = {key: _plain(value) for key, value in metrics.items()}
         record = {
             "step": step,
             "time": now,
             **metrics,
-            "phase": metrics.get("phase") or state.current_phase,
-            "attempt": state.attempt,
+            "phase": metrics.get("phase") or fields["current_phase"],
+            "attempt": fields["attempt"],
         }
         self._metrics.append(encode_line(record))
         self._tick(step, metrics.get("step_time_ms"))
@@ -176,13 +176,13 @@ class RunWriter:
         changes.update(self._new_best(step, metrics))
         self._last_progress = now
         with self._guard:
-            self._state = dataclasses.replace(self._state, **changes)
+            fields.update(changes)
             self._dirty = True
 
     def _tick(self, step: int, milliseconds: object) -> None:
         # The monotonic clock: a changed wall clock must not bend rates and ETA.
         tick = time.monotonic()
-        steps = step - self._state.current_step
+        steps = step - self._fields["current_step"]
         seconds: float | None = None
         if isinstance(milliseconds, (int, float)):
             seconds = milliseconds / 1000
@@ -196,12 +196,12 @@ class RunWriter:
         self._last_tick = tick
 
     def _new_best(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        state = self._state
-        key = "val_loss" if state.best_metric == "val_loss" or "val_loss" in metrics else "loss"
+        metric, best = self._fields["best_metric"], self._fields["best_loss"]
+        key = "val_loss" if metric == "val_loss" or "val_loss" in metrics else "loss"
         value = _as_float(metrics.get(key))
         if value is None or not math.isfinite(value):
             return {}
-        if key == state.best_metric and state.best_loss is not None and value >= state.best_loss:
+        if key == metric and best is not None and value >= best:
             return {}
         return {"best_loss": value, "best_step": step, "best_metric": key}
 
@@ -212,12 +212,11 @@ class RunWriter:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append to `events.jsonl`: what happened, at which step, when."""
-        state = self._state
         record = {
             "time": time.time(),
             "event": kind,
-            "step": state.current_step,
-            "attempt": state.attempt,
+            "step": self._fields["current_step"],
+            "attempt": self._fields["attempt"],
             **fields,
         }
         self._events.append(encode_line(record))
@@ -235,28 +234,36 @@ class RunWriter:
     # -- state ---------------------------------------------------------------------------
 
     def update(self, *, durable: bool = False, **changes: Any) -> None:
-        """Change fields of the state; `durable=True` writes it before returning."""
+        """Change fields of the state; `durable=True` writes it before returning.
+
+        Raises TypeError for a field that `RunState` does not have.
+        """
+        unknown = changes.keys() - self._fields.keys()
+        if unknown:
+            raise TypeError(f"RunState has no field {', '.join(sorted(unknown))}")
         with self._guard:
-            self._state = dataclasses.replace(self._state, **changes)
+            self._fields.update(changes)
             self._dirty = True
         if durable:
             self._write_state(durable=True)
 
     def set_status(self, status: str) -> None:
         """Record a change of status, durably, or as soon as a full disk lets us."""
-        if status != self._state.status:
-            self.event("status", status=status, previous=self._state.status)
+        previous = self._fields["status"]
+        if status != previous:
+            self.event("status", status=status, previous=previous)
             with contextlib.suppress(OSError):
                 self.update(status=status, durable=True)
 
     def set_phase(self, phase: str, step: int) -> None:
         """Enter `phase` at `step`, if it is not the present one."""
-        state = self._state
-        if phase == state.current_phase:
+        previous = self._fields["current_phase"]
+        if phase == previous:
             return
-        transition = PhaseTransition(step, state.current_phase, phase, time.time())
-        self.event("phase", step=step, previous=state.current_phase, phase=phase)
-        self.update(current_phase=phase, phase_transitions=(*state.phase_transitions, transition))
+        transition = PhaseTransition(step, previous, phase, time.time())
+        self.event("phase", step=step, previous=previous, phase=phase)
+        known = self._fields["phase_transitions"]
+        self.update(current_phase=phase, phase_transitions=(*known, transition))
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration."""
@@ -299,7 +306,9 @@ class RunWriter:
         self._pulse.join()
         for request in pending(self.run.control):  # also those taken and never answered
             self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
-        self.event("status", status=status, previous=self._state.status, code=code, reason=reason)
+        self.event(
+            "status", status=status, previous=self._fields["status"], code=code, reason=reason
+        )
         record = ExitRecord(code, reason, tuple(self._last_lines))
         try:
             self.update(status=status, ended_at=time.time(), exit=record, durable=True)
@@ -311,7 +320,7 @@ class RunWriter:
             self._lock.release()
 
     def __enter__(self) -> Self:
-        if self._state.status == "initializing":
+        if self._fields["status"] == "initializing":
             self.set_status("running")
         return self
 
@@ -356,7 +365,7 @@ class RunWriter:
                 return
 
     def _beat(self) -> None:
-        self._heartbeat.beat(self._state.current_step, self._last_progress, self._step_seconds)
+        self._heartbeat.beat(self._fields["current_step"], self._last_progress, self._step_seconds)
 
     def _unseen_requests(self) -> list[Request]:
         seen = self._seen_requests
@@ -370,13 +379,13 @@ class RunWriter:
 
     def _write_state_now(self, *, durable: bool) -> None:
         with self._guard:
-            state = self._state
-            seconds, last = self._step_seconds, state.max_steps
+            fields = self._fields
+            seconds, last = self._step_seconds, fields["max_steps"]
             remaining = None
-            if seconds is not None and last is not None and state.ended_at is None:
-                remaining = max(0, last - state.current_step) * seconds
-            state = dataclasses.replace(state, updated_at=time.time(), eta_seconds=remaining)
-            self._state = state
+            if seconds is not None and last is not None and fields["ended_at"] is None:
+                remaining = max(0, last - fields["current_step"]) * seconds
+            fields["updated_at"], fields["eta_seconds"] = time.time(), remaining
+            state = RunState(**fields)
             self._dirty = False
         try:
             write_json(self.run.state_path, state.to_json(), durable=durable)

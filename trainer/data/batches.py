@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
+BLOCK = 4096  # samples whose places are computed together
+
+
 class SampleSource(Protocol):
     """What the training loop reads from: token files and synthetic data alike."""
 
@@ -55,6 +58,7 @@ class TokenBatches:
         # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
         self._tokens = np.asarray(token_file.tokens)
         self._order = lru_cache(maxsize=2)(self._epoch)
+        self._block = lru_cache(maxsize=2)(self._block_starts)
 
     @property
     def num_windows(self) -> int:
@@ -68,6 +72,16 @@ class TokenBatches:
 
     def starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
         """Where in the file the samples begin, (count,)."""
+        block, offset = divmod(first_sample, BLOCK)
+        if offset + count <= BLOCK:
+            return self._block(block)[offset : offset + count]
+        return self._compute_starts(first_sample, count)
+
+    def _block_starts(self, block: int) -> NDArray[np.int64]:
+        # A dozen numpy calls cost for a few samples what they cost for thousands.
+        return self._compute_starts(block * BLOCK, BLOCK)
+
+    def _compute_starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
         samples = np.arange(first_sample, first_sample + count, dtype=np.int64)
         starts = np.empty(count, dtype=np.int64)
         epochs, positions = np.divmod(samples, self.num_windows)

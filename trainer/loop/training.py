@@ -95,14 +95,14 @@ class Training:
         rate = learning_rate(config.optim, step, session.max_steps)
         set_learning_rate(session.optimizer, rate)
         batch_size, micro_batches = config.train.batch_size, config.train.accumulation_steps
-        total = torch.zeros((), device=compute.device)
+        losses: list[torch.Tensor] = []
         for _ in range(micro_batches):
             batch = session.sources.train.batch(progress.samples, batch_size)
             inputs, targets = to_tensors(batch, compute.device)
             with compute.autocast():
                 loss = self._loss(inputs, targets)
-            (loss / micro_batches).backward()
-            total += loss.detach()
+            (loss / micro_batches if micro_batches > 1 else loss).backward()
+            losses.append(loss.detach())
             progress.samples += batch_size
         limit = config.optim.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit, foreach=True)
@@ -112,7 +112,7 @@ class Training:
         progress.tokens_total += config.tokens_per_step
         progress.total_forward += micro_batches
         progress.total_backward += micro_batches
-        mean, norm_value = (total / micro_batches).item(), norm.item()
+        mean, norm_value = sum(x.item() for x in losses) / micro_batches, norm.item()
         progress.loss = mean if math.isfinite(mean) else None
         return StepResult(mean, norm_value, rate, time.perf_counter() - started)
 

@@ -15,8 +15,8 @@ from shared.text import one_line
 from trainer.config.schema import Config
 from trainer.model.parameters import count_parameters
 
-#: Below about a million parameters casting costs more than bf16 saves on a CPU (measured).
-CPU_BF16_PARAMETERS = 1_000_000
+#: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
+CPU_BF16_PARAMETERS = 100_000
 
 
 @dataclass(frozen=True)

@@ -159,16 +159,17 @@ def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> Memory
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
     Activations per token and layer: 10 D and 4 F numbers (counted with saved-tensor hooks: within
-    0.6 and 1.4 of that), the logits and their gradient on top. The attention matrix is not stored,
-    except that on a CPU dropout inside attention stores it three times over, in fp32.
+    0.6 and 1.4 of that), the logits and their gradient on top. The attention matrix is stored only
+    on a CPU: once in bf16 for short sequences, three times over with dropout.
     """
     n = dimensions(config.model)
     count = count_parameters(config.model)
     tokens = config.train.batch_size * config.seq_len
     width = 2 if bf16 else 4
     layer = tokens * n.D * (10 + 4 * n.F / n.D) * width
-    if config.model.dropout and not cuda:
-        layer += tokens * 4 * (3 * n.H * config.seq_len + 3 * n.D)
+    if not cuda and (bf16 or config.model.dropout):
+        matrices = 3 if config.model.dropout else 1
+        layer += tokens * width * matrices * (n.H * config.seq_len + n.D)
     logits = tokens * n.V * (4 + width)
     cast = count * 2 if bf16 else 0  # autocast keeps a bf16 copy of the matrices
     return MemoryEstimate(4 * count, 4 * count, 8 * count, int(n.L * layer + logits + cast))

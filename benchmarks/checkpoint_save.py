@@ -84,9 +84,7 @@ def snapshot(session: Any, run_id: str) -> Any:
         weights=weight_tensors(session.model),
         state=state_tensors(session.model, session.optimizer),
         random=snapshot_random(),
-        tokenizer_folder=None,
-        eos_id=None,
-        pad_id=None,
+        tokenizer=None,
         run_id=run_id,
         run_path="",
     )

@@ -49,7 +49,7 @@ class ExitRecord:
 
 @dataclass(frozen=True)
 class RunState:
-    """`run_state.json`. Times are Unix seconds, `tokens_per_second` is over the last steps."""
+    """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step."""
 
     run_id: str = ""
     run_name: str = ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
 import yaml
 
 from shared.control import Request, pending
@@ -29,11 +30,19 @@ from shared.heartbeat import INTERVAL, HeartbeatFile, read_beat
 from shared.lock import RunLock
 from shared.metrics_log import parse_lines
 from shared.process import host_name
-from shared.records import ExitRecord, PhaseTransition, RunState, encode_line, is_number
+from shared.records import (
+    ExitRecord,
+    PhaseTransition,
+    RunState,
+    encode_json,
+    encode_line,
+    is_number,
+)
 from shared.run_directory import RunDirectory, create_run
 from shared.text import many_lines, one_line
 
 PULSE = 0.25  # seconds between looks at the control folder
+ETA_STEPS = 512
 STATE_EVERY = 0.5  # seconds between writes of a changing state
 LAST_LINES = 20
 MAX_ATTEMPT = 1 << 31
@@ -56,12 +65,16 @@ class RunWriter:
         name: str = "run",
         *,
         run: RunDirectory | None = None,
+        lock: RunLock | None = None,
         config: Mapping[str, Any] | None = None,
         **state: Any,
     ) -> None:
-        """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…)."""
+        """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…).
+
+        `lock` is the run's, when the caller has taken it already.
+        """
         self.run = run or create_run(Path(runs_dir), name)
-        self._lock = RunLock(self.run.lock_path)
+        self._lock = lock or RunLock(self.run.lock_path)
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._guard = threading.Lock()
         self._writing = threading.Lock()
@@ -69,6 +82,8 @@ class RunWriter:
         self._closed = False
         self._last_progress = time.time()
         self._last_tick: float | None = None
+        #: (step, monotonic seconds) of the last steps, for the ETA: evaluation and saves included.
+        self._ticks: deque[tuple[int, float]] = deque(maxlen=ETA_STEPS)
         self._step_seconds: float | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
@@ -96,7 +111,8 @@ class RunWriter:
         config: Mapping[str, Any] | None,
     ) -> None:
         """Take the lock, beat once, open the logs and write the first state of this attempt."""
-        self._lock.acquire()
+        if not self._lock.held:
+            self._lock.acquire()
         remove_temporaries(self.run.path)
         old = self.run.read_state()
         last_beat = read_beat(self.run.heartbeat_path)
@@ -184,7 +200,10 @@ class RunWriter:
         tick = time.monotonic()
         steps = step - self._fields["current_step"]
         seconds: float | None = None
-        if isinstance(milliseconds, (int, float)):
+        self._ticks.append((step, tick))
+        if len(self._ticks) == 1:
+            pass  # an attempt's first step compiles and warms up: no measure of the others
+        elif isinstance(milliseconds, (int, float)):
             seconds = milliseconds / 1000
         elif self._last_tick is not None and steps > 0:
             seconds = (tick - self._last_tick) / steps
@@ -209,6 +228,16 @@ class RunWriter:
         """Say that work goes on although no step was finished (evaluation, saving)."""
         self._last_progress = time.time()
         self._last_tick = time.monotonic()
+
+    def eta_seconds(self) -> float | None:
+        """Time to the last step, at the pace of the last `ETA_STEPS` with all that came between."""
+        last = self._fields["max_steps"]
+        if last is None or self._fields["ended_at"] is not None or len(self._ticks) < 2:
+            return None
+        (first_step, first_tick), (step, tick) = self._ticks[0], self._ticks[-1]
+        if step <= first_step:
+            return None
+        return float(max(0, last - step) * (tick - first_tick) / (step - first_step))
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append to `events.jsonl`: what happened, at which step, when."""
@@ -250,6 +279,9 @@ class RunWriter:
     def set_status(self, status: str) -> None:
         """Record a change of status, durably, or as soon as a full disk lets us."""
         previous = self._fields["status"]
+        self.progress()
+        if status == "running":
+            self._ticks.clear()  # a pause is no part of the pace
         if status != previous:
             self.event("status", status=status, previous=previous)
             with contextlib.suppress(OSError):
@@ -267,7 +299,8 @@ class RunWriter:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration."""
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        plain = orjson.loads(encode_json(dict(config)))  # paths and numbers of any kind as JSON's
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
         replace_file(self.run.config_path, text.encode())
 
     # -- control -------------------------------------------------------------------------
@@ -380,11 +413,7 @@ class RunWriter:
     def _write_state_now(self, *, durable: bool) -> None:
         with self._guard:
             fields = self._fields
-            seconds, last = self._step_seconds, fields["max_steps"]
-            remaining = None
-            if seconds is not None and last is not None and fields["ended_at"] is None:
-                remaining = max(0, last - fields["current_step"]) * seconds
-            fields["updated_at"], fields["eta_seconds"] = time.time(), remaining
+            fields["updated_at"], fields["eta_seconds"] = time.time(), self.eta_seconds()
             state = RunState(**fields)
             self._dirty = False
         try:

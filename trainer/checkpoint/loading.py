@@ -20,7 +20,7 @@ from trainer.checkpoint.random_state import restore
 from trainer.checkpoint.saving import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
 from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import parameter_shapes
+from trainer.model.parameters import dimensions, parameter_shapes
 from trainer.optim.adamw import load_optimizer_tensors
 
 
@@ -76,31 +76,43 @@ def model_config(folder: Path) -> ModelConfig:
     return model_from_hf(config, str(name))
 
 
-def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Put a checkpoint's weights into `model`.
+def check_weights(config: ModelConfig, folder: Path) -> None:
+    """Compare the shapes in a weights file with those of `config`, reading its header only.
 
-    Raises UserError naming both shapes when they belong to another model.
+    Raises UserError naming both shapes when they differ.
     """
-    tensors = read_tensors(folder / WEIGHTS)
-    expected = parameter_shapes(model.config)
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
+    if len(saved) < dimensions(config).L:
+        raise UserError(
+            f"The config.json of {folder.name} says {dimensions(config).L} layers, but its weights "
+            f"are {len(saved)} tensors."
+        )
+    expected = parameter_shapes(config)
     problems = [
-        f"{name} is {tuple(tensors[name].shape)} there and {shape} here"
-        if name in tensors
+        f"{name} is {saved[name]} there and {shape} here"
+        if name in saved
         else f"{name} {shape} is missing there"
         for name, shape in expected.items()
-        if name not in tensors or tuple(tensors[name].shape) != shape
+        if saved.get(name) != shape
     ]
-    problems += [
-        f"{name} {tuple(tensors[name].shape)} is unknown here"
-        for name in tensors
-        if name not in expected
-    ]
+    problems += [f"{n} {shape} is unknown here" for n, shape in saved.items() if n not in expected]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(
             f"The checkpoint {folder.name} holds another model: {problems[0]}{more}; "
             "resume with the shape it was trained with."
         )
+
+
+def load_weights(model: LanguageModel, folder: Path) -> None:
+    """Put a checkpoint's weights into `model`. Raises UserError when they are another model's."""
+    check_weights(model.config, folder)
+    tensors = read_tensors(folder / WEIGHTS)
     model.load_state_dict(tensors, strict=not model.config.tie_embeddings)
 
 
@@ -116,7 +128,9 @@ def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
     """The model of a checkpoint in evaluation mode, checksums verified first."""
     folder = find_checkpoint(reference)
     verify(folder)
-    model = LanguageModel(model_config(folder))
+    config = model_config(folder)
+    check_weights(config, folder)  # a config.json may claim any size: look before allocating
+    model = LanguageModel(config)
     load_weights(model, folder)
     return LoadedModel(model.to(device).eval(), folder)
 
@@ -143,8 +157,10 @@ def load_training_state(
     model: LanguageModel,
     optimizer: torch.optim.Optimizer,
 ) -> Progress:
-    """Weights, optimizer and every generator as they were; returns where the run stood."""
-    verify(folder)
+    """Weights, optimizer and every generator as they were; returns where the run stood.
+
+    The folder is taken to be verified.
+    """
     progress, plain = read_progress(folder)
     load_weights(model, folder)
     tensors = read_tensors(folder / OPTIMIZER)

@@ -11,11 +11,13 @@ from torch import Tensor
 
 
 def random_tensors() -> dict[str, Tensor]:
-    """The states of torch's generators: the CPU's and one per CUDA device."""
+    """The states of torch's generators: the CPU's, one per CUDA device, MPS's."""
     tensors = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         for i, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"rng.cuda.{i}"] = state
+    if torch.backends.mps.is_available():
+        tensors["rng.mps"] = torch.mps.get_rng_state()
     return tensors
 
 
@@ -37,6 +39,8 @@ def restore(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         for i in range(torch.cuda.device_count()):
             if f"rng.cuda.{i}" in tensors:
                 torch.cuda.set_rng_state(tensors[f"rng.cuda.{i}"], i)
+    if "rng.mps" in tensors and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(tensors["rng.mps"])
     if "python" in plain:
         version, words, gauss = plain["python"]
         random.setstate((version, tuple(words), gauss))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -24,17 +25,13 @@ from trainer.config.schema import Config
 from trainer.model.language_model import LanguageModel
 from trainer.optim.adamw import optimizer_tensors
 
+if TYPE_CHECKING:
+    from trainer.data.tokenizer import Tokenizer
+
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-)
 
 
 @dataclass
@@ -66,9 +63,7 @@ class Snapshot:
     weights: dict[str, Tensor]
     state: dict[str, Tensor]
     random: dict[str, Any]
-    tokenizer_folder: Path | None
-    eos_id: int | None
-    pad_id: int | None
+    tokenizer: Tokenizer | None
     run_id: str
     run_path: str
 
@@ -93,11 +88,13 @@ def snapshot_random() -> dict[str, Any]:
     return random_json()
 
 
-def write_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Path:
+def write_checkpoint(
+    checkpoints: Path, snapshot: Snapshot, progress: Callable[[], None] = lambda: None
+) -> Path:
     """Write `step_<N>`; returns the folder once every file's checksum has been read back.
 
-    A folder of that name is replaced, the old one going only when the new one is in place.
-    Raises RunError when the disk refuses or what was read back differs; then nothing has changed.
+    A folder of that name, which can only be a damaged one, is replaced. Raises RunError when the
+    disk refuses or what was read back differs. `progress` is called between the stages.
     """
     step = snapshot.progress.step
     folder = step_folder(checkpoints, step)
@@ -105,21 +102,23 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Path:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write_files(temporary, snapshot)
+        _write_files(temporary, snapshot, progress)
         for path in temporary.iterdir():
             # safetensors makes its files private; a checkpoint is as readable as its neighbours.
             path.chmod((temporary / META).stat().st_mode)
             fsync_file(path)
-        progress = snapshot.progress
+            progress()
+        state = snapshot.progress
         facts = {
             "run_id": snapshot.run_id,
-            "loss": progress.loss,
-            "val_loss": progress.val_loss,
-            "tokens_total": progress.tokens_total,
+            "loss": state.loss,
+            "val_loss": state.val_loss,
+            "tokens_total": state.tokens_total,
             "torch": torch.__version__,
-            **progress.facts,
+            **state.facts,
         }
         write_manifest(temporary, step, facts)
+        progress()
         problems = verify_folder(temporary)
         if problems:
             raise RunError(f"The checkpoint of step {step} reads back wrong: {problems[0]}.")
@@ -137,14 +136,16 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot) -> Path:
     return folder
 
 
-def _write_files(folder: Path, snapshot: Snapshot) -> None:
-    model = snapshot.config.model
+def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None]) -> None:
+    model, tokenizer = snapshot.config.model, snapshot.tokenizer
     save_file(snapshot.weights, folder / WEIGHTS, metadata={"format": "pt"})
+    advance()
     save_file(snapshot.state, folder / OPTIMIZER)
-    write_json(folder / "config.json", hf_config(model, snapshot.eos_id, snapshot.pad_id))
-    write_json(
-        folder / "generation_config.json", generation_config(snapshot.eos_id, snapshot.pad_id)
-    )
+    advance()
+    eos_id = tokenizer.eos_id if tokenizer else None
+    pad_id = tokenizer.pad_id if tokenizer else None
+    write_json(folder / "config.json", hf_config(model, eos_id, pad_id))
+    write_json(folder / "generation_config.json", generation_config(eos_id, pad_id))
     progress = snapshot.progress
     write_json(
         folder / TRAINER_STATE,
@@ -167,11 +168,9 @@ def _write_files(folder: Path, snapshot: Snapshot) -> None:
             "config": to_plain(snapshot.config),
         },
     )
-    if snapshot.tokenizer_folder:
-        for name in TOKENIZER_FILES:
-            source = snapshot.tokenizer_folder / name
-            if source.is_file():
-                shutil.copyfile(source, folder / name)
+    if tokenizer:
+        # The one in use, not whatever lies beside the data by now.
+        tokenizer.save(folder)
 
 
 def write_final(checkpoints: Path, folder: Path) -> Path:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.text import one_line
 from trainer.cli import options
+
+if TYPE_CHECKING:
+    from shared.run_directory import RunDirectory
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
 ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps a save
@@ -37,12 +41,27 @@ def _ask(reference: str, runs_dir: Path, action: str) -> int:
             if event.get("event") == "answer" and event.get("request") == request:
                 if not event.get("ok"):
                     raise RunError(f"{run.run_id}: {event.get('message')}.")
-                typer.echo(f"{run.run_id}: {event.get('message')}")
+                typer.echo(f"{one_line(run.run_id)}: {one_line(event.get('message'))}")
+                if action == "stop":
+                    _wait_for_end(run, deadline)
                 return 0
         time.sleep(0.1)
     raise RunError(
         f"Run {run.run_id} has not answered within {ANSWER_TIMEOUT:.0f} s; the request stays."
     )
+
+
+def _wait_for_end(run: RunDirectory, deadline: float) -> None:
+    """Until the trainer has saved and gone, so that the next command finds the run free."""
+    from shared.health import observe
+    from shared.records import RunState
+
+    while time.monotonic() < deadline:
+        state = run.read_state() or RunState()
+        if not observe(run, state).alive:
+            typer.echo(f"{one_line(run.run_id)}: {state.status}")
+            return
+        time.sleep(0.1)
 
 
 def stop(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
@@ -76,7 +95,7 @@ def status(
     from shared.health import observe
     from shared.records import RunState, split_nonfinite
     from shared.run_directory import discover_runs
-    from shared.text import format_duration, one_line
+    from shared.text import format_duration
 
     try:
         runs = discover_runs(runs_dir)
@@ -100,7 +119,7 @@ def status(
                     "max_steps": state.max_steps,
                     "loss": state.current_loss,
                     "best_loss": state.best_loss,
-                    "eta_seconds": state.eta_seconds,
+                    "eta_seconds": state.eta_seconds if health.alive else None,
                 }
             )
             for run, state, health in rows

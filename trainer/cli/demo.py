@@ -31,8 +31,9 @@ def demo(
     Training goes on in the background when the monitor is closed.
     """
     from shared.launch import resume_detached, wait_until_running
+    from trainer.cli.launching import queue_run
     from trainer.cli.raw_text import prepare_text
-    from trainer.cli.starting import load_layers, new_run, queue_run
+    from trainer.cli.starting import load_layers, new_run
 
     settings, _, _ = load_layers(PRESET)
     flags = options.given({"name": "demo", "train.max_steps": max_steps}, None)

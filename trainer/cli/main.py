@@ -88,6 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         _complain(f"There is not enough memory: {one_line(error) or 'use smaller sizes'}.")
         return int(ExitCode.FAILURE)
+    except RuntimeError as error:
+        # torch has no class of its own for a CPU allocation that fails.
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        _complain(
+            f"There is not enough memory ({one_line(error)}); lower --batch-size and raise "
+            "--accumulation-steps."
+        )
+        return int(ExitCode.FAILURE)
     return int(result) if isinstance(result, int) else 0
 
 

@@ -36,7 +36,8 @@ def resume(
     from dataclasses import replace
 
     from trainer.checkpoint.loading import find_checkpoint
-    from trainer.cli.starting import find_start, launch
+    from trainer.cli.launching import launch
+    from trainer.cli.starting import find_start
 
     overrides = options.given(
         {

@@ -78,14 +78,13 @@ def train(
 
     Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
     """
+    from trainer.cli.launching import launch, show_plan
     from trainer.cli.starting import (
         Start,
         check_preset,
         find_start,
-        launch,
         load_layers,
         new_run,
-        show_plan,
     )
 
     preset, file, is_preset = load_layers(config)
@@ -127,6 +126,11 @@ def train(
             "or the tokens."
         )
     if resume is not None:
+        if data:
+            raise UserError(
+                "--data and --resume are both given; a resumed run keeps its data, and other "
+                "token files can be named with --data-path."
+            )
         start = find_start(resume, runs_dir, {**file, **flags}, name)
         check_preset(preset, start)
     else:

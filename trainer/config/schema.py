@@ -75,6 +75,11 @@ class OptimConfig(Section):
     eps: float = Field(1e-8, gt=0)
     grad_clip: NonNegativeFloat = 1.0  # global norm; 0 turns it off
 
+    @property
+    def final_lr(self) -> float:
+        """The learning rate at the end of the schedule."""
+        return self.learning_rate / 10 if self.min_lr is None else self.min_lr
+
 
 class TrainConfig(Section):
     """How long, how much at once, and on what."""
@@ -144,8 +149,7 @@ class Config(Section):
     @property
     def min_lr(self) -> float:
         """The learning rate at the end of the schedule."""
-        optim = self.optim
-        return optim.learning_rate / 10 if optim.min_lr is None else optim.min_lr
+        return self.optim.final_lr
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 #: Dense bf16 tensor-core peak in FLOP/s, from the vendor's data sheets.
@@ -17,8 +19,6 @@ _BF16_PEAKS = {
     "RTX 4090": 165e12,
     "RTX 4080": 97e12,
     "RTX 3090": 71e12,
-    "V100": 125e12,
-    "T4": 65e12,
 }
 
 
@@ -27,7 +27,8 @@ def bf16_peak(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in _BF16_PEAKS.items() if known in name), None)
+    known = (x for x in _BF16_PEAKS if re.search(rf"\b{x}\b", name))
+    return next((_BF16_PEAKS[x] for x in known), None)
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
 
-from shared.catalogue import BEST, LATEST, clean_leftovers, list_checkpoints, set_link
+from shared.catalogue import (
+    BEST,
+    LATEST,
+    clean_leftovers,
+    list_checkpoints,
+    set_link,
+    step_folder,
+)
 from shared.errors import RunError
 from shared.run_writer import RunWriter
 from shared.text import format_bytes
@@ -30,29 +38,29 @@ class CheckpointKeeper:
         self._session = session
         self._writer = writer
         self.folder = writer.run.checkpoints.resolve()
-        self.last_saved_step = session.progress.step if session.resumed_from else -1
+        begun_from = session.resumed_from
+        #: A run begun from another run's checkpoint has none of its own yet.
+        own = begun_from is not None and begun_from.resolve().parent == self.folder
+        self.last_saved_step = session.progress.step if own else -1
         for name in clean_leftovers(self.folder):
             writer.event("leftover_removed", name=name)
 
     def save(self) -> Path:
         """Save the present step, move `latest` and `best`, then let old checkpoints go.
 
-        Raises RunError when the checkpoint could not be written; the older ones are all still
-        there then.
+        A step that is saved already is left as it is. Raises RunError when the checkpoint could
+        not be written; the older ones are all still there then.
         """
         session, writer = self._session, self._writer
         progress = session.progress
+        if self.last_saved_step == progress.step:
+            return step_folder(self.folder, progress.step)
         started = time.monotonic()
         where = writer.run.path / "checkpoints" / f"step_{progress.step}" / "model.safetensors"
         writer.say(f"[INFO] Saving checkpoint to {where}")
-        folder = write_checkpoint(self.folder, self._snapshot())
+        folder = write_checkpoint(self.folder, self._snapshot(), writer.progress)
         self.last_saved_step = progress.step
-        set_link(self.folder, LATEST, folder)
-        best = self._move_best()
-        settings = session.config.checkpoint
-        removed = apply_retention(self.folder, settings.keep_last, settings.save_top_k)
-        if settings.dir is not None:
-            link_guide_names(self.folder, folder)
+        best, removed = self._tidy(folder)
         seconds = time.monotonic() - started
         size = sum(p.stat().st_size for p in folder.iterdir())
         writer.event(
@@ -65,10 +73,37 @@ class CheckpointKeeper:
         )
         for name in removed:
             writer.event("checkpoint_removed", name=name, reason="retention")
-        writer.update(latest_checkpoint=folder.name, best_checkpoint=best, durable=True)
+        with contextlib.suppress(OSError):  # a full disk: the pulse writes it when it can
+            writer.update(latest_checkpoint=folder.name, best_checkpoint=best, durable=True)
         writer.progress()
         writer.say(f"[INFO] Saved {folder.name} ({format_bytes(size)} in {seconds:.1f} s)")
         return folder
+
+    def _tidy(self, folder: Path) -> tuple[str | None, list[str]]:
+        """Links and retention; returns the best checkpoint's name and what was removed.
+
+        The checkpoint is safe by now: a filesystem without links, or one that will not let go of
+        an old folder, is told of and ends nothing.
+        """
+        settings = self._session.config.checkpoint
+        best: str | None = None
+        removed: list[str] = []
+        try:
+            set_link(self.folder, LATEST, folder)
+            best = self._move_best()
+            removed = apply_retention(self.folder, settings.keep_last, settings.save_top_k)
+            if settings.dir is not None:
+                link_guide_names(self.folder, folder)
+        except OSError as error:
+            message = f"after saving {folder.name}: {error}"
+            self._writer.event("warning", message=message)
+            self._writer.say(f"[WARN] {message}")
+        return best, removed
+
+    def best_saved(self) -> float | None:
+        """The lowest validation loss of a checkpoint that is there."""
+        losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole]
+        return min((x for x in losses if x is not None), default=None)
 
     def finish(self, folder: Path) -> None:
         """Make `final/` out of the last checkpoint."""
@@ -92,7 +127,7 @@ class CheckpointKeeper:
 
     def _snapshot(self) -> Snapshot:
         session, writer = self._session, self._writer
-        state, progress, tokenizer = writer.state, session.progress, session.sources.tokenizer
+        state, progress = writer.state, session.progress
         progress.best_loss, progress.best_step = state.best_loss, state.best_step
         progress.best_metric = state.best_metric
         if progress.best_loss is not None and not math.isfinite(progress.best_loss):
@@ -104,9 +139,7 @@ class CheckpointKeeper:
             weights=weight_tensors(session.model),
             state=state_tensors(session.model, session.optimizer),
             random=snapshot_random(),
-            tokenizer_folder=session.sources.tokenizer_folder,
-            eos_id=tokenizer.eos_id if tokenizer else None,
-            pad_id=tokenizer.pad_id if tokenizer else None,
+            tokenizer=session.sources.tokenizer,
             run_id=writer.run.run_id,
             run_path=str(writer.run.path.resolve()),
         )

@@ -11,7 +11,12 @@ import torch
 
 from shared.errors import UserError
 from shared.text import format_bytes
-from trainer.checkpoint.loading import load_training_state, model_config, read_progress
+from trainer.checkpoint.loading import (
+    load_training_state,
+    model_config,
+    read_progress,
+    verify,
+)
 from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
 from trainer.loop.sources import Sources, open_sources, planned_steps
@@ -56,15 +61,17 @@ class Plan:
         ]
 
 
-def plan(config: Config) -> Plan:
+def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     """Open the data and choose the device, without allocating a model.
 
-    Raises UserError for whatever would fail later: data, device, memory.
+    `checkpoint` is where training begins, which counts when the steps come from epochs. Raises
+    UserError for whatever would fail later: data, device, memory.
     """
     compute = set_up(config)
     check_memory(config, compute)
     sources = open_sources(config)
-    return Plan(config, compute, sources, planned_steps(config, sources.train))
+    done = read_progress(checkpoint)[0] if checkpoint else Progress()
+    return Plan(config, compute, sources, planned_steps(config, sources.train, done))
 
 
 def check_memory(config: Config, compute: Compute) -> None:
@@ -157,11 +164,14 @@ def restore(session: Session, folder: Path) -> None:
         session.notes.append(f"The data is not what it was: {saved} then, {here} now")
 
 
-def check_resumable(planned: Plan, folder: Path) -> None:
-    """Raise UserError when `planned` cannot go on from the checkpoint `folder`.
+def check_resumable(planned: Plan, folder: Path, *, verified: bool = False) -> None:
+    """Raise UserError when `planned` cannot go on from the checkpoint `folder`, RunError when it
+    is damaged.
 
     It holds another model, stands at the last step already, or was trained with another tokenizer.
     """
+    if not verified:
+        verify(folder)
     check_shape(planned.config.model, folder)
     progress, _ = read_progress(folder)
     if progress.step >= planned.max_steps:

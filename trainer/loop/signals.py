@@ -7,7 +7,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopSignals:
@@ -26,7 +26,10 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
-            self._previous[number] = signal.signal(number, self._handle)
+            if (
+                signal.getsignal(number) is not signal.SIG_IGN
+            ):  # nohup means to outlive the terminal
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UserError
+from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
 from trainer.data.synthetic import SyntheticBatches
@@ -72,7 +73,7 @@ def open_sources(config: Config) -> Sources:
         tokenizer=tokenizer,
         tokenizer_folder=folder,
         bytes_per_token=per_token,
-        identity=_identity(train),
+        identity=_identity(train, config),
         description=f"{train.count:,} training tokens from {train.path}"
         + (f", {val.count:,} validation tokens" if val else ", no validation data"),
     )
@@ -96,7 +97,7 @@ def _synthetic(config: Config) -> Sources:
         tokenizer=None,
         tokenizer_folder=None,
         bytes_per_token=None,
-        identity={"dataset": "synthetic", "n_samples": count},
+        identity={"dataset": "synthetic", "n_samples": count, "seed": seed, "seq_len": length},
         description=f"{count:,} synthetic samples of {length} tokens",
     )
 
@@ -133,20 +134,23 @@ def _tokenizer(config: Config, train: TokenFile) -> tuple[Tokenizer | None, Path
     return tokenizer, path if path.is_dir() else path.parent
 
 
-def _identity(train: TokenFile) -> dict[str, Any]:
+def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
     """What a resume compares, so that it cannot go on with other data unnoticed."""
     sidecar = train.sidecar
     return {
         "dataset": "tokens",
         "tokens": train.count,
         "tokenizer": sidecar.tokenizer_hash if sidecar else None,
+        "seed": config.train.seed,
+        "seq_len": config.seq_len,
     }
 
 
-def planned_steps(config: Config, source: SampleSource) -> int:
-    """How many optimizer steps the run has."""
+def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
+    """How many optimizer steps the run has; epochs count the samples already used."""
     if config.train.max_steps is not None:
         return config.train.max_steps
     epochs = config.train.epochs or EPOCHS
     per_step = config.train.batch_size * config.train.accumulation_steps
-    return max(1, math.ceil(epochs * source.num_windows / per_step))
+    left = epochs * source.num_windows - done.samples
+    return max(1, done.step + max(0, math.ceil(left / per_step)))

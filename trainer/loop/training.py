@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ from trainer.model.parameters import flops_per_token
 from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
 
+NONFINITE_LIMIT = 10  # steps in a row without a finite loss and gradient before giving up
 PAUSE_POLL = 0.1  # seconds between looks for a request while paused
 FIRST_LOSS_TOLERANCE = 0.25  # share of ln V
 
@@ -49,11 +51,16 @@ class Stop:
 class Training:
     """One run from where its session stands to its last step, or to a stop."""
 
-    def __init__(self, session: Session, writer: RunWriter) -> None:
+    def __init__(
+        self, session: Session, writer: RunWriter, signals: StopSignals | None = None
+    ) -> None:
+        """`signals` are already being listened to: one may have come during the start."""
         self._session = session
         self._writer = writer
         self._keeper = CheckpointKeeper(session, writer)
-        self._signals = StopSignals()
+        self._signals = signals or StopSignals()
+        self._requests: deque[Request] = deque()
+        self._nonfinite_steps = 0
         config, device = session.config, session.compute.device
         self._loss = session.model.loss
         if session.compute.compile:
@@ -67,22 +74,22 @@ class Training:
         """Train. The end is in the run's state; the exit code tells the caller."""
         session, writer = self._session, self._writer
         self._announce()
-        with self._signals:
-            writer.set_status("running")
-            self._enter_phase(session.progress.step + 1)
-            if session.resumed_from:
-                # Said again, so that each attempt's log tells its phase.
-                writer.say(f"[INFO] PHASE {writer.state.current_phase} (resumed)")
-            if session.progress.step == 0:
-                self._first_loss()
-            stop = None
-            while session.progress.step < session.max_steps:
-                stop = self._interrupted()
-                if stop:
-                    break
-                self._record(self._step())
-                self._scheduled_work()
-            return self._end(stop)
+        writer.set_status("running")
+        self._enter_phase(session.progress.step + 1)
+        if session.progress.step == 0:
+            self._first_loss()
+        else:
+            # Said again, so that each attempt's log tells its phase.
+            writer.say(f"[INFO] PHASE {writer.state.current_phase} (resumed)")
+            self._save()  # does nothing unless the run was begun from another run's checkpoint
+        stop = None
+        while session.progress.step < session.max_steps:
+            stop = self._interrupted()
+            if stop:
+                break
+            self._record(self._step())
+            self._scheduled_work()
+        return self._end(stop)
 
     # -- one step ------------------------------------------------------------------------
 
@@ -106,6 +113,8 @@ class Training:
             progress.samples += batch_size
         limit = config.optim.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit, foreach=True)
+        # The fused kernel skips the update where this is 1, without the host having to look.
+        session.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
         session.optimizer.step()
         session.optimizer.zero_grad(set_to_none=True)
         progress.step = step
@@ -134,20 +143,38 @@ class Training:
         }
         if self._peak:
             metrics["mfu"] = rate * self._flops_per_token / self._peak
-            metrics["gpu_memory_bytes"] = peak_memory(session.compute.device)
+        memory = peak_memory(session.compute.device)
+        if memory is not None:
+            metrics["gpu_memory_bytes"] = memory
         if self._evaluation_due(step):
             metrics.update(self._evaluate())
         writer.log(step, **metrics)
         writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
-        if not math.isfinite(result.loss):
-            writer.event("nonfinite", loss=result.loss, gradient_norm=result.gradient_norm)
-            writer.say(f"[WARN] step {step}: the loss is {result.loss}")
+        self._check_finite(step, result)
         if step % config.log.interval == 0 or step == session.max_steps:
             self._say_step(step, result, rate)
 
+    def _check_finite(self, step: int, result: StepResult) -> None:
+        """Tell of a step whose update was skipped; give up when nothing else comes any more."""
+        if math.isfinite(result.loss) and math.isfinite(result.gradient_norm):
+            self._nonfinite_steps = 0
+            return
+        writer = self._writer
+        self._nonfinite_steps += 1
+        writer.event("nonfinite", loss=result.loss, gradient_norm=result.gradient_norm)
+        writer.say(
+            f"[WARN] step {step}: loss {result.loss}, gradient norm {result.gradient_norm}: "
+            "the update was skipped"
+        )
+        if self._nonfinite_steps >= NONFINITE_LIMIT:
+            saved = writer.state.latest_checkpoint
+            raise RunError(
+                f"{NONFINITE_LIMIT} steps in a row were not finite, up to step {step} at learning "
+                f"rate {result.learning_rate:g}; go on from {saved or 'the start'} with a lower one"
+            )
+
     def _say_step(self, step: int, result: StepResult, rate: float) -> None:
-        seconds = self._writer.step_seconds or result.seconds
-        left = format_duration((self._session.max_steps - step) * seconds)
+        left = format_duration(self._writer.eta_seconds())
         # `loss=` closes the line for the guides' `grep "loss=" | sort -t= -k2 -n`.
         self._writer.say(
             f"[INFO] step {step} | loss: {result.loss:.3f} | lr: {result.learning_rate:.6f} | "
@@ -220,10 +247,14 @@ class Training:
         writer.progress()
 
     def _save_if_wanted(self) -> None:
-        progress, writer = self._session.progress, self._writer
+        writer = self._writer
+        if self._nonfinite_steps:
+            return  # the loss is not finite: what was saved before is better
         always = self._session.config.checkpoint.always_save
-        if not always and writer.state.best_step != progress.step:
-            return
+        if not always and self._val_loss is not None:
+            best = self._keeper.best_saved()
+            if best is not None and self._val_loss >= best:
+                return
         try:
             self._save()
         except RunError as error:
@@ -243,11 +274,16 @@ class Training:
         if self._signals.received:
             reason = f"{self._signals.received} received"
             return Stop("preempted", ExitCode.REQUEUE, reason)
-        for request in self._writer.take_requests():
+        while request := self._next_request():
             stop = self._serve(request)
             if stop:
                 return stop
         return None
+
+    def _next_request(self) -> Request | None:
+        # One queue for the loop and for a pause: what came together with the pause is served in it.
+        self._requests.extend(self._writer.take_requests())
+        return self._requests.popleft() if self._requests else None
 
     def _serve(self, request: Request) -> Stop | None:
         writer, step = self._writer, self._session.progress.step
@@ -263,8 +299,7 @@ class Training:
                 writer.answer(request, ok=False, message=str(error))
             return None
         if request.action == "pause":
-            writer.answer(request, ok=True, message=f"paused at step {step}")
-            return self._pause(who)
+            return self._pause(request, who)
         if request.action == "resume":
             writer.answer(request, ok=False, message="the run is not paused")
             return None
@@ -273,15 +308,16 @@ class Training:
         writer.answer(request, ok=False, message=message)
         return None
 
-    def _pause(self, who: str) -> Stop | None:
+    def _pause(self, asked: Request, who: str) -> Stop | None:
         """Wait until continued. Other requests and signals are served meanwhile."""
-        writer = self._writer
+        writer, step = self._writer, self._session.progress.step
         writer.set_status("paused")
-        writer.say(f"[INFO] Paused at step {self._session.progress.step} on request of {who}")
+        writer.answer(asked, ok=True, message=f"paused at step {step}")
+        writer.say(f"[INFO] Paused at step {step} on request of {who}")
         while True:
             if self._signals.received:
                 return self._interrupted()
-            for request in writer.take_requests():
+            while request := self._next_request():
                 if request.action == "resume":
                     writer.progress()
                     writer.set_status("running")
@@ -307,16 +343,17 @@ class Training:
             f"{session.max_steps - progress.step} of {session.max_steps} steps to go",
         ):
             writer.say(f"[INFO] {line}")
-        if progress.best_step is not None:
-            writer.update(
-                best_loss=progress.best_loss,
-                best_step=progress.best_step,
-                best_metric=progress.best_metric,
-            )
+        # Of an attempt whose later steps are lost, later bests are lost too.
+        writer.update(
+            best_loss=progress.best_loss,
+            best_step=progress.best_step,
+            best_metric=progress.best_metric,
+            current_step=progress.step,
+            tokens_total=progress.tokens_total,
+        )
         if session.resumed_from:
             name = session.resumed_from.name
             writer.event("resumed", step=progress.step, checkpoint=name)
-            writer.update(current_step=progress.step, tokens_total=progress.tokens_total)
 
     def _enter_phase(self, step: int) -> None:
         warmup = self._session.config.optim.warmup_steps
@@ -349,12 +386,15 @@ class Training:
         if stop:
             writer.set_status("stopping")
             writer.say(f"[INFO] Stopping after step {step}: {stop.reason}")
-        if keeper.last_saved_step != step:
+        if not self._nonfinite_steps:
             self._save()
         if stop:
-            writer.say(f"[INFO] Saved step_{step}; go on with: trainer resume {writer.run.path}")
+            saved = writer.state.latest_checkpoint
+            writer.say(f"[INFO] {saved} is saved; go on with: trainer resume {writer.run.path}")
             writer.finish(stop.status, stop.code, stop.reason)
             return stop.code
+        if self._nonfinite_steps:
+            raise RunError(f"The last step, {step}, was not finite: there is no final checkpoint")
         keeper.finish(keeper.folder / f"step_{step}")
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""

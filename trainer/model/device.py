@@ -86,7 +86,7 @@ def set_up(config: Config) -> Compute:
         torch.use_deterministic_algorithms(train.deterministic)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         large = count_parameters(config.model) >= CPU_BF16_PARAMETERS
         fast = device.type == "cpu" and large and _cpu_has_fast_bf16()

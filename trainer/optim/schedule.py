@@ -6,8 +6,6 @@ import math
 
 from trainer.config.schema import OptimConfig
 
-WSD_FLOOR = 0.1  # the share of the peak where warmup-stable-decay ends, unless min_lr is given
-
 
 def learning_rate(optim: OptimConfig, step: int, max_steps: int) -> float:
     """The rate of optimizer step `step` (1-based); step 0, before any training, has rate 0 when
@@ -18,7 +16,7 @@ def learning_rate(optim: OptimConfig, step: int, max_steps: int) -> float:
     (Hu et al. 2024).
     """
     peak = optim.learning_rate
-    floor = WSD_FLOOR * peak if optim.min_lr is None else optim.min_lr
+    floor = optim.final_lr
     if step < optim.warmup_steps:
         return peak * step / optim.warmup_steps
     if optim.schedule == "constant":

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from shared.catalogue import link_target, list_checkpoints, newest_sound
 from shared.control import submit
@@ -19,7 +18,7 @@ from shared.manifest import verify_folder
 from shared.records import RunState
 from shared.run_directory import RunDirectory
 from shared.run_writer import RunWriter
-from tests.trainer.loop.conftest import GPT2, TINY, Train, as_flags, find, resume, start_process
+from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, start_process
 from trainer.loop.training import Training
 
 GUIDE_LINE = re.compile(r"\[INFO\] step (\d+) \| loss: \d+\.\d{3} \| lr: \d\.\d{6} \| time: \d+ms")
@@ -209,12 +208,40 @@ def test_a_diverging_run_is_recorded(train: Train) -> None:
         optim__grad_clip=0,
         eval__sample_interval=4,
     )
-    assert done.code == 0, "no sample can be drawn from NaN, and that ends nothing"
     values = done.metrics.series("loss").values
-    assert len(values) == 12
-    assert not all(map(math.isfinite, values))
-    assert any(e["event"] == "nonfinite" for e in done.events)
-    assert math.isfinite(done.state.best_loss or 0.0)
+    assert math.isfinite(values[0])
+    assert len(values) == 11, "ten steps in a row without a finite loss end the run"
+    assert not any(map(math.isfinite, done.metrics.series("gradient_norm").values[1:]))
+    assert done.code == 1
+    assert done.state.status == "failed"
+    assert "10 steps in a row were not finite" in done.state.exit.reason
+    assert sum(e["event"] == "nonfinite" for e in done.events) == 10
+    assert math.isfinite(done.state.best_loss)
+    assert not list_checkpoints(done.run.checkpoints), "what is not finite is not saved"
+
+
+def test_one_bad_step_changes_no_weight(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN gradient is skipped: the run goes on, and every checkpoint is finite."""
+    from safetensors.torch import load_file
+
+    original = Training._step
+
+    def step(self: Training) -> object:
+        if self._session.progress.step == 5:
+            handle = self._session.model.lm_head.weight.register_hook(lambda g: g * math.nan)
+            result = original(self)
+            handle.remove()
+            return result
+        return original(self)
+
+    monkeypatch.setattr(Training, "_step", step)
+    done = train("bad-step")
+    assert done.code == 0
+    assert sum(e["event"] == "nonfinite" for e in done.events) == 1
+    assert not math.isfinite(done.metrics.series("gradient_norm").values[5])
+    assert all(map(math.isfinite, done.metrics.series("loss").values))
+    for tensor in load_file(done.run.checkpoints / "final" / "model.safetensors").values():
+        assert tensor.isfinite().all()
 
 
 def serve(run_in_thread: threading.Thread, where: Path, name: str) -> RunDirectory:
@@ -368,12 +395,119 @@ def test_moved_run_directory_resumes(train: Train, tmp_path: Path) -> None:
     assert again.state.current_step == 8
 
 
-def test_dropout_draws_from_the_saved_generator(train: Train) -> None:
-    """Two dropout runs from one checkpoint agree; torch's generator is part of it."""
-    settings = {k.replace(".", "__"): v for k, v in GPT2.items()}
-    first = train("drop", "--deterministic", train__max_steps=4, **settings)
-    torch.manual_seed(99)
-    a = resume(first.run, "--from", "step_4", "--max-steps", "8").hashes("final")
-    torch.manual_seed(100)
-    b = resume(first.run, "--from", "step_4", "--max-steps", "8").hashes("final")
-    assert a == b
+def test_a_save_that_reads_back_wrong_is_discarded(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.checkpoint import saving
+
+    original = saving.write_manifest
+    calls = 0
+
+    def rot(folder: Path, *arguments: object) -> object:
+        nonlocal calls
+        manifest = original(folder, *arguments)
+        calls += 1
+        if calls == 2:  # a bit of the second checkpoint turns after its checksum was taken
+            weights = folder / "model.safetensors"
+            data = bytearray(weights.read_bytes())
+            data[-1] ^= 1
+            weights.write_bytes(data)
+        return manifest
+
+    monkeypatch.setattr(saving, "write_manifest", rot)
+    done = train("rot", checkpoint__keep_last=1, checkpoint__save_top_k=0)
+    assert done.code == 0
+    failed = [e for e in done.events if e["event"] == "checkpoint_failed"]
+    assert "reads back wrong" in failed[0]["message"]
+    assert "step_4" not in [
+        e["name"] for e in done.events[: done.events.index(failed[0])] if "removed" in e["event"]
+    ], "the older one stays until a newer one is sound"
+
+
+def test_bests_of_lost_steps_are_lost(train: Train) -> None:
+    first = train("best", eval__interval=1, train__max_steps=12)
+    best = first.state.best_loss
+    again = resume(first.run, "--from", "step_4", "--set", "optim.learning_rate=1e-9")
+    assert again.code == 0
+    assert again.state.best_loss > best
+    assert again.state.best_step <= 12
+
+
+def test_a_lost_checkpoint_folder_is_told(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "disk"
+    first = train("lost", "--checkpoint-dir", str(out))
+    out.rename(tmp_path / "unmounted")
+    assert resume(first.run, "--max-steps", "20").code == 1
+    assert "is its disk there?" in capsys.readouterr().err
+    assert first.state.status == "completed"
+    assert not out.exists()
+
+
+def test_a_checkpoint_folder_has_one_owner(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shared"
+    first = train("one", "--checkpoint-dir", str(out))
+    for extra in ([], ["--detach"]):
+        assert train("one", "--checkpoint-dir", str(out), *extra).code == 2
+        assert "already holds checkpoints" in capsys.readouterr().err
+    shutil.rmtree(first.run.path / "checkpoints", ignore_errors=True)
+    for folder in [p for p in out.iterdir() if p.name != ".owner"]:
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    assert train("one", "--checkpoint-dir", str(out)).code == 2
+    assert "belongs to the run one_" in capsys.readouterr().err
+
+
+def test_a_run_begun_from_a_foreign_checkpoint_has_its_own_at_once(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train("source")
+    copy = tmp_path / "copy" / "step_12"
+    shutil.copytree(first.run.checkpoints / "step_12", copy)
+    shutil.rmtree(first.run.path)
+
+    def stop(self: Training) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_step", stop)
+    begun = train("begun", "--resume", str(copy), train__max_steps=20)
+    assert begun.run != first.run
+    assert [c.name for c in list_checkpoints(begun.run.checkpoints)] == ["step_12"]
+
+
+def test_requests_that_come_together_are_all_served(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Training._step
+
+    def step(self: Training) -> object:
+        if self._session.progress.step == 2:
+            for action in ("pause", "checkpoint", "stop"):
+                submit(self._writer.run.control, action)
+            wait_for(lambda: len(self._writer._requests) == 3, "the requests to be seen")
+        return original(self)
+
+    monkeypatch.setattr(Training, "_step", step)
+    done = train("together")
+    assert done.state.status == "cancelled"
+    assert [e["action"] for e in done.events if e["event"] == "answer"] == [
+        "pause",
+        "checkpoint",
+        "stop",
+    ]
+
+
+def test_other_data_order_is_told(train: Train) -> None:
+    first = train("seeded")
+    again = resume(first.run, "--max-steps", "14", "--set", "train.seed=7")
+    assert "The data is not what it was" in again.log
+
+
+def test_epochs_count_what_was_used(train: Train) -> None:
+    flags = {"synthetic": True, "data__n_samples": 40, "train__max_steps": "null"}
+    first = train("passes", "--epochs", "1", **flags)
+    assert first.state.max_steps == 10
+    again = resume(first.run, "--set", "train.epochs=2", "--batch-size", "8")
+    assert again.state.max_steps == 15, "the second pass in steps of twice the size"

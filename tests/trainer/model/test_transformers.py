@@ -51,9 +51,7 @@ def write(model: LanguageModel, checkpoints: Path, tokenizer: Path | None = None
         weights=weight_tensors(model),
         state=state_tensors(model, build_optimizer(model, config.optim)),
         random=snapshot_random(),
-        tokenizer_folder=tokenizer,
-        eos_id=codec.eos_id if codec else None,
-        pad_id=codec.pad_id if codec else None,
+        tokenizer=codec,
         run_id="run",
         run_path=str(checkpoints.parent),
     )

@@ -61,6 +61,7 @@ class Training:
         self._signals = signals or StopSignals()
         self._requests: deque[Request] = deque()
         self._nonfinite_steps = 0
+        self._phase = writer.state.current_phase
         config, device = session.config, session.compute.device
         self._loss = session.model.loss
         if session.compute.compile:
@@ -80,7 +81,7 @@ class Training:
             self._first_loss()
         else:
             # Said again, so that each attempt's log tells its phase.
-            writer.say(f"[INFO] PHASE {writer.state.current_phase} (resumed)")
+            writer.say(f"[INFO] PHASE {self._phase} (resumed)")
             self._save()  # does nothing unless the run was begun from another run's checkpoint
         stop = None
         while session.progress.step < session.max_steps:
@@ -113,9 +114,7 @@ class Training:
             progress.samples += batch_size
         limit = config.optim.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit, foreach=True)
-        # The fused kernel skips the update where this is 1, without the host having to look.
-        session.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
-        session.optimizer.step()
+        self._update(norm)
         session.optimizer.zero_grad(set_to_none=True)
         progress.step = step
         progress.tokens_total += config.tokens_per_step
@@ -124,6 +123,16 @@ class Training:
         mean, norm_value = sum(x.item() for x in losses) / micro_batches, norm.item()
         progress.loss = mean if math.isfinite(mean) else None
         return StepResult(mean, norm_value, rate, time.perf_counter() - started)
+
+    def _update(self, norm: torch.Tensor) -> None:
+        """The optimizer's step, left out when the gradient is not finite."""
+        optimizer = self._session.optimizer
+        if norm.device.type == "cuda":
+            # The fused kernel skips the update where this is 1, without the host having to wait.
+            optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+            optimizer.step()
+        elif math.isfinite(norm.item()):
+            optimizer.step()
 
     def _record(self, result: StepResult) -> None:
         session, writer = self._session, self._writer
@@ -358,7 +367,8 @@ class Training:
     def _enter_phase(self, step: int) -> None:
         warmup = self._session.config.optim.warmup_steps
         phase = "warmup" if step <= warmup else "full"
-        if phase != self._writer.state.current_phase:
+        if phase != self._phase:
+            self._phase = phase
             self._writer.set_phase(phase, step)
             self._writer.say(f"[INFO] PHASE {phase} (step {step})")
 

@@ -29,6 +29,7 @@ from shared.files import AppendLog, remove_temporaries, replace_file, write_json
 from shared.heartbeat import INTERVAL, HeartbeatFile, read_beat
 from shared.lock import RunLock
 from shared.metrics_log import parse_lines
+from shared.pace import Pace
 from shared.process import host_name
 from shared.records import (
     ExitRecord,
@@ -42,11 +43,9 @@ from shared.run_directory import RunDirectory, create_run
 from shared.text import many_lines, one_line
 
 PULSE = 0.25  # seconds between looks at the control folder
-ETA_STEPS = 512
 STATE_EVERY = 0.5  # seconds between writes of a changing state
 LAST_LINES = 20
 MAX_ATTEMPT = 1 << 31
-_RATE_DECAY = 0.9
 _NEW_ATTEMPT = {"status": "initializing", "ended_at": None, "exit": None, "eta_seconds": None}
 _NEWEST_BYTES = 1 << 16
 
@@ -81,10 +80,7 @@ class RunWriter:
         self._dirty = False
         self._closed = False
         self._last_progress = time.time()
-        self._last_tick: float | None = None
-        #: (step, monotonic seconds) of the last steps, for the ETA: evaluation and saves included.
-        self._ticks: deque[tuple[int, float]] = deque(maxlen=ETA_STEPS)
-        self._step_seconds: float | None = None
+        self._pace = Pace()
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
             try:
@@ -160,7 +156,7 @@ class RunWriter:
     @property
     def step_seconds(self) -> float | None:
         """The usual time of a step in seconds, a moving average."""
-        return self._step_seconds
+        return self._pace.step_seconds
 
     # -- records -------------------------------------------------------------------------
 
@@ -182,7 +178,7 @@ class RunWriter:
             "attempt": fields["attempt"],
         }
         self._metrics.append(encode_line(record))
-        self._tick(step, metrics.get("step_time_ms"))
+        self._pace.finished(step, metrics.get("step_time_ms"))
         changes: dict[str, Any] = {"current_step": step}
         if "loss" in metrics:
             changes["current_loss"] = _as_float(metrics["loss"])
@@ -194,25 +190,6 @@ class RunWriter:
         with self._guard:
             fields.update(changes)
             self._dirty = True
-
-    def _tick(self, step: int, milliseconds: object) -> None:
-        # The monotonic clock: a changed wall clock must not bend rates and ETA.
-        tick = time.monotonic()
-        steps = step - self._fields["current_step"]
-        seconds: float | None = None
-        self._ticks.append((step, tick))
-        if len(self._ticks) == 1:
-            pass  # an attempt's first step compiles and warms up: no measure of the others
-        elif isinstance(milliseconds, (int, float)):
-            seconds = milliseconds / 1000
-        elif self._last_tick is not None and steps > 0:
-            seconds = (tick - self._last_tick) / steps
-        if seconds is not None and math.isfinite(seconds):
-            old = self._step_seconds
-            self._step_seconds = (
-                seconds if old is None else _RATE_DECAY * old + (1 - _RATE_DECAY) * seconds
-            )
-        self._last_tick = tick
 
     def _new_best(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         metric, best = self._fields["best_metric"], self._fields["best_loss"]
@@ -227,17 +204,14 @@ class RunWriter:
     def progress(self) -> None:
         """Say that work goes on although no step was finished (evaluation, saving)."""
         self._last_progress = time.time()
-        self._last_tick = time.monotonic()
+        self._pace.other_work()
 
     def eta_seconds(self) -> float | None:
-        """Time to the last step, at the pace of the last `ETA_STEPS` with all that came between."""
+        """Seconds to the last step, None when that is not known or the run has ended."""
         last = self._fields["max_steps"]
-        if last is None or self._fields["ended_at"] is not None or len(self._ticks) < 2:
+        if last is None or self._fields["ended_at"] is not None:
             return None
-        (first_step, first_tick), (step, tick) = self._ticks[0], self._ticks[-1]
-        if step <= first_step:
-            return None
-        return float(max(0, last - step) * (tick - first_tick) / (step - first_step))
+        return self._pace.seconds_to(last)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append to `events.jsonl`: what happened, at which step, when."""
@@ -281,7 +255,7 @@ class RunWriter:
         previous = self._fields["status"]
         self.progress()
         if status == "running":
-            self._ticks.clear()  # a pause is no part of the pace
+            self._pace.interrupt()
         if status != previous:
             self.event("status", status=status, previous=previous)
             with contextlib.suppress(OSError):
@@ -398,7 +372,9 @@ class RunWriter:
                 return
 
     def _beat(self) -> None:
-        self._heartbeat.beat(self._fields["current_step"], self._last_progress, self._step_seconds)
+        self._heartbeat.beat(
+            self._fields["current_step"], self._last_progress, self._pace.step_seconds
+        )
 
     def _unseen_requests(self) -> list[Request]:
         seen = self._seen_requests

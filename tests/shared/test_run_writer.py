@@ -499,7 +499,7 @@ def test_the_eta_is_the_pace_of_all_that_happens(
     """The first step, which compiles, and pauses do not count; evaluations between steps do."""
     clock = [1000.0]
     with RunWriter(tmp_path, max_steps=100) as writer:
-        monkeypatch.setattr("shared.run_writer.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr("shared.pace.time.monotonic", lambda: clock[0])
         clock[0] += 60
         writer.log(1, loss=1.0, step_time_ms=60_000)
         for step in range(2, 12):

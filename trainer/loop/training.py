@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from dataclasses import dataclass
 
 import torch
 
-from shared.control import ACTIONS, Request
 from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file
 from shared.run_writer import RunWriter
-from shared.text import format_count, format_duration, one_line
+from shared.text import format_count, format_duration
 from trainer.data.batches import to_tensors
 from trainer.loop.evaluation import evaluate, write_sample
 from trainer.loop.hardware import bf16_peak, peak_memory
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session
 from trainer.loop.signals import StopSignals
+from trainer.loop.steering import Steering, Stop
 from trainer.model.parameters import flops_per_token
 from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
 
 NONFINITE_LIMIT = 10  # steps in a row without a finite loss and gradient before giving up
-PAUSE_POLL = 0.1  # seconds between looks for a request while paused
 FIRST_LOSS_TOLERANCE = 0.25  # share of ln V
 
 
@@ -39,15 +37,6 @@ class StepResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Why the loop ends before its last step."""
-
-    status: str
-    code: ExitCode
-    reason: str
-
-
 class Training:
     """One run from where its session stands to its last step, or to a stop."""
 
@@ -58,8 +47,7 @@ class Training:
         self._session = session
         self._writer = writer
         self._keeper = CheckpointKeeper(session, writer)
-        self._signals = signals or StopSignals()
-        self._requests: deque[Request] = deque()
+        self._steering = Steering(writer, signals or StopSignals(), self._save)
         self._nonfinite_steps = 0
         self._phase = writer.state.current_phase
         config, device = session.config, session.compute.device
@@ -85,7 +73,7 @@ class Training:
             self._save()  # does nothing unless the run was begun from another run's checkpoint
         stop = None
         while session.progress.step < session.max_steps:
-            stop = self._interrupted()
+            stop = self._steering.interruption(session.progress.step)
             if stop:
                 break
             self._record(self._step())
@@ -276,71 +264,6 @@ class Training:
         progress.val_loss = self._val_loss if self._evaluated_step == progress.step else None
         self._keeper.save()
 
-    # -- requests and signals --------------------------------------------------------------
-
-    def _interrupted(self) -> Stop | None:
-        """Serve requests; a Stop when the loop shall end here."""
-        if self._signals.received:
-            reason = f"{self._signals.received} received"
-            return Stop("preempted", ExitCode.REQUEUE, reason)
-        while request := self._next_request():
-            stop = self._serve(request)
-            if stop:
-                return stop
-        return None
-
-    def _next_request(self) -> Request | None:
-        # One queue for the loop and for a pause: what came together with the pause is served in it.
-        self._requests.extend(self._writer.take_requests())
-        return self._requests.popleft() if self._requests else None
-
-    def _serve(self, request: Request) -> Stop | None:
-        writer, step = self._writer, self._session.progress.step
-        who = one_line(request.asked_by, 80)
-        if request.action == "stop":
-            writer.answer(request, ok=True, message=f"stopping after step {step}")
-            return Stop("cancelled", ExitCode.OK, f"stopped at step {step} on request of {who}")
-        if request.action == "checkpoint":
-            try:
-                self._save()
-                writer.answer(request, ok=True, message=f"saved step_{step}")
-            except RunError as error:
-                writer.answer(request, ok=False, message=str(error))
-            return None
-        if request.action == "pause":
-            return self._pause(request, who)
-        if request.action == "resume":
-            writer.answer(request, ok=False, message="the run is not paused")
-            return None
-        known = ", ".join(sorted(ACTIONS))
-        message = f"unknown action {one_line(request.action, 40)!r}; a trainer answers {known}"
-        writer.answer(request, ok=False, message=message)
-        return None
-
-    def _pause(self, asked: Request, who: str) -> Stop | None:
-        """Wait until continued. Other requests and signals are served meanwhile."""
-        writer, step = self._writer, self._session.progress.step
-        writer.set_status("paused")
-        writer.answer(asked, ok=True, message=f"paused at step {step}")
-        writer.say(f"[INFO] Paused at step {step} on request of {who}")
-        while True:
-            if self._signals.received:
-                return self._interrupted()
-            while request := self._next_request():
-                if request.action == "resume":
-                    writer.progress()
-                    writer.set_status("running")
-                    writer.answer(request, ok=True, message="continued")
-                    writer.say("[INFO] Continued")
-                    return None
-                if request.action == "pause":
-                    writer.answer(request, ok=False, message="the run is already paused")
-                    continue
-                stop = self._serve(request)
-                if stop:
-                    return stop
-            time.sleep(PAUSE_POLL)
-
     # -- start and end -----------------------------------------------------------------------
 
     def _announce(self) -> None:
@@ -399,7 +322,7 @@ class Training:
         if not self._nonfinite_steps:
             self._save()
         if stop:
-            saved = writer.state.latest_checkpoint
+            saved = writer.state.latest_checkpoint or "nothing"
             writer.say(f"[INFO] {saved} is saved; go on with: trainer resume {writer.run.path}")
             writer.finish(stop.status, stop.code, stop.reason)
             return stop.code

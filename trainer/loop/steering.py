@@ -1,0 +1,100 @@
+"""Requests and signals, served between two steps: stop, checkpoint, pause, continue."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.control import ACTIONS, Request
+from shared.errors import ExitCode, RunError
+from shared.run_writer import RunWriter
+from shared.text import one_line
+from trainer.loop.signals import StopSignals
+
+PAUSE_POLL = 0.1  # seconds between looks for a request while paused
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why the loop ends before its last step."""
+
+    status: str
+    code: ExitCode
+    reason: str
+
+
+class Steering:
+    """Answers what a person asks of a running loop. `save` saves the present step."""
+
+    def __init__(self, writer: RunWriter, signals: StopSignals, save: Callable[[], None]) -> None:
+        self._writer = writer
+        self._signals = signals
+        self._save = save
+        self._requests: deque[Request] = deque()
+
+    def interruption(self, step: int) -> Stop | None:
+        """Serve what has come in; a Stop when the loop shall end after `step`.
+
+        A pause is waited out in here.
+        """
+        if self._signals.received:
+            reason = f"{self._signals.received} received"
+            return Stop("preempted", ExitCode.REQUEUE, reason)
+        while request := self._next_request():
+            stop = self._serve(request, step)
+            if stop:
+                return stop
+        return None
+
+    def _next_request(self) -> Request | None:
+        # One queue for the loop and for a pause: what came together with the pause is served in it.
+        self._requests.extend(self._writer.take_requests())
+        return self._requests.popleft() if self._requests else None
+
+    def _serve(self, request: Request, step: int) -> Stop | None:
+        writer = self._writer
+        who = one_line(request.asked_by, 80)
+        if request.action == "stop":
+            writer.answer(request, ok=True, message=f"stopping after step {step}")
+            return Stop("cancelled", ExitCode.OK, f"stopped at step {step} on request of {who}")
+        if request.action == "pause":
+            return self._pause(request, step, who)
+        if request.action == "checkpoint":
+            try:
+                self._save()
+                writer.answer(request, ok=True, message=f"saved step_{step}")
+            except RunError as error:
+                writer.answer(request, ok=False, message=str(error))
+        elif request.action == "resume":
+            writer.answer(request, ok=False, message="the run is not paused")
+        else:
+            known = ", ".join(sorted(ACTIONS))
+            asked = one_line(request.action, 40)
+            message = f"unknown action {asked!r}; a trainer answers {known}"
+            writer.answer(request, ok=False, message=message)
+        return None
+
+    def _pause(self, asked: Request, step: int, who: str) -> Stop | None:
+        """Wait until continued. Other requests and signals are served meanwhile."""
+        writer = self._writer
+        writer.set_status("paused")
+        writer.answer(asked, ok=True, message=f"paused at step {step}")
+        writer.say(f"[INFO] Paused at step {step} on request of {who}")
+        while True:
+            if self._signals.received:
+                return self.interruption(step)
+            while request := self._next_request():
+                if request.action == "resume":
+                    writer.set_status("running")
+                    writer.answer(request, ok=True, message="continued")
+                    writer.say("[INFO] Continued")
+                    return None
+                if request.action == "pause":
+                    writer.answer(request, ok=False, message="the run is already paused")
+                    continue
+                stop = self._serve(request, step)
+                if stop:
+                    return stop
+            time.sleep(PAUSE_POLL)

@@ -45,7 +45,7 @@ class Checkpoints(Panel):
         count = f"checkpoints {len(newest)}"
         if len(shown) < len(newest):
             count += f", {len(shown)} shown"
-        name = max(14, min(30, width - 62))
+        name = max(14, min(30, width - 64))
         heading = [
             (" " + fit(count, name + 12), muted),
             (fit("size", 10, right=True), muted),

@@ -365,17 +365,17 @@ def variants(check: Check) -> None:
             add(what, loop_speed(check, settings()))
     if check.left < 45:
         return
-    chunk = language_model.LOSS_CHUNK
+    chunk, limit = language_model.LOSS_CHUNK, language_model.LOSS_LOGITS
     for size in (1 << 14, 1 << 30):
         if check.left < 45:
             return
-        language_model.LOSS_CHUNK = size
+        language_model.LOSS_CHUNK, language_model.LOSS_LOGITS = size, 0
         try:
             add(f"loss in chunks of {size:,} tokens", loop_speed(check, settings()))
         except torch.cuda.OutOfMemoryError as error:
             check.report.add(section, f"loss in chunks of {size:,} tokens", "failed", _short(error))
         finally:
-            language_model.LOSS_CHUNK = chunk
+            language_model.LOSS_CHUNK, language_model.LOSS_LOGITS = chunk, limit
     if check.left < 45:
         return
     vocabulary = check.settings()["model.vocab_size"]

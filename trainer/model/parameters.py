@@ -12,6 +12,9 @@ from shared.errors import UserError
 from shared.text import format_bytes, format_count
 from trainer.config.schema import Config, ModelConfig
 
+LOSS_LOGITS = 1 << 30  # logits of a batch, in numbers, above which they are computed in chunks
+LOSS_CHUNK = 4096  # tokens per chunk
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -170,7 +173,8 @@ def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> Memory
     if not cuda and (bf16 or config.model.dropout):
         matrices = 3 if config.model.dropout else 1
         layer += tokens * width * matrices * (n.H * config.seq_len + n.D)
-    logits = tokens * n.V * (4 + width)
+    held = tokens if tokens * n.V <= LOSS_LOGITS else LOSS_CHUNK
+    logits = held * n.V * (4 + width)
     cast = count * 2 if bf16 else 0  # autocast keeps a bf16 copy of the matrices
     return MemoryEstimate(4 * count, 4 * count, 8 * count, int(n.L * layer + logits + cast))
 

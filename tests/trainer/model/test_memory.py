@@ -93,3 +93,29 @@ def test_activations_are_near_what_autograd_saves(change: dict[str, object], bf1
         model.loss(ids, ids)
     measured = sum(t.untyped_storage().nbytes() for p, t in saved.items() if p not in weights)
     assert 0.5 < estimate_memory(config, bf16=bf16).activations / measured < 1.7
+
+
+def test_a_loss_in_chunks_keeps_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.model import language_model
+
+    config = resolve({"model.vocab_size": 8192, "model.hidden_size": 64, "model.num_layers": 1})
+    model = LanguageModel(config.model)
+    model.initialize(0)
+
+    def largest_saved() -> int:
+        sizes: list[int] = []
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        ids = torch.zeros(2, 128, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.loss(ids, ids)
+        return max(sizes)
+
+    logits = 2 * 128 * 8192 * 4
+    assert largest_saved() >= logits
+    monkeypatch.setattr(language_model, "LOSS_LOGITS", 0)
+    monkeypatch.setattr(language_model, "LOSS_CHUNK", 32)
+    assert largest_saved() < logits / 2

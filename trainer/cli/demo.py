@@ -36,7 +36,8 @@ def demo(
     from trainer.cli.starting import load_layers, new_run
 
     settings, _, _ = load_layers(PRESET)
-    flags = options.given({"name": "demo", "train.max_steps": max_steps}, None)
+    # One thread: on a busy machine two wait for each other, and the second gains little here.
+    flags = options.given({"name": "demo", "train.max_steps": max_steps, "train.threads": 1}, None)
     typer.echo("Reading the Python standard library's source…")
     flags["data.path"] = str(prepare_text(standard_library(), {**settings, **flags}, runs_dir))
     config = new_run(settings, {}, flags, preset=False)

@@ -11,9 +11,6 @@ from trainer.cli.tokenizer import CharsetOption, FieldOption, KindOption, MinFre
 if TYPE_CHECKING:
     from trainer.data.prepare import Prepared
 
-if TYPE_CHECKING:
-    from trainer.data.prepare import Prepared
-
 
 def prepare_data(
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from shared.catalogue import (
@@ -86,19 +87,28 @@ class CheckpointKeeper:
         an old folder, is told of and ends nothing.
         """
         settings = self._session.config.checkpoint
-        best: str | None = None
+        best = self._writer.state.best_checkpoint
         removed: list[str] = []
-        try:
+        with self._told(folder):
             set_link(self.folder, LATEST, folder)
             best = self._move_best()
+        # By itself: where there are no links, old checkpoints must not fill the disk.
+        with self._told(folder):
             removed = apply_retention(self.folder, settings.keep_last, settings.save_top_k)
+        with self._told(folder):
             if settings.dir is not None:
                 link_guide_names(self.folder, folder)
+        return best, removed
+
+    @contextlib.contextmanager
+    def _told(self, folder: Path) -> Iterator[None]:
+        """Turn an OSError into a warning."""
+        try:
+            yield
         except OSError as error:
             message = f"after saving {folder.name}: {error}"
             self._writer.event("warning", message=message)
             self._writer.say(f"[WARN] {message}")
-        return best, removed
 
     def best_saved(self) -> float | None:
         """The lowest validation loss of a checkpoint that is there."""

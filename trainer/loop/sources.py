@@ -31,7 +31,6 @@ class Sources:
     train: SampleSource
     validation: tuple[Batch, ...]
     tokenizer: Tokenizer | None
-    tokenizer_folder: Path | None
     bytes_per_token: float | None
     identity: dict[str, Any]
     description: str
@@ -62,7 +61,7 @@ def open_sources(config: Config) -> Sources:
     batches: tuple[Batch, ...] = ()
     if val is not None:
         batches = tuple(ordered_batches(val, length, config.train.batch_size, config.eval.batches))
-    tokenizer, folder = _tokenizer(config, train)
+    tokenizer = _tokenizer(config, train)
     sidecar = val.sidecar if val else train.sidecar
     per_token = None
     if sidecar and sidecar.num_tokens and sidecar.text_bytes:
@@ -71,7 +70,6 @@ def open_sources(config: Config) -> Sources:
         train=source,
         validation=batches,
         tokenizer=tokenizer,
-        tokenizer_folder=folder,
         bytes_per_token=per_token,
         identity=_identity(train, config),
         description=f"{train.count:,} training tokens from {train.path}"
@@ -95,7 +93,6 @@ def _synthetic(config: Config) -> Sources:
             for i in range(batches)
         ),
         tokenizer=None,
-        tokenizer_folder=None,
         bytes_per_token=None,
         identity={"dataset": "synthetic", "n_samples": count, "seed": seed, "seq_len": length},
         description=f"{count:,} synthetic samples of {length} tokens",
@@ -117,12 +114,12 @@ def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
     return val
 
 
-def _tokenizer(config: Config, train: TokenFile) -> tuple[Tokenizer | None, Path | None]:
+def _tokenizer(config: Config, train: TokenFile) -> Tokenizer | None:
     from trainer.data.tokenizer import Tokenizer
 
     path = Path(config.data.tokenizer) if config.data.tokenizer else train.tokenizer_path
     if path is None:
-        return None, None
+        return None
     tokenizer = Tokenizer.load(path)
     sidecar = train.sidecar
     if sidecar and sidecar.tokenizer_hash != tokenizer.hash:
@@ -131,7 +128,7 @@ def _tokenizer(config: Config, train: TokenFile) -> tuple[Tokenizer | None, Path
             f"{tokenizer.hash}; run `trainer prepare-data` again or name the right one with "
             "--set data.tokenizer=FILE."
         )
-    return tokenizer, path if path.is_dir() else path.parent
+    return tokenizer
 
 
 def _identity(train: TokenFile, config: Config) -> dict[str, Any]:

@@ -511,3 +511,16 @@ def test_epochs_count_what_was_used(train: Train) -> None:
     assert first.state.max_steps == 10
     again = resume(first.run, "--set", "train.epochs=2", "--batch-size", "8")
     assert again.state.max_steps == 15, "the second pass in steps of twice the size"
+
+
+def test_a_filesystem_without_links_ends_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("trainer.loop.keeper.set_link", refuse)
+    done = train("no-links", checkpoint__keep_last=1, checkpoint__save_top_k=0)
+    assert done.code == 0
+    assert "Operation not supported" in done.log
+    assert [c.name for c in list_checkpoints(done.run.checkpoints)] == ["step_12", "final"]

@@ -45,7 +45,7 @@ def why_not_resumable(view: RunView) -> str:
             f"{view.label} is {view.status} (process {view.pid} on {view.host}); nothing to resume."
         )
     if view.status == "completed":
-        return f"{view.label} is completed; raise max_steps with `trainer resume` to train further."
+        return f"{view.label} is completed; go on with `trainer resume RUN --max-steps N`."
     if view.status not in RESUMABLE:
         return f"{view.label} is {view.status}; only a run that has ended can be resumed."
     return ""

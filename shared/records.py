@@ -45,11 +45,16 @@ class ExitRecord:
     code: int
     reason: str
     last_log_lines: tuple[str, ...] = ()
+    final: bool = False  # starting again would end the same way: no supervisor tries
 
 
 @dataclass(frozen=True)
 class RunState:
-    """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step."""
+    """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step.
+
+    `alarm` is a sentence while something is wrong that training goes on with (a full disk);
+    `supervised` lets a daemon start the run again; `micro_batch` is the size memory allowed.
+    """
 
     run_id: str = ""
     run_name: str = ""
@@ -80,6 +85,9 @@ class RunState:
     model: Json = field(default_factory=dict)
     device: str = ""
     git_commit: str | None = None
+    supervised: bool = False
+    alarm: str = ""
+    micro_batch: int | None = None
     hub_repo: str | None = None
     nonfinite: Json = field(default_factory=dict)
 
@@ -125,7 +133,7 @@ def _coerce(raw: Any, kind: type, default: object) -> Any:
     return default if kind is int and abs(number) > MAX_INT else number
 
 
-_SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "Json": dict}
+_SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Json": dict}
 _STATE_KINDS: dict[str, tuple[type, bool]] = {}
 for _field in dataclasses.fields(RunState):
     _base, _, _none = str(_field.type).partition(" | ")
@@ -142,6 +150,7 @@ def _exit_record(raw: object) -> ExitRecord | None:
         code=_coerce(raw.get("code"), int, 1),
         reason=_coerce(raw.get("reason"), str, ""),
         last_log_lines=tuple(str(x) for x in lines) if isinstance(lines, list) else (),
+        final=_coerce(raw.get("final"), bool, default=False),
     )
 
 

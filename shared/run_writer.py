@@ -46,7 +46,13 @@ PULSE = 0.25  # seconds between looks at the control folder
 STATE_EVERY = 0.5  # seconds between writes of a changing state
 LAST_LINES = 20
 MAX_ATTEMPT = 1 << 31
-_NEW_ATTEMPT = {"status": "initializing", "ended_at": None, "exit": None, "eta_seconds": None}
+_NEW_ATTEMPT = {
+    "status": "initializing",
+    "ended_at": None,
+    "exit": None,
+    "eta_seconds": None,
+    "alarm": "",
+}
 _NEWEST_BYTES = 1 << 16
 
 
@@ -77,6 +83,8 @@ class RunWriter:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._guard = threading.Lock()
         self._writing = threading.Lock()
+        self._appending = threading.Lock()
+        self._alarms: dict[str, str] = {}
         self._dirty = False
         self._closed = False
         self._last_progress = time.time()
@@ -222,14 +230,32 @@ class RunWriter:
             "attempt": self._fields["attempt"],
             **fields,
         }
-        self._events.append(encode_line(record))
+        with self._appending:
+            self._events.append(encode_line(record))
+
+    def alarm(self, kind: str, message: str) -> None:
+        """Tell once that something is wrong with which training goes on, until `alarm_over`."""
+        if self._alarms.get(kind) is None:
+            self.event("alarm", alarm=kind, message=message)
+            self.say(f"[ALARM] {message}")
+        if self._alarms.get(kind) != message:
+            self._alarms[kind] = message
+            self.update(alarm="; ".join(self._alarms.values()))
+
+    def alarm_over(self, kind: str, message: str) -> None:
+        """What `alarm` told of is mended. Does nothing when there was no such alarm."""
+        if self._alarms.pop(kind, None) is not None:
+            self.event("alarm_over", alarm=kind, message=message)
+            self.say(f"[INFO] {message}")
+            self.update(alarm="; ".join(self._alarms.values()))
 
     def say(self, line: str) -> None:
         """Put a line into `train.log` and on the console, at once."""
         text = many_lines(line)
-        for part in text.split("\n"):
-            self._last_lines.append(part)
-            self._log.append(part.encode("utf-8", "replace"))
+        with self._appending:
+            for part in text.split("\n"):
+                self._last_lines.append(part)
+                self._log.append(part.encode("utf-8", "replace"))
         if not self._console_is_log:
             with contextlib.suppress(OSError, ValueError):
                 print(text, flush=True)
@@ -301,9 +327,10 @@ class RunWriter:
 
     # -- the end -------------------------------------------------------------------------
 
-    def finish(self, status: str, code: int = 0, reason: str = "") -> None:
+    def finish(self, status: str, code: int = 0, reason: str = "", *, final: bool = False) -> None:
         """Record how the run ended and give it up. Later calls do nothing.
 
+        `final`: starting it again would end the same way, so that no supervisor tries.
         Raises OSError when the state cannot be written; the run is given up all the same.
         """
         if self._closed:
@@ -316,7 +343,7 @@ class RunWriter:
         self.event(
             "status", status=status, previous=self._fields["status"], code=code, reason=reason
         )
-        record = ExitRecord(code, reason, tuple(self._last_lines))
+        record = ExitRecord(code, reason, tuple(self._last_lines), final)
         try:
             self.update(status=status, ended_at=time.time(), exit=record, durable=True)
         finally:

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (float,),
     "str": (str,),
+    "bool": (bool,),
     "Json": (dict,),
     "None": (type(None),),
     "ExitRecord": (ExitRecord,),

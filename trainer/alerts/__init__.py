@@ -1,0 +1,1 @@
+"""Telling a person elsewhere what happened: a command, a webhook, a bell."""

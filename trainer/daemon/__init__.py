@@ -1,0 +1,1 @@
+"""Supervising runs on this host: starting queued ones, restarting what crashed, answering."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -11,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared.catalogue import FINAL, remove_checkpoint, step_folder
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
 from shared.manifest import verify_folder, write_manifest
+from shared.text import format_bytes
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.random_state import random_json, random_tensors
+from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
 from trainer.config.schema import Config
 from trainer.model.language_model import LanguageModel
@@ -33,12 +35,17 @@ OPTIMIZER = "optimizer.safetensors"
 TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
 
+SMALL_FILES = 16 << 20  # bytes left for tokenizer, JSON and the run's own logs
+TRIES = 3  # at a device that errs; a full one is not asked again at once
+
 
 @dataclass
 class Progress:
     """Where a run stands: what resume needs beside weights, optimizer and generators.
 
-    `samples` counts training sequences used so far, which is the position in the data.
+    `samples` is the position in the data: the training sequences used so far, and
+    `skipped_samples` those of them that a rollback passed over. `rollbacks` counts since a
+    checkpoint was saved behind `rolled_back_from`; `recent_losses` is the window for spikes.
     """
 
     step: int = 0
@@ -51,6 +58,10 @@ class Progress:
     best_metric: str = ""
     loss: float | None = None
     val_loss: float | None = None
+    skipped_samples: int = 0
+    rollbacks: int = 0
+    rolled_back_from: int = 0
+    recent_losses: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -66,6 +77,12 @@ class Snapshot:
     tokenizer: Tokenizer | None
     run_id: str
     run_path: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the checkpoint takes on a disk, at most."""
+        tensors = (*self.weights.values(), *self.state.values())
+        return sum(tensor.nbytes for tensor in tensors) + SMALL_FILES
 
 
 def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:
@@ -94,53 +111,80 @@ def write_checkpoint(
     """Write `step_<N>`; returns the folder once every file's checksum has been read back.
 
     A folder of that name, which can only be a damaged one, is replaced. Raises RunError when the
-    disk refuses or what was read back differs. `progress` is called between the stages.
+    disk refuses or what was read back differs; nothing is left of it then. `progress` is called
+    between the stages.
     """
     step = snapshot.progress.step
     folder = step_folder(checkpoints, step)
     temporary = checkpoints / f".tmp-{folder.name}-{os.getpid()}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _write_files(temporary, snapshot, progress)
-        for path in temporary.iterdir():
-            # safetensors makes its files private; a checkpoint is as readable as its neighbours.
-            path.chmod((temporary / META).stat().st_mode)
-            fsync_file(path)
-            progress()
-        state = snapshot.progress
-        facts = {
-            "run_id": snapshot.run_id,
-            "loss": state.loss,
-            "val_loss": state.val_loss,
-            "tokens_total": state.tokens_total,
-            "torch": torch.__version__,
-            **state.facts,
-        }
-        write_manifest(temporary, step, facts)
+    for left in reversed(range(TRIES)):
+        try:
+            _write_once(temporary, snapshot, progress)
+            if folder.exists():
+                remove_checkpoint(folder)
+            temporary.rename(folder)
+            fsync_directory(checkpoints)
+        except Exception as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            # After a failed fsync the pages count as clean: only writing all of it anew will do.
+            if left and (isinstance(error, RunError) or _erred(error)):
+                continue
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"The checkpoint of step {step} could not be saved: {error}") from error
+        return folder
+    raise AssertionError
+
+
+def _erred(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EIO
+
+
+def _write_once(temporary: Path, snapshot: Snapshot, progress: Callable[[], None]) -> None:
+    """A whole, durable and verified checkpoint in the folder `temporary`."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    free = free_bytes(temporary.parent)
+    if free < snapshot.bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"no space left: it needs {format_bytes(snapshot.bytes)}, and "
+            f"{format_bytes(free)} are free",
+        )
+    # Without its parents: a disk that is not mounted any more must not be filled below its mount
+    # point.
+    temporary.mkdir()
+    _write_files(temporary, snapshot, progress)
+    for path in temporary.iterdir():
+        fsync_file(path)
         progress()
-        problems = verify_folder(temporary)
-        if problems:
-            raise RunError(f"The checkpoint of step {step} reads back wrong: {problems[0]}.")
-        fsync_directory(temporary)
-        if folder.exists():
-            remove_checkpoint(folder)
-        temporary.rename(folder)
-        fsync_directory(checkpoints)
-    except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, RunError):
-            raise
-        # safetensors reports a full disk as its own exception type, not as OSError.
-        raise RunError(f"The checkpoint of step {step} could not be saved: {error}") from error
-    return folder
+    state = snapshot.progress
+    facts = {
+        "run_id": snapshot.run_id,
+        "loss": state.loss,
+        "val_loss": state.val_loss,
+        "tokens_total": state.tokens_total,
+        "torch": torch.__version__,
+        **state.facts,
+    }
+    write_manifest(temporary, state.step, facts)
+    progress()
+    problems = verify_folder(temporary)
+    if problems:
+        raise RunError(f"The checkpoint of step {state.step} reads back wrong: {problems[0]}.")
+    fsync_directory(temporary)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that we may still write where `folder` is. Raises OSError."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None]) -> None:
     model, tokenizer = snapshot.config.model, snapshot.tokenizer
-    save_file(snapshot.weights, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, snapshot.weights, {"format": "pt"})
     advance()
-    save_file(snapshot.state, folder / OPTIMIZER)
+    write_tensors(folder / OPTIMIZER, snapshot.state)
     advance()
     eos_id = tokenizer.eos_id if tokenizer else None
     pad_id = tokenizer.pad_id if tokenizer else None

@@ -89,6 +89,9 @@ class TrainConfig(Section):
     epochs: float | None = Field(None, gt=0, le=1e6)
     batch_size: Size = 8  # sequences per micro-batch
     accumulation_steps: Size = 1  # micro-batches per optimizer step
+    # Sequences that go through the model at once, when memory does not hold batch_size of them;
+    # auto: the most that fit. The optimizer step has batch_size x accumulation_steps all the same.
+    micro_batch: Literal["auto"] | Size | None = None
     seq_len: Size | None = None  # tokens; None: max_seq_len / 2
     seed: int = Field(1337, ge=0, lt=2**63)
     device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
@@ -96,6 +99,17 @@ class TrainConfig(Section):
     dtype: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is faster
     deterministic: bool = False
     compile: bool | None = None  # None: on CUDA only
+
+
+class StabilityConfig(Section):
+    """What happens when the loss leaps, or is no number any more, or the disk goes away."""
+
+    nonfinite_steps: Count = 3  # in a row, then back to the last checkpoint, past that data
+    rollbacks: CountOrZero = 3  # without a new checkpoint in between, then the run fails
+    spike_window: Annotated[int, Field(ge=2, le=100_000)] = 128  # steps
+    spike_zscore: float = Field(6.0, gt=0)  # standard deviations above the window's mean
+    skip_spikes: bool = False  # leave the update of such a step out
+    directory_grace: NonNegativeFloat = 600.0  # seconds to train on without a run directory
 
 
 class CheckpointConfig(Section):
@@ -106,6 +120,8 @@ class CheckpointConfig(Section):
     save_top_k: CountOrZero = 1  # the best by validation loss, kept beside the last ones
     always_save: bool = True  # False: only when the validation loss improved
     dir: str | None = None  # None: checkpoints/ in the run directory
+    begin_from: str | None = None  # a checkpoint that a run without one of its own begins from
+    background: bool = True  # write from a copy while training goes on
 
 
 class EvalConfig(Section):
@@ -132,6 +148,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    stability: StabilityConfig = StabilityConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
     log: LogConfig = LogConfig()
@@ -157,6 +174,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "optim": OptimConfig,
     "train": TrainConfig,
+    "stability": StabilityConfig,
     "checkpoint": CheckpointConfig,
     "eval": EvalConfig,
     "log": LogConfig,

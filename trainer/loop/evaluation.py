@@ -13,6 +13,7 @@ from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
+from trainer.loop.micro_batch import MicroBatch
 from trainer.model.device import Compute
 from trainer.model.language_model import LanguageModel
 
@@ -35,24 +36,44 @@ def evaluate(
     model: LanguageModel,
     batches: Iterable[Batch],
     compute: Compute,
+    *,
     bytes_per_token: float | None = None,
     progress: Callable[[], None] = lambda: None,
+    micro_batch: MicroBatch | None = None,
 ) -> Evaluation:
-    """Mean loss over all tokens of `batches`, dropout off. Draws no random number."""
+    """Mean loss over all tokens of `batches`, dropout off. Draws no random number.
+
+    `micro_batch` bounds how many sequences go through at once, and shrinks when memory runs out.
+    """
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
     for batch in batches:
-        inputs, targets = to_tensors(batch, compute.device)
-        with compute.autocast():
-            loss = model.loss(inputs, targets)
-        total += loss.item() * targets.numel()
-        tokens += targets.numel()
+        fitting = micro_batch or MicroBatch(len(batch[0]))
+        total += fitting.fitting(lambda b=batch, m=fitting: _summed(model, b, compute, m), _nothing)  # type: ignore[misc]
+        tokens += batch[1].size
         progress()
     model.train(was_training)
     mean = total / tokens
     bits = mean / math.log(2) / bytes_per_token if bytes_per_token else None
     return Evaluation(mean, math.exp(min(mean, 700.0)), bits, tokens)
+
+
+def _nothing() -> None:
+    """A failed forward pass has left nothing behind."""
+
+
+def _summed(model: LanguageModel, batch: Batch, compute: Compute, micro_batch: MicroBatch) -> float:
+    """The loss summed over all tokens of `batch`."""
+    inputs, targets = to_tensors(batch, compute.device)
+    total, first = 0.0, 0
+    for count in micro_batch.parts(len(inputs)):
+        part = slice(first, first + count)
+        with compute.autocast():
+            loss = model.loss(inputs[part], targets[part])
+        total += loss.item() * targets[part].numel()
+        first += count
+    return total
 
 
 def write_sample(

@@ -1,11 +1,14 @@
-"""Saving during training: when, under which links, and what may go afterwards."""
+"""Saving during training: when, beside which work, under which links, and what may go then."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.catalogue import (
@@ -21,7 +24,9 @@ from shared.run_writer import RunWriter
 from shared.text import format_bytes
 from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
+    Progress,
     Snapshot,
+    free_bytes,
     link_guide_names,
     snapshot_random,
     state_tensors,
@@ -29,99 +34,169 @@ from trainer.checkpoint.saving import (
     write_checkpoint,
     write_final,
 )
+from trainer.checkpoint.staging import Staging
 from trainer.loop.session import Session
+
+ALARM = "disk"
+RETRY_SECONDS = 10.0  # until a save that failed is tried again, doubled each time
+RETRY_SECONDS_LIMIT = 300.0
+SLOW_SECONDS = 1.0  # of waiting for the save before, which is worth a word
+_LOOK = 0.5  # seconds between signs of life while a save is waited for
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a save has brought about."""
+
+    folder: Path
+    progress: Progress
+    bytes: int
+    seconds: float
+    best: str | None
+    removed: list[str]
+    problems: list[str]
 
 
 class CheckpointKeeper:
-    """Owns the checkpoints folder of one run."""
+    """Owns the checkpoints folder of one run.
+
+    The files are written by a thread of its own from copies of the tensors; everything that is
+    recorded about it is recorded by the caller's thread, in `collect`.
+    """
 
     def __init__(self, session: Session, writer: RunWriter) -> None:
         self._session = session
         self._writer = writer
         self.folder = writer.run.checkpoints.resolve()
+        self._place = _identity(self.folder)
         begun_from = session.resumed_from
         #: A run begun from another run's checkpoint has none of its own yet.
         own = begun_from is not None and begun_from.resolve().parent == self.folder
         self.last_saved_step = session.progress.step if own else -1
+        self._staging = Staging() if session.config.checkpoint.background else None
+        self._thread = ThreadPoolExecutor(1, "save")
+        self._saving: Future[Saved] | None = None
+        self._failed_bytes = 0  # of the save that failed last; 0 when the last one succeeded
+        self._retry_seconds = RETRY_SECONDS
+        self._retry_at = math.inf
         for name in clean_leftovers(self.folder):
             writer.event("leftover_removed", name=name)
 
-    def save(self) -> Path:
-        """Save the present step, move `latest` and `best`, then let old checkpoints go.
+    def save(self) -> None:
+        """Save the present step and wait until that is done.
 
         A step that is saved already is left as it is. Raises RunError when the checkpoint could
         not be written; the older ones are all still there then.
         """
-        session, writer = self._session, self._writer
-        progress = session.progress
-        if self.last_saved_step == progress.step:
-            return step_folder(self.folder, progress.step)
-        started = time.monotonic()
-        where = writer.run.path / "checkpoints" / f"step_{progress.step}" / "model.safetensors"
-        writer.say(f"[INFO] Saving checkpoint to {where}")
-        folder = write_checkpoint(self.folder, self._snapshot(), writer.progress)
-        self.last_saved_step = progress.step
-        best, removed = self._tidy(folder)
-        seconds = time.monotonic() - started
-        size = sum(p.stat().st_size for p in folder.iterdir())
-        writer.event(
-            "checkpoint_saved",
-            name=folder.name,
-            bytes=size,
-            seconds=seconds,
-            loss=progress.loss,
-            val_loss=progress.val_loss,
-        )
-        for name in removed:
-            writer.event("checkpoint_removed", name=name, reason="retention")
-        with contextlib.suppress(OSError):  # a full disk: the pulse writes it when it can
-            writer.update(latest_checkpoint=folder.name, best_checkpoint=best, durable=True)
-        writer.progress()
-        writer.say(f"[INFO] Saved {folder.name} ({format_bytes(size)} in {seconds:.1f} s)")
-        return folder
+        self.wait()
+        if self.last_saved_step != self._session.progress.step:
+            self._say_where()
+            self._record(lambda: self._write(self._snapshot(None), self._writer.progress))
 
-    def _tidy(self, folder: Path) -> tuple[str | None, list[str]]:
-        """Links and retention; returns the best checkpoint's name and what was removed.
+    def save_beside(self) -> None:
+        """Save the present step while training goes on; `collect` tells how it ended.
 
-        The checkpoint is safe by now: a filesystem without links, or one that will not let go of
-        an old folder, is told of and ends nothing.
+        A save still under way is waited for: a slow disk costs one save, and memory for one copy.
         """
-        settings = self._session.config.checkpoint
-        best = self._writer.state.best_checkpoint
-        removed: list[str] = []
-        with self._told(folder):
-            set_link(self.folder, LATEST, folder)
-            best = self._move_best()
-        # By itself: where there are no links, old checkpoints must not fill the disk.
-        with self._told(folder):
-            removed = apply_retention(self.folder, settings.keep_last, settings.save_top_k)
-        with self._told(folder):
-            if settings.dir is not None:
-                link_guide_names(self.folder, folder)
-        return best, removed
-
-    @contextlib.contextmanager
-    def _told(self, folder: Path) -> Iterator[None]:
-        """Turn an OSError into a warning."""
-        try:
-            yield
-        except OSError as error:
-            message = f"after saving {folder.name}: {error}"
+        started = time.monotonic()
+        self.collect(block=True)
+        waited = time.monotonic() - started
+        if waited > SLOW_SECONDS:
+            message = f"waited {waited:.1f} s for the save before: the disk is slow"
             self._writer.event("warning", message=message)
             self._writer.say(f"[WARN] {message}")
+        if self.last_saved_step == self._session.progress.step:
+            return
+        self._say_where()
+        snapshot = self._snapshot(self._staging)
+        if self._staging is None:
+            with contextlib.suppress(RunError):  # told as an alarm
+                self._record(lambda: self._write(snapshot, self._writer.progress))
+            return
+        self._saving = self._thread.submit(self._write, snapshot)
+
+    def collect(self, *, block: bool = False) -> None:
+        """Record what a save in the background has brought, if it has ended (or waiting for it).
+
+        A failed one is told as an alarm. Costs nothing while there is none.
+        """
+        saving = self._saving
+        if saving is None:
+            return
+        while block and not saving.done():
+            wait([saving], _LOOK)
+            self._writer.progress()
+        if saving.done():
+            self._saving = None
+            with contextlib.suppress(RunError):  # told as an alarm
+                self._record(saving.result)
+
+    def wait(self) -> None:
+        """Until no save is under way."""
+        self.collect(block=True)
+
+    def close(self) -> None:
+        """Wait for what is under way and end the thread."""
+        self.wait()
+        self._thread.shutdown()
+
+    def retry_due(self) -> bool:
+        """Whether a save has failed and might succeed now. Costs nothing when none has."""
+        if not self._failed_bytes or time.monotonic() < self._retry_at:
+            return False
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        try:
+            return free_bytes(self.folder) >= self._failed_bytes
+        except OSError:
+            return False
+
+    def rolled_back(self, step: int) -> None:
+        """Training goes on from the checkpoint of `step` (0: from the start)."""
+        self.last_saved_step = step or -1
+
+    def in_use(self) -> set[str]:
+        """Names of checkpoints that must stay: the one a resume or a rollback would go back to."""
+        return {f"step_{self.last_saved_step}"} if self.last_saved_step >= 0 else set()
 
     def best_saved(self) -> float | None:
         """The lowest validation loss of a checkpoint that is there."""
         losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole]
         return min((x for x in losses if x is not None), default=None)
 
-    def finish(self, folder: Path) -> None:
-        """Make `final/` out of the last checkpoint."""
+    def finish(self) -> None:
+        """Make `final/` out of the last checkpoint. Raises RunError."""
         try:
-            write_final(self.folder, folder)
+            write_final(self.folder, step_folder(self.folder, self.last_saved_step))
         except OSError as error:
             raise RunError(f"The final checkpoint could not be made: {error}") from error
         self._writer.event("checkpoint_saved", name="final", val_loss=None)
+
+    # -- in the saving thread ------------------------------------------------------------
+
+    def _write(self, snapshot: Snapshot, progress: Callable[[], None] = lambda: None) -> Saved:
+        """Write the checkpoint, move the links, let old checkpoints go."""
+        started = time.monotonic()
+        if self._place is None or _identity(self.folder) != self._place:
+            # What is there now is another folder: below the mount point of a lost disk, say.
+            raise RunError(f"The checkpoints folder {self.folder} has vanished.")
+        self._failed_bytes = snapshot.bytes
+        folder = write_checkpoint(self.folder, snapshot, progress)
+        problems: list[str] = []
+        best: str | None = None
+        removed: list[str] = []
+        # What follows is tidying: the checkpoint stands, whatever the disk says to it.
+        with _noting(problems):
+            set_link(self.folder, LATEST, folder)
+            best = self._move_best()
+        checkpoint = self._session.config.checkpoint
+        with _noting(problems):
+            removed = apply_retention(self.folder, checkpoint.keep_last, checkpoint.save_top_k)
+        if checkpoint.dir is not None:
+            with _noting(problems):
+                link_guide_names(self.folder, folder)
+        size = sum(p.stat().st_size for p in folder.iterdir())
+        seconds = time.monotonic() - started
+        return Saved(folder, snapshot.progress, size, seconds, best, removed, problems)
 
     def _move_best(self) -> str | None:
         """Point `best` at the lowest validation loss, or training loss where there is no other."""
@@ -135,7 +210,50 @@ class CheckpointKeeper:
         set_link(self.folder, BEST, best.path)
         return best.name
 
-    def _snapshot(self) -> Snapshot:
+    # -- in the loop's thread ------------------------------------------------------------
+
+    def _record(self, outcome: Callable[[], Saved]) -> None:
+        """Record what `outcome` returns, or the alarm of the RunError that it raises on."""
+        writer = self._writer
+        try:
+            saved = outcome()
+        except (RunError, OSError) as error:
+            self._retry_at = time.monotonic() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT)
+            writer.event("checkpoint_failed", message=str(error))
+            writer.alarm(ALARM, f"{error} Training goes on; the older checkpoints stand.")
+            raise RunError(str(error)) from error
+        self._failed_bytes, self._retry_seconds = 0, RETRY_SECONDS
+        name, progress = saved.folder.name, saved.progress
+        self.last_saved_step = progress.step
+        writer.event(
+            "checkpoint_saved",
+            name=name,
+            bytes=saved.bytes,
+            seconds=saved.seconds,
+            loss=progress.loss,
+            val_loss=progress.val_loss,
+        )
+        for removed in saved.removed:
+            writer.event("checkpoint_removed", name=removed, reason="retention")
+        for problem in saved.problems:
+            message = f"after saving {name}: {problem}"
+            writer.event("warning", message=message)
+            writer.say(f"[WARN] {message}")
+        best = saved.best or writer.state.best_checkpoint
+        with contextlib.suppress(OSError):  # a full disk: the pulse writes it when it can
+            writer.update(latest_checkpoint=name, best_checkpoint=best, durable=True)
+        writer.progress()
+        writer.say(f"[INFO] Saved {name} ({format_bytes(saved.bytes)} in {saved.seconds:.1f} s)")
+        writer.alarm_over(ALARM, f"{name} is saved: the disk takes checkpoints again")
+
+    def _say_where(self) -> None:
+        step = self._session.progress.step
+        where = self._writer.run.path / "checkpoints" / f"step_{step}" / "model.safetensors"
+        self._writer.say(f"[INFO] Saving checkpoint to {where}")
+
+    def _snapshot(self, staging: Staging | None) -> Snapshot:
+        """What the checkpoint of the present step holds; copied when it is written beside steps."""
         session, writer = self._session, self._writer
         state, progress = writer.state, session.progress
         progress.best_loss, progress.best_step = state.best_loss, state.best_step
@@ -143,13 +261,49 @@ class CheckpointKeeper:
         if progress.best_loss is not None and not math.isfinite(progress.best_loss):
             progress.best_loss = progress.best_step = None
         progress.facts["data"] = session.sources.identity
+        weights = weight_tensors(session.model)
+        others = state_tensors(session.model, session.optimizer)
+        if staging is not None:
+            both = {f"weights {k}": v for k, v in weights.items()}
+            both.update((f"state {k}", v) for k, v in others.items())
+            if staging.fits(both):
+                copies = staging.copy(both)
+                weights = {name: copies[f"weights {name}"] for name in weights}
+                others = {name: copies[f"state {name}"] for name in others}
+            else:
+                self._save_without_copies()
         return Snapshot(
             config=session.config,
-            progress=progress,
-            weights=weight_tensors(session.model),
-            state=state_tensors(session.model, session.optimizer),
+            progress=dataclasses.replace(progress, facts=dict(progress.facts)),
+            weights=weights,
+            state=others,
             random=snapshot_random(),
             tokenizer=session.sources.tokenizer,
             run_id=writer.run.run_id,
             run_path=str(writer.run.path.resolve()),
         )
+
+    def _save_without_copies(self) -> None:
+        """From now on training waits for every save."""
+        self._staging = None
+        message = "memory does not hold a second copy: training waits while checkpoints are written"
+        self._writer.event("warning", message=message)
+        self._writer.say(f"[WARN] {message}")
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Turn an OSError into a line of `problems`."""
+    try:
+        yield
+    except OSError as error:
+        problems.append(str(error))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is, whatever its name; None when it is not there."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

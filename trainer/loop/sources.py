@@ -144,10 +144,13 @@ def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
 
 
 def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
-    """How many optimizer steps the run has; epochs count the samples already used."""
+    """How many optimizer steps the run has; epochs count the samples already trained on.
+
+    What a rollback passed over does not count: the steps stay as many as they were.
+    """
     if config.train.max_steps is not None:
         return config.train.max_steps
     epochs = config.train.epochs or EPOCHS
     per_step = config.train.batch_size * config.train.accumulation_steps
-    left = epochs * source.num_windows - done.samples
+    left = epochs * source.num_windows - (done.samples - done.skipped_samples)
     return max(1, done.step + max(0, math.ceil(left / per_step)))

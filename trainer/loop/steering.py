@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.control import ACTIONS, Request
-from shared.errors import ExitCode, RunError
+from shared.errors import ExitCode, RunError, UserError
 from shared.run_writer import RunWriter
 from shared.text import one_line
+from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.signals import StopSignals
 
 PAUSE_POLL = 0.1  # seconds between looks for a request while paused
@@ -28,10 +29,18 @@ class Stop:
 class Steering:
     """Answers what a person asks of a running loop. `save` saves the present step."""
 
-    def __init__(self, writer: RunWriter, signals: StopSignals, save: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        signals: StopSignals,
+        keeper: CheckpointKeeper,
+        save: Callable[[], None],
+    ) -> None:
         self._writer = writer
         self._signals = signals
+        self._keeper = keeper
         self._save = save
+        self._started_at = time.time()
         self._requests: deque[Request] = deque()
 
     def interruption(self, step: int) -> Stop | None:
@@ -67,8 +76,13 @@ class Steering:
                 writer.answer(request, ok=True, message=f"saved step_{step}")
             except RunError as error:
                 writer.answer(request, ok=False, message=str(error))
+        elif request.action == "prune":
+            self._prune(request)
         elif request.action == "resume":
-            writer.answer(request, ok=False, message="the run is not paused")
+            # Asked while nobody trained: this attempt is the answer.
+            ours = request.asked_at < self._started_at
+            running = f"running again, attempt {writer.state.attempt}"
+            writer.answer(request, ok=ours, message=running if ours else "the run is not paused")
         else:
             known = ", ".join(sorted(ACTIONS))
             asked = one_line(request.action, 40)
@@ -76,9 +90,23 @@ class Steering:
             writer.answer(request, ok=False, message=message)
         return None
 
+    def _prune(self, request: Request) -> None:
+        """Remove what is asked for, but nothing that a save under way counts on."""
+        from shared.prune import serve_prune
+
+        self._keeper.wait()
+        try:
+            message = serve_prune(
+                self._writer.run, request.arguments, protected=self._keeper.in_use()
+            )
+            self._writer.answer(request, ok=True, message=message)
+        except (UserError, OSError) as error:
+            self._writer.answer(request, ok=False, message=str(error))
+
     def _pause(self, asked: Request, step: int, who: str) -> Stop | None:
         """Wait until continued. Other requests and signals are served meanwhile."""
         writer = self._writer
+        self._keeper.wait()
         writer.set_status("paused")
         writer.answer(asked, ok=True, message=f"paused at step {step}")
         writer.say(f"[INFO] Paused at step {step} on request of {who}")

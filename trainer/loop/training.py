@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 import torch
 
@@ -12,29 +11,24 @@ from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file
 from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration
-from trainer.data.batches import to_tensors
 from trainer.loop.evaluation import evaluate, write_sample
 from trainer.loop.hardware import bf16_peak, peak_memory
-from trainer.loop.keeper import CheckpointKeeper
+from trainer.loop.keeper import ALARM, RETRY_SECONDS, CheckpointKeeper
+from trainer.loop.micro_batch import MicroBatch, largest_that_fits
+from trainer.loop.rollback import roll_back
 from trainer.loop.session import Session
 from trainer.loop.signals import StopSignals
+from trainer.loop.stability import BadSteps, SpikeWindow
 from trainer.loop.steering import Steering, Stop
+from trainer.loop.step import OptimizerStep, StepResult
 from trainer.model.parameters import flops_per_token
-from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
 
-NONFINITE_LIMIT = 10  # steps in a row without a finite loss and gradient before giving up
 FIRST_LOSS_TOLERANCE = 0.25  # share of ln V
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """One optimizer step: mean loss in nats per token, gradient norm before clipping, seconds."""
-
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    seconds: float
+class DivergedError(RunError):
+    """The loss is no number any more, and going back does not help."""
 
 
 class Training:
@@ -47,13 +41,16 @@ class Training:
         self._session = session
         self._writer = writer
         self._keeper = CheckpointKeeper(session, writer)
-        self._steering = Steering(writer, signals or StopSignals(), self._save)
-        self._nonfinite_steps = 0
+        self._signals = signals or StopSignals()
+        self._steering = Steering(writer, self._signals, self._keeper, self._save)
+        self._bad = BadSteps()
+        stability = session.config.stability
+        self._spikes = SpikeWindow(stability, session.progress.recent_losses)
         self._phase = writer.state.current_phase
         config, device = session.config, session.compute.device
-        self._loss = session.model.loss
-        if session.compute.compile:
-            self._loss = torch.compile(session.model.loss)
+        self._micro_batch = MicroBatch(self._starting_size(), self._remember_size)
+        self._eval_batch = MicroBatch(config.train.batch_size, self._out_of_memory)
+        self._optimizer_step = OptimizerStep(session, self._micro_batch)
         self._flops_per_token = flops_per_token(config.model, config.seq_len)
         self._peak = bf16_peak(device) if session.compute.bf16 else None
         self._evaluated_step = -1
@@ -61,8 +58,19 @@ class Training:
 
     def run(self) -> ExitCode:
         """Train. The end is in the run's state; the exit code tells the caller."""
+        try:
+            return self._run()
+        except DivergedError as error:
+            self._keeper.wait()
+            self._writer.finish("failed", int(error.exit_code), str(error), final=True)
+            raise
+        finally:
+            self._keeper.close()
+
+    def _run(self) -> ExitCode:
         session, writer = self._session, self._writer
         self._announce()
+        self._fit_micro_batch()
         writer.set_status("running")
         self._enter_phase(session.progress.step + 1)
         if session.progress.step == 0:
@@ -76,51 +84,29 @@ class Training:
             stop = self._steering.interruption(session.progress.step)
             if stop:
                 break
-            self._record(self._step())
+            self._step()
             self._scheduled_work()
+            self._keeper.collect()
+            self._check_directory()
         return self._end(stop)
 
     # -- one step ------------------------------------------------------------------------
 
-    def _step(self) -> StepResult:
-        """One optimizer step over `accumulation_steps` micro-batches."""
-        session = self._session
-        config, progress, compute = session.config, session.progress, session.compute
-        started = time.perf_counter()
-        step = progress.step + 1
-        rate = learning_rate(config.optim, step, session.max_steps)
-        set_learning_rate(session.optimizer, rate)
-        batch_size, micro_batches = config.train.batch_size, config.train.accumulation_steps
-        losses: list[torch.Tensor] = []
-        for _ in range(micro_batches):
-            batch = session.sources.train.batch(progress.samples, batch_size)
-            inputs, targets = to_tensors(batch, compute.device)
-            with compute.autocast():
-                loss = self._loss(inputs, targets)
-            (loss / micro_batches if micro_batches > 1 else loss).backward()
-            losses.append(loss.detach())
-            progress.samples += batch_size
-        limit = config.optim.grad_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit, foreach=True)
-        self._update(norm)
-        session.optimizer.zero_grad(set_to_none=True)
-        progress.step = step
-        progress.tokens_total += config.tokens_per_step
-        progress.total_forward += micro_batches
-        progress.total_backward += micro_batches
-        mean, norm_value = sum(x.item() for x in losses) / micro_batches, norm.item()
-        progress.loss = mean if math.isfinite(mean) else None
-        return StepResult(mean, norm_value, rate, time.perf_counter() - started)
-
-    def _update(self, norm: torch.Tensor) -> None:
-        """The optimizer's step, left out when the gradient is not finite."""
-        optimizer = self._session.optimizer
-        if norm.device.type == "cuda":
-            # The fused kernel skips the update where this is 1, without the host having to wait.
-            optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
-            optimizer.step()
-        elif math.isfinite(norm.item()):
-            optimizer.step()
+    def _step(self) -> None:
+        """One optimizer step, recorded, and back to a checkpoint when it was one bad too many."""
+        stability, window = self._session.config.stability, self._spikes
+        threshold = window.threshold()
+        result = self._optimizer_step(threshold if stability.skip_spikes else math.inf)
+        self._record(result)
+        step = self._session.progress.step
+        if result.finite and result.loss > threshold:
+            self._tell_spike(step, result)
+        window.add(result.loss)
+        self._bad.add(step, result)
+        if not result.finite:
+            self._tell_nonfinite(step, result)
+            if self._bad.count >= stability.nonfinite_steps:
+                self._go_back()
 
     def _record(self, result: StepResult) -> None:
         session, writer = self._session, self._writer
@@ -147,28 +133,60 @@ class Training:
             metrics.update(self._evaluate())
         writer.log(step, **metrics)
         writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
-        self._check_finite(step, result)
         if step % config.log.interval == 0 or step == session.max_steps:
             self._say_step(step, result, rate)
 
-    def _check_finite(self, step: int, result: StepResult) -> None:
-        """Tell of a step whose update was skipped; give up when nothing else comes any more."""
-        if math.isfinite(result.loss) and math.isfinite(result.gradient_norm):
-            self._nonfinite_steps = 0
-            return
+    def _tell_spike(self, step: int, result: StepResult) -> None:
+        writer, zscore = self._writer, self._spikes.zscore(result.loss)
+        skipped = not result.updated
+        writer.event("spike", step=step, loss=result.loss, zscore=zscore, skipped=skipped)
+        what = "the update was skipped" if skipped else "trained on all the same"
+        writer.say(
+            f"[WARN] step {step}: loss {result.loss:.4f} is a spike ({zscore:.1f} standard "
+            f"deviations above the last {len(self._spikes.losses)} steps): {what}"
+        )
+
+    def _tell_nonfinite(self, step: int, result: StepResult) -> None:
         writer = self._writer
-        self._nonfinite_steps += 1
-        writer.event("nonfinite", loss=result.loss, gradient_norm=result.gradient_norm)
+        writer.event(
+            "nonfinite", loss=result.loss, gradient_norm=result.gradient_norm, layer=result.layer
+        )
         writer.say(
             f"[WARN] step {step}: loss {result.loss}, gradient norm {result.gradient_norm}: "
             "the update was skipped"
         )
-        if self._nonfinite_steps >= NONFINITE_LIMIT:
-            saved = writer.state.latest_checkpoint
-            raise RunError(
-                f"{NONFINITE_LIMIT} steps in a row were not finite, up to step {step} at learning "
-                f"rate {result.learning_rate:g}; go on from {saved or 'the start'} with a lower one"
+
+    def _go_back(self) -> None:
+        """Return to the last good checkpoint, past the data since, or give up."""
+        session, writer = self._session, self._writer
+        first = self._bad.first
+        stability, progress = session.config.stability, session.progress
+        if self._keeper.last_saved_step >= progress.rolled_back_from:
+            progress.rollbacks = 0  # since the last one training had come further
+        if progress.rollbacks >= stability.rollbacks:
+            count = progress.rollbacks
+            message = (
+                f"Training diverged and {count} rollback{'s' if count != 1 else ''} did not help: "
+                f"{first}; go on from {writer.state.latest_checkpoint or 'the start'} with a lower "
+                "--learning-rate."
             )
+            writer.event(
+                "diverged",
+                message=message,
+                first_bad_step=first.step if first else progress.step,
+                layer=first.layer if first else "",
+                learning_rate=first.learning_rate if first else None,
+            )
+            raise DivergedError(message)
+        done = roll_back(session, self._keeper)
+        message = f"{self._bad.count} steps in a row were not finite ({first}): {done}"
+        self._bad.clear()
+        self._spikes = SpikeWindow(stability, session.progress.recent_losses)
+        self._evaluated_step, self._val_loss = -1, None
+        writer.event("rolled_back", **vars(done), message=message)
+        writer.say(f"[WARN] {message}")
+        self._show_progress()
+        self._enter_phase(session.progress.step + 1)
 
     def _say_step(self, step: int, result: StepResult, rate: float) -> None:
         left = format_duration(self._writer.eta_seconds())
@@ -179,6 +197,40 @@ class Training:
             f"loss={result.loss:.4f}"
         )
 
+    # -- memory --------------------------------------------------------------------------
+
+    def _starting_size(self) -> int:
+        """Sequences at once: as configured, or fewer where an attempt before found so."""
+        train, remembered = self._session.config.train, self._writer.state.micro_batch
+        if isinstance(train.micro_batch, int):
+            size = min(train.micro_batch, train.batch_size * train.accumulation_steps)
+        else:
+            size = train.batch_size
+        return max(1, min(size, remembered)) if remembered else size
+
+    def _fit_micro_batch(self) -> None:
+        """With `micro_batch: auto`, find the most that memory holds, unless it is known."""
+        writer, train = self._writer, self._session.config.train
+        if train.micro_batch != "auto":
+            return
+        if writer.state.micro_batch is None:
+            writer.update(micro_batch=largest_that_fits(self._session))
+        size = writer.state.micro_batch or train.batch_size
+        self._micro_batch.size = size
+        parts = len(self._micro_batch.parts(train.batch_size * train.accumulation_steps))
+        writer.say(f"[INFO] {size} sequences fit at once: {parts} micro-batches per step")
+
+    def _out_of_memory(self, old: int, new: int, reason: str) -> None:
+        writer = self._writer
+        message = f"out of memory with {old} sequences at once, going on with {new}: {reason}"
+        writer.event("out_of_memory", micro_batch=old, retry_with=new, message=message)
+        writer.say(f"[WARN] {message}")
+        writer.progress()
+
+    def _remember_size(self, old: int, new: int, reason: str) -> None:
+        self._out_of_memory(old, new, reason)
+        self._writer.update(micro_batch=new)
+
     # -- work between steps --------------------------------------------------------------
 
     def _scheduled_work(self) -> None:
@@ -187,8 +239,9 @@ class Training:
         every = config.eval.interval if every is None else every
         if every and step % every == 0:
             self._sample()
-        if step % config.checkpoint.interval == 0 and step < self._session.max_steps:
-            self._save_if_wanted()
+        due = step % config.checkpoint.interval == 0 and self._is_wanted()
+        if (due or self._keeper.retry_due()) and 0 < step < self._session.max_steps:
+            self._save_beside()
 
     def _evaluation_due(self, step: int) -> bool:
         config = self._session.config
@@ -207,9 +260,14 @@ class Training:
             session.model,
             session.sources.validation,
             session.compute,
-            session.sources.bytes_per_token,
-            writer.progress,
+            bytes_per_token=session.sources.bytes_per_token,
+            progress=writer.progress,
+            micro_batch=self._eval_batch,
         )
+        state = writer.state
+        known = state.best_loss if state.best_metric == "val_loss" else None
+        if math.isfinite(result.loss) and (known is None or result.loss < known):
+            writer.event("new_best", step=step, metric="val_loss", value=result.loss)
         self._evaluated_step, self._val_loss = step, result.loss
         metrics = {"val_loss": result.loss, "val_perplexity": result.perplexity}
         shown = f"val_loss: {result.loss:.4f} | perplexity: {result.perplexity:.2f}"
@@ -243,26 +301,41 @@ class Training:
             writer.event("sample", file=f"samples/{path.name}", text=text[:2000])
         writer.progress()
 
-    def _save_if_wanted(self) -> None:
-        writer = self._writer
-        if self._nonfinite_steps:
-            return  # the loss is not finite: what was saved before is better
+    def _is_wanted(self) -> bool:
+        """Whether a checkpoint that is due should be saved, as things stand."""
         always = self._session.config.checkpoint.always_save
-        if not always and self._val_loss is not None:
-            best = self._keeper.best_saved()
-            if best is not None and self._val_loss >= best:
-                return
-        try:
-            self._save()
-        except RunError as error:
-            # Training goes on with the older checkpoint; the next interval tries again.
-            writer.event("checkpoint_failed", message=str(error))
-            writer.say(f"[WARN] {error}")
+        if always or self._val_loss is None:
+            return True
+        self._keeper.wait()
+        best = self._keeper.best_saved()
+        return best is None or self._val_loss < best
+
+    def _save_beside(self) -> None:
+        if self._bad.count:
+            return  # the loss is not finite: what was saved before is better
+        self._note_progress()
+        self._keeper.save_beside()
 
     def _save(self) -> None:
+        """Save the present step, now. Raises RunError."""
+        self._note_progress()
+        self._keeper.save()
+
+    def _note_progress(self) -> None:
         progress = self._session.progress
         progress.val_loss = self._val_loss if self._evaluated_step == progress.step else None
-        self._keeper.save()
+        progress.recent_losses = self._spikes.losses
+
+    def _check_directory(self) -> None:
+        """Stop when the run directory has been gone for too long."""
+        lost = getattr(self._writer, "directory_lost_seconds", None)
+        grace = self._session.config.stability.directory_grace
+        if lost is not None and lost > grace:
+            raise RunError(
+                f"{self._writer.directory_problem} It has been so for {lost:.0f} s; training ends "
+                f"at step {self._session.progress.step}. When the directory is back: trainer "
+                f"resume {self._writer.run.path}"
+            )
 
     # -- start and end -----------------------------------------------------------------------
 
@@ -275,17 +348,21 @@ class Training:
             f"{session.max_steps - progress.step} of {session.max_steps} steps to go",
         ):
             writer.say(f"[INFO] {line}")
-        # Of an attempt whose later steps are lost, later bests are lost too.
-        writer.update(
+        self._show_progress()
+        if session.resumed_from:
+            name = session.resumed_from.name
+            writer.event("resumed", step=progress.step, checkpoint=name)
+
+    def _show_progress(self) -> None:
+        """Bring the state to where the session stands: with lost steps, later bests are lost."""
+        progress = self._session.progress
+        self._writer.update(
             best_loss=progress.best_loss,
             best_step=progress.best_step,
             best_metric=progress.best_metric,
             current_step=progress.step,
             tokens_total=progress.tokens_total,
         )
-        if session.resumed_from:
-            name = session.resumed_from.name
-            writer.event("resumed", step=progress.step, checkpoint=name)
 
     def _enter_phase(self, step: int) -> None:
         warmup = self._session.config.optim.warmup_steps
@@ -314,23 +391,48 @@ class Training:
             writer.say(f"[WARN] {message}")
 
     def _end(self, stop: Stop | None) -> ExitCode:
-        session, writer, keeper = self._session, self._writer, self._keeper
+        session, writer = self._session, self._writer
         step = session.progress.step
         if stop:
             writer.set_status("stopping")
             writer.say(f"[INFO] Stopping after step {step}: {stop.reason}")
-        if not self._nonfinite_steps:
-            self._save()
-        if stop:
+            if not self._bad.count:
+                self._save()
+            self._keeper.wait()
             saved = writer.state.latest_checkpoint or "nothing"
             writer.say(f"[INFO] {saved} is saved; go on with: trainer resume {writer.run.path}")
             writer.finish(stop.status, stop.code, stop.reason)
             return stop.code
-        if self._nonfinite_steps:
+        if self._bad.count:
             raise RunError(f"The last step, {step}, was not finite: there is no final checkpoint")
-        keeper.finish(keeper.folder / f"step_{step}")
+        self._save_at_last()
+        self._keeper.finish()
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""
         writer.say(f"[INFO] Finished {step} steps{shown}: {writer.run.path}")
         writer.finish("completed", ExitCode.OK, f"reached step {step}")
         return ExitCode.OK
+
+    def _save_at_last(self) -> None:
+        """Save the last step; a disk that refuses it is asked again for a while.
+
+        A run that has reached its end must not be lost to a disk that somebody is just clearing.
+        """
+        deadline = time.monotonic() + self._session.config.stability.directory_grace
+        while True:
+            try:
+                self._save()
+                return
+            except RunError:
+                if time.monotonic() > deadline:
+                    raise
+            self._writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")
+            self._wait_or_stop(min(RETRY_SECONDS, deadline - time.monotonic()))
+
+    def _wait_or_stop(self, seconds: float) -> None:
+        deadline = time.monotonic() + max(0.0, seconds)
+        while time.monotonic() < deadline:
+            if self._signals.received:
+                raise RunError(f"{self._signals.received} received before the disk took the end")
+            self._writer.progress()
+            time.sleep(0.1)

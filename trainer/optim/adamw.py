@@ -19,13 +19,30 @@ def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=optim.learning_rate,
         betas=(optim.beta1, optim.beta2),
         eps=optim.eps,
         fused=True,
     )
+    allocate_state(optimizer)
+    return optimizer
+
+
+def allocate_state(optimizer: torch.optim.AdamW) -> None:
+    """Make the moments now, all zero: memory that is not there shows at the start, not in a step.
+
+    The optimizer itself makes them in its first step, one by one, and is of no use when it runs
+    out of memory between two of them.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,0 +1,174 @@
+"""Memory runs out: the micro-batch is halved, the step is the same, the run ends the same."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.trainer.loop.conftest import GPT2, Train, Trained, resume
+from trainer.loop.step import OptimizerStep
+
+ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"
+
+
+def run_out(
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    *,
+    above: int,
+    at_step: int = 5,
+    after_backward: bool = True,
+) -> list[int]:
+    """From `at_step` on, more than `above` sequences at once raise; returns the sizes tried."""
+    tried: list[int] = []
+    original = OptimizerStep._forward_backward
+
+    def attempt(self: OptimizerStep) -> object:
+        step, size = self._session.progress.step + 1, self._micro_batch.size
+        if step < at_step:
+            return original(self)
+        tried.append(size)
+        if size > above:
+            if after_backward:  # what it has added to the gradients must not count
+                original(self)
+            raise error
+        return original(self)
+
+    monkeypatch.setattr(OptimizerStep, "_forward_backward", attempt)
+    return tried
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "python": lambda: MemoryError(),
+    "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cpu": lambda: RuntimeError(ALLOCATOR),
+    "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_the_loss_is_that_of_the_run_without_the_fault(
+    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shape = {"train__dtype": "fp32", "train__batch_size": 8}
+    whole = train("whole", **shape)
+    tried = run_out(monkeypatch, ERRORS[kind](), above=2)
+    done = train("faulted", **shape)
+    assert done.code == 0
+    assert tried[:3] == [8, 4, 2]
+    assert set(tried[3:]) == {2}, "the size that worked is kept"
+    for key in ("loss", "val_loss", "gradient_norm"):
+        expected = whole.metrics.series(key).values
+        assert done.metrics.series(key).values == pytest.approx(expected, abs=1e-5), key
+    assert done.metrics.series("tokens_total").values.tolist() == (
+        whole.metrics.series("tokens_total").values.tolist()
+    )
+    told = [e for e in done.events if e["event"] == "out_of_memory"]
+    assert [(e["micro_batch"], e["retry_with"]) for e in told] == [(8, 4), (4, 2)]
+    assert done.state.micro_batch == 2
+
+
+def test_dropout_draws_the_same_again(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that fails nothing else must not move the generators."""
+    shape = {**{k.replace(".", "__"): v for k, v in GPT2.items()}, "train__dtype": "fp32"}
+    small = train("small", train__micro_batch=2, **shape)
+    run_out(monkeypatch, MemoryError(), above=2, at_step=1)
+    done = train("faulted", **shape)
+    assert done.hashes("final") == small.hashes("final")
+
+
+def test_the_size_that_worked_is_remembered(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        run_out(patch, MemoryError(), above=1, at_step=3)
+        first = train("remember")
+    assert first.state.micro_batch == 1
+    tried = run_out(monkeypatch, MemoryError(), above=1, at_step=1)
+    again = resume(first.run, "--max-steps", "15")
+    assert again.code == 0
+    assert set(tried) == {1}
+
+
+def test_one_sequence_too_many_is_said(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_out(monkeypatch, MemoryError("no more"), above=0)
+    done = train("none")
+    assert done.code == 1
+    assert done.state.status == "failed"
+    assert "a single sequence at a time (no more)" in done.state.exit.reason
+    assert not done.state.exit.final, "there may be more memory another time"
+    assert done.state.latest_checkpoint == "step_4"
+
+
+def test_other_errors_are_not_taken_for_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_out(monkeypatch, RuntimeError("shapes do not match"), above=2)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train("other")
+
+
+def test_evaluation_shrinks_by_itself(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.loop import evaluation
+
+    whole = train("whole", train__dtype="fp32")
+    original = evaluation._summed
+
+    def summed(model: object, batch: object, compute: object, micro_batch: object) -> float:
+        if micro_batch.size > 1:  # type: ignore[attr-defined]
+            raise MemoryError
+        return original(model, batch, compute, micro_batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluation, "_summed", summed)
+    done = train("evaluated", train__dtype="fp32")
+    assert done.code == 0
+    expected = whole.metrics.series("val_loss").values
+    assert done.metrics.series("val_loss").values == pytest.approx(expected, abs=1e-5)
+    assert done.state.micro_batch is None, "training itself had room"
+
+
+@pytest.mark.parametrize("room", [8, 3, 1])
+def test_auto_finds_what_fits(train: Train, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    from trainer.loop import micro_batch
+
+    shape = {"train__dtype": "fp32", "train__batch_size": 4, "train__accumulation_steps": 2}
+    whole = train("whole", **shape)
+    original = micro_batch.to_tensors
+
+    def to_tensors(batch: tuple[object, object], device: object) -> object:
+        if len(batch[0]) > room:  # type: ignore[arg-type]
+            raise MemoryError
+        return original(batch, device)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(micro_batch, "to_tensors", to_tensors)
+    done = train("auto", train__micro_batch="auto", **shape)
+    size = {8: 8, 3: 2, 1: 1}[room]
+    assert done.state.micro_batch == size
+    assert f"{size} sequences fit at once: {8 // size} micro-batches per step" in done.log
+    assert done.state.total_forward == 12 * 8 // size
+    expected = whole.metrics.series("loss").values
+    assert done.metrics.series("loss").values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_real_limit_on_memory(train: Train, tmp_path: object) -> None:
+    """A process whose address space ends (RLIMIT_AS): the allocator really refuses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    shape = {
+        "train__batch_size": 256,
+        "train__dtype": "fp32",
+        "train__max_steps": 3,
+        "model__max_seq_len": 256,
+        "train__seq_len": 256,
+        "model__hidden_size": 64,
+    }
+    train("warm", train__max_steps=1)  # torch's own buffers and threads are there by now
+    used = int(next(x for x in open("/proc/self/status") if x.startswith("VmSize")).split()[1])  # noqa: SIM115, PTH123
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + (600 << 20), hard))
+        done: Trained = train("limited", **shape)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert done.code == 0
+    assert done.state.micro_batch is not None
+    assert done.state.micro_batch < 256
+    assert done.metrics.series("loss").steps.tolist() == [1, 2, 3]

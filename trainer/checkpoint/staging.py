@@ -1,0 +1,37 @@
+"""Copies of tensors in main memory, so that a checkpoint is written while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import psutil
+import torch
+from torch import Tensor
+
+MARGIN = 1.2  # of the copies' size: what must be free before the first is made
+
+
+class Staging:
+    """Buffers that are filled anew for every save: fresh memory costs more than the copying."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether there is memory for copies of all `tensors`."""
+        missing = sum(x.nbytes for name, x in tensors.items() if name not in self._buffers)
+        return not missing or missing * MARGIN < psutil.virtual_memory().available
+
+    def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The present values, valid until the next call. Nobody may still be writing the last."""
+        for name, tensor in tensors.items():
+            buffer = self._buffers.get(name)
+            if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+                # From pinned memory a GPU's copies need not be waited for one by one.
+                pinned = tensor.device.type == "cuda"
+                buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+                self._buffers[name] = buffer
+            buffer.copy_(tensor, non_blocking=True)
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return {name: self._buffers[name] for name in tensors}

@@ -1,0 +1,66 @@
+"""Going back to the last good checkpoint when training has blown up, past the data that did it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from shared.catalogue import newest_sound
+from trainer.checkpoint.loading import load_training_state
+from trainer.checkpoint.saving import Progress
+from trainer.loop.keeper import CheckpointKeeper
+from trainer.loop.session import Session
+from trainer.optim.adamw import allocate_state
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """From which step to which, by which checkpoint (empty: the start), past how many samples."""
+
+    from_step: int
+    to_step: int
+    checkpoint: str
+    skipped_samples: int
+
+    def __str__(self) -> str:
+        where = self.checkpoint or "the start"
+        return (
+            f"rolled back from step {self.from_step} to {where}, "
+            f"past {self.skipped_samples:,} samples of data"
+        )
+
+
+def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
+    """Put weights, optimizer and generators back to the newest sound checkpoint, or the start.
+
+    The place in the data stays where it is, so that the window between is not seen again (as PaLM
+    did, Chowdhery et al. 2022, section 5.1). Raises UserError when a checkpoint cannot be loaded.
+    """
+    keeper.wait()
+    left = session.progress
+    newest, _ = newest_sound(keeper.folder)
+    if newest is not None:
+        progress = load_training_state(newest.path, session.model, session.optimizer)
+    else:
+        progress = _begin_again(session)
+    skipped = left.samples - progress.samples
+    progress.samples = left.samples
+    # Of skips before, the checkpoint knows only those made before it was saved.
+    progress.skipped_samples += skipped
+    progress.rollbacks = left.rollbacks + 1
+    progress.rolled_back_from = max(left.step, left.rolled_back_from)
+    session.progress = progress
+    keeper.rolled_back(progress.step)
+    name = newest.name if newest else ""
+    return Rollback(left.step, progress.step, name, skipped)
+
+
+def _begin_again(session: Session) -> Progress:
+    """The session as it was built: no checkpoint had been saved yet."""
+    seed = session.config.train.seed
+    torch.manual_seed(seed)
+    session.model.initialize(seed)
+    assert isinstance(session.optimizer, torch.optim.AdamW)
+    allocate_state(session.optimizer)
+    return Progress()

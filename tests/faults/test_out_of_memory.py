@@ -42,7 +42,7 @@ def run_out(
 
 
 ERRORS: dict[str, Callable[[], Exception]] = {
-    "python": lambda: MemoryError(),
+    "python": MemoryError,
     "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "cpu": lambda: RuntimeError(ALLOCATOR),
     "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),

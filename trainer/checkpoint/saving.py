@@ -131,7 +131,10 @@ def write_checkpoint(
                 continue
             if isinstance(error, RunError):
                 raise
-            raise RunError(f"The checkpoint of step {step} could not be saved: {error}") from error
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise RunError(
+                f"The checkpoint of step {step} could not be saved: {reason}."
+            ) from error
         return folder
     raise AssertionError
 

@@ -1,0 +1,322 @@
+"""Disks that are full, slow, broken or gone: training goes on, the last good checkpoint stands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.catalogue import list_checkpoints
+from shared.manifest import verify_folder
+from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find
+from trainer.checkpoint import saving, tensor_file
+from trainer.loop import keeper
+from trainer.loop.keeper import CheckpointKeeper
+
+
+def names(done: Trained) -> list[str]:
+    return [c.name for c in list_checkpoints(done.run.checkpoints)]
+
+
+def kinds(done: Trained) -> list[str]:
+    return [e["event"] for e in done.events]
+
+
+def all_sound(done: Trained) -> bool:
+    return not any(verify_folder(c.path) for c in list_checkpoints(done.run.checkpoints))
+
+
+def test_a_full_disk_is_an_alarm_and_the_next_save_ends_it(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not enough free for step 8: nothing is written, the run goes on, and saves once it can."""
+    full = {"now": False}
+    monkeypatch.setattr(keeper, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(CheckpointKeeper, "save_beside", _in_order(CheckpointKeeper.save_beside))
+    real = saving.free_bytes
+
+    def free(folder: Path) -> int:
+        return 1000 if full["now"] else real(folder)
+
+    monkeypatch.setattr(saving, "free_bytes", free)
+    monkeypatch.setattr(keeper, "free_bytes", free)
+
+    def scenario(step: int) -> None:
+        full["now"] = 8 <= step < 10
+
+    _at_each_step(monkeypatch, scenario)
+    done = train("full")
+    assert done.code == 0
+    failed = next(e for e in done.events if e["event"] == "checkpoint_failed")
+    assert "1000 B are free" in failed["message"]
+    assert kinds(done).count("alarm") == kinds(done).count("alarm_over") == 1
+    saved = [e["name"] for e in done.events if e["event"] == "checkpoint_saved"]
+    assert saved == ["step_4", "step_10", "step_12", "final"], "saved as soon as there was room"
+    assert done.state.alarm == ""
+    assert all_sound(done)
+
+
+def _in_order(save_beside):  # type: ignore[no-untyped-def]
+    """Background saves that are done before the next step, so that a test knows when."""
+
+    def save(self: CheckpointKeeper) -> None:
+        save_beside(self)
+        self.wait()
+
+    return save
+
+
+def _at_each_step(monkeypatch: pytest.MonkeyPatch, scenario) -> None:  # type: ignore[no-untyped-def]
+    from trainer.loop.training import Training
+
+    original = Training._step
+
+    def step(self: Training) -> None:
+        scenario(self._session.progress.step + 1)
+        original(self)
+
+    monkeypatch.setattr(Training, "_step", step)
+
+
+def test_the_last_step_waits_for_room(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has reached its end is not lost to a disk that is just being cleared."""
+    tries: list[float] = []
+    monkeypatch.setattr("trainer.loop.training.RETRY_SECONDS", 0.05)
+    real = saving.free_bytes
+
+    def free(folder: Path) -> int:
+        tries.append(time.monotonic())
+        return real(folder) if len(tries) > 3 else 0
+
+    monkeypatch.setattr(saving, "free_bytes", free)
+    done = train("end", checkpoint__interval=100)
+    assert done.code == 0
+    assert len(tries) == 4
+    assert names(done) == ["step_12", "final"]
+    assert done.state.status == "completed"
+
+
+def test_an_end_that_is_never_saved_is_a_failure(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.loop.training.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(saving, "free_bytes", lambda _folder: 0)
+    done = train("never", stability__directory_grace=0.2)
+    assert done.code == 1
+    assert done.state.status == "failed"
+    assert not done.state.exit.final
+    assert "are free" in done.state.exit.reason
+
+
+def test_files_that_may_not_grow(train: Train) -> None:
+    """RLIMIT_FSIZE: the kernel refuses in the middle of a file, whatever the disk has free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+        done = train("limited", stability__directory_grace=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert done.code == 1
+    assert "File too large" in done.state.exit.reason
+    assert done.metrics.series("loss").steps.tolist() == list(range(1, 13)), "training went on"
+    assert kinds(done).count("alarm") == 1, "said once"
+    assert not names(done)
+    assert not [p for p in done.run.checkpoints.iterdir() if p.name.startswith(".tmp")]
+
+
+def _path_of(fd: int) -> Path:
+    return Path(f"/proc/self/fd/{fd}").readlink()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_failed_fsync_writes_all_of_it_again(
+    train: Train, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """After a failed fsync the pages count as clean, so the whole checkpoint is written anew."""
+    written: list[str] = []
+    left = [failures]
+    real_fsync, real_write = os.fsync, saving.write_tensors
+
+    def fsync(fd: int) -> None:
+        if left[0] and _path_of(fd).name == "optimizer.safetensors":
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        real_fsync(fd)
+
+    def write(path: Path, *arguments: object) -> None:
+        written.append(path.name)
+        real_write(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tensor_file.os, "fsync", fsync)
+    monkeypatch.setattr(saving, "write_tensors", write)
+    done = train("eio", checkpoint__interval=100)
+    assert done.code == 0
+    assert written == ["model.safetensors", "optimizer.safetensors"] * (failures + 1)
+    assert names(done) == ["step_12", "final"]
+    assert all_sound(done)
+
+
+def test_a_device_that_always_errs_costs_that_checkpoint_only(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+    broken = [True]
+
+    def fsync(fd: int) -> None:
+        if broken[0] and "step_8" in _path_of(fd).parent.name:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(tensor_file.os, "fsync", fsync)
+    done = train("broken")
+    assert done.code == 0
+    assert names(done) == ["step_4", "step_12", "final"]
+    failed = [e for e in done.events if e["event"] == "checkpoint_failed"]
+    assert len(failed) == 1
+    assert "Input/output error" in failed[0]["message"]
+    assert all_sound(done)
+
+
+def test_a_slow_disk_costs_one_save_at_most(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps go on while a checkpoint is being written; only the next save waits for it."""
+    seconds = 0.6
+    during: list[int] = []
+    stalls: list[float] = []
+    real = saving.write_manifest
+    training: list[object] = []
+
+    def slow(*arguments: object) -> object:
+        before = training[-1]._session.progress.step  # type: ignore[attr-defined]
+        time.sleep(seconds)
+        during.append(training[-1]._session.progress.step - before)  # type: ignore[attr-defined]
+        return real(*arguments)  # type: ignore[arg-type]
+
+    from trainer.loop.training import Training
+
+    original = Training._save_beside
+
+    def beside(self: Training) -> None:
+        training.append(self)
+        started = time.monotonic()
+        original(self)
+        stalls.append(time.monotonic() - started)
+
+    monkeypatch.setattr(saving, "write_manifest", slow)
+    monkeypatch.setattr(Training, "_save_beside", beside)
+    done = train("slow", train__max_steps=200, checkpoint__interval=50, eval__interval=200)
+    assert done.code == 0
+    assert during[0] >= 40, "the loop made steps during the save"
+    assert stalls[0] < seconds / 3
+    assert max(stalls) < 2 * seconds
+    assert [e["name"] for e in done.events if e["event"] == "checkpoint_saved"] == [
+        "step_50",
+        "step_100",
+        "step_150",
+        "step_200",
+        "final",
+    ]
+    assert all_sound(done)
+
+
+def test_background_and_foreground_saves_are_the_same(train: Train) -> None:
+    """What is written beside training is the state of its step, not of a later one."""
+    shape = {"checkpoint__interval": 1, "checkpoint__keep_last": 20, "eval__interval": 100}
+    beside = train("beside", "--deterministic", **shape)
+    before = train("before", "--deterministic", checkpoint__background=False, **shape)
+    for step in range(1, 13):
+        assert beside.hashes(f"step_{step}") == before.hashes(f"step_{step}")
+
+
+def test_without_memory_for_a_copy_training_waits(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.checkpoint.staging import Staging
+
+    monkeypatch.setattr(Staging, "fits", lambda _self, _tensors: False)
+    done = train("tight")
+    assert done.code == 0
+    assert done.log.count("memory does not hold a second copy") == 1
+    assert "step_8" in names(done)
+    assert all_sound(done)
+
+
+def test_a_vanished_checkpoints_folder_is_not_made_again(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Below the mount point of a lost disk there is another folder: nothing is written to it."""
+    where = tmp_path / "runs"
+
+    def scenario(step: int) -> None:
+        if step == 6:
+            folder = find(where, "gone").checkpoints
+            assert (folder / "step_4").is_dir()
+            folder.rename(tmp_path / "lost")
+            folder.mkdir()
+
+    monkeypatch.setattr(CheckpointKeeper, "save_beside", _in_order(CheckpointKeeper.save_beside))
+    _at_each_step(monkeypatch, scenario)
+    done = train("gone", stability__directory_grace=0.0)
+    assert done.code == 1
+    assert "has vanished" in done.state.exit.reason
+    assert list(done.run.checkpoints.iterdir()) == []
+    assert (tmp_path / "lost" / "step_4").is_dir()
+
+
+CAN_MOUNT = (
+    os.geteuid() == 0
+    and shutil.which("unshare") is not None
+    and subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs a mount namespace")
+def test_a_small_filesystem_really_full(tmp_path: Path, text_data: Path) -> None:
+    """A tmpfs that a neighbour fills: alarm, no torn file, and saves again when it is cleared."""
+    where, out = tmp_path / "small", tmp_path / "out"
+    where.mkdir()
+    settings = {**TINY, "train.max_steps": 100_000, "checkpoint.interval": 200}
+    settings |= {"eval.interval": 100_000, "checkpoint.keep_last": 2, "log.interval": 1000}
+    command = [sys.executable, "-m", "trainer", "train", "--name", "small"]
+    command += ["--runs-dir", str(where / "runs"), "--data-path", str(text_data)]
+    script = f"""
+mount -t tmpfs -o size=40m tmpfs {where}
+"$@" > {out} 2>&1 & trainer=$!
+count() {{ grep -c "$1" {out}; }}
+wait_for() {{ for i in $(seq 600); do [ "$(count "$1")" -ge "$2" ] && return; sleep 0.1; done; }}
+wait_for 'Saved step_' 1
+dd if=/dev/zero of={where}/filler bs=1M count=100 2>/dev/null
+wait_for 'ALARM' 1
+rm {where}/filler
+wait_for 'takes checkpoints again' 1
+kill -TERM $trainer; wait $trainer; echo "exit $?" >> {out}
+cp -a {where}/runs {tmp_path}/copy
+"""
+    subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command, *as_flags(settings)],
+        check=False,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    said = out.read_text()
+    assert "exit 75" in said, said[-2000:]
+    assert "[ALARM]" in said
+    done = Trained(find(tmp_path / "copy", "small"), 75)
+    assert done.state.status == "preempted"
+    assert kinds(done).count("alarm") >= 1
+    assert all_sound(done)
+    steps = done.metrics.series("loss").steps
+    assert steps.tolist() == list(range(1, int(steps[-1]) + 1)), "no record was lost"

@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format bench setup clean
+.PHONY: demo test soak check format bench setup clean
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -31,6 +31,10 @@ test: check
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# Every fault as often as docs/reliability.md says; about half an hour.
+soak: $(READY)
+	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults -v -rA
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shared.catalogue import list_checkpoints, newest_sound
-from tests.trainer.loop.conftest import GPT2, TINY, Train, Trained, as_flags, find, resume
+from shared.catalogue import list_checkpoints
+from tests.trainer.loop.conftest import GPT2, Train, resume
 
 VARIANTS = {
     "llama-fp32": {"train.dtype": "fp32"},
@@ -86,79 +79,6 @@ def test_compiled_runs_resume_exactly(train: Train, monkeypatch: pytest.MonkeyPa
     parts = train("parts", "--deterministic", "--compile", train__max_steps=6)
     assert parts.code == 75
     assert resume(parts.run).hashes("final") == whole.hashes("final")
-
-
-KILLS = 25
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_ends_with_the_same_bytes(
-    train: Train, tmp_path: Path, text_data: Path
-) -> None:
-    """SIGKILL, also inside saves: a checkpoint at every step makes most moments such."""
-    settings = {**TINY, **GPT2, "train.max_steps": 150, "checkpoint.interval": 1}
-    settings["eval.interval"] = 1000
-    whole = train("whole", "--deterministic", **underscored(settings))
-    where = tmp_path / "killed"
-    arguments = ["--runs-dir", str(where), "--data-path", str(text_data), "--deterministic"]
-    command = ["train", "--name", "k", *arguments, *as_flags(settings)]
-    generator = random.Random(7)
-    kills = in_save = 0
-    with fork_server() as server:
-        while True:
-            pid = start(server, command)
-            if kills < KILLS:
-                run = wait_until_training(where, pid)
-                time.sleep(generator.uniform(0.0, 0.15))
-                os.kill(pid, signal.SIGKILL)
-            status = int(server.stdout.readline())
-            run = find(where, "k")
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 0
-                break
-            kills += 1
-            in_save += any(run.checkpoints.glob(".tmp-*"))
-            _, problems = newest_sound(run.checkpoints)
-            assert not problems, "a kill left a checkpoint that looks whole but is not"
-            command = ["resume", str(run.path)]
-    assert kills >= 10
-    assert in_save >= 1
-    killed = Trained(run, 0)
-    assert killed.hashes("final") == whole.hashes("final")
-    assert not list(run.checkpoints.glob(".tmp-*"))
-    assert killed.metrics.series("loss").values.tolist() == (
-        whole.metrics.series("loss").values.tolist()
-    )
-
-
-@contextlib.contextmanager
-def fork_server() -> Iterator[subprocess.Popen[str]]:
-    script = Path(__file__).with_name("fork_server.py")
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as server:
-        yield server
-        server.stdin.close()
-
-
-def start(server: subprocess.Popen[str], arguments: list[str]) -> int:
-    print(json.dumps(arguments), file=server.stdin, flush=True)
-    return int(server.stdout.readline())
-
-
-def wait_until_training(where: Path, pid: int) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if where.is_dir() and any(where.glob("k_*/run_state.json")):
-            state = find(where, "k").read_state()
-            if state and state.pid == pid and state.status in ("running", "completed"):
-                return
-        time.sleep(0.002)
-    raise AssertionError("the trainer did not start")
 
 
 def test_resume_from_an_older_checkpoint_sets_newer_ones_aside(train: Train) -> None:

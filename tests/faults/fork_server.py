@@ -1,0 +1,45 @@
+"""Starts trainers by forking a process that has already imported torch.
+
+Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH}` forks a trainer and prints
+its pid, `{"wait": PID}` prints its wait status when it has ended. A hundred starts cost seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import torch._dynamo
+import torch._inductor.config
+
+import trainer.cli.starting
+import trainer.data.tokenizer
+import trainer.loop.session
+import trainer.loop.training
+from trainer.cli.main import main
+
+WARM = (torch, trainer)  # imported for the time that importing them takes
+
+
+def child(arguments: list[str], output: str) -> None:
+    """Be the trainer."""
+    fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    # Nobody's stdin: the questions to the server are none of the trainer's business.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os._exit(main(arguments))
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "start" in question:
+            pid = os.fork()
+            if pid == 0:
+                child(question["start"], question["output"])
+            print(pid, flush=True)
+        else:
+            print(os.waitpid(question["wait"], 0)[1], flush=True)

@@ -85,7 +85,9 @@ class Arithmetic:
         """While entered, loss, backward, clipping and optimizer of `session` are timed."""
         import torch
 
-        backward, clip = torch.Tensor.backward, torch.nn.utils.clip_grad_norm_
+        from trainer.loop.step import OptimizerStep
+
+        backward, clip = torch.Tensor.backward, OptimizerStep._clip
         compute_loss = session.model.loss
         losses: list[torch.Tensor] = []
 
@@ -104,12 +106,12 @@ class Arithmetic:
         session.optimizer.step = self.timed(session.optimizer.step)
         session.optimizer.zero_grad = self.timed(session.optimizer.zero_grad)
         setattr(torch.Tensor, "backward", self.timed(backward_and_free))  # noqa: B010
-        setattr(torch.nn.utils, "clip_grad_norm_", self.timed(clip))  # noqa: B010
+        setattr(OptimizerStep, "_clip", self.timed(clip))  # noqa: B010
         try:
             yield
         finally:
             setattr(torch.Tensor, "backward", backward)  # noqa: B010
-            setattr(torch.nn.utils, "clip_grad_norm_", clip)  # noqa: B010
+            setattr(OptimizerStep, "_clip", clip)  # noqa: B010
 
 
 def read_like_a_monitor(folder: str) -> None:

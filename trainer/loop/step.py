@@ -61,12 +61,7 @@ class OptimizerStep:
         rate = learning_rate(config.optim, step, session.max_steps)
         set_learning_rate(session.optimizer, rate)
         losses = self._gradient()
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        norm = torch.linalg.vector_norm(norms)
-        limit = config.optim.grad_clip
-        if limit:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, limit, norm, foreach=True)
+        norms, norm = self._clip(config.optim.grad_clip)
         total = sum(count for _, count in losses)
         if norm.device.type == "cuda":
             skipped = self._update_unless(self._unwanted(losses, total, norm, skip_above))
@@ -115,6 +110,18 @@ class OptimizerStep:
             losses.append((loss.detach(), count))
             first += count
         return losses
+
+    def _clip(self, limit: float) -> tuple[Tensor, Tensor]:
+        """Scale the gradients down to a global norm of `limit` (0: leave them).
+
+        Returns the norm of every parameter's gradient and that of all, from before.
+        """
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(norms)
+        if limit:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, limit, norm, foreach=True)
+        return norms, norm
 
     @staticmethod
     def _unwanted(

@@ -328,11 +328,10 @@ class Training:
 
     def _check_directory(self) -> None:
         """Stop when the run directory has been gone for too long."""
-        lost = getattr(self._writer, "directory_lost_seconds", None)
-        grace = self._session.config.stability.directory_grace
-        if lost is not None and lost > grace:
+        lost = self._writer.directory_lost_seconds
+        if lost and lost > self._session.config.stability.directory_grace:
             raise RunError(
-                f"{self._writer.directory_problem} It has been so for {lost:.0f} s; training ends "
+                f"{self._writer.directory_problem}. It has been so for {lost:.0f} s; training ends "
                 f"at step {self._session.progress.step}. When the directory is back: trainer "
                 f"resume {self._writer.run.path}"
             )

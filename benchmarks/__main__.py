@@ -100,9 +100,11 @@ BENCHMARKS = {
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
     "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),
     "checkpoint_save": Benchmark("Saving and loading a checkpoint", _own("checkpoint_save")),
+    "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),
     "reader": Benchmark("Reading metrics", _reader),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
+    "monitor_attach": Benchmark("What monitors cost a training", _own("monitor_attach")),
 }
 
 

@@ -105,10 +105,9 @@ def _readable_folder(given: str | None) -> Path:
 def _print_json(runs_dir: Path, reference: str | None) -> int:
     import dataclasses
 
-    import orjson
-
     from monitor.data.poller import read_once
     from monitor.report import report
+    from shared.records import encode_json
     from shared.run_directory import find_run
 
     run = find_run(runs_dir, reference) if reference else None
@@ -116,7 +115,7 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
     if run:
         only = tuple(view for view in snapshot.runs if view.run_id == run.run_id)
         snapshot = dataclasses.replace(snapshot, runs=only)
-    sys.stdout.write(orjson.dumps(report(snapshot), option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.write(encode_json(report(snapshot), indent=True).decode() + "\n")
     sys.stdout.flush()
     return ExitCode.OK
 

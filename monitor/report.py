@@ -12,6 +12,7 @@ from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.catalogue import CheckpointInfo, list_checkpoints
 from shared.metrics_log import Series
 from shared.run_directory import RunDirectory
+from shared.text import one_line
 
 REPORT_VERSION = 1
 
@@ -47,6 +48,8 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "status": view.status,
         "reason": view.reason,
         "alive": view.alive,
+        "alarm": view.alarm,
+        "supervised": view.supervised,
         "step": view.step,
         "max_steps": view.max_steps,
         "percent": None if fraction is None else round(100 * fraction, 2),
@@ -66,10 +69,11 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "started_at": view.started_at,
         "updated_at": view.updated_at,
         "ended_at": view.ended_at,
-        "age_seconds": None if view.updated_at is None else round(now - view.updated_at, 1),
+        "age_seconds": _age(now, view.updated_at),
         "host": view.host,
         "pid": view.pid,
         "attempt": view.attempt,
+        "micro_batch": view.micro_batch,
         "device": view.device,
         "git_commit": view.git_commit,
         "model": dict(view.model),
@@ -77,6 +81,11 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "last_log_lines": list(view.last_log_lines),
     }
     return value | (_outline_report(view) if detail is None else _detail_report(detail))
+
+
+def _age(now: float, moment: float | None) -> float | None:
+    """Seconds since `moment`; a clock that was set back makes no negative age."""
+    return None if moment is None else max(0.0, round(now - moment, 1))
 
 
 def _outline_report(view: RunView) -> dict[str, Any]:
@@ -107,7 +116,7 @@ def series_report(series: Series) -> dict[str, Any]:
     """The extremes of a series, and how many values are not finite."""
     finite = np.isfinite(series.values)
     value: dict[str, Any] = {
-        "metric": series.key[:200],
+        "metric": one_line(series.key),
         "points": len(series),
         "nonfinite": len(series) - int(finite.sum()),
     }

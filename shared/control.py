@@ -1,4 +1,4 @@
-"""Requests to a running trainer: one small file each, answered by an event."""
+"""Requests to a run: one small file each, answered by an event."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from shared.files import read_json, replace_file
 from shared.process import host_name
 from shared.records import Json, encode_line
 
-#: What a trainer answers. `resume` continues a paused run.
-ACTIONS = frozenset({"pause", "resume", "stop", "checkpoint"})
+#: What can be asked of a run, and who serves it: its `trainer` while one lives, the `daemon` while
+#: none does. `resume` continues a paused run, and starts a dead one.
+ACTIONS: Mapping[str, frozenset[str]] = {
+    "pause": frozenset({"trainer"}),
+    "resume": frozenset({"trainer", "daemon"}),
+    "stop": frozenset({"trainer", "daemon"}),
+    "checkpoint": frozenset({"trainer"}),
+    "cancel": frozenset({"daemon"}),
+    "prune": frozenset({"trainer", "daemon"}),
+}
 _REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
 
 
@@ -43,8 +51,13 @@ class Request:
             self.path.unlink()
 
 
+def served_by(who: str) -> list[str]:
+    """The actions that `who` (trainer, daemon) serves, by name."""
+    return sorted(action for action, servers in ACTIONS.items() if who in servers)
+
+
 def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = None) -> str:
-    """Leave a request for the trainer; returns its id, which the answering event repeats.
+    """Leave a request; returns its id, which the event that answers it repeats.
 
     Raises OSError when the folder cannot be written.
     """
@@ -64,14 +77,18 @@ def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = Non
     return request_id
 
 
-def pending(control: Path) -> list[Request]:
-    """The requests not yet answered, oldest first. Files that are no request are left alone."""
+def names_of_requests(control: str | Path) -> list[str]:
+    """The file names of the requests in a folder, oldest first, without opening any."""
     try:
-        names = sorted(n for n in os.listdir(control) if _REQUEST.fullmatch(n))  # noqa: PTH208
+        return sorted(n for n in os.listdir(control) if _REQUEST.fullmatch(n))  # noqa: PTH208
     except OSError:
         return []
+
+
+def pending(control: Path) -> list[Request]:
+    """The requests not yet answered, oldest first. Files that are no request are left alone."""
     requests: list[Request] = []
-    for name in names:
+    for name in names_of_requests(control):
         if not (control / name).is_file():  # a pipe would block, and an answered one is gone
             continue
         value = read_json(control / name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
+import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +20,21 @@ from shared.records import encode_json
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
 PENDING_LINES_LIMIT = 100_000
+#: What a filesystem answers that cannot make a folder durable, or need not.
+_NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
 def fsync_directory(path: Path) -> None:
-    """Make renames inside `path` durable. Filesystems that cannot are left alone."""
+    """Make renames inside `path` durable. Filesystems that cannot are left alone.
+
+    Raises OSError when the device says they are not.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(fd)
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
     finally:
         os.close(fd)
 
@@ -46,6 +55,8 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Put `data` at `path` so that readers see the old content or the new, never a part.
 
     `durable=False` leaves out the two fsyncs: safe against a killed process, not a power cut.
+    Raises OSError; the old content is there then. Only where the device fails while the folder is
+    written, the new content is in place and may be lost by a power cut.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
     try:
@@ -69,7 +80,12 @@ def replace_link(link: Path, target: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()  # left by a killed namesake: in a container every process is number 1
     temporary.symlink_to(target)
-    temporary.replace(link)
+    try:
+        temporary.replace(link)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def remove_temporaries(folder: Path) -> list[str]:
@@ -105,7 +121,8 @@ class AppendLog:
     """An append-only line file: one `write()` per line, a torn last line closed off on opening.
 
     A line that cannot be written now (disk full) waits in memory, bounded, and goes out before
-    the next one; `waiting` tells how many do.
+    the next one; `waiting` tells how many do, `problem` why. One thread at a time may append;
+    any may flush.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,6 +130,8 @@ class AppendLog:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o644)
         self._pending: deque[bytes] = deque(maxlen=PENDING_LINES_LIMIT)
+        self._flushing = threading.Lock()
+        self.problem: OSError | None = None
         self._torn = self._last_line_is_torn()
 
     def _last_line_is_torn(self) -> bool:
@@ -126,13 +145,21 @@ class AppendLog:
 
     def append(self, line: bytes) -> bool:
         """Write `line` (no newline in it). False when it had to stay in memory."""
-        if (not self._pending or self.flush()) and self._write(line):
+        tried = not self._pending
+        if tried and self._write(line):  # the usual case takes no lock
             return True
-        self._pending.append(line)
+        with self._flushing:
+            if not tried and self._flush() and self._write(line):
+                return True
+            self._pending.append(line)
         return False
 
     def flush(self) -> bool:
         """Write what waits. True when nothing waits any more."""
+        with self._flushing:
+            return self._flush()
+
+    def _flush(self) -> bool:
         while self._pending and self._write(self._pending[0]):
             self._pending.popleft()
         return not self._pending
@@ -141,7 +168,8 @@ class AppendLog:
         data = (b"\n" if self._torn else b"") + line + b"\n"
         try:
             written = os.write(self._fd, data)
-        except OSError:
+        except OSError as error:
+            self.problem = error
             return False
         missing = len(data) - written
         if written:
@@ -150,7 +178,7 @@ class AppendLog:
         return missing <= 1  # without its newline the line is there, and the newline comes first
 
     def close(self) -> None:
-        """Write what waits, make the file durable and close it."""
+        """Write what waits, make the file durable and close it. What cannot be written is lost."""
         if self._fd < 0:
             return
         self.flush()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.errors import RunError
 from shared.health import observe
@@ -17,12 +17,18 @@ from shared.text import one_line
 START_TIMEOUT = 60.0  # seconds: importing torch from a cold disk takes a while
 
 
-def resume_detached(run: RunDirectory, options: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def resume_detached(
+    run: RunDirectory,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start `trainer resume RUN` in its own session, its console going into `train.log`.
 
-    Raises RunError when the process cannot be started or the log cannot be written.
+    A daemon may start such a run again; `environment` is added to this process's. Raises RunError
+    when the process cannot be started or the log cannot be written.
     """
-    command = [sys.executable, "-m", "trainer", "resume", str(run.path.resolve()), *options]
+    path = str(run.path.resolve())
+    command = [sys.executable, "-m", "trainer", "resume", path, "--supervised", *options]
     try:
         with run.log_path.open("ab") as log:
             return subprocess.Popen(
@@ -31,6 +37,7 @@ def resume_detached(run: RunDirectory, options: Sequence[str] = ()) -> subproces
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
     except OSError as error:
         raise RunError(f"Cannot start the trainer for {run.run_id}: {error.strerror}.") from error
@@ -61,11 +68,18 @@ def wait_until_running(
 
 def last_log_line(run: RunDirectory) -> str:
     """The last line of `train.log` that says something."""
+    lines = last_log_lines(run, 1)
+    if lines is None:
+        return "its log cannot be read"
+    return lines[-1] if lines else "its log is empty"
+
+
+def last_log_lines(run: RunDirectory, count: int) -> list[str] | None:
+    """The last lines of `train.log` that say something; None when it cannot be read."""
     try:
         with run.log_path.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
             lines = log.read().decode("utf-8", "replace").splitlines()
     except OSError:
-        return "its log cannot be read"
-    spoken = [one_line(line, 300) for line in lines if line.strip()]
-    return spoken[-1] if spoken else "its log is empty"
+        return None
+    return [one_line(line, 300) for line in lines if line.strip()][-count:]

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from shared.records import RECORD_KEYS, Json, is_number, parse_nonfinite
+from shared.records import RECORD_KEYS, SHALLOW, Json, is_number, is_too_deep, parse_nonfinite
 from shared.tail import Tailer
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,9 @@ def parse_line(line: bytes) -> Json | None:
         value = orjson.loads(line)
     except ValueError:
         value = _parse_lenient(line)
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict) or (len(line) > SHALLOW and is_too_deep(line, value)):
+        return None
+    return value
 
 
 def _parse_lenient(line: bytes) -> object:

@@ -23,6 +23,11 @@ class Pace:
         self._ticks: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._last_tick = time.monotonic()
 
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since work last went on: a step was done, or `other_work` said so."""
+        return time.monotonic() - self._last_tick
+
     def finished(self, step: int, milliseconds: object) -> None:
         """A step is done; `milliseconds` is what it took, if that is known."""
         tick = time.monotonic()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Self
 
 import psutil
+
+STOPPED = psutil.STATUS_STOPPED  # by SIGSTOP or Ctrl-Z
+_WORDS = {"T": STOPPED, "Z": None, "X": None, "x": None}
 
 
 @lru_cache(maxsize=1)
@@ -28,12 +33,29 @@ def host_name() -> str:
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process on one boot of one host. `started` is its start in Unix seconds."""
+    """One process on one boot of one host. `started` is its start in Unix seconds.
+
+    `since_boot` is the same in seconds after the boot: setting the clock moves the one, not the
+    other. None where the system or the writer of a record does not tell.
+    """
 
     host: str
     pid: int
     boot: str
     started: float
+    since_boot: float | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read a record. Raises KeyError, TypeError, ValueError or OverflowError if it is none."""
+        since = value.get("since_boot")
+        return cls(
+            str(value["host"]),
+            int(value["pid"]),
+            str(value["boot"]),
+            float(value["started"]),
+            float(since) if isinstance(since, (int, float)) else None,
+        )
 
     def is_here(self) -> bool:
         """Whether it ran on this host, so that we can look for it."""
@@ -41,17 +63,61 @@ class ProcessIdentity:
 
     def is_alive(self) -> bool:
         """Whether that very process still runs here. Only meaningful when `is_here()`."""
+        return self.condition() is not None
+
+    def condition(self) -> str | None:
+        """The system's word for what it does (`STOPPED`, …), None when it is gone.
+
+        Only meaningful when `is_here()`.
+        """
         if self.boot != boot_id() or self.pid <= 0:
+            return None
+        condition, since_boot = _look_at(self.pid)
+        if condition is None or self.started == 0.0:
+            return condition
+        started = _start_time(self.pid) if None in (self.since_boot, since_boot) else 0.0
+        found = ProcessIdentity(self.host, self.pid, self.boot, started, since_boot)
+        return condition if self.is_same(found) else None
+
+    def is_same(self, other: ProcessIdentity) -> bool:
+        """Whether `other` is this process, though the clock may have been set in between."""
+        if (self.host, self.pid, self.boot) != (other.host, other.pid, other.boot):
             return False
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 2.0 or self.started == 0.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        if self.since_boot is not None and other.since_boot is not None:
+            return abs(self.since_boot - other.since_boot) < 0.05
+        return abs(self.started - other.started) < 2.0
 
 
 def this_process() -> ProcessIdentity:
     """The identity of the calling process."""
-    pid = os.getpid()
-    return ProcessIdentity(host_name(), pid, boot_id(), psutil.Process(pid).create_time())
+    return identify(os.getpid())
+
+
+def identify(pid: int) -> ProcessIdentity:
+    """The identity of a living process of this host."""
+    return ProcessIdentity(host_name(), pid, boot_id(), _start_time(pid), _look_at(pid)[1])
+
+
+def _look_at(pid: int) -> tuple[str | None, float | None]:
+    """What a process does (None: it is gone or a zombie), and its start in seconds after boot."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        return _WORDS.get(fields[0], "alive"), int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        if Path("/proc/self/stat").exists():
+            return None, None
+    try:
+        condition = psutil.Process(pid).status()
+        return None if condition == psutil.STATUS_ZOMBIE else condition, None
+    except psutil.Error:
+        return None, None
+
+
+def _start_time(pid: int) -> float:
+    """The start of a process in Unix seconds, as the clock is set now; 0.0 if it is gone."""
+    try:
+        started: float = psutil.Process(pid).create_time()
+        return started
+    except psutil.Error:
+        return 0.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ Json = dict[str, Any]
 
 MAX_INT = (1 << 63) - 1
 _MAX_DEPTH = 100  # of nesting; what lies deeper is written as text
+_MAX_READ_DEPTH = 300  # of nesting; three times that is parsed, but Python's `str` of it fails
+SHALLOW = 2 * _MAX_READ_DEPTH  # bytes; what opens that often must close as often
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,35 @@ def split_nonfinite(record: Mapping[str, Any]) -> Json:
     if named:
         clean["nonfinite"] = named
     return clean
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one nested too deeply to be handled."""
+    value = orjson.loads(data)
+    if len(data) > SHALLOW and is_too_deep(data, value):
+        raise ValueError(f"nested more than {_MAX_READ_DEPTH} levels deep")
+    return value
+
+
+def is_too_deep(data: bytes, value: Any) -> bool:
+    """Whether `value`, parsed from `data`, is nested so deeply that even `str` of it may fail.
+
+    No text of at most `SHALLOW` bytes is.
+    """
+    if data.count(b"[") + data.count(b"{") <= _MAX_READ_DEPTH:
+        return False
+    level = [value]
+    for _ in range(_MAX_READ_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def encode_line(record: Mapping[str, Any]) -> bytes:

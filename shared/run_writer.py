@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,7 @@ from shared.pace import Pace
 from shared.process import host_name
 from shared.records import (
     ExitRecord,
+    Json,
     PhaseTransition,
     RunState,
     encode_json,
@@ -41,6 +42,7 @@ from shared.records import (
 )
 from shared.run_directory import RunDirectory, create_run
 from shared.text import many_lines, one_line
+from shared.vigil import BacklogWatch, DirectoryWatch, StallWatch, Turn
 
 PULSE = 0.25  # seconds between looks at the control folder
 STATE_EVERY = 0.5  # seconds between writes of a changing state
@@ -72,11 +74,13 @@ class RunWriter:
         run: RunDirectory | None = None,
         lock: RunLock | None = None,
         config: Mapping[str, Any] | None = None,
+        listener: Callable[[Json], None] | None = None,
         **state: Any,
     ) -> None:
         """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…).
 
-        `lock` is the run's, when the caller has taken it already.
+        `lock` is the run's, when the caller has taken it already. `listener` is called with every
+        event, from any thread; it must not block, and what it raises is ignored.
         """
         self.run = run or create_run(Path(runs_dir), name)
         self._lock = lock or RunLock(self.run.lock_path)
@@ -87,11 +91,14 @@ class RunWriter:
         self._alarms: dict[str, str] = {}
         self._dirty = False
         self._closed = False
-        self._last_progress = time.time()
+        self._listener = listener
         self._pace = Pace()
+        self._stall, self._backlog = StallWatch(), BacklogWatch()
+        self._unwritten: OSError | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
             try:
+                self._directory = DirectoryWatch(self.run.path)
                 self._open(undo, name, state, config)
             except OSError as error:
                 raise UserError(
@@ -124,13 +131,14 @@ class RunWriter:
         undo.callback(self._heartbeat.close)
         # Before the state says "initializing": the last beat of a dead process would refute it.
         step = old.current_step if old else 0
-        self._heartbeat.beat(step, self._last_progress, None)
+        self._heartbeat.beat(step, self._pace.idle_seconds)
         self._metrics = AppendLog(self.run.metrics_path)
         undo.callback(self._metrics.close)
         self._events = AppendLog(self.run.events_path)
         undo.callback(self._events.close)
         self._log = AppendLog(self.run.log_path)
         undo.callback(self._log.close)
+        self._logs = (self._metrics, self._events, self._log)
         self._old_status = old.status if old else None
         now = time.time()
         state = old or RunState(run_id=self.run.run_id, run_name=one_line(name))
@@ -166,6 +174,21 @@ class RunWriter:
         """The usual time of a step in seconds, a moving average."""
         return self._pace.step_seconds
 
+    @property
+    def directory_problem(self) -> str:
+        """A sentence while the run directory is gone or cannot be written, else empty."""
+        return self._directory.problem
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether another process has taken the run over, for good."""
+        return self._directory.taken
+
+    @property
+    def directory_lost_seconds(self) -> float:
+        """How long that has been so, by the monotonic clock; 0.0 while it is not."""
+        return self._directory.lost_seconds
+
     # -- records -------------------------------------------------------------------------
 
     def log(self, step: int, **metrics: Any) -> None:
@@ -194,7 +217,6 @@ class RunWriter:
             if is_number(metrics.get(key)):
                 changes[key] = metrics[key]
         changes.update(self._new_best(step, metrics))
-        self._last_progress = now
         with self._guard:
             fields.update(changes)
             self._dirty = True
@@ -211,7 +233,6 @@ class RunWriter:
 
     def progress(self) -> None:
         """Say that work goes on although no step was finished (evaluation, saving)."""
-        self._last_progress = time.time()
         self._pace.other_work()
 
     def eta_seconds(self) -> float | None:
@@ -232,22 +253,37 @@ class RunWriter:
         }
         with self._appending:
             self._events.append(encode_line(record))
+        if self._listener is not None:
+            with contextlib.suppress(Exception):
+                self._listener(record)
 
     def alarm(self, kind: str, message: str) -> None:
-        """Tell once that something is wrong with which training goes on, until `alarm_over`."""
-        if self._alarms.get(kind) is None:
+        """Tell once that something is wrong with which training goes on, until `alarm_over`.
+
+        Works from any thread, and when nothing can be written: then the console tells it.
+        """
+        with self._guard:
+            before = self._alarms.get(kind)
+            self._alarms[kind] = message
+        if before is None:
             self.event("alarm", alarm=kind, message=message)
             self.say(f"[ALARM] {message}")
-        if self._alarms.get(kind) != message:
-            self._alarms[kind] = message
-            self.update(alarm="; ".join(self._alarms.values()))
+        if before != message:
+            self._show_alarms()
 
     def alarm_over(self, kind: str, message: str) -> None:
         """What `alarm` told of is mended. Does nothing when there was no such alarm."""
-        if self._alarms.pop(kind, None) is not None:
+        with self._guard:
+            before = self._alarms.pop(kind, None)
+        if before is not None:
+            self._show_alarms()
             self.event("alarm_over", alarm=kind, message=message)
             self.say(f"[INFO] {message}")
-            self.update(alarm="; ".join(self._alarms.values()))
+
+    def _show_alarms(self) -> None:
+        with self._guard:
+            self._fields["alarm"] = "; ".join(self._alarms.values())
+            self._dirty = True
 
     def say(self, line: str) -> None:
         """Put a line into `train.log` and on the console, at once."""
@@ -348,8 +384,12 @@ class RunWriter:
             self.update(status=status, ended_at=time.time(), exit=record, durable=True)
         finally:
             self._beat()
-            for log in (self._metrics, self._events, self._log):
+            for log in self._logs:
                 log.close()
+            lost = sum(log.waiting for log in self._logs)
+            if lost:
+                with contextlib.suppress(OSError, ValueError):
+                    print(f"[WARN] {lost} lines of the run's records are lost", flush=True)
             self._heartbeat.close()
             self._lock.release()
 
@@ -383,14 +423,16 @@ class RunWriter:
         next_beat = next_state = 0.0
         while True:
             now = time.monotonic()
-            if now >= next_beat:
-                self._beat()
-                next_beat = now + INTERVAL
             if self._dirty and now >= next_state:
                 # A full disk must not end the pulse: the next round tries again.
                 with contextlib.suppress(OSError):
                     self._write_state(durable=False)
                 next_state = now + STATE_EVERY
+            if now >= next_beat:
+                failure = self._beat()
+                with contextlib.suppress(Exception):  # whatever is wrong there, the beat goes on
+                    self._look_around(failure or self._unwritten)
+                next_beat = now + INTERVAL
             found = self._unseen_requests()
             if found:
                 with self._guard:
@@ -398,10 +440,28 @@ class RunWriter:
             if self._stop.wait(PULSE):
                 return
 
-    def _beat(self) -> None:
-        self._heartbeat.beat(
-            self._fields["current_step"], self._last_progress, self._pace.step_seconds
+    def _beat(self) -> OSError | None:
+        return self._heartbeat.beat(
+            self._fields["current_step"], self._pace.idle_seconds, self._pace.step_seconds
         )
+
+    def _look_around(self, failure: OSError | None) -> None:
+        """Tell what is wrong with this run, and what no longer is."""
+        stall = self._stall.look(
+            running=self._fields["status"] == "running",
+            idle=self._pace.idle_seconds,
+            step_seconds=self._pace.step_seconds,
+        )
+        if stall:
+            self.event("stall_over" if stall.over else "stalled", message=stall.message)
+        self._directory.taken = self._lock.lost
+        self._alarm_of("directory", self._directory.look(failure))
+        if not self._directory.problem:
+            self._alarm_of("log", self._backlog.look(self._logs, self._unwritten))
+
+    def _alarm_of(self, kind: str, turn: Turn | None) -> None:
+        if turn:
+            (self.alarm_over if turn.over else self.alarm)(kind, turn.message)
 
     def _unseen_requests(self) -> list[Request]:
         seen = self._seen_requests
@@ -420,10 +480,12 @@ class RunWriter:
             state = RunState(**fields)
             self._dirty = False
         try:
+            self._directory.check()
             write_json(self.run.state_path, state.to_json(), durable=durable)
-        except OSError:
-            self._dirty = True
+        except OSError as error:
+            self._dirty, self._unwritten = True, error
             raise
+        self._unwritten = None
 
 
 def _plain(value: Any) -> Any:

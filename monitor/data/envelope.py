@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.metrics_log import Floats, Series
+from shared.metrics_log import Floats, Ints, Series
 
 #: Beyond it the difference of two values overflows.
 HUGE = 1e300
@@ -48,22 +48,39 @@ def empty_envelope(columns: int) -> Envelope:
     return Envelope(nothing, nothing, np.zeros(columns, np.uint8), 0)
 
 
+def step_edges(first: int, last: int, columns: int) -> Ints:
+    """Where the `columns` equal parts of steps [first, last] begin and, last, where they end.
+
+    Shape (columns + 1,). Whole numbers throughout: a rounded edge would put a step into its
+    neighbour's column.
+    """
+    width, rest = divmod(last - first + 1, columns)
+    index = np.arange(columns + 1, dtype=np.int64)
+    return first + index * width - (-index * rest) // columns
+
+
 def reduce(series: Series, columns: int, first: int, last: int) -> Envelope:
     """The extremes of `series` over steps [first, last] in `columns` equal parts, in O(N)."""
     if columns < 1 or not len(series) or last < first:
         return empty_envelope(max(columns, 0))
-    span = last - first + 1
-    # Whole numbers throughout: a rounded edge would put a step into its neighbour's column.
-    edges = np.array([first - (-i * span) // columns for i in range(columns + 1)], np.int64)
-    bounds = np.searchsorted(series.steps, edges)
+    edges = step_edges(first, last, columns)
+    return reduce_between(series.values, np.searchsorted(series.steps, edges))
+
+
+def reduce_between(values: Floats, bounds: NDArray[np.intp]) -> Envelope:
+    """The extremes of `values[bounds[i]:bounds[i + 1]]` for every column i, in O(N).
+
+    `bounds`, shape (columns + 1,), never falls and lies within [0, len(values)].
+    """
     starts, ends = bounds[:-1], bounds[1:]
     filled = starts < ends
+    columns = len(starts)
     marks = np.zeros(columns, np.uint8)
     low, high = np.full(columns, np.nan), np.full(columns, np.nan)
     if not filled.any():
         return Envelope(low, high, marks, 0)
     begin, end = int(bounds[0]), int(bounds[-1])
-    values = series.values[begin:end]
+    values = values[begin:end]
     at = starts[filled] - begin
     nonfinite = 0
     with np.errstate(all="ignore"):
@@ -72,15 +89,20 @@ def reduce(series: Series, columns: int, first: int, last: int) -> Envelope:
             finite = np.isfinite(values)
             nonfinite = len(values) - int(finite.sum())
             if nonfinite:
-                flags = np.zeros(len(values), np.uint8)
-                flags[np.isnan(values)] = NAN
-                flags[values == np.inf] = POSITIVE
-                flags[values == -np.inf] = NEGATIVE
-                marks[filled] = np.bitwise_or.reduceat(flags, at)
+                marks[filled] = np.bitwise_or.reduceat(flags_of(values), at)
                 values = np.where(finite, values, np.nan)
         low[filled] = np.fmin.reduceat(values, at)
         high[filled] = np.fmax.reduceat(values, at)
     return Envelope(np.clip(low, -HUGE, HUGE), np.clip(high, -HUGE, HUGE), marks, nonfinite)
+
+
+def flags_of(values: Floats) -> NDArray[np.uint8]:
+    """NAN, POSITIVE, NEGATIVE or 0 for each value."""
+    flags = np.zeros(len(values), np.uint8)
+    flags[np.isnan(values)] = NAN
+    flags[values == np.inf] = POSITIVE
+    flags[values == -np.inf] = NEGATIVE
+    return flags
 
 
 def step_range(series: Iterable[Series]) -> tuple[int, int] | None:

@@ -183,9 +183,38 @@ def _event_text(kind: str, record: dict[str, Any]) -> str:
             return measured
         case "answer":
             return f"{get('action', '')}: {get('message', '')}"
+        case "nonfinite":
+            return f"loss {_value(record, 'loss')}, gradient norm {_value(record, 'gradient_norm')}"
+        case "spike":
+            skipped = ", the update was skipped" if get("skipped") else ""
+            zscore = finite(get("zscore"))
+            deviation = "" if zscore is None else f", {zscore:.1f} deviations above the mean"
+            return f"loss {_value(record, 'loss')}{deviation}{skipped}"
+        case "new_best":
+            return f"{get('metric', 'loss')} {_value(record, 'value')}"
+        case "out_of_memory" if not get("message"):
+            return f"micro-batch {get('micro_batch')}, tried again with {get('retry_with')}"
+        case "rolled_back" if not get("message"):
+            return f"from step {get('from_step')} to {get('to_step')}, {get('checkpoint')}"
+        case "checkpoint_removed":
+            taken = format_bytes(size) if size is not None else None
+            told = (get("name"), get("reason"), taken)
+            return ", ".join(str(part) for part in told if part)
+        case "checkpoint_compressed":
+            before, after = finite(get("bytes_before")), finite(get("bytes_after"))
+            sizes = [format_bytes(x) for x in (before, after) if x is not None]
+            return f"{get('name', '')}: {' → '.join(sizes)}"
         case _:
             for key in ("message", "text", "name", "reason"):
                 if isinstance(get(key), str):
                     return str(get(key))
-            hidden = ("time", "event", "step", "attempt")
+            hidden = ("time", "event", "step", "attempt", "nonfinite")
             return ", ".join(f"{k} {v}" for k, v in list(record.items())[:12] if k not in hidden)
+
+
+def _value(record: dict[str, Any], key: str) -> str:
+    """A number of an event; one that is not finite by its name."""
+    value, named = finite(record.get(key)), record.get("nonfinite")
+    if value is not None:
+        return f"{value:.4g}"
+    return str(named.get(key, "?")) if isinstance(named, dict) else "?"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from monitor.data.values import finite, whole
 from monitor.data.views import RunView
 from shared.health import STALLED_AFTER, observe
+from shared.heartbeat import BeatWatch
 from shared.metrics_log import parse_lines
-from shared.records import ACTIVE_STATUSES, PhaseTransition, RunState
+from shared.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
 from shared.run_directory import RunDirectory, discover_runs
 from shared.text import format_duration, many_lines, one_line
 
@@ -31,6 +32,7 @@ class _Known:
     signature: Signature | None
     state: RunState
     view: RunView
+    watch: BeatWatch = field(default_factory=BeatWatch)
 
 
 class RunScanner:
@@ -53,17 +55,19 @@ class RunScanner:
 
     def _look(self, run: RunDirectory, now: float) -> _Known:
         known = self._known.get(run.run_id)
+        watch = known.watch if known else BeatWatch()
         signature = file_signature(run.state_path)
         if known and signature == known.signature and signature is not None:
             if known.state.status not in ACTIVE_STATUSES:
                 return known
-            return _Known(signature, known.state, _view(run, known.state, now, known.view))
+            view = _view(run, known.state, now, watch, known.view)
+            return _Known(signature, known.state, view, watch)
         state = run.read_state() if signature else None
         if state is not None:
-            return _Known(signature, state, _view(run, state, now))
+            return _Known(signature, state, _view(run, state, now, watch), watch)
         if signature and known:
             # A writer that does not replace its file atomically was caught in the middle.
-            return _Known(None, known.state, known.view)
+            return _Known(None, known.state, known.view, watch)
         return _Known(None, RunState(), _view_without_state(run, now))
 
 
@@ -81,8 +85,10 @@ def _rank(view: RunView) -> tuple[bool, float, str]:
     return not at_work, -(view.started_at or 0.0), view.run_id
 
 
-def _view(run: RunDirectory, state: RunState, now: float, old: RunView | None = None) -> RunView:
-    health = observe(run, state, now)
+def _view(
+    run: RunDirectory, state: RunState, now: float, watch: BeatWatch, old: RunView | None = None
+) -> RunView:
+    health = observe(run, state, now, watch)
     status, reason = one_line(health.status, 20), one_line(health.reason, 500)
     if old and (old.status, old.reason, old.alive) == (status, reason, health.alive):
         return old
@@ -124,6 +130,10 @@ def _view(run: RunDirectory, state: RunState, now: float, old: RunView | None = 
         model=model,
         exit_code=state.exit.code if state.exit else None,
         last_log_lines=lines,
+        # Of a run that has ended, the reason of its end tells.
+        alarm="" if state.status in ENDED_STATUSES else one_line(state.alarm, 500),
+        supervised=state.supervised,
+        micro_batch=state.micro_batch,
     )
 
 

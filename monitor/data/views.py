@@ -53,6 +53,9 @@ class RunView:
     model: tuple[tuple[str, str], ...] = ()
     exit_code: int | None = None
     last_log_lines: tuple[str, ...] = ()
+    alarm: str = ""
+    supervised: bool = False
+    micro_batch: int | None = None
 
     @property
     def fraction(self) -> float | None:
@@ -60,6 +63,11 @@ class RunView:
         if not self.max_steps or self.max_steps < 0:
             return None
         return min(1.0, max(0.0, self.step / self.max_steps))
+
+    @property
+    def note(self) -> str:
+        """What a person should know at first sight: why it does not run, or what is wrong."""
+        return self.reason or self.alarm
 
 
 @dataclass(frozen=True)

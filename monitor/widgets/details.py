@@ -15,7 +15,22 @@ from shared.text import format_count
 
 _SIDE_BY_SIDE = 96  # columns from which facts and events lie beside each other
 _LABEL = 15
-_BAD_EVENTS = ("warning", "rollback", "oom")
+_BAD_EVENTS = frozenset(
+    {
+        "warning",
+        "alarm",
+        "nonfinite",
+        "spike",
+        "stalled",
+        "crashed",
+        "diverged",
+        "gave up",
+        "rolled back",
+        "out of memory",
+        "checkpoint failed",
+        "checkpoint corrupt",
+    }
+)
 
 Line = list[Piece]
 
@@ -88,10 +103,16 @@ class Details(Panel):
         return page
 
     def _ending(self, view: RunView, detail: RunDetail | None, colours: Colours) -> list[Line]:
-        """Why the run is not at work, and what it said last."""
+        """Why the run is not at work, and what it said last; or what is wrong while it is."""
+        text = colours.style("foreground")
+        alarm: list[Line] = []
+        if view.alarm:
+            alarm = [[(" alarm", colours.style("warning", bold=True))]]
+            alarm += [[(f" {part}", text)] for part in _folded(view.alarm, 76)]
+            alarm.append([])
         if not (view.reason or view.last_log_lines):
-            return []
-        bad, text = colours.status(view.status, bold=True), colours.style("foreground")
+            return alarm
+        bad = colours.status(view.status, bold=True)
         code = "" if view.exit_code is None else f" (exit code {view.exit_code})"
         lines: list[Line] = [[(f" {view.status}{code}", bad)]]
         lines += [[(f" {part}", text)] for part in _folded(view.reason, 76)]
@@ -100,7 +121,7 @@ class Details(Panel):
             lines.append([(" last log lines", colours.style("muted"))])
             lines += [[(" ▏", bad), (said_line, text)] for said_line in said]
         lines.append([])
-        return lines
+        return [*alarm, *lines]
 
     def _facts(self, view: RunView, detail: RunDetail | None, colours: Colours) -> list[Line]:
         newest = dict(detail.newest) if detail else {}
@@ -116,6 +137,8 @@ class Details(Panel):
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),
             ("attempt", str(view.attempt) if view.attempt else ""),
+            ("restarted by", "a daemon, if it crashes" if view.supervised else ""),
+            ("micro-batch", f"{view.micro_batch} (memory)" if view.micro_batch else ""),
             ("started", _clock_time(view.started_at)),
             ("ended", _clock_time(view.ended_at)),
             ("updated", _age(self._now, view.updated_at)),

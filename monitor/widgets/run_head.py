@@ -39,11 +39,10 @@ class RunHead(Panel):
             (f" {status_sign(view.status)} {view.status} ", status),
             (f" {view.name}", text),
         ]
-        if view.reason:
-            # A reason matters more than the machine: it gets all the room there is.
-            return line(
-                [*left, (f"  {view.reason}", colours.status(view.status))], width, self.base
-            )
+        if view.note:
+            # What is wrong matters more than the machine: it gets all the room there is.
+            style = colours.status(view.status) if view.reason else colours.style("warning")
+            return line([*left, (f"  {view.note}", style)], width, self.base)
         right: list[Piece] = []
         model = dict(view.model)
         parts = [view.device, _parameters(model.get("parameters", ""))]

@@ -17,6 +17,7 @@ from monitor.widgets.panel import Panel
 from shared.text import format_duration
 
 _STATUS = 11
+_MARK = " !"  # something is wrong with a run that goes on
 _LOSS = 7
 _ETA = 7
 _STEPS = 11
@@ -84,6 +85,7 @@ class RunList(Panel):
             base = base + Style(bgcolor=self.app.theme_variables.get("panel"))
         text, muted = colours.style("foreground", bold=selected), colours.style("muted")
         status = colours.status(run.status)
+        marked = colours.style("warning") if run.alarm else status
         fraction = run.fraction
         percent = f"{fraction:4.0%}" if fraction is not None else "   -"
         if run.max_steps:
@@ -94,7 +96,7 @@ class RunList(Panel):
             ("▌" if selected else " ", colours.style("primary")),
             (f" {status_sign(run.status)} ", status),
             *_name(run, columns["name"], text, muted),
-            (" " + fit(run.status, columns["status"]), status),
+            (" " + fit(run.status + _MARK * bool(run.alarm), columns["status"]), marked),
         ]
         if columns["bar"]:
             pieces.append((" ", muted))

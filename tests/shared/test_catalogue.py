@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,16 +16,23 @@ from shared.catalogue import (
     BEST,
     FINAL,
     LATEST,
+    claimed,
     clean_leftovers,
+    in_use,
     is_checkpoint,
+    is_in_use,
     link_target,
     list_checkpoints,
+    list_set_aside,
     newest_sound,
     remove_checkpoint,
+    remove_counterparts,
+    set_aside_damaged,
     set_link,
     step_folder,
 )
-from shared.manifest import MANIFEST, write_manifest
+from shared.errors import RunError
+from shared.manifest import MANIFEST, PACKED, write_manifest
 
 
 def save(checkpoints: Path, step: int, name: str = "", **facts: float | None) -> Path:
@@ -118,13 +129,15 @@ def test_leftovers_are_cleaned_and_nothing_else(tmp_path: Path) -> None:
     save(tmp_path, 4, ".removing-step_4")
     (tmp_path / ".latest.tmp-4242-3").symlink_to("step_1")
     (tmp_path / ".keep").mkdir()
+    save(tmp_path / ".trash" / "000001", 3)
     assert names(tmp_path) == ["step_1"]
     assert clean_leftovers(tmp_path) == [
         ".removing-step_4",
         ".tmp-step_5-4242",
         ".latest.tmp-4242-3",
     ]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".keep", "step_1"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".keep", ".trash", "step_1"]
+    assert names(tmp_path / ".trash" / "000001") == ["step_3"]
     assert clean_leftovers(tmp_path / "absent") == []
 
 
@@ -143,3 +156,153 @@ def test_what_looks_like_a_checkpoint(tmp_path: Path) -> None:
     assert not is_checkpoint(tmp_path)
     (tmp_path / "step_1" / "model.safetensors").unlink()
     assert not is_checkpoint(tmp_path / "step_1")
+
+
+# -- damaged ones set aside --------------------------------------------------------------------
+
+
+def spoil(folder: Path) -> None:
+    """Another byte in the weights, of the same size."""
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"W" + weights.read_bytes()[1:])
+
+
+def test_damaged_newer_ones_are_renamed_and_their_links_go(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    save(tmp_path, 4, FINAL)
+    spoil(step_folder(tmp_path, 1))  # older: nobody looks at it
+    spoil(step_folder(tmp_path, 3))
+    (step_folder(tmp_path, 4) / MANIFEST).write_bytes(b"{")
+    (tmp_path / FINAL / "config.json").unlink()
+    (tmp_path / "step_4.corrupt").mkdir()
+    set_link(tmp_path, LATEST, step_folder(tmp_path, 4))
+    set_link(tmp_path, BEST, step_folder(tmp_path, 2))
+    sound, _ = newest_sound(tmp_path)
+    assert sound is not None
+    moved = set_aside_damaged(tmp_path, sound.path)
+    assert [(m.name, m.moved_to, m.message) for m in moved] == [
+        ("step_3", "step_3.corrupt", "step_3/model.safetensors does not match its checksum"),
+        ("step_4", "step_4.corrupt-2", "step_4/manifest.json is missing or unreadable"),
+        ("final", "final.corrupt", "final/config.json cannot be read: No such file or directory"),
+    ]
+    assert names(tmp_path) == ["step_1", "step_2"]
+    assert link_target(tmp_path, LATEST) is None
+    assert link_target(tmp_path, BEST) == "step_2"
+    assert (tmp_path / "step_3.corrupt" / "model.safetensors").is_file()
+    save(tmp_path, 9, "superseded_2_step_9")
+    assert [[p.name for p in paths] for paths in list_set_aside(tmp_path)] == [
+        ["final.corrupt", "step_3.corrupt", "step_4.corrupt", "step_4.corrupt-2"],
+        ["superseded_2_step_9"],
+    ]
+    assert set_aside_damaged(tmp_path, sound.path) == []
+
+
+def test_sound_newer_ones_and_those_of_another_run_are_let_be(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        save(tmp_path / place, 1)
+        save(tmp_path / place, 2)
+    spoil(tmp_path / "two" / "step_2")
+    assert set_aside_damaged(tmp_path / "one", tmp_path / "one" / "step_1") == []
+    assert set_aside_damaged(tmp_path / "two", tmp_path / "one" / "step_1") == []
+    assert names(tmp_path / "two") == ["step_1", "step_2"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("name", ["model.safetensors", MANIFEST])
+def test_what_cannot_be_read_now_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, name: str
+) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    spoil(step_folder(tmp_path, 2))  # and who knows, since it cannot be read
+    original = Path.open
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path == step_folder(tmp_path, 2) / name:
+            raise OSError(code, os.strerror(code), str(path))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
+    found, problems = newest_sound(tmp_path)
+    assert found is not None
+    assert (found.name, len(problems)) == ("step_1", 1)
+    assert set_aside_damaged(tmp_path, found.path) == []
+    assert names(tmp_path) == ["step_1", "step_2"]
+
+
+# -- use ---------------------------------------------------------------------------------------
+
+
+def test_readers_share_and_an_owner_to_be_waits(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1)
+    assert not is_in_use(folder)
+    with in_use(folder):
+        with in_use(folder):
+            assert is_in_use(folder)
+        with claimed(folder) as free:
+            assert not free
+    with claimed(folder) as free:
+        assert free
+    assert not is_in_use(folder)
+    (folder / MANIFEST).unlink()
+    with in_use(folder), claimed(folder) as free:
+        assert free, "nothing to lock is nothing in use"
+
+
+def test_a_reader_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+    monkeypatch.setattr(catalogue, "USE_WAIT", 0.05)
+    with claimed(folder), pytest.raises(RunError, match="being removed or packed"), in_use(folder):
+        pass
+
+
+def test_a_reader_that_opened_the_manifest_too_early_locks_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path, 1)
+    original, calls = fcntl.flock, []
+
+    def late(fd: int, kind: int) -> None:
+        if not calls:  # between our opening and our locking another process packed it
+            shutil.copy(folder / MANIFEST, folder / "new")
+            (folder / "new").replace(folder / MANIFEST)
+        calls.append(fd)
+        original(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with in_use(folder):
+        assert is_in_use(folder)
+
+
+def test_without_flock_nothing_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+
+    def refuse(fd: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with in_use(folder):
+        assert not is_in_use(folder)
+
+
+# -- packed ------------------------------------------------------------------------------------
+
+
+def test_the_other_form_of_a_file_is_a_leftover(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1)
+    name = "model.safetensors" + PACKED
+    (folder / name).write_bytes(b"half")
+    (folder / "notes.txt").write_text("a person's")
+    assert clean_leftovers(tmp_path) == [f"step_1/{name}"]
+    (folder / name).write_bytes(b"whole")
+    plain = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    write_manifest(folder, 1, {}, packed={"model.safetensors": (5, "0" * 64)})
+    assert is_checkpoint(folder)
+    assert list_checkpoints(tmp_path)[0].packed
+    (folder / "model.safetensors").write_bytes(plain)
+    assert remove_counterparts(folder) == ["model.safetensors"]
+    (folder / "model.safetensors").write_bytes(plain)
+    (folder / name).unlink()  # the manifest's own file is gone: then nothing is sure
+    assert remove_counterparts(folder) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.control import ACTIONS, pending, submit
+from shared.control import ACTIONS, names_of_requests, pending, served_by, submit
 
 
 def test_requests_arrive_in_order_and_go_when_answered(tmp_path: Path) -> None:
@@ -15,11 +15,24 @@ def test_requests_arrive_in_order_and_go_when_answered(tmp_path: Path) -> None:
     found = pending(tmp_path)
     assert [r.request_id for r in found] == ids
     assert [r.action for r in found] == sorted(ACTIONS)
-    assert [r.arguments for r in found] == [{"n": n} for n in range(4)]
+    assert [r.arguments for r in found] == [{"n": n} for n in range(len(ACTIONS))]
     assert all(r.asked_by.endswith(f"@{os.uname().nodename}:{os.getpid()}") for r in found)
     found[0].remove()
     found[0].remove()
     assert [r.request_id for r in pending(tmp_path)] == ids[1:]
+
+
+def test_who_serves_what() -> None:
+    assert served_by("trainer") == ["checkpoint", "pause", "prune", "resume", "stop"]
+    assert served_by("daemon") == ["cancel", "prune", "resume", "stop"]
+    assert served_by("nobody") == []
+
+
+def test_names_are_listed_without_opening(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert names_of_requests(tmp_path / "absent") == names_of_requests(tmp_path) == []
+    ids = [submit(tmp_path, "stop") for _ in range(3)]
+    assert names_of_requests(str(tmp_path)) == [f"{i}.json" for i in ids]
 
 
 def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:

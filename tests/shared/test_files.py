@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import itertools
 import json
 import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,3 +182,157 @@ def test_what_waits_is_bounded_and_keeps_the_newest(monkeypatch: pytest.MonkeyPa
     assert log.waiting == 10
     assert not log.flush()
     log.close()
+
+
+# -- devices that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.ESTALE])
+def test_a_failing_device_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    path = tmp_path / "state"
+    replace_file(path, b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    class Failing(io.BytesIO):
+        write = fail  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        if call == "write":
+            patch.setattr(Path, "open", lambda self, mode: self.touch() or Failing())
+        else:
+            patch.setattr(f"os.{call}", fail)
+        with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+            replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state"]
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_folder_that_did_not_become_durable_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failure = os.fsync, [errno.EIO]
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(failure[0], os.strerror(failure[0]))
+        real(fd)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EIO))):
+        replace_file(tmp_path / "state", b"new")
+    assert names(tmp_path) == ["state"]
+    failure[0] = errno.EINVAL  # a filesystem that knows no such thing
+    replace_file(tmp_path / "state", b"newer")
+
+
+def test_a_link_that_cannot_be_moved_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", fail)
+        with pytest.raises(OSError, match=re.escape(os.strerror(errno.EIO))):
+            replace_link(tmp_path / "latest", "step_1")
+    assert names(tmp_path) == []
+
+
+def test_lines_wait_while_the_device_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AppendLog(tmp_path / "log")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", fail)
+        assert not log.append(b"one")
+        assert not log.append(b"two")
+    assert log.problem is not None
+    assert log.problem.errno == errno.EIO
+    assert log.append(b"three")
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_any_thread_may_flush_while_one_appends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost, doubled or overtaken, while writes fail every now and then."""
+    log, real, count = AppendLog(tmp_path / "log"), os.write, itertools.count()
+
+    def flaky(fd: int, data: bytes) -> int:
+        if next(count) % 3 == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data)
+
+    stop = threading.Event()
+
+    def flush() -> None:
+        while not stop.is_set():
+            log.flush()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", flaky)
+        thread = threading.Thread(target=flush)
+        thread.start()
+        for number in range(3000):
+            log.append(b"%d" % number)
+        stop.set()
+        thread.join()
+    log.close()
+    assert (tmp_path / "log").read_bytes().split() == [b"%d" % n for n in range(3000)]
+
+
+FULL = """
+import json, os, sys
+from pathlib import Path
+from shared.files import AppendLog, replace_file
+folder = Path(sys.argv[1])
+replace_file(folder / "state", b"old")
+log = AppendLog(folder / "log")
+log.append(b"first")
+filler = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+try:
+    while True:
+        os.write(filler, b"x" * 4096)
+except OSError:
+    pass
+accepted = [log.append(b"y" * 3000) for _ in range(4)]
+try:
+    replace_file(folder / "state", b"z" * 100_000)
+    failed = False
+except OSError as error:
+    failed = error.strerror
+before = sorted(p.name for p in folder.iterdir())
+os.ftruncate(filler, 0)
+freed = log.append(b"last")
+log.close()
+replace_file(folder / "state", b"z" * 100_000)
+lines = [len(x) for x in (folder / "log").read_bytes().split()]
+print(json.dumps([accepted, failed, before, freed, lines]))
+"""
+
+
+def test_a_full_disk_really(tmp_path: Path) -> None:
+    """On a filesystem of 300 KiB of our own, which takes the right to mount one."""
+    if not shutil.which("unshare"):
+        pytest.skip("no unshare here")
+    mount = f"mount -t tmpfs -o size=300k none {tmp_path} && exec {sys.executable} -c"
+    command = ["unshare", "-m", "sh", "-c", f'{mount} "$0" {tmp_path}', FULL]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if "ermitted" in result.stderr or "denied" in result.stderr:
+        pytest.skip("no right to mount a filesystem")
+    accepted, failed, before, freed, lines = json.loads(result.stdout or result.stderr)
+    assert not all(accepted)
+    assert failed == os.strerror(errno.ENOSPC)
+    assert before == ["filler", "log", "state"]
+    assert freed
+    assert [n for n in lines if n in (5, 3000, 4)] == [5, 3000, 3000, 3000, 3000, 4]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from shared.health import STALLED_AFTER, Health, observe
-from shared.heartbeat import DEAD_AFTER
+from shared.heartbeat import DEAD_AFTER, SILENT_AFTER, BeatWatch, read_beat
 from shared.lock import RunLock
 from shared.process import this_process
 from shared.records import RunState
@@ -30,6 +31,25 @@ with RunWriter(run=RunDirectory(Path(sys.argv[1])), max_steps=10) as run:
             break
         run.set_status(line.strip())
         print("done", flush=True)
+"""
+
+#: Its wall clock is set in mid-run.
+SET_CLOCK = """
+import sys, time
+from pathlib import Path
+from shared.run_directory import RunDirectory
+from shared.run_writer import RunWriter
+real, ahead = time.time, 0
+time.time = lambda: real() + ahead
+with RunWriter(run=RunDirectory(Path(sys.argv[1])), max_steps=10) as run:
+    run.log(1, loss=2.0)
+    run.log(2, loss=2.0)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    ahead = int(sys.argv[2])
+    run.log(3, loss=2.0)
+    print("done", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -171,3 +191,105 @@ def test_impossible_times_are_no_trouble(run: RunDirectory, time_: object) -> No
     lock.acquire()
     assert look(run).alive
     lock.release()
+
+
+# -- stopped and silent --------------------------------------------------------------------------
+
+
+def test_a_stopped_process_is_stalled_at_once_and_recovers(
+    run: RunDirectory, spawn, wait_until
+) -> None:
+    child = spawn(TRAINER, run.path)
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    health = wait_until(lambda: (h := look(run)).status == "stalled" and h)
+    assert time.monotonic() - began < 2
+    assert health.alive
+    assert health.reason.startswith("stopped by a signal (SIGSTOP")
+    assert f"kill -CONT {child.pid}" in health.reason
+    child.send_signal(signal.SIGCONT)
+    wait_until(lambda: look(run) == Health("running", alive=True))
+    child.communicate("end\n", timeout=60)
+    assert look(run) == Health("completed", alive=False)
+
+
+@pytest.mark.parametrize("status", ["initializing", "running", "paused", "stopping"])
+def test_who_beats_no_more_but_lives_is_stalled(run: RunDirectory, status: str) -> None:
+    lock = RunLock(run.lock_path)
+    lock.acquire()
+    put_state(run, status)
+    now = time.time()
+    put_beat(run, time=now - SILENT_AFTER + 1, idle_seconds=0.1)
+    assert look(run, now) == Health(status, alive=True)
+    put_beat(run, time=now - SILENT_AFTER - 2, idle_seconds=0.1)
+    assert look(run, now) == Health("stalled", alive=True, reason="no sign of life for 7 s")
+    put_beat(run, time=now - SILENT_AFTER - 2)  # a writer that beats only with its steps
+    assert look(run, now).status == status
+    lock.release()
+
+
+# -- clocks that are set -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("day", [-86_400, 86_400])
+def test_a_clock_that_is_set_changes_nothing_on_one_host(
+    run: RunDirectory, spawn, wait_until, day: int
+) -> None:
+    """Neither that of the reader, nor that of the writer, nor the boot time reckoned from it."""
+    child = spawn(SET_CLOCK, run.path, day)
+    assert child.stdout.readline() == "ready\n"
+    for now in (None, time.time() + day, time.time() - day):
+        assert look(run, now) == Health("running", alive=True)
+    child.stdin.write("set\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "done\n"
+    wait_until(lambda: abs(read_beat(run.heartbeat_path).time - time.time() - day) < 60)
+    for now in (None, time.time() + day, time.time() - day):
+        assert look(run, now) == Health("running", alive=True)
+    state = run.read_state()
+    assert state is not None
+    assert state.eta_seconds is None or state.eta_seconds >= 0
+    child.kill()
+    child.wait()
+    assert look(run, time.time() + day).status == "crashed"
+
+
+def test_idleness_is_told_by_the_monotonic_clock(run: RunDirectory) -> None:
+    lock = RunLock(run.lock_path)
+    lock.acquire()
+    put_state(run, "running")
+    now = time.time()
+    here = {"monotonic": time.monotonic(), "step_seconds": 0.1}
+    for set_clock in (-86_400, 0, 86_400):
+        put_beat(run, time=now, step_time=now + set_clock, idle_seconds=1.0, **here)
+        assert look(run, now) == Health("running", alive=True)
+        put_beat(run, time=now, step_time=now + set_clock, idle_seconds=40.0, **here)
+        stalled = Health("stalled", alive=True, reason="no step for 40 s")
+        assert look(run, now + set_clock) == stalled
+    lock.release()
+
+
+@pytest.mark.parametrize("skew", [-86_400, 86_400])
+def test_a_reader_that_stays_sees_through_the_clock_of_another_host(
+    run: RunDirectory, skew: int
+) -> None:
+    put_state(run, "running")
+    tick = [0.0]
+    watch = BeatWatch(clock=lambda: tick[0])
+
+    def seen(beaten: float) -> Health:
+        now = time.time()
+        put_beat(run, host="elsewhere", boot="b", time=now + skew + beaten, idle_seconds=0.0)
+        return observe(run, run.read_state() or RunState(), now, watch)
+
+    seen(0)
+    tick[0] += 1
+    assert seen(1) == Health("running", alive=True)
+    before = run.heartbeat_path.read_bytes()
+    tick[0] += DEAD_AFTER - 1
+    assert seen(2) == Health("running", alive=True)
+    assert run.heartbeat_path.read_bytes() != before
+    tick[0] += DEAD_AFTER + 1
+    health = observe(run, run.read_state() or RunState(), time.time(), watch)
+    assert (health.status, health.alive) == ("crashed", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import RunError
-from shared.launch import last_log_line, resume_detached, wait_until_running
+from shared.launch import last_log_line, last_log_lines, resume_detached, wait_until_running
 from shared.run_directory import RunDirectory, create_run
 
 TRAINER = """
@@ -52,8 +53,28 @@ def test_a_trainer_that_never_starts_is_told(run: RunDirectory) -> None:
 
 def test_a_log_that_says_nothing(run: RunDirectory) -> None:
     assert last_log_line(run) == "its log cannot be read"
+    assert last_log_lines(run, 3) is None
     run.log_path.write_text("\n \n")
     assert last_log_line(run) == "its log is empty"
+    assert last_log_lines(run, 3) == []
+    run.log_path.write_text("a\n\nb\x1b\nc\nd")
+    assert last_log_lines(run, 3) == ["b", "c", "d"]
+
+
+def test_a_trainer_is_started_apart_with_what_its_environment_needs(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = tmp_path / "python"
+    fake.write_text('#!/bin/sh\necho "$@ $MORE $HOME $(ps -o sid= -p $$)"\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    process = resume_detached(run, ["--max-steps", "5"], {"MORE": "more"})
+    process.wait()
+    said = run.log_path.read_text().split()
+    assert said[:4] == ["-m", "trainer", "resume", str(run.path)]
+    assert said[4:8] == ["--supervised", "--max-steps", "5", "more"]
+    assert said[8] == os.environ["HOME"]
+    assert said[9:] in ([], [str(process.pid)])
 
 
 def test_a_trainer_that_cannot_be_started_is_told(run: RunDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -11,7 +12,9 @@ import pytest
 
 from shared.manifest import (
     MANIFEST,
+    PACKED,
     file_sha256,
+    find_problems,
     read_manifest,
     sizes_match,
     verify_folder,
@@ -103,6 +106,8 @@ def test_a_manifest_cannot_speak_of_files_elsewhere(folder: Path, name: str) -> 
         '{"step":1,"files":[]}',
         '{"step":1,"files":{"a":3}}',
         '{"step":1,"files":{"a":{"bytes":"1","sha256":""}}}',
+        '{"step":1,"files":{},"packed":[]}',
+        '{"step":1,"files":{},"packed":{"a":{"bytes":1,"sha256":""}}}',
     ],
 )
 def test_what_is_no_manifest_is_none(folder: Path, text: str) -> None:
@@ -116,3 +121,39 @@ def test_a_manifest_without_its_own_checksum_is_not_sound(folder: Path) -> None:
     del value["manifest_sha256"]
     (folder / MANIFEST).write_text(json.dumps(value))
     assert verify_folder(folder) == ["step_12/manifest.json does not match its own checksum"]
+
+
+def test_the_originals_of_packed_files_are_told_of(folder: Path) -> None:
+    original = file_sha256(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / ("model.safetensors" + PACKED))
+    entry = {"model.safetensors": (1024, original)}
+    written = write_manifest(folder, 12, {"loss": 1.25}, packed=entry, created_at=5.0)
+    manifest = read_manifest(folder)
+    assert manifest == written
+    assert (manifest.packed, manifest.created_at, manifest.facts) == (entry, 5.0, {"loss": 1.25})
+    assert "model.safetensors" not in manifest.files
+    assert verify_folder(folder) == []
+
+
+def test_the_quick_look_reads_no_data(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[::-1])
+    read: list[int] = []
+    assert find_problems(folder, read.append, deep=False) == []
+    assert read == []
+    assert len(find_problems(folder, read.append)) == 1
+    assert sum(read) == 1042
+
+
+def test_damage_is_told_from_what_may_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "empty").unlink()
+    assert [p.damaged for p in find_problems(folder)] == [True]
+    original = Path.open
+
+    def stale(path: Path, *args: object, **kwargs: object) -> object:
+        if path.name == "model.safetensors":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return original(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", stale)
+    assert sorted(p.damaged for p in find_problems(folder)) == [False, True]

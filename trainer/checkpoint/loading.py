@@ -10,43 +10,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.catalogue import is_checkpoint, list_checkpoints, newest_sound
+from shared.catalogue import has_file, in_use
 from shared.errors import RunError, UserError
 from shared.files import read_json
 from shared.manifest import MANIFEST, verify_folder
 from shared.text import one_line
+from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.random_state import restore
 from trainer.checkpoint.saving import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
+from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parameters import dimensions, parameter_shapes
 from trainer.optim.adamw import load_optimizer_tensors
-
-
-def find_checkpoint(reference: str | Path) -> Path:
-    """The checkpoint folder meant by a folder, a file in one, a link to one, or a run directory.
-
-    A run means its newest sound checkpoint. Raises UserError when there is none.
-    """
-    path = Path(reference)
-    if not path.exists():
-        raise UserError(f"There is no checkpoint at {one_line(path)}.")
-    path = path.resolve()
-    if path.is_file():
-        path = path.parent
-    if is_checkpoint(path):
-        return path
-    for folder in (path / "checkpoints", path):
-        if list_checkpoints(folder):
-            newest, problems = newest_sound(folder)
-            if newest is None:
-                raise RunError(f"No checkpoint in {folder} is sound: {problems[0]}.")
-            return newest.path
-    raise UserError(
-        f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
-        "give a folder such as runs/RUN/checkpoints/step_500."
-    )
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -81,6 +58,11 @@ def check_weights(config: ModelConfig, folder: Path) -> None:
 
     Raises UserError naming both shapes when they differ.
     """
+    with unpacked(folder, (WEIGHTS,)) as plain:
+        _check_weights(config, plain)
+
+
+def _check_weights(config: ModelConfig, folder: Path) -> None:
     path = folder / WEIGHTS
     try:
         with safe_open(path, framework="pt") as file:
@@ -111,8 +93,9 @@ def check_weights(config: ModelConfig, folder: Path) -> None:
 
 def load_weights(model: LanguageModel, folder: Path) -> None:
     """Put a checkpoint's weights into `model`. Raises UserError when they are another model's."""
-    check_weights(model.config, folder)
-    tensors = read_tensors(folder / WEIGHTS)
+    with unpacked(folder, (WEIGHTS,)) as plain:
+        _check_weights(model.config, plain)
+        tensors = read_tensors(plain / WEIGHTS)
     model.load_state_dict(tensors, strict=not model.config.tie_embeddings)
 
 
@@ -127,11 +110,14 @@ class LoadedModel:
 def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
     """The model of a checkpoint in evaluation mode, checksums verified first."""
     folder = find_checkpoint(reference)
-    verify(folder)
-    config = model_config(folder)
-    check_weights(config, folder)  # a config.json may claim any size: look before allocating
-    model = LanguageModel(config)
-    load_weights(model, folder)
+    with in_use(folder):
+        verify(folder)
+        config = model_config(folder)
+        with unpacked(folder, (WEIGHTS,)) as plain:
+            # A config.json may claim any size: look before allocating.
+            _check_weights(config, plain)
+            model = LanguageModel(config)
+            load_weights(model, plain)
     return LoadedModel(model.to(device).eval(), folder)
 
 
@@ -141,7 +127,7 @@ def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
     Raises UserError when the checkpoint holds weights only.
     """
     state = read_json(folder / TRAINER_STATE)
-    if state is None or not (folder / OPTIMIZER).is_file():
+    if state is None or not has_file(folder, OPTIMIZER):
         raise UserError(
             f"The checkpoint {folder.name} cannot be resumed: it has no {TRAINER_STATE} and "
             f"{OPTIMIZER}; it holds weights only."
@@ -161,9 +147,10 @@ def load_training_state(
 
     The folder is taken to be verified.
     """
-    progress, plain = read_progress(folder)
-    load_weights(model, folder)
-    tensors = read_tensors(folder / OPTIMIZER)
+    with unpacked(folder) as plain:
+        progress, generators = read_progress(plain)
+        load_weights(model, plain)
+        tensors = read_tensors(plain / OPTIMIZER)
     load_optimizer_tensors(model, optimizer, tensors)
-    restore(tensors, plain)
+    restore(tensors, generators)
     return progress

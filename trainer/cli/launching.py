@@ -6,17 +6,29 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.catalogue import BEST, FINAL, LATEST, link_target, list_checkpoints, newest_sound
+from shared.catalogue import (
+    BEST,
+    FINAL,
+    LATEST,
+    link_target,
+    list_checkpoints,
+    newest_sound,
+    set_aside_damaged,
+)
 from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file, write_json
-from shared.lock import RunLock
-from shared.records import RunState
+from shared.lock import LockHeldError, RunLock
+from shared.records import Json, RunState
 from shared.run_directory import RunDirectory, create_run, slug
 from shared.text import many_lines, one_line
+from trainer.checkpoint.finding import find_checkpoint
+from trainer.cli.places import check_writable, take_run
 from trainer.cli.starting import Start
 from trainer.config.resolve import assignment, flatten, to_plain, to_yaml
 from trainer.config.schema import Config
@@ -37,11 +49,31 @@ class Checked:
     warnings: tuple[str, ...] = ()
 
 
-def launch(start: Start, runs_dir: Path, *, detach: bool) -> int:
-    """Train, in this process or in the background; returns the exit code."""
+def launch(
+    start: Start,
+    runs_dir: Path,
+    *,
+    detach: bool = False,
+    queue: bool = False,
+    supervised: bool = False,
+) -> int:
+    """Train in this process, in the background, or when a daemon has room; returns the exit code.
+
+    `supervised`: this process is one that a daemon may start again.
+    """
+    from trainer.alerts.settings import load_settings
+
+    if detach and queue:
+        raise UserError(
+            "--detach and --queue are both given; start it now, or leave it to a daemon."
+        )
+    if not supervised:
+        load_settings()  # what is wrong there is told before a run is made
+    if queue:
+        return _launch_queued(start, runs_dir)
     if detach:
         return _launch_detached(start, runs_dir)
-    return train_here(start, runs_dir)
+    return train_here(start, runs_dir, supervised=supervised)
 
 
 def show_plan(start: Start) -> int:
@@ -62,14 +94,17 @@ def check(start: Start) -> Checked:
     """
     from trainer.loop.session import check_resumable, plan
 
-    checkpoint = start.checkpoint
+    checkpoint, begin_from = start.checkpoint, start.config.checkpoint.begin_from
     warnings: tuple[str, ...] = ()
     if checkpoint is None and start.run is not None:
         checkpoint, warnings = _newest(start.run)
+    sound = start.checkpoint is None and checkpoint is not None
+    if checkpoint is None and begin_from is not None:
+        checkpoint, warnings = find_checkpoint(begin_from), ()
     planned = plan(start.config, checkpoint)
     if checkpoint is not None:
         # One that has ended well must not become a failed one.
-        check_resumable(planned, checkpoint, verified=start.checkpoint is None)
+        check_resumable(planned, checkpoint, verified=sound)
     if start.run is None:
         slug(start.config.name)
         _check_checkpoint_folder(start.config)
@@ -98,14 +133,18 @@ def _newest(run: RunDirectory) -> tuple[Path | None, tuple[str, ...]]:
 def _launch_detached(start: Start, runs_dir: Path) -> int:
     from shared.launch import resume_detached, wait_until_running
 
-    check(start)  # what is wrong is told here, not in a log
     run = start.run
     options: list[str] = []
     if run is None:
-        run = queue_run(start.config, runs_dir)
-        if start.checkpoint:
-            options = ["--from", str(start.checkpoint)]
+        check_writable(runs_dir)
+        check(start)  # what is wrong is told here, not in a log
+        run = queue_run(_beginning(start), runs_dir)
     else:
+        lock = take_run(run)
+        try:
+            check(start)
+        finally:
+            lock.release()
         options = _as_options(start)
     process = resume_detached(run, options)
     status = wait_until_running(run, process)
@@ -116,6 +155,36 @@ def _launch_detached(start: Start, runs_dir: Path) -> int:
     return ExitCode.OK
 
 
+def _launch_queued(start: Start, runs_dir: Path) -> int:
+    from trainer.cli.queueing import queue_again, tell_queued
+
+    if start.run is None:
+        check_writable(runs_dir)
+        check(start)
+        return tell_queued(queue_run(_beginning(start), runs_dir, supervised=True))
+    lock = take_run(start.run)
+    try:
+        if start.checkpoint is not None and _newest(start.run)[0] is not None:
+            raise UserError(
+                f"--queue goes on from the newest checkpoint of {start.run.run_id}; to begin from "
+                f"{one_line(start.checkpoint.name)}, start it now with --detach."
+            )
+        checked = check(start)
+        replace_file(start.run.config_path, to_yaml(_beginning(start)).encode())
+        queue_again(start.run, lock, {"max_steps": checked.planned.max_steps})
+    finally:
+        lock.release()
+    return tell_queued(start.run)
+
+
+def _beginning(start: Start) -> Config:
+    """The configuration that also says which checkpoint the run begins from."""
+    if start.checkpoint is None:
+        return start.config
+    section = start.config.checkpoint.model_copy(update={"begin_from": str(start.checkpoint)})
+    return start.config.model_copy(update={"checkpoint": section})
+
+
 def _as_options(start: Start) -> list[str]:
     """The overrides of a continued run as `--set` options of its background process."""
     options = ["--from", str(start.checkpoint)] if start.checkpoint else []
@@ -124,8 +193,10 @@ def _as_options(start: Start) -> list[str]:
     return options
 
 
-def queue_run(config: Config, runs_dir: Path) -> RunDirectory:
+def queue_run(config: Config, runs_dir: Path, *, supervised: bool = False) -> RunDirectory:
     """Create a run that waits to be started: its folder, configuration and state.
+
+    `supervised`: by a daemon; else by whoever made it.
 
     Raises UserError for a name or a checkpoint folder that will not do; nothing is left then.
     """
@@ -145,6 +216,7 @@ def queue_run(config: Config, runs_dir: Path) -> RunDirectory:
             status="queued",
             max_steps=config.train.max_steps,
             started_at=time.time(),
+            supervised=supervised,
         )
         write_json(run.state_path, state.to_json())
     except BaseException:
@@ -217,25 +289,52 @@ def set_aside_newer(run: RunDirectory, begun_from: Path, step: int, attempt: int
     return moved
 
 
-def train_here(start: Start, runs_dir: Path) -> int:
+def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int:
     """Train in this process."""
+    from trainer.alerts.alerter import alerts_of_run
+    from trainer.cli.requeue import requeue
     from trainer.loop.signals import StopSignals
 
     with contextlib.ExitStack() as cleanup:
         lock = None
-        if start.run is not None:
-            # Held while the checkpoint is chosen: another trainer may be saving a newer one.
-            lock = RunLock(start.run.lock_path)
-            lock.acquire()
+        if start.run is None:
+            check_writable(runs_dir)
+        else:
+            # Before torch is loaded, and held while the checkpoint is chosen: another trainer may
+            # be saving a newer one.
+            lock = _take(start.run, supervised=supervised)
             cleanup.callback(lock.release)
         checked = check(start)
-        run = start.run or queue_run(start.config, runs_dir)
+        run = start.run or queue_run(_beginning(start), runs_dir)
         signals = cleanup.enter_context(StopSignals())
-        return _train(start, checked, run, lock, signals)
+        alerter = alerts_of_run(run, strict=not supervised)
+        if alerter is not None:
+            cleanup.callback(alerter.close)  # after the run has told of its end
+        listener = None if alerter is None else partial(alerter.notice, run)
+        code = _train(start, checked, run, lock, signals, listener=listener, supervised=supervised)
+        if code == ExitCode.REQUEUE:
+            requeue(run, signals.received, os.environ)
+        return code
+
+
+def _take(run: RunDirectory, *, supervised: bool) -> RunLock:
+    try:
+        return take_run(run)
+    except LockHeldError as error:
+        if supervised:  # it may be held for a moment only: the daemon shall try again
+            error.exit_code = ExitCode.REQUEUE
+        raise
 
 
 def _train(
-    start: Start, checked: Checked, run: RunDirectory, lock: RunLock | None, signals: StopSignals
+    start: Start,
+    checked: Checked,
+    run: RunDirectory,
+    lock: RunLock | None,
+    signals: StopSignals,
+    *,
+    listener: Callable[[Json], None] | None,
+    supervised: bool,
 ) -> int:
     from shared.run_writer import RunWriter
     from trainer.loop.session import build, restore
@@ -247,9 +346,11 @@ def _train(
     writer = RunWriter(
         run=run,
         lock=lock,
+        listener=listener,
         run_name=one_line(config.name),
         max_steps=planned.max_steps,
         device=planned.compute.describe(),
+        supervised=supervised,
         git_commit=git_commit(),
         model={
             "name": config.model.name,
@@ -265,6 +366,10 @@ def _train(
         for warning in checked.warnings:
             writer.event("warning", message=warning)
             writer.say(f"[WARN] {warning}")
+        if checked.checkpoint is not None and start.checkpoint is None:
+            for bad in set_aside_damaged(run.checkpoints, checked.checkpoint):
+                writer.event("checkpoint_corrupt", **vars(bad))
+                writer.say(f"[WARN] {bad.name} is damaged and is now {bad.moved_to}")
         session = build(planned)
         if checked.checkpoint is not None:
             restore(session, checked.checkpoint)
@@ -272,7 +377,8 @@ def _train(
                 step, attempt = session.progress.step, writer.state.attempt
                 for name in set_aside_newer(run, start.checkpoint, step, attempt):
                     writer.event("checkpoint_superseded", name=name)
-        replace_file(run.config_path, to_yaml(config).encode())
+        kept = config if start.run else _beginning(start)
+        replace_file(run.config_path, to_yaml(kept).encode())
         return Training(session, writer, signals).run()
     except UserError as error:
         writer.say(f"[ERROR] {error}")

@@ -12,7 +12,20 @@ import typer
 from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
-from trainer.cli import control, demo, generate, prepare, resume, tokenizer, train
+from trainer.cli import (
+    alerts,
+    checkpoints,
+    control,
+    daemon,
+    demo,
+    generate,
+    logs,
+    prepare,
+    resume,
+    status,
+    tokenizer,
+    train,
+)
 
 app = typer.Typer(
     name="trainer",
@@ -23,11 +36,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(daemon.app, name="daemon")
+app.add_typer(alerts.app, name="alerts")
 app.command("prepare-data")(prepare.prepare_data)
 app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("generate")(generate.generate)
-app.command("status")(control.status)
+app.command("status")(status.status)
+app.command("logs")(logs.logs)
 app.command("stop")(control.stop)
 app.command("pause")(control.pause)
 app.command("continue")(control.continue_)

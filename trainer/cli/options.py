@@ -34,6 +34,11 @@ Set = Annotated[
 Detach = Annotated[
     bool, typer.Option("--detach", help="Train in the background; the console goes to train.log.")
 ]
+Queue = Annotated[bool, typer.Option("--queue", help="Let a daemon start it when there is room.")]
+MicroBatch = Annotated[
+    str | None,
+    typer.Option(metavar="N|auto", help="Sequences at once, fewer than a batch; auto: what fits."),
+]
 
 
 def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:

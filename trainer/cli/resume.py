@@ -24,6 +24,7 @@ def resume(
     learning_rate: options.LearningRate = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
+    micro_batch: options.MicroBatch = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,
@@ -31,11 +32,13 @@ def resume(
     save_top_k: options.SaveTopK = None,
     set_: options.Set = None,
     detach: options.Detach = False,
+    queue: options.Queue = False,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> int:
     """Continue a run from its newest sound checkpoint, or from its start if it has none."""
     from dataclasses import replace
 
-    from trainer.checkpoint.loading import find_checkpoint
+    from trainer.checkpoint.finding import find_checkpoint
     from trainer.cli.launching import launch
     from trainer.cli.starting import find_start
 
@@ -46,6 +49,7 @@ def resume(
             "train.threads": threads,
             "train.batch_size": batch_size,
             "train.accumulation_steps": accumulation_steps,
+            "train.micro_batch": micro_batch,
             "optim.learning_rate": learning_rate,
             "log.interval": log_interval,
             "eval.interval": eval_interval,
@@ -59,4 +63,4 @@ def resume(
     if from_ is not None:
         own = start.run.checkpoints / from_ if start.run else Path(from_)
         start = replace(start, checkpoint=find_checkpoint(own if own.exists() else from_))
-    return launch(start, Path(runs_dir), detach=detach)
+    return launch(start, Path(runs_dir), detach=detach, queue=queue, supervised=supervised)

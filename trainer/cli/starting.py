@@ -11,6 +11,7 @@ from shared.errors import UserError
 from shared.files import read_json
 from shared.run_directory import RunDirectory, find_run
 from shared.text import one_line
+from trainer.checkpoint.finding import find_checkpoint, packed_or_plain
 from trainer.config.resolve import (
     Settings,
     flatten,
@@ -56,7 +57,13 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
 def absolute(config: Config) -> Config:
     """Paths as seen from anywhere: a run is resumed from other folders than it was started in."""
     settings = flatten(to_plain(config))
-    for key in ("data.path", "data.val_path", "data.tokenizer", "checkpoint.dir"):
+    for key in (
+        "data.path",
+        "data.val_path",
+        "data.tokenizer",
+        "checkpoint.dir",
+        "checkpoint.begin_from",
+    ):
         if settings[key] is not None:
             settings[key] = str(Path(settings[key]).expanduser().resolve())
     return resolve(settings)
@@ -70,14 +77,15 @@ def find_start(
     A checkpoint that belongs to a run continues that run; any other begins a new one from it.
     Raises UserError when it means nothing.
     """
-    path = Path(reference)
+    path = packed_or_plain(Path(reference)) or Path(reference)
     if reference == "latest" or not path.exists():
         run = find_run(runs_dir, name if reference == "latest" and name else reference)
         return continue_run(run, overrides)
     if RunDirectory(path).config_path.is_file():  # also one whose state is lost
         return continue_run(RunDirectory(path.resolve()), overrides)
-    from trainer.checkpoint.loading import find_checkpoint
-
+    above = RunDirectory(path.resolve().parent)
+    if path.resolve() == above.checkpoints.resolve() and above.config_path.is_file():
+        return continue_run(above, overrides)  # which is the newest is seen under the run's lock
     folder = find_checkpoint(path)
     run_of = owner(folder)
     if run_of is not None:

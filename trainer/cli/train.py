@@ -35,6 +35,7 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
+    micro_batch: options.MicroBatch = None,
     seq_len: Annotated[
         int | None, typer.Option(help="Tokens per sequence; default half the context.")
     ] = None,
@@ -69,6 +70,7 @@ def train(
     ] = None,
     set_: options.Set = None,
     detach: options.Detach = False,
+    queue: options.Queue = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything, print sizes and memory, train nothing."),
@@ -79,6 +81,7 @@ def train(
     Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
     """
     from trainer.cli.launching import launch, show_plan
+    from trainer.cli.places import check_writable
     from trainer.cli.starting import (
         Start,
         check_preset,
@@ -87,6 +90,8 @@ def train(
         new_run,
     )
 
+    if resume is None and not dry_run:
+        check_writable(Path(runs_dir))
     preset, file, is_preset = load_layers(config)
     flags = options.given(
         {
@@ -99,6 +104,7 @@ def train(
             "train.max_steps": max_steps,
             "train.batch_size": batch_size,
             "train.accumulation_steps": accumulation_steps,
+            "train.micro_batch": micro_batch,
             "train.seq_len": seq_len,
             "train.seed": seed,
             "train.device": device,
@@ -150,4 +156,4 @@ def train(
         start = Start(new_run(preset, file, flags, preset=is_preset))
     if dry_run:
         return show_plan(start)
-    return launch(start, Path(runs_dir), detach=detach)
+    return launch(start, Path(runs_dir), detach=detach, queue=queue)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -116,9 +117,12 @@ def load_source(reference: str) -> tuple[Settings, bool]:
 def read_text(path: Path) -> str:
     """The text of a configuration file. Raises UserError."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(f"{one_line(path)} has {format_bytes(size)}: that is no configuration.")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would keep us waiting
+            raise UserError(f"Cannot read {one_line(path)}: it is not a file.")
+        if found.st_size > MAX_FILE_BYTES:
+            size = format_bytes(found.st_size)
+            raise UserError(f"{one_line(path)} has {size}: that is no configuration.")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot read {one_line(path)}: {error.strerror}.") from error

@@ -176,6 +176,8 @@ class CheckpointKeeper:
     def _write(self, snapshot: Snapshot, progress: Callable[[], None] = lambda: None) -> Saved:
         """Write the checkpoint, move the links, let old checkpoints go."""
         started = time.monotonic()
+        if self._writer.taken_over:
+            raise RunError("Another process owns the run now: its checkpoints are left alone.")
         if self._place is None or _identity(self.folder) != self._place:
             # What is there now is another folder: below the mount point of a lost disk, say.
             raise RunError(f"The checkpoints folder {self.folder} has vanished.")
@@ -228,6 +230,7 @@ class CheckpointKeeper:
         self.last_saved_step = progress.step
         writer.event(
             "checkpoint_saved",
+            step=progress.step,  # training has gone on meanwhile
             name=name,
             bytes=saved.bytes,
             seconds=saved.seconds,

@@ -327,9 +327,13 @@ class Training:
         progress.recent_losses = self._spikes.losses
 
     def _check_directory(self) -> None:
-        """Stop when the run directory has been gone for too long."""
+        """Stop when the run directory has been gone for too long, or is another process's."""
         lost = self._writer.directory_lost_seconds
-        if lost and lost > self._session.config.stability.directory_grace:
+        if not lost:
+            return
+        if self._writer.taken_over:
+            raise RunError(f"{self._writer.directory_problem}; training ends here.")
+        if lost > self._session.config.stability.directory_grace:
             raise RunError(
                 f"{self._writer.directory_problem}. It has been so for {lost:.0f} s; training ends "
                 f"at step {self._session.progress.step}. When the directory is back: trainer "

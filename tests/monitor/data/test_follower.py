@@ -86,6 +86,27 @@ def test_events_read_as_sentences() -> None:
     assert event_view({"event": "phase", "previous": "", "phase": "full"}).text == "start → full"
     assert event_view({"event": "rollback", "message": "to 5"}).text == "to 5"
     assert event_view({"event": "odd", "a": 1, "b": [2]}).text == "a 1, b [2]"
+    told = {
+        "spike": ({"loss": 9.25, "zscore": 7.13, "skipped": True},
+                  "loss 9.25, 7.1 deviations above the mean, the update was skipped"),
+        "nonfinite": ({"loss": None, "gradient_norm": 2.0, "nonfinite": {"loss": "nan"}},
+                      "loss nan, gradient norm 2"),
+        "new_best": ({"metric": "val_loss", "value": 1.83}, "val_loss 1.83"),
+        "out_of_memory": ({"micro_batch": 8, "retry_with": 4}, "micro-batch 8, tried again with 4"),
+        "rolled_back": ({"from_step": 9, "to_step": 5, "checkpoint": "step_5"},
+                        "from step 9 to 5, step_5"),
+        "checkpoint_removed": ({"name": "step_5", "reason": "pruned", "bytes": 2048},
+                               "step_5, pruned, 2.0 KiB"),
+        "checkpoint_compressed": ({"name": "step_5", "bytes_before": 4096, "bytes_after": 2048},
+                                  "step_5: 4.0 KiB → 2.0 KiB"),
+        "checkpoint_restored": ({"name": "step_5"}, "step_5"),
+        "stalled": ({"message": "no step for 31 s"}, "no step for 31 s"),
+        "alarm": ({"alarm": "disk", "message": "No room"}, "No room"),
+        "gave_up": ({"message": "5 restarts"}, "5 restarts"),
+    }  # fmt: skip
+    for kind, (fields, text) in told.items():
+        assert event_view({"event": kind, "step": 5, **fields}).text == text
+        assert event_view({"event": kind}).text is not None
     empty = event_view({"event": None, "time": "x", "step": 1.5})
     assert (empty.time, empty.step) == (None, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -100,3 +101,37 @@ def test_a_progress_bar_shows_its_last_state(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"10%\r20%\r30%\n\n\nend\n")
     assert tail_lines(tmp_path / "log", 2) == ("30%", "end")
     assert tail_lines(tmp_path / "none") == ()
+
+
+def test_an_alarm_is_the_note_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, supervised=True, micro_batch=4) as writer:
+        writer.alarm("disk", "No checkpoint could be saved\x1b")
+        writer.update(durable=True)
+        found = scan(tmp_path)[writer.run.run_id]
+        assert (found.status, found.reason, found.alarm) == (
+            "running",
+            "",
+            "No checkpoint could be saved",
+        )
+        assert found.note == found.alarm
+        assert (found.supervised, found.micro_batch) == (True, 4)
+    ended = scan(tmp_path)[writer.run.run_id]
+    assert (ended.status, ended.alarm) == ("completed", "")
+
+
+def test_a_clock_that_differs_from_ours_makes_no_crash(tmp_path: Path) -> None:
+    """The first look can only believe the clocks; from the next beat on they do not matter."""
+    day = 86_400
+    folder = write_run(tmp_path, "far", {"status": "running", "current_step": 3})
+    clock = [time.time()]
+    scanner = RunScanner(tmp_path, lambda: clock[0])
+
+    def beat(moment: float) -> None:
+        process = {"host": "elsewhere", "pid": 7, "boot": "b", "started": 1.0}
+        beat = {"time": moment, "step": 3, "step_time": moment, "idle_seconds": 0.0}
+        (folder / "heartbeat").write_text(json.dumps(process | beat))
+
+    beat(clock[0] - day)
+    scanner.scan()
+    beat(clock[0] - day + 1)
+    assert scanner.scan()[0].status == "running"

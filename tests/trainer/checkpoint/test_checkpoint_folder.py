@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from shared.files import read_json
 from shared.manifest import read_manifest, verify_folder
 from shared.run_directory import discover_runs
-from trainer.checkpoint.loading import find_checkpoint, load_model
+from trainer.checkpoint.finding import find_checkpoint
+from trainer.checkpoint.loading import load_model
 from trainer.cli.main import main
 from trainer.data.tokenizer import Tokenizer
 

@@ -17,10 +17,23 @@ COMMANDS = [
     "tokenizer",
     "tokenizer train",
     "status",
+    "logs",
+    "daemon",
+    "daemon stop",
+    "daemon status",
+    "daemon install-service",
     "stop",
     "pause",
     "continue",
     "checkpoint",
+    "checkpoints",
+    "checkpoints list",
+    "checkpoints verify",
+    "checkpoints prune",
+    "checkpoints compress",
+    "checkpoints decompress",
+    "alerts",
+    "alerts test",
     "demo",
 ]
 # fmt: off
@@ -30,6 +43,7 @@ TRAIN_OPTIONS = [
     "--learning-rate", "--seed", "--device", "--threads", "--dtype", "--deterministic",
     "--compile", "--log-interval", "--eval-interval", "--checkpoint-interval",
     "--keep-last-checkpoints", "--save-top-k", "--checkpoint-dir", "--resume", "--set",
+    "--micro-batch", "--detach", "--queue",
 ]
 # fmt: on
 HEAVY = ["torch", "transformers", "numpy", "tokenizers", "safetensors", "textual", "trainer.model"]

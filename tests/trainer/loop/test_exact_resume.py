@@ -145,4 +145,11 @@ def test_a_damaged_newest_checkpoint_falls_back(train: Train) -> None:
     assert again.code == 0
     assert again.hashes("final") == whole
     assert "using an older checkpoint" in again.log
-    assert any("does not match" in e.get("message", "") for e in again.events)
+    corrupt = [e for e in again.events if e["event"] == "checkpoint_corrupt"]
+    assert [(e["name"], e["moved_to"]) for e in corrupt] == [
+        ("step_12", "step_12.corrupt"),
+        ("final", "final.corrupt"),
+    ]
+    assert all("does not match its checksum" in e["message"] for e in corrupt)
+    assert (first.run.checkpoints / "step_12.corrupt" / "model.safetensors").is_file()
+    assert [c.name for c in list_checkpoints(first.run.checkpoints) if not c.whole] == []

@@ -1,0 +1,51 @@
+"""Which checkpoint is meant. Knows nothing of torch, so that a wrong path is told at once."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from shared.catalogue import is_checkpoint, list_checkpoints, newest_sound
+from shared.errors import RunError, UserError
+from shared.manifest import PACKED
+from shared.text import one_line
+
+
+def find_checkpoint(reference: str | Path) -> Path:
+    """The checkpoint folder meant by a folder, a file in one, a link to one, or a run directory.
+
+    A run means its newest sound checkpoint. Raises UserError when there is none.
+    """
+    path = packed_or_plain(Path(reference))
+    if path is None:
+        raise UserError(f"There is no checkpoint at {one_line(reference)}.")
+    path = path.resolve()
+    if path.is_file():
+        path = path.parent
+    if is_checkpoint(path):
+        return path
+    for folder in (path / "checkpoints", path):
+        if list_checkpoints(folder):
+            newest, problems = newest_sound(folder)
+            if newest is None:
+                raise RunError(f"No checkpoint in {folder} is sound: {problems[0]}.")
+            return newest.path
+    raise UserError(
+        f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
+        "give a folder such as runs/RUN/checkpoints/step_500."
+    )
+
+
+def packed_or_plain(path: Path) -> Path | None:
+    """`path`, or its packed form where it has been packed since; None when there is neither.
+
+    So the name of a weights file, or a link to one, goes on to mean its checkpoint.
+    """
+    if path.exists():
+        return path
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # a loop of links, no name at all
+        target = path.resolve()
+        packed = target.with_name(target.name + PACKED)
+        if packed.is_file():
+            return packed
+    return None

@@ -1,0 +1,84 @@
+"""Passing on what happens in the runs under care, for alerts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from shared.health import observe
+from shared.heartbeat import SILENT_AFTER, read_beat
+from shared.metrics_log import parse_lines
+from shared.records import Json, RunState
+from shared.run_directory import RunDirectory
+from shared.tail import Tailer
+
+Notice = Callable[[RunDirectory, Json], None]
+HEALTH_EVERY = 2.0  # seconds between looks for a stall
+
+
+class EventFeed:
+    """Hands every new event of the followed runs to `notice`, and says when one stalls.
+
+    A trainer that stands still as a whole (SIGSTOP, a dead disk) cannot tell of its stall, and only
+    it may write into the run; so those `stalled` and `stall_over` are told to `notice` alone.
+    """
+
+    def __init__(self, notice: Notice) -> None:
+        self._notice = notice
+        self._tailers: dict[str, tuple[RunDirectory, Tailer]] = {}
+        self._stalled: set[str] = set()
+        self._looked_at = 0.0
+
+    def follow(self, run: RunDirectory) -> None:
+        """Tell what happens in `run` from now on."""
+        if run.run_id in self._tailers:
+            return
+        tailer = Tailer(run.events_path)
+        while tailer.read().more:
+            pass
+        self._tailers[run.run_id] = (run, tailer)
+
+    def drop(self, run_id: str) -> None:
+        """Tell what is new in a run a last time."""
+        if run_id in self._tailers:
+            self._read(*self._tailers.pop(run_id))
+        self._stalled.discard(run_id)
+
+    def poll(self, running: Iterable[str]) -> None:
+        """Read on; `running` are the runs that should be making steps."""
+        for run, tailer in self._tailers.values():
+            self._read(run, tailer)
+        if time.monotonic() - self._looked_at >= HEALTH_EVERY:
+            self._looked_at = time.monotonic()
+            for run_id in running:
+                if run_id in self._tailers:
+                    self._look(self._tailers[run_id][0])
+
+    def _read(self, run: RunDirectory, tailer: Tailer) -> None:
+        while True:
+            chunk = tailer.read()
+            for record in parse_lines(chunk.lines)[0]:
+                self._notice(run, record)
+            if not chunk.more:
+                return
+
+    def _look(self, run: RunDirectory) -> None:
+        state = run.read_state() or RunState()
+        health = observe(run, state)
+        beat = read_beat(run.heartbeat_path)
+        silent = beat is None or beat.age(time.time()) > SILENT_AFTER
+        stalled = health.status == "stalled" and silent
+        if stalled == (run.run_id in self._stalled):
+            return
+        if stalled:
+            self._stalled.add(run.run_id)
+        else:
+            self._stalled.discard(run.run_id)
+        record: Json = {
+            "time": time.time(),
+            "event": "stalled" if stalled else "stall_over",
+            "step": state.current_step,
+            "attempt": state.attempt,
+            "message": health.reason if stalled else f"it goes on at step {state.current_step}",
+        }
+        self._notice(run, record)

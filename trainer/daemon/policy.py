@@ -1,0 +1,127 @@
+"""What to do with a run whose trainer ended: nothing, start it again, or give it up. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from shared.errors import ExitCode
+from shared.records import Json, is_number
+
+FIRST_DELAY = 1.0  # seconds, doubled with every attempt that brought no checkpoint
+LONGEST_DELAY = 300.0
+REQUEUE_DELAY = 2.0  # seconds: what preempted the run may be about to end this daemon too
+#: Attempts without a new checkpoint, as multiples of `max_restarts`, however far apart they are.
+HARD_LIMIT = 4
+
+
+@dataclass(frozen=True)
+class RestartLimits:
+    """At most `max_restarts` within `window` seconds without a new checkpoint."""
+
+    max_restarts: int = 5
+    window: float = 3600.0
+
+
+@dataclass(frozen=True)
+class History:
+    """What came before: attempts that failed since there was a new checkpoint.
+
+    `failures` are their times (Unix seconds); `saved_step` is the step of the newest checkpoint
+    when the last attempt was started, -1 for none.
+    """
+
+    failures: tuple[float, ...] = ()
+    saved_step: int = -1
+
+    def to_json(self) -> Json:
+        """As it is kept in `runs.json`."""
+        return {"failures": list(self.failures), "saved_step": self.saved_step}
+
+    @classmethod
+    def from_json(cls, value: object) -> History:
+        """Read any object: what fits is taken."""
+        record = value if isinstance(value, dict) else {}
+        failures, saved = record.get("failures"), record.get("saved_step")
+        times = failures if isinstance(failures, list) else []
+        return cls(
+            tuple(float(x) for x in times if is_number(x)), saved if type(saved) is int else -1
+        )
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended.
+
+    `status` is the recorded one; `code` the exit code, negative for a signal, None where nobody
+    saw it; `final` as in the exit record; `saved_step` of the newest checkpoint now, -1 for none.
+    """
+
+    status: str
+    code: int | None
+    final: bool = False
+    saved_step: int = -1
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to do: the run reached its end, or a person ended it."""
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """Starting again would end the same way."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """It was tried often enough: `attempts` brought no checkpoint, within `seconds`."""
+
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Start it again after `delay` seconds; `number` counts starts without a new checkpoint."""
+
+    delay: float
+    number: int
+    crashed: bool
+
+
+Decision = Done | Hopeless | GiveUp | Restart
+
+
+def decide(
+    ending: Ending, history: History, limits: RestartLimits, now: float
+) -> tuple[Decision, History]:
+    """What follows an ending, and the history to remember. `now` is Unix seconds.
+
+    A newer checkpoint than at the last start wipes the slate. A preempted run that saved one is
+    started again at once and for ever; one that did not counts like a crash, or it would go round
+    without end where something stops it during every start.
+    """
+    if ending.saved_step > history.saved_step:
+        history = History((), ending.saved_step)
+        progressed = True
+    else:
+        progressed = False
+    if ending.status in ("completed", "cancelled") or ending.code == ExitCode.OK:
+        return Done(), history
+    if ending.final or ending.code == ExitCode.USAGE:
+        return Hopeless(), history
+    preempted = ending.code == ExitCode.REQUEUE or (
+        ending.code is None and ending.status == "preempted"
+    )
+    if preempted and progressed:
+        return Restart(REQUEUE_DELAY, 0, crashed=False), history
+    failures = (*history.failures, now)
+    history = replace(history, failures=failures)
+    recent = [t for t in failures if t > now - limits.window]
+    # Attempts longer than the window would else fail for ever without anything to show for it.
+    if len(recent) > limits.max_restarts or len(failures) > HARD_LIMIT * limits.max_restarts:
+        return GiveUp(len(failures), max(0.0, now - failures[0])), history
+    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(len(failures) - 1, 30))
+    if preempted:
+        delay = max(delay, REQUEUE_DELAY)
+    return Restart(delay, len(failures), crashed=not preempted), history

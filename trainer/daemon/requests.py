@@ -1,0 +1,132 @@
+"""What the daemon answers for a run without a trainer: one table, a function for each action."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from shared.control import Request, served_by
+from shared.errors import UserError
+from shared.records import RunState
+from shared.run_directory import RunDirectory
+from shared.text import format_duration, one_line
+from trainer.daemon.care import Care
+
+OLDEST = 3600.0  # seconds: who asked longer ago no longer waits for an answer
+
+
+class Act(Enum):
+    """What the supervisor does beside the answer."""
+
+    NOTHING = "nothing"
+    START = "start"
+    QUEUE = "queue"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request and what there is to know: nothing owns the run, and its lock is held.
+
+    `status` is the observed one (crashed, …), `care` is None when the run is under nobody's,
+    `full` says why it cannot start now (empty: it can), `protected` names checkpoints in use.
+    """
+
+    run: RunDirectory
+    state: RunState
+    status: str
+    request: Request
+    care: Care | None = None
+    full: str = ""
+    protected: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer; `ok` None leaves the request to the trainer that is about to be started."""
+
+    ok: bool | None
+    message: str = ""
+    act: Act = Act.NOTHING
+
+
+Handler = Callable[[Case], Verdict]
+
+
+def serve(case: Case, now: float | None = None) -> Verdict:
+    """What to answer and to do. Never raises for what a request holds."""
+    age = (time.time() if now is None else now) - case.request.asked_at
+    if age > OLDEST:
+        when = format_duration(age)
+        return Verdict(False, f"asked {when} ago, when nobody was there to act; ask again")
+    handler = HANDLERS.get(case.request.action)
+    if handler is None:
+        asked = one_line(case.request.action, 40)
+        known = ", ".join(served_by("daemon"))
+        return Verdict(
+            False,
+            f"{asked!r} is nothing a daemon does for a run without a trainer; it does {known}",
+        )
+    try:
+        return handler(case)
+    except (UserError, OSError) as error:
+        return Verdict(False, one_line(error, 500))
+
+
+def _resume(case: Case) -> Verdict:
+    if case.status == "queued":
+        return Verdict(True, "the run is queued and starts when there is room")
+    if case.status == "completed":
+        return Verdict(
+            False,
+            "the run is completed; go on with: trainer resume RUN --max-steps N",
+        )
+    if case.care is None and case.full:
+        return Verdict(True, f"queued: {case.full}", Act.QUEUE)
+    return Verdict(None, act=Act.START)
+
+
+def _stop(case: Case) -> Verdict:
+    if case.status == "queued":
+        return Verdict(True, "taken out of the queue", Act.CANCEL)
+    if case.care is not None:
+        return Verdict(True, "it is not started again", Act.CANCEL)
+    return Verdict(False, f"the run is {case.status}: there is no process to stop")
+
+
+def _needs_trainer(case: Case) -> Verdict:
+    return Verdict(
+        False, f"the run is {case.status}: there is no trainer to {case.request.action} it"
+    )
+
+
+def _prune(case: Case) -> Verdict:
+    from shared.prune import serve_prune
+
+    return Verdict(True, serve_prune(case.run, case.request.arguments, case.protected))
+
+
+#: Every action a daemon knows. One that is not listed is refused with the list of those that are.
+HANDLERS: Mapping[str, Handler] = {
+    "resume": _resume,
+    "stop": _stop,
+    "cancel": _stop,
+    "pause": _needs_trainer,
+    "checkpoint": _needs_trainer,
+    "prune": _prune,
+}
+
+
+def begun_from(run: RunDirectory) -> str | None:
+    """The checkpoint that a queued run will begin from, which must not be pruned until then."""
+    import yaml
+
+    try:
+        config: Any = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
+        value = config["checkpoint"]["begin_from"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,96 @@
+"""Which queued runs to start now, and on which GPU. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+_NUMBERED = re.compile(r"cuda:(\d{1,3})")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many runs at once: in all, and on each GPU."""
+
+    max_runs: int
+    per_gpu: int = 1
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU the daemon may use: `index` counts those it sees; `used` is its memory in bytes."""
+
+    index: int
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A queued run: the `train.device` it asks for, and since when it waits (Unix seconds)."""
+
+    run_id: str
+    device: str
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A run to start now; `gpu` is None where it needs none, or names its own."""
+
+    run_id: str
+    gpu: int | None
+
+
+def in_order(queue: Collection[Waiting]) -> list[Waiting]:
+    """The oldest first."""
+    return sorted(queue, key=lambda w: (w.since, w.run_id))
+
+
+def schedule(
+    queue: Collection[Waiting],
+    taken: Mapping[str, int | None],
+    gpus: Collection[Gpu],
+    limits: Limits,
+) -> list[Placement]:
+    """What to start of `queue` beside the runs in `taken` (their GPUs by run id).
+
+    The oldest goes first; one for which there is no room does not hold up those behind it. A GPU
+    that is asked for and not here is no reason to wait: its trainer will say so.
+    """
+    room = limits.max_runs - len(taken)
+    load = {gpu.index: 0 for gpu in gpus}
+    for index in taken.values():
+        if index in load:
+            load[index] += 1
+    used = {gpu.index: gpu.used for gpu in gpus}
+    placements: list[Placement] = []
+    for waiting in in_order(queue):
+        if room <= 0:
+            break
+        fits, gpu = _place(waiting.device, load, used, limits.per_gpu)
+        if not fits:
+            continue
+        if gpu is not None:
+            load[gpu] += 1
+        placements.append(Placement(waiting.run_id, gpu))
+        room -= 1
+    return placements
+
+
+def _place(
+    device: str, load: Mapping[int, int], used: Mapping[int, int], per_gpu: int
+) -> tuple[bool, int | None]:
+    """Whether a run that asks for `device` fits, and on which GPU."""
+    numbered = _NUMBERED.fullmatch(device)
+    if numbered:
+        index = int(numbered.group(1))
+        if index not in load:
+            return True, None
+        return load[index] < per_gpu, index
+    if device not in ("auto", "cuda") or not load:
+        return True, None
+    free = [index for index, count in load.items() if count < per_gpu]
+    if not free:
+        return False, None
+    return True, min(free, key=lambda index: (load[index], used[index], index))

@@ -1,0 +1,574 @@
+"""Takes care of runs: starts what is queued, watches what trains, restarts what crashed.
+
+`tick` does everything once and never waits for a trainer. What goes wrong with one run is told and
+tried again; it never stops the care for the others.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from shared.control import pending
+from shared.errors import UserError
+from shared.health import observe
+from shared.heartbeat import read_beat
+from shared.launch import last_log_line
+from shared.lock import LockHeldError
+from shared.process import host_name
+from shared.records import ACTIVE_STATUSES, Json, RunState
+from shared.run_directory import RunDirectory
+from shared.text import one_line
+from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
+from trainer.daemon.events import EventFeed
+from trainer.daemon.gpus import VISIBLE, GpuDevice
+from trainer.daemon.memory import killed_for_memory, oom_kills, smaller_micro_batch
+from trainer.daemon.policy import (
+    Done,
+    Ending,
+    GiveUp,
+    History,
+    Hopeless,
+    Restart,
+    RestartLimits,
+    decide,
+)
+from trainer.daemon.requests import Act, Case, begun_from, serve
+from trainer.daemon.run_record import RunRecord
+from trainer.daemon.scan import DirectoryScan, Seen
+from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
+from trainer.daemon.workers import Gone, Workers, describe_end
+
+RETRY = 5.0  # seconds before something that went wrong with a run is tried again
+_FOLDER, _CARE = "/", "/care"  # what trouble can be about beside a run; no run has such a name
+_STEP = re.compile(r"step_(\d{1,16})")
+
+Say = Callable[[str], None]
+
+
+def saved_step(state: RunState) -> int:
+    """The step of the newest checkpoint, -1 for none."""
+    match = _STEP.fullmatch(state.latest_checkpoint or "")
+    return int(match.group(1)) if match else -1
+
+
+def asked_device(run: RunDirectory) -> str:
+    """The `train.device` of a run's configuration."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
+        device = config["train"]["device"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return "auto"
+    return device if isinstance(device, str) else "auto"
+
+
+class Supervisor:
+    """The runs of one directory under the care of one host's daemon."""
+
+    def __init__(
+        self,
+        runs_dir: Path,
+        care_path: Path,
+        limits: Limits,
+        restarts: RestartLimits,
+        *,
+        workers: Workers | None = None,
+        gpus: Callable[[], Collection[GpuDevice]] = tuple,
+        others: Callable[[], Collection[str]] = tuple,
+        feed: EventFeed | None = None,
+        say: Say = print,
+        host: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`gpus` lists those that may be used, `others` the hosts that have a daemon here too."""
+        self._runs_dir = runs_dir
+        self._care_path = care_path
+        self._limits = limits
+        self._restarts = restarts
+        self._workers = workers or Workers()
+        self._gpus = gpus
+        self._others = others
+        self._feed = feed
+        self._say = say
+        self._host = host or host_name()
+        self._clock = clock
+        self._scan = DirectoryScan(runs_dir)
+        self._seen: Mapping[str, Seen] = {}
+        self._cares: dict[str, Care] = read_care(care_path)
+        self._written = dict(self._cares)
+        self._due: dict[str, float] = {}  # by the monotonic clock
+        self._troubles: dict[str, tuple[str, float]] = {}
+        self._draining = False
+        for care in self._cares.values():
+            if care.phase == WAITING:
+                left = (care.next_start or 0.0) - clock()
+                self._due[care.run_id] = time.monotonic() + min(max(0.0, left), 300.0)
+            self._follow(self._run(care.run_id))
+
+    # -- what is known -------------------------------------------------------------------
+
+    @property
+    def cares(self) -> Mapping[str, Care]:
+        """The runs under care by id."""
+        return self._cares
+
+    def queue(self) -> list[str]:
+        """The ids of the runs that wait for their start, in order."""
+        waiting = [Waiting(s.run.run_id, "", _since(s.state)) for s in self._queued()]
+        return [w.run_id for w in in_order(waiting)]
+
+    def report(self) -> Json:
+        """The runs under care and the queue, for `state.json`."""
+        return {
+            "runs": {
+                care.run_id: {
+                    "status": care.phase,
+                    "pid": care.worker.pid if care.worker else None,
+                    "gpu": care.gpu,
+                    "restarts": care.restarts,
+                    "max_restarts": self._restarts.max_restarts,
+                    "next_start": care.next_start,
+                    "reason": care.reason,
+                }
+                for care in self._cares.values()
+            },
+            "queue": self.queue(),
+        }
+
+    def _run(self, run_id: str) -> RunDirectory:
+        return RunDirectory(self._runs_dir / run_id)
+
+    # -- one round -----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Look at everything and do what is due."""
+        try:
+            self._seen = self._scan.look()
+        except OSError as error:
+            self._trouble(_FOLDER, f"{self._runs_dir} cannot be read: {error.strerror}")
+            return
+        self._troubles.pop(_FOLDER, None)
+        for care in list(self._cares.values()):
+            self._guarded(care.run_id, self._watch)
+        for seen in self._seen.values():
+            if seen.changed and seen.run.run_id not in self._cares:
+                self._guarded(seen.run.run_id, self._adopt)
+        for seen in self._seen.values():
+            if seen.asked:
+                self._guarded(seen.run.run_id, self._serve_requests)
+        if not self._draining:
+            now = time.monotonic()
+            for care in list(self._cares.values()):
+                if care.phase == WAITING and self._due.get(care.run_id, 0.0) <= now:
+                    self._guarded(care.run_id, self._restart)
+            self._start_queued()
+        if self._feed is not None:
+            self._feed.poll([c.run_id for c in self._cares.values() if c.phase == RUNNING])
+        self._remember()
+
+    def _guarded(self, run_id: str, work: Callable[[str], None]) -> None:
+        """Do `work` on a run; what goes wrong is told once and tried again later."""
+        if run_id in self._troubles and time.monotonic() < self._troubles[run_id][1]:
+            return
+        try:
+            work(run_id)
+        except LockHeldError:
+            pass  # somebody is at it: the next round shows who
+        except (OSError, UserError) as error:
+            self._trouble(run_id, f"{one_line(run_id)}: {one_line(error, 300)}")
+        except Exception:  # a bug in here must not end the care for the other runs
+            self._trouble(run_id, f"{one_line(run_id)}: {traceback.format_exc().rstrip()}")
+        else:
+            self._troubles.pop(run_id, None)
+
+    def _trouble(self, about: str, message: str) -> None:
+        if self._troubles.get(about, ("", 0.0))[0] != message:
+            self._say(message)
+        self._troubles[about] = (message, time.monotonic() + RETRY)
+
+    def _remember(self) -> None:
+        """Write down who is under care, if that changed."""
+        if self._cares == self._written:
+            return
+        try:
+            write_care(self._care_path, self._cares)
+        except OSError as error:
+            self._trouble(_CARE, f"{self._care_path} cannot be written: {error.strerror}")
+        else:
+            self._written = dict(self._cares)
+            self._troubles.pop(_CARE, None)
+
+    def _put(self, care: Care) -> None:
+        self._cares[care.run_id] = care
+
+    def _drop(self, run_id: str) -> None:
+        self._cares.pop(run_id, None)
+        self._due.pop(run_id, None)
+        self._workers.forget(run_id)
+        if self._feed is not None:
+            self._feed.drop(run_id)
+
+    def _follow(self, run: RunDirectory) -> None:
+        if self._feed is not None:
+            self._feed.follow(run)
+
+    # -- watching ------------------------------------------------------------------------
+
+    def _watch(self, run_id: str) -> None:
+        """See whether the worker of a run under care lives, and act on its end."""
+        care, run = self._cares[run_id], self._run(run_id)
+        if care.phase == WAITING:
+            state = run.read_state() if run_id not in self._seen else self._seen[run_id].state
+            if state is None and not run.path.is_dir():
+                self._say(f"{run_id}: its directory is gone")
+                self._drop(run_id)
+            elif state is not None and state.status in ("cancelled", "completed"):
+                self._drop(run_id)  # ended by a person while no trainer lived
+            return
+        gone = self._workers.look(care)
+        if gone is None:
+            seen = self._seen.get(run_id)
+            if care.phase == STARTING and seen and seen.state.attempt > care.attempt:
+                self._put(replace(care, phase=RUNNING))
+            return
+        if not run.path.is_dir():
+            self._say(f"{run_id}: its directory is gone")
+            self._drop(run_id)
+            return
+        state = run.read_state() or RunState(run_id=run_id)
+        if observe(run, state).alive:
+            self._take_over(care, run, state)
+        else:
+            self._after_end(care, run, gone)
+
+    def _take_over(self, care: Care, run: RunDirectory, state: RunState) -> None:
+        """Another process trains a run whose worker is gone: adopt it, or leave it to a person."""
+        beat = read_beat(run.heartbeat_path)
+        if beat is None or beat.process == care.worker:
+            return  # its last beat is young still; the next rounds tell
+        self._drop(run.run_id)
+        if self._is_ours(state):
+            self._adopt(run.run_id)
+        else:
+            self._say(f"{run.run_id}: process {beat.process.pid} trains it now; left alone")
+
+    def _is_ours(self, state: RunState) -> bool:
+        return state.supervised and state.status in ACTIVE_STATUSES and state.host == self._host
+
+    def _adopt(self, run_id: str) -> None:
+        """Take a living detached run of this host under care."""
+        run = self._run(run_id)
+        state = run.read_state()
+        if state is None or not self._is_ours(state) or not observe(run, state).alive:
+            return
+        beat = read_beat(run.heartbeat_path)
+        if beat is None:
+            return
+        gpu = re.match(r"cuda:(\d{1,3})\b", state.device)
+        self._put(
+            Care(
+                run_id,
+                RUNNING,
+                worker=beat.process,
+                attempt=state.attempt - 1,
+                gpu=int(gpu.group(1)) if gpu else None,
+                history=History((), saved_step(state)),
+                oom_kills=oom_kills(),
+            )
+        )
+        self._follow(run)
+        self._say(f"{run_id}: adopted, process {beat.process.pid} at step {state.current_step}")
+
+    # -- the end of a worker -------------------------------------------------------------
+
+    def _after_end(self, care: Care, run: RunDirectory, gone: Gone) -> None:
+        """Record how a worker ended and what follows."""
+        with RunRecord(run) as record:
+            state = record.state
+            began = state.attempt > care.attempt
+            code = gone.code
+            if code is None and began and state.exit is not None:
+                code = state.exit.code
+            ended_by_person = state.status in ("cancelled", "completed")
+            ending = Ending(
+                status=state.status if began or ended_by_person else "",
+                code=code,
+                final=began and state.exit is not None and state.exit.final,
+                saved_step=saved_step(state),
+            )
+            decision, history = decide(ending, care.history, self._restarts, self._clock())
+            words = self._words(run, state, began) if code is None or code > 0 else ""
+            reason = describe_end(code, state.current_step, words)
+            care = replace(care, history=history, reason=reason, worker=None)
+            self._refuse_resume(record, reason)
+            if isinstance(decision, Done):
+                self._say(f"{run.run_id}: {state.status}")
+            elif isinstance(decision, Hopeless):
+                self._hopeless(record, code, reason, began=began)
+            elif isinstance(decision, GiveUp):
+                self._give_up(record, decision, care, code, reason)
+            else:
+                self._plan_restart(record, decision, care, code)
+        if not isinstance(decision, Restart):
+            self._drop(run.run_id)
+
+    @staticmethod
+    def _words(run: RunDirectory, state: RunState, began: bool) -> str:
+        """What the trainer said of its end."""
+        if began and state.exit is not None:
+            return one_line(state.exit.reason, 300)
+        return "" if began else last_log_line(run)
+
+    @staticmethod
+    def _refuse_resume(record: RunRecord, reason: str) -> None:
+        """Answer who asked for the start that this end followed."""
+        for request in pending(record.run.control):
+            if request.action == "resume":
+                record.answer(request, ok=False, message=f"the trainer ended: {reason}")
+
+    def _hopeless(self, record: RunRecord, code: int | None, reason: str, *, began: bool) -> None:
+        self._say(f"{record.run.run_id}: {reason}; starting it again would not help")
+        # One that has ended well must not become a failed one because it could not go on.
+        unended = record.state.status in ("queued", "preempted") or (
+            record.state.status in ACTIVE_STATUSES
+        )
+        if unended or (began and record.state.exit is None):
+            record.end("failed", code or 1, reason)
+
+    def _give_up(
+        self, record: RunRecord, decision: GiveUp, care: Care, code: int | None, reason: str
+    ) -> None:
+        minutes = max(1, round(decision.seconds / 60))
+        number = decision.attempts
+        times = f"{number} attempts in {minutes} min" if number > 1 else "one attempt"
+        message = f"given up after {times} without a new checkpoint; the last: {reason}"
+        if self._limits_say_never():
+            message = f"not started again (--max-restarts 0): {reason}"
+        exit_code = 1 if code is None else 128 - code if code < 0 else code
+        record.end("failed", exit_code, message)
+        record.event("gave_up", message=message)
+        self._say(f"{care.run_id}: {message}")
+
+    def _limits_say_never(self) -> bool:
+        return self._restarts.max_restarts == 0
+
+    def _plan_restart(
+        self, record: RunRecord, decision: Restart, care: Care, code: int | None
+    ) -> None:
+        reason = care.reason
+        if decision.crashed:
+            if (code is None or code == -9) and killed_for_memory(
+                dict(care.oom_kills), oom_kills()
+            ):
+                reason += ", probably by the kernel for want of memory"
+                smaller = smaller_micro_batch(record.state.micro_batch, record.run.config_path)
+                if smaller is not None:
+                    reason += f"; trying again with {smaller} sequences at once"
+                    record.update(micro_batch=smaller)
+            number = -code if code is not None and code < 0 else None
+            record.event("crashed", message=reason, code=code, signal=number)
+        elif record.state.attempt > care.attempt:
+            reason = f"preempted at step {record.state.current_step}"
+        most = self._restarts.max_restarts
+        count = f" ({decision.number} of {most})" if decision.number else ""
+        when = "when a daemon watches again" if self._draining else f"in {decision.delay:.0f} s"
+        message = f"starting again {when}{count}"
+        record.event(
+            "restarting", message=message, delay_seconds=decision.delay, restarts=decision.number
+        )
+        self._put(
+            replace(
+                care,
+                phase=WAITING,
+                reason=reason,
+                next_start=self._clock() + decision.delay,
+            )
+        )
+        self._due[care.run_id] = time.monotonic() + decision.delay
+        self._say(f"{care.run_id}: {reason}; {message}")
+
+    # -- starting ------------------------------------------------------------------------
+
+    def _restart(self, run_id: str) -> None:
+        care, run = self._cares[run_id], self._run(run_id)
+        state = run.read_state() or RunState(run_id=run_id)
+        if observe(run, state).alive:
+            self._drop(run_id)
+            self._adopt(run_id)
+            return
+        self._start(run, care.history, care.gpu)
+
+    def _start(self, run: RunDirectory, history: History | None, gpu: int | None) -> None:
+        """Start a worker, unless somebody was faster. Raises LockHeldError, RunError, OSError."""
+        with RunRecord(run) as record:
+            state = record.state
+            if state.host not in ("", self._host) and state.host in self._others():
+                self._drop(run.run_id)  # the daemon of that host has claimed it
+                return
+            if state.host != self._host:
+                record.update(host=self._host)
+        gpu, environment = self._gpu_for(run, gpu)
+        care = Care(
+            run.run_id,
+            STARTING,
+            attempt=state.attempt,
+            gpu=gpu,
+            history=history or History((), saved_step(state)),
+            oom_kills=oom_kills(),
+        )
+        self._due.pop(run.run_id, None)
+        self._put(care)
+        self._remember()  # before there is a process, or a kill now would leave one unknown
+        self._follow(run)
+        try:
+            worker = self._workers.start(run, environment)
+        except UserError:
+            self._put(replace(care, phase=WAITING, next_start=self._clock() + RETRY))
+            self._due[run.run_id] = time.monotonic() + RETRY
+            raise
+        self._put(replace(care, worker=worker))
+        where = f", GPU {gpu}" if gpu is not None else ""
+        self._say(f"{run.run_id}: started, process {worker.pid}{where}")
+
+    def _gpu_for(self, run: RunDirectory, gpu: int | None) -> tuple[int | None, dict[str, str]]:
+        """The GPU of a run that is about to start, and how its trainer is told."""
+        device = asked_device(run)
+        visible = list(self._gpus())
+        if gpu is None or gpu >= len(visible):
+            gpu = self._place([Waiting(run.run_id, device)], visible, everything=True)[run.run_id]
+        # `cuda:N` finds its own, counted among those the daemon sees.
+        if gpu is None or device not in ("auto", "cuda"):
+            return gpu, {}
+        return gpu, {VISIBLE: visible[gpu].visible}
+
+    def _place(
+        self, waiting: Collection[Waiting], gpus: Collection[GpuDevice], *, everything: bool = False
+    ) -> dict[str, int | None]:
+        limits = Limits(10**9, 10**9) if everything else self._limits
+        devices = [Gpu(index, gpu.used) for index, gpu in enumerate(gpus)]
+        taken = {care.run_id: care.gpu for care in self._cares.values()}
+        return {p.run_id: p.gpu for p in schedule(waiting, taken, devices, limits)}
+
+    def _queued(self) -> list[Seen]:
+        waits = [
+            seen
+            for seen in self._seen.values()
+            if seen.state.status == "queued"
+            and seen.state.supervised
+            and seen.run.run_id not in self._cares
+        ]
+        if any(seen.state.host not in ("", self._host) for seen in waits):
+            others = self._others()
+            waits = [seen for seen in waits if seen.state.host not in others]
+        return waits
+
+    def _start_queued(self) -> None:
+        if len(self._cares) >= self._limits.max_runs:
+            return
+        queued = {seen.run.run_id: seen for seen in self._queued()}
+        if not queued:
+            return
+        waiting = [
+            Waiting(run_id, asked_device(seen.run), _since(seen.state))
+            for run_id, seen in queued.items()
+        ]
+        for run_id, gpu in self._place(waiting, self._gpus()).items():
+            self._guarded(run_id, lambda r, gpu=gpu: self._start_one(r, gpu))  # type: ignore[misc]
+
+    def _start_one(self, run_id: str, gpu: int | None) -> None:
+        run = self._run(run_id)
+        state = run.read_state()
+        if state is None or state.status != "queued" or observe(run, state).alive:
+            return
+        self._start(run, None, gpu)
+
+    # -- requests ------------------------------------------------------------------------
+
+    def _serve_requests(self, run_id: str) -> None:
+        """Answer what was asked of a run that nothing trains."""
+        run, state = self._run(run_id), self._seen[run_id].state
+        care = self._cares.get(run_id)
+        if care is not None and care.phase != WAITING:
+            return  # its worker answers, now or once it has started
+        if state.status == "queued" and not state.supervised:
+            return  # somebody is about to start it
+        if state.host not in ("", self._host) and state.host in self._others():
+            return
+        if observe(run, state).alive:
+            return
+        start = False
+        with RunRecord(run) as record:
+            for request in pending(run.control):
+                state, care = record.state, self._cares.get(run_id)
+                verdict = serve(
+                    Case(
+                        run=run,
+                        state=state,
+                        status=observe_dead(state),
+                        request=request,
+                        care=care,
+                        full=self._full(run),
+                        protected=self._protected(run),
+                    )
+                )
+                if verdict.ok is None:
+                    start = not self._draining
+                    break
+                who = one_line(request.asked_by, 80)
+                if verdict.act is Act.CANCEL:
+                    record.end("cancelled", 0, f"{verdict.message} on request of {who}")
+                    self._drop(run_id)
+                elif verdict.act is Act.QUEUE:
+                    record.queue()
+                record.answer(request, ok=verdict.ok, message=verdict.message)
+                action = one_line(request.action, 40)
+                self._say(f"{run_id}: {action} of {who}: {one_line(verdict.message, 300)}")
+        if start:
+            care = self._cares.get(run_id)
+            self._start(run, care.history if care else None, care.gpu if care else None)
+
+    def _full(self, run: RunDirectory) -> str:
+        """Why `run` cannot be started at once, empty if it can."""
+        if self._draining:
+            return "the daemon is about to end"
+        most = self._limits.max_runs
+        if len(self._cares) >= most:
+            return f"{len(self._cares)} of {most} runs train"
+        if not self._place([Waiting(run.run_id, asked_device(run))], self._gpus()):
+            return "its GPU is taken"
+        return ""
+
+    def _protected(self, run: RunDirectory) -> frozenset[str]:
+        """Checkpoints of `run` that a queued run will begin from."""
+        folder = run.checkpoints.resolve()
+        begun = [Path(p) for s in self._queued() if (p := begun_from(s.run)) is not None]
+        return frozenset(p.name for p in begun if p.parent == folder)
+
+    # -- the end -------------------------------------------------------------------------
+
+    def drain(self) -> int:
+        """Ask every worker to save and leave; nothing is started any more. How many were asked."""
+        self._draining = True
+        living = [care for care in self._cares.values() if care.phase != WAITING]
+        for care in living:
+            self._workers.terminate(care)
+        return len(living)
+
+    def living(self) -> list[str]:
+        """The ids of the runs whose worker is alive."""
+        return [care.run_id for care in self._cares.values() if care.phase != WAITING]
+
+
+def observe_dead(state: RunState) -> str:
+    """The status of a run that no process owns."""
+    return "crashed" if state.status in ACTIVE_STATUSES else state.status
+
+
+def _since(state: RunState) -> float:
+    return state.updated_at or state.started_at or 0.0

@@ -46,6 +46,7 @@ class Progress:
     `samples` is the position in the data: the training sequences used so far, and
     `skipped_samples` those of them that a rollback passed over. `rollbacks` counts since a
     checkpoint was saved behind `rolled_back_from`; `recent_losses` is the window for spikes.
+    `seconds` is the time of all steps, in every attempt.
     """
 
     step: int = 0
@@ -61,6 +62,7 @@ class Progress:
     skipped_samples: int = 0
     rollbacks: int = 0
     rolled_back_from: int = 0
+    seconds: float = 0.0
     recent_losses: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -22,9 +22,11 @@ from trainer.cli import (
     logs,
     prepare,
     resume,
+    runs,
     status,
     tokenizer,
     train,
+    upload,
 )
 
 app = typer.Typer(
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(runs.app, name="runs")
 app.add_typer(daemon.app, name="daemon")
 app.add_typer(alerts.app, name="alerts")
 app.command("prepare-data")(prepare.prepare_data)
@@ -49,6 +52,7 @@ app.command("stop")(control.stop)
 app.command("pause")(control.pause)
 app.command("continue")(control.continue_)
 app.command("checkpoint")(control.checkpoint)
+app.command("upload")(upload.upload)
 app.command("demo")(demo.demo)
 
 

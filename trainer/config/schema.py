@@ -87,6 +87,7 @@ class TrainConfig(Section):
     max_steps: Count | None = None  # optimizer steps; None: from epochs
     # Passes over the data; used when max_steps is None.
     epochs: float | None = Field(None, gt=0, le=1e6)
+    max_hours: float | None = Field(None, gt=0, le=1e5)  # of training in all; None: no limit
     batch_size: Size = 8  # sequences per micro-batch
     accumulation_steps: Size = 1  # micro-batches per optimizer step
     # Sequences that go through the model at once, when memory does not hold batch_size of them;

@@ -78,6 +78,7 @@ class GiveUp:
 
     attempts: int
     seconds: float
+    crashed: bool
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def decide(
     recent = [t for t in failures if t > now - limits.window]
     # Attempts longer than the window would else fail for ever without anything to show for it.
     if len(recent) > limits.max_restarts or len(failures) > HARD_LIMIT * limits.max_restarts:
-        return GiveUp(len(failures), max(0.0, now - failures[0])), history
+        span = max(0.0, now - failures[0])
+        return GiveUp(len(failures), span, crashed=not preempted), history
     delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(len(failures) - 1, 30))
     if preempted:
         delay = max(delay, REQUEUE_DELAY)

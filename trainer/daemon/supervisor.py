@@ -17,43 +17,27 @@ from shared.control import pending
 from shared.errors import UserError
 from shared.health import observe
 from shared.heartbeat import read_beat
-from shared.launch import last_log_line
 from shared.lock import LockHeldError
 from shared.process import host_name
 from shared.records import ACTIVE_STATUSES, Json, RunState
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
+from trainer.daemon.endings import record_end, saved_step
 from trainer.daemon.events import EventFeed
 from trainer.daemon.gpus import VISIBLE, GpuDevice
-from trainer.daemon.memory import killed_for_memory, oom_kills, smaller_micro_batch
-from trainer.daemon.policy import (
-    Done,
-    Ending,
-    GiveUp,
-    History,
-    Hopeless,
-    Restart,
-    RestartLimits,
-    decide,
-)
+from trainer.daemon.memory import oom_kills
+from trainer.daemon.policy import History, RestartLimits
 from trainer.daemon.requests import Act, Case, begun_from, serve
 from trainer.daemon.run_record import RunRecord
 from trainer.daemon.scan import DirectoryScan, Seen
 from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
-from trainer.daemon.workers import Gone, Workers, describe_end
+from trainer.daemon.workers import Workers
 
 RETRY = 5.0  # seconds before something that went wrong with a run is tried again
 _FOLDER, _CARE = "/", "/care"  # what trouble can be about beside a run; no run has such a name
-_STEP = re.compile(r"step_(\d{1,16})")
 
 Say = Callable[[str], None]
-
-
-def saved_step(state: RunState) -> int:
-    """The step of the newest checkpoint, -1 for none."""
-    match = _STEP.fullmatch(state.latest_checkpoint or "")
-    return int(match.group(1)) if match else -1
 
 
 def asked_device(run: RunDirectory) -> str:
@@ -244,8 +228,17 @@ class Supervisor:
         state = run.read_state() or RunState(run_id=run_id)
         if observe(run, state).alive:
             self._take_over(care, run, state)
+            return
+        with RunRecord(run) as record:
+            outcome = record_end(
+                record, care, gone.code, self._restarts, self._clock(), draining=self._draining
+            )
+        self._say(f"{run_id}: {outcome.said}")
+        if outcome.care is None:
+            self._drop(run_id)
         else:
-            self._after_end(care, run, gone)
+            self._put(outcome.care)
+            self._due[run_id] = time.monotonic() + outcome.delay
 
     def _take_over(self, care: Care, run: RunDirectory, state: RunState) -> None:
         """Another process trains a run whose worker is gone: adopt it, or leave it to a person."""
@@ -284,114 +277,6 @@ class Supervisor:
         )
         self._follow(run)
         self._say(f"{run_id}: adopted, process {beat.process.pid} at step {state.current_step}")
-
-    # -- the end of a worker -------------------------------------------------------------
-
-    def _after_end(self, care: Care, run: RunDirectory, gone: Gone) -> None:
-        """Record how a worker ended and what follows."""
-        with RunRecord(run) as record:
-            state = record.state
-            began = state.attempt > care.attempt
-            code = gone.code
-            if code is None and began and state.exit is not None:
-                code = state.exit.code
-            ended_by_person = state.status in ("cancelled", "completed")
-            ending = Ending(
-                status=state.status if began or ended_by_person else "",
-                code=code,
-                final=began and state.exit is not None and state.exit.final,
-                saved_step=saved_step(state),
-            )
-            decision, history = decide(ending, care.history, self._restarts, self._clock())
-            words = self._words(run, state, began) if code is None or code > 0 else ""
-            reason = describe_end(code, state.current_step, words)
-            care = replace(care, history=history, reason=reason, worker=None)
-            self._refuse_resume(record, reason)
-            if isinstance(decision, Done):
-                self._say(f"{run.run_id}: {state.status}")
-            elif isinstance(decision, Hopeless):
-                self._hopeless(record, code, reason, began=began)
-            elif isinstance(decision, GiveUp):
-                self._give_up(record, decision, care, code, reason)
-            else:
-                self._plan_restart(record, decision, care, code)
-        if not isinstance(decision, Restart):
-            self._drop(run.run_id)
-
-    @staticmethod
-    def _words(run: RunDirectory, state: RunState, began: bool) -> str:
-        """What the trainer said of its end."""
-        if began and state.exit is not None:
-            return one_line(state.exit.reason, 300)
-        return "" if began else last_log_line(run)
-
-    @staticmethod
-    def _refuse_resume(record: RunRecord, reason: str) -> None:
-        """Answer who asked for the start that this end followed."""
-        for request in pending(record.run.control):
-            if request.action == "resume":
-                record.answer(request, ok=False, message=f"the trainer ended: {reason}")
-
-    def _hopeless(self, record: RunRecord, code: int | None, reason: str, *, began: bool) -> None:
-        self._say(f"{record.run.run_id}: {reason}; starting it again would not help")
-        # One that has ended well must not become a failed one because it could not go on.
-        unended = record.state.status in ("queued", "preempted") or (
-            record.state.status in ACTIVE_STATUSES
-        )
-        if unended or (began and record.state.exit is None):
-            record.end("failed", code or 1, reason)
-
-    def _give_up(
-        self, record: RunRecord, decision: GiveUp, care: Care, code: int | None, reason: str
-    ) -> None:
-        minutes = max(1, round(decision.seconds / 60))
-        number = decision.attempts
-        times = f"{number} attempts in {minutes} min" if number > 1 else "one attempt"
-        message = f"given up after {times} without a new checkpoint; the last: {reason}"
-        if self._limits_say_never():
-            message = f"not started again (--max-restarts 0): {reason}"
-        exit_code = 1 if code is None else 128 - code if code < 0 else code
-        record.end("failed", exit_code, message)
-        record.event("gave_up", message=message)
-        self._say(f"{care.run_id}: {message}")
-
-    def _limits_say_never(self) -> bool:
-        return self._restarts.max_restarts == 0
-
-    def _plan_restart(
-        self, record: RunRecord, decision: Restart, care: Care, code: int | None
-    ) -> None:
-        reason = care.reason
-        if decision.crashed:
-            if (code is None or code == -9) and killed_for_memory(
-                dict(care.oom_kills), oom_kills()
-            ):
-                reason += ", probably by the kernel for want of memory"
-                smaller = smaller_micro_batch(record.state.micro_batch, record.run.config_path)
-                if smaller is not None:
-                    reason += f"; trying again with {smaller} sequences at once"
-                    record.update(micro_batch=smaller)
-            number = -code if code is not None and code < 0 else None
-            record.event("crashed", message=reason, code=code, signal=number)
-        elif record.state.attempt > care.attempt:
-            reason = f"preempted at step {record.state.current_step}"
-        most = self._restarts.max_restarts
-        count = f" ({decision.number} of {most})" if decision.number else ""
-        when = "when a daemon watches again" if self._draining else f"in {decision.delay:.0f} s"
-        message = f"starting again {when}{count}"
-        record.event(
-            "restarting", message=message, delay_seconds=decision.delay, restarts=decision.number
-        )
-        self._put(
-            replace(
-                care,
-                phase=WAITING,
-                reason=reason,
-                next_start=self._clock() + decision.delay,
-            )
-        )
-        self._due[care.run_id] = time.monotonic() + decision.delay
-        self._say(f"{care.run_id}: {reason}; {message}")
 
     # -- starting ------------------------------------------------------------------------
 

@@ -179,6 +179,12 @@ def check_resumable(planned: Plan, folder: Path, *, verified: bool = False) -> N
             f"The run already finished its {planned.max_steps} steps; "
             f"give --max-steps with more than {progress.step} to go on."
         )
+    hours = planned.config.train.max_hours
+    if hours is not None and progress.seconds >= 3600 * hours:
+        raise UserError(
+            f"The run has used up its {hours:g} hours; give --max-hours with more than "
+            f"{progress.seconds / 3600:.2f} to go on."
+        )
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(

@@ -82,6 +82,7 @@ class OptimizerStep:
         progress.total_backward += len(losses)
         progress.loss = mean if math.isfinite(mean) else None
         seconds = time.perf_counter() - started
+        progress.seconds += seconds
         return StepResult(mean, norm.item(), rate, seconds, updated, layer)
 
     def _gradient(self) -> list[tuple[Tensor, int]]:

@@ -80,7 +80,7 @@ class Training:
             writer.say(f"[INFO] PHASE {self._phase} (resumed)")
             self._save()  # does nothing unless the run was begun from another run's checkpoint
         stop = None
-        while session.progress.step < session.max_steps:
+        while session.progress.step < session.max_steps and not self._time_is_up():
             stop = self._steering.interruption(session.progress.step)
             if stop:
                 break
@@ -89,6 +89,10 @@ class Training:
             self._keeper.collect()
             self._check_directory()
         return self._end(stop)
+
+    def _time_is_up(self) -> bool:
+        hours = self._session.config.train.max_hours
+        return hours is not None and self._session.progress.seconds >= 3600 * hours
 
     # -- one step ------------------------------------------------------------------------
 
@@ -412,8 +416,11 @@ class Training:
         self._keeper.finish()
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""
+        reason = f"reached step {step}"
+        if step < session.max_steps:
+            reason += f" of {session.max_steps} in {session.config.train.max_hours:g} hours"
         writer.say(f"[INFO] Finished {step} steps{shown}: {writer.run.path}")
-        writer.finish("completed", ExitCode.OK, f"reached step {step}")
+        writer.finish("completed", ExitCode.OK, reason)
         return ExitCode.OK
 
     def _save_at_last(self) -> None:

@@ -506,3 +506,20 @@ def test_a_filesystem_without_links_ends_nothing(
     assert done.code == 0
     assert "Operation not supported" in done.log
     assert [c.name for c in list_checkpoints(done.run.checkpoints)] == ["step_12", "final"]
+
+
+def test_hours_end_a_run(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of so many hours ends whole, with a final checkpoint, and can be given more."""
+    done = train("hours", train__max_steps=10**6, train__max_hours=1e-4, checkpoint__interval=10**6)
+    assert done.code == 0
+    assert done.state.status == "completed"
+    assert 1 < done.state.current_step < 10**6
+    assert "in 0.0001 hours" in done.state.exit.reason
+    seconds = done.metrics.series("step_time_ms").values.sum() / 1000
+    assert seconds == pytest.approx(0.36, abs=0.2)
+    assert not verify_folder(done.run.checkpoints / "final")
+    assert resume(done.run).code == 2
+    assert "has used up its 0.0001 hours" in capsys.readouterr().err
+    more = resume(done.run, "--set", "train.max_hours=0.0002")
+    assert more.code == 0
+    assert more.state.current_step > done.metrics.series("loss").steps[-1] - 1

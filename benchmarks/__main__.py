@@ -104,6 +104,7 @@ BENCHMARKS = {
     "data_preparation": Benchmark("Data preparation", _data_preparation),
     "reader": Benchmark("Reading metrics", _reader),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
+    "monitor_chart": Benchmark("The monitor's chart", _own("monitor_chart")),
     "monitor_attach": Benchmark("What monitors cost a training", _own("monitor_attach")),
 }
 

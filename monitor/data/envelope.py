@@ -154,9 +154,9 @@ def choose_scale(envelopes: Iterable[Envelope]) -> Scale:
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers (1, 2 or 5 times a power of ten) from `low` to `high`."""
     span = high - low
-    if count < 1 or not math.isfinite(span) or span <= 0:
+    raw = span / (count + 1) if count >= 1 else 0.0
+    if not math.isfinite(raw) or raw <= 0:
         return []
-    raw = span / (count + 1)
     power = 10.0 ** math.floor(math.log10(raw))
     if power <= 0.0:  # a span near the smallest float
         return []

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monitor.data.machine import MachineView
 from shared.catalogue import CheckpointInfo
 from shared.metrics_log import Series
 from shared.records import PhaseTransition
@@ -53,6 +54,11 @@ class RunView:
     model: tuple[tuple[str, str], ...] = ()
     exit_code: int | None = None
     last_log_lines: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    note_text: str = ""
+    archived: bool = False
+    #: The newest training losses, evenly spaced over the run, for a sparkline; NaN is kept.
+    sparkline: tuple[float, ...] = ()
     alarm: str = ""
     supervised: bool = False
     micro_batch: int | None = None
@@ -90,6 +96,10 @@ class RunDetail:
     run_id: str
     loss: Series
     val_loss: Series
+    #: Every numeric metric of the file by its key, `loss` and `val_loss` first.
+    series: Mapping[str, Series] = field(default_factory=dict)
+    #: The series are a skim: evenly spaced records, to be replaced by all of them.
+    approximate: bool = False
     version: int = 0
     loading: float | None = None
     bad_lines: int = 0
@@ -108,6 +118,9 @@ class Snapshot:
     taken_at: float
     runs: tuple[RunView, ...] = ()
     detail: RunDetail | None = None
+    #: The details of all followed runs by id: the selected one and those marked for an overlay.
+    details: Mapping[str, RunDetail] = field(default_factory=dict)
+    machine: MachineView | None = None
     problem: str = ""
 
     def run(self, run_id: str | None) -> RunView | None:

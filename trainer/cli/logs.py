@@ -41,8 +41,15 @@ def logs(
         if not follow:
             raise UserError(f"Run {found.run_id} has no log yet: {found.log_path} is missing.")
     tailer = Tailer(found.log_path)
-    _show(_last(tailer, lines))
-    return _follow(found, tailer) if follow else 0
+    if not follow:
+        _show(_last(tailer, lines))
+        return 0
+    try:
+        _show(_last(tailer, lines))
+        _follow(found, tailer)
+    except KeyboardInterrupt:
+        pass  # that is how following is ended
+    return 0
 
 
 def _last(tailer: Tailer, count: int) -> list[str]:
@@ -66,22 +73,19 @@ def _show(lines: list[str]) -> None:
         typer.echo("\n".join(lines))
 
 
-def _follow(run: RunDirectory, tailer: Tailer) -> int:
-    """Show what comes until the run has ended for good, or Ctrl-C."""
+def _follow(run: RunDirectory, tailer: Tailer) -> None:
+    """Show what comes until the run has ended for good."""
     looked_at, end = -1e9, ""
-    try:
-        while True:
-            # The end is looked for before the last lines are read: none is missed.
-            if time.monotonic() - looked_at >= _HEALTH_EVERY:
-                end, looked_at = _end_of(run), time.monotonic()
-            while (chunk := tailer.read()).lines or chunk.more:
-                _show(_clean(chunk.lines))
-            if end:
-                typer.echo(end, err=True)
-                return 0
-            time.sleep(_LOOK)
-    except KeyboardInterrupt:
-        return 0  # that is how following is ended
+    while True:
+        # The end is looked for before the last lines are read: none is missed.
+        if time.monotonic() - looked_at >= _HEALTH_EVERY:
+            end, looked_at = _end_of(run), time.monotonic()
+        while (chunk := tailer.read()).lines or chunk.more:
+            _show(_clean(chunk.lines))
+        if end:
+            typer.echo(end, err=True)
+            return
+        time.sleep(_LOOK)
 
 
 def _end_of(run: RunDirectory) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.control import ACTIONS, Request
+from shared.control import Request, served_by
 from shared.errors import ExitCode, RunError, UserError
 from shared.run_writer import RunWriter
 from shared.text import one_line
@@ -84,7 +84,7 @@ class Steering:
             running = f"running again, attempt {writer.state.attempt}"
             writer.answer(request, ok=ours, message=running if ours else "the run is not paused")
         else:
-            known = ", ".join(sorted(ACTIONS))
+            known = ", ".join(served_by("trainer"))
             asked = one_line(request.action, 40)
             message = f"unknown action {asked!r}; a trainer answers {known}"
             writer.answer(request, ok=False, message=message)

@@ -47,12 +47,17 @@ if "refuse" in plan:
     print("first line")
     print(plan.get("words", "it does not start"))
     sys.exit(plan["refuse"])
+received = []
+signal.signal(signal.SIGTERM, lambda *_: received.append(1))
 writer = RunWriter(run=run, supervised=True)
 writer.set_status("running")
 writer.log(plan.get("step", 1), loss=1.0)
 if "save" in plan:
     writer.update(latest_checkpoint=f"step_{plan['save']}", durable=True)
 while plan.get("wait") and not (run.path / "go").exists():
+    if received:
+        writer.finish("preempted", 75, "SIGTERM received")
+        sys.exit(75)
     for request in writer.take_requests():
         writer.answer(request, ok=True, message=f"{request.action} served")
         if request.action == "stop":

@@ -60,7 +60,7 @@ def test_the_delay_doubles_and_then_it_is_given_up() -> None:
         delays.append(decision.delay)
         now += decision.delay + 3.0
     assert delays == [1, 2, 4, 8, 16]
-    assert decision == GiveUp(attempts=6, seconds=31 + 5 * 3)
+    assert decision == GiveUp(attempts=6, seconds=31 + 5 * 3, crashed=True)
 
 
 def test_a_new_checkpoint_wipes_the_slate() -> None:
@@ -88,7 +88,7 @@ def test_what_lies_long_ago_counts_less_but_not_for_ever() -> None:
 
 def test_no_restart_at_all() -> None:
     decision, _ = decide(CRASH, History(), RestartLimits(0), 5.0)
-    assert decision == GiveUp(1, 0.0)
+    assert decision == GiveUp(1, 0.0, crashed=True)
 
 
 @given(

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from shared.lock import RunLock
 from shared.process import host_name
 from shared.run_writer import RunWriter
 from tests.trainer.daemon.conftest import (
-    WORKER,
     House,
     ask,
     events_of,
@@ -182,7 +179,7 @@ def test_a_worker_that_always_fails_is_given_up_with_the_reason(house: House, qu
         "step 3: the disk is on fire"
     )
     assert len(starts_of(run)) == 3
-    assert len(events_of(run, "crashed")) == 2
+    assert len(events_of(run, "crashed")) == 3
     [gave_up] = events_of(run, "gave_up")
     assert gave_up["message"] == state.exit.reason
     for _ in range(5):
@@ -253,13 +250,16 @@ def test_want_of_memory_is_named_and_the_next_attempt_takes_half(
     monkeypatch.setattr(
         "trainer.daemon.supervisor.oom_kills", lambda: {"vmstat": next(counts), "boot x": 0}
     )
+    monkeypatch.setattr(
+        "trainer.daemon.endings.oom_kills", lambda: {"vmstat": next(counts), "boot x": 0}
+    )
     plan = {"kill": signal.SIGKILL, "step": 5}
     run = house.run("large", plan, plan, {})
     state = house.until_left_alone(run)
     assert state.micro_batch == 2
     assert [e["message"] for e in events_of(run, "crashed")] == [
         "killed by SIGKILL at step 5, probably by the kernel for want of memory; "
-        f"trying again with {size} sequences at once"
+        f"the next attempt takes {size} sequences at once"
         for size in (4, 2)
     ]
 
@@ -496,10 +496,11 @@ def test_a_deleted_run_is_forgotten(house: House, slow: None) -> None:
     waits = house.run("waits", {"kill": signal.SIGKILL})
     lives = house.run("lives", {"wait": True})
     house.until(lambda: events_of(waits, "restarting") and starts_of(lives))
-    shutil.rmtree(waits.path)
-    shutil.rmtree(lives.path)
     for process in house.children.processes:
         process.kill()
+        process.wait()
+    shutil.rmtree(waits.path)
+    shutil.rmtree(lives.path)
     house.until(lambda: not house.supervisor.cares)
 
 
@@ -525,24 +526,9 @@ def test_a_vanished_folder_is_told_and_waited_for(house: House) -> None:
 
 
 def test_draining_saves_and_the_next_daemon_goes_on(house: House, quick: None) -> None:
-    code = WORKER.replace(
-        "writer.set_status",
-        "signal.signal(signal.SIGTERM, lambda *_: (writer.finish('preempted', 75, 'SIGTERM'), "
-        "os._exit(75)))\nwriter.set_status",
-    )
+    house.supervise(max_runs=1)
     run = house.run("drained", {"wait": True}, {})
-    children = house.children
-
-    def launcher(run, environment):  # type: ignore[no-untyped-def]
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(run.path)], env={**os.environ, **environment}
-        )
-        children.processes.append(process)
-        return process
-
-    house.supervisor._workers._launcher = launcher
     queued = house.run("queued", updated_at=time.time() + 1e6)
-    house.supervisor._limits = type(house.supervisor._limits)(1)
     house.until(lambda: starts_of(run) and state_of(run).status == "running")
     assert house.supervisor.drain() == 1
     house.until(lambda: not house.supervisor.living())

@@ -449,6 +449,24 @@ def test_a_base_model_is_trained_on_to_an_absolute_number_of_steps(
     assert "keeps its folder" in elsewhere.err
 
 
+def test_a_base_model_goes_on_in_a_folder_of_its_own(run_cli, here: Path, token_data: Path) -> None:
+    """Phase 1 of the guide: from the base's step 2000 to production-supervised/step_15000."""
+    small = "--set=model.hidden_size=32 --set=model.num_layers=1 --threads 1 --seq-len 16"
+    line = f"train --config d20 --data-path {token_data} {small} --batch-size 2"
+    succeed(run_cli, f"{line} --name base --max-steps 4 --checkpoint-dir checkpoints/base")
+    before = (here / "checkpoints/base/step_4/model.safetensors").read_bytes()
+    said = succeed(
+        run_cli,
+        f"{line} --name supervised --begin-from checkpoints/base/step_4 --max-steps 15 "
+        "--checkpoint-interval 5 --checkpoint-dir production-supervised",
+    )
+    assert "11 of 15 steps to go" in said
+    assert (here / "production-supervised/step_15/model.safetensors").is_file()
+    assert (here / "checkpoints/base/step_4/model.safetensors").read_bytes() == before
+    succeed(run_cli, "resume supervised --max-steps 17")
+    assert (here / "production-supervised/step_17").is_dir()
+
+
 def test_a_detached_run_is_watched_stopped_and_resumed(
     run_cli, here: Path, token_data: Path
 ) -> None:

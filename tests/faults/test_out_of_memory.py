@@ -89,6 +89,9 @@ def test_the_size_that_worked_is_remembered(train: Train, monkeypatch: pytest.Mo
     again = resume(first.run, "--max-steps", "15")
     assert again.code == 0
     assert set(tried) == {1}
+    larger = resume(first.run, "--max-steps", "16", "--micro-batch", "2")
+    assert larger.code == 0
+    assert tried[-2:] == [2, 1], "another size that is asked for is tried"
 
 
 def test_one_sequence_too_many_is_said(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,13 +30,24 @@ from shared.text import many_lines, one_line
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.cli.places import check_writable, take_run
 from trainer.cli.starting import Start
-from trainer.config.resolve import assignment, flatten, to_plain, to_yaml
+from trainer.config.resolve import (
+    assignment,
+    flatten,
+    parse_settings,
+    read_text,
+    to_plain,
+    to_yaml,
+)
 from trainer.config.schema import Config
 
 if TYPE_CHECKING:
     from trainer.loop.session import Plan
     from trainer.loop.signals import StopSignals
 
+_MEMORY_KEYS = tuple(
+    f"train.{key}"
+    for key in ("micro_batch", "batch_size", "accumulation_steps", "seq_len", "device", "dtype")
+)
 OWNER = ".owner"  # in a checkpoint folder outside the run directory: whose it is
 
 
@@ -343,6 +354,7 @@ def _train(
 
     config, planned = start.config, checked.planned
     n = dimensions(config.model)
+    forgotten = {"micro_batch": None} if _asks_anew(start) else {}
     writer = RunWriter(
         run=run,
         lock=lock,
@@ -352,6 +364,7 @@ def _train(
         device=planned.compute.describe(),
         supervised=supervised,
         git_commit=git_commit(),
+        **forgotten,
         model={
             "name": config.model.name,
             "flavour": config.model.flavour,
@@ -387,6 +400,18 @@ def _train(
     except BaseException as error:
         writer.__exit__(type(error), error, error.__traceback__)
         raise
+
+
+def _asks_anew(start: Start) -> bool:
+    """Whether the settings that decide on memory differ from those the run had before.
+
+    Then the micro-batch that was found to fit says nothing any more.
+    """
+    if start.run is None:
+        return False
+    before = parse_settings(read_text(start.run.config_path), one_line(start.run.config_path))
+    now = flatten(to_plain(start.config))
+    return any(before.get(key, now[key]) != now[key] for key in _MEMORY_KEYS)
 
 
 def git_commit() -> str | None:

@@ -13,6 +13,9 @@ RunsDirOption = Annotated[
 RUNS_DIR = Path("runs")
 
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in all.")]
+MaxHours = Annotated[
+    float | None, typer.Option(help="End after so many hours of training, whole and saved.")
+]
 Device = Annotated[
     str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
 ]

@@ -19,6 +19,7 @@ def resume(
         typer.Option("--from", metavar="CHECKPOINT", help="This checkpoint, not the newest."),
     ] = None,
     max_steps: options.MaxSteps = None,
+    max_hours: options.MaxHours = None,
     device: options.Device = None,
     threads: options.Threads = None,
     learning_rate: options.LearningRate = None,
@@ -45,6 +46,7 @@ def resume(
     overrides = options.given(
         {
             "train.max_steps": max_steps,
+            "train.max_hours": max_hours,
             "train.device": device,
             "train.threads": threads,
             "train.batch_size": batch_size,

@@ -32,6 +32,7 @@ def train(
     ] = None,
     n_samples: Annotated[int | None, typer.Option(help="Samples of the synthetic data.")] = None,
     max_steps: options.MaxSteps = None,
+    max_hours: options.MaxHours = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
@@ -68,6 +69,10 @@ def train(
             "--resume", "--resume-from", metavar="latest|RUN|PATH", help="Go on from there."
         ),
     ] = None,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="Begin a new run from any checkpoint."),
+    ] = None,
     set_: options.Set = None,
     detach: options.Detach = False,
     queue: options.Queue = False,
@@ -102,6 +107,7 @@ def train(
             "data.n_samples": n_samples,
             "train.epochs": epochs,
             "train.max_steps": max_steps,
+            "train.max_hours": max_hours,
             "train.batch_size": batch_size,
             "train.accumulation_steps": accumulation_steps,
             "train.micro_batch": micro_batch,
@@ -119,6 +125,7 @@ def train(
             "checkpoint.keep_last": keep_last_checkpoints,
             "checkpoint.save_top_k": save_top_k,
             "checkpoint.dir": checkpoint_dir,
+            "checkpoint.begin_from": begin_from,
         },
         set_,
     )

@@ -271,8 +271,8 @@ def _lock_manifest(folder: Path, kind: int) -> int:
 def _open_to_lock(path: Path, kind: int) -> int:
     if kind == fcntl.LOCK_EX:  # which NFS gives only to who may write
         with contextlib.suppress(PermissionError):
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
 
 
 # -- removal -----------------------------------------------------------------------------------

@@ -7,15 +7,14 @@ import errno
 import itertools
 import os
 import re
+import stat
 import threading
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import orjson
-
-from shared.records import encode_json
+from shared.records import encode_json, parse_json
 
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
@@ -103,10 +102,21 @@ def remove_temporaries(folder: Path) -> list[str]:
     return removed
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it.
+
+    Raises OSError, also for what is no file: who opens a pipe waits for somebody who writes.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "Not a file", str(path))
+    return path.open("rb")
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object at `path`, or None when it is missing, unreadable or not an object."""
     try:
-        value = orjson.loads(path.read_bytes())
+        with open_file(path) as file:
+            value = parse_json(file.read())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

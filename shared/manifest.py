@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from shared.files import replace_file
-from shared.records import SCHEMA_VERSION, Json, encode_json, is_number
+from shared.files import open_file, replace_file
+from shared.records import SCHEMA_VERSION, Json, encode_json, is_number, parse_json
 
 MANIFEST = "manifest.json"
 PACKED = ".packed"  # behind the name of a file that `shared.packing` has made smaller
@@ -133,14 +131,19 @@ def _own_sum_holds(data: bytes) -> bool:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of `folder`, or None when it is missing or not one."""
     try:
-        return _parse((folder / MANIFEST).read_bytes())
+        return _parse(_read(folder / MANIFEST))
     except OSError:
         return None
 
 
+def _read(path: Path) -> bytes:
+    with open_file(path) as file:
+        return file.read()
+
+
 def _parse(data: bytes) -> Manifest | None:
     try:
-        value = orjson.loads(data)
+        value = parse_json(data)
     except ValueError:
         return None
     if not isinstance(value, dict):
@@ -190,7 +193,7 @@ def verify_folder(folder: Path, advance: Advance = unseen) -> list[str]:
 def find_problems(folder: Path, advance: Advance = unseen, *, deep: bool = True) -> list[Problem]:
     """What is wrong with `folder`; `deep=False` looks at sizes only and reads no data."""
     try:
-        data = (folder / MANIFEST).read_bytes()
+        data = _read(folder / MANIFEST)
     except OSError as error:
         gone = error.errno in _GONE
         return [Problem(f"{folder.name}/{MANIFEST} is missing or unreadable", damaged=gone)]

@@ -25,7 +25,7 @@ import yaml
 
 from shared.control import Request, pending
 from shared.errors import UserError
-from shared.files import AppendLog, remove_temporaries, replace_file, write_json
+from shared.files import AppendLog, open_file, remove_temporaries, replace_file, write_json
 from shared.heartbeat import INTERVAL, HeartbeatFile, read_beat
 from shared.lock import RunLock
 from shared.metrics_log import parse_lines
@@ -517,7 +517,7 @@ def _newest_attempt(run: RunDirectory) -> int:
     """The attempt the records end with: a lost state must not make new records yield to old."""
     newest = 0
     for path in (run.metrics_path, run.events_path):
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), open_file(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _NEWEST_BYTES))
             attempts = (r.get("attempt") for r in parse_lines(file.read())[0])
             newest = max([newest, *(a for a in attempts if type(a) is int and a < MAX_ATTEMPT)])

@@ -44,6 +44,7 @@ class Tailer:
         self._partial: list[bytes] = []
         self._partial_size = 0
         self._skipping = False
+        self._restarted = False
 
     @property
     def offset(self) -> int:
@@ -60,12 +61,14 @@ class Tailer:
         except OSError:
             return Chunk(b"", restarted=False, more=False)
         try:
-            restarted = self._check_identity(fd)
+            # Kept until it has been told: after the look, reading may still fail.
+            self._restarted |= self._check_identity(fd)
             data = os.pread(fd, max_bytes, self._offset)
         except OSError:
             return Chunk(b"", restarted=False, more=False)
         finally:
             os.close(fd)
+        restarted, self._restarted = self._restarted, False
         if len(self._fingerprint) < FINGERPRINT_SIZE and self._offset == len(self._fingerprint):
             self._fingerprint += data[: FINGERPRINT_SIZE - len(self._fingerprint)]
         self._offset += len(data)

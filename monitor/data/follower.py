@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from monitor.data.scanner import Signature, file_signature, tail_lines
 from monitor.data.values import finite, whole
 from monitor.data.views import EventView, RunDetail
-from shared.catalogue import CheckpointInfo, list_checkpoints
+from shared.catalogue import BEST, LATEST, CheckpointInfo, list_checkpoints
+from shared.files import open_file
 from shared.metrics_log import MetricsReader, parse_lines
 from shared.run_directory import RunDirectory
 from shared.tail import Tailer
@@ -20,6 +23,10 @@ SLICE = 1 << 20  # bytes of metrics parsed at a time, about 10 ms
 MAX_EVENTS = 200
 MAX_CONFIG = 64 << 10
 MAX_LINES = 400
+_LISTED = re.compile(r"step_\d{1,16}|final|latest|best")
+_NEVER = object()
+
+CheckpointsSignature = tuple[tuple[str, int], ...]
 
 
 class RunFollower:
@@ -31,7 +38,7 @@ class RunFollower:
         self._events_tail = Tailer(run.events_path)
         self._events: deque[EventView] = deque(maxlen=MAX_EVENTS)
         self._checkpoints: tuple[CheckpointInfo, ...] = ()
-        self._checkpoints_seen: object = None
+        self._checkpoints_seen: object = _NEVER
         self._log_lines: tuple[str, ...] = ()
         self._log_seen: Signature | None = None
         self._config_lines: tuple[str, ...] = ()
@@ -80,6 +87,8 @@ class RunFollower:
             return False
         self._checkpoints_seen = seen
         found = tuple(list_checkpoints(self.run.checkpoints))
+        if not _is_complete(found, seen):
+            self._checkpoints_seen = _NEVER  # perhaps it could not be read: look again
         changed = found != self._checkpoints
         self._checkpoints = found
         return changed
@@ -88,12 +97,17 @@ class RunFollower:
         changed = False
         log = file_signature(self.run.log_path)
         if log != self._log_seen:
-            self._log_seen, changed = log, True
-            self._log_lines = tail_lines(self.run.log_path)
+            lines = tail_lines(self.run.log_path)
+            # Of a file that is not empty nothing came: perhaps it could not be read, so look again.
+            self._log_seen = log if lines or not (log and log[1]) else None
+            changed |= lines != self._log_lines
+            self._log_lines = lines
         config = file_signature(self.run.config_path)
         if config != self._config_seen:
-            self._config_seen, changed = config, True
-            self._config_lines = _text_lines(self.run.config_path)
+            lines = _text_lines(self.run.config_path)
+            self._config_seen = config if lines or not (config and config[1]) else None
+            changed |= lines != self._config_lines
+            self._config_lines = lines
         return changed
 
     def detail(self) -> RunDetail:
@@ -129,7 +143,14 @@ class RunFollower:
         return min(1.0, self._metrics.offset / size) if size else 0.0
 
 
-def _checkpoints_signature(folder: Path) -> object:
+def _is_complete(found: Iterable[CheckpointInfo], seen: CheckpointsSignature | None) -> bool:
+    """Whether everything is in `found`, and whole, that was seen in the folder."""
+    shown = {c.name for c in found if c.whole}
+    shown |= {LATEST for c in found if c.is_latest} | {BEST for c in found if c.is_best}
+    return all(name in shown for name, _ in seen or () if _LISTED.fullmatch(name))
+
+
+def _checkpoints_signature(folder: Path) -> CheckpointsSignature | None:
     """Changes when a checkpoint comes, goes, becomes whole or is pointed at.
 
     Manifests and links are renamed into place, so the folders' own times tell.
@@ -145,7 +166,7 @@ def _checkpoints_signature(folder: Path) -> object:
 
 def _text_lines(path: Path) -> tuple[str, ...]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             text = file.read(MAX_CONFIG).decode("utf-8", "replace")
     except OSError:
         return ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from monitor.data.values import finite, whole
 from monitor.data.views import RunView
+from shared.files import open_file
 from shared.health import STALLED_AFTER, observe
 from shared.heartbeat import BeatWatch
 from shared.metrics_log import parse_lines
@@ -185,7 +186,7 @@ def _minutes(seconds: float | None) -> str:
 
 def _tail(path: Path, size: int = _TAIL) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             return file.read(size)
     except OSError:

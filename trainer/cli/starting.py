@@ -81,8 +81,9 @@ def find_start(
     if reference == "latest" or not path.exists():
         run = find_run(runs_dir, name if reference == "latest" and name else reference)
         return continue_run(run, overrides)
-    if RunDirectory(path).config_path.is_file():  # also one whose state is lost
-        return continue_run(RunDirectory(path.resolve()), overrides)
+    run = RunDirectory(path.resolve())
+    if run.config_path.is_file() or run.state_path.is_file():  # also one that has lost the other
+        return continue_run(run, overrides)
     above = RunDirectory(path.resolve().parent)
     if path.resolve() == above.checkpoints.resolve() and above.config_path.is_file():
         return continue_run(above, overrides)  # which is the newest is seen under the run's lock
@@ -134,6 +135,11 @@ def continue_run(
 ) -> Start:
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
     settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
+    if not settings:
+        raise UserError(
+            f"The config.yaml of {one_line(run.run_id)} is empty; put back what the run was "
+            "started with: the meta.json of each of its checkpoints holds a copy."
+        )
     config = absolute(resolve(settings, overrides))
     asked, present = config.checkpoint.dir, run.checkpoints.resolve()
     if asked is not None and Path(asked) != present:

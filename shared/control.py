@@ -26,6 +26,8 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "checkpoint": frozenset({"trainer"}),
     "cancel": frozenset({"daemon"}),
     "prune": frozenset({"trainer", "daemon"}),
+    "upload": frozenset({"trainer", "daemon"}),
+    "uploaded": frozenset({"trainer", "daemon"}),
 }
 _REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
 

@@ -354,7 +354,7 @@ def _train(
 
     config, planned = start.config, checked.planned
     n = dimensions(config.model)
-    forgotten = {"micro_batch": None} if _asks_anew(start) else {}
+    forgotten: Json = {"micro_batch": None} if _asks_anew(start) else {}
     writer = RunWriter(
         run=run,
         lock=lock,

@@ -163,6 +163,7 @@ class Daemon:
                 self._end()
             finally:
                 self._over.set()
+                self._supervisor.close()
                 pulse.join()
                 self._publish(ended_at=time.time())
                 if self._alerter is not None:

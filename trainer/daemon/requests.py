@@ -25,6 +25,7 @@ class Act(Enum):
     START = "start"
     QUEUE = "queue"
     CANCEL = "cancel"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer; `ok` None leaves the request to the trainer that is about to be started."""
+    """The answer; `ok` None leaves the request to the trainer that is about to be started, or to
+    the upload that it asks for.
+    """
 
     ok: bool | None
     message: str = ""
@@ -109,6 +112,16 @@ def _prune(case: Case) -> Verdict:
     return Verdict(True, serve_prune(case.run, case.request.arguments, case.protected))
 
 
+def _upload(_case: Case) -> Verdict:
+    return Verdict(None, act=Act.UPLOAD)
+
+
+def _uploaded(case: Case) -> Verdict:
+    from shared.hub.record import serve_uploaded_here
+
+    return Verdict(True, serve_uploaded_here(case.run, case.request.arguments))
+
+
 #: Every action a daemon knows. One that is not listed is refused with the list of those that are.
 HANDLERS: Mapping[str, Handler] = {
     "resume": _resume,
@@ -117,6 +130,8 @@ HANDLERS: Mapping[str, Handler] = {
     "pause": _needs_trainer,
     "checkpoint": _needs_trainer,
     "prune": _prune,
+    "upload": _upload,
+    "uploaded": _uploaded,
 }
 
 

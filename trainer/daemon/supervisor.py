@@ -17,6 +17,7 @@ from shared.control import pending
 from shared.errors import UserError
 from shared.health import observe
 from shared.heartbeat import read_beat
+from shared.hub.requests import RequestedUploads
 from shared.lock import LockHeldError
 from shared.process import host_name
 from shared.records import ACTIVE_STATUSES, Json, RunState
@@ -28,7 +29,7 @@ from trainer.daemon.events import EventFeed
 from trainer.daemon.gpus import VISIBLE, GpuDevice
 from trainer.daemon.memory import oom_kills
 from trainer.daemon.policy import History, RestartLimits
-from trainer.daemon.requests import Act, Case, begun_from, serve
+from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
 from trainer.daemon.run_record import RunRecord
 from trainer.daemon.scan import DirectoryScan, Seen
 from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
@@ -89,6 +90,7 @@ class Supervisor:
         self._due: dict[str, float] = {}  # by the monotonic clock
         self._troubles: dict[str, tuple[str, float]] = {}
         self._draining = False
+        self._uploads = RequestedUploads()
         for care in self._cares.values():
             if care.phase == WAITING:
                 left = (care.next_start or 0.0) - clock()
@@ -402,7 +404,12 @@ class Supervisor:
                         protected=self._protected(run),
                     )
                 )
-                if verdict.ok is None:
+                if verdict.act is Act.UPLOAD or self._uploads.knows(request):
+                    answer = self._uploads.answer(run, request)
+                    if answer is None:
+                        continue
+                    verdict = Verdict(*answer)
+                elif verdict.ok is None:
                     start = not self._draining
                     break
                 who = one_line(request.asked_by, 80)
@@ -444,6 +451,10 @@ class Supervisor:
         for care in living:
             self._workers.terminate(care)
         return len(living)
+
+    def close(self) -> None:
+        """Give up uploads that are still under way; their requests stay for the next daemon."""
+        self._uploads.stop()
 
     def living(self) -> list[str]:
         """The ids of the runs whose worker is alive."""

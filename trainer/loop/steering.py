@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shared.control import Request, served_by
 from shared.errors import ExitCode, RunError, UserError
+from shared.hub.requests import RequestedUploads
 from shared.run_writer import RunWriter
 from shared.text import one_line
 from trainer.loop.keeper import CheckpointKeeper
@@ -41,6 +42,8 @@ class Steering:
         self._keeper = keeper
         self._save = save
         self._started_at = time.time()
+        self._uploads = RequestedUploads()
+        self._uploading: list[Request] = []
         self._requests: deque[Request] = deque()
 
     def interruption(self, step: int) -> Stop | None:
@@ -58,6 +61,8 @@ class Steering:
         return None
 
     def _next_request(self) -> Request | None:
+        if self._uploading:
+            self._answer_uploads()
         # One queue for the loop and for a pause: what came together with the pause is served in it.
         self._requests.extend(self._writer.take_requests())
         return self._requests.popleft() if self._requests else None
@@ -78,6 +83,10 @@ class Steering:
                 writer.answer(request, ok=False, message=str(error))
         elif request.action == "prune":
             self._prune(request)
+        elif request.action == "upload":
+            self._uploading.append(request)
+        elif request.action == "uploaded":
+            self._note_upload(request)
         elif request.action == "resume":
             # Asked while nobody trained: this attempt is the answer.
             ours = request.asked_at < self._started_at
@@ -102,6 +111,29 @@ class Steering:
             self._writer.answer(request, ok=True, message=message)
         except (UserError, OSError) as error:
             self._writer.answer(request, ok=False, message=str(error))
+
+    def _answer_uploads(self) -> None:
+        for request in list(self._uploading):
+            answer = self._uploads.answer(self._writer.run, request)
+            if answer is not None:
+                self._uploading.remove(request)
+                ok, message = answer
+                self._writer.answer(request, ok=ok, message=message)
+
+    def _note_upload(self, request: Request) -> None:
+        """Record what somebody has uploaded of this run."""
+        from shared.hub.record import serve_uploaded
+
+        writer = self._writer
+        try:
+            message = serve_uploaded(request.arguments, writer.event, writer.update)
+            writer.answer(request, ok=True, message=message)
+        except UserError as error:
+            writer.answer(request, ok=False, message=str(error))
+
+    def close(self) -> None:
+        """Give up uploads that are still under way."""
+        self._uploads.stop()
 
     def _pause(self, asked: Request, step: int, who: str) -> Stop | None:
         """Wait until continued. Other requests and signals are served meanwhile."""

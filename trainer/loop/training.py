@@ -65,6 +65,7 @@ class Training:
             self._writer.finish("failed", int(error.exit_code), str(error), final=True)
             raise
         finally:
+            self._steering.close()
             self._keeper.close()
 
     def _run(self) -> ExitCode:

@@ -35,6 +35,19 @@ COMMANDS = [
     "alerts",
     "alerts test",
     "demo",
+    "runs",
+    "runs list",
+    "runs tag",
+    "runs note",
+    "runs rename",
+    "runs archive",
+    "runs unarchive",
+    "runs delete",
+    "runs restore",
+    "runs empty-trash",
+    "runs export",
+    "runs command",
+    "upload",
 ]
 # fmt: off
 TRAIN_OPTIONS = [

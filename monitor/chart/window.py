@@ -1,0 +1,151 @@
+"""The part of the x axis that is shown: its columns, its ticks, and how it is moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.chart.labels import short_count, short_duration
+from monitor.data.envelope import nice_ticks, step_edges
+from shared.metrics_log import Floats, Ints
+
+Kind = Literal["step", "time", "tokens"]
+
+_COLUMNS_PER_TICK = 12
+_NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
+_DAY = 86400
+
+
+@dataclass(frozen=True)
+class Window:
+    """x from `first` to `last`, both included; whole numbers where `kind` is "step".
+
+    `log` spaces the columns evenly in log(x - origin); what lies below 1 is in the first column,
+    a logarithm having no place for it. Times are labelled as seconds since `origin`.
+    """
+
+    first: float
+    last: float
+    kind: Kind = "step"
+    log: bool = False
+    origin: float = 0.0
+
+    def edges(self, columns: int) -> Ints | Floats:
+        """Where each column begins, and where the last one ends: shape (columns + 1,).
+
+        Column i holds edges[i] <= x < edges[i + 1], so `searchsorted(x, edges)` bounds it.
+        """
+        if self.log:
+            return self._log_edges(columns)
+        if self.kind == "step":
+            return step_edges(int(self.first), int(self.last), columns)
+        edges: Floats = np.linspace(self.first, self.last, columns + 1)
+        edges[-1] = np.nextafter(self.last, np.inf)
+        return edges
+
+    def _log_edges(self, columns: int) -> Ints | Floats:
+        last = self.last - self.origin + (self.kind == "step")
+        first = min(max(self.first - self.origin, 1.0), last)
+        powers = np.geomspace(max(first, 1e-300), max(last, 1e-300), columns + 1)
+        edges: Floats = self.origin + powers
+        if self.kind == "step":
+            edges = np.ceil(edges - 1e-9 * edges)
+        edges[0] = min(self.first, edges[0])
+        edges[-1] = self.last + 1 if self.kind == "step" else np.nextafter(self.last, np.inf)
+        edges = np.minimum(np.maximum.accumulate(edges), edges[-1])
+        return edges.astype(np.int64) if self.kind == "step" else edges
+
+    def columns_of(self, x: Sequence[float] | NDArray[np.float64], columns: int) -> Ints:
+        """The column in which each x is drawn; -1 for one outside the window."""
+        at = np.asarray(x, np.float64)
+        found = np.searchsorted(self.edges(columns), at, "right").astype(np.int64) - 1
+        return np.where((at >= self.first) & (at <= self.last) & (found < columns), found, -1)
+
+    def ticks(self, columns: int) -> list[float]:
+        """Round places to label; both ends if nothing round lies between."""
+        count = max(1, columns // _COLUMNS_PER_TICK)
+        low, high = self.first - self.origin, self.last - self.origin
+        if self.log:
+            ticks = _decades(low, high, count)
+        elif self.kind == "time":
+            ticks = _round_times(low, high, count)
+        else:
+            ticks = nice_ticks(low, high, count)
+        if self.kind == "step":
+            ticks = [float(int(t)) for t in ticks]
+        ticks = sorted({t + self.origin for t in ticks if low <= t <= high})
+        return ticks if len(ticks) > 1 else sorted({self.first, self.last})
+
+    def label(self, x: float) -> str:
+        """A place on the axis in words."""
+        say: Callable[[float], str] = short_duration if self.kind == "time" else short_count
+        return say(x - self.origin)
+
+    def exact(self, x: float) -> str:
+        """A place on the axis in full."""
+        if self.kind == "time":
+            return short_duration(x - self.origin)
+        unit = "step " if self.kind == "step" else ""
+        return f"{unit}{round(x - self.origin):,}" + (" tokens" if self.kind == "tokens" else "")
+
+    # -- moved ---------------------------------------------------------------------------
+
+    def zoomed(self, factor: float, at: float, limits: tuple[float, float]) -> Window:
+        """A window `factor` times as wide (0.5 comes closer) in which `at` keeps its place.
+
+        It stays within `limits`; steps are not spread wider than eight to a screen.
+        """
+        span = self.last - self.first
+        least = 8.0 if self.kind == "step" else max(abs(limits[1]), 1.0) * 1e-12
+        new = min(max(span * factor, least), limits[1] - limits[0])
+        share = (min(max(at, self.first), self.last) - self.first) / span if span > 0 else 0.5
+        first = at - share * new
+        return self._within(first, first + new, limits)
+
+    def panned(self, share: float, limits: tuple[float, float]) -> Window:
+        """A window moved by this share of its width, within `limits`."""
+        moved = share * (self.last - self.first)
+        if self.kind == "step" and moved:
+            moved = math.copysign(max(1.0, abs(moved)), moved)
+        return self._within(self.first + moved, self.last + moved, limits)
+
+    def _within(self, first: float, last: float, limits: tuple[float, float]) -> Window:
+        if self.kind == "step":
+            span = round(last - first)
+            first = float(round(first))
+            last = first + span
+        if last > limits[1]:
+            first, last = first - (last - limits[1]), limits[1]
+        if first < limits[0]:
+            first, last = limits[0], min(limits[1], last + (limits[0] - first))
+        return dataclasses.replace(self, first=first, last=last)
+
+
+def _round_times(low: float, high: float, count: int) -> list[float]:
+    raw = (high - low) / (count + 1)
+    if not math.isfinite(raw) or raw <= 0:
+        return []
+    if raw < 1:
+        return nice_ticks(low, high, count)
+    step = next((s for s in _NICE_SECONDS if s >= raw), None)
+    if step is None:
+        days = raw / _DAY
+        power = 10.0 ** math.floor(math.log10(days)) if days > 1 else 1.0
+        step = int(_DAY * next(m * power for m in (1, 2, 5, 10) if m * power >= days))
+    start = math.ceil(low / step)
+    return [float((start + i) * step) for i in range(count + 2)]
+
+
+def _decades(low: float, high: float, count: int) -> list[float]:
+    """1, 10, 100…; 1, 2, 5, 10… where there is room; every second or third where there is none."""
+    bottom, top = math.log10(max(low, 1.0)), math.log10(max(high, 1.0))
+    step = max(1, math.ceil((top - bottom) / max(1, count)))
+    powers = range(math.floor(bottom / step) * step, math.ceil(top) + 1, step)
+    within = (1, 2, 5) if (top - bottom) * 3 <= count else (1,)
+    return [m * 10.0**p for p in powers for m in within]

@@ -1,0 +1,388 @@
+"""The model card: README.md with the metadata the Hub reads and what a person wants to know.
+
+Every value comes from a file of the run or the checkpoint; what is not known is left out. Text
+from files goes in as inline code, or through the YAML writer, so that none of it is markup.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+
+from shared import __version__
+from shared.hub.markdown import code, table
+from shared.hub.settings import UploadSettings
+from shared.hub.source import Evaluation, Facts
+from shared.hub.staging import OPTIMIZER, PICTURE
+from shared.hub.weights import Weights
+from shared.text import format_count, format_duration, one_line
+
+LIBRARY = "train-monitor"
+_MARKER = re.compile(r"^<!-- made by train-monitor, sha256 ([0-9a-f]{64}) -->\n", re.MULTILINE)
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_CLASSES = {"LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"}
+_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
+_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+
+@dataclass(frozen=True)
+class CardContext:
+    """What the card needs to know beside the facts. `weights` is None where they lie packed."""
+
+    repo: str
+    settings: UploadSettings
+    weights: Weights | None
+
+
+def write_card(facts: Facts, context: CardContext) -> str:
+    """README.md, whole."""
+    sections = [
+        f"# {context.repo.rpartition('/')[2]}",
+        _introduction(facts, context),
+        "## Use",
+        _snippet(context, _dtype(facts, context)),
+        "## Architecture",
+        _architecture(facts, context),
+        "## Data",
+        _data(facts),
+        "## Training",
+        _training(facts, context),
+        _picture(facts),
+        "## Evaluation",
+        _evaluation(facts),
+        "## Limits",
+        _limits(facts, context),
+    ]
+    body = "\n\n".join(section for section in sections if section) + "\n"
+    head = f"---\n{_metadata(facts, context)}\n---\n"
+    return f"{head}<!-- made by train-monitor, sha256 {_digest(head + body)} -->\n{body}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+def is_ours(card: str) -> bool:
+    """Whether this program wrote that README.md, edited since or not."""
+    return _MARKER.search(card) is not None
+
+
+def was_edited(card: str) -> bool:
+    """Whether that README.md is not as this program wrote it."""
+    card = card.replace("\r\n", "\n")
+    match = _MARKER.search(card)
+    return match is None or _digest(card[: match.start()] + card[match.end() :]) != match.group(1)
+
+
+# -- metadata ----------------------------------------------------------------------------------
+
+
+def _metadata(facts: Facts, context: CardContext) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    settings = context.settings
+    measured = facts.evaluation
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text Generation",
+            dataset_type="validation-split",
+            dataset_name=_data_name(facts) or "validation data",
+            dataset_split="validation",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=value,
+        )
+        for kind, name, value in _metrics(measured)
+    ]
+    tags = [LIBRARY, "pretrained-from-scratch"]
+    if settings.size:
+        tags.append(settings.size)
+    data = ModelCardData(
+        language=settings.language or None,
+        license=settings.license or None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=tags,
+        model_name=context.repo.rpartition("/")[2] if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _metrics(measured: Evaluation | None) -> list[tuple[str, str, float]]:
+    if measured is None:
+        return []
+    found = [
+        ("loss", "Validation loss (nats per token)", measured.loss),
+        ("perplexity", "Validation perplexity (per token)", measured.perplexity),
+        ("bits_per_byte", "Validation bits per byte", measured.bits_per_byte),
+    ]
+    return [(k, n, round(v, 6)) for k, n, v in found if v is not None and math.isfinite(v)]
+
+
+def check_identifier(option: str, value: str) -> str:
+    """`value` as a license or language goes into the metadata. Raises UserError."""
+    from shared.errors import UserError
+
+    text = value.strip().lower()
+    if text and not _IDENTIFIER.fullmatch(text):
+        raise UserError(
+            f"{option} is {one_line(value, 60)!r}; give an identifier of the Hub, such as "
+            f"{'apache-2.0' if option == '--license' else 'en'}."
+        )
+    return text
+
+
+# -- sections ----------------------------------------------------------------------------------
+
+
+def _introduction(facts: Facts, context: CardContext) -> str:
+    kind = _class(facts)
+    size = f"{format_count(context.weights.parameters)} parameters" if context.weights else ""
+    shape = ", ".join(part for part in (size, kind and f"`{kind}`") if part)
+    run = code(facts.state.run_name or facts.setting("name"))
+    text = f"A language model trained from scratch{f' ({shape})' if shape else ''}"
+    text += f" in the run {run}" if run else ""
+    text += f": its checkpoint {code(facts.name)}"
+    text += f" of step {facts.step:,}." if facts.step else "."
+    license_ = context.settings.license
+    if not license_:
+        text += " No license is stated: ask its author before you use it."
+    return text
+
+
+def _snippet(context: CardContext, dtype: str) -> str:
+    return f"""```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+name = "{context.repo}"
+tokenizer = AutoTokenizer.from_pretrained(name)
+model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.{dtype})
+
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+output = model.generate(
+    inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=100, do_sample=True
+)
+print(tokenizer.decode(output[0], skip_special_tokens=True))
+```
+
+It continues text. While the repository is private, log in first: `hf auth login`."""
+
+
+def _class(facts: Facts) -> str:
+    names = facts.architecture.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    return name if name in _CLASSES else ""
+
+
+def _dtype(facts: Facts, context: CardContext) -> str:
+    if context.weights and context.weights.dtype in _DTYPES:
+        return _DTYPES[context.weights.dtype]
+    told = facts.architecture.get("dtype")
+    return str(told) if told in _DTYPES.values() else "float32"
+
+
+def _architecture(facts: Facts, context: CardContext) -> str:
+    told = facts.architecture
+
+    def first(*keys: str) -> str:
+        for key in keys:
+            value = told.get(key)
+            if isinstance(value, bool):
+                return "yes" if value else "no"
+            if isinstance(value, int):
+                return f"{value:,}"
+            if isinstance(value, (float, str)):
+                return code(value)
+        return ""
+
+    weights = context.weights
+    return table(
+        [
+            ("class", code(_class(facts))),
+            ("parameters", f"{weights.parameters:,}" if weights else ""),
+            ("data type", code(_dtype(facts, context))),
+            ("layers", first("num_hidden_layers", "n_layer")),
+            ("width", first("hidden_size", "n_embd")),
+            ("feed-forward width", first("intermediate_size", "n_inner")),
+            ("attention heads", first("num_attention_heads", "n_head")),
+            ("key-value heads", first("num_key_value_heads")),
+            ("context, tokens", first("max_position_embeddings", "n_positions")),
+            ("vocabulary", first("vocab_size")),
+            ("activation", first("hidden_act", "activation_function")),
+            ("rotary base", first("rope_theta")),
+            ("tied embeddings", first("tie_word_embeddings")),
+        ]
+    )
+
+
+def _data_name(facts: Facts) -> str:
+    """The name of the data's folder; where it lies is nobody's business."""
+    path = facts.setting("data.path")
+    if not isinstance(path, str):
+        return ""
+    return one_line(path.rstrip("/").rpartition("/")[2], 80)
+
+
+def _data(facts: Facts) -> str:
+    seen = facts.progress.get("data")
+    identity = seen if isinstance(seen, dict) else {}
+    if facts.setting("data.dataset") == "synthetic":
+        return (
+            "Synthetic tokens, made by a generator: this model has learned no language. It was "
+            "made to try things out."
+        )
+    total = facts.number("tokens_total")
+    tokens = identity.get("tokens")
+    passes = ""
+    if total and isinstance(tokens, int) and tokens > 0:
+        passes = f"{total / tokens:.3g}"
+    name = _data_name(facts)
+    rows = table(
+        [
+            ("token files", code(name)),
+            ("training tokens there", f"{tokens:,}" if isinstance(tokens, int) else ""),
+            ("tokens seen", f"{int(total):,}" if total else ""),
+            ("passes over the data", passes),
+            ("tokenizer, hash", code(identity.get("tokenizer"))),
+            ("sequence length, tokens", code(identity.get("seq_len"))),
+        ]
+    )
+    note = (
+        "What the text is and where it comes from is not recorded with the run: its author has to "
+        "say it here."
+    )
+    return f"{rows}\n\n{note}" if rows else note
+
+
+def _training(facts: Facts, context: CardContext) -> str:
+    forward, backward = facts.number("total_forward"), facts.number("total_backward")
+    saved = ""
+    if forward and backward is not None and 0 <= backward < forward:
+        saved = f"{100 - 100 * backward / forward:.1f} %"
+    batch, accumulation = (
+        facts.setting("train.batch_size"),
+        facts.setting("train.accumulation_steps"),
+    )
+    sequences = ""
+    if isinstance(batch, int) and isinstance(accumulation, int):
+        sequences = f"{batch * accumulation:,}"
+    total = facts.number("tokens_total")
+    seconds = facts.seconds or 0.0
+    speed = format_count(total / seconds) if total and seconds else ""
+    rows = [
+        ("optimizer steps", f"{facts.step:,}" if facts.step else ""),
+        ("tokens", f"{int(total):,}" if total else ""),
+        ("time in those steps", format_duration(facts.seconds) if seconds >= 1 else ""),
+        ("tokens per second", speed),
+        ("device", code(facts.state.device)),
+        ("training loss at this step", _short(facts.number("loss"))),
+        ("backward passes saved", saved),
+        ("optimizer", code(facts.setting("optim.name"))),
+        ("peak learning rate", code(facts.setting("optim.learning_rate"))),
+        ("schedule", code(facts.setting("optim.schedule"))),
+        ("warmup steps", code(facts.setting("optim.warmup_steps"))),
+        ("weight decay", code(facts.setting("optim.weight_decay"))),
+        ("betas", _betas(facts)),
+        ("gradient clipping, norm", code(facts.setting("optim.grad_clip"))),
+        ("sequences per step", sequences),
+        ("seed", code(facts.setting("train.seed"))),
+        ("git commit", code(facts.state.git_commit)),
+        ("trained with", code(_trained_with(facts))),
+    ]
+    text = table(rows)
+    stated = [(name, code(value)) for name, value in facts.stated.items()]
+    if stated:
+        text += "\n\nAs stated by the person who uploaded it, not measured here:\n\n"
+        text += table(stated)
+    if context.settings.with_optimizer:
+        text += (
+            f"\n\n`{OPTIMIZER}` and `trainer_state.json` hold what training needs to go on from "
+            "here: `trainer train --resume FOLDER`."
+        )
+    return text
+
+
+def _trained_with(facts: Facts) -> str:
+    torch = facts.manifest.facts.get("torch") if facts.manifest else None
+    return f"{LIBRARY} {__version__}" + (f", torch {torch}" if isinstance(torch, str) else "")
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _betas(facts: Facts) -> str:
+    betas = [facts.setting(f"optim.beta{i}") for i in (1, 2)]
+    return code(", ".join(map(str, betas))) if None not in betas else ""
+
+
+def _picture(facts: Facts) -> str:
+    if not facts.curve:
+        return ""
+    text = (
+        f"![The losses over the steps]({PICTURE})\n\nBlue: training loss, from the least to the "
+        "greatest of the steps in each column. Orange: validation loss."
+    )
+    bad = facts.curve.nonfinite
+    if bad:
+        text += f" Red: {bad:,} step{'s' if bad != 1 else ''} whose loss was no number."
+    return text
+
+
+def _evaluation(facts: Facts) -> str:
+    measured = facts.evaluation
+    if measured is None:
+        return "Nothing was held back for validation: how well it generalises is not known."
+    batches = facts.setting("eval.batches")
+    on = f"{batches} fixed batches" if isinstance(batches, int) else "fixed batches"
+    rows = table([(name, f"{value:.4f}") for _, name, value in _metrics(measured)])
+    return (
+        f"{rows}\n\nMeasured at step {measured.step:,} on {on} of validation data from the same "
+        "source as the training data. No other benchmark was run."
+    )
+
+
+def _limits(facts: Facts, context: CardContext) -> str:
+    limits = [
+        "It continues text and follows no instructions.",
+        "Nothing was done to make what it writes true, safe or fair: do not rely on it.",
+    ]
+    positions = facts.architecture.get("max_position_embeddings")
+    positions = positions or facts.architecture.get("n_positions")
+    if isinstance(positions, int):
+        limits.append(f"It looks back {positions:,} tokens at most.")
+    total = facts.number("tokens_total")
+    if context.weights and total:
+        ratio = total / context.weights.parameters
+        if ratio < _TOKENS_PER_PARAMETER:
+            limits.append(
+                f"It saw {ratio:.2g} tokens per parameter; about {_TOKENS_PER_PARAMETER} are "
+                "needed before a model of its size is trained well (Hoffmann et al. 2022)."
+            )
+    state, measured = facts.state, facts.evaluation
+    if (
+        measured
+        and state.best_metric == "val_loss"
+        and state.best_loss is not None
+        and math.isfinite(state.best_loss)
+        and state.best_loss < measured.loss - 1e-9
+    ):
+        limits.append(
+            f"The best validation loss of its run was {state.best_loss:.4f} at step "
+            f"{state.best_step or 0:,}; this is another checkpoint."
+        )
+    if state.max_steps and facts.step < state.max_steps:
+        limits.append(f"Its training was planned for {state.max_steps:,} steps; this is earlier.")
+    rollbacks = facts.number("rollbacks")
+    skipped = facts.number("skipped_samples")
+    if rollbacks or skipped:
+        limits.append(
+            f"Its training diverged and was taken back; {int(skipped or 0):,} training sequences "
+            "were passed over."
+        )
+    return "\n".join(f"- {limit}" for limit in limits)

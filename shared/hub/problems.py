@@ -1,0 +1,168 @@
+"""What went wrong with an upload, as one sentence that says what to do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+
+from shared.errors import RunError, UserError
+from shared.hub.client import HubBusyError, NetworkDroppedError
+from shared.text import format_duration, one_line
+
+KEPT = "what the Hub has already is not sent again"
+_FULL = ("storage", "quota", "payment", "upgrade", "exceed", "too large", "billing")
+_NO_ROOM = {402, 413, 507}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """With whom we spoke about what. `token` is only there to be kept out of every sentence."""
+
+    endpoint: str
+    repo: str = ""
+    token_source: str = ""
+    token: str = ""
+
+
+def explain(error: BaseException, asked: Asked) -> UserError:
+    """The sentence for `error`, without the token whatever the server said."""
+    found = _explain(error, asked)
+    if not asked.token or asked.token not in str(found):
+        return found
+    told = type(found)(str(found).replace(asked.token, "***"))
+    told.exit_code = found.exit_code
+    return told
+
+
+def _explain(error: BaseException, asked: Asked) -> UserError:
+    for one in _chain(error):
+        if isinstance(one, UserError):
+            return one
+        if isinstance(one, OfflineModeIsEnabled):
+            return UserError(
+                "HF_HUB_OFFLINE is set, so that nothing may be sent; unset it to upload."
+            )
+        if isinstance(one, LocalTokenNotFoundError):
+            return not_logged_in()
+        if isinstance(one, NetworkDroppedError):
+            return _dropped(one, asked)
+        if isinstance(one, HubBusyError):
+            return _busy(one, asked)
+        if isinstance(one, HFValidationError):
+            return wrong_name(asked.repo)
+        if isinstance(one, HfHubHTTPError):
+            return _answered(one, asked)
+    for one in _chain(error):
+        if isinstance(one, OSError):
+            place = f"{one_line(one.filename)}: " if one.filename else ""
+            return RunError(f"The upload failed: {place}{one.strerror or one_line(one)}.")
+    told = one_line(error, 300).removesuffix(".")
+    if any(word in told.lower() for word in _FULL):
+        return _full(told, asked)
+    return RunError(f"The upload to {asked.endpoint} failed: {told}.")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    for _ in range(20):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def not_logged_in() -> UserError:
+    """Nobody said who uploads."""
+    return UserError(
+        "You are not logged in to the Hub: run `hf auth login` once, or set HF_TOKEN, or give "
+        "--token-file FILE."
+    )
+
+
+def wrong_name(repo: str) -> UserError:
+    """The Hub takes no such name."""
+    return UserError(
+        f"{one_line(repo, 120)!r} is no name for a repository; give NAME or OWNER/NAME of at most "
+        "96 letters, digits, '-', '_' and '.', without '--' or '..' and with none of them at an "
+        "end."
+    )
+
+
+def _dropped(error: NetworkDroppedError, asked: Asked) -> RunError:
+    where = asked.endpoint
+    causes = list(_chain(error))
+    text = str(error).lower()
+    if any(isinstance(c, socket.gaierror) for c in causes) or "name or service" in text:
+        why = "its name cannot be resolved; check the network and HF_ENDPOINT"
+    elif any(isinstance(c, ssl.SSLError) for c in causes) or "certificate" in text:
+        why = f"its certificate is not accepted ({one_line(error, 120)}); check the clock and proxy"
+    elif any(isinstance(c, ConnectionRefusedError) for c in causes) or "refused" in text:
+        why = "the connection is refused; check HF_ENDPOINT and the proxy (HTTPS_PROXY)"
+    elif "timeout" in type(error.__cause__).__name__.lower():
+        why = "it does not answer in time; check the network"
+    else:
+        why = f"the connection breaks ({one_line(error, 120) or 'closed'}); check the network"
+    return RunError(f"The Hub at {where} cannot be reached: {why}, then try again: {KEPT}.")
+
+
+def _busy(error: HubBusyError, asked: Asked) -> RunError:
+    told = f" ({one_line(error, 200)})" if str(error) else ""
+    if error.status == 429:
+        when = f" in {format_duration(error.after)}" if error.after else " in some minutes"
+        return RunError(f"The Hub has had too many requests{told}; try again{when}: {KEPT}.")
+    return RunError(
+        f"The Hub at {asked.endpoint} has trouble (HTTP {error.status}{told}); try again later: "
+        f"{KEPT}."
+    )
+
+
+def _full(told: str, asked: Asked) -> RunError:
+    owner = asked.repo.partition("/")[0]
+    return RunError(
+        f"The Hub takes no more data for {one_line(owner)}: {told}; make room at "
+        f"{asked.endpoint}/settings/storage, or upload to another owner with --repo OWNER/NAME."
+    )
+
+
+def _answered(error: HfHubHTTPError, asked: Asked) -> UserError:
+    status = error.response.status_code
+    told = one_line(getattr(error, "server_message", None) or "", 300).removesuffix(".")
+    repo = one_line(asked.repo, 120)
+    tokens = f"{asked.endpoint}/settings/tokens"
+    if status == 401:
+        again = (
+            "set HF_TOKEN to it" if asked.token_source == "HF_TOKEN" else "`hf auth login --force`"
+        )
+        return UserError(
+            f"The Hub does not accept the token from {asked.token_source}; make one with write "
+            f"access at {tokens} and log in with it: {again}."
+        )
+    because = f": {told}" if told else ""
+    if status in _NO_ROOM or (status in (400, 403) and any(w in told.lower() for w in _FULL)):
+        return _full(told or f"HTTP {status}", asked)
+    if status == 403:
+        return UserError(
+            f"You may not write to {repo}{because}; name one of your own with --repo, or log in "
+            f"with a token that has write access there ({tokens})."
+        )
+    if status == 404:
+        return UserError(
+            f"There is no repository {repo} that you can see{because}; check --repo, and that the "
+            "token may read it."
+        )
+    if status == 400:
+        return UserError(f"The Hub refuses this{because or ' (HTTP 400)'}.")
+    if status in (409, 412):
+        return RunError(
+            f"{repo} was changed by somebody else meanwhile{because}; try again: {KEPT}."
+        )
+    return RunError(f"The Hub at {asked.endpoint} answers HTTP {status}{because}.")

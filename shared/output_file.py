@@ -1,0 +1,102 @@
+"""A file that a person asked for: whole or absent, and never in the place of another unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from shared.errors import RunError, UserError
+from shared.files import fsync_directory
+from shared.text import one_line
+
+STDOUT = "-"
+_counter = itertools.count()
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> int:
+    """Write `chunks` to `path`, which has all of them or is as it was; returns the bytes.
+
+    `-` is standard output. Raises UserError when something is there already and `force` is not
+    given, or when the place will not do, before the first chunk is asked for; RunError when writing
+    fails.
+    """
+    if str(path) == STDOUT:
+        return _to_stdout(chunks)
+    check_output(path, force=force)
+    target = path.resolve() if path.is_symlink() else path
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{next(_counter)}")
+    try:
+        with contextlib.ExitStack() as undo:
+            file = undo.enter_context(temporary.open("wb"))
+            undo.callback(_unlink, temporary)
+            size = sum(map(file.write, chunks))
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            _put(temporary, target, force=force)
+        fsync_directory(target.parent)
+    except FileExistsError as error:  # it came while we wrote
+        raise _exists(path) from error
+    except OSError as error:
+        raise RunError(f"Cannot write {one_line(path)}: {error.strerror}.") from error
+    return size
+
+
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Raise UserError when `path` is no place for a new file."""
+    shown = one_line(path)
+    if str(path) == STDOUT:
+        return
+    try:
+        if path.is_dir():
+            raise UserError(f"{shown} is a folder; name a file in it.")
+        if os.path.lexists(path):
+            if path.exists() and not path.is_file():
+                raise UserError(f"{shown} is no regular file; name another.")
+            if not force:
+                raise _exists(path)
+        folder = path.resolve().parent
+        if not folder.is_dir():
+            raise UserError(f"{shown} cannot be written: there is no folder {one_line(folder)}.")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"{shown} cannot be written: no permission in {one_line(folder)}.")
+    except OSError as error:
+        raise UserError(f"{shown} cannot be written: {error.strerror}.") from error
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(f"{one_line(path)} is there already; --force replaces it.")
+
+
+def _put(temporary: Path, target: Path, *, force: bool) -> None:
+    """Give the finished file its name; FileExistsError unless `force` when there is one by now."""
+    if not force:
+        try:
+            os.link(temporary, target)
+            return
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    temporary.replace(target)
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _to_stdout(chunks: Iterable[bytes]) -> int:
+    size = 0
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        size += len(chunk)
+    sys.stdout.buffer.flush()
+    return size

@@ -409,7 +409,7 @@ class Supervisor:
                     if answer is None:
                         continue
                     verdict = Verdict(*answer)
-                elif verdict.ok is None:
+                if verdict.ok is None:
                     start = not self._draining
                     break
                 who = one_line(request.asked_by, 80)

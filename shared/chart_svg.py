@@ -49,7 +49,9 @@ class _Axes:
         low, high = self.values
         if self.logarithmic:
             values, low, high = np.log10(np.maximum(values, low)), math.log10(low), math.log10(high)
-        return HEIGHT - _BOTTOM - (values - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+        with np.errstate(all="ignore"):  # values at the edge of what a float holds
+            share = (values - low) / (high - low)
+        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
 
 def draw_svg(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -16,6 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from shared import scratch
 from shared.records import RECORD_KEYS, SHALLOW, Json, is_number, is_too_deep, parse_nonfinite
 from shared.tail import Tailer
 
@@ -169,7 +171,8 @@ class _Rows:
                 self._attempt = first
             if first == self._attempt and bool((attempts == first).all()):
                 return
-            self._attempts = np.full(len(self._steps), self._attempt, np.int32)
+            self._attempts = scratch.empty(len(self._steps), np.int32)
+            self._attempts[: self.size] = self._attempt
         self._attempts[self.size : end] = attempts
 
     def _grow(self, capacity: int) -> None:
@@ -189,8 +192,9 @@ class _Rows:
         other.columns = {key: self.columns.pop(key) for key in keys}
         other.size, other._attempt = self.size, self._attempt
         other._last_step, other._disorder = self._last_step, self._disorder
-        other._steps = self._steps.copy()
-        other._attempts = None if self._attempts is None else self._attempts.copy()
+        other._steps = _enlarged(self._steps, self.size, len(self._steps))
+        if self._attempts is not None:
+            other._attempts = _enlarged(self._attempts, self.size, len(self._steps))
         return other
 
     def read(self, key: str) -> Series:
@@ -208,17 +212,25 @@ class _Rows:
         last = np.append(steps[1:] != steps[:-1], True)
         keep = order[last]
         # New arrays: those handed out by an earlier read must not change under their reader.
-        self._steps = self._steps[keep]
+        self._steps = scratch.stored(self._steps[keep])
         if self._attempts is not None:
-            self._attempts = self._attempts[keep]
-        self.columns = {key: column[keep] for key, column in self.columns.items()}
+            self._attempts = scratch.stored(self._attempts[keep])
+        self.columns = {key: scratch.stored(c[keep]) for key, c in self.columns.items()}
         self.size = len(keep)
         self._disorder = False
 
+    def release(self) -> None:
+        """Let memory go that need not be held."""
+        for array in (self._steps, self._attempts, *self.columns.values()):
+            if array is not None:
+                scratch.release(array)
+
 
 def _enlarged(array: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
-    larger = np.empty(capacity, array.dtype)
+    larger = scratch.empty(capacity, array.dtype)
     larger[:size] = array[:size]
+    for touched in (array, larger):  # a second of them must not be held as well
+        scratch.release(touched)
     return larger
 
 
@@ -253,6 +265,11 @@ class MetricsTable:
         shared = {id(rows): rows for rows in self._rows.values()}
         return sum(rows.size * 8 * (1 + len(rows.columns)) for rows in shared.values())
 
+    def release(self) -> None:
+        """Let the memory of long series go; they are read from disk again where they are used."""
+        for rows in {id(rows): rows for rows in self._rows.values()}.values():
+            rows.release()
+
     def add_lines(self, block: bytes) -> None:
         """Take in a block of whole lines."""
         start = 0
@@ -276,10 +293,8 @@ class MetricsTable:
         if not records:
             return
         common, sparse = _by_column(records)
-        raw = common.get("step", ())
-        if set(map(type, raw)) == {int} and 0 <= min(raw) and max(raw) <= MAX_STEP:
-            steps = np.array(raw, np.int64)
-        else:
+        steps = _whole_numbers(common.get("step"), MAX_STEP)
+        if steps is None:
             records, steps = self._with_steps(records)
             if not records:
                 return
@@ -320,22 +335,34 @@ class MetricsTable:
             rows = _Rows()
             rows.add_columns(new)
             self._rows |= dict.fromkeys(new, rows)
-        touched = {id(rows): rows for key in columns if (rows := self._rows.get(key))}
-        for rows in touched.values():
+        for rows in {id(r): r for key in columns if (r := self._rows.get(key))}.values():
             present = [key for key in rows.columns if key in columns]
+            together = rows
             if len(present) < len(rows.columns):
-                rows = rows.split(present)
-                self._rows |= dict.fromkeys(present, rows)
-            rows.append(steps, attempts, {key: columns[key] for key in present})
+                together = rows.split(present)
+                self._rows |= dict.fromkeys(present, together)
+            together.append(steps, attempts, {key: columns[key] for key in present})
+
+
+def _whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
+    """`raw` as an array, if these are all integers from 0 to `most`."""
+    if raw is None or set(map(type, raw)) != {int}:
+        return None
+    try:
+        numbers = np.array(raw, np.int64)
+    except OverflowError:
+        return None
+    return numbers if 0 <= numbers.min() and numbers.max() <= most else None
 
 
 def _attempts(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.int32]:
     """The attempt of each record; `raw` has them if they are all there."""
     if raw is None:
         raw = [record.get("attempt", 0) for record in records]
-    if set(map(type, raw)) == {int} and 0 <= min(raw) and max(raw) <= _MAX_ATTEMPT:
-        return np.array(raw, np.int32)
-    return np.array([min(_as_step(x) or 0, _MAX_ATTEMPT) for x in raw], np.int32)
+    numbers = _whole_numbers(raw, _MAX_ATTEMPT)
+    if numbers is None:
+        numbers = np.array([min(_as_step(x) or 0, _MAX_ATTEMPT) for x in raw], np.int64)
+    return numbers.astype(np.int32)
 
 
 def _named_nonfinite(records: list[Json]) -> list[Json]:
@@ -349,9 +376,9 @@ Sparse = dict[str, tuple[list[int], list[Any]]]
 
 def _by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
     """The values of each key that all records have, and of the others with the records' indices."""
-    shortest = min(records, key=len)
-    complete = len(shortest)
-    keys = list(shortest)
+    sizes = set(map(len, records))
+    complete = min(sizes)
+    keys = list(records[0] if len(sizes) == 1 else min(records, key=len))
     try:
         # Two keys at least, so that there are always tuples.
         rows = list(map(itemgetter(*keys, *keys[:1]), records)) if keys else []
@@ -361,7 +388,7 @@ def _by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
         rows = [tuple(record[key] for key in keys) for record in records]
     common: dict[str, Sequence[Any]] = dict(zip(keys, zip(*rows, strict=True), strict=False))
     sparse: Sparse = {}
-    if complete >= 0 and max(map(len, records)) == complete:
+    if sizes == {complete}:
         return common, sparse
     for index, record in enumerate(records):
         if len(record) == complete:
@@ -386,7 +413,8 @@ def _convert(
     if kinds <= {float, int}:
         with contextlib.suppress(OverflowError):
             place = None if at is None else tuple(at)
-            found.setdefault(place, {})[key] = np.array(raw, np.float64)
+            numbers = np.frombuffer(struct.pack(f"={len(raw)}d", *raw))
+            found.setdefault(place, {})[key] = numbers
             return
     elif not kinds & {float, int, str} and named is None:
         return

@@ -55,7 +55,7 @@ class RunState:
     """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step.
 
     `alarm` is a sentence while something is wrong that training goes on with (a full disk);
-    `supervised` lets a daemon start the run again; `micro_batch` is the size memory allowed.
+    `supervised` lets a daemon start the run again, `paused` that it is to wait then; `micro_batch` is the size memory allowed.
     """
 
     run_id: str = ""
@@ -88,6 +88,7 @@ class RunState:
     device: str = ""
     git_commit: str | None = None
     supervised: bool = False
+    paused: bool = False
     alarm: str = ""
     micro_batch: int | None = None
     hub_repo: str | None = None

@@ -122,7 +122,8 @@ def create_run(runs_dir: Path, name: str, now: float | None = None) -> RunDirect
     raise UserError(f"{runs_dir} already holds 10000 runs named {base}; choose another --name.")
 
 
-def _is_run(run: RunDirectory) -> bool:
+def is_run(run: RunDirectory) -> bool:
+    """Whether the folder has a state or a metrics file."""
     try:
         return run.state_path.is_file() or run.metrics_path.is_file()
     except OSError:  # no permission to look into it, a name too long
@@ -140,7 +141,7 @@ def discover_runs(runs_dir: Path) -> list[RunDirectory]:
             if entry.name.startswith("."):
                 continue
             run = RunDirectory(Path(entry.path))
-            if _is_run(run):
+            if is_run(run):
                 found.append(run)
     return sorted(found, key=lambda r: r.run_id)
 
@@ -151,7 +152,7 @@ def find_run(runs_dir: Path, reference: str) -> RunDirectory:
     Of several runs with that very name the newest is meant. Raises UserError otherwise.
     """
     path = Path(reference)
-    if reference and _is_run(RunDirectory(path)):
+    if reference and is_run(RunDirectory(path)):
         return RunDirectory(path.resolve())
     try:
         runs = discover_runs(runs_dir)

@@ -25,7 +25,7 @@ CLOSE_SECONDS = 5.0  # how long an ending process lets alerts go out
 _INBOX = 1000
 _STATE_WAIT = 1.0  # seconds to wait for the state that belongs to the event of an end
 _ENDS = frozenset({"finished", "failed", "crashed", "diverged"})
-_TROUBLE = frozenset({"disk", "log", "directory"})  # alarms
+_TROUBLE = frozenset({"disk", "space", "log", "directory"})  # alarms
 
 _Notice = tuple[str, RunDirectory, Json, int]
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.catalogue import FINAL, CheckpointInfo, list_checkpoints, remove_checkpoint
+from shared.catalogue import (
+    FINAL,
+    CheckpointInfo,
+    claimed,
+    list_checkpoints,
+    remove_checkpoint,
+)
 
 
 def to_keep(checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int) -> set[str]:
@@ -28,7 +34,12 @@ def apply_retention(folder: Path, keep_last: int, save_top_k: int) -> list[str]:
     """
     present = list_checkpoints(folder)
     kept = to_keep(present, keep_last, save_top_k)
-    removed = [c for c in present if c.whole and c.name not in kept]
-    for checkpoint in removed:
-        remove_checkpoint(checkpoint.path)
-    return [c.name for c in removed]
+    removed: list[str] = []
+    for checkpoint in present:
+        if not checkpoint.whole or checkpoint.name in kept:
+            continue
+        with claimed(checkpoint.path) as free:
+            if free:  # what somebody reads goes the next time
+                remove_checkpoint(checkpoint.path)
+                removed.append(checkpoint.name)
+    return removed

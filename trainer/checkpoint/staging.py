@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
 
 MARGIN = 1.2  # of the copies' size: what must be free before the first is made
+
+
+def available_memory() -> int:
+    """Bytes this process may still take: what the machine has, or its control group allows."""
+    available = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no group, or one without a limit ("max")
+        return available
+    return min(available, max(0, limit - used))
 
 
 class Staging:
@@ -20,7 +33,7 @@ class Staging:
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether there is memory for copies of all `tensors`."""
         missing = sum(x.nbytes for name, x in tensors.items() if name not in self._buffers)
-        return not missing or missing * MARGIN < psutil.virtual_memory().available
+        return not missing or missing * MARGIN < available_memory()
 
     def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The present values, valid until the next call. Nobody may still be writing the last."""
@@ -31,7 +44,7 @@ class Staging:
                 pinned = tensor.device.type == "cuda"
                 buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
                 self._buffers[name] = buffer
-            buffer.copy_(tensor, non_blocking=True)
+            buffer.copy_(tensor, non_blocking=buffer.is_pinned())
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return {name: self._buffers[name] for name in tensors}

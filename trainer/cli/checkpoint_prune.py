@@ -96,7 +96,9 @@ def prune(
         return 0
     where = "for good, with all that is in the trash" if now else "into the trash"
     _confirm(f"Remove {len(plan.goes)} of {one_line(directory.run_id)} {where}?", yes)
-    return _act(directory, {"rule": rule.to_json(), "now": now})
+    # What was shown and agreed to, by name: the rule might mean others by then.
+    shown = Rule(remove=tuple(item.name for item in plan.goes))
+    return _act(directory, {"rule": shown.to_json(), "now": now})
 
 
 def _show(plan: PrunePlan) -> None:

@@ -174,12 +174,15 @@ class _Stop:
         """
         from shared.daemon import care_of
         from shared.health import observe
+        from shared.launch import START_TIMEOUT
         from shared.records import RunState
 
         run = self._run
         state = run.read_state() or RunState()
         health = observe(run, state)
-        queued = state.status == "queued" and state.supervised
+        begun = state.updated_at or state.started_at or 0.0
+        abandoned = time.time() - begun > START_TIMEOUT  # its detached trainer never came so far
+        queued = state.status == "queued" and (state.supervised or abandoned)
         cared = care_of(self._daemons, run.run_id) is not None
         if health.alive or cared or (queued and self._daemons):
             self._request = _leave(run, "stop")

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from shared.catalogue import (
 from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file, write_json
 from shared.lock import LockHeldError, RunLock
-from shared.records import Json, RunState
+from shared.records import ExitRecord, Json, RunState
 from shared.run_directory import RunDirectory, create_run, slug
 from shared.text import many_lines, one_line
 from trainer.checkpoint.finding import find_checkpoint
@@ -115,7 +115,9 @@ def check(start: Start) -> Checked:
     planned = plan(start.config, checkpoint)
     if checkpoint is not None:
         # One that has ended well must not become a failed one.
-        check_resumable(planned, checkpoint, verified=sound)
+        state = start.run.read_state() if start.run is not None else None
+        ended = state is None or state.status == "completed"
+        check_resumable(planned, checkpoint, verified=sound, ended=ended)
     if start.run is None:
         slug(start.config.name)
         _check_checkpoint_folder(start.config)
@@ -158,12 +160,29 @@ def _launch_detached(start: Start, runs_dir: Path) -> int:
             lock.release()
         options = _as_options(start)
     process = resume_detached(run, options)
-    status = wait_until_running(run, process)
+    try:
+        status = wait_until_running(run, process)
+    except RunError as error:
+        _record_failed_start(run, str(error))
+        raise
     shown = one_line(run.path)
     print(f"{one_line(run.run_id)} is {status} (process {process.pid})")
     print(f"watch: train-monitor --runs-dir {one_line(run.path.parent)}")
     print(f"stop:  trainer stop {shown}")
     return ExitCode.OK
+
+
+def _record_failed_start(run: RunDirectory, reason: str) -> None:
+    """A run whose trainer died before it could say anything must not look queued for ever."""
+    with contextlib.suppress(OSError, UserError), contextlib.ExitStack() as held:
+        lock = RunLock(run.lock_path)
+        lock.acquire()
+        held.callback(lock.release)
+        state = run.read_state()
+        if state is not None and state.status == "queued":
+            ended = ExitRecord(int(ExitCode.FAILURE), reason)
+            failed = replace(state, status="failed", ended_at=time.time(), exit=ended)
+            write_json(run.state_path, failed.to_json())
 
 
 def _launch_queued(start: Start, runs_dir: Path) -> int:
@@ -308,6 +327,8 @@ def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int
 
     with contextlib.ExitStack() as cleanup:
         lock = None
+        # From here on: who asks to end while torch is loaded is not killed, but answered.
+        signals = cleanup.enter_context(StopSignals())
         if start.run is None:
             check_writable(runs_dir)
         else:
@@ -317,7 +338,6 @@ def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int
             cleanup.callback(lock.release)
         checked = check(start)
         run = start.run or queue_run(_beginning(start), runs_dir)
-        signals = cleanup.enter_context(StopSignals())
         alerter = alerts_of_run(run, strict=not supervised)
         if alerter is not None:
             cleanup.callback(alerter.close)  # after the run has told of its end
@@ -355,6 +375,8 @@ def _train(
     config, planned = start.config, checked.planned
     n = dimensions(config.model)
     forgotten: Json = {"micro_batch": None} if _asks_anew(start) else {}
+    if not supervised:
+        forgotten["paused"] = False  # a person has started it
     writer = RunWriter(
         run=run,
         lock=lock,

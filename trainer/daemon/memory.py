@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from shared.process import boot_id
+from shared.run_directory import RunDirectory
+from trainer.daemon.configuration import setting
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -67,15 +69,6 @@ def smaller_micro_batch(micro_batch: int | None, config: Path) -> int | None:
 
 
 def _configured(path: Path) -> int | None:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    train = config.get("train") if isinstance(config, dict) else None
-    for key in ("micro_batch", "batch_size"):
-        value = train.get(key) if isinstance(train, dict) else None
-        if type(value) is int:
-            return value
-    return None
+    run = RunDirectory(path.parent)
+    values = (setting(run, "train", key) for key in ("micro_batch", "batch_size"))
+    return next((value for value in values if type(value) is int), None)

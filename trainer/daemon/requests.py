@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from shared.control import Request, served_by
 from shared.errors import UserError
@@ -14,6 +13,7 @@ from shared.records import RunState
 from shared.run_directory import RunDirectory
 from shared.text import format_duration, one_line
 from trainer.daemon.care import Care
+from trainer.daemon.configuration import setting
 
 OLDEST = 3600.0  # seconds: who asked longer ago no longer waits for an answer
 
@@ -137,11 +137,5 @@ HANDLERS: Mapping[str, Handler] = {
 
 def begun_from(run: RunDirectory) -> str | None:
     """The checkpoint that a queued run will begin from, which must not be pruned until then."""
-    import yaml
-
-    try:
-        config: Any = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-        value = config["checkpoint"]["begin_from"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None
+    value = setting(run, "checkpoint", "begin_from")
     return value if isinstance(value, str) else None

@@ -24,6 +24,7 @@ from shared.records import ACTIVE_STATUSES, Json, RunState
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
+from trainer.daemon.configuration import setting
 from trainer.daemon.endings import record_end, saved_step
 from trainer.daemon.events import EventFeed
 from trainer.daemon.gpus import VISIBLE, GpuDevice
@@ -36,20 +37,19 @@ from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
 from trainer.daemon.workers import Workers
 
 RETRY = 5.0  # seconds before something that went wrong with a run is tried again
-_FOLDER, _CARE = "/", "/care"  # what trouble can be about beside a run; no run has such a name
+_FOLDER, _CARE, _QUEUE, _FEED = (
+    "/",
+    "/care",
+    "/queue",
+    "/feed",
+)  # what trouble can be about beside a run; no run has such a name
 
 Say = Callable[[str], None]
 
 
 def asked_device(run: RunDirectory) -> str:
     """The `train.device` of a run's configuration."""
-    import yaml
-
-    try:
-        config = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-        device = config["train"]["device"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return "auto"
+    device = setting(run, "train", "device")
     return device if isinstance(device, str) else "auto"
 
 
@@ -153,10 +153,14 @@ class Supervisor:
             for care in list(self._cares.values()):
                 if care.phase == WAITING and self._due.get(care.run_id, 0.0) <= now:
                     self._guarded(care.run_id, self._restart)
-            self._start_queued()
+            self._guarded(_QUEUE, lambda _: self._start_queued())
         if self._feed is not None:
-            self._feed.poll([c.run_id for c in self._cares.values() if c.phase == RUNNING])
+            self._guarded(_FEED, lambda _: self._poll_feed())
         self._remember()
+
+    def _poll_feed(self) -> None:
+        assert self._feed is not None
+        self._feed.poll([c.run_id for c in self._cares.values() if c.phase == RUNNING])
 
     def _guarded(self, run_id: str, work: Callable[[str], None]) -> None:
         """Do `work` on a run; what goes wrong is told once and tried again later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -79,7 +80,8 @@ class Workers:
     def terminate(care: Care) -> None:
         """Ask a living worker to save and leave."""
         if care.worker is not None and care.worker.is_alive():
-            os.kill(care.worker.pid, signal.SIGTERM)
+            with contextlib.suppress(OSError):  # just gone, or another user's
+                os.kill(care.worker.pid, signal.SIGTERM)
 
 
 def describe_end(code: int | None, step: int, words: str) -> str:

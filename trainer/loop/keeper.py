@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from shared.catalogue import (
     BEST,
     LATEST,
@@ -35,9 +37,12 @@ from trainer.checkpoint.saving import (
     write_final,
 )
 from trainer.checkpoint.staging import Staging
+from trainer.loop.micro_batch import is_out_of_memory
 from trainer.loop.session import Session
 
 ALARM = "disk"
+SPACE = "space"
+SPARE_SAVES = 2  # checkpoints there should be room for
 RETRY_SECONDS = 10.0  # until a save that failed is tried again, doubled each time
 RETRY_SECONDS_LIMIT = 300.0
 SLOW_SECONDS = 1.0  # of waiting for the save before, which is worth a word
@@ -76,7 +81,8 @@ class CheckpointKeeper:
         self._staging = Staging() if session.config.checkpoint.background else None
         self._thread = ThreadPoolExecutor(1, "save")
         self._saving: Future[Saved] | None = None
-        self._failed_bytes = 0  # of the save that failed last; 0 when the last one succeeded
+        self._wanted_bytes = 0  # of the newest save
+        self._failed = False
         self._retry_seconds = RETRY_SECONDS
         self._retry_at = math.inf
         for name in clean_leftovers(self.folder):
@@ -142,11 +148,11 @@ class CheckpointKeeper:
 
     def retry_due(self) -> bool:
         """Whether a save has failed and might succeed now. Costs nothing when none has."""
-        if not self._failed_bytes or time.monotonic() < self._retry_at:
+        if not self._failed or self._saving or time.monotonic() < self._retry_at:
             return False
         self._retry_at = time.monotonic() + RETRY_SECONDS
         try:
-            return free_bytes(self.folder) >= self._failed_bytes
+            return free_bytes(self.folder) >= self._wanted_bytes
         except OSError:
             return False
 
@@ -176,12 +182,12 @@ class CheckpointKeeper:
     def _write(self, snapshot: Snapshot, progress: Callable[[], None] = lambda: None) -> Saved:
         """Write the checkpoint, move the links, let old checkpoints go."""
         started = time.monotonic()
+        self._wanted_bytes = snapshot.bytes
         if self._writer.taken_over:
             raise RunError("Another process owns the run now: its checkpoints are left alone.")
         if self._place is None or _identity(self.folder) != self._place:
             # What is there now is another folder: below the mount point of a lost disk, say.
             raise RunError(f"The checkpoints folder {self.folder} has vanished.")
-        self._failed_bytes = snapshot.bytes
         folder = write_checkpoint(self.folder, snapshot, progress)
         problems: list[str] = []
         best: str | None = None
@@ -220,12 +226,12 @@ class CheckpointKeeper:
         try:
             saved = outcome()
         except (RunError, OSError) as error:
-            self._retry_at = time.monotonic() + self._retry_seconds
+            self._failed, self._retry_at = True, time.monotonic() + self._retry_seconds
             self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT)
             writer.event("checkpoint_failed", message=str(error))
             writer.alarm(ALARM, f"{error} Training goes on; the older checkpoints stand.")
             raise RunError(str(error)) from error
-        self._failed_bytes, self._retry_seconds = 0, RETRY_SECONDS
+        self._failed, self._retry_seconds = False, RETRY_SECONDS
         name, progress = saved.folder.name, saved.progress
         self.last_saved_step = progress.step
         writer.event(
@@ -249,6 +255,22 @@ class CheckpointKeeper:
         writer.progress()
         writer.say(f"[INFO] Saved {name} ({format_bytes(saved.bytes)} in {saved.seconds:.1f} s)")
         writer.alarm_over(ALARM, f"{name} is saved: the disk takes checkpoints again")
+        self._look_at_space()
+
+    def _look_at_space(self) -> None:
+        """Tell before the disk is full: when there is no room for two more checkpoints."""
+        try:
+            free = free_bytes(self.folder)
+        except OSError:
+            return
+        if free < SPARE_SAVES * self._wanted_bytes:
+            message = (
+                f"Only {format_bytes(free)} are free in {self.folder}; a checkpoint takes "
+                f"{format_bytes(self._wanted_bytes)}."
+            )
+            self._writer.alarm(SPACE, message)
+        else:
+            self._writer.alarm_over(SPACE, f"There is room again: {format_bytes(free)}")
 
     def _say_where(self) -> None:
         step = self._session.progress.step
@@ -269,8 +291,8 @@ class CheckpointKeeper:
         if staging is not None:
             both = {f"weights {k}": v for k, v in weights.items()}
             both.update((f"state {k}", v) for k, v in others.items())
-            if staging.fits(both):
-                copies = staging.copy(both)
+            copies = self._copied(staging, both)
+            if copies is not None:
                 weights = {name: copies[f"weights {name}"] for name in weights}
                 others = {name: copies[f"state {name}"] for name in others}
             else:
@@ -285,6 +307,16 @@ class CheckpointKeeper:
             run_id=writer.run.run_id,
             run_path=str(writer.run.path.resolve()),
         )
+
+    @staticmethod
+    def _copied(staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Copies of `tensors`, None where memory does not hold them."""
+        try:
+            return staging.copy(tensors) if staging.fits(tensors) else None
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
     def _save_without_copies(self) -> None:
         """From now on training waits for every save."""

@@ -6,11 +6,11 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
-import psutil
 import torch
 
 from shared.errors import RunError
 from shared.text import one_line
+from trainer.checkpoint.staging import available_memory
 from trainer.config.schema import Config
 from trainer.data.batches import to_tensors
 from trainer.loop.session import Session
@@ -117,4 +117,4 @@ def free_memory(device: torch.device) -> int:
     """Bytes not in use where the model lies."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return available_memory()

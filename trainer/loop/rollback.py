@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from shared.catalogue import newest_sound
+from shared.errors import RunError
 from trainer.checkpoint.loading import load_training_state
 from trainer.checkpoint.saving import Progress
 from trainer.loop.keeper import CheckpointKeeper
@@ -39,13 +40,17 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
     """
     keeper.wait()
     left = session.progress
-    newest, _ = newest_sound(keeper.folder)
+    newest, problems = newest_sound(keeper.folder)
+    if newest is None and keeper.last_saved_step >= 0:
+        reason = problems[0] if problems else f"{keeper.folder} cannot be read"
+        raise RunError(f"No checkpoint is there to go back to: {reason}.")
     if newest is not None:
         progress = load_training_state(newest.path, session.model, session.optimizer)
     else:
         progress = _begin_again(session)
     skipped = left.samples - progress.samples
     progress.samples = left.samples
+    progress.seconds = left.seconds
     # Of skips before, the checkpoint knows only those made before it was saved.
     progress.skipped_samples += skipped
     progress.rollbacks = left.rollbacks + 1

@@ -164,23 +164,27 @@ def restore(session: Session, folder: Path) -> None:
         session.notes.append(f"The data is not what it was: {saved} then, {here} now")
 
 
-def check_resumable(planned: Plan, folder: Path, *, verified: bool = False) -> None:
+def check_resumable(
+    planned: Plan, folder: Path, *, verified: bool = False, ended: bool = True
+) -> None:
     """Raise UserError when `planned` cannot go on from the checkpoint `folder`, RunError when it
     is damaged.
 
     It holds another model, stands at the last step already, or was trained with another tokenizer.
+    A run that has made its last step but not `ended` (it was killed before it could say so) may go
+    on: all that is left is its end.
     """
     if not verified:
         verify(folder)
     check_shape(planned.config.model, folder)
     progress, _ = read_progress(folder)
-    if progress.step >= planned.max_steps:
+    if ended and progress.step >= planned.max_steps:
         raise UserError(
             f"The run already finished its {planned.max_steps} steps; "
             f"give --max-steps with more than {progress.step} to go on."
         )
     hours = planned.config.train.max_hours
-    if hours is not None and progress.seconds >= 3600 * hours:
+    if ended and hours is not None and progress.seconds >= 3600 * hours:
         raise UserError(
             f"The run has used up its {hours:g} hours; give --max-hours with more than "
             f"{progress.seconds / 3600:.2f} to go on."

@@ -36,11 +36,15 @@ class Steering:
         signals: StopSignals,
         keeper: CheckpointKeeper,
         save: Callable[[], None],
+        look_around: Callable[[], None] = lambda: None,
     ) -> None:
         self._writer = writer
         self._signals = signals
         self._keeper = keeper
         self._save = save
+        self._look_around = look_around
+        #: Paused when it died, and started by a daemon: nobody has said that it may go on.
+        self._still_paused = writer.state.supervised and writer.state.paused
         self._started_at = time.time()
         self._uploads = RequestedUploads()
         self._uploading: list[Request] = []
@@ -54,6 +58,10 @@ class Steering:
         if self._signals.received:
             reason = f"{self._signals.received} received"
             return Stop("preempted", ExitCode.REQUEUE, reason)
+        if self._still_paused:
+            self._still_paused = False
+            self._writer.say("[INFO] Paused as before; `trainer continue` lets it go on")
+            return self._wait_paused(step)
         while request := self._next_request():
             stop = self._serve(request, step)
             if stop:
@@ -72,6 +80,7 @@ class Steering:
         who = one_line(request.asked_by, 80)
         if request.action == "stop":
             writer.answer(request, ok=True, message=f"stopping after step {step}")
+            writer.update(paused=False)
             return Stop("cancelled", ExitCode.OK, f"stopped at step {step} on request of {who}")
         if request.action == "pause":
             return self._pause(request, step, who)
@@ -139,14 +148,22 @@ class Steering:
         """Wait until continued. Other requests and signals are served meanwhile."""
         writer = self._writer
         self._keeper.wait()
+        writer.update(paused=True)
         writer.set_status("paused")
         writer.answer(asked, ok=True, message=f"paused at step {step}")
         writer.say(f"[INFO] Paused at step {step} on request of {who}")
+        return self._wait_paused(step)
+
+    def _wait_paused(self, step: int) -> Stop | None:
+        writer = self._writer
+        writer.set_status("paused")
         while True:
+            self._look_around()
             if self._signals.received:
                 return self.interruption(step)
             while request := self._next_request():
                 if request.action == "resume":
+                    writer.update(paused=False)
                     writer.set_status("running")
                     writer.answer(request, ok=True, message="continued")
                     writer.say("[INFO] Continued")

@@ -60,8 +60,7 @@ class OptimizerStep:
         step = progress.step + 1
         rate = learning_rate(config.optim, step, session.max_steps)
         set_learning_rate(session.optimizer, rate)
-        losses = self._gradient()
-        norms, norm = self._clip(config.optim.grad_clip)
+        losses, norms, norm = self._gradient()
         total = sum(count for _, count in losses)
         if norm.device.type == "cuda":
             skipped = self._update_unless(self._unwanted(losses, total, norm, skip_above))
@@ -85,8 +84,11 @@ class OptimizerStep:
         progress.seconds += seconds
         return StepResult(mean, norm.item(), rate, seconds, updated, layer)
 
-    def _gradient(self) -> list[tuple[Tensor, int]]:
-        """The gradient of the mean loss; of each part its loss and its number of sequences."""
+    def _gradient(self) -> tuple[list[tuple[Tensor, int]], Tensor, Tensor]:
+        """The clipped gradient of the mean loss.
+
+        Returns the loss and the number of sequences of each part, and the norms from before.
+        """
         session = self._session
         generators = _GeneratorStates(session) if session.config.model.dropout else None
 
@@ -95,7 +97,11 @@ class OptimizerStep:
             if generators:
                 generators.restore()
 
-        return self._micro_batch.fitting(self._forward_backward, undo)
+        def attempt() -> tuple[list[tuple[Tensor, int]], Tensor, Tensor]:
+            losses = self._forward_backward()
+            return losses, *self._clip(session.config.optim.grad_clip)
+
+        return self._micro_batch.fitting(attempt, undo)
 
     def _forward_backward(self) -> list[tuple[Tensor, int]]:
         session = self._session

@@ -14,7 +14,7 @@ from shared.text import format_count, format_duration
 from trainer.loop.evaluation import evaluate, write_sample
 from trainer.loop.hardware import bf16_peak, peak_memory
 from trainer.loop.keeper import ALARM, RETRY_SECONDS, CheckpointKeeper
-from trainer.loop.micro_batch import MicroBatch, largest_that_fits
+from trainer.loop.micro_batch import MicroBatch, is_out_of_memory, largest_that_fits
 from trainer.loop.rollback import roll_back
 from trainer.loop.session import Session
 from trainer.loop.signals import StopSignals
@@ -42,7 +42,9 @@ class Training:
         self._writer = writer
         self._keeper = CheckpointKeeper(session, writer)
         self._signals = signals or StopSignals()
-        self._steering = Steering(writer, self._signals, self._keeper, self._save)
+        self._steering = Steering(
+            writer, self._signals, self._keeper, self._save, self._check_directory
+        )
         self._bad = BadSteps()
         stability = session.config.stability
         self._spikes = SpikeWindow(stability, session.progress.recent_losses)
@@ -165,6 +167,7 @@ class Training:
         """Return to the last good checkpoint, past the data since, or give up."""
         session, writer = self._session, self._writer
         first = self._bad.first
+        self._keeper.wait()
         stability, progress = session.config.stability, session.progress
         if self._keeper.last_saved_step >= progress.rolled_back_from:
             progress.rollbacks = 0  # since the last one training had come further
@@ -298,8 +301,11 @@ class Training:
                 seed=session.config.train.seed,
             )
             replace_file(path, text.encode("utf-8", "replace"), durable=False)
-        except (UserError, OSError) as error:
+        except Exception as error:
             # A sample is for the eye: neither a diverged model nor a full disk ends a run here.
+            if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
+                raise
+            session.model.train()
             writer.event("warning", message=f"no sample: {error}")
             writer.say(f"[WARN] no sample: {error}")
         else:
@@ -323,6 +329,8 @@ class Training:
 
     def _save(self) -> None:
         """Save the present step, now. Raises RunError."""
+        if self._bad.count:
+            raise RunError("the last steps were not finite: the checkpoint before is better")
         self._note_progress()
         self._keeper.save()
 
@@ -404,17 +412,18 @@ class Training:
         if stop:
             writer.set_status("stopping")
             writer.say(f"[INFO] Stopping after step {step}: {stop.reason}")
-            if not self._bad.count:
-                self._save()
-            self._keeper.wait()
+            reason = stop.reason + self._save_on_stopping()
             saved = writer.state.latest_checkpoint or "nothing"
             writer.say(f"[INFO] {saved} is saved; go on with: trainer resume {writer.run.path}")
-            writer.finish(stop.status, stop.code, stop.reason)
+            writer.finish(stop.status, stop.code, reason)
             return stop.code
         if self._bad.count:
-            raise RunError(f"The last step, {step}, was not finite: there is no final checkpoint")
+            raise DivergedError(
+                f"The last step, {step}, was not finite: there is no final checkpoint"
+            )
+        if session.sources.validation and self._evaluated_step != step and step < session.max_steps:
+            writer.log(step, **self._evaluate())  # the clock has ended it between two evaluations
         self._save_at_last()
-        self._keeper.finish()
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""
         reason = f"reached step {step}"
@@ -423,6 +432,18 @@ class Training:
         writer.say(f"[INFO] Finished {step} steps{shown}: {writer.run.path}")
         writer.finish("completed", ExitCode.OK, reason)
         return ExitCode.OK
+
+    def _save_on_stopping(self) -> str:
+        """Save; returns what to add to the reason of the stop, which stands all the same."""
+        self._keeper.wait()
+        if self._bad.count:
+            return "; the last steps were not finite and are not saved"
+        try:
+            self._save()
+        except RunError as error:
+            self._writer.say(f"[WARN] {error}")
+            return f"; the last step is not saved: {error}"
+        return ""
 
     def _save_at_last(self) -> None:
         """Save the last step; a disk that refuses it is asked again for a while.
@@ -433,8 +454,10 @@ class Training:
         while True:
             try:
                 self._save()
+                self._keeper.finish()
+                self._writer.update(durable=True)  # what is said next has to be written too
                 return
-            except RunError:
+            except (RunError, OSError):
                 if time.monotonic() > deadline:
                     raise
             self._writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")

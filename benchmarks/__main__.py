@@ -104,7 +104,11 @@ BENCHMARKS = {
     "data_preparation": Benchmark("Data preparation", _data_preparation),
     "reader": Benchmark("Reading metrics", _reader),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
+    "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),
+    "monitor_live": Benchmark("A step on its way to the screen", _own("monitor_live")),
+    "monitor_many": Benchmark("The monitor with many runs", _own("monitor_many")),
     "monitor_chart": Benchmark("The monitor's chart", _own("monitor_chart")),
+    "monitor_grid": Benchmark("The grid of charts", _own("monitor_grid")),
     "monitor_attach": Benchmark("What monitors cost a training", _own("monitor_attach")),
 }
 

@@ -1,6 +1,6 @@
 """Draws docs/monitor.svg: the monitor on three real runs, one live, one finished, one crashed.
 
-python docs/picture.py [--size 118x36] [--out docs/monitor.svg]
+python docs/picture.py [--size 160x46] [--out docs/monitor.svg]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import monitor.data.machine
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
 from shared.records import RunState
@@ -60,27 +61,33 @@ def make_runs(folder: Path) -> RunDirectory:
 
 async def draw(live: RunDirectory, size: tuple[int, int]) -> str:
     """The screen with `live` selected, as SVG."""
-    runs_dir = live.path.parent
+    # No name of a folder or of a machine of ours belongs in the picture.
+    os.chdir(live.path.parent.parent)
+    monitor.data.machine.host_name = lambda: "box"
+    runs_dir = Path("runs")
     app = MonitorApp(Poller(runs_dir, 0.2), runs_dir, selected=live.run_id)
     async with app.run_test(size=size) as pilot:
-        await pilot.pause(3.0)
+        await pilot.pause(4.0)
+        await pilot.press("right_square_bracket", "right_square_bracket", "right_square_bracket")
+        await pilot.pause(1.0)
         return app.export_screenshot(title="train-monitor")
 
 
 def main() -> None:
     """Train, draw, clean up."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="118x36", help="columns x rows")
+    parser.add_argument("--size", default="160x46", help="columns x rows")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("monitor.svg"))
     arguments = parser.parse_args()
+    out = arguments.out.resolve()
     columns, rows = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         live = make_runs(Path(folder))
         try:
-            arguments.out.write_text(asyncio.run(draw(live, (columns, rows))))
+            out.write_text(asyncio.run(draw(live, (columns, rows))))
         finally:
             trainer("stop", str(live.path))
-    print(f"wrote {arguments.out}")
+    print(f"wrote {out.name}")
 
 
 if __name__ == "__main__":

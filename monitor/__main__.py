@@ -12,8 +12,9 @@ from shared.errors import ExitCode, UserError
 
 DESCRIPTION = "Watch and steer the training runs of a folder. Reads only; training never waits."
 KEYS = """\
-keys: j/k or arrows select a run · d details · r refresh · p pause · c checkpoint now · s stop
-      R resume a crashed, failed or stopped run · ? all keys · q quit (training goes on)
+keys: j/k or arrows select a run · 1-8 pages · Enter charts · / filter · p pause · c checkpoint now
+      s stop · R resume · u upload · P prune · ? all keys · q quit (training goes on)
+settings: $XDG_CONFIG_HOME/train-monitor/settings.yaml (~/.config by default)
 """
 
 
@@ -40,6 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
         default="0.5",
         help="look at the files at least this often (default: 0.5)",
     )
+    parser.add_argument(
+        "--theme", metavar="NAME", help="colours: night, day or clear (for any colour vision)"
+    )
     parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR=1")
     parser.add_argument("--version", action="version", version=f"train-monitor {__version__}")
     return parser
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         runs_dir = _readable_folder(arguments.runs_dir)
         if arguments.json:
             return _print_json(runs_dir, arguments.run)
-        return _show(runs_dir, arguments.run, poll, no_color=arguments.no_color)
+        return _show(runs_dir, arguments, poll)
     except UserError as error:
         print(f"train-monitor: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -120,24 +124,41 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
     return ExitCode.OK
 
 
-def _show(runs_dir: Path, reference: str | None, poll: float, *, no_color: bool) -> int:
+def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     from shared.run_directory import find_run
 
-    run = find_run(runs_dir, reference) if reference else None
+    run = find_run(runs_dir, arguments.run) if arguments.run else None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
-    if no_color:
+    if arguments.no_color:
         os.environ["NO_COLOR"] = "1"
     elif not os.environ.get("NO_COLOR", "1"):
         del os.environ["NO_COLOR"]  # set but empty means: colours, please
 
     from monitor.app import MonitorApp
     from monitor.data.poller import Poller
+    from monitor.settings import THEMES, SettingsFile, settings_path
+    from monitor.theme import theme_for
+    from shared.text import nearest
 
+    wanted = arguments.theme
+    if wanted is not None and wanted not in THEMES:
+        raise UserError(
+            f"There is no theme {wanted[:40]!r}{nearest(wanted, THEMES)}; choose one of "
+            f"{', '.join(THEMES)}."
+        )
+    settings = SettingsFile(settings_path(os.environ))
+    theme = theme_for(os.environ, wanted or settings.settings.theme)
     # A thread that parses gives way to a pressed key after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
     folder = run.path.parent if run else runs_dir
-    app = MonitorApp(Poller(folder, poll), folder, selected=run.run_id if run else None)
+    app = MonitorApp(
+        Poller(folder, poll),
+        folder,
+        selected=run.run_id if run else None,
+        settings=settings,
+        theme=theme,
+    )
     app.run()
     farewell = app.farewell()
     if farewell and not app.return_code:

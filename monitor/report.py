@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from monitor.data.follower import protected
+from monitor.data.machine import MachineView
 from monitor.data.scanner import last_val_loss
 from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
 from shared.catalogue import CheckpointInfo, list_checkpoints
-from shared.metrics_log import Series
+from shared.metrics_log import TIME, Floats, Series
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 
@@ -19,19 +24,14 @@ REPORT_VERSION = 1
 
 def report(snapshot: Snapshot) -> dict[str, Any]:
     """`snapshot` as plain JSON values: seconds, bytes, tokens; non-finite numbers by name."""
+    now = snapshot.taken_at
     value: dict[str, Any] = {
         "report_version": REPORT_VERSION,
         "runs_dir": snapshot.runs_dir,
-        "time": snapshot.taken_at,
+        "time": now,
+        "machine": machine_report(snapshot.machine) if snapshot.machine else None,
         "runs": [
-            run_report(
-                view,
-                snapshot.taken_at,
-                snapshot.detail
-                if snapshot.detail and snapshot.detail.run_id == view.run_id
-                else None,
-            )
-            for view in snapshot.runs
+            run_report(view, now, _detail_of(snapshot, view.run_id)) for view in snapshot.runs
         ],
     }
     if snapshot.problem:
@@ -39,12 +39,27 @@ def report(snapshot: Snapshot) -> dict[str, Any]:
     return value
 
 
+def _detail_of(snapshot: Snapshot, run_id: str) -> RunDetail | None:
+    if snapshot.detail is not None and snapshot.detail.run_id == run_id:
+        return snapshot.detail
+    return snapshot.details.get(run_id)
+
+
+def machine_report(machine: MachineView) -> dict[str, Any]:
+    """This host: shares 0 to 1, bytes, watts, degrees Celsius; null is what it does not tell."""
+    return dataclasses.asdict(machine)
+
+
 def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> dict[str, Any]:
     """One run; with `detail` also the whole of its metrics, its events and its log."""
     fraction = view.fraction
     value: dict[str, Any] = {
-        "run_id": view.label,
+        "run_id": one_line(view.run_id),
         "name": view.name,
+        "label": view.label,
+        "tags": list(view.tags),
+        "note": view.note_text,
+        "archived": view.archived,
         "status": view.status,
         "reason": view.reason,
         "alive": view.alive,
@@ -79,8 +94,9 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "model": dict(view.model),
         "exit_code": view.exit_code,
         "last_log_lines": list(view.last_log_lines),
+        "sparkline": [number(loss) for loss in view.sparkline],
     }
-    return value | (_outline_report(view) if detail is None else _detail_report(detail))
+    return value | (_outline_report(view, now) if detail is None else _detail_report(detail, now))
 
 
 def _age(now: float, moment: float | None) -> float | None:
@@ -88,55 +104,102 @@ def _age(now: float, moment: float | None) -> float | None:
     return None if moment is None else max(0.0, round(now - moment, 1))
 
 
-def _outline_report(view: RunView) -> dict[str, Any]:
+def _outline_report(view: RunView, now: float) -> dict[str, Any]:
     """What can be told of a run without reading all of its metrics."""
     run = RunDirectory(view.path)
     return {
         "val_loss": last_val_loss(run),
-        "checkpoints": [checkpoint_report(c) for c in list_checkpoints(run.checkpoints)],
+        "checkpoints": checkpoints_report(tuple(list_checkpoints(run.checkpoints)), {}, now),
     }
 
 
-def _detail_report(detail: RunDetail) -> dict[str, Any]:
+def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
     return {
         "curve": series_report(detail.loss),
         "val_curve": series_report(detail.val_loss),
         "val_loss": number(float(detail.val_loss.values[-1])) if len(detail.val_loss) else None,
         "newest": {k: number(v) for k, v in detail.newest.items()},
+        "series": {
+            one_line(key, 60): series_report(series)
+            for key, series in detail.series.items()
+            if key != TIME
+        },
+        "dynamics": dynamics_report(detail),
+        "approximate": detail.approximate,
         "bad_lines": detail.bad_lines,
-        "checkpoints": [checkpoint_report(c) for c in detail.checkpoints],
+        "checkpoints": checkpoints_report(detail.checkpoints, detail.uploads, now),
         "events": [
             {"time": e.time, "step": e.step, "event": e.kind, "text": e.text} for e in detail.events
         ],
+        "samples": [{"step": s.step, "time": s.time, "text": s.text} for s in detail.samples],
         "log_lines": list(detail.log_lines),
+        "config": dict(detail.config),
     }
 
 
+def dynamics_report(detail: RunDetail) -> dict[str, Any]:
+    """How the run has been going over its last window; slopes are per 1000 steps."""
+    value = dataclasses.asdict(dynamics(detail))
+    value["spikes"] = [{"step": step, "loss": number(loss)} for step, loss in value["spikes"]]
+    return {k: number(v) if isinstance(v, float) else v for k, v in value.items()}
+
+
 def series_report(series: Series) -> dict[str, Any]:
-    """The extremes of a series, and how many values are not finite."""
-    finite = np.isfinite(series.values)
-    value: dict[str, Any] = {
-        "metric": one_line(series.key),
+    """The newest value and the extremes of a series, of all of it and of its last window."""
+    value = {
+        "metric": one_line(series.key, 60),
         "points": len(series),
-        "nonfinite": len(series) - int(finite.sum()),
+        "nonfinite": len(series) - int(np.isfinite(series.values).sum()),
+        **_extremes(series.values),
     }
     if len(series):
         value["first_step"], value["last_step"] = int(series.steps[0]), int(series.steps[-1])
         value["last"] = number(float(series.values[-1]))
-    if finite.any():
-        value["min"] = float(series.values[finite].min())
-        value["max"] = float(series.values[finite].max())
+        count = min(len(series), MAX_WINDOW, max(MIN_WINDOW, int(len(series) * WINDOW_SHARE)))
+        value["window"] = {
+            "points": count,
+            "first_step": int(series.steps[-count]),
+            **_extremes(series.values[-count:]),
+        }
     return value
 
 
+def _extremes(values: Floats) -> dict[str, Any]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return {}
+    least, greatest = float(finite.min()), float(finite.max())
+    # Of huge values the sum overflows; the mean of their shares does not.
+    scale = max(abs(least), abs(greatest), 1.0)
+    mean = float((finite / scale).mean()) * scale
+    return {"min": least, "max": greatest, "mean": mean}
+
+
+def checkpoints_report(
+    checkpoints: tuple[CheckpointInfo, ...], uploads: Mapping[str, str], now: float
+) -> list[dict[str, Any]]:
+    """Every checkpoint of a run."""
+    kept = protected(checkpoints)
+    return [
+        {
+            **checkpoint_report(info),
+            "age_seconds": _age(now, info.created_at or None),
+            "protected": kept.get(info.name),
+            "uploaded": uploads.get(info.name),
+        }
+        for info in checkpoints
+    ]
+
+
 def checkpoint_report(info: CheckpointInfo) -> dict[str, Any]:
-    """One checkpoint."""
+    """One checkpoint, by itself."""
     return {
         "name": info.name,
         "step": info.step,
         "bytes": info.bytes,
         "created_at": info.created_at,
         "whole": info.whole,
+        "packed": info.packed,
         "loss": number(info.loss),
         "val_loss": number(info.val_loss),
         "latest": info.is_latest,

@@ -235,10 +235,25 @@ _SIXTEEN = {
     "curve_7": "ansi_bright_blue",
     "curve_8": "ansi_red",
 }
+#: What Textual's own widgets want of a theme without true colours.
+_WIDGETS = {
+    "ansi_background": "ansi_black",
+    "ansi_foreground": "ansi_white",
+    "border_blurred": "ansi_default",
+    "block_cursor_foreground": "ansi_black",
+    "block_cursor_background": "ansi_white",
+    "input_cursor_background": "ansi_white",
+    "input_cursor_foreground": "ansi_black",
+    "input_cursor_text_style": "none",
+    "input_selection_background": "ansi_bright_blue",
+    "input_selection_foreground": "ansi_black",
+    "screen_selection_background": "ansi_bright_blue",
+    "screen_selection_foreground": "ansi_black",
+}
 #: For terminals of 16 colours: their own, whatever the person has made them.
-SIXTEEN = _theme("sixteen", dark=True, ansi=True, **_SIXTEEN)
+SIXTEEN = _theme("sixteen", dark=True, ansi=True, **_SIXTEEN, **_WIDGETS)
 #: No colours at all: weight tells what colour would.
-MONO = _theme("mono", dark=True, ansi=True, **dict.fromkeys(_SIXTEEN, "ansi_default"))
+MONO = _theme("mono", dark=True, ansi=True, **dict.fromkeys(_SIXTEEN, "ansi_default"), **_WIDGETS)
 
 THEMES = {theme.name: theme for theme in (NIGHT, DAY, CLEAR, SIXTEEN, MONO)}
 #: What `T` goes through, and what settings may name.
@@ -264,8 +279,9 @@ def theme_for(environment: Mapping[str, str], wanted: str) -> str:
     terminal = environment.get("TERM", "")
     if terminal in ("dumb", "vt100", "vt220"):
         return MONO.name
-    many = "256color" in terminal or "direct" in terminal or terminal.endswith(("kitty", "ghostty"))
-    if not many and not environment.get("COLORTERM") and environment.get("TERM_PROGRAM", "") == "":
+    # As Rich does, which would otherwise bring our shades down to the nearest of sixteen.
+    many = environment.get("COLORTERM") in ("truecolor", "24bit")
+    if not many and terminal.rpartition("-")[2] not in ("256color", "kitty"):
         return SIXTEEN.name
     return wanted if wanted in CHOICES else NIGHT.name
 

@@ -325,9 +325,7 @@ class MetricsTable:
         self.bad_lines += len(records) - len(kept)
         return kept, np.array([step for step in steps if step is not None], np.int64)
 
-    def _append(
-        self, steps: Ints, attempts: NDArray[np.int32], columns: dict[str, Floats]
-    ) -> None:
+    def _append(self, steps: Ints, attempts: NDArray[np.int32], columns: dict[str, Floats]) -> None:
         """Add rows to these columns, and see to it that only columns of equal rows share them."""
         new = [key for key in columns if key not in self._rows]
         new = new[: max(0, MAX_SERIES - len(self._rows))]
@@ -352,7 +350,7 @@ def _whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
         numbers = np.array(raw, np.int64)
     except OverflowError:
         return None
-    return numbers if 0 <= numbers.min() and numbers.max() <= most else None
+    return numbers if numbers.min() >= 0 and numbers.max() <= most else None
 
 
 def _attempts(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.int32]:
@@ -378,7 +376,7 @@ def _by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
     """The values of each key that all records have, and of the others with the records' indices."""
     sizes = set(map(len, records))
     complete = min(sizes)
-    keys = list(records[0] if len(sizes) == 1 else min(records, key=len))
+    keys = list(next(record for record in records if len(record) == complete))
     try:
         # Two keys at least, so that there are always tuples.
         rows = list(map(itemgetter(*keys, *keys[:1]), records)) if keys else []

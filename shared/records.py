@@ -55,7 +55,8 @@ class RunState:
     """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step.
 
     `alarm` is a sentence while something is wrong that training goes on with (a full disk);
-    `supervised` lets a daemon start the run again, `paused` that it is to wait then; `micro_batch` is the size memory allowed.
+    `supervised` lets a daemon start the run again, `paused` that it is to wait then;
+    `micro_batch` is the size memory allowed.
     """
 
     run_id: str = ""

@@ -1,4 +1,4 @@
-"""The one list of keys. Bindings, footer and help are made from it."""
+"""The one list of keys. Bindings, footer, help and command palette are made from it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,68 @@ class Action:
     help: str
     group: str
 
+    @property
+    def method(self) -> str:
+        """The method of the app, without arguments."""
+        return "action_" + self.name.partition("(")[0]
+
 
 ACTIONS: tuple[Action, ...] = (
-    Action("next_run", ("j", "down"), "j ↓", "", "select the next run", "Look"),
-    Action("previous_run", ("k", "up"), "k ↑", "", "select the previous run", "Look"),
-    Action("first_run", ("g", "home"), "g Home", "", "select the first run", "Look"),
-    Action("last_run", ("G", "end"), "G End", "", "select the last run", "Look"),
-    Action("details", ("d",), "d", "details", "show or hide the details of the run", "Look"),
-    Action("details_up", ("pageup",), "PgUp", "", "scroll the details up", "Look"),
-    Action("details_down", ("pagedown",), "PgDn", "", "scroll the details down", "Look"),
-    Action("refresh", ("r",), "r", "refresh", "read everything again now", "Look"),
+    Action("next_run", ("j", "down"), "j ↓", "", "select the next run, or go down", "Move"),
+    Action("previous_run", ("k", "up"), "k ↑", "", "select the previous run, or go up", "Move"),
+    Action("first_run", ("g", "home"), "g Home", "", "to the first run, or the top", "Move"),
+    Action("last_run", ("G", "end"), "G End", "", "to the last run, or the end", "Move"),
+    Action("pages_up", ("pageup",), "PgUp", "", "a screen up in the page", "Move"),
+    Action("pages_down", ("pagedown",), "PgDn", "", "a screen down in the page", "Move"),
+    Action("switch_pane", ("tab", "shift+tab"), "Tab", "", "between the list and the page", "Move"),
+    Action("open", ("enter",), "Enter", "", "open the run's page, or one chart alone", "Move"),
+    Action("leave", ("escape",), "Esc", "", "back: from a chart, a page, a filter", "Move"),
+    Action("page('overview')", ("1",), "1", "", "page: overview", "Pages"),
+    Action("page('charts')", ("2",), "2", "", "page: charts of every metric", "Pages"),
+    Action("page('dynamics')", ("3",), "3", "", "page: slope, gap, gradient norm, phases", "Pages"),
+    Action("page('checkpoints')", ("4",), "4", "", "page: checkpoints", "Pages"),
+    Action("page('events')", ("5",), "5", "", "page: what happened", "Pages"),
+    Action("page('log')", ("6",), "6", "", "page: the end of the log", "Pages"),
+    Action("page('config')", ("7",), "7", "", "page: configuration", "Pages"),
+    Action("page('samples')", ("8",), "8", "", "page: samples of text", "Pages"),
+    Action("details", ("d",), "d", "details", "show or hide the details of the run", "Pages"),
+    Action("machine", ("m",), "m", "", "show or hide GPU, processor, memory, disk", "Pages"),
+    Action("filter", ("slash",), "/", "filter", "filter runs by words, or by /regex/", "List"),
+    Action("sort", ("o",), "o", "", "sort by the next column", "List"),
+    Action("group", ("O",), "O", "", "group runs of one name", "List"),
+    Action("archived", ("A",), "A", "", "show or hide archived runs", "List"),
+    Action("mark", ("space",), "Space", "", "mark a run to overlay, a checkpoint to prune", "List"),
+    Action("compare", ("C",), "C", "", "compare the configurations of two marked runs", "List"),
+    Action("zoom_in", ("plus", "equals_sign"), "+", "", "zoom in, around the crosshair", "Charts"),
+    Action("zoom_out", ("minus",), "-", "", "zoom out", "Charts"),
+    Action("pan(-1)", ("left",), "←", "", "pan to the left, or to the chart beside", "Charts"),
+    Action("pan(1)", ("right",), "→", "", "pan to the right, or to the chart beside", "Charts"),
+    Action("zoom_reset", ("0",), "0", "", "zoom out to all there is", "Charts"),
+    Action("log_y", ("l",), "l", "", "logarithmic y axis of the chart", "Charts"),
+    Action("log_x", ("L",), "L", "", "logarithmic x axis", "Charts"),
+    Action("x_axis", ("x",), "x", "", "x axis: steps, time, tokens", "Charts"),
+    Action("smooth(1)", ("right_square_bracket",), "]", "", "smooth more", "Charts"),
+    Action("smooth(-1)", ("left_square_bracket",), "[", "", "smooth less", "Charts"),
+    Action("crosshair(-1)", ("comma",), ",", "", "crosshair left", "Charts"),
+    Action("crosshair(1)", ("full_stop",), ".", "", "crosshair right", "Charts"),
     Action("pause", ("p",), "p", "pause", "pause the run, or let it go on", "Steer"),
     Action("checkpoint", ("c",), "c", "save", "save a checkpoint now", "Steer"),
     Action("stop", ("s",), "s", "stop", "save and stop the run (asks first)", "Steer"),
     Action("resume", ("R",), "R", "resume", "start a crashed or stopped run again", "Steer"),
+    Action("prune", ("P",), "P", "prune", "throw checkpoints away (shows them first)", "Keep"),
+    Action("upload", ("u",), "u", "upload", "send a checkpoint to the Hugging Face Hub", "Keep"),
+    Action("verify", ("v",), "v", "", "check every byte of a checkpoint", "Keep"),
+    Action("export", ("e",), "e", "", "save the chart, the data or the page as a file", "Keep"),
+    Action("tag", ("t",), "t", "", "tag the run", "Keep"),
+    Action("note", ("n",), "n", "", "write a note about the run", "Keep"),
+    Action("rename", ("N",), "N", "", "show the run under another name", "Keep"),
+    Action("archive", ("a",), "a", "", "archive the run, or bring it back", "Keep"),
+    Action("delete", ("D",), "D", "", "delete the run (typed, into the trash)", "Keep"),
+    Action("undo", ("U",), "U", "", "bring back what was pruned or deleted", "Keep"),
+    Action("copy_command", ("y",), "y", "", "copy the command that repeats the run", "Keep"),
+    Action("refresh", ("r",), "r", "", "read everything again now", "Leave"),
+    Action("theme", ("T",), "T", "", "the next colours: dark, light, colour-blind safe", "Leave"),
+    Action("command_palette", ("ctrl+p",), "^p", "", "find an action or a run by name", "Leave"),
     Action("help", ("question_mark",), "?", "help", "show or hide this page", "Leave"),
     Action("quit", ("q", "ctrl+c"), "q", "quit", "leave; training goes on", "Leave"),
 )

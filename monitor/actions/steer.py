@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RESUMABLE, RunView
 from shared.control import submit
-from shared.daemon import DaemonView, care_of, find_daemons, watching
+from shared.daemon import DaemonView, find_daemons, watching
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
 from shared.health import observe
@@ -232,7 +231,7 @@ class _Wait:
         self._run = RunDirectory(view.path)
         self.state, self.alive = RunState(), True
 
-    def events(self) -> Any:
+    def events(self) -> Iterator[Json | None]:
         """The answer when it is there, None after every look without it; the end: given up.
 
         Raises RunError.
@@ -249,9 +248,7 @@ class _Wait:
                 raise RunError(f"{self._view.label} ended without an answer.")
             now = time.monotonic()
             if now - began > self._timeout:
-                raise RunError(
-                    f"{self._view.label} has not answered within {self._timeout:.0f} s."
-                )
+                raise RunError(f"{self._view.label} has not answered within {self._timeout:.0f} s.")
             self.state = self._run.read_state() or RunState()
             self.alive = observe(self._run, self.state).alive
             if not self._by_daemon:
@@ -318,11 +315,13 @@ def stop(view: RunView, give_up: GiveUp | None = None) -> str:
     run = RunDirectory(view.path)
     if not view.alive:
         return _cancel(view, run, give_up)
+    # A daemon that serves a run holds its lock for a moment, and looks like a trainer.
+    by_daemon = bool(watching(view.path.parent))
     try:
-        answer = ask(view, "stop", give_up=give_up)
+        answer = wait_for_answer(view, *request(view, "stop"), give_up=give_up, by_daemon=by_daemon)
     except RunError:
         # It died in the same moment, and a daemon would start it again.
-        if care_of(watching(view.path.parent), view.run_id) is None:
+        if not _waits(view, run):
             raise
         return _cancel(_look_again(view), run, give_up)
     return _until_ended(view, run, give_up) or answer if answer else ""
@@ -344,25 +343,28 @@ def _until_ended(view: RunView, run: RunDirectory, give_up: GiveUp | None) -> st
 
 def _cancel(view: RunView, run: RunDirectory, give_up: GiveUp | None) -> str:
     """Take a run that waits out of the hands of whoever would start it."""
-    daemons = watching(view.path.parent)
-    state = run.read_state() or RunState()
-    queued = state.status == "queued"
-    if care_of(daemons, view.run_id) is not None or (queued and state.supervised and daemons):
-        return wait_for_answer(view, *_leave(view, "stop"), give_up=give_up, by_daemon=True)
-    if (queued and state.supervised) or _was_cared_for(view):
+    if _waits(view, run):
+        if watching(view.path.parent):
+            return wait_for_answer(view, *_leave(view, "stop"), give_up=give_up, by_daemon=True)
         return _cancel_here(view, run)
-    if queued:
+    state = run.read_state() or RunState()
+    if state.status == "queued":
         raise UserError(f"{view.label} is about to be started by {one_line(state.host) or 'hand'}.")
     raise UserError(why_no_request(view, "stop"))
 
 
-def _was_cared_for(view: RunView) -> bool:
-    """Whether a daemon that is gone had the run under its care: its successor would start it."""
-    if view.status in ("completed", "cancelled"):
+def _waits(view: RunView, run: RunDirectory) -> bool:
+    """Whether a daemon, or the successor of one that is gone, would start the run."""
+    state = run.read_state() or RunState()
+    if state.status in ("completed", "cancelled"):
         return False
+    if state.status == "queued":
+        return state.supervised
     for daemon in find_daemons(view.path.parent):
         care = (read_json(daemon.directory.care_path) or {}).get("runs")
         if isinstance(care, dict) and view.run_id in care:
+            return True
+        if daemon.alive and view.run_id in daemon.runs:
             return True
     return False
 
@@ -392,8 +394,3 @@ def _end(run: RunDirectory, reason: str) -> None:
     )
     # What a newer program has written there stays.
     write_json(run.state_path, {**(read_json(run.state_path) or {}), **ended.to_json()})
-
-
-def runs_dir_of(view: RunView) -> Path:
-    """The folder that holds the run."""
-    return view.path.parent

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
+from monitor.data.skim import Skim, skim
 from monitor.data.values import finite, whole
-from monitor.data.views import EventView, RunDetail
-from shared.catalogue import BEST, LATEST, CheckpointInfo, list_checkpoints
+from monitor.data.views import EventView, RunDetail, SampleView
+from shared.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
+from shared.event_text import event_text
 from shared.files import open_file
-from shared.metrics_log import MetricsReader, parse_lines
+from shared.metrics_log import TIME, MetricsReader, MetricsTable, Series, parse_lines
+from shared.records import Json
 from shared.run_directory import RunDirectory
 from shared.tail import Tailer
-from shared.text import format_bytes, one_line
+from shared.text import many_lines, one_line
 
-SLICE = 1 << 20  # bytes of metrics parsed at a time, about 10 ms
+SLICE = 512 << 10  # bytes of metrics parsed at a time, a few milliseconds
+SKIMMED = 1 << 20  # bytes beyond which a curve is skimmed before it is read
 MAX_EVENTS = 200
+MAX_SAMPLES = 20
 MAX_CONFIG = 64 << 10
 MAX_LINES = 400
+MAX_CONFIG_KEYS = 1000
+_LOG_LINES = 200
+_RELEASED_EACH = 64  # slices read between two times that memory is let go
+_SKIM_AGAIN = 5.0  # seconds between skims of a growing file
+_OVERHEAD = 1.2  # of the pyramids over the bare numbers
+_MAX_SAMPLE = 4000  # characters
+_FIRST = ("loss", "val_loss")
 _LISTED = re.compile(r"step_\d{1,16}|final|latest|best")
 _NEVER = object()
 
@@ -30,56 +44,157 @@ CheckpointsSignature = tuple[tuple[str, int], ...]
 
 
 class RunFollower:
-    """Reads what is new in one run, a slice at a time."""
+    """Reads what is new in one run, a slice at a time.
+
+    Of a long run it has evenly spaced records at once (`detail().approximate`), until `poll` has
+    come to the end of its metrics for the first time.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
+        #: False leaves it at the skim: there is no memory for more.
+        self.exact = True
         self._metrics = MetricsReader(run.metrics_path)
+        self._skim: Skim | None = None
+        self._skimmed_for: MetricsTable | None = None
+        self._skimmed_at = 0.0
+        self._expected = 0
+        self._pyramids = Pyramids()
         self._events_tail = Tailer(run.events_path)
         self._events: deque[EventView] = deque(maxlen=MAX_EVENTS)
+        self._samples: deque[SampleView] = deque(maxlen=MAX_SAMPLES)
+        self._uploads: dict[str, str] = {}
         self._checkpoints: tuple[CheckpointInfo, ...] = ()
         self._checkpoints_seen: object = _NEVER
         self._log_lines: tuple[str, ...] = ()
         self._log_seen: Signature | None = None
         self._config_lines: tuple[str, ...] = ()
+        self._config: Mapping[str, str] = {}
         self._config_seen: Signature | None = None
+        self._slices = 0
+        self._builds_anew = False
         self._table_seen: tuple[object, int] | None = None
-        self._more = True
+        self._more_metrics = True
+        self._more_events = True
         self._version = 0
+        self._detail: RunDetail | None = None
+        #: Whether somebody has asked for the detail yet.
+        self.seen = False
 
     @property
     def more(self) -> bool:
-        """Whether metrics are known to wait for the next `poll`."""
-        return self._more
+        """Whether something is known to wait for the next `poll`."""
+        return (self._more_metrics and self.exact) or self._more_events
+
+    @property
+    def complete(self) -> bool:
+        """Whether the series are all of the file, and not a skim of it."""
+        return self._skim is None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that its series and their pyramids take."""
+        return int(_OVERHEAD * self._metrics.table.nbytes)
+
+    @property
+    def expected_nbytes(self) -> int:
+        """Bytes of memory that it will take when it has read everything, about."""
+        return self.nbytes if self._skim is None else self._expected
 
     def poll(self) -> bool:
         """Read one slice of everything; True when something changed."""
-        changed = self._poll_metrics()
-        changed |= self._poll_events()
-        changed |= self._poll_checkpoints()
-        changed |= self._poll_texts()
-        return changed
+        return self.poll_metrics() | self.poll_rest()
 
-    def _poll_metrics(self) -> bool:
-        was_loading = self._more
-        self._more = self._metrics.poll(SLICE)
+    def poll_metrics(self) -> bool:
+        """Read one slice of the metrics; True when something changed."""
+        if self._skimmed_for is None and self._begin():
+            return True
+        if not self.exact and self._skim is not None:
+            return self._skim_again()
+        was_loading = self._more_metrics
+        self._more_metrics = self._metrics.poll(SLICE)
+        self._slices += 1
+        if was_loading and (not self._more_metrics or self._slices % _RELEASED_EACH == 0):
+            self.release()
         table = self._metrics.table
+        if table is not self._skimmed_for and self._begin():
+            return True  # the file was replaced by another one, that is long too
         seen = (table, table.version)
+        if self._more_metrics and self._skim is not None:
+            return self._changed(changed=self._table_seen != seen)
+        if not self._more_metrics and self._skim is not None:
+            self._skim, self._table_seen = None, None
+            self._builds_anew = True
         if self._table_seen == seen:
-            return was_loading != self._more
+            return self._changed(was_loading != self._more_metrics)
         self._table_seen = seen
         self._version += 1
-        return True
+        return self._changed(changed=True)
+
+    def _begin(self) -> bool:
+        """Skim a file of which nothing is known yet, if it is long; True when that brought some."""
+        self._skimmed_for = self._metrics.table
+        self._skim = None
+        return _size(self.run.metrics_path) > SKIMMED and self._take_skim()
+
+    def _skim_again(self) -> bool:
+        """Keep the skim of a growing file fresh, where nothing more exact is to come."""
+        grown = _size(self.run.metrics_path) != (self._skim.size if self._skim else 0)
+        if not grown or time.monotonic() - self._skimmed_at < _SKIM_AGAIN:
+            return False
+        return self._take_skim()
+
+    def _take_skim(self) -> bool:
+        self._skimmed_at = time.monotonic()
+        found = skim(self.run.metrics_path)
+        if not found.series:
+            return False
+        self._skim = found
+        values = sum(len(series) for series in found.series.values()) + found.lines
+        lines = found.size / _line_length(self.run.metrics_path, found.size)
+        self._expected = int(_OVERHEAD * 8 * values / max(1, found.lines) * lines)
+        self._version += 1
+        return self._changed(changed=True)
+
+    def release(self) -> None:
+        """Let the memory of long series go, until they are drawn again."""
+        self._metrics.table.release()
+
+    def poll_rest(self) -> bool:
+        """Read what is new beside the metrics; True when something changed."""
+        changed = self._poll_events()
+        changed |= self._poll_checkpoints()
+        changed |= self._poll_texts()
+        return self._changed(changed)
+
+    def _changed(self, changed: bool) -> bool:
+        if changed:
+            self._detail = None
+        return changed
 
     def _poll_events(self) -> bool:
         chunk = self._events_tail.read(SLICE)
         if chunk.restarted:
             self._events.clear()
+            self._samples.clear()
+            self._uploads = {}
         if chunk.lines:
             records, _ = parse_lines(chunk.lines)
             self._events.extend(event_view(r) for r in records[-MAX_EVENTS:])
-        self._more |= chunk.more
+            for record in records:
+                self._take_event(record)
+        self._more_events = chunk.more
         return bool(chunk.lines) or chunk.restarted
+
+    def _take_event(self, record: Json) -> None:
+        kind = record.get("event")
+        if kind == "sample":
+            text = many_lines(str(record.get("text", ""))[:_MAX_SAMPLE])
+            step, moment = whole(record.get("step")), finite(record.get("time"))
+            self._samples.append(SampleView(step, moment, text))
+        elif kind == "uploaded" and isinstance(record.get("name"), str):
+            where = one_line(record.get("url") or record.get("repo") or "the Hub", 400)
+            self._uploads = {**self._uploads, one_line(record["name"], 120): where}
 
     def _poll_checkpoints(self) -> bool:
         seen = _checkpoints_signature(self.run.checkpoints)
@@ -97,50 +212,129 @@ class RunFollower:
         changed = False
         log = file_signature(self.run.log_path)
         if log != self._log_seen:
-            lines = tail_lines(self.run.log_path)
+            lines = tail_lines(self.run.log_path, _LOG_LINES)
             # Of a file that is not empty nothing came: perhaps it could not be read, so look again.
             self._log_seen = log if lines or not (log and log[1]) else None
             changed |= lines != self._log_lines
             self._log_lines = lines
         config = file_signature(self.run.config_path)
         if config != self._config_seen:
-            lines = _text_lines(self.run.config_path)
-            self._config_seen = config if lines or not (config and config[1]) else None
-            changed |= lines != self._config_lines
-            self._config_lines = lines
+            text = _read_text(self.run.config_path)
+            self._config_seen = config if text or not (config and config[1]) else None
+            lines = _text_lines(text)
+            if lines != self._config_lines:
+                self._config_lines, self._config, changed = lines, flat_config(text), True
         return changed
 
     def detail(self) -> RunDetail:
-        """All that is known now."""
+        """All that is known of the run now; the same object while nothing changed."""
+        self.seen = True
+        if self._detail is None:
+            self._detail = self._make_detail()
+        return self._detail
+
+    def _make_detail(self) -> RunDetail:
         table = self._metrics.table
-        keys = table.keys()
-        # A run without a loss (a reward curve, say) still has something to draw.
-        main = "loss" if "loss" in keys or not keys else keys[0]
-        newest = {
-            one_line(key, 60): number
-            for key, value in list(table.last_record.items())[:200]
-            if (number := finite(value)) is not None
-        }
+        found = _series(table) if self._skim is None else self._skim.series
+        series = _shown_series({key: found[key] for key in (*_FIRST, *found) if key in found})
+        pyramids: dict[str, Pyramid] = {}
+        for key, one in series.items():
+            if key != TIME:
+                pyramids[key] = self._pyramids.of(one)
+                if self._builds_anew:
+                    self.release()  # every number of it was read
+        self._builds_anew = False
+        main = "loss" if "loss" in series else next((k for k in series if k != TIME), "loss")
         return RunDetail(
             run_id=self.run.run_id,
-            loss=table.series(main),
-            val_loss=table.series("val_loss"),
+            loss=series.get(main) or table.series(main),
+            val_loss=series.get("val_loss") or table.series("val_loss"),
+            series=series,
+            pyramids=pyramids,
+            approximate=self._skim is not None,
             version=self._version,
-            loading=self._share_read() if self._more else None,
+            loading=self._share_read() if self._more_metrics else None,
             bad_lines=table.bad_lines,
-            newest=newest,
+            newest=self._newest(series),
             checkpoints=self._checkpoints,
             events=tuple(self._events),
             log_lines=self._log_lines,
             config_lines=self._config_lines,
+            config=self._config,
+            samples=tuple(self._samples),
+            protected=protected(self._checkpoints),
+            uploads=self._uploads,
         )
 
+    def _newest(self, series: Mapping[str, Series]) -> dict[str, float]:
+        """The numbers of the last record; of a skim the last value of each series."""
+        if self._skim is not None:
+            return {one_line(k, 60): float(s.values[-1]) for k, s in series.items() if len(s)}
+        return {
+            one_line(key, 60): number
+            for key, value in list(self._metrics.table.last_record.items())[:200]
+            if (number := finite(value)) is not None
+        }
+
     def _share_read(self) -> float:
-        try:
-            size = self.run.metrics_path.stat().st_size
-        except OSError:
-            return 0.0
+        size = _size(self.run.metrics_path)
         return min(1.0, self._metrics.offset / size) if size else 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _line_length(path: Path, size: int) -> float:
+    """The usual bytes of a line, from a piece in the middle of a long file."""
+    try:
+        with open_file(path) as file:
+            file.seek(size // 2)
+            piece = file.read(64 << 10)
+    except OSError:
+        piece = b""
+    return max(1.0, len(piece) / (piece.count(b"\n") or 1))
+
+
+def _series(table: MetricsTable) -> dict[str, Series]:
+    found = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
+    clock = table.series(TIME)
+    return {**found, TIME: clock} if len(clock) else found
+
+
+def _shown_series(series: Mapping[str, Series]) -> dict[str, Series]:
+    """The same under names that are safe to show; two that then look alike are numbered."""
+    found: dict[str, Series] = {}
+    for key, one in series.items():
+        name = base = one_line(key, 80) or "?"
+        number = 2
+        while name in found:
+            name, number = f"{base} ({number})", number + 1
+        found[name] = one if name == key else Series(name, one.steps, one.values)
+    return found
+
+
+def protected(checkpoints: tuple[CheckpointInfo, ...]) -> dict[str, str]:
+    """The checkpoints that no prune takes, with the reason. One that is in use is one more."""
+    found: dict[str, str] = {}
+    whole = [c.name for c in checkpoints if c.whole and c.name != FINAL]
+    for info in checkpoints:
+        reasons = [
+            word
+            for word, holds in (
+                ("latest", info.is_latest),
+                ("best", info.is_best),
+                ("the newest", info.name in whole[-1:] and not info.is_latest),
+                (FINAL, info.name == FINAL),
+            )
+            if holds
+        ]
+        if reasons:
+            found[info.name] = ", ".join(reasons)
+    return found
 
 
 def _is_complete(found: Iterable[CheckpointInfo], seen: CheckpointsSignature | None) -> bool:
@@ -164,78 +358,58 @@ def _checkpoints_signature(folder: Path) -> CheckpointsSignature | None:
         return None
 
 
-def _text_lines(path: Path) -> tuple[str, ...]:
+def _read_text(path: Path) -> str:
     try:
         with open_file(path) as file:
-            text = file.read(MAX_CONFIG).decode("utf-8", "replace")
+            return file.read(MAX_CONFIG).decode("utf-8", "replace")
     except OSError:
-        return ()
+        return ""
+
+
+def _text_lines(text: str) -> tuple[str, ...]:
     return tuple(one_line(x.expandtabs(4), 300) for x in text.splitlines()[:MAX_LINES])
 
 
-def event_view(record: dict[str, Any]) -> EventView:
+def flat_config(text: str) -> dict[str, str]:
+    """A YAML mapping by dotted keys, safe to show; empty where it is anything else."""
+    import yaml  # only a run that is looked at closely needs it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        value = yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)] if isinstance(value, dict) else []
+    while waiting and len(found) < MAX_CONFIG_KEYS:
+        prefix, value, depth = waiting.pop()
+        if isinstance(value, dict) and value and depth < 8:
+            inner = [
+                (f"{prefix}.{k}" if prefix else str(k), v, depth + 1) for k, v in value.items()
+            ]
+            waiting += reversed(inner[:MAX_CONFIG_KEYS])
+        elif prefix:
+            found[one_line(prefix, 120)] = _shown(value)
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list, tuple, set)):
+        # Aliases make a small file into a tree without end: only its outline is written out.
+        items = [one_line(x, 40) if not _nested(x) else "…" for x in list(value)[:20]]
+        return one_line(f"[{', '.join(items)}]", 300)
+    return "" if value is None else one_line(value, 300)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple, set))
+
+
+def event_view(record: Json) -> EventView:
     """An event as one readable line."""
-    kind = one_line(record.get("event", ""), 40)
     return EventView(
         time=finite(record.get("time")),
         step=whole(record.get("step")),
-        kind=kind.replace("_", " "),
-        text=one_line(_event_text(kind, record), 400),
+        kind=one_line(record.get("event", ""), 40).replace("_", " "),
+        text=event_text(record),
     )
-
-
-def _event_text(kind: str, record: dict[str, Any]) -> str:
-    get = record.get
-    loss, size = finite(get("val_loss")), finite(get("bytes"))
-    measured = f"val loss {loss:.4g}" if loss is not None else ""
-    match kind:
-        case "started":
-            before = get("previous_status")
-            return f"attempt {get('attempt', 1)}" + (f", was {before}" if before else "")
-        case "status":
-            reason = f": {get('reason')}" if get("reason") else ""
-            return f"{get('previous', '')} → {get('status', '')}{reason}"
-        case "phase":
-            return f"{get('previous') or 'start'} → {get('phase', '')}"
-        case "checkpoint_saved":
-            parts = [str(get("name", "")), format_bytes(size) if size is not None else "", measured]
-            return ", ".join(part for part in parts if part)
-        case "evaluated":
-            return measured
-        case "answer":
-            return f"{get('action', '')}: {get('message', '')}"
-        case "nonfinite":
-            return f"loss {_value(record, 'loss')}, gradient norm {_value(record, 'gradient_norm')}"
-        case "spike":
-            skipped = ", the update was skipped" if get("skipped") else ""
-            zscore = finite(get("zscore"))
-            deviation = "" if zscore is None else f", {zscore:.1f} deviations above the mean"
-            return f"loss {_value(record, 'loss')}{deviation}{skipped}"
-        case "new_best":
-            return f"{get('metric', 'loss')} {_value(record, 'value')}"
-        case "out_of_memory" if not get("message"):
-            return f"micro-batch {get('micro_batch')}, tried again with {get('retry_with')}"
-        case "rolled_back" if not get("message"):
-            return f"from step {get('from_step')} to {get('to_step')}, {get('checkpoint')}"
-        case "checkpoint_removed":
-            taken = format_bytes(size) if size is not None else None
-            told = (get("name"), get("reason"), taken)
-            return ", ".join(str(part) for part in told if part)
-        case "checkpoint_compressed":
-            before, after = finite(get("bytes_before")), finite(get("bytes_after"))
-            sizes = [format_bytes(x) for x in (before, after) if x is not None]
-            return f"{get('name', '')}: {' → '.join(sizes)}"
-        case _:
-            for key in ("message", "text", "name", "reason"):
-                if isinstance(get(key), str):
-                    return str(get(key))
-            hidden = ("time", "event", "step", "attempt", "nonfinite")
-            return ", ".join(f"{k} {v}" for k, v in list(record.items())[:12] if k not in hidden)
-
-
-def _value(record: dict[str, Any], key: str) -> str:
-    """A number of an event; one that is not finite by its name."""
-    value, named = finite(record.get(key)), record.get("nonfinite")
-    if value is not None:
-        return f"{value:.4g}"
-    return str(named.get(key, "?")) if isinstance(named, dict) else "?"

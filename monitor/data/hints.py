@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -16,14 +17,13 @@ from watchdog.events import (
     FileModifiedEvent,
     FileMovedEvent,
     FileSystemEvent,
-    FileSystemEventHandler,
 )
 from watchdog.observers import Observer
-from watchdog.observers.api import ObservedWatch
 
 #: Files whose changes are worth waking for; the heartbeat is not.
-_INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json")
+_INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json", "labels.json")
 _BUSY = 40  # hints per second above which looking at fixed times is cheaper than listening
+_MEASURED = 0.5  # seconds over which they are counted
 _KINDS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
     DirDeletedEvent,
@@ -35,84 +35,100 @@ _KINDS: list[type[FileSystemEvent]] = [
 ]
 
 
-class _Handler(FileSystemEventHandler):
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self.count = 0
+class _Watched:
+    """A run that is listened to, unless it is busy."""
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
+    def __init__(self, path: Path, wake: Callable[[], None]) -> None:
+        self.path = path
+        self.busy = False
+        self.watch: Any = None
+        self._wake = wake
+        self._count = 0
+        self._counted_at = time.monotonic()
+
+    def dispatch(self, event: Any) -> None:
+        """Called by watchdog, in its thread."""
         path = str(event.dest_path or event.src_path)
         if event.is_directory or path.endswith(_INTERESTING):
-            self.count += 1
+            self._count += 1
             self._wake()
+
+    def is_too_loud(self) -> bool:
+        """Whether it has been giving more hints than they are worth."""
+        now = time.monotonic()
+        elapsed = now - self._counted_at
+        if elapsed < _MEASURED:
+            return False
+        loud = self._count > _BUSY * elapsed
+        self._count, self._counted_at = 0, now
+        return loud
 
 
 class Hints:
-    """Calls `wake` when something changes in `runs_dir` itself or in the followed run.
+    """Calls `wake` when something changes in `runs_dir` itself or in the followed runs.
 
     A run that writes a thousand lines per second would cost more in hints than in reading. So a
     busy run is no longer listened to, until `rest` finds that it has become quiet.
     """
 
     def __init__(self, runs_dir: Path, wake: Callable[[], None]) -> None:
-        self._runs_dir = runs_dir
-        self._handler = _Handler(wake)
-        self._observer: object | None = None
-        self._watch: ObservedWatch | None = None
-        self._followed: Path | None = None
-        self._counted_at = 0.0
-        self.busy = False
+        self._wake = wake
+        self._folder = _Watched(runs_dir, wake)
+        self._runs: dict[Path, _Watched] = {}
+        self._observer: Any = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of the runs has to be looked at without being asked."""
+        return any(run.busy for run in self._runs.values())
 
     def start(self) -> None:
         """Begin to listen; without inotify there are simply no hints."""
         observer = Observer()
         observer.daemon = True
         with contextlib.suppress(OSError, RuntimeError):
-            observer.schedule(self._handler, str(self._runs_dir), event_filter=_KINDS)
             observer.start()
             self._observer = observer
+        for watched in (self._folder, *self._runs.values()):
+            self._listen(watched)
 
-    def follow(self, run: Path | None) -> None:
-        """Listen to this run and to no other."""
-        self._unwatch()
-        self._followed = run
-        self.busy = False
-        self._handler.count = 0
-        self._counted_at = time.monotonic()
-        self._rewatch()
+    def follow(self, runs: Iterable[Path]) -> None:
+        """Listen to these runs and to no others."""
+        wanted = set(runs)
+        for path in [path for path in self._runs if path not in wanted]:
+            self._ignore(self._runs.pop(path))
+        for path in wanted - self._runs.keys():
+            self._runs[path] = _Watched(path, self._wake)
+            self._listen(self._runs[path])
 
-    def rest(self, *, growing: bool) -> None:
-        """Called after every look: stop listening to a busy run, listen again to a quiet one."""
-        now = time.monotonic()
-        elapsed = now - self._counted_at
-        if self.busy:
-            if not growing:
-                self.busy = False
-                self._handler.count = 0
-                self._counted_at = now
-                self._rewatch()
-        elif elapsed >= 0.5:
-            if self._handler.count > _BUSY * elapsed:
-                self.busy = True
-                self._unwatch()
-            self._handler.count = 0
-            self._counted_at = now
+    def rest(self, growing: Iterable[Path]) -> None:
+        """Called after every look: stop listening to busy runs, listen again to quiet ones."""
+        grown = set(growing)
+        for path, run in self._runs.items():
+            if run.busy:
+                if path not in grown:
+                    run.busy = False
+                    run.is_too_loud()  # begins to count again
+                    self._listen(run)
+            elif run.is_too_loud():
+                run.busy = True
+                self._ignore(run)
 
     def stop(self) -> None:
         """Stop listening."""
         observer, self._observer = self._observer, None
         if observer is not None:
-            observer.stop()  # type: ignore[attr-defined]
+            observer.stop()
 
-    def _rewatch(self) -> None:
-        if self._observer is not None and self._followed is not None:
+    def _listen(self, watched: _Watched) -> None:
+        if self._observer is not None and watched.watch is None:
             with contextlib.suppress(OSError, RuntimeError, KeyError):
-                self._watch = self._observer.schedule(  # type: ignore[attr-defined]
-                    self._handler, str(self._followed), event_filter=_KINDS
+                watched.watch = self._observer.schedule(
+                    watched, str(watched.path), event_filter=_KINDS
                 )
 
-    def _unwatch(self) -> None:
-        watch, self._watch = self._watch, None
+    def _ignore(self, watched: _Watched) -> None:
+        watch, watched.watch = watched.watch, None
         if watch is not None and self._observer is not None:
             with contextlib.suppress(OSError, RuntimeError, KeyError):
-                self._observer.unschedule(watch)  # type: ignore[attr-defined]
+                self._observer.unschedule(watch)

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from monitor.data.follower import RunFollower
-from monitor.data.hints import Hints
+from monitor.data.machine import Machine, MachineView
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 
+if TYPE_CHECKING:
+    from monitor.data.hints import Hints
+
 DEFAULT_POLL = 0.5  # seconds
-MIN_GAP = 0.2  # seconds between looks at a busy run; a quiet one's first line is read at once
+#: Looks per second at what changes now and again, and how many may come at once after a rest: an
+#: event now and then is read in the moment, a steady stream is not drawn line by line.
+LOOKS_PER_SECOND, BURST = 8.0, 6
+BUSY_GAP = 0.2  # seconds between looks at a run that changes all the time
 #: Seconds of reading before what there is gets shown: soon at first, then seldom, because
 #: drawing takes time from reading.
-READ_TIME, LATER_READ_TIME = 0.1, 0.5
-KEPT_FOLLOWERS = 4  # runs whose parsed metrics are kept after the selection left them
+READ_TIME, LATER_READ_TIME = 0.1, 0.75
+#: Bytes of parsed metrics kept in all. Runs that were left are forgotten beyond it, and a marked
+#: one for which there is no room stays approximate; the selected one is always read.
+MEMORY = 192 << 20
+KEPT_FOLLOWERS = 8  # runs kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
+_SPARK_TIME, _SPARK_REST = 0.02, 0.03  # seconds of making sparklines, and of a pause after them
+_MACHINE_EVERY = 2.0  # seconds
+_MACHINE_WAIT = 0.5  # seconds that one look waits for a driver
 
 Publish = Callable[[Snapshot], None]
 
@@ -37,11 +50,32 @@ class Source(Protocol):
     def select(self, run_id: str | None) -> None:
         """Follow this run from now on."""
 
+    def follow(self, run_ids: frozenset[str]) -> None:
+        """Follow these too, beside the selected one."""
+
     def refresh(self) -> None:
         """Look again now, at everything."""
 
     def stop(self) -> None:
         """Call `publish` no more."""
+
+
+class Pace:
+    """At most so many looks per second in the long run, a few at once after a rest."""
+
+    def __init__(
+        self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval, self._burst, self._clock = 1 / per_second, burst, clock
+        self._due = clock()
+
+    def wait(self) -> float:
+        """Seconds until the next look may be taken."""
+        return max(0.0, self._due - (self._burst - 1) * self._interval - self._clock())
+
+    def take(self) -> None:
+        """Count one."""
+        self._due = max(self._due, self._clock()) + self._interval
 
 
 class Poller:
@@ -52,23 +86,34 @@ class Poller:
         runs_dir: Path,
         poll: float = DEFAULT_POLL,
         clock: Callable[[], float] = time.time,
+        *,
+        machine: Machine | None = None,
+        memory: int = MEMORY,
     ) -> None:
         self._runs_dir = runs_dir
         self._poll = poll
         self._clock = clock
+        self._memory = memory
         self._scanner = RunScanner(runs_dir, clock)
+        self._machine = machine or Machine(runs_dir)
         self._wake = threading.Event()
         self._urgent = threading.Event()
-        self._hints = Hints(runs_dir, self._wake.set)
+        self._hints: Hints | None = None
+        self._pace = Pace(LOOKS_PER_SECOND, BURST)
         self._stopping = False
         self._fresh = True
-        self._wanted: str | None = None
+        self._selected: str | None = None
+        self._marked: frozenset[str] = frozenset()
         self._followers: OrderedDict[str, RunFollower] = OrderedDict()
-        self._following: str | None = None
+        self._following: tuple[str, ...] = ()
+        #: The run that was asked for, and the one whose detail is the snapshot's.
+        self._shown: tuple[str | None, str | None] = (None, None)
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
         self._publish: Publish = lambda _: None
         self._runs: tuple[RunView, ...] = ()
         self._problem = ""
+        self._sparks_due = False
+        self._machine_seen: object = None
 
     def start(self, publish: Publish) -> None:
         """Begin to look."""
@@ -77,7 +122,12 @@ class Poller:
 
     def select(self, run_id: str | None) -> None:
         """Follow this run from now on."""
-        self._wanted = run_id
+        self._selected = run_id
+        self._hurry()
+
+    def follow(self, run_ids: frozenset[str]) -> None:
+        """Follow these too, beside the selected one."""
+        self._marked = run_ids
         self._hurry()
 
     def refresh(self) -> None:
@@ -97,8 +147,7 @@ class Poller:
         self._wake.set()
 
     def _run(self) -> None:
-        self._hints.start()
-        scanned_at = -1e9
+        scanned_at, machine_at = -1e9, time.monotonic()
         try:
             while not self._stopping:
                 began = time.monotonic()
@@ -108,74 +157,173 @@ class Poller:
                 changed = fresh
                 if fresh or began - scanned_at >= min(self._poll, _HINTED_SCANS):
                     scanned_at = began
-                    changed |= self._scan()
-                grown, more = self._follow()
-                if (changed or grown) and not self._stopping:
+                    changed |= self._scan(fresh=fresh)
+                moved = self._choose()
+                grown, more = self._read(READ_TIME if moved else LATER_READ_TIME)
+                if self._hints is not None and not more:
+                    changed |= self._draw_sparklines()
+                if began - machine_at >= _MACHINE_EVERY:
+                    machine_at = began
+                    changed |= self._look_at_machine()
+                    for follower in self._followers.values():
+                        follower.release()
+                if (changed or moved or grown) and not self._stopping:
                     self._publish(self._snapshot())
-                self._hints.rest(growing=grown)
-                self._pause(began, MIN_GAP if self._hints.busy else self._poll, more)
+                    self._pace.take()
+                if not more:
+                    self._listen(grown)
+                self._pause(began, more)
         finally:
-            self._hints.stop()
+            if self._hints is not None:
+                self._hints.stop()
 
-    def _pause(self, began: float, wait: float, more: bool) -> None:
-        """Sleep until there is something to do; only a person may shorten MIN_GAP."""
+    def _listen(self, grown: Iterable[Path]) -> None:
+        """Have hints of what changes, once there is nothing more to read."""
+        if self._hints is None:
+            # It takes a while to load, for which the first curve need not wait.
+            from monitor.data.hints import Hints
+
+            self._hints = Hints(self._runs_dir, self._wake.set)
+            self._hints.follow(self._paths())
+            self._hints.start()
+            self._sparks_due = True
+            self._wake.set()  # for what changed before there were hints
+        self._hints.rest(grown)
+
+    def _paths(self) -> list[Path]:
+        return [self._followers[run_id].run.path for run_id in self._following]
+
+    def _pause(self, began: float, more: bool) -> None:
+        """Sleep until there is something to do; only a person may look sooner than the pace."""
         if more:
             return
-        self._wake.wait(max(0.0, wait - (time.monotonic() - began)))
-        self._urgent.wait(max(0.0, MIN_GAP - (time.monotonic() - began)))
+        wait = self._poll - (time.monotonic() - began)
+        if self._hints is not None and self._hints.busy:
+            wait = min(wait, BUSY_GAP)
+        if self._sparks_due:
+            wait = min(wait, _SPARK_REST)
+        self._wake.wait(max(0.0, wait))
+        self._urgent.wait(self._pace.wait())
 
-    def _scan(self) -> bool:
+    def _look_at_machine(self) -> bool:
+        """Whether the machine is another one to the eye than when it was last shown."""
+        seen = _coarse(self._machine.view())
+        changed, self._machine_seen = seen != self._machine_seen, seen
+        return changed
+
+    def _scan(self, *, fresh: bool) -> bool:
         try:
-            runs, problem = self._scanner.scan(), ""
+            runs, problem = self._scanner.scan(self._wanted(), fresh=fresh), ""
         except OSError as error:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
         changed = (runs, problem) != (self._runs, self._problem)
         self._runs, self._problem = runs, problem
+        self._sparks_due = True
         return changed
 
-    def _follow(self) -> tuple[bool, bool]:
-        """Read on in the selected run for a while; (something changed, more waits)."""
-        wanted = self._wanted
-        changed = wanted != self._following
-        self._following = wanted
-        follower = self._followers.get(wanted or "")
-        if follower is None:
-            follower = self._open(wanted)
+    def _draw_sparklines(self) -> bool:
+        if not self._sparks_due:
+            return False
+        changed, self._sparks_due = self._scanner.draw_sparklines(_SPARK_TIME)
         if changed:
-            self._hints.follow(follower.run.path if follower else None)
-        if follower is None:
-            return changed, False
-        self._followers.move_to_end(follower.run.run_id)
-        deadline = time.monotonic() + (READ_TIME if changed else LATER_READ_TIME)
-        while True:
-            changed |= follower.poll()
-            if not follower.more or time.monotonic() >= deadline or self._wanted != wanted:
-                return changed, follower.more
+            self._runs = self._scanner.views
+        return changed
 
-    def _open(self, run_id: str | None) -> RunFollower | None:
-        view = next((r for r in self._runs if r.run_id == run_id), None)
-        if view is None:
-            return None
-        follower = self._followers[view.run_id] = RunFollower(RunDirectory(view.path))
-        if len(self._followers) > KEPT_FOLLOWERS:
-            self._followers.popitem(last=False)
-        return follower
+    # -- the followed runs -----------------------------------------------------------------
+
+    def _wanted(self) -> tuple[str, ...]:
+        """The ids of the runs to follow, the selected one first."""
+        selected, marked = self._selected, sorted(self._marked)
+        if selected is None and not marked and self._runs:
+            selected = self._runs[0].run_id  # which the screen will select, once it sees the runs
+        return (*((selected,) if selected else ()), *(m for m in marked if m != selected))
+
+    def _choose(self) -> bool:
+        """Open the followers that are wanted and let go of others; True if these are new ones."""
+        wanted = self._wanted()
+        views = {view.run_id: view for view in self._runs}
+        for run_id in wanted:
+            if run_id not in self._followers and run_id in views:
+                self._followers[run_id] = RunFollower(RunDirectory(views[run_id].path))
+        found = tuple(run_id for run_id in wanted if run_id in self._followers)
+        for run_id in reversed(found):
+            self._followers.move_to_end(run_id)
+        self._forget(set(found))
+        main = wanted[0] if wanted else None
+        moved = (self._selected, main, found) != (*self._shown, self._following)
+        self._shown, self._following = (self._selected, main), found
+        if self._hints is not None:
+            self._hints.follow(self._paths())
+        return moved
+
+    def _forget(self, wanted: set[str]) -> None:
+        """Keep within the memory: first runs that were left, the longest ago at first."""
+        left = [run_id for run_id in self._followers if run_id not in wanted]
+        total = sum(follower.nbytes for follower in self._followers.values())
+        while left and (len(left) > KEPT_FOLLOWERS or total > self._memory):
+            total -= self._followers.pop(left.pop(0)).nbytes
+
+    def _read(self, seconds: float) -> tuple[list[Path], bool]:
+        """Read on in the followed runs, by turns; (where something changed, more waits)."""
+        turn = [self._followers[run_id] for run_id in self._following]
+        wanted = self._wanted()
+        grown: dict[Path, None] = {}
+        for follower in turn:  # at least what can be seen at once of each
+            if follower.poll_metrics() | follower.poll_rest():
+                grown[follower.run.path] = None
+        self._share_memory(turn)
+        deadline = time.monotonic() + seconds
+        reading = [follower for follower in turn if follower.more]
+        # What was just opened is shown before the long reading begins.
+        while reading and seconds and not self._stopping:
+            if any(not follower.seen for follower in reading):
+                break
+            for follower in reading:
+                if follower.poll_metrics():
+                    grown[follower.run.path] = None
+                if time.monotonic() >= deadline or self._wanted() != wanted:
+                    return list(grown), any(follower.more for follower in turn)
+            reading = [follower for follower in reading if follower.more]
+        return list(grown), any(follower.more for follower in turn)
+
+    def _share_memory(self, turn: Iterable[RunFollower]) -> None:
+        """Let those be read exactly for which there is memory, the selected one in any case."""
+        free = self._memory
+        for number, follower in enumerate(turn):
+            needed = follower.expected_nbytes
+            follower.exact = number == 0 or needed <= free
+            free -= needed if follower.exact else 0
 
     def _snapshot(self) -> Snapshot:
-        follower = self._followers.get(self._following or "")
-        detail = follower.detail() if follower else None
+        details = {run_id: self._followers[run_id].detail() for run_id in self._following}
         return Snapshot(
             runs_dir=one_line(self._runs_dir),
             taken_at=self._clock(),
-            runs=tuple(_newest(view, detail) for view in self._runs) if detail else self._runs,
-            detail=detail,
+            runs=tuple(_newest(view, details.get(view.run_id)) for view in self._runs),
+            detail=details.get(self._shown[1] or ""),
+            details=details,
+            machine=self._machine.view(),
             problem=self._problem,
         )
 
 
-def _newest(view: RunView, detail: RunDetail) -> RunView:
+def _coarse(view: MachineView) -> object:
+    """What of the machine can be read off a screen: percents, and memory in 64 MiB."""
+    host = view.host_use
+    return (
+        None if host.cpu is None else round(50 * host.cpu),
+        (host.ram_used or 0) >> 26,
+        (view.disk.free or 0) >> 26,
+        tuple(
+            (g.index, g.use, (g.memory_used or 0) >> 26, g.temperature, round(g.power or 0.0))
+            for g in view.gpus
+        ),
+    )
+
+
+def _newest(view: RunView, detail: RunDetail | None) -> RunView:
     """`view` brought up to its metrics, which are ahead of the state by up to a second."""
-    if view.run_id != detail.run_id or detail.loading is not None or not len(detail.loss):
+    if detail is None or detail.loading is not None or not len(detail.loss):
         return view
     step, loss = int(detail.loss.steps[-1]), float(detail.loss.values[-1])
     if step <= view.step or not view.alive or detail.loss.key != "loss":
@@ -184,11 +332,14 @@ def _newest(view: RunView, detail: RunDetail) -> RunView:
 
 
 def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
-    """One complete look: every run, and everything of `run` if given.
+    """One complete look: every run, the machine, and everything of `run` if given.
 
     Raises OSError when the folder cannot be read.
     """
-    runs = RunScanner(runs_dir, time.time).scan()
+    machine = Machine(runs_dir)
+    machine.view()  # it looks in threads of its own, while the runs are read
+    scanner = RunScanner(runs_dir, time.time)
+    scanner.scan()
     detail = None
     if run is not None:
         follower = RunFollower(run)
@@ -197,4 +348,12 @@ def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
             if not follower.more:
                 break
         detail = follower.detail()
-    return Snapshot(one_line(runs_dir), time.time(), runs, detail)
+    scanner.draw_sparklines(math.inf, None if run is None else {run.run_id})
+    return Snapshot(
+        one_line(runs_dir),
+        time.time(),
+        scanner.views,
+        detail,
+        details={detail.run_id: detail} if detail else {},
+        machine=machine.wait(_MACHINE_WAIT),
+    )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monitor.data.skim import skim
 from monitor.data.values import finite, whole
 from monitor.data.views import RunView
 from shared.files import open_file
 from shared.health import STALLED_AFTER, observe
 from shared.heartbeat import BeatWatch
-from shared.metrics_log import parse_lines
+from shared.labels import LABELS, Labels, read_labels
+from shared.metrics_log import TIME, MetricsTable, parse_line, parse_lines
 from shared.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
-from shared.run_directory import RunDirectory, discover_runs
+from shared.run_directory import RunDirectory, is_run
 from shared.text import format_duration, many_lines, one_line
 
 _TAIL = 16 << 10
@@ -22,6 +27,11 @@ _LONG_TAIL = 1 << 20
 _LOG_LINES = 12
 #: A run of an hour with a phase change per step must not make every look at it dear.
 MAX_TRANSITIONS = 2_000
+SPARKS = 24  # values of a sparkline
+_WHOLE = 256 << 10  # bytes of metrics up to which a sparkline is made of all lines
+_SPARK_AGAIN = 10.0  # seconds between two sparklines of one run
+_RESTING = 50  # runs at rest, looked at each time
+_LISTED_AGAIN = 10.0  # seconds; where a folder's time does not tell of new runs
 
 Signature = tuple[int, int, int]
 
@@ -30,52 +40,262 @@ Signature = tuple[int, int, int]
 class _Known:
     """What is remembered of one run between looks."""
 
-    signature: Signature | None
-    state: RunState
-    view: RunView
+    run: RunDirectory
+    signature: Signature | None = None
+    state: RunState = field(default_factory=RunState)
+    #: As the state and the signs of life have it; `view` has labels and sparkline too.
+    bare: RunView | None = None
+    view: RunView | None = None
     watch: BeatWatch = field(default_factory=BeatWatch)
+    labels: Labels = field(default_factory=Labels)
+    labels_seen: Signature | None = None
+    spark: tuple[float, ...] = ()
+    #: Size of the metrics when the sparkline was made, -1 for never, and when (monotonic).
+    spark_size: int = -1
+    spark_at: float = -math.inf
+    spark_due: bool = True
+
+    def __post_init__(self) -> None:
+        # Of many runs even joining paths takes longer than looking at them.
+        self._state_path = str(self.run.state_path)
+        self._labels_path = str(self.run.path / LABELS)
+
+    @property
+    def rests(self) -> bool:
+        """Whether its state stays as it is until somebody starts it again."""
+        view = self.bare
+        return (
+            view is not None
+            and self.signature is not None
+            and not view.alive
+            and self.state.status not in ACTIVE_STATUSES
+        )
+
+    def is_unchanged(self) -> bool:
+        """Whether its files are those that were read last."""
+        return (
+            file_signature(self._state_path) == self.signature
+            and file_signature(self._labels_path) == self.labels_seen
+        )
 
 
 class RunScanner:
-    """Looks at every run of `runs_dir`. An ended run whose state did not change costs one stat."""
+    """Looks at every run of `runs_dir`.
+
+    Runs at work are looked at each time; of the others so many that all have their turn within
+    seconds, two stats for each. Sparklines are made afterwards, by `draw_sparklines`.
+    """
 
     def __init__(self, runs_dir: Path, clock: Callable[[], float]) -> None:
         self._runs_dir = runs_dir
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._views: tuple[RunView, ...] = ()
+        self._listed: tuple[int, float] | None = None
+        self._others: list[str] = []
+        self._new = False
+        self._at_work: list[_Known] = []
+        self._resting: list[_Known] = []
+        self._turn = 0
 
-    def scan(self) -> tuple[RunView, ...]:
-        """Every run: those at work first, then the newest first.
+    def scan(self, closely: Collection[str] = (), *, fresh: bool = False) -> tuple[RunView, ...]:
+        """Every run: those at work first, then the newest first; the same object if none changed.
 
+        `closely` are the ids of more runs to look at this time; `fresh` looks at all of them.
         Raises OSError when the folder cannot be read.
         """
-        runs = discover_runs(self._runs_dir)
+        changed = self._list_runs(fresh=fresh)
         now = self._clock()
-        self._known = {run.run_id: self._look(run, now) for run in runs}
-        return tuple(sorted((k.view for k in self._known.values()), key=_rank))
+        for known in self._chosen(closely, fresh=fresh):
+            if known.rests and known.is_unchanged():
+                continue
+            before = known.view
+            if not self._look(known, now):
+                del self._known[known.run.run_id]
+                self._listed = None
+                changed = True
+            else:
+                changed |= known.view is not before
+        if changed:
+            views = (k.view for k in self._known.values() if k.view is not None)
+            self._views = tuple(sorted(views, key=_rank))
+            self._at_work = [k for k in self._known.values() if not k.rests]
+            self._resting = [k for k in self._known.values() if k.rests]
+        return self._views
 
-    def _look(self, run: RunDirectory, now: float) -> _Known:
-        known = self._known.get(run.run_id)
-        watch = known.watch if known else BeatWatch()
+    def _chosen(self, closely: Collection[str], *, fresh: bool) -> list[_Known]:
+        """The runs to look at this time."""
+        resting = self._resting
+        if not fresh and len(resting) > _RESTING:
+            start = self._turn if self._turn < len(resting) else 0
+            self._turn = start + _RESTING
+            resting = resting[start : start + _RESTING]
+            resting += [k for i in closely if (k := self._known.get(i)) and k not in resting]
+        new = [k for k in self._known.values() if k.view is None] if self._new else []
+        self._new = False
+        return [*new, *self._at_work, *resting]
+
+    def _list_runs(self, *, fresh: bool) -> bool:
+        """Take up new folders and forget those that are gone; True when there are some."""
+        tick = time.monotonic()
+        changed_at = self._runs_dir.stat().st_mtime_ns
+        if fresh or self._listed is None or self._listed[0] != changed_at:
+            listed = True
+        else:
+            listed = tick - self._listed[1] > _LISTED_AGAIN
+        gone: list[str] = []
+        if listed:
+            names = {name for name in os.listdir(self._runs_dir) if not name.startswith(".")}  # noqa: PTH208
+            self._listed = (changed_at, tick)
+            gone = [run_id for run_id in self._known if run_id not in names]
+            for run_id in gone:
+                del self._known[run_id]
+            self._others = [name for name in names if name not in self._known]
+        # A folder becomes a run with its first file: a moment after it was made, or never.
+        watched = self._others if listed else self._others[:_RESTING]
+        for name in sorted(watched):
+            run = RunDirectory(self._runs_dir / name)
+            if is_run(run):
+                self._known[name] = _Known(run)
+                self._others.remove(name)
+                self._new = True
+        if gone:
+            self._at_work = [k for k in self._at_work if k.run.run_id not in gone]
+            self._resting = [k for k in self._resting if k.run.run_id not in gone]
+        return self._new or bool(gone)
+
+    def _look(self, known: _Known, now: float) -> bool:
+        """Renew what is known of one run; False when it is no run any more."""
+        run = known.run
         signature = file_signature(run.state_path)
-        if known and signature == known.signature and signature is not None:
-            if known.state.status not in ACTIVE_STATUSES:
-                return known
-            view = _view(run, known.state, now, watch, known.view)
-            return _Known(signature, known.state, view, watch)
-        state = run.read_state() if signature else None
-        if state is not None:
-            return _Known(signature, state, _view(run, state, now, watch), watch)
-        if signature and known:
-            # A writer that does not replace its file atomically was caught in the middle.
-            return _Known(None, known.state, known.view, watch)
-        return _Known(None, RunState(), _view_without_state(run, now))
+        if signature is None and not run.metrics_path.is_file():
+            return False
+        old, before = known.bare, known.view
+        rests = known.rests
+        if signature is None or signature != known.signature:
+            state = run.read_state() if signature else None
+            if state is not None:
+                known.signature, known.state = signature, state
+                known.bare = _view(run, state, now, known.watch)
+                known.spark_due = True
+            elif signature is None or old is None:
+                known.signature, known.state = None, RunState()
+                found = _view_without_state(run, now)
+                known.bare = old if found == old else found
+                known.spark_due = True
+            else:
+                # A writer that does not replace its file atomically was caught in the middle.
+                known.signature = None
+        elif not rests:
+            known.bare = _view(run, known.state, now, known.watch, old)
+        labelled = file_signature(run.path / LABELS)
+        if labelled != known.labels_seen:
+            known.labels = read_labels(run) if labelled else Labels()
+            # A file that says nothing could perhaps not be read: look again.
+            known.labels_seen = None if known.labels == Labels() else labelled
+            known.view = None
+        if known.view is None or known.bare is not old:
+            view = _labelled(known)
+            known.view = before if before == view else view
+        return True
+
+    def draw_sparklines(
+        self, seconds: float, only: Collection[str] | None = None
+    ) -> tuple[bool, bool]:
+        """Renew sparklines, or `only` those, for so long; (some changed, more are due)."""
+        deadline = time.monotonic() + seconds
+        changed = False
+        due = [known for known in self._known.values() if known.spark_due]
+        for known in due:
+            if only is not None and known.run.run_id not in only:
+                continue
+            if not self._may_draw(known):
+                continue
+            spark = sparkline(known.run.metrics_path)
+            known.spark_due = not spark and known.spark_size > 0  # it could perhaps not be read
+            if repr(spark) != repr(known.spark):  # NaN is equal to itself here
+                known.spark = spark
+                known.view = _labelled(known)
+                changed = True
+            if time.monotonic() >= deadline:
+                return self._replaced(changed), True
+        return self._replaced(changed), False
+
+    def _may_draw(self, known: _Known) -> bool:
+        """Whether its metrics have grown so much that the sparkline is another one."""
+        size = _size(known.run.metrics_path)
+        tick = time.monotonic()
+        if size == known.spark_size and (known.spark or not size):
+            known.spark_due = False
+            return False
+        if tick - known.spark_at < _SPARK_AGAIN:
+            return False
+        known.spark_size, known.spark_at = size, tick
+        return True
+
+    def _replaced(self, changed: bool) -> bool:
+        if changed:
+            views = (self._known[v.run_id].view or v for v in self._views)
+            self._views = tuple(views)
+        return changed
+
+    @property
+    def views(self) -> tuple[RunView, ...]:
+        """What the last scan gave, with the sparklines made since."""
+        return self._views
 
 
-def file_signature(path: Path) -> Signature | None:
+def _labelled(known: _Known) -> RunView:
+    """The view of a run with what people say of it, and its sparkline."""
+    assert known.bare is not None
+    labels = known.labels
+    if not known.spark and labels == Labels():
+        return known.bare
+    return dataclasses.replace(
+        known.bare,
+        label=labels.name or known.bare.label,
+        tags=labels.tags,
+        note_text=labels.note,
+        archived=labels.archived,
+        sparkline=known.spark,
+    )
+
+
+def sparkline(path: Path) -> tuple[float, ...]:
+    """A few losses, evenly spaced over the whole of the metrics; a bounded part of it is read."""
+    if _size(path) > _WHOLE:
+        series = skim(path, 2 * SPARKS).series
+    else:
+        lines = _tail(path, _WHOLE).split(b"\n")[:-1]
+        table = MetricsTable()
+        # Every other one may be of another kind, with no loss in it.
+        table.add_records(r for i in _spread(len(lines), 2 * SPARKS) if (r := parse_line(lines[i])))
+        series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
+    losses = series.get("loss")
+    if losses is None:
+        losses = next((s for key, s in series.items() if key != TIME), None)
+    if losses is None:
+        return ()
+    return tuple(float(losses.values[i]) for i in _spread(len(losses), SPARKS))
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` indices, evenly spaced, both ends included."""
+    chosen = min(count, most)
+    return [i * (count - 1) // max(1, chosen - 1) for i in range(chosen)]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def file_signature(path: Path | str) -> Signature | None:
     """What changes whenever the file does; None when there is none."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116  a Path would cost more than the look
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

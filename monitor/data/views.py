@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monitor.data.machine import MachineView
+from monitor.data.pyramid import Pyramid
 from shared.catalogue import CheckpointInfo
 from shared.metrics_log import Series
 from shared.records import PhaseTransition
@@ -87,6 +88,15 @@ class EventView:
 
 
 @dataclass(frozen=True)
+class SampleView:
+    """A text the model wrote at `step`; it may have several lines."""
+
+    step: int | None
+    time: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class RunDetail:
     """The selected run in full. `loading` is the share of the metrics read, None at their end.
 
@@ -96,8 +106,11 @@ class RunDetail:
     run_id: str
     loss: Series
     val_loss: Series
-    #: Every numeric metric of the file by its key, `loss` and `val_loss` first.
+    #: Every numeric metric of the file by its key, `loss` and `val_loss` first, and as `time` the
+    #: Unix seconds of each step.
     series: Mapping[str, Series] = field(default_factory=dict)
+    #: The extremes of every series but `time`, of all resolutions.
+    pyramids: Mapping[str, Pyramid] = field(default_factory=dict)
     #: The series are a skim: evenly spaced records, to be replaced by all of them.
     approximate: bool = False
     version: int = 0
@@ -108,6 +121,14 @@ class RunDetail:
     events: tuple[EventView, ...] = ()
     log_lines: tuple[str, ...] = ()
     config_lines: tuple[str, ...] = ()
+    #: The configuration by dotted keys, in the order of the file.
+    config: Mapping[str, str] = field(default_factory=dict)
+    #: The newest samples, the last one last.
+    samples: tuple[SampleView, ...] = ()
+    #: Why a checkpoint may not be pruned, by its name.
+    protected: Mapping[str, str] = field(default_factory=dict)
+    #: Where a checkpoint was uploaded to, by its name.
+    uploads: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,26 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from monitor.actions.registry import Action
 from monitor.theme import Colours
 
+_COLUMN = 62  # cells of a column of keys
+_KEY = 8
+
 
 class HelpScreen(ModalScreen[None]):
     """Every key, from the registry."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark,escape,q,enter,space", "dismiss", "close")
+        Binding("question_mark,escape,q,enter,space", "dismiss", "close"),
+        Binding("j,down", "scroll(1)", "down"),
+        Binding("k,up", "scroll(-1)", "up"),
+        Binding("pagedown", "scroll(10)", "down"),
+        Binding("pageup", "scroll(-10)", "up"),
     ]
 
     def __init__(self, actions: Sequence[Action]) -> None:
@@ -29,18 +36,34 @@ class HelpScreen(ModalScreen[None]):
         self._actions = actions
 
     def compose(self) -> ComposeResult:
-        """A box with one line per action."""
+        """A box with one line per action, in as many columns as there is room for."""
         colours = Colours(self.app)
-        text = Text(no_wrap=True, overflow="ellipsis")
-        for group, actions in groupby(self._actions, key=lambda a: a.group):
-            text.append(f"{group}\n", colours.style("muted"))
-            for action in actions:
-                text.append(f"  {action.shown:<8}", colours.style("primary", bold=True))
+        groups = [(name, list(found)) for name, found in groupby(self._actions, lambda a: a.group)]
+        count = max(1, min(3, (self.app.size.width - 8) // _COLUMN))
+        lines = sum(len(found) + 2 for _, found in groups)
+        columns = [Text(no_wrap=True, overflow="ellipsis") for _ in range(count)]
+        used = 0
+        for name, found in groups:
+            text = columns[min(count - 1, used * count // lines)]
+            text.append(f"{name}\n", colours.style("muted", bold=True))
+            for action in found:
+                text.append(f"  {action.shown:<{_KEY}}", colours.style("primary", bold=True))
                 text.append(f"{action.help}\n", colours.style("foreground"))
-        text.append("\n? or Esc closes this page", colours.style("muted"))
-        box = Vertical(Static(text, markup=False), id="dialog")
+            text.append("\n")
+            used += len(found) + 2
+        for text in columns:
+            text.rstrip()
+        box = VerticalScroll(
+            Horizontal(*[Static(text, markup=False) for text in columns]), id="dialog"
+        )
+        box.can_focus = False
         box.border_title = "Keys"
+        box.border_subtitle = "? or Esc closes · j k scroll"
         yield box
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll the box."""
+        self.query_one("#dialog").scroll_relative(y=lines, animate=False)
 
 
 class ConfirmScreen(ModalScreen[bool]):

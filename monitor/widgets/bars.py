@@ -5,9 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from typing import ClassVar
 
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
+from textual.widgets import Input, Static
 
 from monitor.actions.registry import Action
 from monitor.data.views import RunView
@@ -79,6 +87,76 @@ class Notice(Panel):
         return textwrap.wrap(self.text, max(10, width - 4))[:_NOTICE_LINES]
 
 
+class Prompt(Horizontal):
+    """A line to type a filter in; what is typed is told at once."""
+
+    class Changed(Message):
+        """The text is another one."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Closed(Message):
+        """The person is done; `text` is what remains."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "clear", "clear"),
+        Binding("tab,down,up", "keep", "keep", priority=True),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Sign, text, and how many runs match."""
+        yield Static(" filter ", id="prompt-sign", markup=False)
+        yield Input(placeholder="words, or /regex/", compact=True, id="prompt-text")
+        yield Static("", id="prompt-found", markup=False)
+
+    def open(self, text: str) -> None:
+        """Show it, and take the keys."""
+        self.display = True
+        field = self.query_one(Input)
+        field.value = text
+        field.cursor_position = len(text)
+        # At once: `focus` would let the next key through to the actions.
+        self.screen.set_focus(field)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has the keys; not while a dialog lies over it."""
+        return bool(self.display) and self.is_mounted and self.app.screen is self.screen
+
+    def type(self, character: str) -> None:
+        """Take in a character that came another way."""
+        self.query_one(Input).insert_text_at_cursor(character)
+
+    def say(self, text: str) -> None:
+        """How many match, or what is wrong."""
+        self.query_one("#prompt-found", Static).update(Text(f"{text} "))
+
+    @on(Input.Changed)
+    def _typed(self, message: Input.Changed) -> None:
+        message.stop()
+        if self.display:
+            self.post_message(self.Changed(message.value))
+
+    @on(Input.Submitted)
+    def action_keep(self) -> None:
+        """Close it and keep the filter."""
+        self._close(self.query_one(Input).value)
+
+    def action_clear(self) -> None:
+        """Close it and list all runs."""
+        self._close("")
+
+    def _close(self, text: str) -> None:
+        self.display = False
+        self.post_message(self.Closed(text))
+
+
 class KeyBar(Panel):
     """The keys of the registry that have a label."""
 
@@ -91,8 +169,15 @@ class KeyBar(Panel):
         colours = self.colours
         key, word = colours.style("primary", bold=True), colours.style("muted")
         pieces: list[Piece] = []
-        if width >= 96:
-            pieces += [(" j k", key), (" select ", word)]
-        for action in self._actions:
-            pieces += [(f" {action.shown}", key), (f" {action.label} ", word)]
+        shown = [(a.shown, a.label) for a in self._actions]
+        first = [("j k", "select"), ("1-8", "pages"), ("Enter", "open")]
+        for more in (first, first[1:2], []):
+            keys = [*more, *shown]
+            if sum(len(k) + len(w) + 3 for k, w in keys) <= width:
+                break
+        # The last two say how to learn the others, and how to leave.
+        while len(keys) > 2 and sum(len(k) + len(w) + 3 for k, w in keys) > width:
+            del keys[-3]
+        for name, label in keys:
+            pieces += [(f" {name}", key), (f" {label} ", word)]
         return [line(pieces, width, self.base)]

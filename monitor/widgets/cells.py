@@ -60,6 +60,21 @@ def bar(fraction: float | None, width: int, full: Style, rail: Style) -> list[Pi
     return [(whole + halves, full), ("━" * (width - done // 2 - len(halves)), rail)]
 
 
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` cells, broken between words where there are any."""
+    lines: list[str] = []
+    for part in text.split("\n"):
+        rest = part
+        while cell_len(rest) > width > 0:
+            room = max(1, len(set_cell_size(rest, width).rstrip()) or 1)
+            cut = rest.rfind(" ", room // 2, room + 1)
+            cut = room if cut < 0 else cut
+            lines.append(rest[:cut].rstrip())
+            rest = rest[cut:].lstrip()
+        lines.append(rest)
+    return lines
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A loss or the like: four digits, a dash when unknown, `nan` and `inf` as they are."""
     if value is None:
@@ -69,7 +84,7 @@ def number(value: float | None, digits: int = 4) -> str:
         mantissa, _, exponent = text.partition("e")
         return f"{float(mantissa):.3g}e{int(exponent)}"
     whole = len(text.partition(".")[0].lstrip("-"))
-    if math.isfinite(value) and abs(value) >= 1e-3 and whole < digits:
+    if math.isfinite(value) and abs(value) >= 0.1 and whole < digits:
         return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
     return text
 
@@ -77,6 +92,16 @@ def number(value: float | None, digits: int = 4) -> str:
 def thousands(value: int) -> str:
     """A count with separators."""
     return f"{value:,}"
+
+
+def short_step(step: int) -> str:
+    """A step as short as it is exact: 800, 12.5k, 3M."""
+    for bound, suffix in ((10**9, "B"), (10**6, "M"), (10**4, "k")):
+        if step >= bound:
+            unit = 1000 if suffix == "k" else bound
+            text = f"{step / unit:.3f}".rstrip("0").rstrip(".")
+            return text + suffix if len(text) <= 6 else thousands(step)
+    return str(step)
 
 
 def ago(seconds: float | None) -> str:

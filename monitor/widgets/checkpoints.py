@@ -1,30 +1,43 @@
-"""The checkpoints of the selected run, newest first."""
+"""The checkpoints of the selected run, newest first: a short list, and a page with a cursor."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
+from textual import events
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
 
+from monitor.data.views import RunDetail
 from monitor.theme import Colours
 from monitor.widgets.cells import Piece, ago, fit, line, number, thousands
+from monitor.widgets.page import Line, Page
 from monitor.widgets.panel import Panel
 from shared.catalogue import CheckpointInfo
 from shared.text import format_bytes
 
+_NAME = 14
+_ROOM_FOR_PLACES = 110  # columns from which it is said where a checkpoint was uploaded to
+_FIXED = 64  # cells of the other columns and of the marks
+
 
 class Checkpoints(Panel):
-    """One line per checkpoint: name, step, size, age, losses, marks."""
+    """A heading and one line per checkpoint."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._found: tuple[CheckpointInfo, ...] = ()
+        self._uploaded: Collection[str] = ()
         self._now = 0.0
 
-    def show(self, found: tuple[CheckpointInfo, ...], now: float) -> None:
+    def show(
+        self, found: tuple[CheckpointInfo, ...], uploaded: Collection[str], now: float
+    ) -> None:
         """Show these checkpoints with their ages at `now`."""
         if len(found) != len(self._found):
             self.refresh(layout=True)
-        self._found, self._now = found, now
+        self._found, self._uploaded, self._now = found, uploaded, now
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -45,36 +58,161 @@ class Checkpoints(Panel):
         count = f"checkpoints {len(newest)}"
         if len(shown) < len(newest):
             count += f", {len(shown)} shown"
-        name = max(14, min(30, width - 64))
-        heading = [
-            (" " + fit(count, name + 12), muted),
-            (fit("size", 10, right=True), muted),
-            (fit("age", 6, right=True), muted),
-            (fit("loss", 9, right=True), muted),
-            (fit("val loss", 10, right=True), muted),
-        ]
-        strips = [line(heading, width, self.base + self.heading_style())]
+        strips = [line(_titles(count, width, colours), width, self.base + self.heading_style())]
         if not newest and rows:
             strips.append(line([(" none saved yet", muted)], width, self.base))
-        strips += [self._line(info, name, colours, width) for info in shown]
+        for info in shown:
+            pieces = [(" ", muted), *_facts(info, width, self._now, colours)]
+            pieces += _signs(info, self._uploaded, colours)
+            strips.append(line(pieces, width, self.base))
         return strips
 
-    def _line(self, info: CheckpointInfo, name: int, colours: Colours, width: int) -> Strip:
-        text, muted = colours.style("foreground"), colours.style("muted")
-        age = ago(self._now - info.created_at) if info.created_at else "-"
-        pieces: list[Piece] = [
-            (" " + fit(info.name, name), text if info.whole else colours.style("error")),
-            (fit(thousands(info.step), 12, right=True), text),
-            (fit(format_bytes(info.bytes) if info.bytes else "-", 10, right=True), text),
-            (fit(age, 6, right=True), muted),
-            (fit(number(info.loss), 9, right=True), text),
-            (fit(number(info.val_loss), 10, right=True), text),
-            ("  ", text),
+
+class CheckpointsPage(Page):
+    """All checkpoints; one is under the cursor, some are marked."""
+
+    title = "checkpoints"
+
+    class Clicked(Message):
+        """The person clicked on a checkpoint."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._run_id = ""
+        self._found: tuple[CheckpointInfo, ...] = ()
+        self._uploads: Mapping[str, str] = {}
+        self._protected: Mapping[str, str] = {}
+        self._marked: Collection[str] = ()
+        self._cursor = ""
+        self._active = False
+        self._now = 0.0
+
+    def show(
+        self,
+        detail: RunDetail | None,
+        cursor: str,
+        marked: Collection[str],
+        now: float,
+        *,
+        active: bool,
+    ) -> None:
+        """Show the checkpoints of this run, with the cursor on that of the name `cursor`."""
+        run_id = detail.run_id if detail else ""
+        if run_id != self._run_id:
+            self._top = 0
+        moved = (run_id, cursor) != (self._run_id, self._cursor)
+        self._run_id = run_id
+        self._found = found = detail.checkpoints if detail else ()
+        self._uploads = detail.uploads if detail else {}
+        self._protected = detail.protected if detail else {}
+        self._cursor, self._marked, self._active, self._now = cursor, marked, active, now
+        if moved:
+            names = [c.name for c in reversed(found)]
+            at = names.index(cursor) if cursor in names else 0
+            rows = max(1, self.rows - 1)
+            self._top = 0 if at == 0 else max(min(self._top, at + 1), at + 2 - rows)
+        self.redraw()
+
+    def lines(self, width: int, colours: Colours) -> list[Line]:
+        """Titles and one line each; below, what the marks mean."""
+        muted = colours.style("muted")
+        if not self._found:
+            return [[(" None saved yet; c saves one now.", muted)]]
+        total = sum(c.bytes for c in self._found)
+        count = f"{len(self._found)}, {format_bytes(total)}"
+        if self._marked:
+            count = f"{len(self._marked)} of {len(self._found)} marked"
+        lines: list[Line] = [_titles(count, width - 2, colours, indent="   ")]
+        lines += [self._one(info, width, colours) for info in reversed(self._found)]
+        lines += [[], *_legend(width, colours)]
+        return lines
+
+    def _one(self, info: CheckpointInfo, width: int, colours: Colours) -> Line:
+        here, marked = info.name == self._cursor, info.name in self._marked
+        pieces: Line = [
+            (
+                "▌" if here else " ",
+                colours.style("primary" if self._active else "faint", bold=True),
+            ),
+            ("◆ " if marked else "  ", colours.style("outside", bold=True)),
+            *_facts(info, width - 2, self._now, colours),
+            *_signs(info, self._uploads, colours),
         ]
-        if not info.whole:
-            pieces.append(("✗ incomplete ", colours.style("error", bold=True)))
-        if info.is_best:
-            pieces.append(("★ best ", colours.style("val", bold=True)))
-        if info.is_latest:
-            pieces.append(("latest", colours.style("primary")))
-        return line(pieces, width, self.base)
+        reason = self._protected.get(info.name, "")
+        said = {word for word, told in (("best", info.is_best), ("latest", info.is_latest)) if told}
+        if reason and set(reason.split(", ")) - said:
+            pieces.append((f"▪ {reason} ", colours.style("protected")))
+        elif reason:
+            pieces.append(("▪ ", colours.style("protected")))
+        where = self._uploads.get(info.name, "")
+        if where and width >= _ROOM_FOR_PLACES:
+            pieces.append((f"{where} ", colours.style("muted")))
+        if not here:
+            return pieces
+        under = colours.selected(active=self._active)
+        strip = line(pieces, width, under)
+        return [(s.text, s.style or under) for s in strip]
+
+    def on_click(self, event: events.Click) -> None:
+        """Move the cursor to the checkpoint under the pointer."""
+        index = self._top + event.y - 2
+        if event.y >= 1 and 0 <= index < len(self._found):
+            self.post_message(self.Clicked(self._found[-1 - index].name))
+
+
+def _name_width(width: int) -> int:
+    return max(_NAME, min(30, width - _FIXED))
+
+
+def _titles(count: str, width: int, colours: Colours, indent: str = " ") -> Line:
+    muted = colours.style("muted")
+    return [
+        (indent + fit(count, _name_width(width) + 10), muted),
+        (fit("size", 10, right=True), muted),
+        (fit("age", 5, right=True), muted),
+        (fit("loss", 8, right=True), muted),
+        (fit("val loss", 9, right=True), muted),
+    ]
+
+
+def _facts(info: CheckpointInfo, width: int, now: float, colours: Colours) -> list[Piece]:
+    text, muted = colours.style("foreground"), colours.style("muted")
+    age = ago(now - info.created_at) if info.created_at else "-"
+    return [
+        (fit(info.name, _name_width(width)), text if info.whole else colours.style("error")),
+        (fit(thousands(info.step), 10, right=True), text),
+        (fit(format_bytes(info.bytes) if info.bytes else "-", 10, right=True), text),
+        (fit(age, 5, right=True), muted),
+        (fit(number(info.loss), 8, right=True), text),
+        (fit(number(info.val_loss), 9, right=True), text),
+        ("  ", text),
+    ]
+
+
+def _signs(info: CheckpointInfo, uploaded: Collection[str], colours: Colours) -> list[Piece]:
+    """What else there is to say of it, in signs and words."""
+    pieces: list[Piece] = []
+    if not info.whole:
+        pieces.append(("✗ incomplete ", colours.style("error", bold=True)))
+    if info.is_best:
+        pieces.append(("★ best ", colours.style("val", bold=True)))
+    if info.is_latest:
+        pieces.append(("latest ", colours.style("primary")))
+    if info.packed:
+        pieces.append(("▣ packed ", colours.style("muted")))
+    if info.name in uploaded:
+        pieces.append(("↑ uploaded ", colours.style("uploaded")))
+    return pieces
+
+
+def _legend(width: int, colours: Colours) -> list[Line]:
+    muted = colours.style("muted")
+    told = (
+        "▪ protected: no rule removes it · incomplete: a file is missing or cut short",
+        "space marks · P prunes · u uploads · v reads every byte · c saves one now",
+    )
+    return [[(f" {text}", muted)] for text in told]

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-import time
-
 from rich.style import Style
-from textual.strip import Strip
 
-from monitor.data.views import EventView, RunDetail, RunView
+from monitor.data.views import RunDetail, RunView
 from monitor.theme import Colours
-from monitor.widgets.cells import Piece, ago, fit, line, number, thousands
-from monitor.widgets.panel import Panel
-from shared.text import format_count
+from monitor.widgets.cells import fit, line, number, thousands, wrapped
+from monitor.widgets.page import Line, Page
+from monitor.widgets.run_pages import age_of, event_line
+from shared.text import format_count, format_time
 
 _SIDE_BY_SIDE = 96  # columns from which facts and events lie beside each other
 _LABEL = 15
-_BAD_EVENTS = frozenset(
-    {
-        "warning",
-        "alarm",
-        "nonfinite",
-        "spike",
-        "stalled",
-        "crashed",
-        "diverged",
-        "gave up",
-        "rolled back",
-        "out of memory",
-        "checkpoint failed",
-        "checkpoint corrupt",
-    }
-)
-
-Line = list[Piece]
 
 
-class Details(Panel):
-    """A page to scroll through, in one column or two."""
+class Details(Page):
+    """Facts, events, configuration, in one column or two."""
+
+    title = "details"
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._view: RunView | None = None
         self._detail: RunDetail | None = None
         self._now = 0.0
-        self._top = 0
-        self._length = 0
 
     def show(self, view: RunView | None, detail: RunDetail | None, now: float) -> None:
         """Show this run; a different one begins at its top."""
@@ -53,37 +33,8 @@ class Details(Panel):
         self._view, self._detail, self._now = view, detail, now
         self.redraw()
 
-    def scroll_by(self, pages: int) -> None:
-        """Scroll by pages, down if positive."""
-        step = max(1, self.size.height - 2)
-        bottom = max(0, self._length - (self.size.height - 1))
-        self._top = min(max(0, self._top + pages * step), bottom)
-        self.redraw()
-
-    def on_mouse_scroll_down(self) -> None:
-        """Scroll with the wheel."""
-        self.scroll_by(1)
-
-    def on_mouse_scroll_up(self) -> None:
-        """Scroll with the wheel."""
-        self.scroll_by(-1)
-
-    def draw(self, width: int, height: int) -> list[Strip]:
-        """A heading and the visible part of the page."""
-        colours = self.colours
-        page = self._page(width, colours)
-        rows = max(0, height - 1)
-        self._length = len(page)
-        self._top = max(0, min(self._top, len(page) - rows))
-        heading: Line = [(" details", colours.style("muted"))]
-        if len(page) > rows:
-            last = min(len(page), self._top + rows)
-            heading.append((f" {self._top + 1}-{last} of {len(page)}", colours.style("muted")))
-        strips = [line(heading, width, self.base + self.heading_style())]
-        strips += [line(x, width, self.base) for x in page[self._top : self._top + rows]]
-        return strips
-
-    def _page(self, width: int, colours: Colours) -> list[Line]:
+    def lines(self, width: int, colours: Colours) -> list[Line]:
+        """The whole page."""
         view, detail = self._view, self._detail
         if view is None:
             return []
@@ -108,14 +59,14 @@ class Details(Panel):
         alarm: list[Line] = []
         if view.alarm:
             alarm = [[(" alarm", colours.style("warning", bold=True))]]
-            alarm += [[(f" {part}", text)] for part in _folded(view.alarm, 76)]
+            alarm += [[(f" {part}", text)] for part in wrapped(view.alarm, 76)]
             alarm.append([])
         if not (view.reason or view.last_log_lines):
             return alarm
         bad = colours.status(view.status, bold=True)
         code = "" if view.exit_code is None else f" (exit code {view.exit_code})"
         lines: list[Line] = [[(f" {view.status}{code}", bad)]]
-        lines += [[(f" {part}", text)] for part in _folded(view.reason, 76)]
+        lines += [[(f" {part}", text)] for part in wrapped(view.reason, 76)]
         said = view.last_log_lines or (detail.log_lines if detail else ())
         if said:
             lines.append([(" last log lines", colours.style("muted"))])
@@ -139,12 +90,15 @@ class Details(Panel):
             ("attempt", str(view.attempt) if view.attempt else ""),
             ("restarted by", "a daemon, if it crashes" if view.supervised else ""),
             ("micro-batch", f"{view.micro_batch} (memory)" if view.micro_batch else ""),
-            ("started", _clock_time(view.started_at)),
-            ("ended", _clock_time(view.ended_at)),
-            ("updated", _age(self._now, view.updated_at)),
+            ("started", format_time(view.started_at)),
+            ("ended", format_time(view.ended_at)),
+            ("updated", age_of(self._now, view.updated_at)),
+            ("tags", " ".join(f"#{tag}" for tag in view.tags)),
             ("tokens", format_count(view.tokens_total) if view.tokens_total else ""),
             ("speed", _rate(view.tokens_per_second)),
-            ("passes", _passes(view)),
+            ("MFU", f"{newest['mfu']:.1%}" if "mfu" in newest else ""),
+            ("passes", passes(view)),
+            ("best", best(view)),
             (
                 "learning rate",
                 number(newest.get("learning_rate")) if "learning_rate" in newest else "",
@@ -157,6 +111,10 @@ class Details(Panel):
             pairs.append(("unreadable", f"{thousands(detail.bad_lines)} lines of metrics.jsonl"))
         muted, text = colours.style("muted"), colours.style("foreground")
         lines = [[(" " + fit(k, _LABEL), muted), (v, text)] for k, v in pairs if v and v != "-"]
+        note = wrapped(view.note_text, 60) if view.note_text else []
+        for index, part in enumerate(note):
+            label = "note" if index == 0 else ""
+            lines.append([(" " + fit(label, _LABEL), muted), (part, colours.style("tag"))])
         return [*lines, []]
 
     def _events(self, detail: RunDetail | None, colours: Colours) -> list[Line]:
@@ -164,21 +122,8 @@ class Details(Panel):
             return []
         muted = colours.style("muted")
         lines: list[Line] = [[(" what happened, newest first", muted)]]
-        lines += [_event_line(e, colours) for e in reversed(detail.events)]
+        lines += [event_line(e, colours) for e in reversed(detail.events)]
         return [*lines, []]
-
-
-def _event_line(event: EventView, colours: Colours) -> Line:
-    muted, text = colours.style("muted"), colours.style("foreground")
-    kind = colours.style("warning") if event.kind in _BAD_EVENTS else colours.style("primary")
-    when = "" if event.time is None else _hour(event.time)
-    step = "" if event.step is None else thousands(event.step)
-    return [
-        (" " + fit(when, 9), muted),
-        (fit(step, 9, right=True) + "  ", muted),
-        (fit(event.kind, 17) + " ", kind),
-        (event.text, text),
-    ]
 
 
 def _config(detail: RunDetail | None, colours: Colours) -> list[Line]:
@@ -191,10 +136,6 @@ def _config(detail: RunDetail | None, colours: Colours) -> list[Line]:
 def _padded(pieces: Line, width: int, colours: Colours) -> Line:
     strip = line(pieces, width, Style.null())
     return [(s.text, s.style or colours.style("foreground")) for s in strip]
-
-
-def _folded(text: str, width: int) -> list[str]:
-    return [text[i : i + width] for i in range(0, len(text), width)]
 
 
 def _count(text: str) -> str:
@@ -213,7 +154,8 @@ def _milliseconds(value: float | None) -> str:
     return f"{number(value)} ms" if value is not None else ""
 
 
-def _passes(view: RunView) -> str:
+def passes(view: RunView) -> str:
+    """Forward and backward passes, and what predicting the gradients has saved."""
     if not (view.total_forward or view.total_backward):
         return ""
     text = f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} back"
@@ -223,24 +165,10 @@ def _passes(view: RunView) -> str:
     return text
 
 
-def _hour(moment: float) -> str:
-    try:
-        return time.strftime("%H:%M:%S", time.localtime(moment))
-    except (ValueError, OverflowError, OSError):
-        return "-"
-
-
-def _clock_time(moment: float | None) -> str:
-    if moment is None:
+def best(view: RunView) -> str:
+    """The best value, its step, and what was measured."""
+    if view.best_loss is None:
         return ""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-    except (ValueError, OverflowError, OSError):
-        return "-"
-
-
-def _age(now: float, moment: float | None) -> str:
-    if moment is None:
-        return ""
-    age = ago(now - moment)
-    return age if age == "now" else f"{age} ago"
+    at = "" if view.best_step is None else f" @ {thousands(view.best_step)}"
+    metric = f" ({view.best_metric})" if view.best_metric else ""
+    return f"{number(view.best_loss)}{at}{metric}"

@@ -30,7 +30,7 @@ class Panel(Widget):
 
     def heading_style(self) -> Style:
         """The background of a panel's first line."""
-        return Style(bgcolor=self.app.theme_variables.get("surface"))
+        return self.colours.ground("surface")
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """The lines to show, at most `height` of `width` cells."""

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+from textual.geometry import Size
 from textual.strip import Strip
 
-from monitor.data.views import RunView
+from monitor.data.views import RunDetail, RunView
 from monitor.theme import status_sign
-from monitor.widgets.cells import Piece, bar, line, spread, thousands
+from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
+from monitor.widgets.details import best, passes
 from monitor.widgets.panel import Panel
-from shared.text import format_count, format_duration
+from shared.text import format_count, format_duration, one_line
+
+_NEWEST = ("mfu", "learning_rate", "gradient_norm")
 
 
 class RunHead(Panel):
-    """Name, status and reason; progress and speed."""
+    """Name, status and reason; progress and speed; what it has come to."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._view: RunView | None = None
+        self._newest: tuple[tuple[str, float], ...] = ()
 
-    def show(self, view: RunView | None) -> None:
+    def show(self, view: RunView | None, detail: RunDetail | None) -> None:
         """Show this run."""
-        if view != self._view:
-            self._view = view
+        known = detail.newest if detail else {}
+        newest = tuple((key, known[key]) for key in _NEWEST if key in known)
+        if (view, newest) != (self._view, self._newest):
+            self._view, self._newest = view, newest
             self.redraw()
 
     def draw(self, width: int, height: int) -> list[Strip]:
-        """Two lines."""
+        """Three lines."""
         view = self._view
         if view is None:
             return []
-        return [self._title(view, width), self._progress(view, width)]
+        return [self._title(view, width), self._progress(view, width), self._measures(view, width)]
 
     def _title(self, view: RunView, width: int) -> Strip:
         colours = self.colours
@@ -37,7 +45,8 @@ class RunHead(Panel):
         status = colours.status(view.status, bold=True)
         left: list[Piece] = [
             (f" {status_sign(view.status)} {view.status} ", status),
-            (f" {view.name}", text),
+            (f" {view.name if view.label == one_line(view.run_id, 120) else view.label}", text),
+            *[(f" #{tag}", colours.style("tag")) for tag in view.tags],
         ]
         if view.note:
             # What is wrong matters more than the machine: it gets all the room there is.
@@ -73,6 +82,69 @@ class RunHead(Panel):
             speed = f"{format_count(view.tokens_per_second)} tok/s"
             pieces += [("  ", muted), (speed, text)]
         return line(pieces, width, self.base)
+
+    def _measures(self, view: RunView, width: int) -> Strip:
+        """Best, losses, MFU, learning rate, passes: as many as there is room for."""
+        colours, newest = self.colours, dict(self._newest)
+        muted, text = colours.style("muted"), colours.style("foreground")
+        told = [
+            ("loss", number(view.loss) if view.loss is not None else ""),
+            ("best", best(view)),
+            ("mfu", f"{newest['mfu']:.1%}" if "mfu" in newest else ""),
+            ("lr", number(newest["learning_rate"], 3) if "learning_rate" in newest else ""),
+            ("grad", number(newest["gradient_norm"], 3) if "gradient_norm" in newest else ""),
+            ("passes", passes(view)),
+        ]
+        pieces: list[Piece] = []
+        room = width
+        for label, value in told:
+            cells = cell_len(label) + cell_len(value) + 3
+            if value and cells <= room:
+                pieces += [(f" {label} ", muted), (f"{value} ", text)]
+                room -= cells
+        return line(pieces, width, self.base)
+
+
+class Ending(Panel):
+    """Why the run is not at work any more, and the last it said."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._view: RunView | None = None
+
+    @staticmethod
+    def says_something(view: RunView | None) -> bool:
+        """Whether there is an end to tell of."""
+        bad = view is not None and view.status in ("crashed", "failed")
+        return view is not None and bad and bool(view.last_log_lines)
+
+    def show(self, view: RunView | None) -> None:
+        """Show how this run ended."""
+        if view != self._view:
+            self._view = view
+            self.refresh(layout=True)
+            self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A heading and the lines; CSS sets the limit."""
+        return 1 + len(self._view.last_log_lines) if self._view else 1
+
+    def draw(self, width: int, height: int) -> list[Strip]:
+        """The heading, and the last of the lines."""
+        view, colours = self._view, self.colours
+        if view is None:
+            return []
+        bad = colours.status(view.status, bold=True)
+        code = "" if view.exit_code is None else f" with exit code {view.exit_code}"
+        heading: list[Piece] = [
+            (f" {view.status}{code}", bad),
+            ("  last log lines; 6 shows more", colours.style("muted")),
+        ]
+        strips = [line(heading, width, self.base + self.heading_style())]
+        for said in view.last_log_lines[-max(0, height - 1) :]:
+            pieces: list[Piece] = [(" ▌", bad), (said, colours.style("foreground"))]
+            strips.append(line(pieces, width, self.base))
+        return strips
 
 
 class PhaseLine(Panel):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 from rich.cells import cell_len
 from rich.style import Style
 from textual import events
@@ -10,23 +13,31 @@ from textual.message import Message
 from textual.strip import Strip
 
 from monitor.data.views import RunView
+from monitor.list_order import Group, Listing, ListOrder
 from monitor.theme import Colours, status_sign
-from monitor.widgets.cells import Piece, bar, fit, line, number
-from monitor.widgets.chart import short_step
+from monitor.widgets.cells import Piece, fit, line, number, short_step
 from monitor.widgets.panel import Panel
 from shared.text import format_duration
 
-_STATUS = 11
+_SIGNS = 4  # cells for the selection, the mark, the status sign and a space
+_NAME = 18  # cells a name gets before other columns do
+_LONGEST_NAME = 44
 _MARK = " !"  # something is wrong with a run that goes on
-_LOSS = 7
-_ETA = 7
-_STEPS = 11
-_MIN_NAME = 18
-_BARS = (20, 14, 10, 6)
+#: Columns in the order in which they get room, with their cells.
+_WANTED = (
+    ("loss", 7), ("percent", 4), ("left", 7), ("status", 11), ("steps", 11), ("spark", 8),
+    ("best", 7),
+)  # fmt: skip
+_SPARK_GROWS = 16  # cells more
+_ORDER = ("name", "status", "spark", "percent", "steps", "loss", "best", "left")
+_TITLES = {"percent": "%", "steps": "step", "spark": "curve"}
+#: Which column an order is shown at; the others stand beside the count.
+_SORTED_AT = {"progress": "percent", "loss": "loss", "best": "best"}
+_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class RunList(Panel):
-    """One line per run: sign, name, status, progress, step, loss, time left."""
+    """One line per run, under a heading."""
 
     class Chosen(Message):
         """The person clicked on a run."""
@@ -37,110 +48,209 @@ class RunList(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._runs: tuple[RunView, ...] = ()
+        self._listing = Listing()
+        self._order = ListOrder()
         self._selected: str | None = None
+        self._marks: Mapping[str, str] = {}
+        self._active = True
         self._top = 0
+        self._wheeled = False
 
-    def show(self, runs: tuple[RunView, ...], selected: str | None) -> None:
-        """Show these runs, one of them selected."""
-        if (runs, selected) == (self._runs, self._selected):
+    def show(
+        self,
+        listing: Listing,
+        order: ListOrder,
+        selected: str | None,
+        marks: Mapping[str, str],
+        *,
+        active: bool,
+    ) -> None:
+        """Show these runs, one selected, some marked with colours; `active`: keys move here."""
+        now = (listing, order, selected, marks, active)
+        if now == (self._listing, self._order, self._selected, self._marks, self._active):
             return
-        resized = len(runs) != len(self._runs)
-        self._runs, self._selected = runs, selected
+        resized = len(listing.rows) != len(self._listing.rows)
+        self._wheeled &= selected == self._selected
+        self._listing, self._order, self._selected, self._marks, self._active = now
         if resized:
             self.refresh(layout=True)
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Heading and all runs; CSS sets the limit."""
-        return 1 + max(1, len(self._runs))
+        return 1 + max(1, len(self._listing.rows))
 
     def draw(self, width: int, height: int) -> list[Strip]:
-        """The heading and the runs around the selected one."""
+        """The heading and the rows around the selected one."""
         colours = self.colours
-        muted = colours.style("muted")
-        columns = _columns(width)
-        rows = max(1, height - 1)
-        self._top = _scrolled(self._top, self._index(), len(self._runs), rows)
-        shown = self._runs[self._top : self._top + rows]
-        count = f"runs {len(self._runs)}"
-        hidden = len(self._runs) - len(shown)
-        if hidden:
-            count = f"runs {self._top + 1}-{self._top + len(shown)} of {len(self._runs)}"
-        heading = [("  " + fit(count, columns["name"] + 2), muted)]
-        heading += [(" " + fit("status", columns["status"]), muted)]
-        progress = columns["bar"] + 5
-        heading += [(" " + fit("progress", progress), muted)] if columns["bar"] else []
-        heading += [(" " + fit("step", columns["steps"], right=True), muted)]
-        heading += [(" " + fit("loss", columns["loss"], right=True), muted)]
-        heading += [(" " + fit("left", columns["eta"], right=True), muted)]
-        strips = [line(heading, width, self.base + self.heading_style())]
-        strips += [self._line(run, columns, colours, width) for run in shown]
+        listing, rows = self._listing, max(1, height - 1)
+        at = self._index()
+        if at is None or self._wheeled:
+            self._top = max(0, min(self._top, len(listing.rows) - rows))
+        else:
+            self._top = _scrolled(self._top, at, len(listing.rows), rows)
+        shown = listing.rows[self._top : self._top + rows]
+        names = [cell_len(r.name) if r.label.startswith(r.name) else cell_len(r.label)
+                 for r in shown if isinstance(r, RunView)]  # fmt: skip
+        columns = _columns(width, max(names, default=_NAME))
+        strips = [self._heading(columns, len(shown), colours, width)]
+        for row in shown:
+            if isinstance(row, Group):
+                text = f"  {row.name} · {row.count}"
+                strips.append(line([(text, colours.style("muted", bold=True))], width, self.base))
+            else:
+                strips.append(self._line(row, columns, colours, width))
+        if not listing.rows:
+            strips.append(line([(_nothing(listing), colours.style("muted"))], width, self.base))
         return strips
+
+    # -- lines ---------------------------------------------------------------------------
+
+    def _heading(self, columns: dict[str, int], shown: int, colours: Colours, width: int) -> Strip:
+        muted, marked = colours.style("muted"), colours.style("primary", bold=True)
+        sort, listing = self._order.sort, self._listing
+        count = f"runs {len(listing.runs)}"
+        if shown < len(listing.rows) == len(listing.runs):
+            count = f"{self._top + 1}-{self._top + shown} of {len(listing.rows)}"
+        if listing.filtered:
+            count += f" of {listing.total - listing.archived}"
+        if sort not in _SORTED_AT or _SORTED_AT[sort] not in columns:
+            count += "" if sort == "activity" else f" by {sort}"
+        if listing.archived:
+            count += f" · {listing.archived} archived"
+        room = _SIGNS + columns["name"]
+        pieces: list[Piece] = [("  " + fit(count, room - 2), muted)]
+        for name in _ORDER[1:]:
+            if name in columns:
+                by = _SORTED_AT.get(sort) == name
+                title = _TITLES.get(name, name) + ("▾" if by else "")
+                left = name in ("status", "spark")
+                style = marked if by else muted
+                pieces.append((" " + fit(title, columns[name], right=not left), style))
+        return line(pieces, width, self.base + self.heading_style())
 
     def _line(self, run: RunView, columns: dict[str, int], colours: Colours, width: int) -> Strip:
         selected = run.run_id == self._selected
-        base = self.base
-        if selected:
-            base = base + Style(bgcolor=self.app.theme_variables.get("panel"))
+        base = self.base + colours.selected(active=self._active) if selected else self.base
         text, muted = colours.style("foreground", bold=selected), colours.style("muted")
         status = colours.status(run.status)
-        marked = colours.style("warning") if run.alarm else status
-        fraction = run.fraction
-        percent = f"{fraction:4.0%}" if fraction is not None else "   -"
-        if run.max_steps:
-            steps = f"{short_step(run.step)}/{short_step(run.max_steps)}"
-        else:
-            steps = short_step(run.step)
+        mark = self._marks.get(run.run_id)
+        bar = colours.style("primary" if self._active else "faint", bold=True)
         pieces: list[Piece] = [
-            ("▌" if selected else " ", colours.style("primary")),
-            (f" {status_sign(run.status)} ", status),
-            *_name(run, columns["name"], text, muted),
-            (" " + fit(run.status + _MARK * bool(run.alarm), columns["status"]), marked),
+            ("▌" if selected else " ", bar),
+            ("◆" if mark else " ", colours.style(mark or "foreground")),
+            (f"{status_sign(run.status)} ", colours.style("warning") if run.alarm else status),
+            *_name(run, columns["name"], text, colours),
         ]
-        if columns["bar"]:
-            pieces.append((" ", muted))
-            pieces += bar(fraction, columns["bar"], status, colours.style("faint"))
-            pieces.append((" " + percent, text))
-        pieces += [
-            (" " + fit(steps, columns["steps"], right=True), muted),
-            (" " + fit(number(run.loss), columns["loss"], right=True), text),
-            (" " + fit(_left(run), columns["eta"], right=True), muted),
-        ]
+        for name in _ORDER[1:]:
+            if name in columns:
+                pieces.append((" ", muted))
+                pieces += self._cell(name, run, columns[name], text, colours)
         return line(pieces, width, base)
 
-    def _index(self) -> int:
-        return next((i for i, r in enumerate(self._runs) if r.run_id == self._selected), 0)
+    def _cell(
+        self, column: str, run: RunView, width: int, text: Style, colours: Colours
+    ) -> list[Piece]:
+        muted = colours.style("muted")
+        match column:
+            case "status":
+                style = colours.style("warning") if run.alarm else colours.status(run.status)
+                return [(fit(run.status + _MARK * bool(run.alarm), width), style)]
+            case "spark":
+                return sparkline(run.sparkline, width, colours)
+            case "percent":
+                shown = "-" if run.fraction is None else f"{run.fraction:.0%}"
+                return [(fit(shown, width, right=True), text)]
+            case "steps":
+                steps = short_step(run.step)
+                steps += f"/{short_step(run.max_steps)}" if run.max_steps else ""
+                return [(fit(steps, width, right=True), muted)]
+            case "loss":
+                return [(fit(number(run.loss), width, right=True), text)]
+            case "best":
+                return [(fit(number(run.best_loss), width, right=True), muted)]
+            case _:
+                return [(fit(_left(run), width, right=True), muted)]
+
+    # -- mouse ---------------------------------------------------------------------------
+
+    def _index(self) -> int | None:
+        rows = self._listing.rows
+        found = (
+            i for i, r in enumerate(rows) if isinstance(r, RunView) and r.run_id == self._selected
+        )
+        return next(found, None)
 
     def on_click(self, event: events.Click) -> None:
         """Select the run under the pointer."""
         index = self._top + event.y - 1
-        if event.y >= 1 and 0 <= index < len(self._runs):
-            self.post_message(self.Chosen(self._runs[index].run_id))
+        if event.y >= 1 and 0 <= index < len(self._listing.rows):
+            row = self._listing.rows[index]
+            if isinstance(row, RunView):
+                self.post_message(self.Chosen(row.run_id))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Look further down; the selection stays."""
+        self._scroll(3)
+        event.stop()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Look further up; the selection stays."""
+        self._scroll(-3)
+        event.stop()
+
+    def _scroll(self, by: int) -> None:
+        self._wheeled = True
+        self._top += by
+        self.redraw()
 
     def on_resize(self) -> None:
         """The columns follow the width."""
         self.redraw()
 
 
-def _columns(width: int) -> dict[str, int]:
-    """The width of each column; the bar grows where there is room, the name takes the rest."""
-    fixed = {"status": _STATUS, "steps": _STEPS, "loss": _LOSS, "eta": _ETA}
-    used = 5 + sum(fixed.values()) + len(fixed)
-    for wide in _BARS:
-        room = width - used - (wide + 6)
-        if room >= _MIN_NAME + (wide if wide > _BARS[-1] else 0):
-            return {**fixed, "bar": wide, "name": room}
-    return {**fixed, "bar": 0, "name": max(4, width - used)}
+def _nothing(listing: Listing) -> str:
+    if listing.filtered:
+        return "  No run matches the filter; Esc clears it."
+    return "  All runs are archived; A shows them." if listing.archived else ""
 
 
-def _name(run: RunView, width: int, text: Style, muted: Style) -> list[Piece]:
-    """The run's name, then dimly what makes its id differ from it."""
-    suffix = run.label[len(run.name) :] if run.label.startswith(run.name) else ""
-    if not suffix:
-        return [(fit(run.label, width), text)]
-    name = fit(run.name, min(width, cell_len(run.name)))
-    return [(name, text), (fit(suffix, width - cell_len(name)), muted)]
+def _columns(width: int, longest: int) -> dict[str, int]:
+    """The width of each column: what matters most first, then the names, then the curves."""
+    columns = {"name": max(4, min(_NAME, width - _SIGNS))}
+    room = width - _SIGNS - columns["name"]
+    for name, cells in _WANTED:
+        if cells + 1 > room:
+            continue
+        columns[name] = cells
+        room -= cells + 1
+    grown = max(0, min(room, min(longest + 12, _LONGEST_NAME) - columns["name"]))
+    columns["name"] += grown
+    room -= grown
+    if "spark" in columns:
+        columns["spark"] += min(room, _SPARK_GROWS)
+        room -= min(room, _SPARK_GROWS)
+    columns["name"] += room
+    return columns
+
+
+def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
+    """The run's name, its tags, and dimly what makes its id differ from the name."""
+    muted = colours.style("muted")
+    named = run.label.startswith(run.name) and len(run.label) > len(run.name)
+    name, suffix = (run.name, run.label[len(run.name) :]) if named else (run.label, "")
+    if run.archived:
+        suffix += " archived"
+    tags = "".join(f" #{tag}" for tag in run.tags)
+    shown = fit(name, min(width, cell_len(name)))
+    pieces: list[Piece] = [(shown, text if not run.archived else muted)]
+    left = width - cell_len(shown)
+    if tags and left > 3:
+        told = fit(tags, min(left, cell_len(tags)))
+        pieces.append((told, colours.style("tag")))
+        left -= cell_len(told)
+    pieces.append((fit(suffix, left), muted))
+    return pieces
 
 
 def _scrolled(top: int, selected: int, count: int, rows: int) -> int:
@@ -153,3 +263,36 @@ def _left(run: RunView) -> str:
     if run.eta_seconds is not None and run.alive and run.status != "paused":
         return format_duration(run.eta_seconds)
     return "-"
+
+
+def sparkline(values: Sequence[float], width: int, colours: Colours) -> list[Piece]:
+    """A curve one line high. What is no number is marked; the first heights do not flatten it."""
+    if not values or width < 1:
+        return [(" " * max(0, width), Style.null())]
+    cells = (
+        [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
+    )
+    # A value that is no number is shown although its neighbours would have been taken.
+    bad = [
+        i * width // max(len(values), width) for i, v in enumerate(values) if not math.isfinite(v)
+    ]
+    finite = sorted(v for v in cells if math.isfinite(v))
+    low, high = (finite[0], finite[int(0.9 * (len(finite) - 1))]) if finite else (0.0, 0.0)
+    top = len(_BLOCKS) - 1
+    shown = [
+        "✕" if not math.isfinite(v)
+        else _BLOCKS[round(top * min(1.0, max(0.0, (v - low) / (high - low))))] if high > low
+        else _BLOCKS[0]
+        for v in cells
+    ]  # fmt: skip
+    for place in bad:
+        shown[min(place, len(shown) - 1)] = "✕"
+    train, nonfinite = colours.style("train"), colours.style("nonfinite", bold=True)
+    pieces: list[Piece] = []
+    for sign in shown:
+        style = nonfinite if sign == "✕" else train
+        if pieces and pieces[-1][1] == style:
+            pieces[-1] = (pieces[-1][0] + sign, style)
+        else:
+            pieces.append((sign, style))
+    return [*pieces, (" " * (width - len(shown)), train)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual.strip import Strip
 
-from monitor.widgets.cells import Piece, line
+from monitor.widgets.cells import Piece, line, wrapped
 from monitor.widgets.panel import Panel
 
 
@@ -25,10 +26,11 @@ class Welcome(Panel):
         """The lines in the middle."""
         colours = self.colours
         blank = Strip.blank(width, self.base)
-        strips = [blank] * max(0, (height - len(self._lines)) // 2)
-        for index, text in enumerate(self._lines):
+        folded = [(i, part) for i, x in enumerate(self._lines) for part in wrapped(x, width - 2)]
+        strips = [blank] * max(0, (height - len(folded)) // 2)
+        for index, text in folded:
             style = colours.style("foreground" if index == 0 else "muted", bold=index == 0)
-            indent = max(0, (width - len(text)) // 2)
+            indent = max(0, (width - cell_len(text)) // 2)
             pieces: list[Piece] = [(" " * indent + text, style)]
             strips.append(line(pieces, width, self.base))
         return strips

@@ -23,7 +23,7 @@ from monitor.__main__ import main as show
 from monitor.data.follower import RunFollower, event_view
 from monitor.data.poller import Poller, read_once
 from monitor.data.scanner import RunScanner
-from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
 from monitor.report import report
 from shared.metrics_log import Series
 from shared.run_directory import RunDirectory, discover_runs
@@ -117,6 +117,8 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(getattr(value, name))
     elif isinstance(value, Series):
         yield value.key
+    elif isinstance(value, SampleView):  # several lines, each by itself
+        yield from value.text.split("\n")
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             yield from strings(getattr(value, field.name))

@@ -118,8 +118,10 @@ def comparable(value: Any) -> Any:
     """A view or detail as plain values; the version only counts changes."""
     if isinstance(value, RunDetail):
         plain = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        del plain["version"]
+        del plain["version"], plain["pyramids"]  # the pyramids are those of the series
         return {name: comparable(part) for name, part in plain.items()}
+    if isinstance(value, dict):
+        return {key: comparable(part) for key, part in value.items()}
     if isinstance(value, Series):
         return value.key, value.steps.tolist(), value.values.tolist()
     if isinstance(value, RunView):  # what follows the clock apart

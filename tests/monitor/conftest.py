@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.data.views import EventView, RunDetail, RunView
+from monitor.data.views import EventView, RunDetail, RunView, SampleView
 from shared.catalogue import CheckpointInfo
+from shared.process import host_name
 from shared.records import PhaseTransition
 from shared.run_directory import RunDirectory
 from tests.monitor.support import NOW, metric_lines, series, view, write_run
@@ -67,6 +68,8 @@ def showcase() -> tuple[tuple[RunView, ...], RunDetail]:
         device="cuda:0",
         git_commit="3f2a91c0d4e5",
         model=(("name", "llama"), ("parameters", "25580000"), ("num_layers", "8")),
+        tags=("baseline",),
+        sparkline=tuple(float(x) for x in loss[::125]),
     )
     others = (
         view("rl_20260921_120000", name="rl", status="paused", step=40, max_steps=2000, loss=8.77),
@@ -119,11 +122,15 @@ def showcase() -> tuple[tuple[RunView, ...], RunDetail]:
         loss=series("loss", loss),
         val_loss=series("val_loss", val, 250),
         version=1,
-        newest={"learning_rate": 3e-4, "gradient_norm": 0.8123, "step_time_ms": 48.0},
+        newest={"learning_rate": 3e-4, "gradient_norm": 0.8123, "step_time_ms": 48.0, "mfu": 0.31},
         checkpoints=checkpoints,
         events=events,
         log_lines=("step 3999  loss 1.4321",),
         config_lines=("model:", "  flavour: llama", "  num_layers: 8"),
+        config={"model.flavour": "llama", "model.num_layers": "8"},
+        samples=(SampleView(3000, NOW, "Once upon a time there was a loss."),),
+        protected={"step_3000": "latest", "step_2000": "best"},
+        uploads={"step_2000": "https://huggingface.co/me/hybrid-25m"},
     )
     return (first, *others), detail
 
@@ -134,7 +141,13 @@ def crashed_run(tmp_path: Path) -> RunDirectory:
     folder = write_run(
         tmp_path,
         "crashed_1",
-        {"status": "running", "pid": 999_999, "host": "box", "current_step": 3, "max_steps": 9},
+        {
+            "status": "running",
+            "pid": 999_999,
+            "host": host_name(),
+            "current_step": 3,
+            "max_steps": 9,
+        },
         metric_lines(4),
     )
     (folder / "train.log").write_text("step 3\nSegmentation fault\n")

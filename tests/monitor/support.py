@@ -65,6 +65,7 @@ class StillSource:
         self.snapshot = snapshot
         self.publish: Callable[[Snapshot], None] = lambda _: None
         self.selected: list[str | None] = []
+        self.followed: list[frozenset[str]] = []
         self.refreshed = 0
         self.stopped = False
 
@@ -75,6 +76,9 @@ class StillSource:
 
     def select(self, run_id: str | None) -> None:
         self.selected.append(run_id)
+
+    def follow(self, run_ids: frozenset[str]) -> None:
+        self.followed.append(run_ids)
 
     def refresh(self) -> None:
         self.refreshed += 1

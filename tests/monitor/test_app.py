@@ -89,17 +89,27 @@ async def test_a_click_selects() -> None:
         await until(pilot, lambda: selected(app) == "b")
 
 
-async def test_help_lists_every_action_and_every_action_exists() -> None:
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
+async def test_help_lists_every_action(size: tuple[int, int]) -> None:
     app = still_app(view("a"))
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=size) as pilot:
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
-        shown = screen_text(app)
+        seen = screen_text(app)
+        for _ in range(12):
+            await pilot.press("pagedown")
+            seen += screen_text(app)
         for action in ACTIONS:
-            assert action.help in shown
-            assert callable(getattr(app, f"action_{action.name}"))
+            assert action.help in seen, action.help
         await pilot.press("question_mark")
         assert not isinstance(app.screen, HelpScreen)
+
+
+def test_every_action_exists_and_no_key_has_two() -> None:
+    keys = [key for action in ACTIONS for key in action.keys]
+    assert len(keys) == len(set(keys))
+    for action in ACTIONS:
+        assert callable(getattr(MonitorApp, action.method)), action.name
 
 
 async def test_d_toggles_the_details(showcase: Showcase) -> None:
@@ -203,7 +213,7 @@ async def test_a_failed_start_is_told(crashed_run: RunDirectory) -> None:
         ({}, "nothing to resume"),
         ({"status": "paused"}, "nothing to resume"),
         ({"status": "completed", "alive": False}, "completed"),
-        ({"status": "queued", "alive": False}, "only a run that has ended"),
+        ({"status": "initializing", "alive": False}, "only a run that has ended"),
     ],
 )
 async def test_resume_is_refused_with_a_reason(fields: dict[str, Any], reason: str) -> None:

@@ -12,6 +12,9 @@ import pytest
 
 from monitor.__main__ import main
 from shared import __version__
+from shared.catalogue import step_folder
+from shared.labels import change_labels
+from shared.manifest import write_manifest
 from shared.run_directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
@@ -64,6 +67,49 @@ def test_json_tells_what_the_screen_would_show(
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert run["val_loss"] == 2.5
     assert run["checkpoints"] == []
+
+
+def test_json_has_every_series_and_what_happened_lately(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = b"".join(
+        b'{"step": %d, "time": %d, "loss": %.3f, "lr": 0.001%s}\n'
+        % (s, 1000 + s, 5 - s / 100, b', "val_loss": 4.0' if s % 50 == 0 else b"")
+        for s in range(1, 201)
+    )
+    folder = write_run(tmp_path, "r", {"status": "completed", "run_name": "base"}, lines)
+    change_labels(RunDirectory(folder), name="The one", add_tags=["good"])
+    (folder / "config.yaml").write_text("model: {hidden_size: 64}\n")
+    (folder / "events.jsonl").write_text('{"event": "sample", "step": 9, "text": "Once"}\n')
+    made = step_folder(folder / "checkpoints", 5)
+    made.mkdir()
+    (made / "model.safetensors").write_bytes(b"x")
+    write_manifest(made, 5, {"val_loss": 2.5})
+    assert main(["--json", "--runs-dir", str(tmp_path), "--run", "r"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["machine"]["disk"]["total"] > 0
+    (run,) = told["runs"]
+    assert (run["run_id"], run["name"], run["label"], run["tags"]) == (
+        "r",
+        "base",
+        "The one",
+        ["good"],
+    )
+    assert set(run["series"]) == {"loss", "val_loss", "lr"}
+    loss = run["series"]["loss"]
+    assert (loss["last"], loss["min"], loss["max"], loss["points"]) == (3.0, 3.0, 4.99, 200)
+    assert loss["window"]["points"] == 50
+    assert (loss["window"]["min"], loss["window"]["max"]) == (3.0, 3.49)
+    assert loss["window"]["mean"] == pytest.approx(3.245)
+    assert run["dynamics"]["slope"] == pytest.approx(-10.0)
+    assert run["dynamics"]["gap"] == pytest.approx(4.0 - 3.245)
+    (checkpoint,) = run["checkpoints"]
+    assert checkpoint["protected"] == "the newest"
+    assert (checkpoint["packed"], checkpoint["uploaded"]) == (False, None)
+    assert checkpoint["age_seconds"] >= 0
+    assert run["samples"] == [{"step": 9, "time": None, "text": "Once"}]
+    assert run["config"] == {"model.hidden_size": "64"}
+    assert len(run["sparkline"]) == 24
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,10 @@ def hostile_run(runs_dir: Path, index: int, text: str) -> Path:
     folder = write_run(runs_dir, f"run{index}", state, lines)
     events = [
         {"event": kind, "time": 1.0, "step": 2, "message": text, "name": text, "phase": text,
-         "previous": text, "reason": text, "status": text, "text": text, "action": text}
-        for kind in ("started", "status", "phase", "checkpoint_saved", "answer", "warning", text)
+         "previous": text, "reason": text, "status": text, "text": text, "action": text,
+         "url": text, "prompt": text, "loss": text, "zscore": text}
+        for kind in ("started", "status", "phase", "checkpoint_saved", "answer", "warning",
+                     "uploaded", "sample", "spike", text)
     ]  # fmt: skip
     raw = "".join(json.dumps(e) + "\n" for e in events)
     (folder / "events.jsonl").write_text(raw)
@@ -67,6 +69,8 @@ def hostile_run(runs_dir: Path, index: int, text: str) -> Path:
     (folder / "train.log").write_bytes(encoded + b"\n\xff\xfe junk\n")
     (folder / "config.yaml").write_bytes(b"model: " + encoded + b"\n")
     (folder / "checkpoints" / f"step_{index}").mkdir()
+    labels = {"name": text, "tags": [text, "x"], "note": text + "\n" + text}
+    (folder / "labels.json").write_text(json.dumps(labels))
     return folder
 
 
@@ -81,6 +85,10 @@ def offenders(text: str) -> set[str]:
     }
 
 
+#: Keys that open a dialog.
+DIALOGS = "PuetnNDUs"
+
+
 @pytest.mark.parametrize("text", CORPUS, ids=range(len(CORPUS)))
 async def test_no_field_of_a_run_can_harm(tmp_path: Path, text: str) -> None:
     folder = hostile_run(tmp_path, 1, text)
@@ -89,22 +97,11 @@ async def test_no_field_of_a_run_can_harm(tmp_path: Path, text: str) -> None:
     app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: app.selected is not None and bool(app._details))
-        for key in (
-            "",
-            "d",
-            "pagedown",
-            "j",
-            "k",
-            "R",
-            "p",
-            "s",
-            "escape",
-            "question_mark",
-            "escape",
-        ):
-            if key:
-                await pilot.press(key)
-            assert not offenders(screen_text(app)), key
+        for keys in ("", "d", "R", "2", "enter", "3", "4", "5", "6", "7", "8", "O"):
+            if keys:
+                await pilot.press(keys)
+            assert not offenders(screen_text(app)), keys
+        await pilot.press("1")
         app._tell(text or "x", "error")
         await pilot.pause()
         assert not offenders(screen_text(app))
@@ -115,6 +112,31 @@ async def test_no_field_of_a_run_can_harm(tmp_path: Path, text: str) -> None:
     told = report(read_once(tmp_path, RunDirectory(folder)))
     shown = json.dumps(told, ensure_ascii=False)
     assert not offenders(shown)
+
+
+@pytest.mark.parametrize("text", [CORPUS[2] + CORPUS[4], CORPUS[1] + CORPUS[7]], ids=range(2))
+async def test_no_dialog_can_be_harmed(tmp_path: Path, text: str) -> None:
+    hostile_run(tmp_path, 1, text)
+    folder = tmp_path / ("run2" + text.replace("/", "|"))
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_bytes(metric_lines(3))
+    app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.selected is not None and bool(app._details))
+        for way in ("k", "j"):
+            await pilot.press(way)
+            for opens in DIALOGS:
+                await pilot.press(opens)
+                await until(pilot, lambda: "Looking…" not in screen_text(app))
+                assert not offenders(screen_text(app)), opens
+                while len(app.screen_stack) > 1:
+                    await pilot.press("escape")
+        for keys in ("space j space k 2", "C", "escape", "y", "ctrl+p r u n", "escape",
+                     "slash r u n enter", "escape", "question_mark", "escape", "m"):  # fmt: skip
+            await pilot.press(*keys.split())
+            assert not offenders(screen_text(app)), keys
+        assert app.is_running
+        assert app.return_code is None
 
 
 async def test_a_crowd_of_hostile_runs(tmp_path: Path) -> None:

@@ -2,61 +2,110 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from monitor.app import MonitorApp
+from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import RunDetail, RunView
-from tests.monitor.support import still_app
+from tests.monitor.support import NOW, StillSource, series, snapshot, still_app
 
 Showcase = tuple[tuple[RunView, ...], RunDetail]
 Compare = Callable[..., bool]
 
+SIZES = ((80, 24), (120, 40), (200, 50))
+MACHINE = MachineView(
+    "box",
+    HostView(0.42, 16, 30 << 30, 128 << 30),
+    DiskView(50 << 30, 1000 << 30),
+    (GpuView(0, "NVIDIA H200", 0.97, 130 << 30, 141 << 30, 71, 640.0, 700.0),),
+)
+
 
 async def _settled(pilot: Any) -> None:
     await pilot.pause()
+    await pilot.pause()
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=str)
-def test_a_run(snap_compare: Compare, showcase: Showcase, size: tuple[int, int]) -> None:
+def monitor(showcase: Showcase, theme: str = "", **options: Any) -> MonitorApp:
+    """The app on the showcase, with more metrics and a machine."""
     runs, detail = showcase
-    app = still_app(*runs, detail=detail)
+    steps = np.arange(4000)
+    more = {
+        "loss": detail.loss,
+        "val_loss": detail.val_loss,
+        "gradient_norm": series("gradient_norm", 0.8 + 0.3 * np.sin(steps / 90)),
+        "learning_rate": series("learning_rate", 3e-4 * np.minimum(1, steps / 300)),
+        "tokens_per_second": series("tokens_per_second", 3.4e5 + 1e4 * np.cos(steps / 40)),
+    }
+    rich = dataclasses.replace(detail, series=more)
+    source = StillSource(snapshot(*runs, detail=rich, machine=MACHINE))
+    return MonitorApp(source, Path("runs"), clock=lambda: NOW, theme=theme, **options)
+
+
+@pytest.mark.parametrize("theme", ["night", "day", "clear", "sixteen", "mono"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_overview(
+    snap_compare: Compare, showcase: Showcase, size: tuple[int, int], theme: str
+) -> None:
+    app = monitor(showcase, theme)
     assert snap_compare(app, terminal_size=size, run_before=_settled)
 
 
-def test_details(snap_compare: Compare, showcase: Showcase) -> None:
-    runs, detail = showcase
-    app = still_app(*runs, detail=detail)
-    assert snap_compare(app, terminal_size=(80, 24), press=["d"], run_before=_settled)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_charts(snap_compare: Compare, showcase: Showcase, size: tuple[int, int]) -> None:
+    assert snap_compare(monitor(showcase), terminal_size=size, press=["2"], run_before=_settled)
 
 
-def test_a_failed_run(snap_compare: Compare, showcase: Showcase) -> None:
-    runs, _ = showcase
-    app = still_app(*runs)
-    assert snap_compare(app, terminal_size=(80, 24), press=["j", "j", "j", "d"])
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("focus", ["2", "enter", "plus", "right_square_bracket", "comma"]),
+        ("dynamics", ["3"]),
+        ("checkpoints", ["4", "j", "space"]),
+        ("events", ["5"]),
+        ("log", ["6"]),
+        ("config", ["7"]),
+        ("samples", ["8"]),
+        ("details", ["d"]),
+        ("machine", ["m"]),
+        ("grouped_and_sorted", ["o", "o", "O"]),
+        ("a_failed_run", ["j", "j", "j"]),
+        ("details_of_a_failed_run", ["j", "j", "j", "d"]),
+        ("help", ["question_mark"]),
+        ("stopping_asks", ["s"]),
+        ("a_refusal", ["R"]),
+    ],
+)
+def test_page(snap_compare: Compare, showcase: Showcase, name: str, keys: list[str]) -> None:
+    async def press(pilot: Any) -> None:
+        await _settled(pilot)
+        for key in keys:
+            await pilot.press(key)
+        await _settled(pilot)
 
-
-def test_help(snap_compare: Compare, showcase: Showcase) -> None:
-    runs, detail = showcase
-    app = still_app(*runs, detail=detail)
-    assert snap_compare(app, terminal_size=(80, 24), press=["question_mark"])
-
-
-def test_stopping_asks(snap_compare: Compare, showcase: Showcase) -> None:
-    runs, detail = showcase
-    app = still_app(*runs, detail=detail)
-    assert snap_compare(app, terminal_size=(80, 24), press=["s"])
+    assert snap_compare(monitor(showcase), terminal_size=(80, 24), run_before=press)
 
 
 def test_no_colour(
     snap_compare: Compare, showcase: Showcase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    runs, detail = showcase
-    app = still_app(*runs, detail=detail)
-    assert snap_compare(app, terminal_size=(80, 24), press=["R"])
+    app = monitor(showcase, "mono")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=_settled)
 
 
-def test_an_empty_folder(snap_compare: Compare) -> None:
-    assert snap_compare(still_app(), terminal_size=(80, 24), run_before=_settled)
+@pytest.mark.parametrize("size", [(40, 12), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_nothing_to_show(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(still_app(), terminal_size=size, run_before=_settled)
+
+
+def test_a_folder_that_cannot_be_read(snap_compare: Compare) -> None:
+    source = StillSource(snapshot(problem="runs cannot be read: Permission denied"))
+    app = MonitorApp(source, Path("runs"), clock=lambda: NOW)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=_settled)

@@ -32,6 +32,7 @@ class Terminal:
         self.settings = termios.tcgetattr(slave)
         self.slave = slave
         env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
+        env["XDG_CONFIG_HOME"] = "/nowhere/at/all"  # nobody's own settings, and none are written
         self.process = subprocess.Popen(
             [sys.executable, "-m", "monitor", *arguments],
             stdin=slave,
@@ -141,24 +142,62 @@ def test_no_escape_from_a_file_reaches_the_wire(runs: Path) -> None:
         terminal.close()
 
 
+def colours_of(output: bytes) -> set[bytes]:
+    """Every code that sets a colour, other than back to the terminal's own."""
+    found: set[bytes] = set()
+    for part in output.split(b"\x1b[")[1:]:
+        codes, end, _ = part.partition(b"m")
+        if not end or not codes.replace(b";", b"").isdigit():
+            continue
+        numbers = codes.split(b";")
+        while numbers:
+            number = int(numbers.pop(0))
+            if number in (38, 48):
+                found.add(b";".join((str(number).encode(), *numbers)))
+                break
+            if 30 <= number <= 37 or 40 <= number <= 47 or 90 <= number <= 107:
+                found.add(str(number).encode())
+    return found
+
+
 @pytest.mark.parametrize(
-    ("arguments", "environment"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"})]
+    ("arguments", "environment"),
+    [
+        (["--no-color"], {"COLORTERM": "truecolor"}),
+        ([], {"NO_COLOR": "1", "COLORTERM": "truecolor"}),
+        ([], {"NO_COLOR": "1", "TERM": "xterm"}),
+        (["--theme", "day"], {"NO_COLOR": "1"}),
+    ],
 )
 def test_without_colours_there_are_none(
     runs: Path, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    terminal = Terminal("--runs-dir", str(runs), *arguments, COLORTERM="truecolor", **environment)
+    assert colours_of(_shown(runs, arguments, environment)) == set()
+
+
+def test_a_terminal_of_sixteen_colours_gets_its_own(runs: Path) -> None:
+    found = colours_of(_shown(runs, [], {"TERM": "xterm"}))
+    assert found
+    assert not [code for code in found if code.startswith((b"38", b"48"))]
+
+
+def test_the_theme_can_be_chosen(runs: Path) -> None:
+    night, day = (
+        colours_of(_shown(runs, ["--theme", name], {"COLORTERM": "truecolor"}))
+        for name in ("night", "day")
+    )
+    assert night
+    assert day
+    assert not night & day
+
+
+def _shown(runs: Path, arguments: list[str], environment: dict[str, str]) -> bytes:
+    terminal = Terminal("--runs-dir", str(runs), *arguments, **environment)
     try:
         terminal.read_until(b"completed")
-        os.write(terminal.master, b"q")
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"2q")
         assert terminal.wait() == 0
-        coloured = [
-            part.partition(b"m")[0]
-            for part in terminal.output.split(b"\x1b[")
-            if part.startswith((b"38;2;", b"48;2;"))
-        ]
-        for code in coloured:  # Textual's monochrome filter leaves greys
-            red, green, blue = code.split(b";")[2:5]
-            assert red == green == blue, code
+        return terminal.output
     finally:
         terminal.close()

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from monitor.data.follower import RunFollower, event_view
+from monitor.data.follower import RunFollower, event_view, flat_config
 from shared.catalogue import set_link, step_folder
 from shared.manifest import write_manifest
 from shared.run_directory import RunDirectory
@@ -118,3 +119,113 @@ def test_only_the_newest_events_are_kept(tmp_path: Path) -> None:
     events = follow(folder).detail().events
     assert len(events) == 200
     assert events[-1].text == "499"
+
+
+def test_every_numeric_key_is_a_series_with_its_pyramid(tmp_path: Path) -> None:
+    lines = b"".join(
+        b'{"step": %d, "time": %d.5, "reward": %d, "val_loss": 2.0, "loss": 1.5, "tag": "x"}\n'
+        % (s, 1000 + s, s % 7)
+        for s in range(500)
+    )
+    folder = write_run(tmp_path, "r", {}, lines)
+    follower = follow(folder)
+    detail = follower.detail()
+    assert list(detail.series) == ["loss", "val_loss", "reward", "time"]
+    assert detail.series["time"].values[3] == 1003.5
+    assert detail.pyramids.keys() == {"loss", "val_loss", "reward"}
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 500, "loss": 9.0, "reward": 99}\n')
+    assert follower.poll()
+    newer = follower.detail()
+    assert newer.pyramids["reward"].envelope(0, 500, 1).high[0] == 99
+    assert len(newer.series["val_loss"]) == 500
+    assert detail.pyramids["reward"].envelope(0, 500, 1).high[0] == 6, "what was given stays"
+    assert follower.detail() is newer, "nothing changed, nothing is made again"
+
+
+def test_names_of_series_are_safe_to_show(tmp_path: Path) -> None:
+    lines = b'{"step": 1, "\\u001b[31mred": 1.0, "[31mred": 2.0, "": 3.0}\n'
+    series = follow(write_run(tmp_path, "r", {}, lines)).detail().series
+    assert {key: one.values[0] for key, one in series.items()} == {
+        "[31mred": 1.0,
+        "[31mred (2)": 2.0,
+        "?": 3.0,
+    }
+    assert all(one.key == key for key, one in series.items())
+
+
+def test_a_long_file_is_approximate_until_it_is_read(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {}, metric_lines(100_000))
+    follower = RunFollower(RunDirectory(folder))
+    assert follower.poll()
+    skimmed = follower.detail()
+    assert skimmed.approximate
+    assert 100 < len(skimmed.loss) < 2000
+    assert follower.expected_nbytes > 100_000 * 8
+    while follower.more:
+        follower.poll_metrics()
+        if follower.more:
+            assert follower.detail().version == skimmed.version, "the curve is the same meanwhile"
+    exact = follower.detail()
+    assert (exact.approximate, exact.loading, len(exact.loss)) == (False, None, 100_000)
+    follower.release()
+    assert exact.loss.values.sum() == follower.detail().loss.values.sum()
+    # Another file of the same length takes its place: it is skimmed and read anew.
+    (folder / "new").write_bytes(metric_lines(90_000, start=7))
+    os.replace(folder / "new", folder / "metrics.jsonl")  # noqa: PTH105
+    assert follower.poll()
+    assert follower.detail().approximate
+    assert follower.detail().loss.steps[0] == 7
+    while follower.more:
+        follower.poll_metrics()
+    assert len(follower.detail().loss) == 90_000
+
+
+def test_without_memory_a_long_file_stays_approximate_and_fresh(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {}, metric_lines(100_000))
+    follower = RunFollower(RunDirectory(folder))
+    follower.poll()
+    follower.exact = False
+    assert not follower.more
+    assert not follower.poll()
+    assert follower.detail().approximate
+    follower.exact = True
+    while follower.more:
+        follower.poll_metrics()
+    assert len(follower.detail().loss) == 100_000
+
+
+def test_configuration_samples_and_uploads(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {})
+    (folder / "config.yaml").write_text(
+        "model:\n  hidden_size: 64\n  names: [a, b]\ntrain: {seed: 1, device: null}\n"
+    )
+    events = (
+        '{"event": "sample", "step": 5, "time": 2.0, "text": "Once\\u001b[31m\\nupon"}\n'
+        '{"event": "uploaded", "name": "step_5", "repo": "me/it", "url": "https://hub/me/it"}\n'
+    )
+    (folder / "events.jsonl").write_text(events)
+    made = step_folder(folder / "checkpoints", 5)
+    made.mkdir()
+    (made / "model.safetensors").write_bytes(b"x")
+    write_manifest(made, 5, {})
+    set_link(folder / "checkpoints", "best", made)
+    detail = follow(folder).detail()
+    assert detail.config == {
+        "model.hidden_size": "64",
+        "model.names": "[a, b]",
+        "train.seed": "1",
+        "train.device": "",
+    }
+    assert [(s.step, s.text) for s in detail.samples] == [(5, "Once[31m\nupon")]
+    assert detail.uploads == {"step_5": "https://hub/me/it"}
+    assert detail.protected == {"step_5": "best, the newest"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- 1", "a: [", "\x00", "a: &x [*x, *x]", "? {a: 1}\n: 2", "a: 2026-01-01\n1: yes",
+     "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d {k: *c}\n", "!!python/object:os.system a"],
+)  # fmt: skip
+def test_any_configuration_is_survived(text: str) -> None:
+    assert all(len(value) <= 300 for value in flat_config(text).values())

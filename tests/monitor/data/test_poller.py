@@ -6,10 +6,11 @@ import queue
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from monitor.data.poller import Poller, read_once
+from monitor.data.poller import Pace, Poller, read_once
 from monitor.data.views import Snapshot
 from shared.run_directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
@@ -18,8 +19,8 @@ from tests.monitor.support import metric_lines, write_run
 class Desk:
     """Takes in what a poller publishes."""
 
-    def __init__(self, runs_dir: Path, poll: float = 0.05) -> None:
-        self.poller = Poller(runs_dir, poll)
+    def __init__(self, runs_dir: Path, poll: float = 0.05, **options: Any) -> None:
+        self.poller = Poller(runs_dir, poll, **options)
         self._taken: queue.Queue[Snapshot] = queue.Queue()
         self.poller.start(self._taken.put)
 
@@ -45,7 +46,7 @@ def points(snapshot: Snapshot) -> int:
 def test_runs_appear_grow_and_vanish(tmp_path: Path, desk: Desk) -> None:
     assert desk.until(lambda s: True).runs == ()
     folder = write_run(tmp_path, "a", {"status": "completed"}, metric_lines(5))
-    assert desk.until(lambda s: len(s.runs) == 1).detail is None
+    assert desk.until(lambda s: len(s.runs) == 1).problem == ""
     desk.poller.select("a")
     assert points(desk.until(lambda s: points(s) == 5)) == 5
     with (folder / "metrics.jsonl").open("ab") as file:
@@ -99,18 +100,98 @@ def test_hints_bring_a_new_line_before_the_next_poll(tmp_path: Path) -> None:
         desk.poller.stop()
 
 
-def test_a_long_file_is_shown_while_it_is_read(tmp_path: Path) -> None:
+def test_a_long_file_is_skimmed_then_read(tmp_path: Path) -> None:
     write_run(tmp_path, "a", {"status": "completed"}, metric_lines(300_000))
     desk = Desk(tmp_path)
     try:
-        desk.poller.select("a")
-        early = desk.until(lambda s: points(s) > 0)
-        assert early.detail is not None
-        assert 0 < (early.detail.loading or 0) < 1
-        late = desk.until(lambda s: s.detail is not None and s.detail.loading is None)
-        assert points(late) == 300_000
+        early = desk.until(lambda s: points(s) > 0).detail
+        assert early is not None
+        assert early.approximate
+        assert early.loading is not None
+        assert (early.loss.steps[0], early.loss.steps[-1]) == (0, 299_999)
+        assert len(early.loss) < 2000
+        late = desk.until(lambda s: s.detail is not None and s.detail.loading is None).detail
+        assert late is not None
+        assert (len(late.loss), late.approximate) == (300_000, False)
+        assert late.version > early.version
     finally:
         desk.poller.stop()
+
+
+def test_the_first_snapshot_has_the_run_that_will_be_selected(tmp_path: Path) -> None:
+    write_run(tmp_path, "old", {"status": "completed", "started_at": 1.0}, metric_lines(3))
+    write_run(tmp_path, "new", {"status": "completed", "started_at": 2.0}, metric_lines(4))
+    desk = Desk(tmp_path)
+    try:
+        first = desk.until(lambda s: True)
+        assert first.detail is not None
+        assert (first.detail.run_id, points(first)) == (first.runs[0].run_id, 4)
+    finally:
+        desk.poller.stop()
+
+
+def test_marked_runs_are_followed_beside_the_selected_one(tmp_path: Path, desk: Desk) -> None:
+    folders = {
+        name: write_run(tmp_path, name, {"status": "completed"}, metric_lines(2_000))
+        for name in ("a", "b", "c")
+    }
+    desk.poller.select("a")
+    desk.poller.follow(frozenset({"a", "c"}))
+    found = desk.until(lambda s: set(s.details) == {"a", "c"})
+    assert points(found) == 2_000
+    assert len(found.details["c"].loss) == 2_000
+    with (folders["c"] / "metrics.jsonl").open("ab") as file:
+        file.write(metric_lines(1, start=2_000))
+    desk.until(lambda s: "c" in s.details and len(s.details["c"].loss) == 2_001)
+    desk.poller.follow(frozenset())
+    assert desk.until(lambda s: set(s.details) == {"a"}).detail is not None
+
+
+def test_of_what_memory_cannot_hold_only_the_selected_run_is_exact(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path, name, {"status": "completed"}, metric_lines(100_000))
+    desk = Desk(tmp_path, memory=1 << 20)
+    try:
+        desk.poller.select("a")
+        desk.poller.follow(frozenset({"b"}))
+        found = desk.until(
+            lambda s: set(s.details) == {"a", "b"} and s.details["a"].loading is None
+        )
+        assert len(found.details["a"].loss) == 100_000
+        assert found.details["b"].approximate
+        desk.poller.select("b")
+        desk.poller.follow(frozenset())
+        again = desk.until(lambda s: points(s) == 100_000 and s.details.keys() == {"b"})
+        assert again.detail is not None
+        assert not again.detail.approximate
+        desk.poller.select("a")  # which was forgotten meanwhile, for want of memory
+        desk.until(lambda s: "a" in s.details and s.details["a"].approximate)
+        desk.until(lambda s: "a" in s.details and len(s.details["a"].loss) == 100_000)
+    finally:
+        desk.poller.stop()
+
+
+def test_sparklines_and_the_machine_come_by_themselves(tmp_path: Path, desk: Desk) -> None:
+    write_run(tmp_path, "a", {"status": "completed"}, metric_lines(100))
+    found = desk.until(lambda s: bool(s.runs) and bool(s.runs[0].sparkline))
+    assert found.runs[0].sparkline[0] == 6.0
+    machine = desk.until(lambda s: s.machine is not None and bool(s.machine.disk.total)).machine
+    assert machine is not None
+    assert machine.host
+
+
+def test_a_steady_stream_is_looked_at_less_often_than_a_single_line() -> None:
+    now = [100.0]
+    pace = Pace(5.0, 3, lambda: now[0])
+    waits = []
+    for _ in range(6):
+        waits.append(pace.wait())
+        now[0] += waits[-1]
+        pace.take()
+    assert waits[:3] == [0.0, 0.0, 0.0]
+    assert waits[3:] == pytest.approx([0.2, 0.2, 0.2])
+    now[0] += 10
+    assert pace.wait() == 0.0
 
 
 def test_reading_once_reads_all(tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from monitor.data.scanner import RunScanner, tail_lines
+from monitor.data.scanner import SPARKS, RunScanner, sparkline, tail_lines
 from monitor.data.views import RunView
 from shared.health import STALLED_AFTER
+from shared.labels import change_labels
 from shared.run_directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.support import metric_lines, write_run
@@ -135,3 +137,76 @@ def test_a_clock_that_differs_from_ours_makes_no_crash(tmp_path: Path) -> None:
     scanner.scan()
     beat(clock[0] - day + 1)
     assert scanner.scan()[0].status == "running"
+
+
+def test_labels_are_shown_and_followed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {"status": "completed", "run_name": "base"})
+    scanner = RunScanner(tmp_path, time.time)
+    assert scanner.scan()[0].label == "r"
+    change_labels(
+        RunDirectory(folder), name="The one", note="keep\nit", add_tags=["good"], archived=True
+    )
+    found = scanner.scan()[0]
+    assert (found.label, found.name, found.run_id) == ("The one", "base", "r")
+    assert (found.tags, found.note_text, found.archived) == (("good",), "keep\nit", True)
+    assert scanner.scan()[0] is found
+    (folder / "labels.json").unlink()
+    assert scanner.scan()[0].label == "r"
+
+
+def test_sparklines_are_made_after_the_list_and_again_for_what_has_grown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "r", {"status": "completed"}, metric_lines(1000))
+    write_run(tmp_path, "long", {"status": "completed"}, metric_lines(30_000))
+    write_run(tmp_path, "none", {"status": "completed"})
+    scanner = RunScanner(tmp_path, time.time)
+    assert all(view.sparkline == () for view in scanner.scan())
+    assert scanner.draw_sparklines(10.0) == (True, False)
+    views = {view.run_id: view for view in scanner.views}
+    for name in ("r", "long"):
+        assert len(views[name].sparkline) == SPARKS
+        assert views[name].sparkline[0] == 6.0
+        assert views[name].sparkline[-1] == pytest.approx(1.0, abs=0.01)
+    assert views["none"].sparkline == ()
+    assert scanner.draw_sparklines(10.0) == (False, False), "none is made twice"
+    assert {v.run_id: v for v in scanner.scan()}["r"].sparkline == views["r"].sparkline
+    assert sparkline(folder / "nothing") == ()
+
+
+def test_a_sparkline_shows_a_divergence(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 1.0}\n{"step": 2, "loss": NaN}\njunk\n')
+    low, bad = sparkline(path)
+    assert low == 1.0
+    assert bad != bad  # noqa: PLR0124  NaN
+
+
+def test_of_many_runs_at_rest_all_have_their_turn(tmp_path: Path) -> None:
+    for number in range(130):
+        write_run(tmp_path, f"r{number:03}", {"status": "completed", "current_step": 1})
+    scanner = RunScanner(tmp_path, time.time)
+    assert len(scanner.scan()) == 130
+    changed = ("r003", "r070", "r129")
+    for name in changed:
+        state = {"status": "completed", "current_step": 2}
+        (tmp_path / name / "run_state.json").write_text(json.dumps(state))
+    for _ in range(3):
+        scanner.scan()
+    steps = {view.run_id: view.step for view in scanner.views}
+    assert {name for name, step in steps.items() if step == 2} == set(changed)
+    state = {"status": "completed", "current_step": 3}
+    (tmp_path / "r070" / "run_state.json").write_text(json.dumps(state))
+    assert {v.run_id: v.step for v in scanner.scan({"r070"})}["r070"] == 3
+    write_run(tmp_path, "r999", {"status": "completed"})
+    assert len(scanner.scan()) == 131
+    shutil.rmtree(tmp_path / "r000")
+    assert len(scanner.scan()) == 130
+
+
+def test_a_folder_becomes_a_run_when_it_has_a_file(tmp_path: Path) -> None:
+    scanner = RunScanner(tmp_path, time.time)
+    (tmp_path / "r").mkdir()
+    assert scanner.scan() == ()
+    (tmp_path / "r" / "metrics.jsonl").write_bytes(metric_lines(2))
+    assert [view.step for view in scanner.scan()] == [1]
+    (tmp_path / "r" / "metrics.jsonl").unlink()
+    assert scanner.scan() == ()

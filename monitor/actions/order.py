@@ -1,0 +1,223 @@
+"""Keeping order among runs: labels, the trash, and the command that repeats one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from monitor.actions.prune import empty_checkpoint_trash, undo_prune
+from monitor.actions.steer import GiveUp
+from monitor.data.views import RunView
+from shared.doomed_run import DoomedRun, doom
+from shared.errors import UserError
+from shared.labels import Labels, change_labels, read_labels
+from shared.repeat import repeat_command, shell_line
+from shared.run_directory import RunDirectory
+from shared.run_trash import (
+    empty_run_trash,
+    list_trash,
+    restore_runs,
+    throw_away_runs,
+    trash_bytes,
+)
+from shared.text import format_bytes, one_line
+from shared.trash import TrashSize, in_trash
+
+_TYPEABLE = re.compile(r"[A-Za-z0-9._-]{1,60}")
+_ANYWAY = "delete"  # what is typed for a run whose name no keyboard has
+
+
+# -- labels ------------------------------------------------------------------------------------
+
+
+def labels_of(view: RunView) -> Labels:
+    """The labels of a run as they are now, safe to show."""
+    return read_labels(RunDirectory(view.path))
+
+
+def tags_text(labels: Labels) -> str:
+    """The tags as they are typed."""
+    return ", ".join(labels.tags)
+
+
+def set_tags(view: RunView, text: str) -> str:
+    """Give the run the tags in `text`, separated by commas, and no others."""
+    run = RunDirectory(view.path)
+    wanted = [tag.strip() for tag in text.split(",") if tag.strip()]
+    kept = {tag.casefold() for tag in wanted}
+    before = read_labels(run).tags
+    gone = [tag for tag in before if tag.casefold() not in kept]
+    # Where only upper and lower case changed, the old one makes room for the new.
+    gone += [old for old in before for new in wanted if old != new and _same(old, new)]
+    labels = change_labels(run, add_tags=wanted, remove_tags=gone)
+    told = ", ".join(labels.tags)
+    return f"{view.label} has the tags {told}." if told else f"{view.label} has no tags."
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
+
+
+def set_note(view: RunView, text: str) -> str:
+    """Write a note about the run; an empty one clears it."""
+    labels = change_labels(RunDirectory(view.path), note=text)
+    return f"{view.label} is noted." if labels.note else f"{view.label} has no note."
+
+
+def set_name(view: RunView, text: str) -> str:
+    """Show the run under another name; an empty one goes back to its own. Its folder stays."""
+    labels = change_labels(RunDirectory(view.path), name=text)
+    own = one_line(view.path.name, 120)
+    if not labels.name:
+        return f"{own} is shown by its own name."
+    return f"{own} is shown as {labels.name}."
+
+
+def archive(views: Sequence[RunView], *, archived: bool) -> str:
+    """Put runs out of sight, or bring them back into it."""
+    for view in views:
+        change_labels(RunDirectory(view.path), archived=archived)
+    what = views[0].label if len(views) == 1 else f"{len(views)} runs"
+    return (
+        f"{what} {'is' if len(views) == 1 else 'are'} {'archived' if archived else 'listed again'}."
+    )
+
+
+def repeat_line(view: RunView) -> str:
+    """The command that trains the run once more, quoted for a shell and safe for a terminal."""
+    return shell_line(repeat_command(RunDirectory(view.path)))
+
+
+# -- deleting ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DeletePlan:
+    """What deleting runs would mean. `word` has to be typed; `refusal` says why it cannot be."""
+
+    runs: tuple[DoomedRun, ...]
+    lines: tuple[str, ...]
+    word: str
+    refusal: str = ""
+
+    @property
+    def files(self) -> int:
+        """Files that go."""
+        return sum(item.files for item in self.runs)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that emptying the trash would free."""
+        return sum(item.bytes for item in self.runs)
+
+    def summary(self) -> str:
+        """What goes, in a line."""
+        what = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        go = "goes" if len(self.runs) == 1 else "go"
+        return f"{what}, {self.files:,} files, {format_bytes(self.bytes)} {go} into the trash."
+
+
+def plan_delete(views: Sequence[RunView]) -> DeletePlan:
+    """Look at what deleting `views` would mean, which takes a while for many files."""
+    found = tuple(doom(RunDirectory(view.path)) for view in views)
+    lines = tuple(one_line(line, 300) for item in found for line in item.describe())
+    refusal = next((one_line(item.refusal, 400) for item in found if item.refusal), "")
+    return DeletePlan(found, lines, _word(views), refusal)
+
+
+def _word(views: Sequence[RunView]) -> str:
+    """The name of the only run, which nobody types by mistake; else a word."""
+    if len(views) == 1 and _TYPEABLE.fullmatch(views[0].name):
+        return views[0].name
+    return _ANYWAY
+
+
+def delete(plan: DeletePlan) -> str:
+    """Move the runs into the trash. Raises UserError, with nothing moved, if one may not go."""
+    throw_away_runs(plan.runs)
+    names = [one_line(item.run.run_id, 120) for item in plan.runs]
+    what = names[0] if len(names) == 1 else f"{len(names)} runs"
+    is_ = "is" if len(names) == 1 else "are"
+    return f"{what} {is_} in the trash ({format_bytes(plan.bytes)}); U brings back."
+
+
+# -- the trash ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrashEntry:
+    """Something that can be brought back. `run_id` is empty for the checkpoints of a run."""
+
+    run_id: str
+    label: str
+    thrown_at: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Trash:
+    """What lies in the trash of the runs, and in that of the selected run's checkpoints."""
+
+    runs: tuple[TrashEntry, ...] = ()
+    freed: int = 0
+    checkpoints: TrashSize = field(default_factory=TrashSize)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to bring back or to delete."""
+        return not (self.runs or self.freed or self.checkpoints.checkpoints)
+
+
+def look_into_trash(runs_dir: Path, view: RunView | None) -> Trash:
+    """What could be brought back, the last thrown away first. Touches nothing."""
+    entries = tuple(
+        TrashEntry(item.run_id, one_line(item.run_id, 120), item.time, item.bytes)
+        for item in list_trash(runs_dir)
+    )
+    checkpoints = TrashSize()
+    if view is not None:
+        checkpoints = in_trash(RunDirectory(view.path).checkpoints.resolve())
+    return Trash(entries, trash_bytes(runs_dir) if entries else 0, checkpoints)
+
+
+def restore(runs_dir: Path, run_id: str) -> str:
+    """Bring a run back. A name that is taken by now gets a suffix."""
+    restored = restore_runs(runs_dir, [run_id])
+    name = restored.get(run_id, run_id)
+    renamed = f" as {one_line(name, 120)}" if name != run_id else ""
+    return f"{one_line(run_id, 120)} is back{renamed}."
+
+
+def empty_trash_of_runs(runs_dir: Path) -> str:
+    """Delete the runs in the trash for good."""
+    if not list_trash(runs_dir):
+        raise UserError("The trash holds no runs.")
+    return f"The trash of runs is empty: {format_bytes(empty_run_trash(runs_dir))} freed."
+
+
+# -- what a dialog has come to -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrashChoice:
+    """What shall be done with the trash; `run_id` names the run to bring back."""
+
+    act: Literal["restore_run", "restore_checkpoints", "empty_runs", "empty_checkpoints"]
+    run_id: str = ""
+
+
+def settle_trash(
+    runs_dir: Path, view: RunView | None, choice: TrashChoice, give_up: GiveUp | None = None
+) -> str:
+    """Do what was chosen. Raises UserError with the reason when it cannot be done."""
+    if choice.act == "restore_run":
+        return restore(runs_dir, choice.run_id)
+    if choice.act == "empty_runs":
+        return empty_trash_of_runs(runs_dir)
+    if view is None:
+        raise UserError("No run is selected whose checkpoints could be brought back.")
+    act = undo_prune if choice.act == "restore_checkpoints" else empty_checkpoint_trash
+    return act(view, give_up)

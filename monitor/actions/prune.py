@@ -1,0 +1,264 @@
+"""Throwing checkpoints away: a look at what goes and what stays, then the trash, and back.
+
+While nobody owns the run this is done here, under its lock; otherwise its owner is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from monitor.actions.steer import GiveUp, ask
+from monitor.data.views import RunView
+from shared.catalogue import CheckpointInfo, in_use, list_checkpoints
+from shared.errors import RunError, UserError
+from shared.health import observe
+from shared.lock import LockHeldError, RunLock
+from shared.manifest import verify_folder
+from shared.prune import PrunePlan, Rule, plan_prune, serve_prune
+from shared.records import RunState
+from shared.run_directory import RunDirectory
+from shared.text import format_bytes, one_line
+from shared.trash import TrashSize, folder_size, freed_bytes, in_trash
+
+#: Keeps everything: what it plans tells which checkpoints there are, and which must stay anyway.
+_KEEP_ALL = 1 << 40
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """A checkpoint in the preview, safe to show. `protected`: no rule can make it go."""
+
+    name: str
+    files: int
+    bytes: int
+    val_loss: float | None
+    loss: float | None
+    goes: bool
+    protected: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class PrunePreview:
+    """What a rule would do. `problem` says why nothing can be done, if so.
+
+    `freed`: bytes the disk wins once the trash is emptied.
+    """
+
+    rows: tuple[CheckpointRow, ...]
+    freed: int = 0
+    trash: TrashSize = field(default_factory=TrashSize)
+    problem: str = ""
+
+    @property
+    def goes(self) -> tuple[str, ...]:
+        """The names of what goes."""
+        return tuple(row.name for row in self.rows if row.goes)
+
+    @property
+    def files(self) -> int:
+        """Files that go."""
+        return sum(row.files for row in self.rows if row.goes)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that go; some may be shared with what stays."""
+        return sum(row.bytes for row in self.rows if row.goes)
+
+    def summary(self) -> str:
+        """What goes, in a line."""
+        if not self.goes:
+            return "Nothing goes."
+        shared = "" if self.freed == self.bytes else "; the rest is shared with what stays"
+        goes = "goes" if len(self.goes) == 1 else "go"
+        return f"{counted(self)} {goes}; {format_bytes(self.freed)} freed in the end{shared}."
+
+    def trash_line(self) -> str:
+        """What lies in the trash; empty when nothing does."""
+        if not self.trash.checkpoints and not self.trash.bytes:
+            return ""
+        return f"In the trash: {_many(self.trash.checkpoints)}, {format_bytes(self.trash.bytes)}."
+
+    def lines(self) -> list[str]:
+        """All of it, for a person without a screen."""
+        said = [
+            f"{'goes ' if r.goes else 'stays'}  {r.name}  {format_bytes(r.bytes)}  {r.reason}"
+            for r in self.rows
+        ]
+        return [*said, self.problem or self.summary(), *filter(None, [self.trash_line()])]
+
+
+def counted(preview: PrunePreview) -> str:
+    """`3 checkpoints (36 files, 1.2 GiB)`."""
+    size = f"{preview.files} files, {format_bytes(preview.bytes)}"
+    return f"{_many(len(preview.goes))} ({size})"
+
+
+def _many(count: int) -> str:
+    return f"{count} checkpoint{'s' if count != 1 else ''}"
+
+
+# -- looking -----------------------------------------------------------------------------------
+
+
+def preview_prune(
+    view: RunView, rule: Rule | None = None, spared: Collection[str] = ()
+) -> PrunePreview:
+    """What `rule` would do to the checkpoints of `view`; without one, which there are.
+
+    `spared` are names that stay although the rule does not keep them. Touches nothing. A rule that
+    cannot be carried out is a `problem` of the preview.
+    Raises UserError when there are no checkpoints at all.
+    """
+    folder = RunDirectory(view.path).checkpoints.resolve()
+    everything = plan_prune(folder, Rule(keep_last=_KEEP_ALL))
+    plan, problem = everything, ""
+    if rule is not None and rule != Rule():
+        try:
+            plan = plan_prune(folder, rule)
+        except UserError as error:
+            problem = _in_words(str(error))
+    rows = tuple(
+        dataclasses.replace(row, goes=False, reason="spared")
+        if row.goes and row.name in spared
+        else row
+        for row in _rows(plan)
+    )
+    freed = freed_bytes(folder / row.name for row in rows if row.goes)
+    return PrunePreview(rows, freed, in_trash(folder), problem)
+
+
+def _rows(plan: PrunePlan) -> tuple[CheckpointRow, ...]:
+    listed = {info.name: info for info in list_checkpoints(plan.checkpoints)}
+    rows = {}
+    for item in plan.goes:
+        info = listed.get(item.name)
+        rows[item.name] = _row(item.name, info, item.files, item.bytes, item.reason, goes=True)
+    for kept in plan.stays:
+        files, size = folder_size(plan.checkpoints / kept.name)
+        row = _row(kept.name, listed.get(kept.name), files, size, kept.reason, goes=False)
+        rows[kept.name] = dataclasses.replace(row, protected=kept.protected)
+    # By step, as they were saved; then what was set aside.
+    ordered = [*(name for name in listed if name in rows), *sorted(set(rows) - set(listed))]
+    return tuple(rows[name] for name in ordered)
+
+
+def _row(
+    name: str, info: CheckpointInfo | None, files: int, size: int, reason: str, *, goes: bool
+) -> CheckpointRow:
+    return CheckpointRow(
+        name=name,  # of a known form, or it would not be listed
+        files=files,
+        bytes=size,
+        val_loss=info.val_loss if info else None,
+        loss=info.loss if info else None,
+        goes=goes,
+        protected=False,
+        reason=_in_words(reason),
+    )
+
+
+def _in_words(reason: str) -> str:
+    """A reason in the words of a screen, where there are no options to give."""
+    if f"among the last {_KEEP_ALL}" in reason or reason == "not asked for":
+        return ""
+    if reason == "named":
+        return "marked"
+    for option in ("corrupt", "superseded"):
+        reason = reason.replace(f"; --{option} removes it", "")
+    return one_line(reason.replace("--keep-", "keep ").replace("--", ""), 300)
+
+
+@dataclass(frozen=True)
+class PruneChoice:
+    """What a person has chosen to be done; `names` are the checkpoints that go."""
+
+    act: Literal["prune", "undo", "empty"]
+    names: tuple[str, ...] = ()
+
+
+def verify(view: RunView, names: Sequence[str]) -> str:
+    """Read every byte of these checkpoints and hold it against its checksum.
+
+    Raises RunError with the first thing that is wrong. Nobody removes one meanwhile.
+    """
+    folder = RunDirectory(view.path).checkpoints.resolve()
+    for name in names:
+        with in_use(folder / name):
+            problems = verify_folder(folder / name)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise RunError(f"{view.label}: {one_line(problems[0], 300)}{more}.")
+    what = names[0] if len(names) == 1 else _many(len(names))
+    return f"{view.label}: every byte of {what} is as it was saved."
+
+
+# -- doing -------------------------------------------------------------------------------------
+
+
+def carry_out(view: RunView, choice: PruneChoice, give_up: GiveUp | None = None) -> str:
+    """Do what was chosen. Raises UserError or RunError with the reason when it is refused."""
+    if choice.act == "undo":
+        return undo_prune(view, give_up)
+    if choice.act == "empty":
+        return empty_checkpoint_trash(view, give_up)
+    return prune(view, choice.names, give_up)
+
+
+def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) -> str:
+    """Move the checkpoints of these names into the trash: those a person has seen, no others.
+
+    What is gone by itself meanwhile is left out. Raises UserError or RunError with nothing removed
+    when one of them must stay by now, or what would stay is not sound.
+    """
+    folder = RunDirectory(view.path).checkpoints.resolve()
+    still = tuple(name for name in names if (folder / name).is_dir())
+    if not still:
+        return f"{view.label}: nothing of it is there any more; nothing was removed."
+    answer = _act(view, {"rule": Rule(remove=still).to_json()}, give_up)
+    told, there, _ = answer.partition(", back with:")  # what a command line would do
+    return f"{told}; U brings them back." if there else answer
+
+
+def undo_prune(view: RunView, give_up: GiveUp | None = None) -> str:
+    """Bring the checkpoints that were pruned last back."""
+    return _act(view, {"undo": True}, give_up)
+
+
+def empty_checkpoint_trash(view: RunView, give_up: GiveUp | None = None) -> str:
+    """Delete the pruned checkpoints for good."""
+    return _act(view, {"empty_trash": True}, give_up)
+
+
+def _act(view: RunView, arguments: Mapping[str, Any], give_up: GiveUp | None) -> str:
+    run = RunDirectory(view.path)
+    with _owned(run) as ours:
+        if ours:
+            return f"{view.label}: {one_line(serve_prune(run, arguments), 400)}"
+    # Whoever owns it beats or holds its lock: the view may be of a moment before that.
+    return ask(dataclasses.replace(view, alive=True), "prune", arguments, give_up)
+
+
+@contextlib.contextmanager
+def _owned(run: RunDirectory) -> Iterator[bool]:
+    """Whether the run's lock is ours while this is entered; not when its trainer lives."""
+    if observe(run, run.read_state() or RunState()).alive:
+        yield False
+        return
+    lock = RunLock(run.lock_path)
+    try:
+        try:
+            lock.acquire()
+        except LockHeldError:
+            yield False
+            return
+        yield True
+    except OSError as error:
+        place = one_line(error.filename or run.path)
+        raise RunError(f"{place} cannot be changed: {error.strerror}.") from error
+    finally:
+        lock.release()

@@ -1,0 +1,143 @@
+"""How a run has been going lately, in numbers: slope, gap, gradient norm, spikes. No screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitor.data.views import RunDetail
+from shared.metrics_log import Floats, Series
+
+WINDOW_SHARE = 0.1  # of the steps; what "lately" means
+MIN_WINDOW, MAX_WINDOW = 50, 20_000  # values
+SPIKE_Z = 6.0  # robust deviations above the window's median
+_NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as one sigma
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The last window of one run. Slopes are per 1000 steps; None is what is not known.
+
+    `slope` is the least-squares line through the finite losses, `noise` the deviation from it,
+    both in the units of the loss; `trend` says in a word what they mean together. `gap` is the
+    newest validation loss less the mean training loss around its step.
+    """
+
+    first_step: int = 0
+    last_step: int = 0
+    values: int = 0
+    mean: float | None = None
+    slope: float | None = None
+    noise: float | None = None
+    trend: str = ""
+    gap: float | None = None
+    gap_before: float | None = None
+    val_step: int | None = None
+    gradient_norm: float | None = None
+    gradient_median: float | None = None
+    gradient_max: float | None = None
+    gradient_max_step: int | None = None
+    spikes: tuple[tuple[int, float], ...] = ()
+    nonfinite: int = 0
+
+
+def dynamics(detail: RunDetail) -> Dynamics:
+    """The dynamics of the last tenth of the run; of little work however long the run is."""
+    loss = detail.loss
+    if not len(loss):
+        return Dynamics()
+    count = min(len(loss), MAX_WINDOW, max(MIN_WINDOW, int(len(loss) * WINDOW_SHARE)))
+    steps, values = loss.steps[-count:], loss.values[-count:]
+    finite = np.isfinite(values)
+    x, y = steps[finite].astype(np.float64), values[finite]
+    slope, noise = _line(x, y)
+    gap, val_step = _gap(detail.val_loss, loss, -1)
+    gap_before, _ = _gap(detail.val_loss, loss, -2)
+    norm = detail.series.get("gradient_norm")
+    newest, median, largest, at = _norms(norm, int(steps[0]))
+    return Dynamics(
+        first_step=int(steps[0]),
+        last_step=int(steps[-1]),
+        values=count,
+        mean=float(y.mean()) if len(y) else None,
+        slope=slope,
+        noise=noise,
+        trend=_trend(slope, noise, x),
+        gap=gap,
+        gap_before=gap_before,
+        val_step=val_step,
+        gradient_norm=newest,
+        gradient_median=median,
+        gradient_max=largest,
+        gradient_max_step=at,
+        spikes=_spikes(x, y),
+        nonfinite=count - len(y),
+    )
+
+
+def _line(x: Floats, y: Floats) -> tuple[float | None, float | None]:
+    """Slope per 1000 steps, and the deviation of what is left."""
+    if len(x) < 3 or x[-1] == x[0] or not np.abs(y).max() < 1e150:
+        return None, None
+    centred = x - x.mean()
+    slope = float(centred @ (y - y.mean()) / (centred @ centred))
+    rest = y - y.mean() - slope * centred
+    return 1000 * slope, float(np.sqrt(np.mean(rest**2)))
+
+
+def _trend(slope: float | None, noise: float | None, x: Floats) -> str:
+    """Falling or rising if the slope is three of its own standard errors away from level."""
+    if slope is None or noise is None:
+        return ""
+    spread = float(np.sqrt(((x - x.mean()) ** 2).sum()))
+    error = 1000 * noise / spread if spread else math.inf
+    if abs(slope) <= 3 * error:
+        return "level"
+    return "falling" if slope < 0 else "rising"
+
+
+def _gap(val: Series, loss: Series, index: int) -> tuple[float | None, int | None]:
+    """Validation less training loss at the last but `index` evaluation."""
+    if len(val) < -index or not math.isfinite(float(val.values[index])):
+        return None, None
+    step = int(val.steps[index])
+    end = int(np.searchsorted(loss.steps, step, "right"))
+    around = loss.values[max(0, end - MIN_WINDOW) : end]
+    around = around[np.isfinite(around)]
+    if not len(around):
+        return None, None
+    return float(val.values[index]) - float(around.mean()), step
+
+
+def _norms(
+    norm: Series | None, first_step: int
+) -> tuple[float | None, float | None, float | None, int | None]:
+    """Newest, median, largest of the window, and the step of the largest."""
+    if norm is None or not len(norm):
+        return None, None, None, None
+    start = max(int(np.searchsorted(norm.steps, first_step)), len(norm) - MAX_WINDOW)
+    values, steps = norm.values[start:], norm.steps[start:]
+    finite = np.isfinite(values)
+    if not finite.any():
+        return float(norm.values[-1]), None, None, None
+    at = int(np.argmax(np.where(finite, values, -np.inf)))
+    return (
+        float(norm.values[-1]),
+        float(np.median(values[finite])),
+        float(values[at]),
+        int(steps[at]),
+    )
+
+
+def _spikes(x: Floats, y: Floats) -> tuple[tuple[int, float], ...]:
+    """Where the loss stood far above its own median, the newest last, at most a dozen."""
+    if len(y) < MIN_WINDOW // 2:
+        return ()
+    median = float(np.median(y))
+    deviation = _NORMAL * float(np.median(np.abs(y - median)))
+    if not deviation > 0:
+        return ()
+    places = np.flatnonzero(y > median + SPIKE_Z * deviation)[-12:]
+    return tuple((int(x[i]), float(y[i])) for i in places)

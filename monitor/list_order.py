@@ -1,0 +1,163 @@
+"""Which runs are listed, and in which order: filter, sort, group. No screen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from monitor.data.views import RunView
+from monitor.settings import SORTS
+from shared.text import one_line
+
+
+@dataclass(frozen=True)
+class ListOrder:
+    """How a person wants the runs listed. `query` is a text, or a /regular expression/."""
+
+    sort: str = "activity"
+    query: str = ""
+    grouped: bool = False
+    show_archived: bool = False
+
+    def sorted_by_next(self) -> ListOrder:
+        """The same with the next of the orders."""
+        following = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        return dataclasses.replace(self, sort=following)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The heading of the runs of one name."""
+
+    name: str
+    count: int
+
+
+Row = RunView | Group
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is listed: `rows` as shown, `runs` without the headings, `hidden` of each kind."""
+
+    rows: tuple[Row, ...] = ()
+    runs: tuple[RunView, ...] = ()
+    filtered: int = 0
+    archived: int = 0
+    problem: str = ""
+
+    @property
+    def total(self) -> int:
+        """All runs there are."""
+        return len(self.runs) + self.filtered + self.archived
+
+
+def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
+    """The listing of `runs`, which come with those at work first and then the newest."""
+    matches, problem = compiled(order.query)
+    unarchived = [r for r in runs if order.show_archived or not r.archived]
+    kept = [r for r in unarchived if matches(r)]
+    key = _KEYS[order.sort]
+    if key is not None:
+        kept.sort(key=key)
+    archived, filtered = len(runs) - len(unarchived), len(unarchived) - len(kept)
+    if not order.grouped:
+        return Listing(tuple(kept), tuple(kept), filtered, archived, problem)
+    groups: dict[str, list[RunView]] = {}
+    for run in kept:
+        groups.setdefault(run.name, []).append(run)
+    rows: list[Row] = []
+    for name, members in groups.items():
+        rows += [Group(name, len(members)), *members]
+    listed = tuple(r for members in groups.values() for r in members)
+    return Listing(tuple(rows), listed, filtered, archived, problem)
+
+
+def neighbour(listing: Listing, all_runs: Sequence[RunView], selected: str | None, by: int) -> str:
+    """The run `by` lines from the selected one, which need not be listed; empty if none is.
+
+    From one that is hidden, the first step leads to the listed run that comes next in `all_runs`.
+    """
+    ids = [run.run_id for run in listing.runs]
+    if not ids:
+        return ""
+    if selected in ids:
+        return ids[min(max(0, ids.index(selected) + by), len(ids) - 1)]
+    order = [run.run_id for run in all_runs]
+    if selected not in order or abs(by) > len(order):
+        return ids[0] if by < 0 or selected not in order else ids[-1]
+    at = order.index(selected)
+    listed = set(ids)
+    beyond = order[at + 1 :] if by > 0 else order[:at][::-1]
+    fallback = ids[-1] if by > 0 else ids[0]
+    return next((run_id for run_id in beyond if run_id in listed), fallback)
+
+
+# -- filter ------------------------------------------------------------------------------------
+
+Matcher = Callable[[RunView], bool]
+
+
+@lru_cache(32)
+def compiled(query: str) -> tuple[Matcher, str]:
+    """Whether a run matches; and what is wrong with the query, which then matches everything.
+
+    Every word of a plain query must be found somewhere in the run; capitals do not matter. A query
+    between slashes is a regular expression, whose second slash may still be missing.
+    """
+    query = query.strip()
+    if query.startswith("/") and len(query) > 1:
+        pattern = query[1:].removesuffix("/")
+        try:
+            expression = re.compile(pattern, re.IGNORECASE)
+        except (re.error, OverflowError, RecursionError) as error:
+            return _everything, f"/{one_line(pattern, 40)}/ is no regular expression: {error}."
+        return lambda run: expression.search(_text_of(run)) is not None, ""
+    words = query.casefold().split()
+    if not words:
+        return _everything, ""
+
+    def holds_all(run: RunView) -> bool:
+        text = _text_of(run).casefold()
+        return all(word in text for word in words)
+
+    return holds_all, ""
+
+
+def _everything(run: RunView) -> bool:
+    return True
+
+
+def _text_of(run: RunView) -> str:
+    """What a filter looks through, cut to a length that no expression can take long over."""
+    tags = " ".join(f"#{tag}" for tag in run.tags)
+    parts = (run.label, run.name, run.status, tags, run.phase, run.host, run.note_text[:200])
+    return " \n".join(parts)[:800]
+
+
+# -- sort --------------------------------------------------------------------------------------
+
+
+def _least(value: float | None) -> tuple[bool, float]:
+    """For sorting from the least on; what is unknown or no number comes last."""
+    known = value is not None and math.isfinite(value)
+    return not known, value if known and value is not None else 0.0
+
+
+def _names(run: RunView) -> Any:
+    return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", run.label.casefold())]
+
+
+_KEYS: dict[str, Callable[[RunView], Any] | None] = {
+    "activity": None,  # as they come
+    "newest": lambda run: -(run.started_at or 0.0),
+    "name": _names,
+    "progress": lambda run: -(run.fraction if run.fraction is not None else -1.0),
+    "loss": lambda run: _least(run.loss),
+    "best": lambda run: _least(run.best_loss),
+}

@@ -1,0 +1,351 @@
+"""What the charts of some runs show together: which there are, which part of x, which curves."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from monitor.chart.frame import Band, Curve, Mark, Plot
+from monitor.chart.labels import number
+from monitor.chart.picture import Ink, Piece
+from monitor.chart.window import Kind, Window
+from monitor.chart_state import AXES, ChartState, Limits
+from monitor.data.views import RunDetail, RunView
+from monitor.plots.curves import CurveStore, RunCurves
+from monitor.plots.marks import (
+    Happening,
+    Phase,
+    Sign,
+    happenings,
+    in_drawing_order,
+    phases,
+)
+from shared.text import one_line
+
+#: Colours of overlaid runs, told apart by colour-blind eyes; the theme holds them by these names.
+RUN_INKS = tuple(f"curve-{i}" for i in range(1, 9))
+#: What tells curves apart where there are no colours.
+LETTERS = "ABCDEFGH"
+MAX_RUNS = len(RUN_INKS)
+
+_LABEL = 48  # characters of a key or a name
+_MUTED = Ink("muted")
+#: A curve of fewer values than so many times the length of the average is not smoothed.
+_SMOOTHED_FROM = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One of the runs on the charts."""
+
+    view: RunView
+    detail: RunDetail
+    curves: RunCurves
+    ink: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One curve in numbers: at the crosshair, else its newest value; and its least and greatest
+    finite values in the window. None where there is none.
+    """
+
+    label: str
+    ink: str
+    letter: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Scene:
+    """The charts of `runs`, the first of which gives marks and phases, as `state` wants them.
+
+    `plain` is for screens without colours: curves are told apart by letters. `ascii` is for those
+    that cannot show braille.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[tuple[RunView, RunDetail]],
+        state: ChartState,
+        store: CurveStore,
+        *,
+        plain: bool = False,
+        ascii: bool = False,
+    ) -> None:
+        self.plain, self.ascii = plain, ascii
+        self.shown = [
+            Shown(view, detail, store.of(detail), RUN_INKS[i])
+            for i, (view, detail) in enumerate(runs[:MAX_RUNS])
+        ]
+        self.keys = self._keys()
+        self.axes = tuple(a for a in AXES if any(s.curves.has_axis(a) for s in self.shown))
+        # The runs shown now may lack the axis that was chosen for others.
+        self.axis: Kind = state.axis if state.axis in self.axes else "step"
+        self.state = state if state.axis == self.axis else state.next_axis(("step",))
+        self.limits = self._limits()
+        self._happenings: list[Happening] | None = None
+        self._places: dict[int, float] = {}
+
+    @property
+    def is_overlay(self) -> bool:
+        """Whether several runs are compared."""
+        return len(self.shown) > 1
+
+    @property
+    def key(self) -> str:
+        """The chart under the cursor; "" while there is none."""
+        if self.state.cursor in self.keys:
+            return self.state.cursor
+        return self.keys[0] if self.keys else ""
+
+    @property
+    def window(self) -> Window:
+        """The part of the axis that is drawn."""
+        return self.state.window(self.limits or (0.0, 0.0))
+
+    def _keys(self) -> list[str]:
+        """One chart for every metric of any run; with one run, `val_loss` is in that of `loss`."""
+        found: dict[str, None] = {}
+        for shown in self.shown:
+            found.update(dict.fromkeys(shown.curves.series))
+        first = [key for key in ("loss", "val_loss") if key in found]
+        if len(first) == 2 and not self.is_overlay:
+            del found[first.pop()]
+        return list(dict.fromkeys([*first, *found]))
+
+    def _limits(self) -> Limits | None:
+        found = [r for s in self.shown if (r := s.curves.range(self.axis)) is not None]
+        if not found:
+            return None
+        return min(low for low, _ in found), max(high for _, high in found)
+
+    # -- one chart -----------------------------------------------------------------------
+
+    def plot(self, key: str, *, named: bool = True) -> Plot:
+        """The chart of one metric; without the runs' names where a legend stands elsewhere."""
+        curves = self._curves(key)
+        if self.is_overlay and not named:
+            curves = [dataclasses.replace(c, label=c.label[: self.plain]) for c in curves]
+        first = self.shown[0] if self.shown else None
+        return Plot(
+            curves,
+            self.window,
+            title=one_line(key, _LABEL) if self.is_overlay else "",
+            log_y=key in self.state.log_y,
+            bands=self._bands(),
+            marks=self._marks(),
+            crosshair=self._exact(self.state.crosshair),
+            remarks=self._remarks(key, curves),
+            note=self._note(first),
+            ascii=self.ascii,
+        )
+
+    def _curves(self, key: str) -> list[Curve]:
+        found: list[Curve] = []
+        for shown in self.shown:
+            keys = [key]
+            if key == "loss" and not self.is_overlay:
+                keys.append("val_loss")
+            for one in keys:
+                if one in shown.curves.series:
+                    found += self._curve(shown, one)
+        if self.plain and len(found) > 1:
+            letters = self._letters(found)
+            found = [
+                dataclasses.replace(c, label=f"{letter} {c.label}")
+                for letter, c in zip(letters, found, strict=True)
+            ]
+        return found
+
+    def _letters(self, curves: Sequence[Curve]) -> list[str]:
+        """What tells the curves apart without colours: of a run, the same on every chart."""
+        if not self.is_overlay:
+            return list(LETTERS[: len(curves)])
+        return [LETTERS[RUN_INKS.index(curve.ink)] for curve in curves]
+
+    def legend(self) -> list[Piece]:
+        """The names of overlaid runs in the colours of their curves."""
+        pieces: list[Piece] = []
+        for i, shown in enumerate(self.shown):
+            sign = f" {LETTERS[i]} " if self.plain else " ━ "
+            pieces.append((sign, Ink(shown.ink, "bold")))
+            pieces.append((f"{one_line(shown.view.label, _LABEL)} ", Ink("foreground")))
+        return pieces
+
+    def _curve(self, shown: Shown, key: str) -> list[Curve]:
+        places = shown.curves.places(key, self.axis)
+        if places is None:
+            return []
+        pyramid = shown.curves.pyramid(key)
+        smooth = None
+        weight = self.state.weight
+        if weight > 0 and len(pyramid) * (1 - weight) >= _SMOOTHED_FROM:
+            smooth = shown.curves.average(key, weight)
+        if self.is_overlay:
+            label, ink = one_line(shown.view.label, _LABEL), shown.ink
+        else:
+            label, ink = ("val", "val") if key == "val_loss" else (one_line(key, _LABEL), "train")
+        x = None if self.axis == "step" else places
+        return [Curve(label, ink, pyramid, x, smooth)]
+
+    def _bands(self) -> list[Band]:
+        return [Band(x, phase.ink) for x, phase in self.phases()]
+
+    def phases(self) -> list[tuple[float, Phase]]:
+        """The phases, each with the x where it begins. None where the runs' phases differ."""
+        if not self.shown:
+            return []
+        found = phases(self.shown[0].view)
+        if any(phases(other.view) != found for other in self.shown[1:]):
+            return []
+        return [(x, p) for p in found if (x := self._x_of(p.start)) is not None]
+
+    def happenings(self) -> list[Happening]:
+        """What happened to the first run, by step."""
+        if self._happenings is None:
+            self._happenings = happenings(self.shown[0].detail) if self.shown else []
+        return self._happenings
+
+    def _marks(self) -> list[Mark]:
+        marks = []
+        for one in in_drawing_order(self.happenings()):
+            x = self._x_of(one.step)
+            if x is not None:
+                sign = one.sign.ascii if self.ascii else one.sign.sign
+                marks.append(Mark(x, sign, one.sign.ink))
+        return marks
+
+    def _x_of(self, step: int) -> float | None:
+        """Where a step of the first run lies; None where its run has no such axis."""
+        if self.axis == "step":
+            return float(step)
+        if not self.shown[0].curves.has_axis(self.axis):
+            return None
+        if step not in self._places:
+            self._places[step] = self.shown[0].curves.convert([step], "step", self.axis)[0]
+        return self._places[step]
+
+    def _remarks(self, key: str, curves: Sequence[Curve]) -> list[Piece]:
+        found: list[Piece] = []
+        if any(curve.smooth is not None for curve in curves):
+            found.append((f" ema {self.state.weight:g} ", _MUTED))
+        if key in self.state.log_y:
+            found.append((" log y ", _MUTED))
+        if not self.is_overlay and self.shown:
+            view = self.shown[0].view
+            if view.best_loss is not None and key == (view.best_metric or "loss").replace(
+                "val_loss", "loss"
+            ):
+                at = "" if view.best_step is None else f" @ {view.best_step:,}"
+                found += [(" best ", _MUTED), (number(view.best_loss), Ink("foreground"))]
+                found.append((f"{at} ", _MUTED))
+        return found
+
+    def _note(self, first: Shown | None) -> str:
+        loading = [s.detail.loading for s in self.shown if s.detail.loading is not None]
+        parts = []
+        if any(s.detail.approximate for s in self.shown):
+            parts.append("~ approximate" if self.ascii else "≈ approximate")
+        if loading:
+            parts.append(f"reading {min(loading):.0%}")
+        if first is not None and self.is_overlay:
+            missing = sum(not s.curves.has_axis(self.axis) for s in self.shown)
+            if missing:
+                parts.append(f"{missing} without {self.axis}")
+        return ", ".join(parts)
+
+    # -- in numbers ----------------------------------------------------------------------
+
+    def readings(self, key: str) -> list[Reading]:
+        """The curves of one chart in numbers."""
+        window, found = self.window, []
+        curves = self._curves(key)
+        for curve in curves:
+            places = curve.places
+            begin = int(np.searchsorted(places, self._exact(window.first)))
+            end = int(np.searchsorted(places, self._exact(window.last), "right"))
+            low = high = None
+            if end > begin:
+                whole = curve.pyramid.between(np.array([begin, end]))
+                if math.isfinite(float(whole.low[0])):
+                    low, high = float(whole.low[0]), float(whole.high[0])
+            lettered = self.plain and len(curves) > 1
+            letter, label = (curve.label[0], curve.label[2:]) if lettered else ("", curve.label)
+            found.append(Reading(label, curve.ink, letter, self._value(curve), low, high))
+        return found
+
+    def _value(self, curve: Curve) -> float | None:
+        at = len(curve.pyramid) - 1
+        crosshair = self._exact(self.state.crosshair)
+        if crosshair is not None:
+            at = int(np.searchsorted(curve.places, crosshair, "right")) - 1
+        if at < 0:
+            return None
+        values = curve.pyramid.series.values if curve.smooth is None else curve.smooth
+        return float(values[at])
+
+    @overload
+    def _exact(self, x: float) -> float: ...
+
+    @overload
+    def _exact(self, x: None) -> None: ...
+
+    def _exact(self, x: float | None) -> float | None:
+        """A whole step as an int: to find a float, numpy would turn every step into one."""
+        return int(x) if x is not None and self.axis == "step" else x
+
+    def happening_at(self, first: float, last: float) -> Happening | None:
+        """Of what happened in first <= x < last, as in a column of a chart, what matters most."""
+        found = [
+            h
+            for h in self.happenings()
+            if (x := self._x_of(h.step)) is not None and first <= x < last
+        ]
+        return in_drawing_order(found)[-1] if found else None
+
+    def signs(self) -> list[Sign]:
+        """The signs of what happened in the window, each meaning once, what matters most first."""
+        window, found = self.window, {}
+        for one in reversed(in_drawing_order(self.happenings())):
+            x = self._x_of(one.step)
+            if x is not None and window.first <= x <= window.last:
+                found[one.sign.word] = one.sign
+        return list(found.values())
+
+    def next_happening(self, direction: int) -> float | None:
+        """The x of the next thing that happened after (1) or before (-1) the crosshair."""
+        places = sorted({x for h in self.happenings() if (x := self._x_of(h.step)) is not None})
+        if not places:
+            return None
+        if self.state.crosshair is None:
+            return places[-1] if direction < 0 else places[0]
+        if direction > 0:
+            at = bisect.bisect_right(places, self.state.crosshair)
+            return places[at] if at < len(places) else None
+        at = bisect.bisect_left(places, self.state.crosshair) - 1
+        return places[at] if at >= 0 else None
+
+    def next_axis(self) -> ChartState:
+        """The state with the next x axis there is; what was zoomed and pointed at stays."""
+        if not self.shown:
+            return self.state.next_axis()
+        return self.state.next_axis(self.axes, self.shown[0].curves.convert, self.window)
+
+    def signature(self, key: str) -> object:
+        """Changes when the chart of `key` would look different."""
+        runs = tuple(
+            (s.view.run_id, s.view.label, s.view.transitions, s.detail.version,
+             s.detail.approximate, s.detail.loading, s.detail.events[-1:], len(s.detail.events),
+             s.detail.checkpoints, s.view.best_loss, s.view.best_step)
+            for s in self.shown
+        )  # fmt: skip
+        state = self.state.at_chart("")
+        return key, state, runs, self.plain, self.ascii

@@ -1,0 +1,78 @@
+"""Which columns of an envelope stand out from their neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from monitor.data.envelope import Envelope
+from shared.metrics_log import Floats
+
+_SIDE = 7  # columns on either side that a column is compared with
+#: How far out a spike is: in usual deviations of the extremes, in heights of the usual column,
+#: and in shares of all there is to see.
+_DEVIATIONS, _HEIGHTS, _SEEN = 9.0, 0.75, 0.04
+#: What happens in more than this share of the columns is how this curve is.
+_COMMON = 0.05
+
+
+def spikes(envelope: Envelope) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """The columns with a spike, and the usual least and greatest values around each: shape (C,).
+
+    A spike rises or falls far beyond what is usual on *both* sides of it, so that a falling curve
+    has none. The first columns have only one side: there, none is seen. A curve with gaps, such
+    as a validation loss, is compared with what was measured before and after.
+    """
+    found = np.zeros(len(envelope.low), np.bool_)
+    usual_low, usual_high = np.full(len(found), np.nan), np.full(len(found), np.nan)
+    filled = np.flatnonzero(np.isfinite(envelope.low))
+    if len(filled) < 2 * _SIDE:
+        return found, usual_low, usual_high
+    low, high = envelope.low[filled], envelope.high[filled]
+    with np.errstate(all="ignore"):
+        up, tops = _stands_out(high, high, low)
+        down, bottoms = _stands_out(-low, -low, -high)
+    few = len(filled) // 50  # the usual range is that of all but a few
+    seen = float(np.sort(high)[-1 - few] - np.sort(low)[few])
+    up &= high - tops > _SEEN * seen
+    down &= -low - bottoms > _SEEN * seen
+    out = up | down
+    if out.sum() > max(1.0, _COMMON * len(out)):
+        return found, usual_low, usual_high
+    found[filled] = out
+    usual_low[filled], usual_high[filled] = -bottoms, tops
+    return found, usual_low, usual_high
+
+
+def _stands_out(values: Floats, tops: Floats, floors: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Where `values` lie far above what is usual on either side, and that usual height."""
+    before, after = _sides(tops)
+    left, right = _median(before), _median(after)
+    usual = np.fmax(left, right)
+    deviation = np.fmax(
+        _median(np.abs(before - left[:, None])), _median(np.abs(after - right[:, None]))
+    )
+    # Seven neighbours may lie close together by chance: no fewer than is usual for the curve.
+    deviation = np.fmax(deviation, np.median(deviation[np.isfinite(deviation)]))
+    heights = np.median(tops - floors)
+    beyond = values - usual
+    out = (beyond > _DEVIATIONS * deviation) & (beyond > _HEIGHTS * heights)
+    out &= beyond > 1e-9 * np.abs(usual)
+    out[:2] = False
+    return out, usual
+
+
+def _sides(values: Floats) -> tuple[Floats, Floats]:
+    """The `_SIDE` values before each and those after it, NaN where there are none: (C, _SIDE)."""
+    nothing = np.full(_SIDE, np.nan)
+    windows = sliding_window_view(np.concatenate((nothing, values, nothing)), _SIDE)
+    return windows[: len(values)], windows[_SIDE + 1 : _SIDE + 1 + len(values)]
+
+
+def _median(rows: Floats) -> Floats:
+    """The middle of the finite values of each row, the lesser of two; NaN where there are none."""
+    ordered = np.sort(rows, axis=1)  # NaN comes last
+    middle = np.maximum(0, (rows.shape[1] - np.isnan(rows).sum(axis=1) - 1) // 2)
+    found: Floats = ordered[np.arange(len(rows)), middle]
+    return found

@@ -1,0 +1,179 @@
+"""What dialogs have in common: a box over the main screen, and work that must not hold it up."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Checkbox, Static
+
+from monitor.theme import Colours
+from shared.errors import UserError
+from shared.text import one_line
+
+Result = TypeVar("Result")
+Found = TypeVar("Found")
+
+
+class Check(Checkbox):
+    """A checkbox that can be told without colours."""
+
+    DEFAULT_CSS = """
+    Check { background: transparent; width: auto; margin-right: 3; padding: 0; }
+    Check > .toggle--button { color: $primary; background: transparent; }
+    Check.-on > .toggle--button { color: $primary; background: transparent; }
+    Check:focus { background-tint: transparent; }
+    """
+    BUTTON_LEFT = BUTTON_RIGHT = ""
+    BUTTON_INNER = "[ ]"
+
+    def __init__(self, label: str, *, value: bool = False, id: str) -> None:
+        super().__init__(label, value, id=id, compact=True)
+        self._mark()
+
+    def watch_value(self) -> None:
+        """Show it."""
+        self._mark()
+        super().watch_value()
+
+    def _mark(self) -> None:
+        self.BUTTON_INNER = "[x]" if self.value else "[ ]"
+
+
+class Dialog(ModalScreen[Result]):
+    """A box with a title; Esc closes it without a decision.
+
+    Text from files goes in through `rich.text.Text` alone, so that nothing in it is markup.
+    """
+
+    DEFAULT_CSS = """
+    Dialog { align: center middle; background: $background 60%; }
+    Dialog .box {
+        width: 76; max-width: 98%;
+        height: auto; max-height: 98%;
+        padding: 0 2;
+        background: $surface;
+        border: round $primary;
+        border-title-color: $primary;
+        border-title-style: bold;
+    }
+    Dialog .box Static { width: 1fr; height: auto; }
+    Dialog .row { height: 1; width: 1fr; }
+    Dialog .row Static { width: auto; margin-right: 1; }
+    Dialog .gap { height: 1; }
+    Dialog Input { background: $panel; width: 1fr; padding: 0 1; }
+    Dialog Input:focus { background: $panel; background-tint: $foreground 8%; }
+    Dialog OptionList {
+        height: auto; background: $surface; border: none; padding: 0;
+        scrollbar-size-vertical: 1;
+    }
+    Dialog .buttons { height: 1; width: 1fr; margin-top: 1; align-horizontal: left; }
+    Dialog Button {
+        min-width: 6; width: auto; height: 1; margin-right: 2; padding: 0 1;
+        border: none; background: $panel; color: $primary; text-style: none;
+    }
+    Dialog Button:hover { background: $primary 30%; }
+    Dialog Button:focus { background: $primary; color: $background; text-style: bold; }
+    Dialog Button.-danger { color: $error; }
+    Dialog Button.-danger:focus { background: $error; color: $background; }
+    Dialog Button:disabled { color: $muted; background: $panel; text-style: none; }
+    Dialog #problem { color: $error; display: none; }
+    Dialog #problem.-said { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
+
+    class Worked(Message):
+        """Work came to its end; `then` tells the dialog."""
+
+        def __init__(self, then: Callable[[], None]) -> None:
+            super().__init__()
+            self.then = then
+
+    def __init__(self, title: str) -> None:
+        """`title` must be safe to show."""
+        super().__init__()
+        self._title = title
+        self._problem = Static(id="problem", markup=False)
+        self._working = False
+        self._next: Callable[[], None] | None = None
+
+    def compose(self) -> ComposeResult:
+        """The box; `body` fills it."""
+        box = Vertical(*self.body(), self._problem, self.foot(), classes="box")
+        box.border_title = Text(self._title)
+        yield box
+
+    def body(self) -> list[Widget]:
+        """What is in the box."""
+        raise NotImplementedError
+
+    def foot(self) -> Widget:
+        """The buttons."""
+        raise NotImplementedError
+
+    @property
+    def colours(self) -> Colours:
+        """Of the present theme."""
+        return Colours(self.app)
+
+    def say(self, problem: str) -> None:
+        """Show what is wrong, or nothing any more."""
+        self._problem.update(Text(one_line(problem, 600)))  # it may name a path as it is
+        self._problem.set_class(bool(problem), "-said")
+
+    def failed(self, problem: str) -> None:
+        """Work came to nothing."""
+        self.say(problem)
+
+    def action_close(self) -> None:
+        """Leave without a decision."""
+        self.dismiss(None)
+
+    # -- work ----------------------------------------------------------------------------
+
+    def work(self, job: Callable[[], Found], then: Callable[[Found], None]) -> None:
+        """Do `job` in a thread, then `then` here; what is wrong is said.
+
+        Of several asked for while one is at work only the last is done.
+        """
+
+        def run() -> None:
+            try:
+                found = job()
+            except (UserError, OSError) as error:
+                text = str(error)
+                self._post(lambda: self.failed(text))
+            else:
+                self._post(lambda: then(found))
+
+        if self._working:
+            self._next = run
+        else:
+            self._begin(run)
+
+    def _begin(self, run: Callable[[], None]) -> None:
+        self._working = True
+        threading.Thread(target=run, name="look", daemon=True).start()
+
+    def _post(self, then: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the app has gone meanwhile
+            self.post_message(self.Worked(then))
+
+    @on(Worked)
+    def _worked(self, message: Worked) -> None:
+        self._working = False
+        waiting, self._next = self._next, None
+        if waiting is not None:
+            self._begin(waiting)  # what was found is out of date
+        elif self.is_running:
+            message.then()

@@ -1,0 +1,125 @@
+"""What to take along, and under which name; nothing is replaced unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.text import Text
+from textual import on
+from textual.containers import Horizontal
+from textual.widget import Widget
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from monitor.actions.export import KINDS, ExportChoice, is_taken, why_not_here
+from monitor.screens.dialog_box import Dialog
+from shared.text import one_line
+
+
+class ExportScreen(Dialog[ExportChoice]):
+    """`propose(kind)` gives a file name for a kind of `KINDS`; the folder is the present one."""
+
+    DEFAULT_CSS = """
+    ExportScreen OptionList { max-height: 6; }
+    ExportScreen .row { margin-top: 1; }
+    """
+
+    def __init__(
+        self,
+        label: str,
+        propose: Callable[[str], str],
+        *,
+        kinds: Sequence[str] = tuple(KINDS),
+        folder: Path | None = None,
+    ) -> None:
+        """`label` is safe to show; `kinds` are those there is something to export of."""
+        super().__init__(f"Export {label}")
+        self._propose = propose
+        self._kinds = tuple(kinds)
+        self._folder = folder or Path.cwd()
+        self._list = OptionList(
+            *(Option(Text(f" {KINDS[kind][0]}"), kind) for kind in self._kinds),
+            markup=False,
+            compact=True,
+            id="kinds",
+        )
+        self._input = Input(compact=True, id="path")
+        self._proposed = ""
+        self._asked: ExportChoice | None = None  # whose file is there already
+
+    def body(self) -> list[Widget]:
+        """What, and where."""
+        place = Text(f"in {one_line(self._folder)}", self.colours.style("muted"))
+        return [
+            self._list,
+            Horizontal(Static("file", markup=False), self._input, classes="row"),
+            Static(place, markup=False),
+        ]
+
+    def foot(self) -> Widget:
+        """Do it, or not."""
+        return Horizontal(
+            Button("Export ⏎", id="export", compact=True),
+            Button("Close", id="close", compact=True),
+            classes="buttons",
+        )
+
+    def on_mount(self) -> None:
+        """Begin with the first."""
+        self._list.focus()
+        self._list.highlighted = 0
+
+    @property
+    def _kind(self) -> str:
+        return self._kinds[self._list.highlighted or 0]
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self) -> None:
+        # A name that a person has typed stays; only its end follows the kind.
+        value = self._input.value
+        proposed = self._propose(self._kind)
+        if value in ("", self._proposed):
+            self._input.value = proposed
+        else:
+            ends = {end for _, end in KINDS.values()}
+            if Path(value).suffix in ends:
+                self._input.value = str(Path(value).with_suffix(KINDS[self._kind][1]))
+        self._proposed = proposed
+
+    @on(Input.Changed)
+    def _changed(self) -> None:
+        self._asked = None
+        self.say("")
+
+    @on(OptionList.OptionSelected)
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#export")
+    def _export(self) -> None:
+        typed = self._input.value.strip()
+        try:
+            path = self._folder / Path(typed).expanduser()
+        except RuntimeError:  # the home of somebody who is not there
+            path = self._folder / typed
+        if not typed or "\0" in typed:
+            self.say("Type a name for the file.")
+            return
+        choice = ExportChoice(self._kind, path)
+        if self._asked == choice:
+            self.dismiss(ExportChoice(choice.kind, choice.path, force=True))
+            return
+
+        def looked(found: tuple[str, bool]) -> None:
+            problem, taken = found
+            if problem or taken:
+                self._asked = choice if taken and not problem else None
+                shown = one_line(path.name, 100)
+                self.say(problem or f"{shown} is there already; Enter again replaces it.")
+            else:
+                self.dismiss(choice)
+
+        self.work(lambda: (why_not_here(choice), is_taken(choice)), looked)
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.action_close()

@@ -1,0 +1,317 @@
+"""Keeping order: a line or a note to type, a run to delete, a trash to look into."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Button, Input, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from monitor.actions.order import DeletePlan, Trash, TrashChoice
+from monitor.screens.dialog_box import Dialog
+from monitor.screens.dialogs import ConfirmScreen
+from monitor.widgets.cells import ago, fit
+from shared.labels import MAX_NAME, MAX_NOTE
+from shared.text import format_bytes
+
+_CHECKPOINTS = "checkpoints"  # the option for a run's pruned checkpoints; runs are numbered
+
+
+class LineScreen(Dialog[str]):
+    """One line to type: tags, or a name. Returned as it was typed."""
+
+    def __init__(
+        self, title: str, value: str, hint: str, *, limit: int = 0, nothing: str = ""
+    ) -> None:
+        """All texts are safe to show; `nothing` says what an empty line means."""
+        super().__init__(title)
+        self._value, self._hint, self._limit, self._nothing = value, hint, limit, nothing
+
+    def body(self) -> list[Widget]:
+        """The line, and what it is for."""
+        hint = Static(Text(self._hint, self.colours.style("muted")), markup=False)
+        line = Input(
+            self._value,
+            placeholder=self._nothing,
+            max_length=self._limit,
+            compact=True,
+            id="line",
+        )
+        return [line, Static(classes="gap"), hint]
+
+    def foot(self) -> Widget:
+        """Save it, or not."""
+        return _buttons(Button("Save ⏎", id="save", compact=True))
+
+    def on_mount(self) -> None:
+        """Begin to type."""
+        self.query_one(Input).focus()
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#save")
+    def _save(self) -> None:
+        self.dismiss(self.query_one(Input).value)
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.action_close()
+
+
+def tags_screen(label: str, tags: str) -> LineScreen:
+    """Asks for the tags of a run."""
+    hint = "Words, separated by commas; an empty line takes all away."
+    return LineScreen(f"Tags of {label}", tags, hint, nothing="no tags")
+
+
+def name_screen(label: str, name: str) -> LineScreen:
+    """Asks for the name a run is shown by."""
+    hint = "Only what is shown changes; the folder and the run's id stay as they are."
+    return LineScreen(f"Rename {label}", name, hint, limit=MAX_NAME, nothing="its own name")
+
+
+class NoteScreen(Dialog[str]):
+    """A few lines of text. Enter begins a new one, so Ctrl-S saves."""
+
+    DEFAULT_CSS = """
+    NoteScreen TextArea {
+        height: 10; background: $panel; border: none; padding: 0 1; scrollbar-size-vertical: 1;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "save", "save", priority=True)]
+
+    def __init__(self, label: str, note: str) -> None:
+        super().__init__(f"Note on {label}")
+        self._note = note
+
+    def body(self) -> list[Widget]:
+        """The text."""
+        return [TextArea(self._note, compact=True, highlight_cursor_line=False, id="note")]
+
+    def foot(self) -> Widget:
+        """Save it, or not."""
+        return _buttons(Button("Save ctrl+s", id="save", compact=True))
+
+    def on_mount(self) -> None:
+        """Begin to type, behind what is there."""
+        area = self.query_one(TextArea)
+        area.focus()
+        area.move_cursor(area.document.end)
+
+    @on(Button.Pressed, "#save")
+    def action_save(self) -> None:
+        """Close with the text."""
+        text = self.query_one(TextArea).text
+        if len(text.strip()) > MAX_NOTE:
+            self.say(f"A note has at most {MAX_NOTE:,} characters.")
+            return
+        self.dismiss(text)
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.action_close()
+
+
+class DeleteScreen(Dialog[DeletePlan]):
+    """What deleting would mean, and a word to type before it is done.
+
+    `look` makes the plan, in a thread; it is returned when it was confirmed.
+    """
+
+    DEFAULT_CSS = """
+    DeleteScreen #lines { height: auto; max-height: 12; }
+    DeleteScreen #question { margin-top: 1; }
+    """
+
+    def __init__(self, label: str, look: Callable[[], DeletePlan]) -> None:
+        super().__init__(f"Delete {label}")
+        self._look = look
+        self._plan: DeletePlan | None = None
+        self._lines = Static("Looking…", markup=False)
+        self._question = Static(id="question", markup=False)
+        self._input = Input(compact=True, id="word", disabled=True)
+
+    def body(self) -> list[Widget]:
+        """What goes, and where to type."""
+        lines = VerticalScroll(self._lines, id="lines", can_focus=False)
+        return [lines, self._question, self._input]
+
+    def foot(self) -> Widget:
+        """Do it, or not."""
+        return _buttons(
+            Button("Delete ⏎", id="delete", compact=True, disabled=True, classes="-danger")
+        )
+
+    def on_mount(self) -> None:
+        """Look at what there is."""
+        self._input.display = False
+        self.work(self._look, self._show)
+
+    def _show(self, plan: DeletePlan) -> None:
+        self._plan = plan
+        colours = self.colours
+        text = Text("\n".join(plan.lines), colours.style("foreground"))
+        text.append(f"\n\n{plan.summary()}", colours.style("foreground", bold=True))
+        text.append(
+            "\nU brings back what is in the trash, until it is emptied.", colours.style("muted")
+        )
+        self._lines.update(text)
+        if plan.refusal:
+            self.say(plan.refusal)
+            return
+        question = Text("Type ")
+        question.append(plan.word, colours.style("error", bold=True))
+        question.append(" to delete:")
+        self._question.update(question)
+        self._input.display, self._input.disabled = True, False
+        self._input.focus()
+
+    def failed(self, problem: str) -> None:
+        """It cannot be looked at."""
+        self._lines.update("")
+        super().failed(problem)
+
+    @property
+    def _confirmed(self) -> bool:
+        plan = self._plan
+        typed = self._input.value.strip()
+        return plan is not None and not plan.refusal and typed == plan.word
+
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        if self._plan is not None and not self._plan.refusal:
+            self.say("")
+        self.query_one("#delete", Button).disabled = not self._confirmed
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#delete")
+    def _delete(self) -> None:
+        if self._confirmed:
+            self.dismiss(self._plan)
+        elif self._plan is not None and not self._plan.refusal:
+            self.say(f"Type {self._plan.word} to delete it, or Esc to leave it.")
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.action_close()
+
+
+class TrashScreen(Dialog[TrashChoice]):
+    """What can be brought back, and what can be deleted for good.
+
+    `look` reads the trash, in a thread. `label` is the selected run, whose pruned checkpoints are
+    offered too.
+    """
+
+    DEFAULT_CSS = "TrashScreen OptionList { max-height: 12; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("E", "empty", "empty")]
+
+    def __init__(
+        self, label: str, look: Callable[[], Trash], clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__("Trash")
+        self._label = label
+        self._look, self._clock = look, clock
+        self._trash: Trash | None = None
+        self._list = OptionList(markup=False, compact=True, id="entries")
+        self._line = Static("Looking…", markup=False)
+
+    def body(self) -> list[Widget]:
+        """The list, and what it takes."""
+        return [self._list, self._line]
+
+    def foot(self) -> Widget:
+        """What can be done with the entry under the cursor."""
+        return _buttons(
+            Button("Bring back ⏎", id="restore", compact=True, disabled=True),
+            Button("Empty E", id="empty", compact=True, disabled=True, classes="-danger"),
+        )
+
+    def on_mount(self) -> None:
+        """Look at what there is."""
+        self._list.focus()
+        self.work(self._look, self._show)
+
+    def _show(self, trash: Trash) -> None:
+        self._trash = trash
+        colours = self.colours
+        strong, muted = colours.style("foreground"), colours.style("muted")
+        options: list[Option] = []
+        if trash.checkpoints.checkpoints:
+            count = trash.checkpoints.checkpoints
+            text = Text(no_wrap=True, overflow="ellipsis")
+            what = f"{count} checkpoint{'s' if count > 1 else ''} of {self._label}"
+            text.append(fit(what, 46), strong)
+            text.append(fit(format_bytes(trash.checkpoints.bytes), 11, right=True), muted)
+            options.append(Option(text, _CHECKPOINTS))
+        for place, entry in enumerate(trash.runs):
+            text = Text(no_wrap=True, overflow="ellipsis")
+            text.append(fit(entry.label, 46), strong)
+            text.append(fit(format_bytes(entry.bytes), 11, right=True), muted)
+            age = ago(self._clock() - entry.thrown_at) if entry.thrown_at else "-"
+            text.append(f"  {age}", muted)
+            options.append(Option(text, str(place)))
+        self._list.add_options(options)
+        if options:
+            self._list.highlighted = 0
+        freed = trash.freed + trash.checkpoints.bytes
+        empty = trash.empty and not trash.checkpoints.bytes
+        told = "The trash is empty." if empty else f"Emptying it frees {format_bytes(freed)}."
+        self._line.update(Text(f"\n{told}" if options else told, muted))
+        self.query_one("#restore", Button).disabled = not options
+        self.query_one("#empty", Button).disabled = empty
+
+    def failed(self, problem: str) -> None:
+        """It cannot be read."""
+        self._line.update("")
+        super().failed(problem)
+
+    @property
+    def _chosen(self) -> str:
+        """The option under the cursor; empty if there is none."""
+        place = self._list.highlighted
+        return "" if place is None else self._list.get_option_at_index(place).id or ""
+
+    @on(OptionList.OptionSelected)
+    @on(Button.Pressed, "#restore")
+    def _restore(self) -> None:
+        chosen = self._chosen
+        if chosen == _CHECKPOINTS:
+            self.dismiss(TrashChoice("restore_checkpoints"))
+        elif chosen and self._trash is not None:
+            self.dismiss(TrashChoice("restore_run", self._trash.runs[int(chosen)].run_id))
+
+    @on(Button.Pressed, "#empty")
+    def action_empty(self) -> None:
+        """Delete for good what is of the same kind as the entry under the cursor."""
+        trash = self._trash
+        if trash is None:
+            return
+        of_run = self._chosen == _CHECKPOINTS or not (trash.runs or trash.freed)
+        size = trash.checkpoints.bytes if of_run else trash.freed
+        if not size and not self._chosen:
+            return
+        what = f"the pruned checkpoints of {self._label}" if of_run else "all runs in the trash"
+        choice = TrashChoice("empty_checkpoints" if of_run else "empty_runs")
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.dismiss(choice)
+
+        question = f"Delete {what} for good?"
+        told = f"{format_bytes(size)} are freed. There is no way back."
+        self.app.push_screen(ConfirmScreen(question, told), answered)
+
+    @on(Button.Pressed, "#close")
+    def _close(self) -> None:
+        self.action_close()
+
+
+def _buttons(*buttons: Button) -> Horizontal:
+    return Horizontal(*buttons, Button("Close", id="close", compact=True), classes="buttons")

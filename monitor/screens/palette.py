@@ -1,0 +1,60 @@
+"""The command palette: every action of the registry by what it does, every run by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+
+from monitor.actions.registry import ACTIONS
+
+if TYPE_CHECKING:
+    from monitor.watching import WatchingApp
+
+_NO_COMMANDS = frozenset({"command_palette"})
+#: Going up and down is for keys.
+_NO_GROUPS = frozenset({"Move"})
+
+
+class ActionProvider(Provider):
+    """What is offered while the palette is open.
+
+    Names of runs are shown as they are: the matcher's highlighting, and the help of a hit, would be
+    read as markup.
+    """
+
+    @property
+    def _watching(self) -> WatchingApp:
+        return self.app  # type: ignore[return-value]  # the only app that offers this
+
+    def _offers(self) -> Iterator[tuple[str, str, Callable[[], object]]]:
+        """Words, key, and what is done."""
+        for action in ACTIONS:
+            if action.name not in _NO_COMMANDS and action.group not in _NO_GROUPS:
+                yield action.help, action.shown, partial(self.app.run_action, action.name)
+
+    async def discover(self) -> Hits:
+        """Every action, in the order of the registry."""
+        for words, key, act in self._offers():
+            yield DiscoveryHit(_shown(words, key), act, text=words)
+
+    async def search(self, query: str) -> Hits:
+        """What matches: actions, then runs."""
+        matcher = self.matcher(query)
+        for words, key, act in self._offers():
+            score = matcher.match(words)
+            if score > 0:
+                yield Hit(score, _shown(words, key), act, text=words)
+        for run_id, label, status in self._watching.runs_by_name():
+            words = f"go to {label}"
+            score = matcher.match(words)
+            if score > 0:
+                go = partial(self._watching.go_to, run_id)
+                yield Hit(score, _shown(words, status), go, text=words)
+
+
+def _shown(words: str, remark: str) -> Content:
+    return Content.assemble(f"{words}  ", (remark, "dim"))

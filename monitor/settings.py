@@ -1,0 +1,173 @@
+"""What a person has chosen, kept in a file of their own between sessions.
+
+`$XDG_CONFIG_HOME/train-monitor/settings.yaml`, by default under `~/.config`. A file that cannot
+be understood is told of and left alone: what is in it was somebody's work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.files import replace_file
+from shared.text import nearest, one_line
+
+MAX_BYTES = 64 << 10
+SORTS = ("activity", "newest", "name", "progress", "loss", "best")
+THEMES = ("night", "day", "clear")
+AXES = ("step", "time", "tokens")
+_CHOICES = {"theme": THEMES, "sort": SORTS, "x_axis": AXES}
+_HEADER = (
+    "# What train-monitor remembers. Change it as you like; T, o, O, x, l and [ ] change it too.\n"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices. `smoothing` is a weight from 0 to 0.999."""
+
+    theme: str = "night"
+    sort: str = "activity"
+    group: bool = False
+    show_archived: bool = False
+    smoothing: float = 0.0
+    x_axis: str = "step"
+    #: Metrics with a logarithmic scale.
+    log_y: tuple[str, ...] = ()
+    #: Whether panes are shown; None: where there is room.
+    machine: bool | None = None
+    details: bool | None = None
+
+
+def settings_path(environment: Mapping[str, str]) -> Path | None:
+    """Where the file is; None for a person without a home."""
+    configured = environment.get("XDG_CONFIG_HOME", "")
+    # The XDG specification has relative paths ignored.
+    if configured.startswith("/"):
+        return Path(configured) / "train-monitor" / "settings.yaml"
+    home = environment.get("HOME", "")
+    return Path(home) / ".config" / "train-monitor" / "settings.yaml" if home else None
+
+
+class SettingsFile:
+    """The file, read once. `problem` is a sentence on what is wrong with it, if anything is.
+
+    `settings` are those that hold now; `save` writes them.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._kept: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._writable = path is not None
+        self.settings = self._saved = Settings()
+        self.problem = ""
+        if path is not None:
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        import yaml
+
+        shown = one_line(path)
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._give_up(f"{shown} cannot be read ({error.strerror}); the defaults are used.")
+            return
+        try:
+            value = yaml.safe_load(raw.decode()) if len(raw) <= MAX_BYTES else raw
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" (line {mark.line + 1})" if mark else ""
+            self._give_up(
+                f"{shown} is not YAML{where}; the defaults are used, it is left as it is."
+            )
+            return
+        if value is None:
+            return
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            self._give_up(f"{shown} holds no settings; the defaults are used, it is left as it is.")
+            return
+        self._kept = value
+        self._saved, problems = _parsed(value)
+        self.settings = self._saved
+        if problems:
+            self.problem = f"{shown}: {problems[0]}"
+
+    def _give_up(self, problem: str) -> None:
+        self.problem, self._writable = problem, False
+
+    def save(self) -> str:
+        """Write what differs from the file; returns a sentence if that cannot be done.
+
+        Keys of other versions stay. A file that could not be understood is never written.
+        """
+        import yaml
+
+        with self._lock:
+            settings = self.settings
+            changed = {
+                f.name: _plain(getattr(settings, f.name))
+                for f in dataclasses.fields(settings)
+                if getattr(settings, f.name) != getattr(self._saved, f.name)
+            }
+            if not changed or not self._writable or self._path is None:
+                return ""
+            kept = {**self._kept, **changed}
+            text = _HEADER + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # A link is followed: settings are often kept in a repository of their own.
+                replace_file(self._path.resolve(), text.encode())
+            except OSError as error:
+                self._writable = False
+                return f"{one_line(self._path)} cannot be written: {error.strerror}."
+            self._kept, self._saved = kept, settings
+            return ""
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parsed(value: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings that can be used, and a sentence for each that cannot."""
+    used: dict[str, Any] = {}
+    problems: list[str] = []
+    names = [f.name for f in dataclasses.fields(Settings)]
+    for key, given in value.items():
+        if key not in names:
+            problems.append(f"there is no setting {one_line(key, 40)}{nearest(key, names)}.")
+        elif (wanted := _wanted(key, given)) is None:
+            used[key] = _used(key, given)
+        else:
+            problems.append(f"{key} cannot be {one_line(given, 40)}; {wanted}.")
+    return Settings(**used), problems
+
+
+def _used(key: str, given: Any) -> Any:
+    if key == "smoothing":
+        return float(given)
+    return tuple(given) if key == "log_y" else given
+
+
+def _wanted(key: str, given: object) -> str | None:
+    """What `key` takes, in words, if `given` is not that."""
+    if key in _CHOICES:
+        return None if given in _CHOICES[key] else "one of " + ", ".join(_CHOICES[key])
+    if key == "smoothing":
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return None if number and 0 <= given <= 0.999 else "a weight from 0 to 0.999"  # type: ignore[operator]
+    if key == "log_y":
+        names = isinstance(given, list) and all(isinstance(name, str) for name in given)
+        return None if names else "a list of metrics"
+    if key in ("machine", "details") and given is None:
+        return None
+    return None if isinstance(given, bool) else "true or false"

@@ -1,0 +1,173 @@
+"""How the loss has been moving lately, and which phases the run went through."""
+
+from __future__ import annotations
+
+from monitor.data.views import RunDetail, RunView
+from monitor.dynamics import Dynamics, dynamics
+from monitor.theme import Colours
+from monitor.widgets.cells import fit, number, thousands
+from monitor.widgets.page import Line, Page
+from monitor.widgets.run_pages import BAD_EVENTS, event_line
+
+_LABEL = 17
+_TROUBLES = 8  # lines
+_PHASES = 200
+
+
+class DynamicsPage(Page):
+    """Slope, gap, gradient norm, spikes; then the phases."""
+
+    title = "dynamics"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._view: RunView | None = None
+        self._detail: RunDetail | None = None
+        self._known: tuple[object, Dynamics] = (None, Dynamics())
+
+    def show(self, view: RunView | None, detail: RunDetail | None) -> None:
+        """Show this run; a different one begins at its top."""
+        if (view and view.run_id) != (self._view and self._view.run_id):
+            self._top = 0
+        if view is not self._view or detail is not self._detail:
+            self._view, self._detail = view, detail
+            self.redraw()
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """The first and the last step of what "lately" means."""
+        found = self._found()
+        return found.first_step, found.last_step
+
+    def _found(self) -> Dynamics:
+        detail = self._detail
+        if detail is None:
+            return Dynamics()
+        key = (detail.run_id, detail.version, detail.approximate)
+        if self._known[0] != key:
+            self._known = (key, dynamics(detail))
+        return self._known[1]
+
+    def remark(self) -> str:
+        """What "lately" means here."""
+        found = self._found()
+        if not found.values:
+            return ""
+        return f"steps {thousands(found.first_step)} to {thousands(found.last_step)}"
+
+    def lines(self, width: int, colours: Colours) -> list[Line]:
+        """Facts, troubles, phases."""
+        view, detail = self._view, self._detail
+        if view is None or detail is None or not len(detail.loss):
+            return [[(" No metrics yet: it begins with the first step.", colours.style("muted"))]]
+        found = self._found()
+        return [
+            *_movement(found, colours),
+            [],
+            *_gradients(found, colours),
+            *_troubles(found, detail, colours),
+            *_phases(view, width, colours),
+        ]
+
+
+def _row(label: str, value: str, told: str, colours: Colours, style: str = "foreground") -> Line:
+    return [
+        (" " + fit(label, _LABEL), colours.style("muted")),
+        (fit(value, 12) + " ", colours.style(style, bold=style != "foreground")),
+        (told, colours.style("muted")),
+    ]
+
+
+def _movement(found: Dynamics, colours: Colours) -> list[Line]:
+    lines = [
+        _row(
+            "loss, mean",
+            number(found.mean),
+            f"of the last {thousands(found.values)} values",
+            colours,
+        )
+    ]
+    if found.slope is not None:
+        style = {"falling": "success", "rising": "warning"}.get(found.trend, "foreground")
+        told = f"{found.trend}, per 1,000 steps; noise ±{number(found.noise, 3)}"
+        lines.append(_row("slope", _signed(found.slope), told, colours, style))
+    if found.gap is not None:
+        step = "" if found.val_step is None else f" at {thousands(found.val_step)}"
+        told = f"validation less training{step}"
+        style = "foreground"
+        if found.gap_before is not None:
+            change = found.gap - found.gap_before
+            told += f", {_signed(change)} since the last"
+            style = "warning" if found.gap > 0 and change > 0 else "foreground"
+        lines.append(_row("train/val gap", _signed(found.gap), told, colours, style))
+    if found.nonfinite:
+        told = "values of the window are no numbers"
+        lines.append(_row("nan or inf", thousands(found.nonfinite), told, colours, "nonfinite"))
+    return lines
+
+
+def _gradients(found: Dynamics, colours: Colours) -> list[Line]:
+    if found.gradient_norm is None:
+        return []
+    told = f"median {number(found.gradient_median)}"
+    if found.gradient_max is not None and found.gradient_max_step is not None:
+        told += (
+            f", at most {number(found.gradient_max)} at step {thousands(found.gradient_max_step)}"
+        )
+    high = found.gradient_median is not None and found.gradient_norm > 4 * found.gradient_median
+    style = "warning" if high else "foreground"
+    return [_row("gradient norm", number(found.gradient_norm), told, colours, style)]
+
+
+def _troubles(found: Dynamics, detail: RunDetail, colours: Colours) -> list[Line]:
+    muted = colours.style("muted")
+    shown = ", ".join(
+        f"{thousands(step)} ({number(value, 3)})" for step, value in found.spikes[-4:]
+    )
+    told = f"at {shown}" if shown else "no value stands far above the others"
+    lines = [_row("spikes", str(len(found.spikes)), told, colours,
+                  "outside" if found.spikes else "foreground")]  # fmt: skip
+    bad = [e for e in detail.events if e.kind in BAD_EVENTS][-_TROUBLES:]
+    if bad:
+        lines += [[], [(" troubles, newest first", muted)]]
+        lines += [event_line(event, colours) for event in reversed(bad)]
+    return lines
+
+
+def _phases(view: RunView, width: int, colours: Colours) -> list[Line]:
+    if not view.transitions:
+        return []
+    muted, text = colours.style("muted"), colours.style("foreground")
+    shown = view.transitions[-_PHASES:]
+    styles = colours.phases([*(t.to for t in view.transitions), view.phase])
+    ends = [t.step for t in shown[1:]] + [view.step]
+    spent: dict[str, int] = {}
+    for transition, end in zip(shown, ends, strict=True):
+        spent[transition.to] = spent.get(transition.to, 0) + max(0, end - transition.step)
+    total = sum(spent.values()) or 1
+    bar = max(10, min(width - 2, 100))
+    lines: list[Line] = [[], [(" phases", muted)]]
+    share: Line = [(" ", text)]
+    for name, steps in spent.items():
+        share.append(("━" * max(1, round(bar * steps / total)), styles[name]))
+    lines.append(share)
+    for name, steps in spent.items():
+        told = f"{thousands(steps)} steps, {steps / total:.0%}"
+        lines.append([(" ■ ", styles[name]), (fit(name, _LABEL - 2), text), (told, muted)])
+    lines += [[], [(" transitions, newest first", muted)]]
+    for transition, end in zip(reversed(shown), reversed(ends), strict=True):
+        lines.append(
+            [
+                (fit(thousands(transition.step), 11, right=True) + "  ", muted),
+                (fit(transition.from_phase or "start", 12), muted),
+                (" → ", muted),
+                (fit(transition.to, 12), styles[transition.to]),
+                (f" {thousands(max(0, end - transition.step))} steps", muted),
+            ]
+        )
+    return lines
+
+
+def _signed(value: float) -> str:
+    text = number(value, 3)
+    return text if text.startswith("-") else f"+{text}"

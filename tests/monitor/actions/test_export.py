@@ -1,0 +1,131 @@
+"""What is exported is what is shown, and nothing is replaced unasked."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitor.actions.export import (
+    CSV,
+    PNG,
+    SVG,
+    TEXT,
+    ExportChoice,
+    Figure,
+    export,
+    figure_of,
+    is_taken,
+    propose,
+    why_not_here,
+)
+from monitor.data.views import RunDetail
+from shared.errors import UserError
+from shared.metrics_log import Series
+from shared.run_directory import RunDirectory
+from tests.monitor.actions.making import look
+from tests.monitor.support import series, view
+
+
+def detail(run_id: str, *found: Series, **fields: object) -> RunDetail:
+    by_key = {s.key: s for s in found}
+    empty = series("loss", [])
+    return RunDetail(run_id, by_key.get("loss", empty), empty, by_key, **fields)  # type: ignore[arg-type]
+
+
+def figure(*found: Series, **options: object) -> Figure:
+    shown = [(view("demo_1"), detail("demo_1", *found))]
+    return figure_of(shown, [s.key for s in found], **options)  # type: ignore[arg-type]
+
+
+LOSS, VAL = series("loss", np.linspace(3, 1, 100)), series("val_loss", np.linspace(3, 1, 10), 10)
+
+
+def test_an_svg_shows_every_curve_in_its_window(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    told = export(look(run), ExportChoice(SVG, path), figure(LOSS, VAL, steps=(50, 99)))
+    assert told.startswith(f"Wrote {path} (")
+    root = ET.parse(path).getroot()
+    words = [e.text for e in root.iter() if e.text and e.text.strip()]
+    assert {"loss", "val_loss", "demo_1"} <= set(words)
+    assert "10" not in words, "the axis begins with the window"
+
+
+def test_an_overlay_names_the_runs(run: RunDirectory, tmp_path: Path) -> None:
+    shown = [(view(x), detail(x, LOSS)) for x in ("one", "two & <three>")]
+    made = figure_of(shown, ["loss", "missing"])
+    assert made.labels == ("one loss", "two & <three> loss")
+    path = tmp_path / "b.svg"
+    export(look(run), ExportChoice(SVG, path), made)
+    assert "two &amp; &lt;three&gt; loss" in path.read_text()
+
+
+def test_a_png_is_one(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    export(look(run), ExportChoice(PNG, path), figure(LOSS, VAL))
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert struct.unpack(">II", data[16:24]) == (1000, 480)
+    window = tmp_path / "b.png"
+    export(look(run), ExportChoice(PNG, window), figure(LOSS, steps=(10, 20)))
+    assert window.read_bytes() != data
+    with pytest.raises(UserError, match="an SVG shows any"):
+        many = figure(LOSS, VAL, series("x", [1]))
+        export(look(run), ExportChoice(PNG, tmp_path / "c.png"), many)
+    with pytest.raises(UserError, match="no finite value"):
+        export(look(run), ExportChoice(PNG, tmp_path / "c.png"), figure(LOSS, steps=(800, 900)))
+    assert not (tmp_path / "c.png").exists()
+
+
+def test_the_numbers_and_the_page(run: RunDirectory, tmp_path: Path) -> None:
+    told = export(look(run), ExportChoice(CSV, tmp_path / "a.csv"))
+    assert "501 rows, 1 metrics" in told
+    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    assert rows[0] == ["step", "loss"]
+    assert len(rows) == 502
+    export(look(run), ExportChoice(TEXT, tmp_path / "a.txt"))
+    assert "step_500" in (tmp_path / "a.txt").read_text()
+
+
+def test_nothing_is_replaced_unasked(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("mine")
+    choice = ExportChoice(TEXT, path)
+    assert is_taken(choice)
+    assert why_not_here(choice) == ""
+    with pytest.raises(UserError, match="is there already; export it again to replace it"):
+        export(look(run), choice)
+    assert path.read_text() == "mine"
+    export(look(run), ExportChoice(TEXT, path, force=True))
+    assert "demo" in path.read_text()
+
+
+def test_a_place_that_will_not_do_says_why(tmp_path: Path) -> None:
+    assert "is a folder" in why_not_here(ExportChoice(SVG, tmp_path))
+    assert "no folder" in why_not_here(ExportChoice(SVG, tmp_path / "x" / "y.svg"))
+
+
+def test_a_chart_that_is_not_all_there_is_not_exported(run: RunDirectory, tmp_path: Path) -> None:
+    choice = ExportChoice(SVG, tmp_path / "a.svg")
+    for shown in (detail("d", LOSS, loading=0.4), detail("d", LOSS, approximate=True)):
+        with pytest.raises(UserError, match="still being read"):
+            export(look(run), choice, figure_of([(view("d"), shown)], ["loss"]))
+    with pytest.raises(UserError, match="no chart"):
+        export(look(run), choice, figure())
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("demo_1", "demo_1-loss.svg"),
+        ("../../etc/[/] x\x1b[2J", "etc-x-2J-loss.svg"),
+        ("界隈", "run_1-loss.svg"),
+    ],
+)
+def test_the_name_that_is_proposed_is_harmless(label: str, expected: str) -> None:
+    assert propose(view(label=label), SVG, figure(LOSS)) == expected
+    assert propose(view("demo_1"), CSV) == "demo_1.csv"

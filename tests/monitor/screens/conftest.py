@@ -1,0 +1,112 @@
+"""Dialogs over an app that has nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App
+from textual.binding import Binding
+from textual.pilot import Pilot
+from textual.screen import ModalScreen
+
+import monitor.app
+from monitor.theme import NIGHT
+from shared.run_directory import RunDirectory
+from tests.monitor.actions.making import checkpointed_run
+from tests.monitor.support import screen_text
+from tests.shared.hub.conftest import hub  # noqa: F401  (a fixture)
+
+SIZES = [(80, 24), (120, 40)]
+
+
+class Host(App[None]):
+    """Looks like the monitor, and counts the keys that came through a dialog."""
+
+    CSS_PATH = str(Path(monitor.app.__file__).with_name("app.tcss"))
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = [Binding(key, "leak", "leak") for key in ("s", "D", "q", "P")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_theme(NIGHT)
+        self.theme = NIGHT.name
+        self.leaks = 0
+        self.copied = ""
+
+    def action_leak(self) -> None:
+        self.leaks += 1
+
+    def copy_to_clipboard(self, text: str) -> None:
+        self.copied = text
+
+
+class Driver:
+    """An open dialog, driven by keys and clicks; `answers` is what it was closed with."""
+
+    def __init__(self, app: Host, pilot: Pilot[None], dialog: ModalScreen[Any]) -> None:
+        self.app, self.pilot, self.dialog = app, pilot, dialog
+        self.answers: list[Any] = []
+
+    @property
+    def text(self) -> str:
+        return screen_text(self.app)  # type: ignore[arg-type]
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        await self.pilot.press(*text)
+
+    async def click(self, what: str) -> None:
+        deadline = time.monotonic() + 10  # a busy machine lays out later
+        while not await self.pilot.click(what):
+            assert time.monotonic() < deadline, f"{what} is not on the screen"
+            await self.pilot.pause()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, f"never became true:\n{self.text}"
+            await self.pilot.pause()
+            await asyncio.sleep(0.005)
+
+    async def shows(self, words: str) -> None:
+        await self.until(lambda: words in " ".join(self.text.split()))
+
+    async def answered(self) -> Any:
+        await self.until(lambda: self.answers)
+        return self.answers[-1]
+
+
+Open = Callable[..., contextlib.AbstractAsyncContextManager[Driver]]
+
+
+@pytest.fixture
+def opened() -> Open:
+    """`async with opened(dialog) as on:` shows it at 80x24, or another size."""
+
+    @contextlib.asynccontextmanager
+    async def open_(
+        dialog: ModalScreen[Any], size: tuple[int, int] = (80, 24)
+    ) -> AsyncIterator[Driver]:
+        app = Host()
+        async with app.run_test(size=size) as pilot:
+            on = Driver(app, pilot, dialog)
+            app.push_screen(dialog, on.answers.append)
+            await on.until(lambda: dialog.is_mounted)
+            yield on
+            assert app.leaks == 0, "a key went through the dialog"
+
+    return open_
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """An ended run with checkpoints."""
+    return checkpointed_run(tmp_path / "runs")

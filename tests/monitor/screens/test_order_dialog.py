@@ -1,0 +1,142 @@
+"""Typing a line, a note, the word that deletes; looking into the trash."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor.actions.order import (
+    TrashChoice,
+    delete,
+    look_into_trash,
+    plan_delete,
+)
+from monitor.actions.prune import prune
+from monitor.screens.dialogs import ConfirmScreen
+from monitor.screens.order_dialog import (
+    DeleteScreen,
+    LineScreen,
+    NoteScreen,
+    TrashScreen,
+    name_screen,
+    tags_screen,
+)
+from shared.run_directory import RunDirectory
+from shared.run_writer import RunWriter
+from tests.monitor.actions.making import checkpointed_run, look
+from tests.monitor.screens.conftest import SIZES, Open
+
+HOSTILE = "[/]x [@click=app.leak]a[/] [bold"
+
+
+async def test_tags_are_typed(opened: Open) -> None:
+    async with opened(tags_screen("demo", "good, long")) as on:
+        await on.shows("good, long")
+        await on.press("end")
+        await on.type(", sDqP")
+        await on.press("enter")
+        assert await on.answered() == "good, long, sDqP"
+
+
+async def test_a_name_is_cleared_and_esc_changes_nothing(opened: Open) -> None:
+    async with opened(name_screen("demo", "best")) as on:
+        await on.press("end", "ctrl+u")
+        await on.shows("its own name")
+        await on.click("#save")
+        assert await on.answered() == ""
+    async with opened(name_screen("demo", "best")) as on:
+        await on.type("x")
+        await on.press("escape")
+        assert await on.answered() is None
+
+
+async def test_a_note_has_lines(opened: Open) -> None:
+    async with opened(NoteScreen("demo", "one")) as on:
+        await on.press("enter")
+        await on.type("two q")
+        await on.press("ctrl+s")
+        assert await on.answered() == "one\ntwo q"
+    async with opened(NoteScreen("demo", "x" * 4001)) as on:
+        await on.click("#save")
+        await on.shows("at most 4,000 characters")
+        assert not on.answers
+
+
+async def test_hostile_texts_stay_text(opened: Open) -> None:
+    for dialog in (
+        tags_screen(HOSTILE, HOSTILE),
+        LineScreen("name", "", HOSTILE, nothing=HOSTILE),
+        NoteScreen(HOSTILE, HOSTILE),
+    ):
+        async with opened(dialog) as on:
+            await on.shows(HOSTILE)
+            for y in range(6, 14):
+                await on.pilot.click(offset=(10, y))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_deleting_takes_the_name(
+    run: RunDirectory, opened: Open, size: tuple[int, int]
+) -> None:
+    view = look(run)
+    async with opened(DeleteScreen(view.label, lambda: plan_delete([view])), size) as on:
+        await on.shows("Type demo to delete:")
+        await on.shows("goes into the trash")
+        await on.press("enter")
+        await on.type("dem")
+        await on.press("enter")
+        await on.shows("Type demo to delete it, or Esc")
+        assert not on.answers
+        await on.type("o")
+        await on.click("#delete")
+        plan = await on.answered()
+        assert [item.run for item in plan.runs] == [run]
+    assert run.path.is_dir()
+
+
+async def test_a_living_run_cannot_be_typed_away(run: RunDirectory, opened: Open) -> None:
+    with RunWriter(run=run):
+        view = look(run)
+        async with opened(DeleteScreen(view.label, lambda: plan_delete([view]))) as on:
+            await on.shows("stop it first")
+            await on.type("demo")
+            await on.click("#close")
+            assert await on.answered() is None
+
+
+async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
+    runs_dir = run.path.parent
+    other = checkpointed_run(runs_dir, "other_1")
+    delete(plan_delete([look(other)]))
+    prune(look(run), ["step_100"])
+    view = look(run)
+
+    def screen() -> TrashScreen:
+        return TrashScreen(view.label, lambda: look_into_trash(runs_dir, view))
+
+    async with opened(screen()) as on:
+        await on.shows("1 checkpoint of demo_1")
+        await on.shows("other_1")
+        await on.press("enter")
+        assert await on.answered() == TrashChoice("restore_checkpoints")
+    async with opened(screen()) as on:
+        await on.shows("other_1")
+        await on.press("down", "enter")
+        assert await on.answered() == TrashChoice("restore_run", "other_1")
+    async with opened(screen()) as on:
+        await on.shows("other_1")
+        await on.press("E")
+        await on.shows("Delete the pruned checkpoints of demo_1 for good?")
+        await on.press("n", "down", "E")
+        await on.shows("Delete all runs in the trash for good?")
+        assert isinstance(on.app.screen, ConfirmScreen)
+        await on.press("y")
+        assert await on.answered() == TrashChoice("empty_runs")
+
+
+async def test_an_empty_trash_says_so(run: RunDirectory, opened: Open) -> None:
+    async with opened(TrashScreen("", lambda: look_into_trash(run.path.parent, None))) as on:
+        await on.shows("The trash is empty.")
+        await on.press("enter", "E")
+        assert not on.answers
+        await on.press("escape")
+        assert await on.answered() is None

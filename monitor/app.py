@@ -1,4 +1,4 @@
-"""Acting: what a person does to runs from the screen. Looking at them is in `monitor.watching`.
+"""Acting: what a person does to runs from the screen. Looking at them is in `monitor.looking`.
 
 An act runs in a thread of its own; the line above the keys says what became true, or why not.
 Dialogs, and what only they need, are imported when a key first asks for them: a curve looked
@@ -26,8 +26,8 @@ from monitor.actions.steer import (
 )
 from monitor.data.poller import Source
 from monitor.data.views import RunView
+from monitor.looking import LookingApp
 from monitor.settings import SettingsFile
-from monitor.watching import WatchingApp, keep_selection
 from shared.errors import RunError, UserError
 from shared.text import one_line
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from monitor.screens.order_dialog import LineScreen, NoteScreen
     from shared.hub.settings import UploadSettings
 
-__all__ = ["MonitorApp", "keep_selection"]
-
 _ASKED = {
     "pause": "pause",
     "resume": "go on",
@@ -49,7 +47,7 @@ _ASKED = {
 }
 
 
-class MonitorApp(WatchingApp):
+class MonitorApp(LookingApp):
     """Watches the runs that `source` delivers, and acts on them."""
 
     class ActDone(Message):

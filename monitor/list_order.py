@@ -98,6 +98,26 @@ def neighbour(listing: Listing, all_runs: Sequence[RunView], selected: str | Non
     return next((run_id for run_id in beyond if run_id in listed), fallback)
 
 
+def keep_selection(
+    selected: str | None, before: tuple[RunView, ...], after: tuple[RunView, ...]
+) -> str | None:
+    """The run to be selected among `after`: the same one, wherever it is now.
+
+    If it is gone, its nearest neighbour of `before` that is left; if none was selected, the first.
+    """
+    ids = [r.run_id for r in after]
+    if selected in ids or not ids:
+        return selected if selected in ids else None
+    old = [r.run_id for r in before]
+    if selected in old:
+        index = old.index(selected)
+        left = set(ids)
+        for other in [*old[index + 1 :], *reversed(old[:index])]:
+            if other in left:
+                return other
+    return ids[0]
+
+
 # -- filter ------------------------------------------------------------------------------------
 
 Matcher = Callable[[RunView], bool]

@@ -1,17 +1,11 @@
-"""Looking: snapshots come in as messages, the app owns what is selected and shown, widgets draw.
+"""Watching: snapshots come in as messages, the app owns what is shown, widgets only draw.
 
-Nothing here changes a run; what does is in `monitor.app`.
+What keys and clicks change of it is in `monitor.looking`; what changes a run, in `monitor.app`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-import os
-import select
-import signal
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -19,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events, on
-from textual.app import App, ComposeResult
+from textual import on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.message import Message
@@ -32,15 +26,16 @@ from monitor.actions.registry import ACTIONS
 from monitor.chart_state import ChartState
 from monitor.data.poller import Source
 from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
-from monitor.list_order import Listing, ListOrder, arrange, neighbour
+from monitor.leaving import HANGUP, LeavingApp
+from monitor.list_order import Listing, ListOrder, arrange, keep_selection
 from monitor.plots.curves import CurveStore
 from monitor.plots.scene import MAX_RUNS, RUN_INKS
 from monitor.settings import SettingsFile
-from monitor.theme import CHOICES, THEMES
+from monitor.theme import THEMES
 from monitor.widgets.bars import KeyBar, Notice, Prompt, TopBar
 from monitor.widgets.chart_focus import ChartFocus
 from monitor.widgets.chart_grid import ChartGrid
-from monitor.widgets.chart_pane import ChartMoved, ChartPane
+from monitor.widgets.chart_pane import ChartMoved
 from monitor.widgets.checkpoints import Checkpoints, CheckpointsPage
 from monitor.widgets.details import Details
 from monitor.widgets.dynamics_page import DynamicsPage
@@ -62,13 +57,10 @@ WIDE, TALL = 120, 32  # cells from which runs and page lie side by side, and the
 
 BROAD = 180  # cells from which the list gets a larger share
 
-_GRACE = 3.0  # seconds for an orderly way out after a signal
-_HANGUP = 1.0  # seconds between looks at whether the terminal is still there
 _AGES = 5.0  # seconds between looks at whether an age on the screen has changed
 #: Seconds a notice stays, by its colour. The primary one waits to be replaced by its answer.
 _NOTICE_SECONDS = {"primary": 60.0, "success": 8.0, "warning": 12.0, "error": 30.0}
 _KEPT_DETAILS = 4  # runs shown at once when the selection comes back to them
-_FAR = 1 << 30
 _RECENT_WEIGHT = 0.95  # of the average over the latest losses
 
 
@@ -96,7 +88,7 @@ class RunsScreen(Screen[None]):
         self.post_message(self.Resized())
 
 
-class WatchingApp(App[None]):
+class WatchingApp(LeavingApp):
     """Shows the runs that `source` delivers."""
 
     TITLE = "train-monitor"
@@ -158,7 +150,6 @@ class WatchingApp(App[None]):
         )
         self._at_checkpoint = ""
         self._doomed: dict[str, set[str]] = {}  # marked checkpoints by run
-        self._leaving = threading.Event()
         for one in THEMES.values():
             self.register_theme(one)
         self.theme = name
@@ -232,30 +223,6 @@ class WatchingApp(App[None]):
             "samples": self._samples,
         }
 
-    def on_load(self) -> None:
-        """Signals must find the handlers in place before the terminal is taken over."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-                loop.add_signal_handler(number, self._terminated, number)
-
-    def _terminated(self, number: int) -> None:
-        self._leaving.set()
-        self.exit(return_code=128 + number)
-        # Textual's way out writes to the terminal; one that is gone can hold it up for ever.
-        last_resort = threading.Timer(_GRACE, os._exit, (128 + number,))
-        last_resort.daemon = True
-        last_resort.start()
-
-    def _check_terminal(self) -> None:
-        """Leave when the terminal has hung up without a SIGHUP reaching us."""
-        poll = select.poll()
-        poll.register(sys.__stdin__ or 0, 0)
-        if poll.poll(0) and not self._leaving.is_set():
-            self._terminated(signal.SIGHUP)
-
     def on_mount(self) -> None:
         """Begin to look."""
         self._arrange()
@@ -264,7 +231,7 @@ class WatchingApp(App[None]):
             self._source.select(self._selected)
         self.set_interval(_AGES, self._show_ages)
         if not self.is_headless:
-            self.set_interval(_HANGUP, self._check_terminal)
+            self.set_interval(HANGUP, self._check_terminal)
         if self._settings_file.problem:
             self._tell(self._settings_file.problem, "warning")
 
@@ -318,22 +285,6 @@ class WatchingApp(App[None]):
         else:
             self._show()
 
-    @on(RunList.Chosen)
-    def _run_clicked(self, message: RunList.Chosen) -> None:
-        self._in_page = False
-        self._select(message.run_id)
-
-    @on(PageBar.Chosen)
-    def _page_clicked(self, message: PageBar.Chosen) -> None:
-        self.action_page(message.page)
-
-    @on(ChartGrid.Opened)
-    def _chart_opened(self, message: ChartGrid.Opened) -> None:
-        self._focused = True
-        self._in_page = True
-        self._chart = self._chart.at_chart(message.key)
-        self._show()
-
     @on(ChartMoved)
     def _chart_moved(self, message: ChartMoved) -> None:
         state = message.state
@@ -344,12 +295,6 @@ class WatchingApp(App[None]):
         self._chart = state
         self._remember(x_axis=state.axis, smoothing=state.weight, log_y=tuple(sorted(state.log_y)))
         self._show_page()
-
-    @on(CheckpointsPage.Clicked)
-    def _checkpoint_clicked(self, message: CheckpointsPage.Clicked) -> None:
-        self._at_checkpoint = message.name
-        self._in_page = True
-        self._show()
 
     def _select(self, run_id: str | None) -> None:
         if run_id != self._selected:
@@ -547,310 +492,6 @@ class WatchingApp(App[None]):
             "It appears here by itself.",
         )
 
-    # -- keys: moving --------------------------------------------------------------------
-
-    def _moving(self, by: int) -> None:
-        """Up or down, by lines: in the list, or in the page."""
-        if not self._in_page:
-            runs = self._snapshot.runs if self._snapshot else ()
-            target = neighbour(self._listing, runs, self._selected, by)
-            if target:
-                self._select(target)
-        elif self._page == "charts" and self._focused:
-            self._focus.next_chart(max(-1, min(1, by)))
-        elif self._page == "charts":
-            self._move_cursor(0 if abs(by) < _FAR else by, by)
-        elif self._page == "checkpoints" and self._detail and self._detail.checkpoints:
-            names = [c.name for c in reversed(self._detail.checkpoints)]
-            at = names.index(self._at_checkpoint) if self._at_checkpoint in names else 0
-            self._at_checkpoint = names[min(max(0, at + by), len(names) - 1)]
-            self._show_ages()
-        elif (page := self._present_page()) is not None:
-            page.scroll_by(by)
-
-    def _move_cursor(self, across: int, down: int = 0) -> None:
-        """To another chart, once there is a place for charts."""
-        if not self._grid.size:
-            return
-        if across:
-            self._grid.move_cursor(across)
-        else:
-            self._grid.move_cursor(down=down)
-
-    def _present_page(self) -> Page | None:
-        """The page that can be scrolled now."""
-        if self._page == "overview":
-            return self._details_page if self._details_page.display else None
-        return self._pages_by_name().get(self._page)
-
-    def action_next_run(self) -> None:
-        """Down."""
-        self._moving(1)
-
-    def action_previous_run(self) -> None:
-        """Up."""
-        self._moving(-1)
-
-    def action_first_run(self) -> None:
-        """To the top."""
-        self._moving(-_FAR)
-
-    def action_last_run(self) -> None:
-        """To the end."""
-        self._moving(_FAR)
-
-    def action_pages_up(self) -> None:
-        """Scroll the page up, or turn to the charts before."""
-        self._turn(-1)
-
-    def action_pages_down(self) -> None:
-        """Scroll the page down, or turn to the charts after."""
-        self._turn(1)
-
-    def _turn(self, pages: int) -> None:
-        if self._page == "charts":
-            if self._focused:
-                self._focus.next_chart(pages)
-            elif self._grid.size:
-                self._grid.turn_page(pages)
-        elif (page := self._present_page()) is not None:
-            page.scroll_pages(pages)
-
-    def action_switch_pane(self) -> None:
-        """Let the keys that move act on the other pane."""
-        self._in_page = not self._in_page
-        self._show()
-
-    def action_open(self) -> None:
-        """Into the page; on the charts, into the one under the cursor."""
-        if not self._in_page:
-            self._in_page = True
-            if self._page == "overview":
-                self._page = "charts"
-        elif self._page == "overview":
-            self._page = "charts"
-        elif self._page == "charts" and not self._focused:
-            self._grid.open()
-            return
-        self._show()
-
-    def action_leave(self) -> None:
-        """Out of the chart, the page, the filter: one of them at a time."""
-        if self._page == "charts" and self._focused:
-            self._focused = False
-        elif self._compared is not None:
-            self._compared = None
-        elif self._in_page:
-            self._in_page = False
-        elif self._order.query:
-            self._reorder(query="")
-            return
-        elif self._page != PAGES[0]:
-            self._page = PAGES[0]
-        self._show()
-
-    # -- keys: pages ---------------------------------------------------------------------
-
-    def action_page(self, name: str) -> None:
-        """Show a page of the run; the charts again are all of them."""
-        if name == self._page:
-            self._focused = False
-        self._page = name
-        self._in_page = name != "overview"
-        if name == "config":
-            self._compared = None
-        self._show()
-
-    def action_details(self) -> None:
-        """Show or hide the details, which are on the overview."""
-        if self._page != "overview":
-            self._page = "overview"
-            self._details_wanted = True
-        else:
-            self._details_wanted = not self.screen_stack[0].has_class("-details")
-        self._remember(details=self._details_wanted)
-        self._show()
-
-    def action_machine(self) -> None:
-        """Show or hide the machine."""
-        if self._snapshot is None or self._snapshot.machine is None:
-            self._tell("This machine has told nothing of itself yet.", "warning")
-            return
-        self._machine_wanted = not self._machine.display
-        self._remember(machine=self._machine_wanted)
-        self._show()
-
-    def action_compare(self) -> None:
-        """Lay the configurations of two runs side by side."""
-        marked = [m for m in self._marked if self._snapshot and self._snapshot.run(m)]
-        pair = marked[:2] if len(marked) >= 2 else [*marked, self._selected or ""]
-        if len(pair) < 2 or pair[0] == pair[1] or not pair[1]:
-            self._tell("Mark one run with Space and select another to compare them.", "warning")
-            return
-        self._page, self._in_page = "config", True
-        self._compared = (pair[0], pair[1])
-        self._source.follow(frozenset([*self._marked, *pair]))
-        self._show()
-
-    def action_mark(self) -> None:
-        """Mark the checkpoint under the cursor, or the run for the charts."""
-        if self._in_page and self._page == "checkpoints":
-            self._mark_checkpoint()
-            return
-        view = self.selected
-        if view is None:
-            return
-        if view.run_id in self._marked:
-            del self._marked[view.run_id]
-        elif len(self._marked) >= MAX_RUNS:
-            self._tell(f"At most {MAX_RUNS} runs can be shown in one chart.", "warning")
-            return
-        else:
-            self._marked[view.run_id] = None
-        self._source.follow(frozenset(self._marked))
-        self._show()
-
-    def _mark_checkpoint(self) -> None:
-        if not (self._selected and self._at_checkpoint):
-            return
-        marked = self._doomed.setdefault(self._selected, set())
-        marked ^= {self._at_checkpoint}
-        self._moving(1)
-        self._show_ages()
-
-    # -- keys: the list ------------------------------------------------------------------
-
-    def _reorder(self, **changes: Any) -> None:
-        self._order = dataclasses.replace(self._order, **changes)
-        order = self._order
-        self._remember(sort=order.sort, group=order.grouped, show_archived=order.show_archived)
-        self._show()
-
-    def action_sort(self) -> None:
-        """Sort by the next of the orders."""
-        following = self._order.sorted_by_next().sort
-        self._reorder(sort=following)
-        self._tell(f"Sorted by {following}.", "success")
-
-    def action_group(self) -> None:
-        """Group runs of one name, or not."""
-        self._reorder(grouped=not self._order.grouped)
-
-    def action_archived(self) -> None:
-        """Show or hide archived runs."""
-        self._reorder(show_archived=not self._order.show_archived)
-
-    def action_filter(self) -> None:
-        """Ask for a filter."""
-        self._prompt.open(self._order.query)
-        self._keys.display = False
-
-    async def on_event(self, event: events.Event) -> None:
-        """Keys that were on their way when the filter was opened belong to it, not to actions."""
-        if isinstance(event, events.Key) and event.is_forwarded and self._prompt.is_open:
-            if event.is_printable and event.character:
-                self._prompt.type(event.character)
-                return
-            if event.key == "enter":
-                self._prompt.action_keep()
-                return
-        await super().on_event(event)
-
-    @on(Prompt.Changed)
-    def _filter_typed(self, message: Prompt.Changed) -> None:
-        message.stop()
-        self._reorder(query=message.text)
-        self._prompt.say(
-            self._listing.problem or f"{len(self._listing.runs)} of {self._listing.total}"
-        )
-
-    @on(Prompt.Closed)
-    def _filter_closed(self, message: Prompt.Closed) -> None:
-        message.stop()
-        self._keys.display = True
-        self.set_focus(None)
-        self._in_page = False
-        self._reorder(query=message.text)
-
-    # -- keys: charts --------------------------------------------------------------------
-
-    def _pane(self) -> ChartPane | None:
-        """The charts that can be seen."""
-        panes: tuple[ChartPane, ...] = (self._focus, self._grid, self._loss)
-        return next((pane for pane in panes if pane.display), None)
-
-    def _perform(self, act: str) -> None:
-        pane = self._pane()
-        if pane is None:
-            self._tell("There is no chart on this page; 2 shows them.", "warning")
-        else:
-            pane.perform(act)
-
-    def action_zoom_in(self) -> None:
-        """Come closer."""
-        self._perform("zoom_in")
-
-    def action_zoom_out(self) -> None:
-        """Go away."""
-        self._perform("zoom_out")
-
-    def action_pan(self, direction: int) -> None:
-        """Earlier or later; in a grid that shows all there is, to the chart beside."""
-        if self._page == "charts" and not self._focused and not self._chart.is_zoomed:
-            self._move_cursor(direction)
-        else:
-            self._perform("pan_left" if direction < 0 else "pan_right")
-
-    def action_zoom_reset(self) -> None:
-        """All there is."""
-        self._perform("reset")
-
-    def action_log_y(self) -> None:
-        """Change the value scale."""
-        self._perform("log_y")
-
-    def action_log_x(self) -> None:
-        """Change the x scale."""
-        self._perform("log_x")
-
-    def action_x_axis(self) -> None:
-        """Change what x is."""
-        before = self._chart.axis
-        self._perform("next_axis")
-        pane = self._pane()
-        if pane is not None and pane.state.axis == before:
-            self._tell("This run tells neither the time nor the tokens of its steps.", "warning")
-
-    def action_smooth(self, by: int) -> None:
-        """Smooth more or less."""
-        self._perform("smoother" if by > 0 else "rougher")
-
-    def action_crosshair(self, by: int) -> None:
-        """Move the crosshair."""
-        self._perform("crosshair_left" if by < 0 else "crosshair_right")
-
-    # -- keys: everything else -----------------------------------------------------------
-
-    def action_refresh(self) -> None:
-        """Read everything again now."""
-        self._source.refresh()
-
-    def action_help(self) -> None:
-        """Show the keys."""
-        from monitor.screens.dialogs import HelpScreen
-
-        self.push_screen(HelpScreen(ACTIONS))
-
-    def action_theme(self) -> None:
-        """The next colours."""
-        if self.theme not in CHOICES:
-            self._tell(f"This terminal keeps its own colours ({self.theme}).", "warning")
-            return
-        following = CHOICES[(CHOICES.index(self.theme) + 1) % len(CHOICES)]
-        self.theme = following
-        self._remember(theme=following)
-        self._tell(f"Colours: {following}.", "success")
-
     def _remember(self, **changes: Any) -> None:
         """Keep a choice for the next time, without waiting for the disk."""
         file = self._settings_file
@@ -875,26 +516,6 @@ class WatchingApp(App[None]):
         )
 
 
-def keep_selection(
-    selected: str | None, before: tuple[RunView, ...], after: tuple[RunView, ...]
-) -> str | None:
-    """The run to be selected among `after`: the same one, wherever it is now.
-
-    If it is gone, its nearest neighbour of `before` that is left; if none was selected, the first.
-    """
-    ids = [r.run_id for r in after]
-    if selected in ids or not ids:
-        return selected if selected in ids else None
-    old = [r.run_id for r in before]
-    if selected in old:
-        index = old.index(selected)
-        left = set(ids)
-        for neighbour_id in [*old[index + 1 :], *reversed(old[:index])]:
-            if neighbour_id in left:
-                return neighbour_id
-    return ids[0]
-
-
 def _samples(detail: RunDetail | None) -> tuple[tuple[str, str], ...]:
     """Heading and text of every sample, the newest first."""
     found = reversed(detail.samples) if detail else ()
@@ -904,6 +525,3 @@ def _samples(detail: RunDetail | None) -> tuple[tuple[str, str], ...]:
 def _sample_heading(sample: SampleView) -> str:
     step = "a sample" if sample.step is None else f"step {sample.step:,}"
     return step if sample.time is None else f"{step} · {format_time(sample.time)}"
-
-
-__all__ = ["WatchingApp", "keep_selection"]

@@ -11,7 +11,7 @@ from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import age_of, event_line
 from shared.text import format_count, format_time
 
-_SIDE_BY_SIDE = 96  # columns from which facts and events lie beside each other
+_SIDE_BY_SIDE = 108  # columns from which facts and events lie beside each other
 _LABEL = 15
 
 
@@ -43,7 +43,7 @@ class Details(Page):
         config = _config(detail, colours)
         if width < _SIDE_BY_SIDE:
             return [*ending, *facts, *events, *config]
-        half = min(54, width // 2)
+        half = min(50, width // 2)
         left = [*facts, *config]
         right = [*ending, *events]
         page: list[Line] = []

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from monitor.actions.registry import ACTIONS
-from monitor.app import MonitorApp, keep_selection
+from monitor.app import MonitorApp
 from monitor.data.poller import Poller
 from monitor.data.views import RunDetail, RunView
+from monitor.list_order import keep_selection
 from monitor.screens.dialogs import ConfirmScreen, HelpScreen
 from shared.errors import RunError
 from shared.run_directory import RunDirectory
@@ -90,7 +91,7 @@ async def test_a_click_selects() -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
-async def test_help_lists_every_action(size: tuple[int, int]) -> None:
+async def test_help_lists_every_action_and_every_action_exists(size: tuple[int, int]) -> None:
     app = still_app(view("a"))
     async with app.run_test(size=size) as pilot:
         await pilot.press("question_mark")

@@ -181,7 +181,8 @@ class _Stop:
         state = run.read_state() or RunState()
         health = observe(run, state)
         begun = state.updated_at or state.started_at or 0.0
-        abandoned = time.time() - begun > START_TIMEOUT  # its detached trainer never came so far
+        # Its detached trainer never came so far.
+        abandoned = 0 < begun < time.time() - START_TIMEOUT
         queued = state.status == "queued" and (state.supervised or abandoned)
         cared = care_of(self._daemons, run.run_id) is not None
         if health.alive or cared or (queued and self._daemons):

@@ -7,6 +7,7 @@ colours; nothing scrolls.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import fcntl
 import os
 import pty
@@ -17,8 +18,9 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.interleave import ROOT
@@ -172,11 +174,31 @@ class Terminal:
         fields = text.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self, which: str = "VmRSS") -> float:
-        """Megabytes of resident memory now, or with `VmHWM` at most so far."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        line = next(line for line in status.splitlines() if line.startswith(which + ":"))
-        return int(line.split()[1]) * 1024 / 1e6
+    def memory(self) -> float:
+        """Megabytes of resident memory now, its helpers' included."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task").glob("*/children")
+        pids = [str(pid)]
+        with contextlib.suppress(OSError):
+            pids += [child for path in children for child in path.read_text().split()]
+        return sum(_resident(pid) for pid in pids) / 1e6
+
+    @contextlib.contextmanager
+    def watched_memory(self) -> Iterator[list[float]]:
+        """While entered, looks at the memory all the time; the most so far is the list's last."""
+        most, over = [0.0], threading.Event()
+
+        def look() -> None:
+            while not over.wait(0.02):
+                most.append(max(most[-1], self.memory()))
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield most
+        finally:
+            over.set()
+            thread.join()
 
     def close(self) -> None:
         """End it."""
@@ -189,6 +211,14 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _resident(pid: str) -> int:
+    """Bytes; 0 for a process that has gone."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        return int(next(x for x in lines if x.startswith("VmRSS:")).split()[1]) * 1024
+    return 0
 
 
 def has_curve(text: str) -> bool:

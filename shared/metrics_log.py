@@ -30,6 +30,7 @@ MAX_SERIES = 10_000  # a file of ever new keys must not fill memory
 TIME = "time"
 _NOT_SERIES = RECORD_KEYS - {TIME}
 _MAX_ATTEMPT = 2**31 - 1
+_JOINED = 1 << 18  # rows taken over at a time
 _PART = 128 << 10  # bytes parsed at a time: what is made of them stays in the processor's cache
 # A string is matched to its end or that of the line, so that no line costs more than one pass.
 _BARE_NONFINITE = re.compile(
@@ -219,19 +220,31 @@ class _Rows:
         self.size = len(keep)
         self._disorder = False
 
+    def rows(self) -> Columns:
+        """All that was appended, in that order, attempts included."""
+        n = self.size
+        attempts = self._attempts
+        if attempts is None:
+            attempts = np.full(n, self._attempt or 0, np.int32)
+        values = {key: column[:n] for key, column in self.columns.items()}
+        return self._steps[:n], attempts[:n], values
+
     def release(self) -> None:
         """Let memory go that need not be held."""
-        for array in (self._steps, self._attempts, *self.columns.values()):
-            if array is not None:
-                scratch.release(array)
+        scratch.release(self._steps, *self.columns.values())
+        if self._attempts is not None:
+            scratch.release(self._attempts)
 
 
 def _enlarged(array: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
     larger = scratch.empty(capacity, array.dtype)
     larger[:size] = array[:size]
-    for touched in (array, larger):  # a second of them must not be held as well
-        scratch.release(touched)
+    scratch.release(array, larger)  # the two together would be much
     return larger
+
+
+#: Steps, attempts and, by key, the values there: shapes (N,).
+Columns = tuple[Ints, NDArray[np.int32], dict[str, Floats]]
 
 
 class MetricsTable:
@@ -269,6 +282,27 @@ class MetricsTable:
         """Let the memory of long series go; they are read from disk again where they are used."""
         for rows in {id(rows): rows for rows in self._rows.values()}.values():
             rows.release()
+
+    def columns(self) -> Iterator[Columns]:
+        """Everything, for `join`: each series once, with those that share its steps."""
+        for rows in {id(rows): rows for rows in self._rows.values()}.values():
+            yield rows.rows()
+
+    def join(
+        self, columns: Iterable[Columns], records: int, bad_lines: int, last_record: Json
+    ) -> None:
+        """Take in what another table made of the lines that follow."""
+        for steps, attempts, values in columns:
+            for start in range(0, len(steps), _JOINED):
+                part = slice(start, start + _JOINED)
+                some = {key: column[part] for key, column in values.items()}
+                self._append(steps[part], attempts[part], some)
+                self.release()
+                scratch.release(steps, attempts, *values.values())
+        self.records += records
+        self.bad_lines += bad_lines
+        self.last_record = last_record or self.last_record
+        self.version += 1
 
     def add_lines(self, block: bytes) -> None:
         """Take in a block of whole lines."""
@@ -471,6 +505,10 @@ class MetricsReader:
         if chunk.lines:
             self.table.add_lines(chunk.lines)
         return chunk.more
+
+    def skip_to(self, offset: int, fd: int) -> bool:
+        """See `Tailer.skip_to`; what was skipped has to be joined to the table."""
+        return self._tailer.skip_to(offset, fd)
 
     def read_all(self) -> MetricsTable:
         """Read to the present end of the file."""

@@ -39,9 +39,10 @@ def stored(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
-def release(array: NDArray[Any]) -> None:
-    """Let the memory of an array from `empty` go; its numbers stay and are read again at need."""
-    mapped = array.base.obj if isinstance(array.base, memoryview) else array.base
-    if isinstance(mapped, mmap.mmap):
-        with contextlib.suppress(OSError, ValueError):
-            mapped.madvise(mmap.MADV_DONTNEED)
+def release(*arrays: NDArray[Any]) -> None:
+    """Let the memory of mapped arrays go; their numbers stay and are read again at need."""
+    for array in arrays:
+        mapped = array.base.obj if isinstance(array.base, memoryview) else array.base
+        if isinstance(mapped, mmap.mmap):
+            with contextlib.suppress(OSError, ValueError):
+                mapped.madvise(mmap.MADV_DONTNEED)

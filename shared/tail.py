@@ -75,6 +75,22 @@ class Tailer:
         self._newest = (self._newest + data[-NEWEST_SIZE:])[-NEWEST_SIZE:]
         return Chunk(self._whole_lines(data), restarted, more=len(data) == max_bytes)
 
+    def skip_to(self, offset: int, fd: int) -> bool:
+        """Go on at `offset`, where a line begins, as if all before it had been read.
+
+        `fd` is the file in which somebody else has read it. False, and nothing is skipped, when it
+        is not the one that is followed, or does not reach so far.
+        """
+        stat = os.fstat(fd)
+        if (stat.st_dev, stat.st_ino) != self._identity or stat.st_size < offset:
+            return False
+        start = max(0, offset - NEWEST_SIZE)
+        newest = os.pread(fd, offset - start, start)
+        if len(newest) < offset - start or offset < self._offset or self._partial:
+            return False
+        self._offset, self._newest = offset, newest
+        return True
+
     def _check_identity(self, fd: int) -> bool:
         stat = os.fstat(fd)
         identity = (stat.st_dev, stat.st_ino)

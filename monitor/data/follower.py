@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
@@ -24,7 +25,11 @@ from shared.run_directory import RunDirectory
 from shared.tail import Tailer
 from shared.text import many_lines, one_line
 
+if TYPE_CHECKING:
+    from monitor.data.bulk import Helper
+
 SLICE = 512 << 10  # bytes of metrics parsed at a time, a few milliseconds
+LONG = 256 << 20  # bytes of metrics from which another process helps to read them
 SKIMMED = 1 << 20  # bytes beyond which a curve is skimmed before it is read
 MAX_EVENTS = 200
 MAX_SAMPLES = 20
@@ -71,6 +76,8 @@ class RunFollower:
         self._config_lines: tuple[str, ...] = ()
         self._config: Mapping[str, str] = {}
         self._config_seen: Signature | None = None
+        self._helper: Helper | None = None
+        self._alone = False  # nobody can be asked for help any more
         self._slices = 0
         self._builds_anew = False
         self._table_seen: tuple[object, int] | None = None
@@ -111,14 +118,26 @@ class RunFollower:
             return True
         if not self.exact and self._skim is not None:
             return self._skim_again()
+        if not self._alone and self._skim is not None:
+            self._get_help()
         was_loading = self._more_metrics
-        self._more_metrics = self._metrics.poll(SLICE)
+        most = SLICE
+        if self._helper is not None:
+            most = min(SLICE, self._helper.start - self._metrics.offset)
+            if most <= 0:
+                return self._join(self._helper)
+        more = self._metrics.poll(most)
+        if self._helper is not None and not more and self._metrics.offset < self._helper.start:
+            self.close()  # the file has become shorter than that
+        self._more_metrics = more or self._helper is not None
         self._slices += 1
         if was_loading and (not self._more_metrics or self._slices % _RELEASED_EACH == 0):
             self.release()
         table = self._metrics.table
-        if table is not self._skimmed_for and self._begin():
-            return True  # the file was replaced by another one, that is long too
+        if table is not self._skimmed_for:
+            self.close()  # it has read another file
+            if self._begin():
+                return True  # that is long too
         seen = (table, table.version)
         if self._more_metrics and self._skim is not None:
             return self._changed(changed=self._table_seen != seen)
@@ -134,8 +153,34 @@ class RunFollower:
     def _begin(self) -> bool:
         """Skim a file of which nothing is known yet, if it is long; True when that brought some."""
         self._skimmed_for = self._metrics.table
-        self._skim = None
+        self._skim, self._alone = None, False
         return _size(self.run.metrics_path) > SKIMMED and self._take_skim()
+
+    def _get_help(self) -> None:
+        """Have a very long file read from both ends of its middle at once, if there are cores."""
+        self._alone = True
+        if (os.cpu_count() or 1) > 1 and _size(self.run.metrics_path) >= LONG:
+            from monitor.data.bulk import Helper
+
+            with contextlib.suppress(OSError):
+                self._helper = Helper(self.run.metrics_path)
+
+    def _join(self, helper: Helper) -> bool:
+        """Take over what the helper has read, if it is ready."""
+        if not helper.is_done():
+            return False
+        parsed = helper.parsed()
+        table = self._metrics.table
+        if parsed is not None and self._metrics.skip_to(parsed.end, helper.fd):
+            table.join(parsed.columns, parsed.records, parsed.bad_lines, parsed.last_record)
+        self.close()
+        return self._changed(changed=True)
+
+    def close(self) -> None:
+        """End what works for this follower beside it."""
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.close()
 
     def _skim_again(self) -> bool:
         """Keep the skim of a growing file fresh, where nothing more exact is to come."""

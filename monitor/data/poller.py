@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,7 +35,7 @@ MEMORY = 192 << 20
 KEPT_FOLLOWERS = 8  # runs kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
 _SPARK_TIME, _SPARK_REST = 0.02, 0.03  # seconds of making sparklines, and of a pause after them
-_MACHINE_EVERY = 2.0  # seconds
+_MACHINE_EVERY = 3.0  # seconds
 _MACHINE_WAIT = 0.5  # seconds that one look waits for a driver
 
 Publish = Callable[[Snapshot], None]
@@ -176,6 +176,8 @@ class Poller:
         finally:
             if self._hints is not None:
                 self._hints.stop()
+            for follower in self._followers.values():
+                follower.close()
 
     def _listen(self, grown: Iterable[Path]) -> None:
         """Have hints of what changes, once there is nothing more to read."""
@@ -261,7 +263,9 @@ class Poller:
         left = [run_id for run_id in self._followers if run_id not in wanted]
         total = sum(follower.nbytes for follower in self._followers.values())
         while left and (len(left) > KEPT_FOLLOWERS or total > self._memory):
-            total -= self._followers.pop(left.pop(0)).nbytes
+            follower = self._followers.pop(left.pop(0))
+            follower.close()
+            total -= follower.nbytes
 
     def _read(self, seconds: float) -> tuple[list[Path], bool]:
         """Read on in the followed runs, by turns; (where something changed, more waits)."""
@@ -299,7 +303,7 @@ class Poller:
         return Snapshot(
             runs_dir=one_line(self._runs_dir),
             taken_at=self._clock(),
-            runs=tuple(_newest(view, details.get(view.run_id)) for view in self._runs),
+            runs=_newest_of(self._runs, details),
             detail=details.get(self._shown[1] or ""),
             details=details,
             machine=self._machine.view(),
@@ -308,10 +312,10 @@ class Poller:
 
 
 def _coarse(view: MachineView) -> object:
-    """What of the machine can be read off a screen: percents, and memory in 64 MiB."""
+    """What of the machine catches the eye: a twentieth of the processor, 64 MiB of memory."""
     host = view.host_use
     return (
-        None if host.cpu is None else round(50 * host.cpu),
+        None if host.cpu is None else round(20 * host.cpu),
         (host.ram_used or 0) >> 26,
         (view.disk.free or 0) >> 26,
         tuple(
@@ -319,6 +323,12 @@ def _coarse(view: MachineView) -> object:
             for g in view.gpus
         ),
     )
+
+
+def _newest_of(runs: tuple[RunView, ...], details: Mapping[str, RunDetail]) -> tuple[RunView, ...]:
+    """`runs` brought up to date where more is known; the same object if it nowhere is."""
+    found = tuple(_newest(view, details.get(view.run_id)) for view in runs)
+    return runs if all(new is old for new, old in zip(found, runs, strict=True)) else found
 
 
 def _newest(view: RunView, detail: RunDetail | None) -> RunView:

@@ -57,7 +57,7 @@ def generate(
     import time
 
     from shared.errors import UserError
-    from shared.text import many_lines, one_line
+    from shared.text import many_lines
     from trainer.config.schema import MAX_THREADS
     from trainer.generate.sampling import Sampling
 
@@ -72,27 +72,15 @@ def generate(
 
     import torch
 
-    from trainer.checkpoint.loading import load_model
-    from trainer.data.tokenizer import Tokenizer
+    from trainer.checkpoint.opening import model_path, open_model
     from trainer.generate.decoding import generate as decode
     from trainer.generate.decoding import stream_text
     from trainer.model.device import pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = load_model(_meant(checkpoint, runs_dir), pick_device(device))
-    place = Path(tokenizer) if tokenizer else loaded.folder
-    if tokenizer is None and not (place / "tokenizer.json").is_file():
-        raise UserError(
-            f"{place} has no tokenizer.json (synthetic data has none); name one with --tokenizer."
-        )
-    codec = Tokenizer.load(place)
-    known = loaded.model.dimensions.V
-    if codec.vocab_size > known:
-        raise UserError(
-            f"The tokenizer in {one_line(place)} has {codec.vocab_size} tokens and the model "
-            f"{known}: it belongs to another model; name the right one with --tokenizer."
-        )
+    opened = open_model(model_path(checkpoint, runs_dir), pick_device(device), tokenizer=tokenizer)
+    codec = opened.tokenizer
     ids = codec.encode(text) or [codec.eos_id]
     on_terminal = sys.stdout.isatty()
     show = many_lines if on_terminal else str
@@ -102,7 +90,7 @@ def generate(
         nonlocal count
         stops = () if ignore_eos else (codec.eos_id,)
         for token in decode(
-            loaded.model,
+            opened.model,
             ids,
             max_new_tokens,
             sampling,
@@ -124,15 +112,6 @@ def generate(
         seconds = time.perf_counter() - started
         print(f"{count} tokens in {seconds:.2f} s: {count / seconds:.1f} tok/s", file=sys.stderr)
     return 0
-
-
-def _meant(reference: str, runs_dir: Path) -> Path:
-    """The path of `reference`, which may also be the id or name of a run."""
-    from shared.run_directory import find_run
-
-    if Path(reference).exists() or "/" in reference or not runs_dir.is_dir():
-        return Path(reference)
-    return find_run(runs_dir, reference).path
 
 
 def _prompt(prompt: str | None, prompt_file: str | None) -> str:

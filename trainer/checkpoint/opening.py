@@ -1,0 +1,66 @@
+"""Opening a model for use, with its tokenizer: a run, a checkpoint, a transformers folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from shared.errors import UserError
+from shared.run_directory import find_run
+from shared.text import one_line
+from trainer.checkpoint.loading import load_model
+from trainer.data.tokenizer import Tokenizer
+from trainer.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model in evaluation mode and the tokenizer that goes with it.
+
+    `path` is the checkpoint folder or the file; `chat_template` a Jinja template, where the
+    source has one.
+    """
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    path: Path
+    chat_template: str | None = None
+
+    @property
+    def context(self) -> int:
+        """Positions the model can see, in tokens."""
+        return self.model.dimensions.T
+
+
+def model_path(reference: str, runs_dir: Path) -> Path:
+    """The path of `reference`, which may also be the id or name of a run."""
+    if Path(reference).exists() or "/" in reference or not runs_dir.is_dir():
+        return Path(reference)
+    return find_run(runs_dir, reference).path
+
+
+def open_model(
+    path: Path, device: torch.device, *, tokenizer: str | Path | None = None
+) -> OpenedModel:
+    """The model at `path`, verified where there are checksums.
+
+    `tokenizer` is a file or folder to use in place of the model's own. Raises UserError when there
+    is no model, no tokenizer, or one that belongs to another model.
+    """
+    loaded = load_model(path, device)
+    place = Path(tokenizer) if tokenizer else loaded.folder
+    if tokenizer is None and not (place / "tokenizer.json").is_file():
+        raise UserError(
+            f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
+            "--tokenizer."
+        )
+    codec = Tokenizer.load(place)
+    known = loaded.model.dimensions.V
+    if codec.vocab_size > known:
+        raise UserError(
+            f"The tokenizer in {one_line(place)} has {codec.vocab_size} tokens and the model "
+            f"{known}: it belongs to another model; name the right one with --tokenizer."
+        )
+    return OpenedModel(loaded.model, codec, loaded.folder)

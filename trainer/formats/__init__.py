@@ -1,0 +1,1 @@
+"""File formats of other programs: GGUF and `.mhc`, written, read and checked."""

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server: engines that decode many requests at once, and the API in front."""

@@ -27,7 +27,7 @@ class Job:
 
     prompt: tuple[int, ...]
     max_new_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int | None = None
     stop_ids: frozenset[int] = frozenset()
     top_logprobs: int | None = None

@@ -1,0 +1,122 @@
+"""Tensors of llama.cpp's architectures: their names and layouts, from ours and back to ours.
+
+Our names and layouts are transformers'. llama.cpp calls tensors otherwise, and two layouts differ:
+GPT-2's matrices lie (in, out) in our files and (out, in) in GGUF; and the `llama` architecture
+rotates neighbouring channels where we rotate a channel and the one half a head away, so that rows
+of its query and key matrices stand in another order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from trainer.config.schema import ModelConfig
+from trainer.model.parameters import dimensions, parameter_shapes
+
+Architecture = Literal["llama", "qwen3", "gpt2"]
+Layout = Literal["same", "transposed", "interleaved"]
+Array = NDArray[Any]
+
+_GLOBAL = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "transformer.wte": "token_embd",
+    "transformer.wpe": "position_embd",
+    "transformer.ln_f": "output_norm",
+    "lm_head": "output",
+}
+_LLAMA_LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_GPT2_LAYER = {
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """One tensor in both worlds.
+
+    `name` and `shape` are those of our state dict, `gguf_name` is llama.cpp's; `heads` counts the
+    heads of an interleaved one.
+    """
+
+    name: str
+    gguf_name: str
+    shape: tuple[int, ...]
+    layout: Layout = "same"
+    heads: int = 1
+
+    @property
+    def gguf_shape(self) -> tuple[int, ...]:
+        """The shape in GGUF, rows first as in numpy (the file counts it the other way round)."""
+        return self.shape[::-1] if self.layout == "transposed" else self.shape
+
+    def to_gguf(self, weight: Array) -> Array:
+        """Our array in GGUF's layout."""
+        if self.layout == "transposed":
+            return weight.T
+        if self.layout == "interleaved":
+            # Within a head: (2, C/2) halves become (C/2, 2) pairs.
+            halves = weight.reshape(self.heads, 2, -1, *weight.shape[1:])
+            return halves.swapaxes(1, 2).reshape(weight.shape)
+        return weight
+
+    def from_gguf(self, weight: Array) -> Array:
+        """GGUF's array in our layout."""
+        if self.layout == "transposed":
+            return weight.T
+        if self.layout == "interleaved":
+            pairs = weight.reshape(self.heads, -1, 2, *weight.shape[1:])
+            return pairs.swapaxes(1, 2).reshape(weight.shape)
+        return weight
+
+
+def architecture(model: ModelConfig) -> Architecture:
+    """What llama.cpp calls the shape (`general.architecture`)."""
+    if model.flavour == "gpt2":
+        return "gpt2"
+    return "qwen3" if model.qk_norm else "llama"
+
+
+def gguf_tensors(model: ModelConfig) -> list[GGUFTensor]:
+    """Every tensor of `model`, in state-dict order. A tied output head has none of its own."""
+    return [_named(model, name, shape) for name, shape in parameter_shapes(model).items()]
+
+
+def _named(model: ModelConfig, name: str, shape: tuple[int, ...]) -> GGUFTensor:
+    module, _, kind = name.rpartition(".")
+    if module in _GLOBAL:
+        return GGUFTensor(name, f"{_GLOBAL[module]}.{kind}", shape)
+    prefix, names = (
+        ("transformer.h.", _GPT2_LAYER)
+        if model.flavour == "gpt2"
+        else ("model.layers.", _LLAMA_LAYER)
+    )
+    layer, _, part = module.removeprefix(prefix).partition(".")
+    gguf_name = f"blk.{layer}.{names[part]}.{kind}"
+    if model.flavour == "gpt2" and len(shape) == 2:
+        return GGUFTensor(name, gguf_name, shape, "transposed")
+    if architecture(model) == "llama" and part in ("self_attn.q_proj", "self_attn.k_proj"):
+        n = dimensions(model)
+        heads = n.H if part == "self_attn.q_proj" else n.K
+        return GGUFTensor(name, gguf_name, shape, "interleaved", heads)
+    return GGUFTensor(name, gguf_name, shape)

@@ -104,6 +104,7 @@ class Tokenizer:
         self.pad_token = (
             _special(self._config, "pad_token", vocabulary, _KNOWN_PADS) or self.eos_token
         )
+        self.bos_token = _special(self._config, "bos_token", vocabulary, ()) or self.eos_token
         self.eos_id: int = vocabulary[self.eos_token]
         self.pad_id: int = vocabulary[self.pad_token]
 

@@ -18,6 +18,7 @@ from trainer.cli import (
     control,
     daemon,
     demo,
+    export,
     generate,
     logs,
     prepare,
@@ -46,6 +47,7 @@ app.command("prepare-data")(prepare.prepare_data)
 app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("generate")(generate.generate)
+app.command("export")(export.export)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(control.stop)

@@ -107,6 +107,8 @@ class Tokenizer:
         self.bos_token = _special(self._config, "bos_token", vocabulary, ()) or self.eos_token
         self.eos_id: int = vocabulary[self.eos_token]
         self.pad_id: int = vocabulary[self.pad_token]
+        begin = _special(self._config, "bos_token", vocabulary, ())
+        self.bos_id: int = vocabulary[begin or self.eos_token]
 
     # Loading and saving
 
@@ -190,6 +192,16 @@ class Tokenizer:
         pairs = self._state["model"].get("merges", [])
         split = (pair.split(" ") if isinstance(pair, str) else pair for pair in pairs)
         return [(left, right) for left, right in split]
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token by its spelling, in byte characters where it is byte-level."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
+    def normalizes(self) -> bool:
+        """True when text is changed before it is split."""
+        return self._state["normalizer"] is not None
 
     @cached_property
     def kind(self) -> Kind:
@@ -355,6 +367,11 @@ class Tokenizer:
         return b"".join(
             table[index] for index in ids if 0 <= index < len(table) and index not in hidden
         )
+
+    @property
+    def added_ids(self) -> frozenset[int]:
+        """The ids of tokens that were added to the vocabulary, special or not."""
+        return frozenset(self._backend.get_added_tokens_decoder())
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

@@ -13,6 +13,7 @@ COMMANDS = [
     "train",
     "resume",
     "generate",
+    "export",
     "prepare-data",
     "tokenizer",
     "tokenizer train",

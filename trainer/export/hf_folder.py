@@ -1,0 +1,113 @@
+"""A model as a clean transformers folder: what loads it, and nothing of the training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from shared.errors import RunError, UserError
+from shared.files import fsync_directory, fsync_file, replace_file, write_json
+from shared.text import format_bytes, one_line
+from trainer.checkpoint.hf_format import generation_config, hf_config
+from trainer.checkpoint.opening import OpenedModel
+from trainer.checkpoint.saving import (
+    OPTIMIZER,
+    SMALL_FILES,
+    TRAINER_STATE,
+    WEIGHTS,
+    free_bytes,
+    weight_tensors,
+)
+from trainer.checkpoint.tensor_file import write_tensors
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+CHAT_TEMPLATE = "chat_template.jinja"
+
+
+def check_hf_folder(opened: OpenedModel, folder: Path, dtype: str, *, force: bool) -> None:
+    """Raise UserError when `folder` is no place for a model."""
+    shown = one_line(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{shown} is a file; name a folder for --hf.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not force:
+            raise UserError(f"{shown} is not empty; --force replaces a model that is there.")
+        _check_replaceable(folder)
+    place = folder.resolve().parent
+    if not place.is_dir():
+        raise UserError(f"{shown} cannot be written: there is no folder {one_line(place)}.")
+    needed = _weight_bytes(opened, dtype) + SMALL_FILES
+    if free_bytes(place) < needed:
+        raise UserError(
+            f"{shown} would take {format_bytes(needed)}, and {format_bytes(free_bytes(place))} "
+            "are free there; name another place."
+        )
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Only what this command could have written is removed for it."""
+    names = {path.name for path in folder.iterdir()}
+    training = names & {OPTIMIZER, TRAINER_STATE}
+    if "config.json" not in names or training or any(p.is_dir() for p in folder.iterdir()):
+        raise UserError(
+            f"{one_line(folder)} is no exported model, so --force does not replace it; name "
+            "another folder or remove it yourself."
+        )
+
+
+def write_hf_folder(
+    opened: OpenedModel, folder: Path, dtype: str = "F32", *, force: bool = False
+) -> list[tuple[str, int]]:
+    """Write weights, configuration and tokenizer; returns each file's name and bytes.
+
+    The folder is whole or as it was. Raises RunError when the disk refuses.
+    """
+    check_hf_folder(opened, folder, dtype, force=force)
+    target = folder.resolve()
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    replaced = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        temporary.mkdir()
+        _write_files(opened, temporary, dtype)
+        for path in temporary.iterdir():
+            fsync_file(path)
+        fsync_directory(temporary)
+        if target.is_dir():
+            target.rename(replaced)
+        temporary.rename(target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        raise RunError(f"Cannot write {one_line(folder)}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return sorted((path.name, path.stat().st_size) for path in folder.iterdir())
+
+
+def _write_files(opened: OpenedModel, folder: Path, dtype: str) -> None:
+    tensors = {
+        name: tensor.to(DTYPES[dtype]).contiguous()
+        for name, tensor in weight_tensors(opened.model).items()
+    }
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+    eos_id, pad_id = opened.tokenizer.eos_id, opened.tokenizer.pad_id
+    named = str(DTYPES[dtype]).removeprefix("torch.")
+    config = hf_config(opened.model.config, eos_id, pad_id)
+    config |= {"dtype": named, "torch_dtype": named, "bos_token_id": opened.tokenizer.bos_id}
+    write_json(folder / "config.json", config)
+    write_json(
+        folder / "generation_config.json",
+        generation_config(eos_id, pad_id) | {"bos_token_id": opened.tokenizer.bos_id},
+    )
+    opened.tokenizer.save(folder)
+    if opened.chat_template:
+        replace_file(folder / CHAT_TEMPLATE, opened.chat_template.encode())
+
+
+def _weight_bytes(opened: OpenedModel, dtype: str) -> int:
+    return sum(
+        tensor.numel() * DTYPES[dtype].itemsize for tensor in weight_tensors(opened.model).values()
+    )

@@ -1,0 +1,65 @@
+"""A tokenizer as GGUF keeps it, so that llama.cpp splits text into the very same tokens."""
+
+from __future__ import annotations
+
+from gguf import GGUFWriter, TokenType
+
+from shared.errors import UserError
+from trainer.data.tokenizer import Tokenizer
+
+#: llama.cpp wants merges, even where there are none: this one's parts never come to be.
+DUMMY_MERGE = "ĠĠĠĠ ĠĠĠĠ"
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> list[str]:
+    """What to tell about the tokenizer in llama.cpp.
+
+    Raises UserError when llama.cpp has no way to split text as it does.
+    """
+    if tokenizer.pre is None:
+        raise UserError(
+            "llama.cpp has no name for the way this tokenizer splits text, and would make other "
+            "tokens of it; GGUF needs byte-level BPE with the pattern of GPT-2, Qwen2 or Llama 3 "
+            "(as `trainer tokenizer train` makes it). --hf writes it as it is."
+        )
+    notes = []
+    if tokenizer.normalizes:
+        notes.append(
+            "The tokenizer normalizes text first; llama.cpp does not, so that text it "
+            "would change becomes other tokens there."
+        )
+    if tokenizer.restricted:
+        notes.append("The tokenizer lacks some bytes; llama.cpp leaves them out without a word.")
+    return notes
+
+
+def add_tokenizer(
+    writer: GGUFWriter, tokenizer: Tokenizer, vocabulary: int, chat_template: str | None
+) -> None:
+    """Add tokens, merges, special ids and the chat template.
+
+    `vocabulary` is the model's; ids past the tokenizer's get tokens that text never becomes.
+    """
+    assert tokenizer.pre is not None
+    tokens = [f"[PAD{index}]" for index in range(vocabulary)]
+    kinds = [TokenType.UNUSED] * vocabulary
+    for token, index in tokenizer.vocabulary.items():
+        tokens[index], kinds[index] = token, TokenType.NORMAL
+    for index in tokenizer.added_ids:
+        kinds[index] = TokenType.USER_DEFINED
+    for index in tokenizer.special_ids:
+        kinds[index] = TokenType.CONTROL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(tokenizer.pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer.merges] or [DUMMY_MERGE])
+    # Left out, each of these would be token 11, or what llama.cpp guesses.
+    writer.add_bos_token_id(tokenizer.bos_id)
+    writer.add_eos_token_id(tokenizer.eos_id)
+    writer.add_pad_token_id(tokenizer.pad_id)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(False)
+    if chat_template:
+        writer.add_chat_template(chat_template)

@@ -1,0 +1,117 @@
+"""The types a tensor can have in GGUF: their names, their blocks, and arrays in them.
+
+The `gguf` package writes the plain types; the K and IQ types are llama.cpp's own work and come
+from `llama_model_quantize`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from gguf.quants import dequantize, quantize
+from numpy.typing import NDArray
+
+from shared.errors import UserError
+from shared.text import nearest, one_line
+
+FLOATS = ("F32", "F16", "BF16")
+TERNARY = ("TQ1_0", "TQ2_0")
+WRITTEN_HERE = (*FLOATS, "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "MXFP4", *TERNARY)
+#: The mixtures llama.cpp makes; each is a recipe of several types.
+BY_LLAMA_CPP = (
+    *("Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"),
+    *("IQ4_XS", "IQ4_NL"),
+)
+#: Names that mean another type, with what has to be said about it.
+_ALIASES = {
+    "Q1_58": ("TQ2_0", "q1_58 is written as TQ2_0, llama.cpp's type for ternary weights."),
+    "TERNARY": ("TQ2_0", "ternary is written as TQ2_0."),
+    "FP32": ("F32", ""),
+    "FP16": ("F16", ""),
+    "Q5_K": ("Q5_K_M", ""),
+    "Q4_K": ("Q4_K_M", ""),
+    "Q3_K": ("Q3_K_M", ""),
+}
+_MOST_IN_FLOAT16 = 65504.0
+
+
+@dataclass(frozen=True)
+class ChosenType:
+    """The type a person asked for under some name, and what to tell them about the name."""
+
+    name: str
+    note: str = ""
+
+    @property
+    def by_llama_cpp(self) -> bool:
+        """Whether only llama.cpp can write it."""
+        return self.name in BY_LLAMA_CPP
+
+
+def find_type(name: str) -> ChosenType:
+    """The type called `name`, in any case. Raises UserError naming the known ones."""
+    wanted = name.strip().upper().replace("-", "_")
+    target, note = _ALIASES.get(wanted, (wanted, ""))
+    if target in WRITTEN_HERE or target in BY_LLAMA_CPP:
+        return ChosenType(target, note)
+    known = (*WRITTEN_HERE, *BY_LLAMA_CPP)
+    raise UserError(
+        f"There is no type {one_line(name, 40)!r}{nearest(wanted, (*known, *_ALIASES))}; "
+        f"there are {', '.join(WRITTEN_HERE)}, and through llama.cpp {', '.join(BY_LLAMA_CPP)}."
+    )
+
+
+def block_size(kind: str) -> int:
+    """Numbers per block; rows must be whole blocks."""
+    return GGML_QUANT_SIZES[GGMLQuantizationType[kind]][0]
+
+
+def stored_bytes(kind: str, shape: Sequence[int]) -> int:
+    """Bytes of an array of `shape`, whose rows must be whole blocks."""
+    numbers, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    return math.prod(shape) // numbers * size
+
+
+def file_type(kind: str) -> int:
+    """The number for `general.file_type`: what most of the file is."""
+    if kind == "F32":
+        return int(LlamaFileType.ALL_F32)
+    name = "MXFP4_MOE" if kind == "MXFP4" else kind
+    return int(LlamaFileType[f"MOSTLY_{name}"])
+
+
+def encode(weight: NDArray[np.float32], kind: str) -> NDArray[Any]:
+    """`weight` in the type; its rows must be whole blocks.
+
+    Raises UserError for numbers the type cannot hold.
+    """
+    most = float(np.abs(weight).max(initial=0.0))
+    if not math.isfinite(most):
+        raise UserError("it has numbers that are not finite; use a checkpoint from before")
+    if kind not in ("F32", "BF16") and most > _MOST_IN_FLOAT16:
+        raise UserError(f"it has {most:.4g}, beyond {kind}'s range; use --quant BF16 or F32")
+    return quantize(np.ascontiguousarray(weight), GGMLQuantizationType[kind])
+
+
+def decode(stored: NDArray[Any], kind: str) -> NDArray[np.float32]:
+    """The numbers that an encoded array holds."""
+    return dequantize(stored, GGMLQuantizationType[kind])
+
+
+def encoding_error(weight: NDArray[np.float32], kind: str) -> float:
+    """The root mean square of what encoding loses, relative to that of the weights.
+
+    Exactly 0 when nothing is lost, as of ternary weights in a ternary type whose scale a float16
+    holds.
+    """
+    lost = decode(encode(weight, kind), kind) - weight
+    if not lost.any():
+        return 0.0
+    return math.sqrt(float(np.square(lost, dtype=np.float64).mean())) / math.sqrt(
+        float(np.square(weight, dtype=np.float64).mean())
+    )

@@ -1,0 +1,110 @@
+"""Writing GGUF: the header through the `gguf` package, then tensor by tensor as a stream of bytes.
+
+Only one tensor is held in its new type at a time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
+from numpy.typing import NDArray
+
+from shared.errors import UserError
+from trainer.config.schema import ModelConfig
+from trainer.formats.gguf_names import Architecture
+from trainer.formats.gguf_types import encode, file_type, stored_bytes
+from trainer.model.parameters import dimensions
+
+_CHUNK = 16 << 20  # bytes at once
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of the file: `shape` rows first, `read` gives its fp32 numbers in that shape."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    read: Callable[[], NDArray[np.float32]]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the file, without padding."""
+        return stored_bytes(self.kind, self.shape)
+
+
+def add_shape(writer: GGUFWriter, model: ModelConfig, architecture: Architecture) -> None:
+    """Add the keys by which a runtime builds the model. Those left out are guessed silently."""
+    n = dimensions(model)
+    writer.add_vocab_size(n.V)
+    writer.add_context_length(n.T)
+    writer.add_embedding_length(n.D)
+    writer.add_block_count(n.L)
+    writer.add_feed_forward_length(n.F)
+    writer.add_head_count(n.H)
+    if architecture == "gpt2":
+        writer.add_layer_norm_eps(model.norm_eps)
+        return
+    writer.add_head_count_kv(n.K)
+    writer.add_key_length(n.C)
+    writer.add_value_length(n.C)
+    writer.add_layer_norm_rms_eps(model.norm_eps)
+    writer.add_rope_dimension_count(n.C)
+    writer.add_rope_freq_base(model.rope_theta)
+
+
+def add_general(writer: GGUFWriter, name: str, kind: str) -> None:
+    """Add what the file is: a model called `name`, most of it in the type `kind`."""
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_file_type(file_type(kind))
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+
+
+def gguf_chunks(writer: GGUFWriter, tensors: Sequence[StoredTensor]) -> Iterator[bytes]:
+    """The bytes of the file, whose keys `writer` (made without a path) has been given.
+
+    Raises UserError naming the tensor with numbers its type cannot hold.
+    """
+    for tensor in tensors:
+        kind = GGMLQuantizationType[tensor.kind]
+        writer.add_tensor_info(
+            tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=kind
+        )
+    header = _header(writer)
+    yield header + bytes(_padding(writer, len(header)))
+    for tensor in tensors:
+        data = _encoded(tensor)
+        assert data.nbytes == tensor.bytes
+        flat = data.reshape(-1).view(np.uint8)
+        for start in range(0, data.nbytes, _CHUNK):
+            yield flat[start : start + _CHUNK].tobytes()
+        yield bytes(_padding(writer, data.nbytes))
+
+
+def _encoded(tensor: StoredTensor) -> NDArray[Any]:
+    try:
+        return encode(tensor.read(), tensor.kind)
+    except UserError as error:
+        raise UserError(f"The tensor {tensor.name} cannot be written: {error}.") from error
+
+
+def _padding(writer: GGUFWriter, size: int) -> int:
+    return writer.ggml_pad(size, writer.data_alignment) - size
+
+
+def _header(writer: GGUFWriter) -> bytes:
+    """Everything before the tensors' data."""
+    with tempfile.TemporaryDirectory(prefix="trainer-export-") as folder:
+        path = Path(folder) / "header"
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        return path.read_bytes()

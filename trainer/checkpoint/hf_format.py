@@ -11,9 +11,11 @@ from trainer.model.parameters import dimensions
 
 Json = dict[str, Any]
 
+HYPER = "trainer_hyper"  # model_type of Llamas with hyper-connections, which only we run
+
 
 def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Json:
-    """`config.json` for LlamaForCausalLM, Qwen3ForCausalLM or GPT2LMHeadModel.
+    """`config.json` for LlamaForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel or ours.
 
     Both spellings of dtype and of the rotary base are written: transformers 4 and 5 read one each,
     and either would silently fall back to a default.
@@ -48,6 +50,11 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
             **common,
         }
     kind = ("Qwen3ForCausalLM", "qwen3") if model.qk_norm else ("LlamaForCausalLM", "llama")
+    more: Json = {}
+    if model.hyper_streams:
+        # A name of its own, so that nobody loads it as a Llama and leaves the connections out.
+        kind = ("TrainerHyperForCausalLM", HYPER)
+        more = {"hyper_streams": model.hyper_streams, "qk_norm": model.qk_norm}
     return {
         "architectures": [kind[0]],
         "model_type": kind[1],
@@ -66,6 +73,7 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
         "attention_dropout": 0.0,
         "mlp_bias": False,
         "use_cache": True,
+        **more,
         **common,
     }
 
@@ -113,7 +121,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 tie_embeddings=config.get("tie_word_embeddings", True),
                 dropout=config.get("resid_pdrop", 0.0),
             )
-        if kind in ("llama", "qwen3"):
+        if kind in ("llama", "qwen3", HYPER):
             rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
             if rope.get("rope_type", rope.get("type", "default")) != "default":
                 raise UserError(
@@ -134,7 +142,8 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 rope_theta=rope.get("rope_theta") or config["rope_theta"],
                 norm_eps=config["rms_norm_eps"],
                 tie_embeddings=config.get("tie_word_embeddings", False),
-                qk_norm=kind == "qwen3",
+                qk_norm=config["qk_norm"] if kind == HYPER else kind == "qwen3",
+                hyper_streams=config["hyper_streams"] if kind == HYPER else 0,
             )
     except KeyError as error:
         raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error

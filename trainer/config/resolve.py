@@ -277,6 +277,11 @@ def check(config: Config) -> list[str]:
             )
             if wrong
         ]
+    if model.hyper_streams:
+        problems.append(
+            f"model.hyper_streams is {model.hyper_streams}, and hyper-connections can be loaded, "
+            "exported and served, but not trained yet"
+        )
     if train.seq_len and train.seq_len > model.max_seq_len:
         problems.append(
             f"train.seq_len {train.seq_len} is longer than model.max_seq_len {model.max_seq_len}"

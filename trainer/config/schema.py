@@ -47,6 +47,7 @@ class ModelConfig(Section):
     norm_eps: float = Field(1e-6, gt=0)
     tie_embeddings: bool = True
     qk_norm: bool = False
+    hyper_streams: Literal[0, 1, 2, 4] = 0  # residual streams of hyper-connections; 0: without them
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

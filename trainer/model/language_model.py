@@ -93,7 +93,7 @@ class LanguageModel(nn.Module):
         std = min(INIT_STD, 0.5 / math.sqrt(n.D))
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # gains; all else
                 continue
             residual = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
             scale = std / math.sqrt(2 * n.L) if residual else std

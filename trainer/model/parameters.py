@@ -78,10 +78,25 @@ def _llama_shapes(model: ModelConfig) -> Shapes:
         shapes[f"{p}.mlp.down_proj.weight"] = (n.D, n.F)
         shapes[f"{p}.input_layernorm.weight"] = (n.D,)
         shapes[f"{p}.post_attention_layernorm.weight"] = (n.D,)
+        if model.hyper_streams:
+            for connection in ("attn_hyper", "mlp_hyper"):
+                for name, shape in hyper_shapes(model.hyper_streams).items():
+                    shapes[f"{p}.{connection}.{name}"] = shape
     shapes["model.norm.weight"] = (n.D,)
     if not model.tie_embeddings:
         shapes["lm_head.weight"] = (n.V, n.D)
     return shapes
+
+
+def hyper_shapes(streams: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter of one hyper-connection, in state-dict order."""
+    mixing: dict[int, dict[str, tuple[int, ...]]] = {
+        1: {},
+        2: {"alpha_logit": (1,)},
+        4: {"res_logits": (24,)},
+    }
+    scalars = ("pre_logits", "pre_bias", "post_logits", "post_bias")
+    return mixing[streams] | dict.fromkeys(scalars, (streams,))
 
 
 def _gpt2_shapes(model: ModelConfig) -> Shapes:
@@ -187,5 +202,6 @@ def describe(config: Config) -> str:
         f"{model.name}: {format_count(count_parameters(model))} parameters, "
         f"{model.flavour}, {n.L} layers, width {n.D}, {n.H} heads"
         + (f" ({n.K} key-value)" if n.K != n.H else "")
+        + (f", hyper-connections of {model.hyper_streams}" if model.hyper_streams else "")
         + f", vocabulary {n.V}, context {n.T}"
     )

@@ -1,11 +1,27 @@
-"""The key-value cache of generation. B batch, K key-value heads, T positions, C channels."""
+"""The key-value cache of generation. B batch, H and K heads, T positions, C channels."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from trainer.model.attention import causal_attention
 from trainer.model.parameters import Dimensions
+
+
+class Cache(Protocol):
+    """What the model asks of a cache during one forward pass over T new positions."""
+
+    def positions(self, T: int) -> Tensor:
+        """The positions of the new tokens, (T,), the same for every row of the batch."""
+
+    def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
+        """Put the new keys and values in; attention over all so far, (B, H, T, C)."""
+
+    def advance(self, T: int) -> None:
+        """Count the positions that every layer has now put in."""
 
 
 class KeyValueCache:
@@ -27,14 +43,19 @@ class KeyValueCache:
         """Positions there is room for."""
         return self.keys.shape[3]
 
-    def update(self, layer: int, k_BKTC: Tensor, v_BKTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Put in the new positions of a layer; returns all of its keys and values so far."""
+    def positions(self, T: int) -> Tensor:
+        """The T positions after those that are filled."""
+        return torch.arange(self.length, self.length + T, device=self.keys.device)
+
+    def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
+        """Put in the new positions of a layer; attention over all of its positions so far."""
         end = self.length + k_BKTC.shape[2]
         assert end <= self.capacity, "the key-value cache is full"
         self.keys[layer, :, :, self.length : end] = k_BKTC
         self.values[layer, :, :, self.length : end] = v_BKTC
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        k, v = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        return causal_attention(q_BHTC, k.to(q_BHTC.dtype), v.to(q_BHTC.dtype))
 
-    def advance(self, positions: int) -> None:
+    def advance(self, T: int) -> None:
         """Count the positions that every layer has now put in."""
-        self.length += positions
+        self.length += T

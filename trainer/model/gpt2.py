@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
-from trainer.model.cache import KeyValueCache
+from trainer.model.cache import Cache
 from trainer.model.parameters import Dimensions, dimensions
 
 
@@ -39,16 +39,16 @@ class Attention(nn.Module):
         self.c_attn = Affine(n.D, 3 * n.D)
         self.c_proj = Affine(n.D, n.D)
 
-    def forward(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: Cache | None) -> Tensor:
         B, T, D = x_BTD.shape
         q, k, v = (
             y.view(B, T, -1, self.channels).transpose(1, 2)
             for y in self.c_attn(x_BTD).split(D, dim=2)
         )
-        if cache is not None:
-            k, v = cache.update(self.layer, k, v)
-        dropout = self.dropout if self.training else 0.0
-        y_BHTC = causal_attention(q, k.to(q.dtype), v.to(q.dtype), dropout=dropout)
+        if cache is None:
+            y_BHTC = causal_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
+        else:
+            y_BHTC = cache.attend(self.layer, q, k, v)
         assert y_BHTC.shape == q.shape
         y_BTD = self.c_proj(y_BHTC.transpose(1, 2).reshape(B, T, D))
         return F.dropout(y_BTD, self.dropout, self.training)
@@ -78,7 +78,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(n.D, model.norm_eps)
         self.mlp = FeedForward(model, n)
 
-    def forward(self, x_BTD: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, cache: Cache | None) -> Tensor:
         x_BTD = x_BTD + self.attn(self.ln_1(x_BTD), cache)
         return x_BTD + self.mlp(self.ln_2(x_BTD))
 
@@ -95,11 +95,10 @@ class GPT2Body(nn.Module):
         self.h = nn.ModuleList(Block(model, n, i) for i in range(n.L))
         self.ln_f = nn.LayerNorm(n.D, model.norm_eps)
 
-    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        start = cache.length if cache else 0
+    def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         T = ids_BT.shape[1]
-        assert start + T <= self.wpe.num_embeddings, "the sequence is longer than max_seq_len"
-        positions_T = torch.arange(start, start + T, device=ids_BT.device)
+        assert cache or self.wpe.num_embeddings >= T, "the sequence is longer than max_seq_len"
+        positions_T = cache.positions(T) if cache else torch.arange(T, device=ids_BT.device)
         x_BTD = self.wte(ids_BT) + self.wpe(positions_T)
         x_BTD = F.dropout(x_BTD, self.dropout, self.training)
         for block in self.h:

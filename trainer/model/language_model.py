@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.config.schema import ModelConfig
-from trainer.model.cache import KeyValueCache
+from trainer.model.cache import Cache, KeyValueCache
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.llama import LlamaBody
 from trainer.model.parameters import LOSS_CHUNK, LOSS_LOGITS, dimensions
@@ -45,11 +45,11 @@ class LanguageModel(nn.Module):
         """Where the weights are."""
         return self.lm_head.weight.device
 
-    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, T, V) for the next token at every position."""
         return self.lm_head(self.body(ids_BT, cache))
 
-    def last_logits(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def last_logits(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, V) after the last position only."""
         return self.lm_head(self.body(ids_BT, cache)[:, -1])
 
@@ -78,6 +78,7 @@ class LanguageModel(nn.Module):
 
     def new_cache(self, batch: int, length: int, dtype: torch.dtype | None = None) -> KeyValueCache:
         """An empty key-value cache for `length` positions."""
+        assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
         kind = dtype or self.lm_head.weight.dtype
         return KeyValueCache(self.dimensions, batch, length, self.device, kind)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
-from trainer.model.cache import KeyValueCache
+from trainer.model.cache import Cache
 from trainer.model.hyper_connections import HyperConnection, Streams, collapse, expand
 from trainer.model.parameters import Dimensions, dimensions
 
@@ -61,16 +61,14 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: Cache | None) -> Tensor:
         B, T, _ = x_BTD.shape
         heads = (B, T, -1, self.channels)
         q = self.q_norm(self.q_proj(x_BTD).view(heads)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2)
         v = self.v_proj(x_BTD).view(heads).transpose(1, 2)
         q, k = rotate(q, rotary), rotate(k, rotary)
-        if cache is not None:
-            k, v = cache.update(self.layer, k, v)
-        y_BHTC = causal_attention(q, k.to(q.dtype), v.to(q.dtype))
+        y_BHTC = cache.attend(self.layer, q, k, v) if cache else causal_attention(q, k, v)
         assert y_BHTC.shape == q.shape
         return self.o_proj(y_BHTC.transpose(1, 2).reshape(B, T, -1))
 
@@ -98,7 +96,7 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(n.D, model.norm_eps)
         self.post_attention_layernorm = RMSNorm(n.D, model.norm_eps)
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: Rotary, cache: Cache | None) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotary, cache)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
@@ -112,7 +110,7 @@ class HyperBlock(Block):
         self.mlp_hyper = HyperConnection(model.hyper_streams)
 
     def forward(  # type: ignore[override]
-        self, streams: Streams, rotary: Rotary, cache: KeyValueCache | None
+        self, streams: Streams, rotary: Rotary, cache: Cache | None
     ) -> Streams:
         streams = self.attn_hyper(
             streams, lambda x_BTD: self.self_attn(self.input_layernorm(x_BTD), rotary, cache)
@@ -138,11 +136,11 @@ class LlamaBody(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, ids_BT: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        start = cache.length if cache else 0
+    def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         T = ids_BT.shape[1]
-        assert start + T <= self.cos.shape[0], "the sequence is longer than max_seq_len"
-        rotary = (self.cos[start : start + T], self.sin[start : start + T])
+        assert cache or self.cos.shape[0] >= T, "the sequence is longer than max_seq_len"
+        places = cache.positions(T) if cache else slice(T)
+        rotary = (self.cos[places], self.sin[places])
         x_BTD = self.embed_tokens(ids_BT)
         if self.streams:
             streams = expand(x_BTD, self.streams)

@@ -1,0 +1,195 @@
+"""A key-value cache of many sequences at once, each with a length of its own.
+
+A forward pass brings pieces: some tokens each for some of the sequences, laid end to end in one
+row of N tokens. So the matrix products, which read all weights, are made once for everybody, and
+only attention goes sequence by sequence (as in Orca, Yu et al. 2022, and Sarathi, Agrawal et al.
+2023: one token of those that decode and a chunk of a prompt go through together).
+
+S slots, H and K heads, T positions, C channels, N tokens of a pass, R rows that decode.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainer.model.attention import causal_attention
+from trainer.model.parameters import Dimensions
+
+#: Padded positions that cost as much as one more call of attention (measured on a CPU).
+CALL_POSITIONS = 128
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next `count` tokens of the sequence in `slot`."""
+
+    slot: int
+    count: int
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """Neighbouring slots with one new token each, attended to in one call.
+
+    Tokens `begin` to `end` of the pass, slots from `slot` on, padded to `length` positions; `mask`
+    (R, 1, 1, T) is None where all are of that length.
+    """
+
+    begin: int
+    end: int
+    slot: int
+    length: int
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Prefilling:
+    """Tokens `begin` to `end` of the pass: a chunk of the prompt in `slot`."""
+
+    begin: int
+    end: int
+    slot: int
+    length: int
+
+
+class SlotCache:
+    """Keys and values of all layers, allocated once: (L, S, K, T, C) each.
+
+    `lengths` are the positions filled in each slot. Call `plan` before a forward pass over
+    (1, N) token ids. A slot is emptied, or cut back, by setting its length.
+    """
+
+    def __init__(
+        self, n: Dimensions, slots: int, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (n.L, slots, n.K, length, n.C)
+        # Zeros, because a masked position is multiplied by 0, which leaves NaN what it is.
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = [0] * slots
+        self._grouped = n.K != n.H
+        self._pieces: Sequence[Piece] = ()
+        self._calls: list[_Decoding | _Prefilling] = []
+        self._slots_N = self._positions_N = torch.empty(0)
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for in each slot."""
+        return self.keys.shape[3]
+
+    def plan(self, pieces: Sequence[Piece]) -> None:
+        """Say what the next forward pass brings, one piece for a slot at most.
+
+        Single tokens of neighbouring slots share a call of attention where they come one after
+        another and are of similar length.
+        """
+        device = self.keys.device
+        slots: list[int] = []
+        positions: list[int] = []
+        for piece in pieces:
+            start = self.lengths[piece.slot]
+            assert start + piece.count <= self.capacity, "the key-value cache is full"
+            slots += [piece.slot] * piece.count
+            positions += range(start, start + piece.count)
+        self._pieces = pieces
+        self._slots_N = torch.tensor(slots, device=device)
+        self._positions_N = torch.tensor(positions, device=device)
+        self._calls = []
+        begin = 0
+        for single, group in itertools.groupby(pieces, lambda piece: piece.count == 1):
+            if single:
+                for run in self._runs([piece.slot for piece in group]):
+                    self._calls.append(self._decoding(begin, run))
+                    begin += len(run)
+                continue
+            for piece in group:
+                end = begin + piece.count
+                length = self.lengths[piece.slot] + piece.count
+                self._calls.append(_Prefilling(begin, end, piece.slot, length))
+                begin = end
+
+    def _decoding(self, begin: int, run: list[int]) -> _Decoding:
+        lengths = [self.lengths[slot] + 1 for slot in run]
+        longest = max(lengths)
+        mask = None
+        if min(lengths) < longest:
+            device = self.keys.device
+            places = torch.arange(longest, device=device)
+            mask = (places < torch.tensor(lengths, device=device)[:, None])[:, None, None]
+        return _Decoding(begin, begin + len(run), run[0], longest, mask)
+
+    def _runs(self, slots: list[int]) -> list[list[int]]:
+        """`slots` cut into runs of neighbours: the cut with the least padding and the fewest calls.
+
+        `best[i]` is the least cost of the first i slots and where their last run begins.
+        """
+        best: list[tuple[int, int]] = [(0, 0)]
+        for end in range(1, len(slots) + 1):
+            longest, least = 0, (1 << 62, 0)
+            for begin in range(end - 1, -1, -1):
+                if begin < end - 1 and slots[begin] + 1 != slots[begin + 1]:
+                    break
+                longest = max(longest, self.lengths[slots[begin]] + 1)
+                cost = best[begin][0] + (end - begin) * longest + CALL_POSITIONS
+                least = min(least, (cost, begin))
+            best.append(least)
+        runs, end = [], len(slots)
+        while end:
+            begin = best[end][1]
+            runs.append(slots[begin:end])
+            end = begin
+        return runs[::-1]
+
+    def positions(self, T: int) -> Tensor:
+        """The position of every token of the pass within its own sequence, (N,)."""
+        assert len(self._positions_N) == T, "the pass has other tokens than were planned"
+        return self._positions_N
+
+    def attend(self, layer: int, q_1HNC: Tensor, k_1KNC: Tensor, v_1KNC: Tensor) -> Tensor:
+        """Put the new keys and values in; attention of every token within its own sequence."""
+        keys, values = self.keys[layer], self.values[layer]
+        kind, where = keys.dtype, (self._slots_N, slice(None), self._positions_N)
+        keys[where] = k_1KNC[0].transpose(0, 1).to(kind)
+        values[where] = v_1KNC[0].transpose(0, 1).to(kind)
+        outputs = [self._attend(call, q_1HNC, keys, values) for call in self._calls]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+    def _attend(
+        self, call: _Decoding | _Prefilling, q_1HNC: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        q = q_1HNC[:, :, call.begin : call.end]
+        rows = 1 if isinstance(call, _Prefilling) else call.end - call.begin
+        k = keys[call.slot : call.slot + rows, :, : call.length].to(q.dtype)
+        v = values[call.slot : call.slot + rows, :, : call.length].to(q.dtype)
+        if isinstance(call, _Prefilling):
+            return causal_attention(q, k, v)
+        # The rows are neighbours along the tokens of one sequence: make them a batch, and back.
+        y_RH1C = F.scaled_dot_product_attention(
+            q.permute(2, 1, 0, 3), k, v, attn_mask=call.mask, enable_gqa=self._grouped
+        )
+        return y_RH1C.permute(2, 1, 0, 3)
+
+    def advance(self, T: int) -> None:
+        """Count the tokens of the pass."""
+        assert len(self._positions_N) == T
+        for piece in self._pieces:
+            self.lengths[piece.slot] += piece.count
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot in which there may be numbers that are not finite."""
+        self.lengths[slot] = 0
+        self.keys[:, slot] = 0
+        self.values[:, slot] = 0
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let slot `target` begin with the first `count` positions of slot `source`."""
+        assert count <= self.lengths[source]
+        self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
+        self.values[:, target, :, :count] = self.values[:, source, :, :count]
+        self.lengths[target] = count

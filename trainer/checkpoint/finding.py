@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shared.catalogue import is_checkpoint, list_checkpoints, newest_sound
 from shared.errors import RunError, UserError
+from shared.files import open_file
 from shared.manifest import PACKED
 from shared.text import one_line
 
@@ -20,6 +21,11 @@ def find_checkpoint(reference: str | Path) -> Path:
     if path is None:
         raise UserError(f"There is no checkpoint at {one_line(reference)}.")
     path = path.resolve()
+    if is_gguf(path):
+        raise UserError(
+            f"{one_line(path)} is a GGUF file, which can be run but is no checkpoint; give a "
+            "folder such as runs/RUN/checkpoints/step_500."
+        )
     if path.is_file():
         path = path.parent
     if is_checkpoint(path):
@@ -34,6 +40,17 @@ def find_checkpoint(reference: str | Path) -> Path:
         f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
         "give a folder such as runs/RUN/checkpoints/step_500."
     )
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether `path` is a file that is called or begins like a GGUF file."""
+    try:
+        if path.suffix.lower() == ".gguf":
+            return path.is_file()
+        with open_file(path) as file:
+            return file.read(4) == b"GGUF"
+    except (OSError, ValueError):
+        return False
 
 
 def packed_or_plain(path: Path) -> Path | None:

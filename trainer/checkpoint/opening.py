@@ -1,4 +1,4 @@
-"""Opening a model for use, with its tokenizer: a run, a checkpoint, a transformers folder."""
+"""Opening a model for use, with its tokenizer: a run, a checkpoint, a transformers folder, GGUF."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from shared.errors import UserError
 from shared.run_directory import find_run
 from shared.text import one_line
+from trainer.checkpoint.finding import is_gguf
 from trainer.checkpoint.loading import load_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.language_model import LanguageModel
@@ -49,6 +50,8 @@ def open_model(
     `tokenizer` is a file or folder to use in place of the model's own. Raises UserError when there
     is no model, no tokenizer, or one that belongs to another model.
     """
+    if is_gguf(path):
+        return _open_gguf(path, device, tokenizer)
     loaded = load_model(path, device)
     place = Path(tokenizer) if tokenizer else loaded.folder
     if tokenizer is None and not (place / "tokenizer.json").is_file():
@@ -57,10 +60,26 @@ def open_model(
             "--tokenizer."
         )
     codec = Tokenizer.load(place)
-    known = loaded.model.dimensions.V
-    if codec.vocab_size > known:
+    _check_vocabulary(codec, loaded.model, place)
+    return OpenedModel(loaded.model, codec, loaded.folder)
+
+
+def _open_gguf(path: Path, device: torch.device, tokenizer: str | Path | None) -> OpenedModel:
+    from trainer.formats.gguf_parsing import open_gguf
+    from trainer.formats.gguf_reading import read_model
+    from trainer.formats.gguf_tokenizer_reading import read_chat_template, read_tokenizer
+
+    file = open_gguf(path)
+    codec = Tokenizer.load(tokenizer) if tokenizer else read_tokenizer(file)
+    model = read_model(file)
+    _check_vocabulary(codec, model, Path(tokenizer or path))
+    return OpenedModel(model.to(device), codec, path, read_chat_template(file))
+
+
+def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, place: Path) -> None:
+    known = model.dimensions.V
+    if tokenizer.vocab_size > known:
         raise UserError(
-            f"The tokenizer in {one_line(place)} has {codec.vocab_size} tokens and the model "
+            f"The tokenizer in {one_line(place)} has {tokenizer.vocab_size} tokens and the model "
             f"{known}: it belongs to another model; name the right one with --tokenizer."
         )
-    return OpenedModel(loaded.model, codec, loaded.folder)

@@ -1,0 +1,275 @@
+"""A GGUF file as our model: the shape from its keys, the weights in fp32, layouts undone.
+
+What we would compute otherwise than the file's own runtime is refused: an architecture, a key or a
+tensor that is not known here may change the numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shared.errors import UserError
+from shared.text import nearest, one_line
+from trainer.config.schema import ModelConfig
+from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
+from trainer.formats.gguf_parsing import GGUFFile
+from trainer.formats.mhc import mhc_weights, read_mhc
+from trainer.model.language_model import LanguageModel
+
+#: Llamas with hyper-connections; their scalars lie in a `.mhc` file beside, of the same stem.
+HYPER = "trainer-hyper"
+HYPER_STREAMS = f"{HYPER}.hyper_streams"
+ARCHITECTURES = ("llama", "qwen3", "gpt2", HYPER)
+
+#: Keys of an architecture that say what we take from them, or nothing that is computed.
+_READ = {
+    "vocab_size",
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "hyper_streams",
+}
+#: Keys with the only values that leave the computation as it is here.
+_FIXED: dict[str, tuple[object, ...]] = {
+    "rope.scaling.type": ("none",),
+    "rope.scaling.factor": (0.0, 1.0),
+    "rope.scale_linear": (1.0,),
+    "attention.sliding_window": (0,),
+    "attention.causal": (True,),
+    "attention.clamp_kqv": (0.0,),
+    "attention.max_alibi_bias": (0.0,),
+    "attn_logit_softcapping": (0.0,),
+    "final_logit_softcapping": (0.0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "use_parallel_residual": (False,),
+}
+_MAX_CONTEXT = 1 << 20  # the table of rotary positions is made for all of it
+_LLAMA_CPP = "llama.cpp's own runtime can run it (trainer serve, with the extra `llama`)"
+
+
+def read_config(file: GGUFFile) -> ModelConfig:
+    """The shape of the model. Raises UserError when we cannot run it."""
+    name = one_line(file.path)
+    _refuse_other_kinds(file)
+    architecture = file.text("general.architecture")
+    if architecture not in ARCHITECTURES:
+        shown = one_line(architecture, 40)
+        raise UserError(
+            f"{name} has the architecture {shown!r}; this program runs llama, qwen3 and gpt2; "
+            f"{_LLAMA_CPP}."
+        )
+    keys = _Keys(file, f"{architecture}.")
+    keys.refuse_unknown()
+    width, heads = keys.count("embedding_length"), keys.count("attention.head_count")
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise UserError(f"{name} has no token_embd.weight, the embedding of its tokens.")
+    common: dict[str, Any] = {
+        "name": one_line(file.text("general.name") or file.path.stem, 60),
+        "vocab_size": embedding.shape[0],
+        "hidden_size": width,
+        "intermediate_size": keys.count("feed_forward_length"),
+        "num_layers": keys.count("block_count"),
+        "num_heads": heads,
+        "max_seq_len": keys.count("context_length"),
+        "tie_embeddings": "output.weight" not in file.tensors,
+    }
+    keys.expect("vocab_size", embedding.shape[0])
+    if architecture == "gpt2":
+        keys.expect("attention.head_count_kv", heads)
+        common |= {"flavour": "gpt2", "norm_eps": keys.number("attention.layer_norm_epsilon")}
+        return _validated(common, name)
+    if common["max_seq_len"] > _MAX_CONTEXT:
+        raise UserError(
+            f"{name} says {architecture}.context_length {common['max_seq_len']}; up to "
+            f"{_MAX_CONTEXT} are run here."
+        )
+    channels = keys.count("attention.key_length", width // heads)
+    keys.expect("attention.value_length", channels)
+    keys.expect("rope.dimension_count", channels)
+    qk_norm = "blk.0.attn_q_norm.weight" in file.tensors
+    if architecture != HYPER and qk_norm != (architecture == "qwen3"):
+        has = "has norms" if qk_norm else "lacks the norms"
+        raise UserError(
+            f"{name} has the architecture {architecture} and {has} of queries and keys; its "
+            "weights are another model's."
+        )
+    common |= {
+        "num_kv_heads": keys.count("attention.head_count_kv", heads),
+        "head_dim": channels,
+        "norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": keys.number("rope.freq_base", 10000.0),
+        "qk_norm": qk_norm,
+        "hyper_streams": keys.count("hyper_streams") if architecture == HYPER else 0,
+    }
+    return _validated(common, name)
+
+
+def read_model(file: GGUFFile) -> LanguageModel:
+    """The model in fp32 on the CPU, in evaluation mode. Raises UserError when we cannot run it."""
+    config = read_config(file)
+    plain = config.model_copy(update={"hyper_streams": 0})
+    # Keys may claim any size: look at the tensors before allocating or listing anything.
+    if config.num_layers > len(file.tensors):
+        raise UserError(
+            f"{one_line(file.path)} says {config.num_layers} layers, and has "
+            f"{len(file.tensors)} tensors."
+        )
+    tensors = gguf_tensors(plain)
+    _check_tensors(file, tensors)
+    connections = _hyper_connections(file, config)
+    model = LanguageModel(config)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for tensor in tensors:
+            weight = tensor.from_gguf(file.read(tensor.gguf_name))
+            parameters[tensor.name].copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+        for name, value in connections.items():
+            parameters[name].copy_(value)
+    return model.eval()
+
+
+def _refuse_other_kinds(file: GGUFFile) -> None:
+    name = one_line(file.path)
+    kind = file.text("general.type") or "model"
+    if kind != "model":
+        raise UserError(f"{name} is no model but of the kind {one_line(kind, 40)!r}.")
+    parts = file.values.get("split.count", 1)
+    if not _is_one_of(parts, (0, 1)):
+        raise UserError(
+            f"{name} is one part of {one_line(parts, 20)}; join them first with llama-gguf-split "
+            "--merge."
+        )
+
+
+def _is_one_of(value: object, wanted: tuple[object, ...]) -> bool:
+    return not isinstance(value, np.ndarray) and value in wanted
+
+
+class _Keys:
+    """The keys of an architecture, by their names without it."""
+
+    def __init__(self, file: GGUFFile, prefix: str) -> None:
+        self._name = one_line(file.path)
+        self._prefix = prefix
+        self._values = {
+            key.removeprefix(prefix): value
+            for key, value in file.values.items()
+            if key.startswith(prefix)
+        }
+
+    def refuse_unknown(self) -> None:
+        """Raise UserError for a key that would change what is computed, or may."""
+        # Turned off, a scaling's other keys say nothing.
+        off = _is_one_of(self._values.get("rope.scaling.type", "none"), ("none",))
+        for key, value in self._values.items():
+            if key in _READ or (off and key.startswith("rope.scaling.original")):
+                continue
+            if key not in _FIXED:
+                raise UserError(
+                    f"{self._name} has the key {one_line(self._prefix + key, 60)}, which is not "
+                    f"known here and may change the numbers; {_LLAMA_CPP}."
+                )
+            if not _is_one_of(value, _FIXED[key]):
+                raise UserError(
+                    f"{self._name} has {one_line(self._prefix + key, 60)} = {one_line(value, 40)}, "
+                    f"which would be computed wrongly here; {_LLAMA_CPP}."
+                )
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A positive whole number, the same for every layer."""
+        value = self._get(key, default)
+        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+            value = value[0].item()
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self._wrong(key, value, "a positive number, the same for every layer")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A positive number."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise self._wrong(key, value, "a positive number")
+        return float(value)
+
+    def expect(self, key: str, wanted: int) -> None:
+        """Raise UserError when the key is there with another value."""
+        if key in self._values and self.count(key) != wanted:
+            raise self._wrong(key, self._values[key], f"{wanted} by its other keys and tensors")
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self._values.get(key, default)
+        if value is None:
+            raise UserError(f"{self._name} lacks the key {self._prefix}{key}.")
+        return value
+
+    def _wrong(self, key: str, value: object, wanted: str) -> UserError:
+        shown = one_line(value, 40)
+        return UserError(
+            f"{self._name} has {self._prefix}{key} = {shown}, but it must be {wanted}."
+        )
+
+
+def _validated(values: dict[str, Any], name: str) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(values)
+    except ValueError as error:
+        raise UserError(f"{name} describes no model we can build: {one_line(error)}.") from error
+
+
+def _check_tensors(file: GGUFFile, tensors: list[GGUFTensor]) -> None:
+    """Raise UserError naming a tensor that is missing, of another shape, or not known here."""
+    name = one_line(file.path)
+    for tensor in tensors:
+        found = file.tensors.get(tensor.gguf_name)
+        if found is None:
+            raise UserError(
+                f"{name} lacks the tensor {tensor.gguf_name}"
+                f"{nearest(tensor.gguf_name, list(file.tensors)[:10_000])}."
+            )
+        if found.shape != tensor.gguf_shape:
+            raise UserError(
+                f"The tensor {tensor.gguf_name} of {name} is {found.shape}, and by its keys it "
+                f"ought to be {tensor.gguf_shape}."
+            )
+    unknown = file.tensors.keys() - {tensor.gguf_name for tensor in tensors}
+    if unknown:
+        raise UserError(
+            f"{name} has the tensor {one_line(min(unknown), 60)}, which is not computed here"
+            + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else "")
+            + f"; {_LLAMA_CPP}."
+        )
+
+
+def _hyper_connections(file: GGUFFile, config: ModelConfig) -> dict[str, torch.Tensor]:
+    """The scalars in the `.mhc` file beside, under our names; none for a plain model."""
+    if not config.hyper_streams:
+        return {}
+    beside: Path = file.path.with_suffix(".mhc")
+    if not beside.is_file():
+        raise UserError(
+            f"{one_line(file.path)} has hyper-connections, and {one_line(beside)} with their "
+            "scalars is not there; copy it beside the model."
+        )
+    layers = read_mhc(beside)
+    if (len(layers), layers[0].streams) != (2 * config.num_layers, config.hyper_streams):
+        raise UserError(
+            f"{one_line(beside)} has {len(layers)} sub-layers of {layers[0].streams} streams, and "
+            f"{one_line(file.path)} {2 * config.num_layers} of {config.hyper_streams}: they do not "
+            "belong together."
+        )
+    return mhc_weights(layers)

@@ -1,0 +1,122 @@
+"""The tokenizer of a GGUF file, as it splits text in llama.cpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tokenizers import AddedToken, models
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.data.tokenizer import (
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    QWEN2_PATTERN,
+    Tokenizer,
+    byte_level_backend,
+)
+from trainer.formats.gguf_parsing import GGUFFile
+from trainer.formats.gguf_tokenizer import DUMMY_MERGE
+
+#: llama.cpp's names for the ways we can split; some have several.
+_PATTERN_OF_PRE = {
+    **dict.fromkeys(("gpt-2", "mpt", "olmo"), GPT2_PATTERN),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), QWEN2_PATTERN),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), LLAMA3_PATTERN),
+}
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
+_SPECIALS = {"eos_token": "eos", "bos_token": "bos", "pad_token": "padding"}
+
+
+def read_tokenizer(file: GGUFFile) -> Tokenizer:
+    """The tokenizer in the file.
+
+    Raises UserError when there is none, or one that splits in a way we do not know.
+    """
+    name = one_line(file.path)
+    kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre")
+    if kind is None:
+        raise UserError(f"{name} has no tokenizer in it; name one with --tokenizer.")
+    if kind != "gpt2":
+        raise UserError(
+            f"The tokenizer of {name} is of the kind {one_line(kind, 40)!r}, and byte-level BPE "
+            "(gpt2) is read here; name a tokenizer.json of it with --tokenizer."
+        )
+    if pre not in _PATTERN_OF_PRE:
+        shown = "nothing says how" if pre is None else f"that is as {one_line(pre, 40)!r}"
+        raise UserError(
+            f"The tokenizer of {name} splits text before it merges, and {shown}; known are "
+            f"{', '.join(_PATTERN_OF_PRE)}; name a tokenizer.json of it with --tokenizer."
+        )
+    tokens, kinds = _tokens(file)
+    merges = _merges(file, set(tokens))
+    # llama.cpp takes a whole word of Llama 3's that is a token for this token, merges or not.
+    whole = _PATTERN_OF_PRE[pre] == LLAMA3_PATTERN
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole)
+    backend = byte_level_backend(model, _PATTERN_OF_PRE[pre])
+    special = {key: _special(file, word, tokens) for key, word in _SPECIALS.items()}
+    named = {token for token in special.values() if token is not None}
+    kind_of = dict(zip(tokens, kinds, strict=True))
+    backend.add_special_tokens([t for t in tokens if kind_of[t] == _CONTROL or t in named])
+    own = [t for t in tokens if kind_of[t] == _USER_DEFINED and t not in named]
+    backend.add_tokens([AddedToken(token, normalized=False) for token in own])
+    try:
+        return Tokenizer(backend, {key: token for key, token in special.items() if token})
+    except UserError as error:
+        raise UserError(f"The tokenizer of {name} cannot be used: {error}.") from error
+
+
+def read_chat_template(file: GGUFFile) -> str | None:
+    """The Jinja template in the file, or None."""
+    return file.text("tokenizer.chat_template") or None
+
+
+def _tokens(file: GGUFFile) -> tuple[list[str], list[int]]:
+    """The tokens by id and their kinds, without those at the end that only fill the table up."""
+    name = one_line(file.path)
+    tokens = _texts(file, "tokenizer.ggml.tokens")
+    kinds: Any = file.values.get("tokenizer.ggml.token_type")
+    if kinds is None:
+        kinds = np.ones(len(tokens), np.int32)
+    if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):
+        raise UserError(f"{name} has {len(tokens)} tokens, and not as many kinds of them.")
+    end = len(tokens)
+    while end and kinds[end - 1] == _UNUSED:
+        end -= 1
+    if len(set(tokens[:end])) < end:
+        raise UserError(f"{name} has two tokens that are spelled alike.")
+    return tokens[:end], kinds[:end].tolist()
+
+
+def _merges(file: GGUFFile, vocabulary: set[str]) -> list[tuple[str, str]]:
+    merges = []
+    for line in _texts(file, "tokenizer.ggml.merges"):
+        left, _, right = line.partition(" ")
+        if vocabulary.issuperset((left, right, left + right)):
+            merges.append((left, right))
+        elif line != DUMMY_MERGE:
+            raise UserError(
+                f"{one_line(file.path)} merges {one_line(line, 60)!r}, which is of no tokens of it."
+            )
+    return merges
+
+
+def _texts(file: GGUFFile, key: str) -> list[str]:
+    texts = file.values.get(key)
+    if not isinstance(texts, list) or not texts:
+        raise UserError(f"{one_line(file.path)} lacks the list {key}.")
+    return texts
+
+
+def _special(file: GGUFFile, word: str, tokens: list[str]) -> str | None:
+    index = file.values.get(f"tokenizer.ggml.{word}_token_id")
+    if index is None:
+        return None
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(tokens):
+        raise UserError(
+            f"{one_line(file.path)} has {word}_token_id {one_line(index, 40)}, and its tokens are "
+            f"0 to {len(tokens) - 1}."
+        )
+    return tokens[index]

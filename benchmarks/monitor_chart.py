@@ -181,13 +181,13 @@ def redraw_rows(points: int, rounds: int) -> tuple[list[Row], float, float]:
     from rich.style import Style
     from textual.app import App
 
-    from monitor.theme import NIGHT, Colours
+    from monitor.theme import THEMES, colours_of
     from monitor.widgets.canvas_strips import StripMaker
 
     app: App[object] = App()
-    app.register_theme(NIGHT)
-    app.theme = NIGHT.name
-    maker = StripMaker(Colours(app), Style.parse("#d5dce6 on #0f1319"))
+    app.register_theme(THEMES["night"])
+    app.theme = "night"
+    maker = StripMaker(colours_of(app), Style.parse("#d5dce6 on #0f1319"))
     series = [loss_like(points, seed) for seed in range(CHARTS)]
     plots = [
         plot_of(

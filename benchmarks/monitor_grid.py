@@ -53,7 +53,7 @@ def _keys() -> list[str]:
 async def _frames(points: int, rounds: int) -> list[Row]:
     from textual.app import App, ComposeResult
 
-    from monitor.theme import NIGHT
+    from monitor.theme import THEMES
 
     class Screen(App[None]):
         CSS = "ChartGrid { height: 1fr; }"
@@ -62,8 +62,8 @@ async def _frames(points: int, rounds: int) -> list[Row]:
             yield ChartGrid(id="grid")
 
     app = Screen()
-    app.register_theme(NIGHT)
-    app.theme = NIGHT.name
+    app.register_theme(THEMES["night"])
+    app.theme = "night"
     async with app.run_test(size=SIZE) as pilot:
         grid = app.query_one(ChartGrid)
         runs = [run_of(points)]

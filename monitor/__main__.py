@@ -135,10 +135,11 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     elif not os.environ.get("NO_COLOR", "1"):
         del os.environ["NO_COLOR"]  # set but empty means: colours, please
 
-    from monitor.app import MonitorApp
+    from monitor import first_look
+    from monitor.chart.terminal import needs_ascii
     from monitor.data.poller import Poller
+    from monitor.palette import theme_for
     from monitor.settings import THEMES, SettingsFile, settings_path
-    from monitor.theme import theme_for
     from shared.text import nearest
 
     wanted = arguments.theme
@@ -149,21 +150,42 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
         )
     settings = SettingsFile(settings_path(os.environ))
     theme = theme_for(os.environ, wanted or settings.settings.theme)
+    ascii = needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
     # A thread that parses gives way to a pressed key after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
     folder = run.path.parent if run else runs_dir
-    app = MonitorApp(
-        Poller(folder, poll),
-        folder,
+    poller = Poller(folder, poll)
+    screen = first_look.screen(
+        poller,
+        settings.settings,
+        theme,
+        os.environ,
         selected=run.run_id if run else None,
-        settings=settings,
-        theme=theme,
+        ascii=ascii,
     )
+    with first_look.shown(screen, _write):
+        from monitor.app import MonitorApp
+
+        app = MonitorApp(
+            poller,
+            folder,
+            selected=run.run_id if run else None,
+            settings=settings,
+            theme=theme,
+            ascii=ascii,
+        )
     app.run()
     farewell = app.farewell()
     if farewell and not app.return_code:
         print(farewell)
     return app.return_code or ExitCode.OK
+
+
+def _write(text: str) -> None:
+    """Past Python's buffers, which a signal's handler must not enter twice."""
+    data = text.encode(sys.stdout.encoding or "ascii", "replace")
+    while data:
+        data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 if __name__ == "__main__":

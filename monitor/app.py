@@ -75,9 +75,16 @@ class MonitorApp(LookingApp):
         launcher: Launcher = launch,
         settings: SettingsFile | None = None,
         theme: str = "",
+        ascii: bool = False,
     ) -> None:
         super().__init__(
-            source, runs_dir, selected=selected, clock=clock, settings=settings, theme=theme
+            source,
+            runs_dir,
+            selected=selected,
+            clock=clock,
+            settings=settings,
+            theme=theme,
+            ascii=ascii,
         )
         self._launcher = launcher
         self._starting: set[str] = set()

@@ -9,8 +9,8 @@ from textual import events, on
 
 from monitor.actions.registry import ACTIONS
 from monitor.list_order import neighbour
+from monitor.palette import CHOICES
 from monitor.plots.scene import MAX_RUNS
-from monitor.theme import CHOICES
 from monitor.watching import WatchingApp
 from monitor.widgets.bars import Prompt
 from monitor.widgets.chart_grid import ChartGrid

@@ -23,6 +23,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from monitor.actions.registry import ACTIONS
+from monitor.chart.terminal import MIN_HEIGHT, MIN_WIDTH
 from monitor.chart_state import ChartState
 from monitor.data.poller import Source
 from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
@@ -51,8 +52,6 @@ from shared.text import format_time, one_line
 if TYPE_CHECKING:
     from textual.command import Provider
 
-#: Cells below which nothing can be laid out; 80 by 24 is what it is made for.
-MIN_WIDTH, MIN_HEIGHT = 60, 16
 WIDE, TALL = 120, 32  # cells from which runs and page lie side by side, and there is room for more
 
 BROAD = 180  # cells from which the list gets a larger share
@@ -121,8 +120,12 @@ class WatchingApp(LeavingApp):
         clock: Callable[[], float] = time.time,
         settings: SettingsFile | None = None,
         theme: str = "",
+        ascii: bool = False,
     ) -> None:
-        """`theme` overrides that of the settings, for a terminal that has no such colours."""
+        """`theme` overrides that of the settings, for a terminal that has no such colours.
+
+        `ascii` is for one that has no braille.
+        """
         self._settings_file = settings or SettingsFile(None)
         kept = self._settings_file.settings
         name = theme or kept.theme
@@ -153,24 +156,24 @@ class WatchingApp(LeavingApp):
         for one in THEMES.values():
             self.register_theme(one)
         self.theme = name
-        self._build()
+        self._build(ascii=ascii)
 
-    def _build(self) -> None:
+    def _build(self, *, ascii: bool) -> None:
         store = CurveStore()
         self._top = TopBar(id="top")
         self._list = RunList(id="runs")
         self._machine = MachinePanel(id="machine")
         self._head = RunHead(id="head")
         self._bar = PageBar(id="pages")
-        self._loss = ChartFocus(id="chart", store=store)
+        self._loss = ChartFocus(id="chart", store=store, ascii=ascii)
         self._phases = PhaseLine(id="phases")
         self._ending = Ending(id="ending")
         self._checkpoints = Checkpoints(id="checkpoints")
         self._details_page = Details(id="details")
-        self._grid = ChartGrid(id="grid", store=store)
-        self._focus = ChartFocus(id="focus", store=store)
+        self._grid = ChartGrid(id="grid", store=store, ascii=ascii)
+        self._focus = ChartFocus(id="focus", store=store, ascii=ascii)
         self._dynamics = DynamicsPage(id="dynamics")
-        self._recent = ChartFocus(id="recent", store=store)
+        self._recent = ChartFocus(id="recent", store=store, ascii=ascii)
         self._checkpoints_page = CheckpointsPage(id="checkpoints-page")
         self._events = EventsPage(id="events")
         self._log_page = LogPage(id="log")

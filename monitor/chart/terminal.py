@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import codecs
 
+#: Cells below which nothing can be laid out; 80 by 24 is what it is made for.
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+
 
 def needs_ascii(encoding: str, term: str) -> bool:
     """Whether a terminal is to be drawn for in ASCII: `Plot.ascii`.

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,10 +114,29 @@ class Poller:
         self._problem = ""
         self._sparks_due = False
         self._machine_seen: object = None
+        self._looked: Snapshot | None = None
+
+    def look(self, choose: Callable[[Sequence[RunView]], str | None]) -> Snapshot:
+        """A first look before `start`, which publishes it too: all runs, and the curve of one.
+
+        `choose` names that run from those there are, unless one is selected. Long metrics are
+        skimmed, not read.
+        """
+        self._fresh = False
+        self._scan(fresh=True)
+        if self._selected is None:
+            self._selected = choose(self._runs)
+        self._choose()
+        self._read(0.0)
+        self._looked = self._snapshot()
+        return self._looked
 
     def start(self, publish: Publish) -> None:
         """Begin to look."""
         self._publish = publish
+        if self._looked is not None:
+            publish(self._looked)
+            self._looked = None
         self._thread.start()
 
     def select(self, run_id: str | None) -> None:

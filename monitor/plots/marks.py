@@ -104,7 +104,7 @@ def phases(view: RunView) -> list[Phase]:
 def phase_inks(transitions: Sequence[PhaseTransition]) -> dict[str, str]:
     """The colour name of each phase: the known ones have their own, others take turns.
 
-    In the same order as `monitor.theme.Colours.phases`.
+    In the same order as `monitor.palette.Colours.phases`.
     """
     inks: dict[str, str] = {}
     others = 0

@@ -17,7 +17,8 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Checkbox, Static
 
-from monitor.theme import Colours
+from monitor.palette import Colours
+from monitor.theme import colours_of
 from shared.errors import UserError
 from shared.text import one_line
 
@@ -124,7 +125,7 @@ class Dialog(ModalScreen[Result]):
     @property
     def colours(self) -> Colours:
         """Of the present theme."""
-        return Colours(self.app)
+        return colours_of(self.app)
 
     def say(self, problem: str) -> None:
         """Show what is wrong, or nothing any more."""

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from monitor.actions.registry import Action
-from monitor.theme import Colours
+from monitor.theme import colours_of
 
 _COLUMN = 62  # cells of a column of keys
 _KEY = 8
@@ -37,7 +37,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A box with one line per action, in as many columns as there is room for."""
-        colours = Colours(self.app)
+        colours = colours_of(self.app)
         groups = [(name, list(found)) for name, found in groupby(self._actions, lambda a: a.group)]
         count = max(1, min(3, (self.app.size.width - 8) // _COLUMN))
         lines = sum(len(found) + 2 for _, found in groups)
@@ -81,7 +81,7 @@ class ConfirmScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """A box with the question, what follows from it, and the two keys."""
-        colours = Colours(self.app)
+        colours = colours_of(self.app)
         text = Text()
         text.append(f"{self._question}\n\n", colours.style("foreground", bold=True))
         text.append(f"{self._consequence}\n\n", colours.style("muted"))

@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from monitor.data.views import RunDetail
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import Piece, ago, fit, line, number, thousands
 from monitor.widgets.page import Line, Page
 from monitor.widgets.panel import Panel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 
 from monitor.data.views import RunDetail, RunView
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import age_of, event_line

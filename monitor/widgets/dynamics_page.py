@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitor.data.views import RunDetail, RunView
 from monitor.dynamics import Dynamics, dynamics
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import fit, number, thousands
 from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import BAD_EVENTS, event_line

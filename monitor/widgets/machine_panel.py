@@ -6,7 +6,7 @@ from textual.geometry import Size
 from textual.strip import Strip
 
 from monitor.data.machine import GpuView, MachineView
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import Piece, bar, fit, line
 from monitor.widgets.panel import Panel
 from shared.text import format_bytes

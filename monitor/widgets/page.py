@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.strip import Strip
 
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import Piece, line
 from monitor.widgets.panel import Panel
 

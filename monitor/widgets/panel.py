@@ -7,7 +7,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from monitor.theme import Colours
+from monitor.palette import Colours
+from monitor.theme import colours_of
 
 
 class Panel(Widget):
@@ -21,7 +22,7 @@ class Panel(Widget):
     @property
     def colours(self) -> Colours:
         """The styles of the present theme."""
-        return Colours(self.app)
+        return colours_of(self.app)
 
     @property
     def base(self) -> Style:

@@ -7,7 +7,7 @@ from textual.geometry import Size
 from textual.strip import Strip
 
 from monitor.data.views import RunDetail, RunView
-from monitor.theme import status_sign
+from monitor.palette import status_sign
 from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
 from monitor.widgets.details import best, passes
 from monitor.widgets.panel import Panel

@@ -14,7 +14,7 @@ from textual.strip import Strip
 
 from monitor.data.views import RunView
 from monitor.list_order import Group, Listing, ListOrder
-from monitor.theme import Colours, status_sign
+from monitor.palette import Colours, status_sign
 from monitor.widgets.cells import Piece, fit, line, number, short_step
 from monitor.widgets.panel import Panel
 from shared.text import format_duration

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.style import Style
 
 from monitor.data.views import EventView, RunDetail, RunView
-from monitor.theme import Colours
+from monitor.palette import Colours
 from monitor.widgets.cells import ago, fit, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from shared.text import format_time

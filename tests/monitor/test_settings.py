@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from monitor.palette import CHOICES, theme_for
 from monitor.settings import Settings, SettingsFile, settings_path
-from monitor.theme import CHOICES, THEMES, theme_for
+from monitor.theme import THEMES
 
 
 def test_where_it_is() -> None:

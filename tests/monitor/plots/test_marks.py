@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor import theme
+from monitor import palette
 from monitor.chart.picture import Picture
 from monitor.data.views import EventView, RunDetail
 from monitor.plots.marks import SIGNS, happenings, in_drawing_order, phase_inks, phases
@@ -62,14 +62,14 @@ def test_every_sign_is_one_cell_and_has_a_colour(kind: str) -> None:
     assert sign.ascii.isascii()
     assert len(sign.ascii) == 1
     picture.write(0, 0, sign.sign, Ink(sign.ink))
-    variables = {**theme.NIGHT.variables, **vars(theme.NIGHT)}
+    variables = palette.NIGHT.words
     assert sign.ink in variables
 
 
 def test_phases_have_the_colours_they_have_elsewhere() -> None:
     names = ["warmup", "sft", "full", "rl", "sft", "grow", "a", "b", "c"]
     transitions = tuple(PhaseTransition(i, "", n, NOW) for i, n in enumerate(names))
-    assert phase_inks(transitions) == theme.phase_inks(names)
+    assert phase_inks(transitions) == palette.phase_inks(names)
     found = phases(dataclasses.replace(view(), transitions=transitions[::-1]))
     assert [p.start for p in found] == list(range(9))
     assert found[1].ink == found[4].ink == phase_inks(transitions[::-1])["sft"]

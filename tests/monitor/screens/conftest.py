@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
 import monitor.app
-from monitor.theme import NIGHT
+from monitor.theme import THEMES
 from shared.run_directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run
 from tests.monitor.support import screen_text
@@ -34,8 +34,8 @@ class Host(App[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_theme(NIGHT)
-        self.theme = NIGHT.name
+        self.register_theme(THEMES["night"])
+        self.theme = "night"
         self.leaks = 0
         self.copied = ""
 

@@ -160,7 +160,7 @@ async def test_nothing_to_upload_is_told(run: RunDirectory, opened: Open) -> Non
         folder.rename(run.path / f"gone_{folder.name}")
     jobs = Jobs(run)
     async with opened(jobs.screen()) as on:
-        await on.shows("there is nothing to send")
+        await on.shows("holds no checkpoints")
         await on.type("tiny")
         await on.press("enter")
         assert not jobs.begun

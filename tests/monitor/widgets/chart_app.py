@@ -9,7 +9,7 @@ from textual.app import App, ComposeResult
 
 from monitor.chart_state import ChartState
 from monitor.data.views import EventView, RunDetail, RunView
-from monitor.theme import NIGHT
+from monitor.theme import THEMES
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ChartMoved, ChartPane
 from shared.records import PhaseTransition
@@ -25,8 +25,8 @@ class ChartApp(App[None]):
 
     def __init__(self, pane: ChartPane, *runs: Run, state: ChartState | None = None) -> None:
         super().__init__()
-        self.register_theme(NIGHT)
-        self.theme = NIGHT.name
+        self.register_theme(THEMES["night"])
+        self.theme = "night"
         self.pane = pane
         self.runs = runs
         self.state = state or ChartState()

@@ -7,15 +7,15 @@ from rich.style import Style
 from textual.app import App
 
 from monitor.chart.picture import Ink, Picture
-from monitor.theme import NIGHT, Colours
+from monitor.theme import THEMES, colours_of
 from monitor.widgets.canvas_strips import StripMaker
 
 
 def bare_app() -> App[None]:
     """Nothing but a theme."""
     app: App[None] = App()
-    app.register_theme(NIGHT)
-    app.theme = NIGHT.name
+    app.register_theme(THEMES["night"])
+    app.theme = "night"
     return app
 
 
@@ -34,9 +34,9 @@ async def test_text_colours_and_grounds() -> None:
     async with app.run_test():
         base = Style.parse("#d5dce6 on #000000")
         heading = Style(bgcolor="#171d26")
-        maker = StripMaker(Colours(app), base, {"heading": heading})
+        maker = StripMaker(colours_of(app), base, {"heading": heading})
         first, second = maker.strips(picture())
-        train = Colours(app).style("train").color
+        train = colours_of(app).style("train").color
     assert [strip.text for strip in (first, second)] == ["ab  cd      ", "ef          "]
     assert [strip.cell_length for strip in (first, second)] == [12, 12]
     bright, dim = (segment.style for segment in first)
@@ -57,7 +57,7 @@ async def test_text_colours_and_grounds() -> None:
 async def test_without_true_colours_nothing_is_tinted(base: Style) -> None:
     app = bare_app()
     async with app.run_test():
-        first, second = StripMaker(Colours(app), base).strips(picture())
+        first, second = StripMaker(colours_of(app), base).strips(picture())
     *_, dim = (segment.style for segment in first)
     assert dim is not None
     assert dim.dim

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from monitor.chart.labels import number
 from monitor.chart_state import ChartState
 from monitor.plots import paint as painting
-from monitor.theme import DAY
+from monitor.theme import THEMES
 from monitor.widgets import chart_grid
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ACTS
@@ -421,11 +421,11 @@ async def test_overlaid_runs_are_named_once_below_the_charts() -> None:
 
 async def test_another_theme_recolours_everything() -> None:
     app, grid = grid_app(metrics_run())
-    app.register_theme(DAY)
+    app.register_theme(THEMES["day"])
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
         before = grid.render_line(0), grid.render_line(20)
-        app.theme = DAY.name
+        app.theme = "day"
         await until(pilot, lambda: grid.render_line(20) != before[1])
         shown = {s.style.bgcolor for s in grid.render_line(20) if s.style and s.style.bgcolor}
         old = {s.style.bgcolor for s in before[1] if s.style and s.style.bgcolor}

@@ -18,12 +18,14 @@ from trainer.cli import (
     control,
     daemon,
     demo,
+    evaluate,
     export,
     generate,
     logs,
     prepare,
     resume,
     runs,
+    serve,
     status,
     tokenizer,
     train,
@@ -48,6 +50,8 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
+app.command("eval")(evaluate.evaluate)
+app.command("serve")(serve.serve)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("stop")(control.stop)

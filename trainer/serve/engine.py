@@ -104,8 +104,11 @@ class Load:
 class Engine(Protocol):
     """Decodes many jobs at once."""
 
-    codec: Codec
     context: int  # positions of prompt and new tokens together
+
+    @property
+    def codec(self) -> Codec:
+        """The tokenizer of its model."""
 
     async def start(self) -> None:
         """Load and get ready; returns when jobs may come."""

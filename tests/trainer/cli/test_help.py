@@ -13,6 +13,7 @@ COMMANDS = [
     "train",
     "resume",
     "generate",
+    "eval",
     "export",
     "prepare-data",
     "tokenizer",
@@ -49,6 +50,7 @@ COMMANDS = [
     "runs export",
     "runs command",
     "upload",
+    "serve",
 ]
 # fmt: off
 TRAIN_OPTIONS = [

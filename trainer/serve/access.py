@@ -1,0 +1,125 @@
+"""Who may ask: the key, and pages of other sites, which a browser lets reach into this machine."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Collection
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.serve.errors import ApiError
+
+VARIABLE = "TRAINER_API_KEY"
+GUARDED = ("/v1/", "/metrics")
+MAX_KEY = 4096  # bytes
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key from a file, else from the environment; None when there is none.
+
+    Raises UserError for one that could not be sent in a header. The key is in no message.
+    """
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8") as stream:
+                key = stream.read(MAX_KEY).strip()
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it holds no text"
+            raise UserError(f"--api-key-file {one_line(file)} cannot be read: {reason}.") from None
+        where = one_line(file)
+    elif VARIABLE in os.environ:
+        key, where = os.environ[VARIABLE].strip(), VARIABLE
+    else:
+        return None
+    if len(key.split()) != 1 or not (key.isascii() and key.isprintable()):
+        raise UserError(f"What {where} holds is no key: a key is one word of ASCII characters.")
+    return key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`, a name or an address."""
+    host = host.strip("[]").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Access:
+    """Middleware that turns away who may not ask.
+
+    `local` says that the server listens on this machine alone and has no key: then it is also asked
+    under its own name only, so that no site can have its name point here (DNS rebinding).
+    """
+
+    def __init__(
+        self, app: ASGIApp, key: str | None, origins: Collection[str], *, local: bool
+    ) -> None:
+        self._app = app
+        self._key = None if key is None else key.encode()
+        self._origins = frozenset(origins)
+        self._local = local and key is None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            refusal = self._foreign(scope, headers)
+            if refusal is None and scope["path"].startswith(GUARDED):
+                refusal = self._keyless(headers)
+            if refusal is not None:
+                return await refusal.response()(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _foreign(self, scope: Scope, headers: Headers) -> ApiError | None:
+        host = headers.get("host", "")
+        if self._local and host and not is_loopback(_hostname(host)):
+            return ApiError(
+                403,
+                f"This server is not called '{one_line(host, 60)}'; give it a key to reach it "
+                "under other names.",
+                code="unknown_host",
+            )
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        same = urlsplit(origin).netloc.lower() == host.lower() if "://" in origin else False
+        if same or self._origins & {"*", origin}:
+            return None
+        return ApiError(
+            403,
+            f"Pages of '{one_line(origin, 60)}' may not use this server; --cors-origin allows it.",
+            code="foreign_origin",
+        )
+
+    def _keyless(self, headers: Headers) -> ApiError | None:
+        if self._key is None:
+            return None
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+        if hmac.compare_digest(given.encode("utf-8", "replace"), self._key):
+            return None
+        message = (
+            "Incorrect API key provided."
+            if given
+            else "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
+        )
+        return ApiError(
+            401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+
+def _hostname(host: str) -> str:
+    """A Host header without its port."""
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]

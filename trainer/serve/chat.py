@@ -1,0 +1,100 @@
+"""`POST /v1/chat/completions`: a conversation is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.errors import UserError
+from trainer.generate.templates import Message
+from trainer.serve.answers import Ask, Part
+from trainer.serve.body import read_body
+from trainer.serve.errors import ApiError
+from trainer.serve.jobs import check_model, jobs, new_tokens
+from trainer.serve.logprobs import chat_logprobs
+from trainer.serve.schemas import ChatMessage, ChatRequest, parse
+from trainer.serve.served import Served
+from trainer.serve.streaming import Envelope, Whole, respond
+
+
+async def chat_completions(request: Request) -> Response:
+    """The endpoint."""
+    served: Served = request.app.state.served
+    asked = parse(await read_body(request), ChatRequest)
+    check_model(asked.model, served)
+    asks = await asyncio.to_thread(_asks, asked, served)
+    envelope = Envelope("chatcmpl", "chat.completion", served, asked.stream_options.include_usage)
+    wire = _Wire(served, asked.logprobs)
+    prompt_tokens = len(asks[0].job.prompt)
+    return await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
+
+
+def _asks(asked: ChatRequest, served: Served) -> list[Ask]:
+    template = served.template
+    limit = new_tokens(asked, served, served.max_new_tokens)
+    try:
+        ids = template.encode([_message(message) for message in asked.messages])
+    except UserError as error:
+        raise ApiError(400, str(error), param="messages", code="invalid_value") from None
+    found = jobs(
+        asked,
+        served,
+        ids or (served.engine.codec.eos_id,),
+        limit,
+        param="messages",
+        stop_ids=template.stop_ids,
+        top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+    )
+    stops = (*asked.stop, *template.stop_texts)
+    return [Ask(index, job, stops) for index, job in enumerate(found)]
+
+
+def _message(message: ChatMessage) -> Message:
+    return Message("system" if message.role == "developer" else message.role, message.content)
+
+
+class _Wire:
+    """Choices as this endpoint writes them: messages, or deltas of them."""
+
+    def __init__(self, served: Served, logprobs: bool) -> None:
+        self._codec = served.engine.codec
+        self._logprobs = logprobs
+        # The plain template ends in "Assistant:", so an answer to it begins with a blank.
+        self._strips = served.template.is_plain
+        self._begun: set[int] = set()
+
+    def whole(self, answer: Whole) -> dict[str, Any]:
+        """A choice of an answer that is complete."""
+        text = answer.text.lstrip() if self._strips else answer.text
+        return {
+            "index": answer.index,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": chat_logprobs(self._codec, answer.tokens) if self._logprobs else None,
+            "finish_reason": answer.reason,
+        }
+
+    def opening(self, index: int) -> Iterator[dict[str, Any]]:
+        """Who speaks."""
+        yield self._choice(index, {"role": "assistant", "content": "", "refusal": None})
+
+    def chunks(self, part: Part) -> Iterator[dict[str, Any]]:
+        """The deltas of one piece; an empty one carries the reason."""
+        piece, text = part.piece, part.piece.text
+        if self._strips and part.index not in self._begun:
+            text = text.lstrip()
+        if text:
+            self._begun.add(part.index)
+        if text or (self._logprobs and piece.tokens):
+            choice = self._choice(part.index, {"content": text})
+            if self._logprobs:
+                choice["logprobs"] = chat_logprobs(self._codec, piece.tokens)
+            yield choice
+        if part.reason:
+            yield self._choice(part.index, {}) | {"finish_reason": part.reason}
+
+    def _choice(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}

@@ -1,0 +1,95 @@
+"""`POST /v1/completions`: text goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from trainer.serve.answers import Ask, Part
+from trainer.serve.body import read_body
+from trainer.serve.jobs import check_model, jobs, new_tokens
+from trainer.serve.logprobs import completion_logprobs
+from trainer.serve.schemas import CompletionRequest, parse
+from trainer.serve.served import Served
+from trainer.serve.streaming import Envelope, Whole, respond
+
+DEFAULT_TOKENS = 16  # OpenAI's
+
+
+async def completions(request: Request) -> Response:
+    """The endpoint."""
+    served: Served = request.app.state.served
+    asked = parse(await read_body(request), CompletionRequest)
+    check_model(asked.model, served)
+    # A long prompt takes a while to encode; other requests go on meanwhile.
+    asks = await asyncio.to_thread(_asks, asked, served)
+    envelope = Envelope("cmpl", "text_completion", served, asked.stream_options.include_usage)
+    wire = _Wire(served, asked.logprobs is not None)
+    prompt_tokens = sum(len(ask.job.prompt) for ask in asks[:: asked.n])
+    return await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
+
+
+def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
+    codec = served.engine.codec
+    limit = new_tokens(asked, served, DEFAULT_TOKENS)
+    scored = asked.echo and asked.logprobs is not None
+    end = frozenset({codec.eos_id})
+    asks: list[Ask] = []
+    for prompt in asked.prompt:
+        ids = codec.encode(prompt) if isinstance(prompt, str) else prompt
+        asks += [
+            # Who scores a text counts on one token behind it for max_tokens 1, also when that
+            # token ends the text; lm-eval does.
+            Ask(
+                len(asks) + choice,
+                job,
+                asked.stop,
+                ends=end if scored and not asked.ignore_eos else frozenset(),
+                echo=asked.echo,
+            )
+            for choice, job in enumerate(
+                jobs(
+                    asked,
+                    served,
+                    ids or (codec.eos_id,),
+                    limit,
+                    param="prompt",
+                    stop_ids=frozenset() if scored else end,
+                    top_logprobs=asked.logprobs,
+                    score_prompt=scored,
+                )
+            )
+        ]
+    return asks
+
+
+class _Wire:
+    """Choices as this endpoint writes them."""
+
+    def __init__(self, served: Served, logprobs: bool) -> None:
+        self._codec = served.engine.codec
+        self._logprobs = logprobs
+
+    def whole(self, answer: Whole) -> dict[str, Any]:
+        """A choice of an answer that is complete."""
+        return self._choice(answer.index, answer.text, answer.tokens, answer.reason)
+
+    def opening(self, _index: int) -> Iterator[dict[str, Any]]:
+        """Nothing comes before the first piece."""
+        return iter(())
+
+    def chunks(self, part: Part) -> Iterator[dict[str, Any]]:
+        """The choices of one piece: the last one carries the reason."""
+        piece = part.piece
+        if piece.text or (self._logprobs and piece.tokens) or part.reason:
+            yield self._choice(part.index, piece.text, piece.tokens, part.reason)
+
+    def _choice(
+        self, index: int, text: str, tokens: Sequence[Any], reason: str | None
+    ) -> dict[str, Any]:
+        logprobs = completion_logprobs(self._codec, tokens) if self._logprobs else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}

@@ -1,0 +1,97 @@
+"""A request's settings become jobs for the engine, within the server's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.generate.sampling import Sampling
+from trainer.serve.engine import Job
+from trainer.serve.errors import ApiError
+from trainer.serve.schemas import ChatRequest, CompletionRequest
+from trainer.serve.served import Served
+
+LEAST_TOP_P = 1e-6  # for a top_p of 0, which OpenAI allows and which means the likeliest token
+
+
+def check_model(name: str, served: Served) -> None:
+    """Raise ApiError, status 404, for another model than this. An empty name means any."""
+    if name and name != served.name:
+        raise ApiError(
+            404,
+            f"The model '{name}' does not exist; this server has '{served.name}'.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+def new_tokens(request: CompletionRequest | ChatRequest, served: Served, default: int) -> int:
+    """How many tokens an answer may have, before the context is looked at. Raises ApiError."""
+    wanted = request.limit
+    if wanted is None:
+        return min(default, served.max_new_tokens)
+    if wanted > served.max_new_tokens:
+        name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+        raise ApiError(
+            400,
+            f"{name} is too large: {wanted}. This server generates at most "
+            f"{served.max_new_tokens} tokens.",
+            param=name,
+            code="invalid_value",
+        )
+    return wanted
+
+
+def jobs(
+    request: CompletionRequest | ChatRequest,
+    served: Served,
+    prompt: Sequence[int],
+    limit: int,
+    *,
+    param: str,
+    stop_ids: frozenset[int],
+    top_logprobs: int | None,
+    score_prompt: bool = False,
+) -> list[Job]:
+    """The n jobs for one prompt. Raises ApiError for a prompt that does not fit the context.
+
+    With a seed, choice i is drawn with seed + i.
+    """
+    context, vocabulary = served.engine.context, served.engine.codec.vocab_size
+    if len(prompt) > context:
+        raise ApiError(
+            400,
+            f"This model's context is {context} tokens and the prompt has {len(prompt)}.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    unknown = next((token for token in prompt if not 0 <= token < vocabulary), None)
+    if unknown is None:
+        param = "logit_bias"
+        unknown = next((token for token in request.logit_bias if token >= vocabulary), None)
+    if unknown is not None:
+        raise ApiError(
+            400,
+            f"Invalid '{param}': there is no token {unknown}, the vocabulary has {vocabulary}.",
+            param=param,
+            code="invalid_value",
+        )
+    sampling = Sampling(request.temperature, request.top_k, max(request.top_p, LEAST_TOP_P))
+    return [
+        Job(
+            prompt=tuple(prompt),
+            max_new_tokens=limit,
+            sampling=sampling,
+            seed=None if request.seed is None else _shifted(request.seed, choice),
+            stop_ids=frozenset() if request.ignore_eos else stop_ids,
+            top_logprobs=top_logprobs,
+            score_prompt=score_prompt,
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            logit_bias=request.logit_bias,
+        )
+        for choice in range(request.n)
+    ]
+
+
+def _shifted(seed: int, choice: int) -> int:
+    return (seed + choice + 2**63) % 2**64 - 2**63

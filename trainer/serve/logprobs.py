@@ -1,0 +1,69 @@
+"""Log-probabilities on the wire, in the two forms that OpenAI's clients read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.serve.engine import Codec, TokenScore
+from trainer.serve.text_stream import PlacedToken
+
+LEAST = -9999.0  # OpenAI's word for minus infinity, which JSON has no number for
+
+
+def token_text(codec: Codec, token: int) -> str:
+    """A token as a string: its text, or `bytes:\\xe2\\x82` where it is a part of a character."""
+    raw = codec.decode_bytes([token])
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def completion_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]:
+    """Parallel lists. The first token of a prompt has nothing to go by: null."""
+    return {
+        "tokens": [token_text(codec, token.score.token) for token in tokens],
+        "token_logprobs": [_number(token.score.logprob) for token in tokens],
+        "top_logprobs": [_likeliest(codec, token.score) for token in tokens],
+        "text_offset": [token.offset for token in tokens],
+    }
+
+
+def chat_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]:
+    """An object for each token, with its bytes."""
+    return {
+        "content": [
+            _entry(codec, token.score.token, token.score.logprob)
+            | {"top_logprobs": [_entry(codec, t, value) for t, value in token.score.top]}
+            for token in tokens
+        ],
+        "refusal": None,
+    }
+
+
+def _likeliest(codec: Codec, score: TokenScore) -> dict[str, float] | None:
+    """The likeliest tokens, and the one that is there, which need not be one of them."""
+    if score.logprob is None:
+        return None
+    table: dict[str, float] = {}
+    for token, value in (*score.top, (score.token, score.logprob)):
+        table.setdefault(token_text(codec, token), _finite(value))  # the best of equal strings
+    return table
+
+
+def _entry(codec: Codec, token: int, logprob: float | None) -> dict[str, Any]:
+    return {
+        "token": token_text(codec, token),
+        "logprob": _number(logprob),
+        "bytes": list(codec.decode_bytes([token])),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else _finite(value)
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else LEAST

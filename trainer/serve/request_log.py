@@ -1,0 +1,110 @@
+"""What is known of each request: one line in the log, and the server's figures.
+
+The log tells who asked for what, how it ended and how long it took; never what was written, in
+either direction, and never a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.text import format_time, one_line
+from trainer.serve.metrics import Metrics
+
+GONE = 499  # nginx's number for a client that left before its answer
+MAX_PATH = 80  # characters
+
+
+@dataclass
+class RequestRecord:
+    """One request. Times are those of `time.monotonic`, in seconds."""
+
+    started: float = field(default_factory=time.monotonic)
+    id: str = ""
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    first_token: float | None = None
+    problem: str = ""  # what ended a stream that had begun
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """The figures that go to the client."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.new_tokens,
+            "total_tokens": self.prompt_tokens + self.new_tokens,
+        }
+
+    def count(self, new_tokens: int) -> None:
+        """Tokens that came."""
+        self.new_tokens += new_tokens
+        if new_tokens and self.first_token is None:
+            self.first_token = time.monotonic()
+
+
+class RequestLog:
+    """Middleware around everything: makes the record, writes the line, counts."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, endpoints: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        record = RequestRecord()
+        scope.setdefault("state", {})["record"] = record
+        status, whole = 500, False
+
+        async def watched(message: Message) -> None:
+            nonlocal status, whole
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+            if message["type"] == "http.response.body":
+                whole = not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, watched)
+            status = status if whole else GONE
+        except (ClientDisconnect, asyncio.CancelledError):
+            # This is all that the task does, so nobody else waits for its cancellation.
+            status = GONE
+        finally:
+            self._tell(scope, status, record)
+        return None
+
+    def _tell(self, scope: Scope, status: int, record: RequestRecord) -> None:
+        seconds = time.monotonic() - record.started
+        path = scope["path"]
+        endpoint = path if path in self._endpoints else "other"
+        wait = None if record.first_token is None else record.first_token - record.started
+        self._metrics.count(endpoint, status, seconds, wait)
+        if path in ("/health", "/metrics") and status < 400:
+            return  # asked for every few seconds by machines
+        facts = [
+            format_time(time.time(), "%Y-%m-%dT%H:%M:%S%z"),
+            one_line(scope["method"], 10),
+            one_line(path, MAX_PATH).replace(" ", "%20"),
+            str(status),
+            f"seconds={seconds:.3f}",
+        ]
+        if record.prompt_tokens:
+            facts += [f"prompt_tokens={record.prompt_tokens}", f"new_tokens={record.new_tokens}"]
+        if wait is not None:
+            facts.append(f"first_token={wait:.3f}")
+        facts.append(f"client={one_line((scope.get('client') or ['-'])[0], 45)}")
+        if record.id:
+            facts.append(f"id={record.id}")
+        if record.problem:
+            facts.append(f"problem={one_line(record.problem)!r}")
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
+            print(" ".join(facts), flush=True)

@@ -1,0 +1,68 @@
+"""What is served: an engine, the name it goes by, and how a conversation is put to it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.text import one_line
+from trainer.generate.templates import ChatTemplate
+from trainer.serve.engine import Engine
+
+OWNER = "train-monitor"
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model and its limits.
+
+    `created` is Unix time; `max_new_tokens` the most that one answer may have; `load_seconds` what
+    opening it took.
+    """
+
+    engine: Engine
+    name: str
+    template: ChatTemplate
+    created: int
+    fingerprint: str
+    max_new_tokens: int = 4096
+    load_seconds: float = 0.0
+
+    def card(self) -> dict[str, Any]:
+        """The entry in the list of models.
+
+        `max_model_len` is what others call the context; `chat` says that the model has a chat
+        template of its own.
+        """
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": OWNER,
+            "max_model_len": self.engine.context,
+            "chat": not self.template.is_plain,
+        }
+
+
+def fingerprint(path: Path) -> tuple[str, int]:
+    """A name for exactly these files, and when they were written, in Unix seconds.
+
+    Made of names, sizes and times, since reading gigabytes for it would double the start.
+    """
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    facts = [(file.name, file.stat()) for file in files if file.is_file()]
+    digest = hashlib.sha256(
+        repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in facts]).encode()
+    )
+    newest = max((stat.st_mtime for _, stat in facts), default=0.0)
+    return f"fp_{digest.hexdigest()[:12]}", int(newest)
+
+
+def name_of(path: Path) -> str:
+    """What a model is called when nobody says: its run, its folder, or its file."""
+    path = path.resolve()
+    if path.parent.name == "checkpoints":
+        path = path.parent.parent
+    return one_line(path.name if path.is_dir() else path.stem) or "model"

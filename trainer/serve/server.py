@@ -1,0 +1,251 @@
+"""Running the application: connections that cost little, and an end that loses no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import h11
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from shared.errors import RunError
+from trainer.serve.errors import SERVER, ApiError
+from trainer.serve.streaming import Deadlines
+
+MAX_CONNECTIONS = 1000
+SPARE_FILES = 256  # descriptors kept for accepting, the model and the log
+BACKLOG = 128
+MAX_HEADERS = 32 << 10  # bytes
+HEADER_PATIENCE = 10.0  # seconds for a request's headers
+KEEP_ALIVE = 60  # seconds between two requests
+STALL_PATIENCE = 30.0  # seconds a client may leave its answer unread
+GRACE = 30.0  # seconds that answers under way have to end
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket for the server, which does not listen yet. Port 0 takes a free one.
+
+    Raises RunError when the address cannot be had.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise RunError(f"--host {host} is no address of this machine: {error}.") from None
+    sock = socket.socket(family, kind, number)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        # A socket that only binds leaves the port to others; the answers begin with the model.
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise RunError(
+            f"Cannot listen on {host} port {port}: {error.strerror}; choose another with --port."
+        ) from None
+    return sock
+
+
+def address_of(sock: socket.socket) -> str:
+    """The address as a person types it into a browser."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(app: Starlette, ready: Callable[[], None], grace: float = GRACE) -> Server:
+    """A server for `app`: `await make_server(…).serve(sockets=[bind(…)])` answers until a signal.
+
+    `ready` is called when the first request may come; `grace` is how many seconds answers under way
+    have at the end.
+    """
+    # What a client does wrong is told to the client; a failure of ours is told here.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    protocol = type("Guarded", (GuardedProtocol,), {"idle": {}, "most": _most_connections()})
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(grace + STALL_PATIENCE),
+        h11_max_incomplete_event_size=MAX_HEADERS,
+    )
+    return Server(config, app.state.deadlines, ready, grace)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which lets answers end when a signal comes, and then returns."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        deadlines: Deadlines,
+        ready: Callable[[], None],
+        grace: float,
+    ) -> None:
+        super().__init__(config)
+        self._deadlines = deadlines
+        self._ready = ready
+        self._grace = grace
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests; what is under way has `grace` seconds."""
+        timer = asyncio.get_running_loop().call_later(self._grace, self._deadlines.end_all)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends the server when its answers are complete, the second at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are obeyed, and not raised once more at the end as uvicorn does."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(16, min(MAX_CONNECTIONS, soft - SPARE_FILES))
+
+
+class GuardedProtocol(H11Protocol):
+    """uvicorn's protocol, with limits for connections that do nothing.
+
+    Headers and unread answers have their time. When all places are taken, the connection that has
+    waited longest without a request makes room; if all are at work, the new one gets a 503.
+    """
+
+    idle: dict[GuardedProtocol, None]  # oldest first
+    most: int
+    _header_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            if not self.idle:
+                self._refuse()
+                return
+            next(iter(self.idle)).abort()
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self in self.idle and self._header_timer is None:
+            self._wait_for_headers()
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Act on what has been parsed."""
+        super().handle_events()
+        if self._at_work:
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """An answer is out; the client may ask again."""
+        super().on_response_complete()
+        if not self._at_work and not self.transport.is_closing():
+            self.idle[self] = None
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as its answer comes."""
+        super().pause_writing()
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(STALL_PATIENCE, self.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        if self._at_work or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.abort()
+            return
+        self._answer(ApiError(400, msg))
+
+    def abort(self) -> None:
+        """Close at once, without waiting for the client to read."""
+        self._stop_waiting()
+        self.transport.abort()
+
+    @property
+    def _at_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_headers(self) -> None:
+        self.idle[self] = None
+        self._header_timer = self.loop.call_later(HEADER_PATIENCE, self.abort)
+
+    def _stop_waiting(self) -> None:
+        self.idle.pop(self, None)
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _refuse(self) -> None:
+        message = "Too many connections; try again in a moment."
+        self._answer(ApiError(503, message, kind=SERVER, headers={"Retry-After": "1"}))
+
+    def _answer(self, error: ApiError) -> None:
+        """Write an error past the application, and close."""
+        body = orjson.dumps(error.body)
+        headers: dict[str, Any] = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            **error.headers,
+        }
+        lines = [f"HTTP/1.1 {error.status} ", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+        self.transport.write("\r\n".join(lines).encode() + body)
+        self.transport.close()

@@ -1,0 +1,231 @@
+"""Answers on the wire: whole, or as server-sent events; neither outlives the client's interest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from trainer.serve.answers import Ask, Part, answers
+from trainer.serve.body import until_gone
+from trainer.serve.errors import as_api_error
+from trainer.serve.request_log import RequestRecord
+from trainer.serve.served import Served
+from trainer.serve.text_stream import PlacedToken
+
+T = TypeVar("T")
+
+
+@dataclass
+class Whole:
+    """An answer as it is put together."""
+
+    index: int
+    text: str = ""
+    tokens: list[PlacedToken] = field(default_factory=list)
+    reason: str | None = None
+
+    def add(self, part: Part) -> None:
+        """Append the next piece."""
+        self.text += part.piece.text
+        self.tokens += part.piece.tokens
+        self.reason = part.reason or self.reason
+
+
+class Deadlines:
+    """When answers must be complete: each after a while, all of them when the server stops."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._running: set[asyncio.Timeout] = set()
+        self._ended = False
+
+    def end_all(self) -> None:
+        """No answer goes on."""
+        self._ended = True
+        for timeout in self._running:
+            timeout.reschedule(0)
+
+    async def kept(
+        self, parts: AsyncGenerator[Part, None], record: RequestRecord
+    ) -> AsyncGenerator[Part, None]:
+        """The parts, counted in the record. Raises TimeoutError when their time is over."""
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        async with contextlib.aclosing(parts):
+            while True:
+                try:
+                    async with asyncio.timeout_at(0 if self._ended else deadline) as timeout:
+                        self._running.add(timeout)
+                        part = await anext(parts)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._running.discard(timeout)
+                record.count(part.new_tokens)
+                yield part
+
+
+class Wire(Protocol):
+    """How an endpoint writes its choices."""
+
+    def whole(self, answer: Whole) -> dict[str, Any]:
+        """The choice of a complete answer."""
+
+    def opening(self, index: int) -> Iterator[dict[str, Any]]:
+        """Choices before the first piece."""
+
+    def chunks(self, part: Part) -> Iterator[dict[str, Any]]:
+        """Choices of one piece."""
+
+
+class Envelope:
+    """What stands around the choices, the same in all chunks of a stream."""
+
+    def __init__(self, prefix: str, kind: str, served: Served, include_usage: bool) -> None:
+        self.id = f"{prefix}-{uuid.uuid4().hex}"
+        self._kind = kind
+        self._include_usage = include_usage
+        self._facts = {
+            "created": int(time.time()),
+            "model": served.name,
+            "system_fingerprint": served.fingerprint,
+        }
+
+    def whole(self, choices: list[dict[str, Any]], usage: dict[str, int]) -> dict[str, Any]:
+        """A complete response."""
+        return {"id": self.id, "object": self._kind} | self._facts | {
+            "choices": choices,
+            "usage": usage,
+        }  # fmt: skip
+
+    def chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """An event of a stream."""
+        return self._event([choice]) | ({"usage": None} if self._include_usage else {})
+
+    def usage(self, usage: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """The event behind all choices, for who asked for it."""
+        if self._include_usage:
+            yield self._event([]) | {"usage": usage}
+
+    def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        kind = "text_completion" if self._kind == "text_completion" else f"{self._kind}.chunk"
+        return {"id": self.id, "object": kind} | self._facts | {"choices": choices}
+
+
+async def respond(
+    request: Request,
+    asks: Sequence[Ask],
+    prompt_tokens: int,
+    envelope: Envelope,
+    wire: Wire,
+    *,
+    stream: bool,
+) -> Response:
+    """The response to a request whose jobs are known.
+
+    Whatever goes wrong before the first piece is an HTTP status, also for a stream. Raises
+    ClientDisconnect when the client leaves first.
+    """
+    record: RequestRecord = request.state.record
+    record.prompt_tokens = prompt_tokens
+    record.id = envelope.id
+    deadlines: Deadlines = request.app.state.deadlines
+    parts = deadlines.kept(answers(request.app.state.served.engine, asks), record)
+    if not stream:
+        body = await _unless_gone(request, _collected(parts, len(asks)))
+        choices = [wire.whole(answer) for answer in body]
+        return json_response(envelope.whole(choices, record.usage))
+    try:
+        first = await _unless_gone(request, anext(parts))
+    except BaseException:
+        await parts.aclose()
+        raise
+    return EventStream(
+        _events(first, parts, count=len(asks), envelope=envelope, wire=wire, record=record)
+    )
+
+
+def json_response(content: dict[str, Any], status: int = 200) -> Response:
+    """JSON as orjson writes it, which is several times faster for long log-probabilities."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. The source is closed with the response, however that ends."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what comes."""
+        async with contextlib.aclosing(self._events):
+            await super().stream_response(send)
+
+
+async def _events(
+    first: Part,
+    parts: AsyncGenerator[Part, None],
+    *,
+    count: int,
+    envelope: Envelope,
+    wire: Wire,
+    record: RequestRecord,
+) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(parts):
+        for index in range(count):
+            for choice in wire.opening(index):
+                yield _event(envelope.chunk(choice))
+        for choice in wire.chunks(first):
+            yield _event(envelope.chunk(choice))
+        try:
+            async for part in parts:
+                for choice in wire.chunks(part):
+                    yield _event(envelope.chunk(choice))
+        except Exception as error:
+            told = as_api_error(error)
+            if told is None:
+                raise
+            record.problem = str(told)
+            yield _event(told.body)
+            return
+    for last in envelope.usage(record.usage):
+        yield _event(last)
+    yield b"data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(content) + b"\n\n"
+
+
+async def _collected(parts: AsyncGenerator[Part, None], count: int) -> list[Whole]:
+    wholes = [Whole(index) for index in range(count)]
+    async with contextlib.aclosing(parts):
+        async for part in parts:
+            wholes[part.index].add(part)
+    return wholes
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The outcome of `work`, which is cancelled when the client leaves. Raises ClientDisconnect."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.create_task(until_gone(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)

@@ -1,0 +1,278 @@
+"""The engine of GGUF files: llama.cpp's own server in a child process, streamed token by token.
+
+What is other than in our own engine: the penalties count the tokens of the prompt too; a prompt
+cannot be scored; and of a token that ends within a character llama.cpp tells neither id nor
+log-probability, so such a character comes whole, spelled as the tokenizer spells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from shared.errors import RunError, UserError
+from shared.text import one_line
+from trainer.formats.gguf_parsing import GGUFFile, open_gguf
+from trainer.formats.gguf_tokenizer_reading import read_chat_template, read_tokenizer
+from trainer.serve.engine import (
+    Codec,
+    Event,
+    Finished,
+    Job,
+    Load,
+    NewToken,
+    QueueFullError,
+    TokenScore,
+)
+from trainer.serve.llama_codec import LlamaCodec
+from trainer.serve.llama_process import LlamaProcess
+
+SLOTS = 8
+MAX_DEFAULT_CONTEXT = 8192  # llama.cpp allocates all of it at once, for every slot
+QUEUE_LIMIT = 256
+SEEDS = 1 << 32
+
+
+class LlamaCppEngine:
+    """llama.cpp with `slots` jobs at once and `queue_limit` more waiting.
+
+    `context` is of one job; by default what the model was trained for, at most 8192. Raises
+    UserError when llama.cpp is not installed or `path` is no GGUF file.
+    """
+
+    codec: Codec
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        slots: int | None = None,
+        context: int | None = None,
+        queue_limit: int = QUEUE_LIMIT,
+        threads: int | None = None,
+    ) -> None:
+        self._process = LlamaProcess(path)
+        file = open_gguf(path)
+        trained = _trained_context(file)
+        self.context = context or min(trained, MAX_DEFAULT_CONTEXT)
+        if not 1 <= self.context <= trained:
+            raise UserError(
+                f"--context is {self.context}; this model can see 1 to {trained} tokens."
+            )
+        self.chat_template = read_chat_template(file)
+        self.codec = _codec(file, self._process)
+        self._slots = slots or SLOTS
+        self._queue_limit = queue_limit
+        self._threads = threads
+        self._places = asyncio.Semaphore(self._slots)
+        self._running = self._waiting = self._tokens_generated = self._prompt_tokens = 0
+        self._client: httpx2.AsyncClient | None = None
+
+    async def start(self) -> None:
+        """Load the model. Raises RunError with llama.cpp's last words when it cannot."""
+        await asyncio.to_thread(
+            self._process.start, slots=self._slots, context=self.context, threads=self._threads
+        )
+        self._client = httpx2.AsyncClient(
+            base_url=self._process.address,
+            headers=self._process.headers,
+            timeout=httpx2.Timeout(None, connect=10.0),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._slots),
+            trust_env=False,  # no proxy stands between us and our own child
+        )
+
+    async def close(self) -> None:
+        """End llama.cpp; jobs that run end with an error."""
+        if self._client:
+            await self._client.aclose()
+            self._client = None
+        await asyncio.to_thread(self._process.stop)
+
+    def load(self) -> Load:
+        """How busy it is now."""
+        return Load(
+            running=self._running,
+            waiting=self._waiting,
+            capacity=self._slots,
+            tokens_generated=self._tokens_generated,
+            prompt_tokens=self._prompt_tokens,
+        )
+
+    async def generate(self, job: Job) -> AsyncIterator[Event]:
+        """The job's events; see `Engine.generate`."""
+        self._check(job)
+        if self._client is None:
+            raise RunError("The engine is closed.")
+        if self._places.locked() and self._waiting >= self._queue_limit:
+            raise QueueFullError(f"{self._waiting} jobs are waiting already")
+        self._prompt_tokens += len(job.prompt)
+        limit = min(job.max_new_tokens, max(1, self.context - len(job.prompt)))
+        if not limit:
+            yield Finished("length")
+            return
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        self._running += 1
+        try:
+            # Closed with us, not whenever its turn in garbage collection comes.
+            async with contextlib.aclosing(self._stream(self._client, job, limit)) as events:
+                async for event in events:
+                    self._tokens_generated += isinstance(event, NewToken)
+                    yield event
+        finally:
+            self._running -= 1
+            self._places.release()
+
+    def _check(self, job: Job) -> None:
+        """Raises UserError for a job that cannot be done."""
+        if job.score_prompt:
+            raise UserError(
+                "llama.cpp cannot score a prompt (echo with logprobs); serve the checkpoint "
+                "itself, or the GGUF file with --engine torch."
+            )
+        if not job.prompt:
+            raise UserError("The prompt is empty; give at least one token to start from.")
+        unknown = [t for t in (*job.prompt, *job.logit_bias) if not 0 <= t < self.codec.vocab_size]
+        if unknown:
+            raise UserError(
+                f"Token id {unknown[0]} is outside the model's vocabulary of "
+                f"{self.codec.vocab_size}."
+            )
+        if len(job.prompt) > self.context:
+            raise UserError(
+                f"The prompt has {len(job.prompt)} tokens and the context is {self.context}; "
+                "shorten it."
+            )
+
+    async def _stream(
+        self, client: httpx2.AsyncClient, job: Job, limit: int
+    ) -> AsyncGenerator[Event, None]:
+        """Ask for the job and read the answer; leaving closes the connection, which cancels it."""
+        body = request_body(job, limit, self.codec.eos_id)
+        reader = _Reader(job, self.codec)
+        try:
+            async with client.stream("POST", "/completion", json=body) as answer:
+                if answer.status_code != httpx2.codes.OK:
+                    said = (await answer.aread())[:400].decode("utf-8", "replace")
+                    raise RunError(f"llama.cpp refused the request: {one_line(said)}.")
+                async for line in answer.aiter_lines():
+                    if line.startswith("error:"):
+                        raise RunError(f"llama.cpp failed: {one_line(line[6:], 300)}.")
+                    if not line.startswith("data:"):
+                        continue
+                    for event in reader.read(json.loads(line[5:])):
+                        yield event
+                        if isinstance(event, Finished):
+                            return
+        except (httpx2.HTTPError, ValueError) as error:
+            raise self._process.failure(error) from error
+        raise self._process.failure(RuntimeError("the answer ended too early"))
+
+
+def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
+    """The job as llama.cpp's `/completion` takes it."""
+    sampling = job.sampling
+    greedy = sampling.temperature == 0
+    seed = secrets.randbelow(SEEDS - 1) if job.seed is None else job.seed % (SEEDS - 1)
+    return {
+        "prompt": list(job.prompt),
+        "n_predict": limit,
+        "stream": True,
+        "return_tokens": True,
+        "cache_prompt": True,
+        # The order of our own sampling; everything else that llama.cpp would do is off.
+        "samplers": ["penalties", "temperature", "top_k", "top_p"],
+        "temperature": 1.0 if greedy else sampling.temperature,
+        "top_k": 1 if greedy else sampling.top_k,
+        "top_p": 1.0 if greedy else sampling.top_p,
+        "min_p": 0.0,
+        "typical_p": 1.0,
+        "repeat_penalty": 1.0,
+        "repeat_last_n": len(job.prompt) + limit,
+        "presence_penalty": job.presence_penalty,
+        "frequency_penalty": job.frequency_penalty,
+        "logit_bias": [[token, bias] for token, bias in job.logit_bias.items()],
+        "seed": seed,
+        # It always ends at its end-of-text token, unless that can never be chosen.
+        "ignore_eos": eos_id not in job.stop_ids,
+        "n_probs": 0 if job.top_logprobs is None else max(1, job.top_logprobs),
+    }
+
+
+class _Reader:
+    """The messages of one answer, made into events."""
+
+    def __init__(self, job: Job, codec: Codec) -> None:
+        self._job = job
+        self._codec = codec
+        self._seen = 0
+        self._held: TokenScore | None = None
+
+    def read(self, message: dict[str, Any]) -> list[Event]:
+        """The events of a message. Raises RunError for one that tells of an error."""
+        if "error" in message:
+            raise RunError(f"llama.cpp failed: {one_line(message['error'], 300)}.")
+        if message.get("stop"):
+            ended = message.get("stop_type") == "eos"
+            # The token that ended the text comes before the message that says so.
+            left: list[Event] = [] if ended else self._release()
+            return [*left, Finished("stop" if ended else "length")]
+        events = self._release()
+        for score in self._scores(message):
+            if score.token in self._job.stop_ids:
+                return [*events, Finished("stop")]
+            events.append(NewToken(score))
+        if events and not message["content"]:
+            last = events.pop()
+            assert isinstance(last, NewToken)
+            self._held = last.score
+        return events
+
+    def _release(self) -> list[Event]:
+        held, self._held = self._held, None
+        return [NewToken(held)] if held else []
+
+    def _scores(self, message: dict[str, Any]) -> list[TokenScore]:
+        count = int(message["tokens_predicted"])
+        hidden, self._seen = count - self._seen - 1, count
+        if hidden:
+            return [TokenScore(token) for token in self._codec.encode(message["content"])]
+        if self._job.top_logprobs is None:
+            return [TokenScore(int(token)) for token in message["tokens"]]
+        return [
+            TokenScore(
+                int(place["id"]),
+                float(place["logprob"]),
+                tuple(
+                    (int(top["id"]), float(top["logprob"]))
+                    for top in place["top_logprobs"][: self._job.top_logprobs]
+                ),
+            )
+            for place in message["completion_probabilities"]
+        ]
+
+
+def _trained_context(file: GGUFFile) -> int:
+    architecture = file.text("general.architecture") or ""
+    length = file.values.get(f"{architecture}.context_length")
+    if not isinstance(length, int) or length < 1:
+        raise UserError(f"{one_line(file.path)} does not say how long its context is.")
+    return length
+
+
+def _codec(file: GGUFFile, process: LlamaProcess) -> Codec:
+    """Our own tokenizer where it can read the file's, since asking a process takes longer."""
+    try:
+        return read_tokenizer(file)
+    except UserError:
+        return LlamaCodec(file, process)

@@ -1,0 +1,90 @@
+"""Choosing and opening the engine for what is to be served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.checkpoint.finding import is_gguf
+from trainer.serve.batching import QUEUE_LIMIT, Precision, TorchEngine
+from trainer.serve.engine import Engine
+
+EngineName = Literal["auto", "torch", "llama.cpp"]
+
+
+@dataclass(frozen=True)
+class OpenedEngine:
+    """An engine that is not started yet, and what else its files hold.
+
+    `path` is the checkpoint folder or the file; `chat_template` a Jinja template, if there is one.
+    """
+
+    engine: Engine
+    kind: Literal["torch", "llama.cpp"]
+    path: Path
+    chat_template: str | None
+
+
+def open_engine(
+    path: Path,
+    *,
+    engine: EngineName = "auto",
+    device: str = "auto",
+    tokenizer: str | Path | None = None,
+    slots: int | None = None,
+    context: int | None = None,
+    queue_limit: int = QUEUE_LIMIT,
+    threads: int | None = None,
+    precision: Precision | None = None,
+    prefill_chunk: int | None = None,
+) -> OpenedEngine:
+    """The engine for `path`: a checkpoint, a transformers folder or a GGUF file.
+
+    `auto` gives a GGUF file to llama.cpp where that is installed and knows its architecture, and
+    everything else to our own engine. Raises UserError for what cannot be served.
+    """
+    if _for_llama_cpp(path, engine):
+        from trainer.serve.llama_cpp import LlamaCppEngine
+
+        runtime = LlamaCppEngine(
+            path, slots=slots, context=context, queue_limit=queue_limit, threads=threads
+        )
+        return OpenedEngine(runtime, "llama.cpp", path, runtime.chat_template)
+
+    from trainer.checkpoint.opening import open_model
+    from trainer.model.device import pick_device
+
+    opened = open_model(path, pick_device(device), tokenizer=tokenizer)
+    batching = TorchEngine(
+        opened,
+        slots=slots,
+        context=context,
+        queue_limit=queue_limit,
+        threads=threads,
+        precision=precision,
+        prefill_chunk=prefill_chunk,
+    )
+    return OpenedEngine(batching, "torch", opened.path, opened.chat_template)
+
+
+def _for_llama_cpp(path: Path, engine: EngineName) -> bool:
+    if engine == "torch":
+        return False
+    gguf = is_gguf(path)
+    if engine == "llama.cpp":
+        if not gguf:
+            raise UserError(
+                f"--engine llama.cpp runs GGUF files, and {one_line(path)} is none; `trainer "
+                "export --gguf` makes one, or leave --engine out."
+            )
+        return True
+    if not gguf:
+        return False
+    from trainer.formats.gguf_parsing import open_gguf
+    from trainer.formats.gguf_reading import HYPER
+    from trainer.serve.llama_process import llama_cpp_installed
+
+    return llama_cpp_installed() and open_gguf(path).text("general.architecture") != HYPER

@@ -105,6 +105,7 @@ BENCHMARKS = {
     "reader": Benchmark("Reading metrics", _reader),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
     "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),
+    "monitor_leet": Benchmark("The monitor beside LEET", _own("monitor_leet")),
     "monitor_live": Benchmark("A step on its way to the screen", _own("monitor_live")),
     "monitor_many": Benchmark("The monitor with many runs", _own("monitor_many")),
     "monitor_chart": Benchmark("The monitor's chart", _own("monitor_chart")),

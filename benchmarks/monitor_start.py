@@ -11,7 +11,6 @@ name in the heading counts.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import statistics
 import sys
@@ -177,12 +176,7 @@ def measure(*, quick: bool = False) -> Result:
         ),
         Hold(f"memory ≤ {MEMORY_MB} MB", f"{memory:.0f} MB", memory <= MEMORY_MB),
     ]
-    peer = "installed" if importlib.util.find_spec("wandb") else "not installed"
-    notes = [
-        "The file is in the page cache.",
-        f"The `wandb` package, whose `wandb beta leet` would be the peer, is {peer} here: no peer.",
-    ]
-    return Result(rows, holds, notes)
+    return Result(rows, holds, ["The file is in the page cache."])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.interleave import ROOT
@@ -94,7 +94,10 @@ sys.exit(main())
 
 
 class Terminal:
-    """`train-monitor` in a process of its own, on a terminal of `width` by `height`."""
+    """`train-monitor` in a process of its own, on a terminal of `width` by `height`.
+
+    `program` is another command to run there, with variables of its environment of its own.
+    """
 
     def __init__(
         self,
@@ -103,15 +106,17 @@ class Terminal:
         width: int = 120,
         height: int = 40,
         deaf: bool = False,
+        program: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.letters = Letters(width, height)
         self.bytes = 0
         self._fd, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        program = ["-c", DEAF] if deaf else ["-m", "monitor"]
+        ours = ["-c", DEAF] if deaf else ["-m", "monitor"]
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, *program, "--runs-dir", str(runs_dir), *arguments],
+            program or [sys.executable, *ours, "--runs-dir", str(runs_dir), *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -121,6 +126,7 @@ class Terminal:
                 **os.environ,
                 "TERM": "xterm-256color",
                 "XDG_CONFIG_HOME": str(runs_dir / ".config"),
+                **(environment or {}),
             },
             start_new_session=True,
         )
@@ -169,19 +175,21 @@ class Terminal:
     # -- what it costs -------------------------------------------------------------------
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far."""
-        text = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time used so far, its helpers' included."""
+        return sum(_used(pid) for pid in self._pids())
 
     def memory(self) -> float:
         """Megabytes of resident memory now, its helpers' included."""
+        return sum(_resident(pid) for pid in self._pids()) / 1e6
+
+    def _pids(self) -> list[str]:
+        """It and its children."""
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task").glob("*/children")
         pids = [str(pid)]
         with contextlib.suppress(OSError):
             pids += [child for path in children for child in path.read_text().split()]
-        return sum(_resident(pid) for pid in pids) / 1e6
+        return pids
 
     @contextlib.contextmanager
     def watched_memory(self) -> Iterator[list[float]]:
@@ -202,7 +210,8 @@ class Terminal:
 
     def close(self) -> None:
         """End it."""
-        self._process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._fd)
 
@@ -211,6 +220,15 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _used(pid: str) -> float:
+    """Seconds of processor time; 0 for a process that has gone."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _resident(pid: str) -> int:

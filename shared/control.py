@@ -28,6 +28,7 @@ ACTIONS: Mapping[str, frozenset[str]] = {
     "prune": frozenset({"trainer", "daemon"}),
     "upload": frozenset({"trainer", "daemon"}),
     "uploaded": frozenset({"trainer", "daemon"}),
+    "evaluated": frozenset({"trainer", "daemon"}),
 }
 _REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from shared.records import is_number
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, format_count, one_line
 
 _HIDDEN = frozenset({"time", "event", "step", "attempt", "nonfinite"})
 _LARGEST = 1e300
@@ -56,6 +56,11 @@ def _text(kind: str, record: dict[str, Any]) -> str:
             return ", ".join(str(part) for part in told if part)
         case "uploaded":
             return " to ".join(str(get(key)) for key in ("name", "url") if get(key))
+        case "checkpoint_evaluated":
+            bits, tokens = _finite(get("bits_per_byte")), _finite(get("tokens"))
+            text = f"{get('name', '')} on {get('data', '')}: loss {_value(record, 'loss')}"
+            text += "" if bits is None else f", {bits:.4g} bits per byte"
+            return text + ("" if tokens is None else f", {format_count(tokens)} tokens")
         case "checkpoint_compressed":
             before, after = _finite(get("bytes_before")), _finite(get("bytes_after"))
             sizes = [format_bytes(x) for x in (before, after) if x is not None]

@@ -9,11 +9,9 @@ from typing import Any
 from shared.control import submit
 from shared.errors import UserError
 from shared.files import read_json, write_json
-from shared.health import observe
 from shared.hub.settings import Uploaded
-from shared.lock import LockHeldError, RunLock
+from shared.ownership import ownership
 from shared.prune import event_teller
-from shared.records import RunState
 from shared.run_directory import RunDirectory
 from shared.text import one_line
 
@@ -37,8 +35,8 @@ def record_upload(run: RunDirectory, uploaded: Uploaded) -> str:
     Returns a sentence when it could not be told, which takes nothing from the upload.
     """
     try:
-        with contextlib.ExitStack() as held:
-            if _take(run, held):
+        with ownership(run) as ours:
+            if ours:
                 write_record(run, uploaded)
             else:
                 submit(run.control, REQUEST, uploaded.to_json())
@@ -61,8 +59,8 @@ def write_record(run: RunDirectory, uploaded: Uploaded) -> None:
 
 def remember_repo(run: RunDirectory, repo: str) -> None:
     """Keep the name that was asked for, though the upload may fail yet. Not while the run lives."""
-    with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-        if _take(run, held):
+    with contextlib.suppress(OSError), ownership(run) as ours:
+        if ours:
             _remember(run, repo)
 
 
@@ -71,19 +69,6 @@ def _remember(run: RunDirectory, repo: str) -> None:
     state = read_json(run.state_path)
     if state is not None and state.get("hub_repo") != repo:
         write_json(run.state_path, {**state, "hub_repo": repo})
-
-
-def _take(run: RunDirectory, held: contextlib.ExitStack) -> bool:
-    """Whether the run's lock is ours until `held` is left; not while its trainer lives."""
-    if observe(run, run.read_state() or RunState()).alive:
-        return False
-    lock = RunLock(run.lock_path)
-    try:
-        lock.acquire()
-    except LockHeldError:
-        return False
-    held.callback(lock.release)
-    return True
 
 
 def serve_uploaded(

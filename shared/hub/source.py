@@ -172,7 +172,7 @@ def read_facts(source: Source, stated: Mapping[str, str] | None = None) -> Facts
         name=source.name,
         step=step,
         architecture=read_json(folder / "config.json") or {},
-        settings=_configuration(source),
+        settings=read_configuration(source),
         progress=progress,
         manifest=manifest,
         state=(run.read_state() if run else None) or RunState(),
@@ -188,7 +188,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def _configuration(source: Source) -> Json:
+def read_configuration(source: Source) -> Json:
     """The run's `config.yaml`, or the copy in the checkpoint."""
     value: Any = None
     if source.run:

@@ -19,6 +19,7 @@ import orjson
 
 from shared.catalogue import in_use
 from shared.errors import RunError, UserError
+from shared.evaluation import EVALUATION, without_paths
 from shared.files import read_json
 from shared.hub.curve import draw_curve
 from shared.hub.settings import (
@@ -40,6 +41,7 @@ from shared.manifest import (
     read_manifest,
 )
 from shared.packed_file import unpack_file
+from shared.records import encode_json
 from shared.text import format_bytes, one_line
 
 OPTIMIZER = "optimizer.safetensors"
@@ -86,6 +88,8 @@ def names_to_send(source: Source, with_optimizer: bool) -> dict[str, int]:
         for name, (size, _) in manifest.packed.items():
             del sizes[name + PACKED]
             sizes[name] = size
+        if (source.folder / EVALUATION).is_file():  # it comes after the manifest
+            sizes[EVALUATION] = (source.folder / EVALUATION).stat().st_size
     leave = _NEVER if with_optimizer else _NEVER | _OF_TRAINING
     sizes = {name: size for name, size in sorted(sizes.items()) if name not in leave}
     for needed in (WEIGHTS, "config.json", *([OPTIMIZER] if with_optimizer else [])):
@@ -200,14 +204,14 @@ def _gather(
         digest = entry[1]
     else:
         _link(checkpoint / name, target)
-        entry = manifest.files[name] if manifest else None
+        entry = manifest.files.get(name) if manifest else None
         try:
             digest = file_sha256(target, watch.advance)
         except OSError as error:
             raise _damaged(checkpoint, f"{name} cannot be read: {error.strerror}") from error
     if entry is not None and digest != entry[1]:
         raise _damaged(checkpoint, f"{checkpoint.name}/{name} does not match its checksum")
-    if name == META:
+    if name in (META, EVALUATION):
         target.unlink()
         target.write_bytes(_without_paths(checkpoint / name))
         return _described(target)
@@ -228,7 +232,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _without_paths(path: Path) -> bytes:
-    """meta.json without the paths of this machine, which are nobody's business."""
+    """meta.json or eval.json without the paths of this machine, which are nobody's business."""
+    if path.name == EVALUATION:
+        return encode_json(without_paths(path.parent), indent=True) + b"\n"
     value = read_json(path) or {}
     for key in _PATHS:
         value.pop(key, None)

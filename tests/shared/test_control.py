@@ -23,7 +23,7 @@ def test_requests_arrive_in_order_and_go_when_answered(tmp_path: Path) -> None:
 
 
 def test_who_serves_what() -> None:
-    both = ["prune", "resume", "stop", "upload", "uploaded"]
+    both = ["evaluated", "prune", "resume", "stop", "upload", "uploaded"]
     assert served_by("trainer") == sorted([*both, "checkpoint", "pause"])
     assert served_by("daemon") == sorted([*both, "cancel"])
     assert served_by("nobody") == []

@@ -122,6 +122,13 @@ def _uploaded(case: Case) -> Verdict:
     return Verdict(True, serve_uploaded_here(case.run, case.request.arguments))
 
 
+def _evaluated(case: Case) -> Verdict:
+    from shared.evaluation_record import serve_evaluated
+    from shared.prune import event_teller
+
+    return Verdict(True, serve_evaluated(case.request.arguments, event_teller(case.run)))
+
+
 #: Every action a daemon knows. One that is not listed is refused with the list of those that are.
 HANDLERS: Mapping[str, Handler] = {
     "resume": _resume,
@@ -132,6 +139,7 @@ HANDLERS: Mapping[str, Handler] = {
     "prune": _prune,
     "upload": _upload,
     "uploaded": _uploaded,
+    "evaluated": _evaluated,
 }
 
 

@@ -96,6 +96,8 @@ class Steering:
             self._uploading.append(request)
         elif request.action == "uploaded":
             self._note_upload(request)
+        elif request.action == "evaluated":
+            self._note_evaluation(request)
         elif request.action == "resume":
             # Asked while nobody trained: this attempt is the answer.
             ours = request.asked_at < self._started_at
@@ -139,6 +141,16 @@ class Steering:
             writer.answer(request, ok=True, message=message)
         except UserError as error:
             writer.answer(request, ok=False, message=str(error))
+
+    def _note_evaluation(self, request: Request) -> None:
+        """Record what somebody has measured of a checkpoint of this run."""
+        from shared.evaluation_record import serve_evaluated
+
+        try:
+            message = serve_evaluated(request.arguments, self._writer.event)
+            self._writer.answer(request, ok=True, message=message)
+        except UserError as error:
+            self._writer.answer(request, ok=False, message=str(error))
 
     def close(self) -> None:
         """Give up uploads that are still under way."""

@@ -1,0 +1,102 @@
+"""Losses against other people's arithmetic, and against the trainer's own."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer.evaluate.conftest import CPU, TEXT
+from trainer.checkpoint.opening import OpenedModel
+from trainer.data.batches import ordered_batches
+from trainer.data.tokens import TokenFile, open_tokens
+from trainer.evaluate import scoring
+from trainer.evaluate.scoring import summed_loss
+from trainer.loop.evaluation import evaluate
+
+
+@pytest.fixture(scope="module")
+def val(token_data: Path) -> TokenFile:
+    return open_tokens(token_data / "val.bin")
+
+
+@pytest.mark.parametrize("stride", [64, 32, 5])
+def test_as_a_plain_loop_over_transformers(opened: OpenedModel, stride: int) -> None:
+    """The sliding window of the transformers guide: labels of what was scored are -100."""
+    from transformers import AutoModelForCausalLM
+
+    tokens = np.array(opened.tokenizer.encode(TEXT * 4), dtype=np.uint32)
+    ours = summed_loss(opened.model, tokens, CPU, seq_len=64, stride=stride)
+    theirs = AutoModelForCausalLM.from_pretrained(opened.path).eval()
+    total, end = 0.0, 0
+    while end < len(tokens) - 1:
+        before, end = end, min(len(tokens) - 1, end + (stride if end else 64))
+        begin = max(0, end - 64)
+        window = torch.from_numpy(tokens[begin : end + 1].astype(np.int64))[None]
+        with torch.no_grad():
+            logits = theirs(window[:, :-1]).logits[0]
+        nats = torch.nn.functional.cross_entropy(logits, window[0, 1:], reduction="none")
+        total += nats[before - begin :].sum().item()
+    assert ours / (len(tokens) - 1) == pytest.approx(total / (len(tokens) - 1), abs=1e-5)
+
+
+def test_as_during_training_on_the_same_windows(opened: OpenedModel, val: TokenFile) -> None:
+    expected = evaluate(opened.model, ordered_batches(val, 32, 4), CPU)
+    tokens = val.tokens[: expected.tokens + 1]
+    nats = summed_loss(opened.model, tokens, CPU, seq_len=32, stride=32)
+    assert nats / expected.tokens == pytest.approx(expected.loss, abs=1e-6)
+
+
+def test_the_sum_does_not_depend_on_the_batch_size(
+    opened: OpenedModel, val: TokenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = val.tokens[:1999]
+    told: list[int] = []
+
+    def nats(batch_size: int | None) -> float:
+        told.clear()
+        return summed_loss(
+            opened.model,
+            tokens,
+            CPU,
+            seq_len=64,
+            stride=48,
+            batch_size=batch_size,
+            progress=told.append,
+        )
+
+    one = nats(1)
+    assert sum(told) == 1998
+    for size in (3, 7, 64, None):
+        assert nats(size) == pytest.approx(one, rel=1e-7)
+    monkeypatch.setattr(scoring, "LOGITS", 300)  # the output head a token at a time
+    assert nats(7) == pytest.approx(one, rel=1e-7)
+
+
+def test_more_context_is_used(opened: OpenedModel, val: TokenFile) -> None:
+    """A window that slides by one sees for the last token what a single window sees."""
+    tokens = val.tokens[:65]
+    whole = summed_loss(opened.model, tokens, CPU, seq_len=64, stride=64)
+    without_last = summed_loss(opened.model, tokens[:-1], CPU, seq_len=64, stride=64)
+    longer = np.concatenate([[0], tokens]).astype(np.uint32)
+    sliding = summed_loss(opened.model, longer, CPU, seq_len=64, stride=1)
+    first = summed_loss(opened.model, longer[:-1], CPU, seq_len=64, stride=64)
+    assert sliding - first == pytest.approx(whole - without_last, abs=1e-4)
+
+
+def test_a_single_token_needs_nothing(opened: OpenedModel, val: TokenFile) -> None:
+    assert summed_loss(opened.model, val.tokens[:1], CPU, seq_len=8, stride=8) == 0.0
+
+
+def test_weights_that_are_no_numbers_make_a_loss_that_is_none(opened: OpenedModel) -> None:
+    tokens = np.arange(20, dtype=np.uint32)
+    weight = opened.model.lm_head.weight
+    kept = weight.data.clone()
+    try:
+        weight.data.fill_(math.nan)
+        assert math.isnan(summed_loss(opened.model, tokens, CPU, seq_len=8, stride=8))
+    finally:
+        weight.data.copy_(kept)

@@ -10,7 +10,9 @@ import typer
 from trainer.cli import options
 
 if TYPE_CHECKING:
-    pass
+    from trainer.checkpoint.opening import OpenedModel
+    from trainer.export.gguf_file import GGUFExport
+    from trainer.export.hf_folder import HFExport
 
 
 def export(
@@ -35,6 +37,16 @@ def export(
     dtype: Annotated[
         str, typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights.")
     ] = "F32",
+    mhc: Annotated[
+        Path | None,
+        typer.Option("--mhc", metavar="FILE", help="Write hyper-connections, for our own server."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Compare what was written with the checkpoint, in llama.cpp."
+        ),
+    ] = False,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="FILE|DIR", help="Default: the checkpoint's own.")
     ] = None,
@@ -45,43 +57,88 @@ def export(
 ) -> int:
     """Write a model for other programs: GGUF for llama.cpp, a folder for transformers.
 
-    Types are F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, MXFP4, and for ternary weights TQ1_0
-    and TQ2_0. Norms and biases stay F32.
+    Types are F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, MXFP4, for ternary weights TQ1_0 and
+    TQ2_0, and with llama-cpp-python Q6_K, Q5_K_M, Q4_K_M and more. Norms and biases stay F32.
+
+    --verify alone makes a GGUF, compares and throws it away.
     """
-    from shared.errors import UserError
-    from shared.text import format_bytes, one_line
-    from trainer.cli.checkpoint_place import print_table, progress
+    import contextlib
+    import tempfile
+
+    from shared.errors import ExitCode, UserError
     from trainer.formats.gguf_types import find_type
 
-    if gguf is None and hf is None:
-        raise UserError("Nothing to write: give --gguf FILE or --hf DIR.")
+    if gguf is None and hf is None and not verify:
+        raise UserError("There is nothing to do: give --gguf FILE, --hf DIR or --verify.")
+    if mhc is not None and gguf is None:
+        raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
     chosen = find_type(quant)
 
     import torch
 
     from trainer.checkpoint.opening import model_path, open_model
-    from trainer.export.gguf_file import check_gguf, write_gguf
-    from trainer.export.hf_folder import DTYPES, check_hf_folder, write_hf_folder
-    from trainer.export.table import compression, tensor_rows, written_tensors
+    from trainer.export.gguf_file import prepare_gguf
+    from trainer.export.hf_folder import find_dtype, prepare_hf_folder
 
-    if dtype.upper() not in DTYPES:
-        raise UserError(f"--dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}.")
+    dtype = find_dtype(dtype)
     opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
-    plan = None
-    if gguf is not None:
-        plan, notes = check_gguf(opened, gguf, chosen, force=force, lossy=lossy)
-        for note in notes:
-            typer.echo(one_line(note, 2000))
-    if hf is not None:
-        check_hf_folder(opened, hf, dtype.upper(), force=force)
-    if gguf is not None and plan is not None:
-        with progress(f"writing {gguf.name}", plan.bytes) as advance:
-            size = write_gguf(opened, gguf, plan, force=force, advance=advance)
-        written = written_tensors(plan)
-        print_table(tensor_rows(written), numbers=(1, 4))
-        typer.echo(f"{one_line(gguf)}: {format_bytes(size)}, {compression(written)}.")
-    if hf is not None:
-        files = write_hf_folder(opened, hf, dtype.upper(), force=force)
-        print_table([["file", "bytes"], *([name, format_bytes(n)] for name, n in files)], (1,))
-        typer.echo(f"{one_line(hf)}: loads with transformers' from_pretrained.")
-    return 0
+    with contextlib.ExitStack() as leaving:
+        if gguf is None and hf is None:
+            gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
+        # Everything is decided, and refused where it must be, before anything is written.
+        file = gguf and prepare_gguf(opened, gguf, chosen, mhc=mhc, force=force, lossy=lossy)
+        folder = hf and prepare_hf_folder(opened, hf, dtype, force=force)
+        passed = True
+        if file:
+            _write_gguf(file, force=force)
+            passed &= not verify or _verified_gguf(opened, file)
+        if folder:
+            _write_hf(folder, force=force)
+            passed &= not verify or _verified_hf(opened, folder)
+    return int(ExitCode.OK if passed else ExitCode.FAILURE)
+
+
+def _write_gguf(file: GGUFExport, *, force: bool) -> None:
+    """Write the file, and tell what is in it."""
+    from shared.text import format_bytes, one_line
+    from trainer.cli.checkpoint_place import print_table, progress
+    from trainer.export.gguf_file import write_gguf, written_tensors
+    from trainer.export.table import compression, tensor_rows
+
+    for note in file.notes:
+        typer.echo(one_line(note, 2000))
+    with progress(f"writing {one_line(file.path.name, 40)}", file.plan.bytes) as advance:
+        size = write_gguf(file, force=force, advance=advance)
+    written = written_tensors(file.path)
+    print_table(tensor_rows(written), numbers=(1, 4))
+    typer.echo(f"{one_line(file.path)}: {format_bytes(size)}, {compression(written)}.")
+
+
+def _write_hf(folder: HFExport, *, force: bool) -> None:
+    """Write the folder, and tell what is in it."""
+    from shared.text import format_bytes, one_line
+    from trainer.cli.checkpoint_place import print_table
+    from trainer.export.hf_folder import write_hf_folder
+
+    for note in folder.prepared.notes:
+        typer.echo(one_line(note, 2000))
+    files = write_hf_folder(folder, force=force)
+    print_table([["file", "bytes", ""], *([n, format_bytes(size), ""] for n, size in files)])
+    typer.echo(f"{one_line(folder.path)}: a folder that transformers loads.")
+
+
+def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
+    from trainer.export.verification import verify_gguf
+
+    ours = bool(file.prepared.connections)
+    found = verify_gguf(opened, file.path, file.plan.chosen.name, ours=ours)
+    typer.echo("\n".join(found.lines))
+    return not found.problems
+
+
+def _verified_hf(opened: OpenedModel, folder: HFExport) -> bool:
+    from trainer.export.verification import verify_hf_folder
+
+    found = verify_hf_folder(opened, folder.path, folder.dtype)
+    typer.echo("\n".join(found.lines))
+    return not found.problems

@@ -3,26 +3,140 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
 
 from shared.errors import UserError
+from shared.files import open_file
 from shared.output_file import STDOUT, check_output, write_output
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import free_bytes, weight_tensors
+from trainer.export.llama_quantize import check_installed, quantize_file
+from trainer.export.plain import Prepared, prepared
 from trainer.export.plan import Plan, plan_gguf
+from trainer.export.table import WrittenTensor
 from trainer.formats.gguf_names import GGUFTensor
+from trainer.formats.gguf_reading import HYPER, HYPER_STREAMS
 from trainer.formats.gguf_tokenizer import add_tokenizer, check_tokenizer
 from trainer.formats.gguf_types import ChosenType
 from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
+from trainer.formats.mhc import mhc_bytes
 from trainer.model.language_model import LanguageModel
 
+_CHUNK = 16 << 20  # bytes at once
+
+#: Told of bytes as they are written.
 Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class GGUFExport:
+    """Everything decided about a file, before the first byte of it is written."""
+
+    path: Path
+    prepared: Prepared
+    plan: Plan
+    mhc: Path | None
+    notes: tuple[str, ...]
+
+    @property
+    def opened(self) -> OpenedModel:
+        """The model as it is written."""
+        return self.prepared.opened
+
+
+def prepare_gguf(
+    opened: OpenedModel,
+    path: Path,
+    chosen: ChosenType,
+    *,
+    mhc: Path | None = None,
+    force: bool = False,
+    lossy: bool = False,
+) -> GGUFExport:
+    """Decide what is written. `mhc` is where hyper-connections may go.
+
+    Raises UserError for a model, a type or a place that will not do.
+    """
+    for place in (path, mhc):
+        if place is not None and str(place) == STDOUT:
+            raise UserError("- is no file; name one, such as model.gguf.")
+        if place is not None:
+            check_output(place, force=force)
+    if chosen.by_llama_cpp:
+        check_installed(chosen.name)
+    ready = prepared(opened, apart=mhc is not None)
+    notes = [*ready.notes, *check_tokenizer(opened.tokenizer)]
+    if mhc is not None:
+        notes += _about_mhc(ready, path, mhc, chosen)
+    plain = ready.opened.model.config.model_copy(update={"hyper_streams": 0})
+    read = functools.partial(weight_in_gguf, ready.opened.model)
+    plan = plan_gguf(plain, chosen, read, lossy=lossy)
+    free = free_bytes(path.resolve().parent)
+    if free < plan.bytes:
+        raise UserError(
+            f"{one_line(path)} would take {format_bytes(plan.bytes)}, and {format_bytes(free)} "
+            "are free there; name another place."
+        )
+    return GGUFExport(path, ready, plan, mhc, (*notes, *plan.notes))
+
+
+def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> list[str]:
+    if not ready.connections:
+        return ["There are no hyper-connections, so there is no .mhc file to write."]
+    if chosen.by_llama_cpp:
+        raise UserError(
+            f"llama.cpp does not know hyper-connections and cannot make {chosen.name} of such a "
+            "model; choose a type that is written here, such as Q8_0."
+        )
+    notes = ["llama.cpp refuses this file: it has hyper-connections, which only this program runs."]
+    if mhc.resolve() != path.with_suffix(".mhc").resolve():
+        notes.append(
+            f"The model is read with {one_line(path.with_suffix('.mhc'))}: rename "
+            f"{one_line(mhc)} to it."
+        )
+    return notes
+
+
+def write_gguf(
+    export: GGUFExport, *, force: bool = False, advance: Advance = lambda _: None
+) -> int:
+    """Write what was decided; returns the bytes. Files are whole or as they were.
+
+    Raises RunError when the disk refuses.
+    """
+    if export.mhc is not None and export.prepared.connections:
+        write_output(export.mhc, [mhc_bytes(export.prepared.connections)], force=force)
+    chunks = _counted(_chunks(export), advance)
+    kind = export.plan.chosen
+    if not kind.by_llama_cpp:
+        return write_output(export.path, chunks, force=force)
+    place = export.path.resolve().parent
+    with tempfile.TemporaryDirectory(prefix=".trainer-export-", dir=place) as folder:
+        whole, mixed = Path(folder) / "f32.gguf", Path(folder) / "mixed.gguf"
+        write_output(whole, chunks)
+        quantize_file(whole, mixed, kind.name)
+        return write_output(export.path, _read(mixed), force=force)
+
+
+def written_tensors(path: Path) -> list[WrittenTensor]:
+    """The tensors in a GGUF file, in its order."""
+    return [
+        WrittenTensor(
+            tensor.name,
+            tuple(int(size) for size in reversed(tensor.shape)),
+            tensor.tensor_type.name,
+            int(tensor.n_bytes),
+        )
+        for tensor in GGUFReader(path).tensors
+    ]
 
 
 def weight_in_gguf(model: LanguageModel, tensor: GGUFTensor) -> NDArray[np.float32]:
@@ -30,48 +144,14 @@ def weight_in_gguf(model: LanguageModel, tensor: GGUFTensor) -> NDArray[np.float
     return tensor.to_gguf(weight_tensors(model)[tensor.name].float().cpu().numpy())
 
 
-def check_gguf(
-    opened: OpenedModel, path: Path, chosen: ChosenType, *, force: bool, lossy: bool
-) -> tuple[Plan, list[str]]:
-    """The plan for the file, and what is to be told before it is written.
-
-    Raises UserError for a model, a type or a place that will not do.
-    """
-    if str(path) == STDOUT:
-        raise UserError("--gguf - is no file; name one, such as model.gguf.")
-    check_output(path, force=force)
-    notes = check_tokenizer(opened.tokenizer)
-    read = functools.partial(weight_in_gguf, opened.model)
-    plan = plan_gguf(opened.model.config, chosen, read, lossy=lossy)
-    free = free_bytes(path.resolve().parent)
-    if free < plan.bytes:
-        raise UserError(
-            f"{one_line(path)} would take {format_bytes(plan.bytes)}, and {format_bytes(free)} "
-            "are free there; name another place."
-        )
-    return plan, [*notes, *plan.notes]
-
-
-def write_gguf(
-    opened: OpenedModel,
-    path: Path,
-    plan: Plan,
-    *,
-    force: bool = False,
-    advance: Advance = lambda _: None,
-) -> int:
-    """Write what is planned; returns the bytes. `path` is whole or as it was.
-
-    `advance` is told the bytes as they are written. Raises RunError when the disk refuses.
-    """
-    return write_output(path, _counted(_chunks(opened, plan), advance), force=force)
-
-
-def _chunks(opened: OpenedModel, plan: Plan) -> Iterator[bytes]:
+def _chunks(export: GGUFExport) -> Iterator[bytes]:
+    opened, plan = export.opened, export.plan
     model = opened.model
-    writer = GGUFWriter(None, plan.architecture)
-    add_general(writer, model.config.name, plan.chosen.name)
-    add_shape(writer, model.config, plan.architecture)
+    writer = GGUFWriter(None, HYPER if export.prepared.connections else plan.architecture)
+    add_general(writer, model.config.name, plan.written)
+    add_shape(writer, model.config)
+    if export.prepared.connections:
+        writer.add_uint32(HYPER_STREAMS, model.config.hyper_streams)
     add_tokenizer(writer, opened.tokenizer, model.dimensions.V, opened.chat_template)
     stored = [
         StoredTensor(
@@ -89,3 +169,9 @@ def _counted(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
         advance(len(chunk))
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with open_file(path) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk

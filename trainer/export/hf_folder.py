@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, fsync_file, replace_file, write_json
 from shared.text import format_bytes, one_line
+from trainer.checkpoint.chat_template import TEMPLATE_FILE
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import (
@@ -22,13 +24,34 @@ from trainer.checkpoint.saving import (
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors
+from trainer.export.plain import Prepared, prepared
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-CHAT_TEMPLATE = "chat_template.jinja"
 
 
-def check_hf_folder(opened: OpenedModel, folder: Path, dtype: str, *, force: bool) -> None:
-    """Raise UserError when `folder` is no place for a model."""
+@dataclass(frozen=True)
+class HFExport:
+    """Everything decided about a folder, before the first byte of it is written."""
+
+    path: Path
+    prepared: Prepared
+    dtype: str
+
+
+def find_dtype(name: str) -> str:
+    """The type called `name`, in any case. Raises UserError naming the known ones."""
+    wanted = {"FP32": "F32", "FP16": "F16"}.get(name.upper(), name.upper())
+    if wanted not in DTYPES:
+        raise UserError(
+            f"--dtype is {one_line(name, 40)!r}; it must be one of {', '.join(DTYPES)}."
+        )
+    return wanted
+
+
+def prepare_hf_folder(
+    opened: OpenedModel, folder: Path, dtype: str = "F32", *, force: bool = False
+) -> HFExport:
+    """Decide what is written. Raises UserError for a model or a place that will not do."""
     shown = one_line(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{shown} is a file; name a folder for --hf.")
@@ -39,12 +62,15 @@ def check_hf_folder(opened: OpenedModel, folder: Path, dtype: str, *, force: boo
     place = folder.resolve().parent
     if not place.is_dir():
         raise UserError(f"{shown} cannot be written: there is no folder {one_line(place)}.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{shown} cannot be written: no permission in {one_line(place)}.")
     needed = _weight_bytes(opened, dtype) + SMALL_FILES
     if free_bytes(place) < needed:
         raise UserError(
             f"{shown} would take {format_bytes(needed)}, and {format_bytes(free_bytes(place))} "
             "are free there; name another place."
         )
+    return HFExport(folder, prepared(opened), dtype)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -58,14 +84,12 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def write_hf_folder(
-    opened: OpenedModel, folder: Path, dtype: str = "F32", *, force: bool = False
-) -> list[tuple[str, int]]:
+def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str, int]]:
     """Write weights, configuration and tokenizer; returns each file's name and bytes.
 
     The folder is whole or as it was. Raises RunError when the disk refuses.
     """
-    check_hf_folder(opened, folder, dtype, force=force)
+    folder, opened, dtype = export.path, export.prepared.opened, export.dtype
     target = folder.resolve()
     temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     replaced = target.with_name(f".{target.name}.old-{os.getpid()}")
@@ -76,6 +100,8 @@ def write_hf_folder(
             fsync_file(path)
         fsync_directory(temporary)
         if target.is_dir():
+            if any(target.iterdir()) and not force:
+                raise UserError(f"{one_line(folder)} is not empty any more; name another folder.")
             target.rename(replaced)
         temporary.rename(target)
         fsync_directory(target.parent)
@@ -104,7 +130,7 @@ def _write_files(opened: OpenedModel, folder: Path, dtype: str) -> None:
     )
     opened.tokenizer.save(folder)
     if opened.chat_template:
-        replace_file(folder / CHAT_TEMPLATE, opened.chat_template.encode())
+        replace_file(folder / TEMPLATE_FILE, opened.chat_template.encode())
 
 
 def _weight_bytes(opened: OpenedModel, dtype: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,13 @@ from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.formats.gguf_names import Architecture, GGUFTensor, architecture, gguf_tensors
+from trainer.formats.gguf_names import (
+    Architecture,
+    GGUFTensor,
+    architecture,
+    gguf_tensors,
+    in_any_layer,
+)
 from trainer.formats.gguf_types import (
     FLOATS,
     TERNARY,
@@ -52,19 +59,28 @@ class Plan:
     tensors: tuple[PlannedTensor, ...]
 
     @property
+    def written(self) -> str:
+        """The type most of what we write has: llama.cpp makes its own types out of F32."""
+        return "F32" if self.chosen.by_llama_cpp else self.chosen.name
+
+    @property
     def bytes(self) -> int:
-        """Bytes of all tensors."""
+        """Bytes of all tensors as we write them."""
         return sum(planned.bytes for planned in self.tensors)
 
     @property
     def notes(self) -> list[str]:
         """What is not as it was asked for, a sentence per reason."""
-        found: dict[str, list[str]] = {}
+        found: dict[str, Counter[str]] = {}
         for planned in self.tensors:
             if planned.reason:
-                reason = f"{planned.kind} instead of {self.chosen.name}, {planned.reason}"
-                found.setdefault(reason, []).append(planned.tensor.gguf_name)
-        notes = [f"{reason}: {', '.join(names)}." for reason, names in found.items()]
+                instead = "Another type" if self.chosen.by_llama_cpp else planned.kind
+                reason = f"{instead} in place of {self.chosen.name}, {planned.reason}"
+                found.setdefault(reason, Counter())[in_any_layer(planned.tensor.gguf_name)] += 1
+        notes = [
+            f"{reason}: " + ", ".join(f"{name} ({n})" for name, n in names.items()) + "."
+            for reason, names in found.items()
+        ]
         return [self.chosen.note, *notes] if self.chosen.note else notes
 
 
@@ -74,16 +90,35 @@ def plan_gguf(model: ModelConfig, chosen: ChosenType, read: Read, *, lossy: bool
     A ternary type takes only weights that it holds exactly, unless `lossy`. Raises UserError when
     nothing at all could have the type.
     """
+    if chosen.by_llama_cpp:
+        return Plan(architecture(model), chosen, _for_llama_cpp(model, chosen.name))
     planned = [_planned(tensor, chosen.name) for tensor in gguf_tensors(model)]
     if chosen.name in TERNARY and not lossy:
         planned = _only_ternary(planned, chosen.name, read)
     if not any(p.kind == chosen.name for p in planned):
-        reasons = sorted({p.reason for p in planned if p.reason})
-        raise UserError(
-            f"Nothing of this model could be {chosen.name}: {'; '.join(reasons)}. "
-            "Choose Q8_0, F16 or F32."
-        )
+        raise _nothing(chosen.name, planned)
     return Plan(architecture(model), chosen, tuple(planned))
+
+
+def _for_llama_cpp(model: ModelConfig, wanted: str) -> tuple[PlannedTensor, ...]:
+    """All in F32, with what llama.cpp will do about rows that do not fit."""
+    block = block_size("IQ4_NL" if wanted == "IQ4_NL" else "Q4_K")
+    planned = []
+    for tensor in gguf_tensors(model):
+        row = tensor.gguf_shape[-1]
+        misfit = len(tensor.shape) > 1 and row % block
+        reason = f"rows of {row} are no multiple of {block}" if misfit else ""
+        planned.append(PlannedTensor(tensor, "F32", reason))
+    if all(p.reason for p in planned if len(p.tensor.shape) > 1):
+        raise _nothing(wanted, planned)
+    return tuple(planned)
+
+
+def _nothing(wanted: str, planned: list[PlannedTensor]) -> UserError:
+    reasons = sorted({p.reason for p in planned if p.reason})
+    return UserError(
+        f"Nothing of this model could be {wanted}: {'; '.join(reasons)}. Choose Q8_0, F16 or F32."
+    )
 
 
 def _planned(tensor: GGUFTensor, wanted: str) -> PlannedTensor:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.text import format_bytes, format_count
-from trainer.export.plan import Plan
-
-_LAYER = re.compile(r"^blk\.\d+\.")
+from trainer.formats.gguf_names import in_any_layer
 
 
 @dataclass(frozen=True)
@@ -23,20 +20,12 @@ class WrittenTensor:
     bytes: int
 
 
-def written_tensors(plan: Plan) -> list[WrittenTensor]:
-    """The tensors of a file that was written as planned."""
-    return [
-        WrittenTensor(p.tensor.gguf_name, p.tensor.gguf_shape, p.kind, p.bytes)
-        for p in plan.tensors
-    ]
-
-
 def tensor_rows(tensors: Iterable[WrittenTensor]) -> list[list[str]]:
     """A heading, a row per kind of tensor, and the total."""
     tensors = list(tensors)
     groups: dict[tuple[str, tuple[int, ...], str], list[WrittenTensor]] = {}
     for tensor in tensors:
-        name = _LAYER.sub("blk.*.", tensor.name)
+        name = in_any_layer(tensor.name)
         groups.setdefault((name, tensor.shape, tensor.kind), []).append(tensor)
     rows = [["tensor", "count", "shape", "type", "bytes"]]
     for (name, shape, kind), alike in groups.items():

@@ -8,6 +8,7 @@ of its query and key matrices stand in another order.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ _GPT2_LAYER = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
+
+_LAYER = re.compile(r"^blk\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ def architecture(model: ModelConfig) -> Architecture:
 def gguf_tensors(model: ModelConfig) -> list[GGUFTensor]:
     """Every tensor of `model`, in state-dict order. A tied output head has none of its own."""
     return [_named(model, name, shape) for name, shape in parameter_shapes(model).items()]
+
+
+def in_any_layer(gguf_name: str) -> str:
+    """The name that the tensors alike in all layers share: `blk.*.attn_q.weight`."""
+    return _LAYER.sub("blk.*.", gguf_name)
 
 
 def _named(model: ModelConfig, name: str, shape: tuple[int, ...]) -> GGUFTensor:

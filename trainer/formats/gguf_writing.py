@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.formats.gguf_names import Architecture
 from trainer.formats.gguf_types import encode, file_type, stored_bytes
 from trainer.model.parameters import dimensions
 
@@ -39,7 +38,7 @@ class StoredTensor:
         return stored_bytes(self.kind, self.shape)
 
 
-def add_shape(writer: GGUFWriter, model: ModelConfig, architecture: Architecture) -> None:
+def add_shape(writer: GGUFWriter, model: ModelConfig) -> None:
     """Add the keys by which a runtime builds the model. Those left out are guessed silently."""
     n = dimensions(model)
     writer.add_vocab_size(n.V)
@@ -48,7 +47,7 @@ def add_shape(writer: GGUFWriter, model: ModelConfig, architecture: Architecture
     writer.add_block_count(n.L)
     writer.add_feed_forward_length(n.F)
     writer.add_head_count(n.H)
-    if architecture == "gpt2":
+    if model.flavour == "gpt2":
         writer.add_layer_norm_eps(model.norm_eps)
         return
     writer.add_head_count_kv(n.K)

@@ -1,0 +1,132 @@
+"""How alike a model and its export are: the figures, and the bounds they are held to.
+
+V vocabulary, N places in texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from trainer.export.llama_process import Logprobs
+from trainer.generate.decoding import generate
+from trainer.generate.sampling import Sampling
+from trainer.model.language_model import LanguageModel
+
+LIKELIEST = 1024  # tokens whose log-probabilities are compared at a place
+
+#: Ids (1, T) to logits (1, T, V).
+Forward = Callable[[torch.Tensor], torch.Tensor]
+#: After a prompt, what is predicted in the place of each of the tokens that follow.
+Predict = Callable[[list[int], list[int]], list[Logprobs]]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an export must keep to. `difference` bounds every log-probability (nats); `divergence`
+    the mean Kullback-Leibler divergence of a place's prediction (nats); `same_tokens` asks for the
+    same greedy tokens."""
+
+    difference: float | None = None
+    divergence: float | None = None
+    same_tokens: bool = False
+
+
+@dataclass
+class Figures:
+    """What was found, over all places."""
+
+    places: int = 0
+    difference: float = 0.0  # the largest, of a log-probability
+    divergence_sum: float = 0.0
+    agreeing: int = 0  # places with the same likeliest token
+    greedy_equal: int = 0  # places before the first that goes another way, over all prompts
+    different_texts: list[str] = field(default_factory=list)
+    texts: int = 0  # whose tokens were compared
+
+    @property
+    def divergence(self) -> float:
+        """Mean Kullback-Leibler divergence, nats."""
+        return max(0.0, self.divergence_sum) / max(1, self.places)  # rounding may be negative
+
+    @property
+    def agreement(self) -> float:
+        """Share of places with the same likeliest token."""
+        return self.agreeing / max(1, self.places)
+
+    def problems(self, bounds: Bounds) -> list[str]:
+        """Which bounds do not hold, a sentence each."""
+        found = []
+        if not math.isfinite(self.difference):
+            found.append("it gives numbers that are not finite")
+        if bounds.difference is not None and not self.difference <= bounds.difference:
+            found.append(
+                f"log-probabilities differ by {self.difference:.2g}, "
+                f"more than {bounds.difference:g}"
+            )
+        if bounds.divergence is not None and not self.divergence <= bounds.divergence:
+            found.append(
+                f"predictions diverge by {self.divergence:.2g} nats, more than "
+                f"{bounds.divergence:g}"
+            )
+        if bounds.same_tokens and self.greedy_equal < self.places:
+            found.append("greedy text goes another way")
+        if self.different_texts:
+            found.append(f"{len(self.different_texts)} texts become other tokens")
+        return found
+
+
+def compare_predictions(
+    model: LanguageModel, prompts: Sequence[list[int]], new_tokens: int, other: Predict
+) -> Figures:
+    """Compare at every place of what `model` says, greedily, after each prompt."""
+    figures = Figures()
+    for prompt in prompts:
+        count = min(new_tokens, model.dimensions.T - len(prompt))
+        tokens = list(generate(model, prompt, count, Sampling(temperature=0)))
+        ours_NV = logprobs(model, prompt, tokens)
+        same = True
+        for token, ours_V, place in zip(tokens, ours_NV, other(prompt, tokens), strict=True):
+            likeliest = max(place, key=place.__getitem__)
+            same = same and likeliest == token
+            figures.greedy_equal += same
+            figures.agreeing += likeliest == int(ours_V.argmax())
+            _compare_place(figures, ours_V, place)
+    return figures
+
+
+def _compare_place(figures: Figures, ours_V: torch.Tensor, place: Logprobs) -> None:
+    ours, theirs = ours_V[torch.tensor(list(place))], torch.tensor(list(place.values()))
+    figures.places += 1
+    figures.difference = max(figures.difference, float((ours - theirs).abs().max()))
+    figures.divergence_sum += float((ours.exp() * (ours - theirs)).sum())
+
+
+def compare_tokens(
+    figures: Figures,
+    texts: Sequence[str],
+    ours: Callable[[str], list[int]],
+    theirs: Callable[[str], list[int]],
+) -> None:
+    """Compare what ids texts become."""
+    figures.texts += len(texts)
+    figures.different_texts += [text for text in texts if ours(text) != theirs(text)]
+
+
+@torch.inference_mode()
+def logprobs(forward: Forward, prompt: list[int], tokens: list[int]) -> torch.Tensor:
+    """Log-probabilities (N, V) from which each of `tokens` would be chosen after `prompt`."""
+    logits_TV = forward(torch.tensor([[*prompt, *tokens]]))[0, len(prompt) - 1 : -1]
+    return logits_TV.float().log_softmax(-1)
+
+
+def predictions(forward: Forward) -> Predict:
+    """What a model in this process predicts."""
+
+    def predict(prompt: list[int], tokens: list[int]) -> list[Logprobs]:
+        return [dict(enumerate(row)) for row in logprobs(forward, prompt, tokens).tolist()]
+
+    return predict

@@ -1,0 +1,53 @@
+"""The types that only llama.cpp makes, through llama-cpp-python in a process of its own.
+
+    python -m trainer.export.llama_quantize SOURCE TARGET TYPE
+
+writes TARGET from the F32 file SOURCE; a library that logs to our terminal, or dies, stays apart.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from shared.errors import RunError, UserError
+from shared.text import one_line
+
+
+def check_installed(kind: str) -> None:
+    """Raise UserError when there is nothing to make the type with."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise UserError(
+            f"{kind} is made by llama.cpp itself: install it with `pip install llama-cpp-python`, "
+            "or choose Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need nothing more."
+        )
+
+
+def quantize_file(source: Path, target: Path, kind: str) -> None:
+    """Write `target`, the model of `source` in the type `kind`. Raises RunError with the reason."""
+    command = [sys.executable, "-m", "trainer.export.llama_quantize"]
+    done = subprocess.run(
+        [*command, str(source), str(target), kind], capture_output=True, check=False
+    )
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        said = one_line(words[-1]) if words else f"it ended with {done.returncode}"
+        raise RunError(f"llama.cpp could not write {kind}: {said}.")
+
+
+def main() -> int:
+    """Quantize the file named on the command line."""
+    import llama_cpp
+
+    source, target, kind = sys.argv[1:]
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    settings.nthread = os.cpu_count() or 1
+    return int(llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

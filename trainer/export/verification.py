@@ -1,0 +1,176 @@
+"""Is what was written the same model? Asked of the programs it was written for."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.errors import RunError
+from shared.text import one_line
+from trainer.checkpoint.opening import OpenedModel, open_model
+from trainer.config.schema import ModelConfig
+from trainer.export.comparison import (
+    LIKELIEST,
+    Bounds,
+    Figures,
+    compare_predictions,
+    compare_tokens,
+    predictions,
+)
+from trainer.export.llama_process import llama_cpp_installed, llama_server
+from trainer.export.prompts import NEW_TOKENS, TRICKY_TEXTS, prompts_for
+
+EXACT = Bounds(difference=1e-3, same_tokens=True)
+#: llama.cpp looks GELU up in a table of float16 numbers.
+EXACT_BUT_FOR_GELU = Bounds(difference=1e-2, same_tokens=True)
+#: Nats by which predictions may diverge on average, by the type of the matrices.
+DIVERGENCE = {
+    "F16": 1e-4,
+    "BF16": 1e-3,
+    "Q8_0": 5e-3,
+    "Q6_K": 2e-2,
+    "Q5_1": 0.05,
+    "Q5_0": 0.05,
+    "Q4_1": 0.2,
+    "Q4_0": 0.2,
+    "MXFP4": 0.3,
+    # Exact weights; llama.cpp rounds what goes into them to 8 bits.
+    "TQ1_0": 5e-3,
+    "TQ2_0": 5e-3,
+}
+_MIXTURES = {"Q5_K": 0.1, "Q4_K": 0.2, "IQ4": 0.2, "Q3_K": 0.5, "Q2_K": 1.0}
+LLAMA_MISSING = "llama.cpp is not installed: pip install 'train-monitor[llama]'"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared by which program, what came out, and what it is held to."""
+
+    path: Path
+    program: str
+    figures: Figures
+    bounds: Bounds
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it failed; empty when it passed."""
+        return self.figures.problems(self.bounds)
+
+    @property
+    def lines(self) -> list[str]:
+        """The figures and the verdict."""
+        found, bounds = self.figures, self.bounds
+        lines = [
+            f"{one_line(self.path)} in {self.program}, {found.places} predictions:",
+            f"  largest difference of a log-probability  {found.difference:.2g} nats"
+            + _allowed(bounds.difference),
+            f"  mean divergence of a prediction          {found.divergence:.2g} nats"
+            + _allowed(bounds.divergence),
+            f"  same likeliest token                     {100 * found.agreement:.1f} %",
+            "  the same until greedy text parts         "
+            f"{found.greedy_equal} of {found.places}"
+            + (" (all must be)" if bounds.same_tokens else ""),
+        ]
+        if found.texts:
+            equal = found.texts - len(found.different_texts)
+            lines.append(
+                f"  same tokens of difficult texts           {equal} of {found.texts} (all must be)"
+            )
+        else:
+            lines.append("  tokens of texts                          not compared")
+        lines += [f"  different: {one_line(repr(text), 80)}" for text in found.different_texts[:3]]
+        verdict = "failed: " + "; ".join(self.problems) if self.problems else "passed"
+        return [*lines, f"  {verdict}"]
+
+
+def _allowed(bound: float | None) -> str:
+    return "" if bound is None else f" (at most {bound:g})"
+
+
+def bounds_for(kind: str, model: ModelConfig) -> Bounds:
+    """What a file whose matrices have the type `kind` is held to."""
+    if kind == "F32":
+        return EXACT_BUT_FOR_GELU if model.flavour == "gpt2" else EXACT
+    mixture = next((bound for name, bound in _MIXTURES.items() if kind.startswith(name)), 0.0)
+    return Bounds(divergence=DIVERGENCE.get(kind, mixture))
+
+
+def verify_gguf(opened: OpenedModel, path: Path, kind: str, *, ours: bool = False) -> Verification:
+    """Compare a GGUF file with the model: in llama.cpp where it is installed, else read by us.
+
+    `ours` is a file that llama.cpp does not know. Raises RunError when the file cannot be loaded.
+    """
+    bounds = bounds_for(kind, opened.model.config)
+    if ours or not llama_cpp_installed():
+        program = "this program" + ("" if ours else f" ({LLAMA_MISSING})")
+        return Verification(path, program, _compare_with_file(opened, path), bounds)
+    likeliest = min(LIKELIEST, opened.model.dimensions.V)
+    with llama_server(path, opened.context) as server:
+        figures = compare_predictions(
+            opened.model,
+            prompts_for(opened),
+            NEW_TOKENS,
+            lambda prompt, tokens: [
+                server.next_logprobs([*prompt, *tokens[:place]], likeliest)
+                for place in range(len(tokens))
+            ],
+        )
+        compare_tokens(figures, _texts(opened), opened.tokenizer.encode, server.tokenize)
+    return Verification(path, "llama.cpp", figures, bounds)
+
+
+def verify_hf_folder(opened: OpenedModel, folder: Path, dtype: str) -> Verification:
+    """Compare a transformers folder with the model: in transformers, else loaded here."""
+    bounds = bounds_for(dtype, opened.model.config)
+    if importlib.util.find_spec("transformers") is None:
+        program = "this program (transformers is not installed)"
+        return Verification(folder, program, _compare_with_file(opened, folder), bounds)
+    model, tokenizer = _from_transformers(folder)
+    figures = compare_predictions(
+        opened.model,
+        prompts_for(opened),
+        NEW_TOKENS,
+        predictions(lambda ids: model(ids).logits),
+    )
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    compare_tokens(figures, _texts(opened), opened.tokenizer.encode, encode)
+    return Verification(folder, "transformers", figures, bounds)
+
+
+def _compare_with_file(opened: OpenedModel, path: Path) -> Figures:
+    """Compare with the model and the tokenizer that this program reads from `path`."""
+    again = open_model(path, torch.device("cpu"))
+    figures = compare_predictions(
+        opened.model,
+        prompts_for(opened),
+        NEW_TOKENS,
+        predictions(again.model),
+    )
+    compare_tokens(figures, _texts(opened), opened.tokenizer.encode, again.tokenizer.encode)
+    return figures
+
+
+def _texts(opened: OpenedModel) -> list[str]:
+    return [text for text in TRICKY_TEXTS if not opened.tokenizer.outside(text)]
+
+
+def _from_transformers(folder: Path) -> tuple[Any, Any]:
+    """The model and the tokenizer that transformers makes of the folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        return model, AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"transformers cannot load {one_line(folder)}: {one_line(error)}."
+        ) from error

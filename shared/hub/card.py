@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 
 from shared import __version__
+from shared.hub.card_evaluation import evaluation_results, evaluation_section
 from shared.hub.markdown import code, table
 from shared.hub.settings import UploadSettings
-from shared.hub.source import Evaluation, Facts
+from shared.hub.source import Facts
 from shared.hub.staging import OPTIMIZER, PICTURE
 from shared.hub.weights import Weights
 from shared.text import format_count, format_duration, one_line
@@ -51,7 +52,7 @@ def write_card(facts: Facts, context: CardContext) -> str:
         _training(facts, context),
         _picture(facts),
         "## Evaluation",
-        _evaluation(facts),
+        evaluation_section(facts),
         "## Limits",
         _limits(facts, context),
     ]
@@ -80,23 +81,10 @@ def was_edited(card: str) -> bool:
 
 
 def _metadata(facts: Facts, context: CardContext) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
     settings = context.settings
-    measured = facts.evaluation
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            task_name="Text Generation",
-            dataset_type="validation-split",
-            dataset_name=_data_name(facts) or "validation data",
-            dataset_split="validation",
-            metric_type=kind,
-            metric_name=name,
-            metric_value=value,
-        )
-        for kind, name, value in _metrics(measured)
-    ]
+    results = evaluation_results(facts, _data_name(facts))
     tags = [LIBRARY, "pretrained-from-scratch"]
     if settings.size:
         tags.append(settings.size)
@@ -110,17 +98,6 @@ def _metadata(facts: Facts, context: CardContext) -> str:
         eval_results=results or None,
     )
     return data.to_yaml()
-
-
-def _metrics(measured: Evaluation | None) -> list[tuple[str, str, float]]:
-    if measured is None:
-        return []
-    found = [
-        ("loss", "Validation loss (nats per token)", measured.loss),
-        ("perplexity", "Validation perplexity (per token)", measured.perplexity),
-        ("bits_per_byte", "Validation bits per byte", measured.bits_per_byte),
-    ]
-    return [(k, n, round(v, 6)) for k, n, v in found if v is not None and math.isfinite(v)]
 
 
 def check_identifier(option: str, value: str) -> str:
@@ -332,19 +309,6 @@ def _picture(facts: Facts) -> str:
     if bad:
         text += f" Red: {bad:,} step{'s' if bad != 1 else ''} whose loss was no number."
     return text
-
-
-def _evaluation(facts: Facts) -> str:
-    measured = facts.evaluation
-    if measured is None:
-        return "Nothing was held back for validation: how well it generalises is not known."
-    batches = facts.setting("eval.batches")
-    on = f"{batches} fixed batches" if isinstance(batches, int) else "fixed batches"
-    rows = table([(name, f"{value:.4f}") for _, name, value in _metrics(measured)])
-    return (
-        f"{rows}\n\nMeasured at step {measured.step:,} on {on} of validation data from the same "
-        "source as the training data. No other benchmark was run."
-    )
 
 
 def _limits(facts: Facts, context: CardContext) -> str:

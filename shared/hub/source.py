@@ -13,6 +13,8 @@ import yaml
 
 from shared.catalogue import BEST, LATEST, list_checkpoints, newest_sound
 from shared.errors import RunError, UserError
+from shared.evaluation import Evaluation as DataEvaluation
+from shared.evaluation import read_evaluations
 from shared.files import read_json
 from shared.manifest import Manifest, read_manifest
 from shared.metrics_log import Floats, Ints, MetricsTable, Series, parse_lines
@@ -128,7 +130,8 @@ class Facts:
     """Everything the card tells, read from files that anybody may have written.
 
     `architecture` is config.json, `settings` the run's configuration, `progress` the trainer's
-    state at the checkpoint. `seconds` is the time its optimizer steps took.
+    state at the checkpoint. `seconds` is the time its optimizer steps took, `evaluations` what was
+    measured since (eval.json).
     """
 
     name: str
@@ -142,6 +145,7 @@ class Facts:
     evaluation: Evaluation | None
     seconds: float | None
     stated: Mapping[str, str] = field(default_factory=dict)
+    evaluations: tuple[DataEvaluation, ...] = ()
 
     def setting(self, path: str) -> str | int | float | None:
         """A scalar of the configuration, such as `optim.learning_rate`."""
@@ -180,6 +184,7 @@ def read_facts(source: Source, stated: Mapping[str, str] | None = None) -> Facts
         evaluation=None,
         seconds=seconds,
         stated=dict(stated or {}),
+        evaluations=tuple(read_evaluations(folder)),
     )
     return _with_evaluation(facts, measured)
 

@@ -95,12 +95,13 @@ class Tokenizer:
         self._state: dict[str, Any] = orjson.loads(backend.to_str())
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
-        self.eos_token = _special(self._config, "eos_token", vocabulary, _KNOWN_ENDS)
-        if self.eos_token is None:
+        eos_token = _special(self._config, "eos_token", vocabulary, _KNOWN_ENDS)
+        if eos_token is None:
             raise UserError(
                 "the tokenizer has no end-of-text token: add one named <|endoftext|>, or name its "
                 "own as eos_token in a tokenizer_config.json beside it"
             )
+        self.eos_token = eos_token
         self.pad_token = (
             _special(self._config, "pad_token", vocabulary, _KNOWN_PADS) or self.eos_token
         )

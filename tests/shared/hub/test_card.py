@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from shared.evaluation import Evaluation as DataEvaluation
+from shared.evaluation import Measured
 from shared.hub.card import CardContext, is_ours, was_edited, write_card
 from shared.hub.settings import UploadSettings
 from shared.hub.source import Evaluation, Facts, find_source, read_facts
@@ -69,6 +71,30 @@ def spoilt(facts: Facts, text: str) -> Facts:
         progress={**facts.progress, "data": {"tokens": 5, "tokenizer": text, "seq_len": text}},
         state=replace(RunState(), run_name=text, device=text, git_commit=text, run_id=text),
         stated={"final loss": text},
+        evaluations=(evaluation(text, sha256=text),),
+    )
+
+
+def evaluation(data: str, **changes: Any) -> DataEvaluation:
+    total = Measured(data, "ab" * 32, 2.5, 1.25, 1000, 2500)
+    others = {k: v for k, v in changes.items() if k != "sha256"}
+    return replace(
+        DataEvaluation(
+            total=replace(total, sha256=changes.get("sha256", total.sha256)),
+            kind="text",
+            split="",
+            seq_len=64,
+            stride=32,
+            max_tokens=None,
+            dtype="fp32",
+            time=1.0,
+            seconds=1.0,
+            command="trainer eval --checkpoint /home/ada/secret",
+            git_commit=None,
+            version="1",
+            machine="cpu",
+        ),
+        **others,
     )
 
 
@@ -141,6 +167,30 @@ def test_what_is_not_known_is_left_out(facts: Facts) -> None:
     assert "None" not in card and "nan" not in card
     assert "model-index" not in metadata(card)
     assert "license" not in metadata(card)
+
+
+def test_what_was_measured_since_is_a_data_set_of_its_own(facts: Facts) -> None:
+    measured = (
+        evaluation("novel.txt"),
+        evaluation("val.bin", split="validation", max_tokens=1000, sha256="cd" * 32),
+    )
+    card = card_of(replace(facts, evaluations=measured))
+    assert "On `novel.txt` (1,000 tokens, 2,500 bytes of text):" in card
+    assert "| Perplexity (per token) | 12.1825 |" in card
+    assert "windows of 64 tokens moved by 32" in card
+    assert "On `val.bin`, held back from training" in card
+    assert "secret" not in card
+    (entry,) = metadata(card)["model-index"]
+    sets = {(r["dataset"]["name"], r["dataset"].get("revision")) for r in entry["results"]}
+    assert sets >= {("novel.txt", "ab" * 8), ("val.bin", "cd" * 8)}
+    assert len(entry["results"]) == 3
+    assert ModelCard(card).data.eval_results
+
+
+def test_measured_text_is_enough_for_an_evaluation(facts: Facts) -> None:
+    card = card_of(replace(facts, evaluation=None, evaluations=(evaluation("novel.txt"),)))
+    assert "Nothing was held back" not in card
+    assert len(metadata(card)["model-index"][0]["results"]) == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -10,6 +10,7 @@ from shared.errors import RunError, UserError
 from shared.files import open_file
 from shared.manifest import PACKED
 from shared.text import one_line
+from trainer.checkpoint.foreign_folder import is_sharded, refuse_pickles
 
 
 def find_checkpoint(reference: str | Path) -> Path:
@@ -27,8 +28,10 @@ def find_checkpoint(reference: str | Path) -> Path:
             "folder such as runs/RUN/checkpoints/step_500."
         )
     if path.is_file():
+        if not is_checkpoint(path.parent):
+            refuse_pickles(path)
         path = path.parent
-    if is_checkpoint(path):
+    if is_checkpoint(path) or is_sharded(path):
         return path
     for folder in (path / "checkpoints", path):
         if list_checkpoints(folder):
@@ -36,6 +39,7 @@ def find_checkpoint(reference: str | Path) -> Path:
             if newest is None:
                 raise RunError(f"No checkpoint in {folder} is sound: {problems[0]}.")
             return newest.path
+    refuse_pickles(path)
     raise UserError(
         f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
         "give a folder such as runs/RUN/checkpoints/step_500."

@@ -6,8 +6,9 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.config.resolve import check_model
 from trainer.config.schema import ModelConfig
-from trainer.model.parameters import dimensions
+from trainer.model.parameters import MAX_CONTEXT, dimensions
 
 Json = dict[str, Any]
 
@@ -94,21 +95,25 @@ _FIXED: dict[str, tuple[object, ...]] = {
     "reorder_and_upcast_attn": (False,),
     "add_cross_attention": (False,),
     "use_sliding_window": (False,),
+    "quantization_config": (None,),
 }
 
 
 def model_from_hf(config: Json, name: str) -> ModelConfig:
-    """The model a `config.json` describes. Raises UserError for one we cannot run."""
+    """The model a `config.json` describes, with transformers' defaults for what it leaves out.
+
+    Raises UserError for one we cannot run.
+    """
     kind = config.get("model_type")
     for key, fitting in _FIXED.items():
         if config.get(key, fitting[0]) not in fitting:
-            raise UserError(
-                f"The config.json of {name} has {key} {one_line(config[key], 60)!r}, which would "
-                f"be computed wrongly here; this program runs {fitting[0]!r}."
-            )
+            raise _wrong(config, key, name, f"this program runs {fitting[0]!r}")
+    layers = config.get("layer_types") or []
+    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
+        raise _wrong(config, "layer_types", name, "this program runs 'full_attention'")
     try:
         if kind == "gpt2":
-            return ModelConfig(
+            model = ModelConfig(
                 name=name,
                 flavour="gpt2",
                 vocab_size=config["vocab_size"],
@@ -121,36 +126,62 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 tie_embeddings=config.get("tie_word_embeddings", True),
                 dropout=config.get("resid_pdrop", 0.0),
             )
-        if kind in ("llama", "qwen3", HYPER):
-            rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-            if rope.get("rope_type", rope.get("type", "default")) != "default":
-                raise UserError(
-                    f"The config.json of {name} scales its rotary positions ({one_line(rope, 80)}),"
-                    " which would be computed wrongly here."
-                )
-            return ModelConfig(
+        elif kind in ("llama", "qwen3", HYPER):
+            heads = config["num_attention_heads"]
+            model = ModelConfig(
                 name=name,
                 flavour="llama",
                 vocab_size=config["vocab_size"],
                 hidden_size=config["hidden_size"],
                 intermediate_size=config["intermediate_size"],
                 num_layers=config["num_hidden_layers"],
-                num_heads=config["num_attention_heads"],
-                num_kv_heads=config["num_key_value_heads"],
-                head_dim=config.get("head_dim"),
+                num_heads=heads,
+                num_kv_heads=config.get("num_key_value_heads") or heads,
+                head_dim=config.get("head_dim", 128 if kind == "qwen3" else None),
                 max_seq_len=config["max_position_embeddings"],
-                rope_theta=rope.get("rope_theta") or config["rope_theta"],
-                norm_eps=config["rms_norm_eps"],
+                rope_theta=_rope_theta(config, name),
+                norm_eps=config.get("rms_norm_eps", 1e-6),
                 tie_embeddings=config.get("tie_word_embeddings", False),
                 qk_norm=config["qk_norm"] if kind == HYPER else kind == "qwen3",
                 hyper_streams=config["hyper_streams"] if kind == HYPER else 0,
+            )
+        else:
+            raise UserError(
+                f"The config.json of {name} has model_type {one_line(kind, 60)!r}; "
+                "this program runs llama, qwen3 and gpt2."
             )
     except KeyError as error:
         raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error
     except (TypeError, ValueError) as error:
         problem = one_line(error)
         raise UserError(f"The config.json of {name} cannot be loaded: {problem}.") from error
-    raise UserError(
-        f"The config.json of {name} has model_type {kind!r}; "
-        "this program runs llama, qwen3 and gpt2."
+    problems = check_model(model)
+    if model.max_seq_len > MAX_CONTEXT:
+        problems.append(f"a context of {model.max_seq_len}; up to {MAX_CONTEXT} are run here")
+    if problems:
+        raise UserError(f"The config.json of {name} cannot be loaded: {problems[0]}.")
+    return model
+
+
+def _rope_theta(config: Json, name: str) -> float:
+    """The rotary base, wherever the versions of transformers keep it."""
+    key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
+    rope = config.get(key) or {}
+    plain = isinstance(rope, dict) and not any(isinstance(value, dict) for value in rope.values())
+    if (
+        not plain
+        or rope.get("rope_type", rope.get("type", "default")) != "default"
+        or rope.get("partial_rotary_factor", 1.0) != 1.0
+    ):
+        raise UserError(
+            f"The config.json of {name} scales its rotary positions ({one_line(rope, 80)}),"
+            " which would be computed wrongly here."
+        )
+    return rope.get("rope_theta") or config.get("rope_theta", 10000.0)
+
+
+def _wrong(config: Json, key: str, name: str, runs: str) -> UserError:
+    return UserError(
+        f"The config.json of {name} has {key} {one_line(config[key], 60)!r}, which would "
+        f"be computed wrongly here; {runs}."
     )

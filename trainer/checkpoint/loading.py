@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from shared.files import read_json
 from shared.manifest import MANIFEST, verify_folder
 from shared.text import one_line
 from trainer.checkpoint.finding import find_checkpoint
+from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.random_state import restore
 from trainer.checkpoint.saving import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
@@ -25,12 +28,21 @@ from trainer.model.language_model import LanguageModel
 from trainer.model.parameters import dimensions, parameter_shapes
 from trainer.optim.adamw import load_optimizer_tensors
 
+#: Types of safetensors that are numbers as they stand.
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises RunError when it is not one."""
+    with _open_weights(path, device) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _open_weights(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
 
@@ -48,9 +60,15 @@ def model_config(folder: Path) -> ModelConfig:
     config = read_json(folder / "config.json")
     if config is None:
         raise UserError(f"{one_line(folder)} has no readable config.json.")
-    meta = read_json(folder / META) or {}
-    name = meta.get("config", {}).get("model", {}).get("name") or folder.name
-    return model_from_hf(config, str(name))
+    return model_from_hf(config, _name(folder))
+
+
+def _name(folder: Path) -> str:
+    """The model's name, from the configuration of its run or else the folder's."""
+    value: Any = read_json(folder / META)
+    for key in ("config", "model", "name"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return one_line(value if isinstance(value, str) and value else folder.name, 60)
 
 
 def check_weights(config: ModelConfig, folder: Path) -> None:
@@ -63,12 +81,20 @@ def check_weights(config: ModelConfig, folder: Path) -> None:
 
 
 def _check_weights(config: ModelConfig, folder: Path) -> None:
-    path = folder / WEIGHTS
-    try:
-        with safe_open(path, framework="pt") as file:
-            saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
+    saved: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        with _open_weights(path) as file:
+            for theirs in file.keys():  # noqa: SIM118
+                name = parameter_name(theirs, config)
+                entry = file.get_slice(theirs)
+                if name is None:
+                    continue
+                if entry.get_dtype() not in _FLOATS:
+                    raise UserError(
+                        f"{theirs} of {folder.name} has numbers of the type {entry.get_dtype()}, "
+                        "whose meaning is another program's; weights are floating-point here."
+                    )
+                saved[name] = tuple(entry.get_shape())
     if len(saved) < dimensions(config).L:
         raise UserError(
             f"The config.json of {folder.name} says {dimensions(config).L} layers, but its weights "
@@ -82,7 +108,11 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
         for name, shape in expected.items()
         if saved.get(name) != shape
     ]
-    problems += [f"{n} {shape} is unknown here" for n, shape in saved.items() if n not in expected]
+    problems += [
+        f"{one_line(n, 80)} {shape} is unknown here"
+        for n, shape in saved.items()
+        if n not in expected and not (n == OUTPUT and config.tie_embeddings)
+    ]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(
@@ -92,11 +122,28 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
 
 
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Put a checkpoint's weights into `model`. Raises UserError when they are another model's."""
+    """Put a checkpoint's weights into `model`, in its own type.
+
+    Raises UserError when they are another model's.
+    """
     with unpacked(folder, (WEIGHTS,)) as plain:
         _check_weights(model.config, plain)
-        tensors = read_tensors(plain / WEIGHTS)
-    model.load_state_dict(tensors, strict=not model.config.tie_embeddings)
+        parameters = dict(model.named_parameters())
+        head: Tensor | None = None
+        for path in weight_files(plain):
+            with _open_weights(path) as file, torch.no_grad():
+                for theirs in file.keys():  # noqa: SIM118
+                    name = parameter_name(theirs, model.config)
+                    if name in parameters:
+                        parameters[name].copy_(file.get_tensor(theirs))
+                    elif name == OUTPUT:
+                        head = file.get_tensor(theirs)
+    if head is not None and not torch.equal(head.to(model.lm_head.weight), model.lm_head.weight):
+        raise UserError(
+            f"The config.json of {folder.name} ties its output head to the embedding, but its "
+            "weights have a head of another kind; set tie_word_embeddings to false if they belong "
+            "together."
+        )
 
 
 @dataclass(frozen=True)

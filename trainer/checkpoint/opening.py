@@ -10,7 +10,9 @@ import torch
 from shared.errors import UserError
 from shared.run_directory import find_run
 from shared.text import one_line
+from trainer.checkpoint.chat_template import read_chat_template
 from trainer.checkpoint.finding import is_gguf
+from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.loading import load_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.language_model import LanguageModel
@@ -21,13 +23,19 @@ class OpenedModel:
     """A model in evaluation mode and the tokenizer that goes with it.
 
     `path` is the checkpoint folder or the file; `chat_template` a Jinja template, where the
-    source has one.
+    source has one; `other_ends` are tokens that end a text beside the tokenizer's own.
     """
 
     model: LanguageModel
     tokenizer: Tokenizer
     path: Path
     chat_template: str | None = None
+    other_ends: frozenset[int] = frozenset()
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Every token that ends a text."""
+        return self.other_ends | {self.tokenizer.eos_id}
 
     @property
     def context(self) -> int:
@@ -54,26 +62,36 @@ def open_model(
         return _open_gguf(path, device, tokenizer)
     loaded = load_model(path, device)
     place = Path(tokenizer) if tokenizer else loaded.folder
-    if tokenizer is None and not (place / "tokenizer.json").is_file():
-        raise UserError(
-            f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
-            "--tokenizer."
-        )
-    codec = Tokenizer.load(place)
+    codec = _tokenizer(place)
     _check_vocabulary(codec, loaded.model, place)
-    return OpenedModel(loaded.model, codec, loaded.folder)
+    template = read_chat_template(place if place.is_dir() else place.parent)
+    return OpenedModel(loaded.model, codec, loaded.folder, template, end_ids(loaded.folder))
+
+
+def _tokenizer(place: Path) -> Tokenizer:
+    """The tokenizer in a file or folder; a GPT-2 pair of files where there is nothing else."""
+    if not place.is_dir() or (place / "tokenizer.json").is_file():
+        return Tokenizer.load(place)
+    pair = place / "vocab.json", place / "merges.txt"
+    if all(path.is_file() for path in pair):
+        return Tokenizer.from_vocab_merges(*pair)
+    raise UserError(
+        f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
+        "--tokenizer."
+    )
 
 
 def _open_gguf(path: Path, device: torch.device, tokenizer: str | Path | None) -> OpenedModel:
+    from trainer.formats import gguf_tokenizer_reading as inside
     from trainer.formats.gguf_parsing import open_gguf
     from trainer.formats.gguf_reading import read_model
-    from trainer.formats.gguf_tokenizer_reading import read_chat_template, read_tokenizer
 
     file = open_gguf(path)
-    codec = Tokenizer.load(tokenizer) if tokenizer else read_tokenizer(file)
+    codec = _tokenizer(Path(tokenizer)) if tokenizer else inside.read_tokenizer(file)
     model = read_model(file)
     _check_vocabulary(codec, model, Path(tokenizer or path))
-    return OpenedModel(model.to(device), codec, path, read_chat_template(file))
+    template, ends = inside.read_chat_template(file), inside.end_ids(file)
+    return OpenedModel(model.to(device), codec, path, template, ends)
 
 
 def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, place: Path) -> None:

@@ -88,7 +88,7 @@ def generate(
 
     def counted():  # type: ignore[no-untyped-def]
         nonlocal count
-        stops = () if ignore_eos else (codec.eos_id,)
+        stops = frozenset() if ignore_eos else opened.end_ids
         for token in decode(
             opened.model,
             ids,

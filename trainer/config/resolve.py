@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from shared.errors import UserError
 from shared.text import format_bytes, nearest, one_line
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
-from trainer.config.schema import SECTIONS, Config
+from trainer.config.schema import SECTIONS, Config, ModelConfig
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
@@ -243,40 +243,8 @@ def _problems(problems: list[str]) -> UserError:
 
 def check(config: Config) -> list[str]:
     """Combinations of values that cannot work, as clauses of a sentence."""
-    problems: list[str] = []
     model, train, optim = config.model, config.train, config.optim
-    uneven = model.head_dim is None and model.hidden_size % model.num_heads
-    if uneven:
-        problems.append(
-            f"model.hidden_size {model.hidden_size} is not divisible by "
-            f"model.num_heads {model.num_heads}; set model.head_dim"
-        )
-    kv_heads = model.num_kv_heads or model.num_heads
-    if model.num_heads % kv_heads:
-        problems.append(
-            f"model.num_heads {model.num_heads} is not a multiple of model.num_kv_heads {kv_heads}"
-        )
-    head_dim = model.head_dim or model.hidden_size // model.num_heads
-    if model.flavour == "llama" and head_dim % 2 and not uneven:
-        problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
-    if model.flavour == "llama" and model.dropout:
-        problems.append(
-            f"model.dropout {model.dropout} exists only in the gpt2 flavour; LlamaForCausalLM "
-            "has none"
-        )
-    if model.flavour == "gpt2":
-        problems += [
-            f"{text} is not a part of the gpt2 flavour"
-            for text, wrong in (
-                ("model.qk_norm", model.qk_norm),
-                (f"model.num_kv_heads {kv_heads}", kv_heads != model.num_heads),
-                (
-                    f"model.head_dim {head_dim}",
-                    head_dim * model.num_heads != model.hidden_size and not uneven,
-                ),
-            )
-            if wrong
-        ]
+    problems = check_model(model)
     if model.hyper_streams:
         problems.append(
             f"model.hyper_streams is {model.hyper_streams}, and hyper-connections can be loaded, "
@@ -304,6 +272,45 @@ def check(config: Config) -> list[str]:
         problems.append(
             f"train.device {one_line(train.device)!r} is none of auto, cpu, cuda, cuda:N, mps"
         )
+    return problems
+
+
+def check_model(model: ModelConfig) -> list[str]:
+    """Shapes that no model can have, as clauses of a sentence."""
+    problems: list[str] = []
+    uneven = model.head_dim is None and model.hidden_size % model.num_heads
+    if uneven:
+        problems.append(
+            f"model.hidden_size {model.hidden_size} is not divisible by "
+            f"model.num_heads {model.num_heads}; set model.head_dim"
+        )
+    kv_heads = model.num_kv_heads or model.num_heads
+    if model.num_heads % kv_heads:
+        problems.append(
+            f"model.num_heads {model.num_heads} is not a multiple of model.num_kv_heads {kv_heads}"
+        )
+    head_dim = model.head_dim or model.hidden_size // model.num_heads
+    if model.flavour == "llama" and head_dim % 2 and not uneven:
+        problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
+    if model.flavour == "llama" and model.dropout:
+        problems.append(
+            f"model.dropout {model.dropout} exists only in the gpt2 flavour; LlamaForCausalLM "
+            "has none"
+        )
+    if model.flavour == "gpt2":
+        problems += [
+            f"{text} is not a part of the gpt2 flavour"
+            for text, wrong in (
+                ("model.qk_norm", model.qk_norm),
+                ("model.hyper_streams", bool(model.hyper_streams)),
+                (f"model.num_kv_heads {kv_heads}", kv_heads != model.num_heads),
+                (
+                    f"model.head_dim {head_dim}",
+                    head_dim * model.num_heads != model.hidden_size and not uneven,
+                ),
+            )
+            if wrong
+        ]
     return problems
 
 

@@ -14,11 +14,13 @@ import torch
 
 from shared.errors import UserError
 from shared.text import nearest, one_line
+from trainer.config.resolve import check_model
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.mhc import mhc_weights, read_mhc
 from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import MAX_CONTEXT
 
 #: Llamas with hyper-connections; their scalars lie in a `.mhc` file beside, of the same stem.
 HYPER = "trainer-hyper"
@@ -57,7 +59,6 @@ _FIXED: dict[str, tuple[object, ...]] = {
     "expert_used_count": (0,),
     "use_parallel_residual": (False,),
 }
-_MAX_CONTEXT = 1 << 20  # the table of rotary positions is made for all of it
 _LLAMA_CPP = "llama.cpp's own runtime can run it (trainer serve, with the extra `llama`)"
 
 
@@ -93,10 +94,10 @@ def read_config(file: GGUFFile) -> ModelConfig:
         keys.expect("attention.head_count_kv", heads)
         common |= {"flavour": "gpt2", "norm_eps": keys.number("attention.layer_norm_epsilon")}
         return _validated(common, name)
-    if common["max_seq_len"] > _MAX_CONTEXT:
+    if common["max_seq_len"] > MAX_CONTEXT:
         raise UserError(
             f"{name} says {architecture}.context_length {common['max_seq_len']}; up to "
-            f"{_MAX_CONTEXT} are run here."
+            f"{MAX_CONTEXT} are run here."
         )
     channels = keys.count("attention.key_length", width // heads)
     keys.expect("attention.value_length", channels)
@@ -226,9 +227,13 @@ class _Keys:
 
 def _validated(values: dict[str, Any], name: str) -> ModelConfig:
     try:
-        return ModelConfig.model_validate(values)
+        config = ModelConfig.model_validate(values)
     except ValueError as error:
         raise UserError(f"{name} describes no model we can build: {one_line(error)}.") from error
+    problems = check_model(config)
+    if problems:
+        raise UserError(f"{name} describes no model we can build: {problems[0]}.")
+    return config
 
 
 def _check_tensors(file: GGUFFile, tensors: list[GGUFTensor]) -> None:

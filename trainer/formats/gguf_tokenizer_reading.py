@@ -73,6 +73,12 @@ def read_chat_template(file: GGUFFile) -> str | None:
     return file.text("tokenizer.chat_template") or None
 
 
+def end_ids(file: GGUFFile) -> frozenset[int]:
+    """The tokens that end a text, a turn or a message in the file."""
+    ends = (file.values.get(f"tokenizer.ggml.{word}_token_id") for word in ("eos", "eot", "eom"))
+    return frozenset(end for end in ends if isinstance(end, int) and not isinstance(end, bool))
+
+
 def _tokens(file: GGUFFile) -> tuple[list[str], list[int]]:
     """The tokens by id and their kinds, without those at the end that only fill the table up."""
     name = one_line(file.path)

@@ -14,6 +14,8 @@ from trainer.config.schema import Config, ModelConfig
 
 LOSS_LOGITS = 1 << 30  # logits of a batch, in numbers, above which they are computed in chunks
 LOSS_CHUNK = 4096  # tokens per chunk
+#: Positions of models from elsewhere, at most: the table of rotations is made for all of them.
+MAX_CONTEXT = 1 << 20
 
 Shapes = dict[str, tuple[int, ...]]
 

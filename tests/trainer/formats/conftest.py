@@ -102,12 +102,11 @@ def gguf_writer(folder: Path, bpe: Tokenizer) -> WriteGGUF:
         alignment: int = 32,
     ) -> Path:
         plain = model.config.model_copy(update={"hyper_streams": 0})
-        called = architecture(plain)
-        writer = GGUFWriter(None, kind_of_architecture or called)
+        writer = GGUFWriter(None, kind_of_architecture or architecture(plain))
         if alignment != 32:
             writer.add_custom_alignment(alignment)
         add_general(writer, model.config.name, kind)
-        add_shape(writer, plain, called)
+        add_shape(writer, plain)
         add_tokenizer(writer, tokenizer or bpe, model.dimensions.V, template)
         weights = model.state_dict()
         tensors = [

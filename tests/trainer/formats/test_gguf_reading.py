@@ -155,8 +155,6 @@ def write_hyper(write_gguf, streams: int, **shape: Any) -> tuple[Path, torch.nn.
 
     def change(keys: dict[str, Any], _: list[StoredTensor]) -> None:
         keys[HYPER_STREAMS] = value(streams)
-        for key in [key for key in keys if key.startswith(("llama.", "qwen3."))]:
-            keys[f"{HYPER}.{key.partition('.')[2]}"] = keys.pop(key)
 
     return write_gguf(model, kind_of_architecture=HYPER, change=change), model
 
@@ -278,12 +276,8 @@ def test_tensors_that_do_not_fit_are_refused(write_gguf) -> None:
 def test_norms_of_queries_must_be_where_the_architecture_has_them(
     qk_norm: bool, write_gguf
 ) -> None:
-    def change(keys: dict[str, Any], _: list[StoredTensor]) -> None:
-        for key in [key for key in keys if key.startswith(("llama.", "qwen3."))]:
-            keys[f"{other}.{key.partition('.')[2]}"] = keys.pop(key)
-
     other = "llama" if qk_norm else "qwen3"
-    path = write_gguf(make_model(qk_norm=qk_norm), kind_of_architecture=other, change=change)
+    path = write_gguf(make_model(qk_norm=qk_norm), kind_of_architecture=other)
     wanted = "has norms of queries" if qk_norm else "lacks the norms of queries"
     assert wanted in refused(path)
 

@@ -220,8 +220,8 @@ def test_a_tokenizer_of_another_model_is_refused(refused, tmp_path: Path) -> Non
 def test_a_model_without_tokenizer_says_so(refused, trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "step_60"
     shutil.copytree(trained / "checkpoints" / "step_60", folder)
-    (folder / "tokenizer.json").unlink()
-    (folder / "manifest.json").unlink()
+    for name in ("tokenizer.json", "merges.txt", "manifest.json"):
+        (folder / name).unlink()
     code, sentence = refused(model=folder)
     assert code == 2
     assert "has no tokenizer.json" in sentence

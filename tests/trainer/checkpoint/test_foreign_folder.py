@@ -1,0 +1,295 @@
+"""Transformers folders made elsewhere: opened with the logits of transformers, or a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from shared.errors import UserError
+from trainer.checkpoint.opening import OpenedModel, open_model
+from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer_training import train_tokenizer
+
+CPU = torch.device("cpu")
+SIZES = {"vocab_size": 288, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
+LLAMA = {
+    **SIZES,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(["def main(): return don't 123 " * 20], vocab_size=280).save(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tokenizer_folder: Path):
+    """A model of transformers, as its own `save_pretrained` writes it, and a tokenizer."""
+
+    def save(kind: str = "llama", dtype: torch.dtype = torch.float32, **how: Any) -> tuple:
+        import transformers
+
+        torch.manual_seed(0)
+        changes = how.pop("config", {})
+        if kind == "gpt2":
+            gpt2 = {"n_positions": 64, "n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 288}
+            config = transformers.GPT2Config(**gpt2 | changes)
+        elif kind == "qwen3":
+            config = transformers.Qwen3Config(**LLAMA | {"head_dim": 16} | changes)
+        else:
+            config = transformers.LlamaConfig(**LLAMA | changes)
+        theirs = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+        folder = tmp_path / "theirs"
+        theirs.save_pretrained(folder, **how)
+        Tokenizer.load(tokenizer_folder).save(folder)
+        return theirs, folder
+
+    return save
+
+
+def opened(folder: Path, **more: Any) -> OpenedModel:
+    return open_model(folder, CPU, **more)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        opened(folder)
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message, message
+    return message
+
+
+def edit(path: Path, **values: Any) -> None:
+    words = json.loads(path.read_text())
+    words.update(values)
+    path.write_text(json.dumps({k: v for k, v in words.items() if v != "absent"}))
+
+
+def agree(theirs: Any, folder: Path) -> float:
+    ids = torch.randint(288, (2, 50), generator=torch.Generator().manual_seed(1))
+    model = opened(folder).model
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    with torch.no_grad():
+        return (model(ids) - theirs.float()(ids).logits).abs().max().item()
+
+
+# What they write
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_folder_of_transformers_has_its_logits(kind: str, tied: bool, saved) -> None:
+    theirs, folder = saved(kind, config={"tie_word_embeddings": tied})
+    assert agree(theirs, folder) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_other_types_become_fp32(dtype: torch.dtype, saved) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, folder = saved(dtype=dtype)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert agree(theirs, folder) < 1e-5
+
+
+@pytest.mark.parametrize("size", ["20KB", "60KB"])
+def test_shards_are_put_together(size: str, saved) -> None:
+    theirs, folder = saved(max_shard_size=size)
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 2 and not (folder / "model.safetensors").exists()
+    assert agree(theirs, folder) < 1e-5
+    assert opened(shards[0]).path == folder  # a file in the folder means the folder
+
+
+def test_a_damaged_set_of_shards_is_refused(saved) -> None:
+    _, folder = saved(max_shard_size="20KB")
+    index = folder / "model.safetensors.index.json"
+    whole = json.loads(index.read_text())
+    first, last = min(whole["weight_map"].values()), max(whole["weight_map"].values())
+    one = {n: first if file == last else file for n, file in whole["weight_map"].items()}
+    for places, problem in (
+        (one, "is missing there"),
+        ({**one, "x": "../model.safetensors"}, "names the file ../model.safetensors"),
+        ({**one, "x": "none.safetensors"}, "names the file none.safetensors"),
+        ({}, "maps no weights to files"),
+        ("junk", "maps no weights to files"),
+        ({"x": [1]}, "names the file [1]"),
+    ):
+        index.write_text(json.dumps({"weight_map": places}))
+        assert problem in refused(folder)
+    index.write_text(json.dumps(whole))
+    (folder / first).write_bytes(b"junk")
+    assert "cannot be read as safetensors" in refused(folder)
+
+
+# What is named otherwise
+
+
+def rewrite(folder: Path, work) -> None:
+    path = folder / "model.safetensors"
+    save_file(work(load_file(path)), path)
+
+
+def test_a_body_saved_without_its_head_is_known(saved) -> None:
+    theirs, folder = saved("gpt2")
+    rewrite(folder, lambda ts: {n.removeprefix("transformer."): t for n, t in ts.items()})
+    assert agree(theirs, folder) < 1e-5
+
+
+def test_buffers_of_old_versions_are_passed_over(saved) -> None:
+    theirs, folder = saved("gpt2")
+    mask = torch.ones(1, 1, 64, 64, dtype=torch.bool)
+    masks = {"transformer.h.0.attn.bias": mask, "h.1.attn.bias": mask.clone()}
+    rewrite(folder, lambda ts: ts | masks)
+    assert agree(theirs, folder) < 1e-5
+    theirs, folder = saved("llama")
+    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)}
+    rewrite(folder, lambda ts: ts | frequencies)
+    assert agree(theirs, folder) < 1e-5
+
+
+def test_a_tied_head_may_be_written_once_more(saved) -> None:
+    theirs, folder = saved("llama", config={"tie_word_embeddings": True})
+    same = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].clone()
+    rewrite(folder, lambda ts: ts | {"lm_head.weight": same})
+    assert agree(theirs, folder) < 1e-5
+    rewrite(folder, lambda ts: ts | {"lm_head.weight": same + 1})
+    assert "weights have a head of another kind" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "default"),
+    [("num_key_value_heads", 4), ("rms_norm_eps", 1e-6), ("rope_theta", 10000.0)],
+)
+def test_what_a_config_leaves_out_has_their_default(key: str, default: Any, saved) -> None:
+    theirs, folder = saved(config={"num_key_value_heads": 4, "rms_norm_eps": 1e-6})
+    edit(folder / "config.json", **{key: "absent", "rope_parameters": "absent"})
+    assert agree(theirs, folder) < 1e-5
+
+
+def test_qwen3_has_heads_of_128_unless_told(saved) -> None:
+    theirs, folder = saved("qwen3", config={"head_dim": 128})
+    edit(folder / "config.json", head_dim="absent")
+    assert agree(theirs, folder) < 1e-5
+
+
+# What is around the weights
+
+
+def test_every_end_of_a_text_is_known(saved) -> None:
+    _, folder = saved()
+    assert opened(folder).end_ids == {0}
+    edit(folder / "generation_config.json", eos_token_id=[0, 7, 9])
+    assert opened(folder).end_ids == {0, 7, 9}
+    (folder / "generation_config.json").unlink()
+    edit(folder / "config.json", eos_token_id=[5])
+    assert opened(folder).end_ids == {0, 5}
+    for junk in ("x", [None, "x", True, 1.5], {"a": 1}, None):
+        edit(folder / "config.json", eos_token_id=junk)
+        assert opened(folder).end_ids == {0}
+
+
+def test_generating_stops_at_every_end(saved, run_cli) -> None:
+    _, folder = saved()
+    options = ("--prompt", "def", "--temperature", "0", "--max-new-tokens", "5")
+    free = run_cli("generate", "--checkpoint", folder, *options)
+    assert free.code == 0 and len(free.out) > len("def\n")
+    got = opened(folder)
+    prompt = torch.tensor([got.tokenizer.encode("def")])
+    first = int(got.model.last_logits(prompt)[0, : got.tokenizer.vocab_size].argmax())
+    edit(folder / "generation_config.json", eos_token_id=[0, first])
+    stopped = run_cli("generate", "--checkpoint", folder, *options)
+    assert (stopped.code, stopped.out) == (0, "def\n")
+
+
+def test_the_chat_template_comes_from_either_place(saved) -> None:
+    _, folder = saved()
+    assert opened(folder).chat_template is None
+    edit(folder / "tokenizer_config.json", chat_template="{{ in_config }}")
+    assert opened(folder).chat_template == "{{ in_config }}"
+    named = [{"name": "tool", "template": "a"}, {"name": "default", "template": "b"}]
+    edit(folder / "tokenizer_config.json", chat_template=named)
+    assert opened(folder).chat_template == "b"
+    (folder / "chat_template.jinja").write_text("{{ in_file }}")
+    assert opened(folder).chat_template == "{{ in_file }}"
+
+
+def test_a_pair_of_gpt2_files_is_a_tokenizer(saved, tokenizer_folder: Path) -> None:
+    _, folder = saved()
+    (folder / "tokenizer.json").unlink()
+    text = "def main(): don't 456"
+    assert opened(folder).tokenizer.encode(text) == Tokenizer.load(tokenizer_folder).encode(text)
+    (folder / "merges.txt").unlink()
+    assert "has no tokenizer.json" in refused(folder)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model_type": "mamba"}, "has model_type 'mamba'"),
+        ({"model_type": ["llama"]}, "has model_type"),
+        ({"hidden_act": "relu"}, "has hidden_act 'relu', which would be computed wrongly"),
+        ({"attention_bias": True}, "has attention_bias 'True'"),
+        ({"use_sliding_window": True}, "has use_sliding_window 'True'"),
+        ({"layer_types": ["sliding_attention"] * 3}, "has layer_types"),
+        ({"layer_types": 5}, "has layer_types '5'"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "has quantization_config"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4}}, "scales its rotary positions"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "scales"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "scales its rotary"),
+        ({"rope_parameters": [1]}, "scales its rotary positions"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "scales"),
+        ({"num_attention_heads": 5, "head_dim": None}, "is not divisible"),
+        ({"num_attention_heads": 3, "head_dim": 16}, "num_heads 3 is not a multiple"),
+        ({"head_dim": 7}, "must be even for rotary"),
+        ({"num_attention_heads": 0}, "num_heads"),
+        ({"hidden_size": 10**30}, "cannot be loaded"),
+        ({"num_hidden_layers": 10**12}, "says 1000000000000 layers"),
+        ({"max_position_embeddings": 1 << 24}, "up to 1048576 are run here"),
+        ({"intermediate_size": "absent"}, "lacks 'intermediate_size'"),
+    ],
+)
+def test_what_would_be_computed_wrongly_is_refused(changes: dict, problem: str, saved) -> None:
+    _, folder = saved()
+    edit(folder / "config.json", **changes)
+    assert problem in refused(folder)
+
+
+def test_weights_that_are_no_numbers_as_they_stand_are_refused(saved) -> None:
+    _, folder = saved()
+    name = "model.layers.0.mlp.up_proj.weight"
+    rewrite(folder, lambda ts: ts | {name: ts[name].to(torch.int8)})
+    assert f"{name} of theirs has numbers of the type I8" in refused(folder)
+
+
+def test_pickles_are_never_read(saved, tmp_path: Path) -> None:
+    theirs, folder = saved()
+    (folder / "model.safetensors").unlink()
+    torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
+    for path in (folder, folder / "pytorch_model.bin"):
+        assert "pytorch_model.bin is a pickle, which can run any program" in refused(path)
+    alone = tmp_path / "model.pt"
+    torch.save({}, alone)
+    assert "model.pt is a pickle" in refused(alone)
+
+
+@pytest.mark.parametrize("meta", [[], {"config": []}, {"config": {"model": {"name": 5}}}])
+def test_a_strange_meta_json_does_no_harm(meta: Any, saved) -> None:
+    _, folder = saved()
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert opened(folder).model.config.name == "theirs"

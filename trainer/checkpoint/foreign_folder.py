@@ -1,0 +1,89 @@
+"""What transformers folders from elsewhere have otherwise than ours: shards, prefixes, buffers.
+
+Knows nothing of torch, like `finding`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+from shared.catalogue import WEIGHTS
+from shared.errors import RunError, UserError
+from shared.files import read_json
+from shared.text import one_line
+from trainer.config.schema import ModelConfig
+
+INDEX = "model.safetensors.index.json"
+OUTPUT = "lm_head.weight"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+#: What old versions of transformers saved although it follows from the configuration.
+_BUFFERS = re.compile(
+    r"(?:transformer\.)?h\.\d+\.attn\.(?:bias|masked_bias)|.*\.rotary_emb\.inv_freq"
+)
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether the folder is a model in several safetensors files."""
+    return (folder / INDEX).is_file() and (folder / "config.json").is_file()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder.
+
+    Raises RunError when the index of a sharded one is damaged or a shard is not there.
+    """
+    if (folder / WEIGHTS).exists() or not is_sharded(folder):
+        return [folder / WEIGHTS]
+    index: dict[str, Any] = read_json(folder / INDEX) or {}
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise RunError(f"{one_line(folder / INDEX)} is damaged: it maps no weights to files.")
+    names = sorted({str(name) for name in places.values()})
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise RunError(
+                f"{one_line(folder / INDEX)} names the file {one_line(name, 80)}, which is not "
+                "beside it; copy the whole folder."
+            )
+    return [folder / name for name in names]
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise UserError where the only weights are pickles, which can run any code when read."""
+    found: list[Path] = []
+    if path.is_file():
+        found = [path] if path.suffix.lower() in PICKLES else []
+    elif (path / "config.json").is_file():
+        with contextlib.suppress(OSError):
+            found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PICKLES]
+    if found:
+        raise UserError(
+            f"{one_line(found[0])} is a pickle, which can run any program when it is read, so it "
+            "never is here; save the model as safetensors (save_pretrained of transformers does)."
+        )
+
+
+def parameter_name(name: str, config: ModelConfig) -> str | None:
+    """Our name of a tensor in the weights; None for one that is no parameter.
+
+    Models saved without their head lack the prefix of the body.
+    """
+    if _BUFFERS.fullmatch(name):
+        return None
+    prefix = "transformer." if config.flavour == "gpt2" else "model."
+    return name if name == OUTPUT or name.startswith(prefix) else prefix + name
+
+
+def end_ids(folder: Path) -> frozenset[int]:
+    """The tokens that end a text by `generation_config.json`, or else by `config.json`."""
+    for name in ("generation_config.json", "config.json"):
+        ends: object = (read_json(folder / name) or {}).get("eos_token_id")
+        listed = ends if isinstance(ends, list) else [ends]
+        found = {end for end in listed if isinstance(end, int) and not isinstance(end, bool)}
+        if found:
+            return frozenset(found)
+    return frozenset()

@@ -14,6 +14,7 @@ from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
 from trainer.cli import (
     alerts,
+    chat,
     checkpoints,
     control,
     daemon,
@@ -50,6 +51,7 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
+app.command("chat")(chat.chat)
 app.command("eval")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("status")(status.status)

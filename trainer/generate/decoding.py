@@ -90,11 +90,16 @@ def generate(
         yield token
 
 
-def stream_text(tokens: Iterable[int], tokenizer: ByteDecoder) -> Iterator[str]:
-    """Text pieces as tokens arrive; a character split over tokens comes when it is whole."""
+def stream_text(
+    tokens: Iterable[int], tokenizer: ByteDecoder, *, skip_special: bool = False
+) -> Iterator[str]:
+    """Text pieces as tokens arrive; a character split over tokens comes when it is whole.
+
+    Special tokens are spelled out unless `skip_special`.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:
-        piece = decoder.decode(tokenizer.decode_bytes([token]))
+        piece = decoder.decode(tokenizer.decode_bytes([token], skip_special))
         if piece:
             yield piece
     rest = decoder.decode(b"", final=True)

@@ -13,6 +13,7 @@ COMMANDS = [
     "train",
     "resume",
     "generate",
+    "chat",
     "eval",
     "export",
     "prepare-data",

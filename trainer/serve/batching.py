@@ -158,13 +158,16 @@ class TorchEngine:
         """Raises UserError for a job that cannot be done."""
         if not job.prompt:
             raise UserError("The prompt is empty; give at least one token to start from.")
-        vocabulary = self._model.dimensions.V
-        for what, ids in (("prompt", job.prompt), ("logit bias", job.logit_bias)):
-            unknown = [token for token in ids if not 0 <= token < vocabulary]
+        # A model may be padded past the ids that its tokenizer has; those are never chosen.
+        known = self.codec.vocab_size
+        for what, ids, end in (
+            ("prompt", job.prompt, self._model.dimensions.V),
+            ("logit bias", job.logit_bias, known),
+        ):
+            unknown = [token for token in ids if not 0 <= token < end]
             if unknown:
                 raise UserError(
-                    f"The {what} has token id {unknown[0]}, outside the model's vocabulary of "
-                    f"{vocabulary}."
+                    f"The {what} has token id {unknown[0]}, outside the vocabulary of {end} ids."
                 )
         if len(job.prompt) > self.context:
             raise UserError(

@@ -41,7 +41,8 @@ def adjust(logits_RV: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
     values = [value for more in added for value in more.values()]
     device = logits_RV.device
     where = (torch.tensor(rows, device=device), torch.tensor(tokens, device=device))
-    return logits_RV.index_put(where, torch.tensor(values, device=device), accumulate=True)
+    more_N = torch.tensor(values, device=device, dtype=logits_RV.dtype)
+    return logits_RV.index_put(where, more_N, accumulate=True)
 
 
 def draw(logits_RV: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:

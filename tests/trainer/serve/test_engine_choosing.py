@@ -1,0 +1,84 @@
+"""Drawing many rows at once, against the sampling of `trainer generate`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.generate.sampling import Sampling, filtered_logits
+from trainer.serve.choosing import CANDIDATES, draw
+
+SAMPLINGS = [
+    Sampling(0.0),
+    Sampling(1.0, 0, 1.0),
+    Sampling(0.7, 5, 1.0),
+    Sampling(1.3, 0, 0.6),
+    Sampling(2.0, 12, 0.9),
+    Sampling(1e-4, 0, 1.0),
+    Sampling(100.0, 3, 0.001),
+]
+
+
+def logits_of(rows: int, width: int, seed: int = 0) -> torch.Tensor:
+    return 3 * torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
+
+
+def inverse(logits: torch.Tensor, sampling: Sampling, uniform: float) -> set[int]:
+    """The token whose share of the likeliest-first order holds `uniform`, naively.
+
+    Two where rounding may decide between neighbours.
+    """
+    if sampling.temperature == 0:
+        return {int(logits.argmax())}
+    probabilities = filtered_logits(logits[None].double(), sampling)[0].double().softmax(-1)
+    ordered = sampling.top_p < 1 or 0 < sampling.top_k < len(logits)
+    order = probabilities.argsort(descending=True) if ordered else torch.arange(len(logits))
+    edges = probabilities[order].cumsum(0)
+    last = int(order[probabilities[order] > 0][-1])
+    places = [int((edges <= u).sum()) for u in (uniform - 1e-5, uniform, uniform + 1e-5)]
+    return {int(order[place]) if place < len(order) else last for place in places}
+
+
+@given(
+    which=st.lists(st.sampled_from(SAMPLINGS), min_size=1, max_size=6),
+    seed=st.integers(0, 1000),
+    uniforms=st.lists(st.floats(0, 1, exclude_max=True), min_size=6, max_size=6),
+)
+@settings(max_examples=80, deadline=None)
+def test_every_row_is_drawn_with_its_own_settings(
+    which: list[Sampling], seed: int, uniforms: list[float]
+) -> None:
+    logits = logits_of(len(which), 40, seed)
+    tokens = draw(logits, which, uniforms[: len(which)])
+    for row, sampling in enumerate(which):
+        assert tokens[row] in inverse(logits[row], sampling, uniforms[row])
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[1:5])
+def test_the_shares_are_those_of_the_filtered_logits(sampling: Sampling) -> None:
+    logits = logits_of(1, 12)
+    count = 4000
+    uniforms = [(place + 0.5) / count for place in range(count)]
+    tokens = draw(logits.expand(count, -1), [sampling] * count, uniforms)
+    shares = torch.bincount(torch.tensor(tokens), minlength=12) / count
+    expected = filtered_logits(logits, sampling)[0].softmax(-1)
+    torch.testing.assert_close(shares, expected, atol=2e-3, rtol=0)
+
+
+def test_top_p_that_reaches_beyond_the_candidates() -> None:
+    logits = torch.zeros(1, 4 * CANDIDATES)
+    logits[0, 5] = 0.001
+    sampling = Sampling(1.0, 0, 0.9)
+    tokens = {draw(logits, [sampling], [u])[0] for u in (0.0, 0.3, 0.6, 0.999)}
+    assert len(tokens) == 4
+    assert 5 in tokens
+
+
+def test_one_that_is_certain_is_drawn_at_every_edge() -> None:
+    logits = torch.full((1, 9), -torch.inf)
+    logits[0, 4] = 1.0
+    for sampling in SAMPLINGS:
+        for uniform in (0.0, 0.5, 1 - 2**-53):
+            assert draw(logits, [sampling], [uniform]) == [4]

@@ -1,0 +1,244 @@
+"""GGUF files through the real llama.cpp, in its child process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shared.errors import RunError, UserError
+from trainer.checkpoint.opening import OpenedModel, open_model
+from trainer.generate.decoding import generate
+from trainer.generate.sampling import Sampling
+from trainer.serve.engine import Event, Finished, Job, NewToken, QueueFullError
+from trainer.serve.llama_codec import LlamaCodec
+from trainer.serve.llama_cpp import LlamaCppEngine
+from trainer.serve.opening import open_engine
+
+pytest.importorskip("xllamacpp")
+
+GREEDY = Sampling(temperature=0)
+TEXT = "def main(self, value):\n    "
+
+
+@pytest.fixture(scope="module")
+def gguf(run_folder: Path, run_cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    output = run_cli("export", "--checkpoint", run_folder, "--gguf", path, "--quant", "F32")
+    assert output.code == 0, output.err
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(gguf: Path) -> OpenedModel:
+    return open_model(gguf, torch.device("cpu"))
+
+
+@contextlib.asynccontextmanager
+async def engine_of(path: Path, **options: Any) -> AsyncIterator[LlamaCppEngine]:
+    engine = LlamaCppEngine(path, **{"threads": 1, "slots": 2, **options})
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def run(engine: LlamaCppEngine, job: Job) -> list[Event]:
+    return [event async for event in engine.generate(job)]
+
+
+def tokens_of(events: list[Event]) -> list[int]:
+    return [event.score.token for event in events if isinstance(event, NewToken)]
+
+
+async def test_it_decodes_as_we_do(gguf: Path, model: OpenedModel) -> None:
+    """Greedy, several at once, one after another in the same slots, up to a full context."""
+    texts = (TEXT, "import os", "x", "class A:\n" * 4, "é = ")
+    ids = [tuple(model.tokenizer.encode(text)) for text in texts]
+    jobs = [Job(prompt, 100, GREEDY, top_logprobs=3) for prompt in ids]
+    async with engine_of(gguf) as engine:
+        assert engine.context == 64
+        found = await asyncio.gather(*(run(engine, job) for job in jobs))
+        load = engine.load()
+    for job, events in zip(jobs, found, strict=True):
+        given = tokens_of(events)
+        assert events[-1] == Finished("length")
+        assert len(job.prompt) + len(given) == 64
+        with torch.inference_mode():
+            scores = model.model(torch.tensor([[*job.prompt, *given]]))[0].log_softmax(-1)
+        for place, event in enumerate(events[:-1], len(job.prompt) - 1):
+            best = scores[place].max()
+            # The keys are in fp16 there, so of two that are as good either may be taken.
+            assert float(scores[place, event.score.token]) >= best - 0.02
+            assert event.score.logprob == pytest.approx(
+                float(scores[place, event.score.token]), abs=0.02
+            )
+            assert len(event.score.top) == 3
+    assert (load.running, load.waiting, load.capacity) == (0, 0, 2)
+    assert load.tokens_generated == sum(len(tokens_of(events)) for events in found)
+
+
+async def test_settings_reach_it(gguf: Path, model: OpenedModel) -> None:
+    job = Job(tuple(model.tokenizer.encode(TEXT)), 12, Sampling(1.5, 0, 1.0), seed=5)
+    eos = model.tokenizer.eos_id
+    async with engine_of(gguf) as engine:
+        first = tokens_of(await run(engine, job))
+        assert tokens_of(await run(engine, job)) == first
+        assert tokens_of(await run(engine, replace(job, seed=6))) != first
+        assert tokens_of(await run(engine, replace(job, seed=None))) != first
+        narrow = tokens_of(await run(engine, replace(job, sampling=Sampling(9.0, 1, 1.0))))
+        greedy = replace(job, sampling=GREEDY)
+        assert narrow == tokens_of(await run(engine, greedy))
+        assert narrow == tokens_of(await run(engine, replace(job, sampling=Sampling(9.0, 0, 1e-6))))
+        letter = model.tokenizer.encode("Q")[0]
+        biased = replace(greedy, logit_bias={letter: 200.0})
+        assert tokens_of(await run(engine, biased)) == [letter] * 12
+        penalised = replace(biased, frequency_penalty=2.0, logit_bias={letter: 3.0})
+        assert tokens_of(await run(engine, penalised)).count(letter) < 12
+        ended = replace(biased, stop_ids=frozenset([letter]))
+        assert await run(engine, ended) == [Finished("stop")]
+        over = replace(greedy, logit_bias={eos: 200.0}, stop_ids=frozenset([eos]))
+        assert await run(engine, over) == [Finished("stop")]
+        assert len(tokens_of(await run(engine, replace(over, stop_ids=frozenset())))) == 12
+        assert await run(engine, replace(job, max_new_tokens=0)) == [Finished("length")]
+
+
+async def test_characters_of_several_tokens_come_whole(gguf: Path, model: OpenedModel) -> None:
+    """llama.cpp keeps the ids of a character's first bytes to itself; the text is whole."""
+    lead, trail = model.tokenizer.encode("é")
+    job = Job(tuple(model.tokenizer.encode(TEXT)), 40, Sampling(1.0, 0, 1.0), seed=1)
+    both = replace(job, logit_bias={lead: 100.0, trail: 100.0})
+    async with engine_of(gguf) as engine:
+        given = tokens_of(await run(engine, both))
+    text = model.tokenizer.decode_bytes(given).decode("utf-8", "replace")
+    assert "é" in text
+    assert set(text) <= {"é", "\ufffd"}
+
+
+async def test_prompts_are_not_scored(gguf: Path) -> None:
+    async with engine_of(gguf) as engine:
+        with pytest.raises(UserError, match="cannot score a prompt"):
+            await run(engine, Job((1, 2), 1, score_prompt=True))
+        for job, named in (
+            (Job((), 1), "empty"),
+            (Job((1, 9999), 1), "id 9999"),
+            (Job((1,) * 65, 1), "65 tokens"),
+        ):
+            with pytest.raises(UserError, match=named):
+                await run(engine, job)
+
+
+async def test_leaving_frees_the_place_and_a_full_queue_refuses(gguf: Path) -> None:
+    job = Job((100, 101), 50, GREEDY)
+    async with engine_of(gguf, slots=1, queue_limit=1) as engine:
+        leaving = engine.generate(job)
+        await anext(leaving)
+        waiting = asyncio.create_task(run(engine, job))
+        while engine.load().waiting == 0:
+            await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await run(engine, job)
+        assert engine.load().running == 1
+        await leaving.aclose()
+        assert len(tokens_of(await waiting)) == 50
+        assert engine.load().running == 0
+
+
+async def test_its_death_is_told_in_a_sentence(gguf: Path) -> None:
+    async with engine_of(gguf) as engine:
+        events = engine.generate(Job((100, 101), 60, GREEDY))
+        await anext(events)
+        process = engine._process._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGABRT)
+        process.wait()
+        with pytest.raises(RunError, match=r"llama\.cpp has ended: signal 6"):
+            await run(engine, Job((1, 2), 5))
+        await events.aclose()
+
+
+async def test_a_file_it_cannot_load(gguf: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(gguf.read_bytes().replace(b"output_norm.weight", b"output_norm.weighs"))
+    engine = LlamaCppEngine(damaged)
+    with pytest.raises(RunError, match=r"llama\.cpp cannot load"):
+        await engine.start()
+    await engine.close()
+
+
+async def test_it_ends_with_us(gguf: Path) -> None:
+    """A server that is killed leaves no llama.cpp behind."""
+    code = (
+        "import asyncio, sys, pathlib\n"
+        "from trainer.serve.llama_cpp import LlamaCppEngine\n"
+        "async def main():\n"
+        f"    engine = LlamaCppEngine(pathlib.Path({str(gguf)!r}), slots=1, threads=1)\n"
+        "    await engine.start()\n"
+        "    print(engine._process._process.pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(child).wait(20)
+    assert not psutil.pid_exists(child)
+
+
+async def test_its_own_vocabulary(gguf: Path, model: OpenedModel) -> None:
+    """The codec for kinds that we cannot read agrees with ours on one that we can."""
+    from trainer.formats.gguf_parsing import open_gguf
+
+    async with engine_of(gguf) as engine:
+        codec = LlamaCodec(open_gguf(gguf), engine._process)
+        assert codec.eos_id == model.tokenizer.eos_id
+        for text in ("", "def é", "naïve 😀\n", model.tokenizer.eos_token, "\ud800"):
+            assert codec.encode(text) == model.tokenizer.encode(text.replace("\ud800", "?"))
+            ids = codec.encode(text, allow_special=True)
+            assert ids == model.tokenizer.encode(text.replace("\ud800", "?"), allow_special=True)
+            for skip in (False, True):
+                ours = model.tokenizer.decode_bytes(ids, skip_special=skip)
+                assert codec.decode_bytes(ids, skip_special=skip) == ours
+
+
+# Which engine
+
+
+def test_the_engine_is_chosen_by_what_is_there(
+    gguf: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_engine(gguf).kind == "llama.cpp"
+    assert open_engine(gguf, engine="torch", slots=1).kind == "torch"
+    assert open_engine(run_folder, slots=1).kind == "torch"
+    with pytest.raises(UserError, match="trainer export --gguf"):
+        open_engine(run_folder, engine="llama.cpp")
+    monkeypatch.setattr("trainer.serve.llama_process.llama_cpp_installed", lambda: False)
+    assert open_engine(gguf, slots=1).kind == "torch"
+    with pytest.raises(UserError, match=r'pip install "train-monitor\[llama\]"'):
+        open_engine(gguf, engine="llama.cpp")
+
+
+async def test_our_own_engine_reads_the_file_too(gguf: Path, model: OpenedModel) -> None:
+    prompt = tuple(model.tokenizer.encode(TEXT))
+    opened = open_engine(gguf, engine="torch", device="cpu", slots=1, threads=1)
+    await opened.engine.start()
+    events = [event async for event in opened.engine.generate(Job(prompt, 10, GREEDY))]
+    await opened.engine.close()
+    expected = generate(model.model, prompt, 10, GREEDY, allowed_ids=model.tokenizer.vocab_size)
+    assert tokens_of(events) == list(expected)

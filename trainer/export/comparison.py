@@ -100,9 +100,13 @@ def compare_predictions(
 
 def _compare_place(figures: Figures, ours_V: torch.Tensor, place: Logprobs) -> None:
     ours, theirs = ours_V[torch.tensor(list(place))], torch.tensor(list(place.values()))
+    divergence = float((ours.exp() * (ours - theirs)).sum())
+    difference = float((ours - theirs).abs().max())
+    if not math.isfinite(divergence + difference):  # NaN would be lost by max
+        divergence = difference = math.inf
     figures.places += 1
-    figures.difference = max(figures.difference, float((ours - theirs).abs().max()))
-    figures.divergence_sum += float((ours.exp() * (ours - theirs)).sum())
+    figures.difference = max(figures.difference, difference)
+    figures.divergence_sum += divergence
 
 
 def compare_tokens(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -61,7 +62,11 @@ class LlamaServer:
             "cache_prompt": True,
         }
         (place,) = self._post("/completion", request)["completion_probabilities"]
-        return {int(top["id"]): float(top["logprob"]) for top in place["top_logprobs"]}
+        # JSON has no NaN: a number that is none comes as null.
+        return {
+            int(top["id"]): math.nan if top["logprob"] is None else float(top["logprob"])
+            for top in place["top_logprobs"]
+        }
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(

@@ -1,0 +1,132 @@
+"""The clean transformers folder: loaded with no difference at all, and nothing else in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.errors import UserError
+from shared.files import write_json
+from tests.trainer.export.conftest import SHAPES, make_model
+from trainer.checkpoint.opening import open_model
+from trainer.export.hf_folder import find_dtype, prepare_hf_folder, write_hf_folder
+from trainer.export.prompts import TRICKY_TEXTS
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+FILES = [
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+]
+IDS = torch.tensor([[1, 300, 7, 42, 511, 9, 88, 203]])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transformers_loads_it_with_no_difference(shape: str, as_opened, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    opened = as_opened(make_model(shape), chat_template=TEMPLATE)
+    folder = tmp_path / "model"
+    files = write_hf_folder(prepare_hf_folder(opened, folder))
+    assert [name for name, _ in files] == FILES == sorted(p.name for p in folder.iterdir())
+    model, about = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(about.values())
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(IDS).logits, opened.model(IDS))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in TRICKY_TEXTS:
+        ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+        assert ids == opened.tokenizer.encode(text)
+    said = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert said == "[user] hi\n"
+    assert tokenizer.eos_token_id == model.generation_config.eos_token_id == opened.tokenizer.eos_id
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_narrower_weights_are_loaded_as_such(dtype: str, as_opened, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    opened = as_opened(make_model())
+    folder = tmp_path / "model"
+    sizes = dict(write_hf_folder(prepare_hf_folder(opened, folder, dtype)))
+    numbers = sum(p.numel() for p in opened.model.parameters())
+    assert sizes["model.safetensors"] == pytest.approx(2 * numbers, rel=0.01)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert model.dtype == {"BF16": torch.bfloat16, "F16": torch.float16}[dtype]
+    again = open_model(folder, torch.device("cpu"))
+    for ours, theirs in zip(opened.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(ours.to(model.dtype).float(), theirs)
+
+
+def test_a_template_is_found_where_folders_have_it(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1), chat_template=TEMPLATE)
+    folder = tmp_path / "model"
+    write_hf_folder(prepare_hf_folder(opened, folder))
+    cpu = torch.device("cpu")
+    assert open_model(folder, cpu).chat_template == TEMPLATE
+    (folder / "chat_template.jinja").unlink()
+    assert open_model(folder, cpu).chat_template is None
+    named = [{"name": "tools", "template": "no"}, {"name": "default", "template": "yes"}]
+    for given, found in (("one", "one"), (named, "yes"), (7, None)):
+        write_json(folder / "tokenizer_config.json", {"chat_template": given})
+        assert open_model(folder, cpu).chat_template == found
+
+
+def test_only_an_exported_model_is_replaced_and_only_by_force(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    folder = tmp_path / "model"
+    write_hf_folder(prepare_hf_folder(opened, folder))
+    with pytest.raises(UserError, match="not empty; --force"):
+        prepare_hf_folder(opened, folder)
+    write_hf_folder(prepare_hf_folder(opened, folder, "F16", force=True), force=True)
+    (folder / "trainer_state.json").write_text("{}")
+    with pytest.raises(UserError, match="no exported model"):
+        prepare_hf_folder(opened, folder, force=True)
+    other = tmp_path / "photos"
+    (other / "2024").mkdir(parents=True)
+    with pytest.raises(UserError, match="no exported model"):
+        prepare_hf_folder(opened, other, force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "photos"]
+
+
+def test_a_failure_leaves_nothing_behind(as_opened, tmp_path: Path, monkeypatch) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    export = prepare_hf_folder(opened, tmp_path / "model")
+    monkeypatch.setattr(opened.tokenizer, "save", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_hf_folder(export)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_transformers_cannot_compute_is_refused(as_opened, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be folded away"):
+        prepare_hf_folder(as_opened(make_model(hyper_streams=2)), tmp_path / "model")
+
+
+def test_types_are_named_in_any_case() -> None:
+    assert find_dtype("bf16") == "BF16" and find_dtype("fp32") == "F32"
+    with pytest.raises(UserError, match="--dtype is 'Q8_0'; it must be one of F32, BF16, F16"):
+        find_dtype("Q8_0")
+
+
+def test_mlx_computes_the_same_from_the_folder(as_opened, tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    mlx_lm = pytest.importorskip("mlx_lm")
+    import mlx.core
+    import numpy as np
+
+    opened = as_opened(make_model("llama"))
+    folder = tmp_path / "model"
+    write_hf_folder(prepare_hf_folder(opened, folder))
+    model, _ = mlx_lm.load(str(folder))
+    theirs = np.array(model(mlx.core.array(IDS.numpy())).astype(mlx.core.float32))
+    with torch.inference_mode():
+        ours = opened.model(IDS).numpy()
+    np.testing.assert_allclose(theirs, ours, atol=1e-3)

@@ -1,0 +1,89 @@
+"""Which tensor gets which type, what is told of it, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from shared.errors import UserError
+from tests.trainer.export.conftest import make_model, make_ternary
+from trainer.export.gguf_file import weight_in_gguf
+from trainer.export.plan import Plan, plan_gguf
+from trainer.formats.gguf_types import WRITTEN_HERE, find_type
+from trainer.model.language_model import LanguageModel
+
+
+def planned(model: LanguageModel, kind: str, *, lossy: bool = False) -> Plan:
+    read = functools.partial(weight_in_gguf, model)
+    return plan_gguf(model.config, find_type(kind), read, lossy=lossy)
+
+
+def kinds(plan: Plan) -> dict[str, str]:
+    return {p.tensor.gguf_name: p.kind for p in plan.tensors}
+
+
+@pytest.mark.parametrize("kind", WRITTEN_HERE)
+def test_vectors_and_learned_positions_stay_f32(kind: str) -> None:
+    found = kinds(planned(make_model("gpt2"), kind, lossy=True))
+    vectors = [name for name in found if name.endswith("bias") or "norm" in name]
+    assert vectors and {found[name] for name in vectors} == {"F32"}
+    assert found["position_embd.weight"] == "F32"
+    assert found["blk.0.attn_qkv.weight"] == kind
+
+
+def test_rows_that_are_no_whole_blocks_are_told_by_name_before_anything_is_written() -> None:
+    model = make_model(hidden_size=192, intermediate_size=512, num_heads=3, num_kv_heads=3)
+    plan = planned(model, "TQ2_0", lossy=True)
+    found = kinds(plan)
+    assert found["blk.1.ffn_down.weight"] == "TQ2_0"
+    assert found["blk.1.attn_q.weight"] == "F16"
+    vocabulary, rows = plan.notes
+    assert vocabulary.endswith("the vocabulary is never ternary: token_embd.weight (1).")
+    assert rows == (
+        "F16 in place of TQ2_0, rows of 192 are no multiple of 256: blk.*.attn_q.weight (2), "
+        "blk.*.attn_k.weight (2), blk.*.attn_v.weight (2), blk.*.attn_output.weight (2), "
+        "blk.*.ffn_gate.weight (2), blk.*.ffn_up.weight (2)."
+    )
+
+
+def test_a_type_that_nothing_could_have_is_refused() -> None:
+    model = make_model(hidden_size=24, intermediate_size=40, num_heads=2, num_kv_heads=2)
+    for kind in ("Q8_0", "Q4_K_M"):
+        with pytest.raises(UserError, match=f"Nothing of this model could be {kind}: rows of 24"):
+            planned(model, kind)
+
+
+def test_weights_that_are_not_ternary_are_refused_with_the_figure() -> None:
+    model = make_model()
+    with pytest.raises(UserError, match=r"not ternary: TQ1_0 would change them by 8\d to 8\d %"):
+        planned(model, "TQ1_0")
+    assert kinds(planned(model, "TQ1_0", lossy=True))["blk.0.ffn_up.weight"] == "TQ1_0"
+
+
+def test_scales_that_are_no_float16_are_told() -> None:
+    model = make_ternary(make_model(), torch.float32)
+    with pytest.raises(UserError, match=r"scales are no float16 .* by \d\.\de-0[45] of their size"):
+        planned(model, "TQ2_0")
+
+
+def test_a_few_weights_that_are_not_ternary_stay_as_good_as_they_are() -> None:
+    model = make_ternary(make_model())
+    model.get_parameter("model.layers.1.mlp.up_proj.weight").data += 1e-3
+    plan = planned(model, "q1_58")
+    assert kinds(plan)["blk.1.ffn_up.weight"] == "F16"
+    assert kinds(plan)["blk.0.ffn_up.weight"] == "TQ2_0"
+    assert plan.notes[0].startswith("q1_58 is written as TQ2_0")
+    assert plan.notes[-1].endswith("its weights are not ternary: blk.*.ffn_up.weight (1).")
+
+
+def test_what_llama_cpp_will_do_otherwise_is_told() -> None:
+    model = make_model(intermediate_size=320)
+    plan = planned(model, "Q4_K_M")
+    assert set(kinds(plan).values()) == {"F32"} and plan.written == "F32"
+    (note,) = plan.notes
+    assert note == (
+        "Another type in place of Q4_K_M, rows of 320 are no multiple of 256: "
+        "blk.*.ffn_down.weight (2)."
+    )

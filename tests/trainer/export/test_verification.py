@@ -1,0 +1,106 @@
+"""Verification passes what is right and fails what is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
+from trainer.export import verification
+from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
+from trainer.export.prompts import prompts_for
+from trainer.export.verification import verify_gguf, verify_hf_folder
+
+FEW = 6  # tokens after each prompt
+
+
+@pytest.fixture(autouse=True)
+def in_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is done, on less text."""
+    monkeypatch.setattr(verification, "NEW_TOKENS", FEW)
+
+
+@pytest.fixture(params=["llama.cpp", "this program"])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which one computes what is in the file."""
+    if request.param == "llama.cpp":
+        pytest.importorskip("xllamacpp")
+    else:
+        monkeypatch.setattr(verification, "llama_cpp_installed", lambda: False)
+    return request.param
+
+
+def test_a_sound_file_passes(program: str, as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    found = verify_gguf(opened, path, "F32")
+    assert found.problems == []
+    assert found.lines[-1].strip() == "passed" and program in found.lines[0]
+    assert found.figures.places == found.figures.greedy_equal >= 6 * FEW
+    assert found.figures.difference < 1e-3
+
+
+def test_another_models_file_fails(program: str, as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    other = make_model(num_layers=1)
+    other.get_parameter("model.layers.0.mlp.up_proj.weight").data *= 1.5
+    found = verify_gguf(as_opened(other), path, "F32")
+    assert "log-probabilities differ" in found.problems[0]
+    assert "failed" in found.lines[-1]
+
+
+def test_another_tokenizer_fails(program: str, as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1), make_tokenizer("gpt-2"))
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    found = verify_gguf(as_opened(opened.model), path, "F32")
+    assert "texts become other tokens" in "; ".join(found.problems)
+
+
+def test_garbage_in_a_coarse_type_fails(as_opened, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    opened = as_opened(make_model(num_layers=1))
+    path = export_gguf(opened, tmp_path / "model.gguf", "TQ2_0", lossy=True)
+    assert "diverge" in verify_gguf(opened, path, "TQ2_0").problems[0]
+
+
+def test_hyper_connections_are_read_by_this_program(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(hyper_streams=4, num_layers=1))
+    path = export_gguf(opened, tmp_path / "model.gguf", mhc=tmp_path / "model.mhc")
+    found = verify_gguf(opened, path, "F32", ours=True)
+    assert found.problems == [] and found.figures.difference == 0
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_transformers_folder(
+    installed: bool, as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if installed:
+        pytest.importorskip("transformers")
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    opened = as_opened(make_model("qwen3", num_layers=1))
+    folder = tmp_path / "model"
+    write_hf_folder(prepare_hf_folder(opened, folder))
+    found = verify_hf_folder(opened, folder, "F32")
+    assert found.problems == [] and found.figures.difference == 0
+    other = make_model("qwen3", num_layers=1)
+    other.get_parameter("lm_head.weight").data *= 1.1
+    assert verify_hf_folder(as_opened(other), folder, "F32").problems
+
+
+def test_numbers_that_are_not_finite_fail(program: str, as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    broken = make_model(num_layers=1)
+    broken.get_parameter("model.norm.weight").data.fill_(3e38)
+    path = export_gguf(as_opened(broken), tmp_path / "model.gguf")
+    assert "not finite" in verify_gguf(opened, path, "F32").problems[0]
+
+
+def test_prompts_leave_room_and_are_few(as_opened) -> None:
+    opened = as_opened(make_model(num_layers=1, max_seq_len=16))
+    assert all(len(prompt) == 1 for prompt in prompts_for(opened))
+    restricted = dataclasses.replace(opened, tokenizer=make_tokenizer("ascii"))
+    assert len(prompts_for(restricted)) >= 5

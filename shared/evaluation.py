@@ -44,6 +44,10 @@ class Measured:
         """exp(loss), per token; infinite where a float cannot hold it."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
+    def to_json(self) -> Json:
+        """As it lies in `eval.json`; numbers that are none are named in `nonfinite`."""
+        return split_nonfinite({**asdict(self), "perplexity": self.perplexity})
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -71,10 +75,10 @@ class Evaluation:
     def to_json(self) -> Json:
         """As it lies in `eval.json`."""
         value = {k: v for k, v in asdict(self).items() if k not in ("total", "files")}
-        files = [_measured_json(m) for m in self.files[:MAX_FILES]]
+        files = [m.to_json() for m in self.files[:MAX_FILES]]
         left_out = len(self.files) - len(files)
         return {
-            **_measured_json(self.total),
+            **self.total.to_json(),
             **value,
             "files": files,
             **({"files_left_out": left_out} if left_out else {}),
@@ -96,10 +100,6 @@ class Speed:
     dtype: str
     machine: str
     time: float
-
-
-def _measured_json(measured: Measured) -> Json:
-    return split_nonfinite({**asdict(measured), "perplexity": measured.perplexity})
 
 
 def add_evaluation(folder: Path, results: Sequence[Evaluation], speed: Speed | None) -> None:

@@ -281,13 +281,13 @@ def _show_files(files: Sequence[dict[str, Any]]) -> None:
     head = ("  tokens", "loss", "perplexity", "bits/byte", "file")
     figures = ("loss", "perplexity", "bits_per_byte")
     rows = [
-        (f"{file['tokens']:,}", *(number(file, key) for key in figures), _end(file["data"], 34))
+        (f"{file['tokens']:,}", *(number(file, key) for key in figures), end_of(file["data"], 34))
         for file in shown
     ]
     print_table([head, *rows], numbers=(0, 1, 2, 3))
 
 
-def _end(text: str, length: int) -> str:
+def end_of(text: str, length: int) -> str:
     """The end of a path, which tells more than its beginning."""
     return text if len(text) <= length else "…" + text[1 - length :]
 

@@ -1,50 +1,43 @@
-"""`trainer generate`: text from a checkpoint, streamed to the terminal."""
+"""`trainer generate`: text from a model, streamed to the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trainer.cli import options
+from trainer.cli import model_options, options
 
 MAX_PROMPT_BYTES = 16 << 20
 
 
 def generate(
     *,
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            "--checkpoint", "--model", metavar="PATH|RUN", help="Checkpoint, file in one, or run."
-        ),
-    ],
+    checkpoint: model_options.Model,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Read the prompt from a file or stdin.")
     ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "--max-tokens", help="Tokens at most.")
-    ] = 256,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="Only the k likeliest tokens; 0 for all.")] = 50,
-    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens that reach p.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
+    max_new_tokens: model_options.MaxNewTokens = 256,
+    samples: Annotated[
+        int, typer.Option("-n", "--samples", help="How many texts, with seeds N, N + 1, …")
+    ] = 1,
+    temperature: model_options.Temperature = 0.8,
+    top_k: model_options.TopK = 50,
+    top_p: model_options.TopP = 1.0,
+    seed: model_options.Seed = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on after the end of a text.")
     ] = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Key-value cache; the text is the same.")
     ] = True,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR", help="Default: the checkpoint's own.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
-    ] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default all cores.")] = None,
+    tokenizer: model_options.TokenizerOption = None,
+    device: model_options.Device = "auto",
+    threads: model_options.Threads = None,
     speed: Annotated[bool, typer.Option("--speed", help="Print tokens per second at the end.")] = (
         False
     ),
@@ -58,56 +51,49 @@ def generate(
 
     from shared.errors import UserError
     from shared.text import many_lines
-    from trainer.config.schema import MAX_THREADS
     from trainer.generate.sampling import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    if max_new_tokens < 1:
-        raise UserError(f"--max-new-tokens is {max_new_tokens}; it must be 1 or more.")
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UserError(f"--threads is {threads}; it must be between 1 and {MAX_THREADS}.")
-    if seed is not None and not -(2**63) <= seed < 2**63:
-        raise UserError(f"--seed is {seed}; it must fit 64 bits.")
+    model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
+    if samples < 1:
+        raise UserError(f"--samples is {samples}; it must be 1 or more.")
     text = _prompt(prompt, prompt_file)
+    opened = model_options.open_asked(
+        checkpoint, runs_dir, device=device, threads=threads, tokenizer=tokenizer
+    )
 
-    import torch
-
-    from trainer.checkpoint.opening import model_path, open_model
     from trainer.generate.decoding import generate as decode
     from trainer.generate.decoding import stream_text
-    from trainer.model.device import pick_device
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    opened = open_model(model_path(checkpoint, runs_dir), pick_device(device), tokenizer=tokenizer)
     codec = opened.tokenizer
     ids = codec.encode(text) or [codec.eos_id]
-    on_terminal = sys.stdout.isatty()
-    show = many_lines if on_terminal else str
+    show = many_lines if sys.stdout.isatty() else str
     started, count = time.perf_counter(), 0
 
-    def counted():  # type: ignore[no-untyped-def]
+    def counted(sample: int) -> Iterator[int]:
         nonlocal count
-        stops = frozenset() if ignore_eos else opened.end_ids
         for token in decode(
             opened.model,
             ids,
             max_new_tokens,
             sampling,
-            seed=seed,
-            stop_ids=stops,
+            seed=None if seed is None else seed + sample,
+            stop_ids=() if ignore_eos else (codec.eos_id,),
             use_cache=cache,
             allowed_ids=codec.vocab_size,
         ):
             count += 1
             yield token
 
-    sys.stdout.write(show(text))
-    sys.stdout.flush()
-    for piece in stream_text(counted(), codec):
-        sys.stdout.write(show(piece))
+    for sample in range(samples):
+        if samples > 1:
+            sys.stdout.write(f"--- {sample + 1} of {samples}\n")
+        sys.stdout.write(show(text))
         sys.stdout.flush()
-    sys.stdout.write("\n")
+        for piece in stream_text(counted(sample), codec):
+            sys.stdout.write(show(piece))
+            sys.stdout.flush()
+        sys.stdout.write("\n")
     if speed:
         seconds = time.perf_counter() - started
         print(f"{count} tokens in {seconds:.2f} s: {count / seconds:.1f} tok/s", file=sys.stderr)

@@ -16,6 +16,7 @@ from trainer.cli import (
     alerts,
     chat,
     checkpoints,
+    compare,
     control,
     daemon,
     demo,
@@ -52,6 +53,7 @@ app.command("resume")(resume.resume)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.command("chat")(chat.chat)
+app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("status")(status.status)

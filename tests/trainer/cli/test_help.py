@@ -14,6 +14,7 @@ COMMANDS = [
     "resume",
     "generate",
     "chat",
+    "compare",
     "eval",
     "export",
     "prepare-data",

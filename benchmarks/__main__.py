@@ -99,6 +99,7 @@ BENCHMARKS = {
     "throughput": Benchmark("Training throughput", _own("throughput")),
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
     "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),
+    "serving": Benchmark("Serving many clients", _own("serving")),
     "checkpoint_save": Benchmark("Saving and loading a checkpoint", _own("checkpoint_save")),
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),

@@ -21,6 +21,8 @@ from monitor.actions.steer import (
     ask,
     launch,
     resume,
+    stop,
+    stop_question,
     why_no_request,
     why_not_resumable,
 )
@@ -37,13 +39,13 @@ if TYPE_CHECKING:
     from monitor.actions import upload as uploading
     from monitor.actions.prune import PruneChoice
     from monitor.screens.order_dialog import LineScreen, NoteScreen
+    from shared.catalogue import CheckpointInfo
     from shared.hub.settings import UploadSettings
 
 _ASKED = {
     "pause": "pause",
     "resume": "go on",
     "checkpoint": "save a checkpoint",
-    "stop": "save and stop",
 }
 
 
@@ -57,6 +59,13 @@ class MonitorApp(LookingApp):
             super().__init__()
             self.text = text
             self.ok = ok
+
+    class Verified(Message):
+        """Every byte of a checkpoint was read: it is `sound`, or it is not."""
+
+        def __init__(self, info: CheckpointInfo, *, sound: bool) -> None:
+            super().__init__()
+            self.info, self.sound = info, sound
 
     class UploadDone(Message):
         """An upload is over, however it ended."""
@@ -112,25 +121,24 @@ class MonitorApp(LookingApp):
             self._ask(self.selected, "checkpoint")
 
     def action_stop(self) -> None:
-        """Stop the selected run, after a question."""
+        """Stop the selected run, or its start, after a question."""
         from monitor.screens.dialogs import ConfirmScreen
 
         view = self.selected
         if view is None:
             return
-        reason = why_no_request(view, "stop")
-        if reason:
-            self._tell(reason, "warning")
+        try:
+            asked = stop_question(view)
+        except UserError as error:
+            self._tell(str(error), "warning")
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._ask(view, "stop")
+                self._tell(f"Asked {view.label} to stop…")
+                self._in_background(lambda: stop(view, give_up=self._leaving.wait))
 
-        self.push_screen(
-            ConfirmScreen(f"Stop {view.label}?", "It saves a checkpoint and ends. R resumes it."),
-            answered,
-        )
+        self.push_screen(ConfirmScreen(asked.question, asked.consequence), answered)
 
     def action_resume(self) -> None:
         """Start the selected run again, as a process of its own."""
@@ -204,11 +212,17 @@ class MonitorApp(LookingApp):
 
         def work() -> str:
             problems = verify_folder(info.path)
+            self.post_message(self.Verified(info, sound=not problems))
             if problems:
                 raise RunError(one_line(problems[0], 300))
             return f"{info.name} of {view.label} is whole: every checksum holds."
 
         self._in_background(work)
+
+    @on(Verified)
+    def _keep_verified(self, message: Verified) -> None:
+        self._verified[message.info.path, message.info.created_at] = message.sound
+        self._show()
 
     def action_upload(self) -> None:
         """Send a checkpoint to the Hub: what was asked is remembered, how far it is can be seen."""

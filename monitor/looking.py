@@ -274,6 +274,9 @@ class LookingApp(WatchingApp):
         self.set_focus(None)
         self._in_page = False
         self._reorder(query=message.text)
+        listed = [run.run_id for run in self._listing.runs]
+        if listed and self._selected not in listed:
+            self._select(listed[0])  # keys must not act on a run that is out of sight
 
     # -- keys: charts --------------------------------------------------------------------
 
@@ -329,8 +332,13 @@ class LookingApp(WatchingApp):
         self._perform("smoother" if by > 0 else "rougher")
 
     def action_crosshair(self, by: int) -> None:
-        """Move the crosshair."""
-        self._perform("crosshair_left" if by < 0 else "crosshair_right")
+        """Move the crosshair by one column, or by ten."""
+        far = "far_" if abs(by) > 1 else ""
+        self._perform(f"crosshair_{far}left" if by < 0 else f"crosshair_{far}right")
+
+    def action_to_mark(self, by: int) -> None:
+        """Move the crosshair to a mark on the axis."""
+        self._perform("previous_mark" if by < 0 else "next_mark")
 
     # -- keys: everything else -----------------------------------------------------------
 

@@ -153,6 +153,8 @@ class WatchingApp(LeavingApp):
         )
         self._at_checkpoint = ""
         self._doomed: dict[str, set[str]] = {}  # marked checkpoints by run
+        #: Whether checkpoints whose every byte was read here were sound, by place and making.
+        self._verified: dict[tuple[Path, float], bool] = {}
         for one in THEMES.values():
             self.register_theme(one)
         self.theme = name
@@ -390,8 +392,18 @@ class WatchingApp(LeavingApp):
             if self._at_checkpoint not in names:
                 self._at_checkpoint = names[0] if names else ""
             marked = self._doomed.get(self._selected or "", set())
+            verified = {
+                c.name: self._verified[key]
+                for c in found
+                if (key := (c.path, c.created_at)) in self._verified
+            }
             self._checkpoints_page.show(
-                detail, self._at_checkpoint, frozenset(marked), now, active=self._in_page
+                detail,
+                self._at_checkpoint,
+                frozenset(marked),
+                now,
+                verified=verified,
+                active=self._in_page,
             )
 
     def _show_config(self, detail: RunDetail | None) -> None:

@@ -195,17 +195,21 @@ class RunWriter:
         """Append the record of one finished step and bring the state up to it.
 
         `loss`, `val_loss`, `tokens_total` and `tokens_per_second` are also shown in the state;
-        `best_loss` follows `val_loss` from the first one on, and `loss` until then.
+        `best_loss` follows `val_loss` from the first one on, and `loss` until then. A `phase` that
+        is not the present one is entered.
         """
         now = time.time()
         fields = self._fields
         step = _plain(step)
         metrics = {key: _plain(value) for key, value in metrics.items()}
+        phase = metrics.get("phase")
+        if phase and phase != fields["current_phase"]:
+            self.set_phase(str(phase), step)
         record = {
             "step": step,
             "time": now,
             **metrics,
-            "phase": metrics.get("phase") or fields["current_phase"],
+            "phase": fields["current_phase"],
             "attempt": fields["attempt"],
         }
         self._metrics.append(encode_line(record))

@@ -15,7 +15,7 @@ def number(value: float | None, digits: int = 4) -> str:
         mantissa, _, exponent = text.partition("e")
         return f"{float(mantissa):.3g}e{int(exponent)}"
     whole = len(text.partition(".")[0].lstrip("-"))
-    if math.isfinite(value) and abs(value) >= 1e-3 and whole < digits:
+    if math.isfinite(value) and abs(value) >= 0.1 and whole < digits:
         return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
     return text
 
@@ -26,6 +26,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
         return []
     largest = max(abs(t) for t in ticks)
     step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else largest or 1.0
+    step = float(f"{step:.6g}")  # 0.00098 - 0.00096 is a little less than 0.00002
     if largest >= 1e5 or (0 < step < 1e-4):
         digits = 3
         if step > 0 and largest / step > 100:  # close together: as many digits as tell them apart

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from monitor.data.follower import RunFollower
 from monitor.data.machine import Machine, MachineView
 from monitor.data.scanner import RunScanner
@@ -352,12 +354,16 @@ def _newest_of(runs: tuple[RunView, ...], details: Mapping[str, RunDetail]) -> t
 
 def _newest(view: RunView, detail: RunDetail | None) -> RunView:
     """`view` brought up to its metrics, which are ahead of the state by up to a second."""
-    if detail is None or detail.loading is not None or not len(detail.loss):
+    if detail is None or detail.loading is not None or detail.newest_step is None:
         return view
-    step, loss = int(detail.loss.steps[-1]), float(detail.loss.values[-1])
-    if step <= view.step or not view.alive or detail.loss.key != "loss":
+    step = detail.newest_step
+    # After a resume the last record is still that of the attempt before.
+    if not view.alive or step <= view.step or detail.newest.get("attempt", 0) < view.attempt:
         return view
-    return dataclasses.replace(view, step=step, loss=loss)
+    at = int(np.searchsorted(detail.loss.steps, step))
+    if detail.loss.key != "loss" or at == len(detail.loss) or detail.loss.steps[at] != step:
+        return dataclasses.replace(view, step=step)
+    return dataclasses.replace(view, step=step, loss=float(detail.loss.values[at]))
 
 
 def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
@@ -378,11 +384,12 @@ def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
                 break
         detail = follower.detail()
     scanner.draw_sparklines(math.inf, None if run is None else {run.run_id})
+    details = {detail.run_id: detail} if detail else {}
     return Snapshot(
         one_line(runs_dir),
         time.time(),
-        scanner.views,
+        _newest_of(scanner.views, details),
         detail,
-        details={detail.run_id: detail} if detail else {},
+        details=details,
         machine=machine.wait(_MACHINE_WAIT),
     )

@@ -155,7 +155,7 @@ class RunScanner:
         watched = self._others if listed else self._others[:_RESTING]
         for name in sorted(watched):
             run = RunDirectory(self._runs_dir / name)
-            if is_run(run):
+            if is_run(run) or is_closed(run):
                 self._known[name] = _Known(run)
                 self._others.remove(name)
                 self._new = True
@@ -168,8 +168,13 @@ class RunScanner:
         """Renew what is known of one run; False when it is no run any more."""
         run = known.run
         signature = file_signature(run.state_path)
-        if signature is None and not run.metrics_path.is_file():
-            return False
+        if signature is None and not is_run(run):
+            if not is_closed(run):
+                return False
+            known.signature, known.state = None, RunState()
+            known.bare = known.bare or _view_of_closed(run)
+            known.view = known.view or known.bare
+            return True
         old, before = known.bare, known.view
         rests = known.rests
         if signature is None or signature != known.signature:
@@ -352,7 +357,8 @@ def _view(
         exit_code=state.exit.code if state.exit else None,
         last_log_lines=lines,
         # Of a run that has ended, the reason of its end tells.
-        alarm="" if state.status in ENDED_STATUSES else one_line(state.alarm, 500),
+        alarm=_unreadable(run)
+        or ("" if state.status in ENDED_STATUSES else one_line(state.alarm, 500)),
         supervised=state.supervised,
         micro_batch=state.micro_batch,
     )
@@ -381,7 +387,8 @@ def _view_without_state(run: RunDirectory, now: float) -> RunView:
         label=one_line(run.run_id, 120),
         name=one_line(run.run_id, 120),
         status="running" if at_work else "idle",
-        reason="" if at_work else f"no run_state.json; {_minutes(silent)} without a record",
+        reason=_unreadable(run)
+        or ("" if at_work else f"no run_state.json; {_minutes(silent)} without a record"),
         alive=False,
         step=whole(last.get("step")) or 0,
         loss=finite(last.get("loss")),
@@ -395,6 +402,37 @@ def last_val_loss(run: RunDirectory) -> float | None:
     records, _ = parse_lines(_tail(run.metrics_path, _LONG_TAIL))
     values = (finite(r.get("val_loss")) for r in reversed(records))
     return next((v for v in values if v is not None), None)
+
+
+def is_closed(run: RunDirectory) -> bool:
+    """Whether it is a folder that may not be looked into: it might well be a run."""
+    return os.path.isdir(run.path) and not _may(run.path, os.R_OK | os.X_OK)  # noqa: PTH112
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process, as whoever it acts for, may do that; False for what is not there."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _view_of_closed(run: RunDirectory) -> RunView:
+    """A run, perhaps, of which nothing can be known."""
+    return RunView(
+        run_id=run.run_id,
+        path=run.path,
+        label=one_line(run.run_id, 120),
+        name=one_line(run.run_id, 120),
+        status="idle",
+        reason="you may not look into its folder; its owner can let you",
+        alive=False,
+    )
+
+
+def _unreadable(run: RunDirectory) -> str:
+    """A sentence where there are metrics that may not be read."""
+    path = run.metrics_path
+    if _may(path, os.F_OK) and not _may(path, os.R_OK):
+        return "you may not read its metrics.jsonl; its owner can let you"
+    return ""
 
 
 def _minutes(seconds: float | None) -> str:

@@ -116,6 +116,7 @@ class RunDetail:
     version: int = 0
     loading: float | None = None
     bad_lines: int = 0
+    #: The numbers of the last record.
     newest: Mapping[str, float] = field(default_factory=dict)
     checkpoints: tuple[CheckpointInfo, ...] = ()
     events: tuple[EventView, ...] = ()
@@ -129,6 +130,24 @@ class RunDetail:
     protected: Mapping[str, str] = field(default_factory=dict)
     #: Where a checkpoint was uploaded to, by its name.
     uploads: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the last record; None where that is not known, as of a skim."""
+        step = self.newest.get("step")
+        return None if step is None else int(step)
+
+    @property
+    def given_up_after(self) -> int | None:
+        """The step after which the series are of an attempt that was given up; None: nowhere.
+
+        A resume goes back to a checkpoint: until it has come as far again, what follows its newest
+        step was made by the attempt before, and is no longer part of the model.
+        """
+        step = self.newest_step
+        if step is None or not len(self.loss) or step >= int(self.loss.steps[-1]):
+            return None
+        return step
 
 
 @dataclass(frozen=True)

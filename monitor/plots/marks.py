@@ -27,6 +27,7 @@ SIGNS: dict[str, Sign] = {
     "started": Sign("↻", "R", "warning", "restarted"),
     "restarting": Sign("↻", "R", "warning", "restarted"),
     "new_best": Sign("★", "B", "success", "best"),
+    "here": Sign("▸", ">", "primary", "now here"),
     "stalled": Sign("◐", "S", "warning", "stalled"),
     "alarm": Sign("!", "!", "warning", "alarm"),
     "spike": Sign("▲", "^", "outside", "spike"),
@@ -69,6 +70,9 @@ def happenings(detail: RunDetail) -> list[Happening]:
             found.append(Happening(one.step, "checkpoint_saved", what))
         if one.is_best and (one.step, "new_best") not in told:
             found.append(Happening(one.step, "new_best", f"the best checkpoint: {what}"))
+    if detail.given_up_after is not None:
+        told_of = "what follows was made by an attempt that was given up"
+        found.append(Happening(detail.given_up_after, "here", told_of))
     return sorted(found, key=lambda h: (h.step, _RANKS[h.kind]))
 
 

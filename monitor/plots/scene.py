@@ -287,10 +287,18 @@ class Scene:
         crosshair = self._exact(self.state.crosshair)
         if crosshair is not None:
             at = int(np.searchsorted(curve.places, crosshair, "right")) - 1
+            if crosshair > self._end(curve):
+                return None  # the run had not come so far
         if at < 0:
             return None
         values = curve.pyramid.series.values if curve.smooth is None else curve.smooth
         return float(values[at])
+
+    def _end(self, curve: Curve) -> float:
+        """The last x of the run of a curve: other series of it may go on for longer."""
+        of = next((s for s in self.shown if s.ink == curve.ink), self.shown[0])
+        limits = of.curves.range(self.axis)
+        return math.inf if limits is None else limits[1]
 
     @overload
     def _exact(self, x: float) -> float: ...

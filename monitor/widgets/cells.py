@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
+
+from monitor.chart.labels import number as number  # noqa: PLC0414
 
 Piece = tuple[str, Style]
 
@@ -73,20 +74,6 @@ def wrapped(text: str, width: int) -> list[str]:
             rest = rest[cut:].lstrip()
         lines.append(rest)
     return lines
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """A loss or the like: four digits, a dash when unknown, `nan` and `inf` as they are."""
-    if value is None:
-        return "-"
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        mantissa, _, exponent = text.partition("e")
-        return f"{float(mantissa):.3g}e{int(exponent)}"
-    whole = len(text.partition(".")[0].lstrip("-"))
-    if math.isfinite(value) and abs(value) >= 0.1 and whole < digits:
-        return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
-    return text
 
 
 def thousands(value: int) -> str:

@@ -18,7 +18,8 @@ from shared.catalogue import CheckpointInfo
 from shared.text import format_bytes
 
 _NAME = 14
-_ROOM_FOR_PLACES = 110  # columns from which it is said where a checkpoint was uploaded to
+_ROOM_FOR_WORDS = 100  # columns from which marks have words beside their signs
+_ROOM_FOR_PLACES = 130  # columns from which it is said where a checkpoint was uploaded to
 _FIXED = 64  # cells of the other columns and of the marks
 
 
@@ -87,6 +88,7 @@ class CheckpointsPage(Page):
         self._uploads: Mapping[str, str] = {}
         self._protected: Mapping[str, str] = {}
         self._marked: Collection[str] = ()
+        self._verified: Mapping[str, bool] = {}
         self._cursor = ""
         self._active = False
         self._now = 0.0
@@ -98,9 +100,13 @@ class CheckpointsPage(Page):
         marked: Collection[str],
         now: float,
         *,
+        verified: Mapping[str, bool],
         active: bool,
     ) -> None:
-        """Show the checkpoints of this run, with the cursor on that of the name `cursor`."""
+        """Show the checkpoints of this run, with the cursor on that of the name `cursor`.
+
+        `verified` says of those that were read whole whether they are sound.
+        """
         run_id = detail.run_id if detail else ""
         if run_id != self._run_id:
             self._top = 0
@@ -109,6 +115,7 @@ class CheckpointsPage(Page):
         self._found = found = detail.checkpoints if detail else ()
         self._uploads = detail.uploads if detail else {}
         self._protected = detail.protected if detail else {}
+        self._verified = verified
         self._cursor, self._marked, self._active, self._now = cursor, marked, active, now
         if moved:
             names = [c.name for c in reversed(found)]
@@ -121,7 +128,7 @@ class CheckpointsPage(Page):
         """Titles and one line each; below, what the marks mean."""
         muted = colours.style("muted")
         if not self._found:
-            return [[(" None saved yet; c saves one now.", muted)]]
+            return [[(" none saved yet", muted)]]
         total = sum(c.bytes for c in self._found)
         count = f"{len(self._found)}, {format_bytes(total)}"
         if self._marked:
@@ -140,22 +147,32 @@ class CheckpointsPage(Page):
             ),
             ("◆ " if marked else "  ", colours.style("outside", bold=True)),
             *_facts(info, width - 2, self._now, colours),
-            *_signs(info, self._uploads, colours),
+            *self._marks(info, width, colours),
         ]
-        reason = self._protected.get(info.name, "")
-        said = {word for word, told in (("best", info.is_best), ("latest", info.is_latest)) if told}
-        if reason and set(reason.split(", ")) - said:
-            pieces.append((f"▪ {reason} ", colours.style("protected")))
-        elif reason:
-            pieces.append(("▪ ", colours.style("protected")))
-        where = self._uploads.get(info.name, "")
-        if where and width >= _ROOM_FOR_PLACES:
-            pieces.append((f"{where} ", colours.style("muted")))
         if not here:
             return pieces
         under = colours.selected(active=self._active)
         strip = line(pieces, width, under)
         return [(s.text, s.style or under) for s in strip]
+
+    def _marks(self, info: CheckpointInfo, width: int, colours: Colours) -> Line:
+        """What else there is to say of it: in words where there is room, else in signs."""
+        words = width >= _ROOM_FOR_WORDS
+        reason = self._protected.get(info.name, "")
+        said = {word for word, told in (("best", info.is_best), ("latest", info.is_latest)) if told}
+        pieces: Line = []
+        if reason:
+            why = f" {reason}" if words and set(reason.split(", ")) - said else ""
+            pieces.append((f"▪{why} ", colours.style("protected")))
+        pieces += _signs(info, self._uploads, colours, words=words)
+        sound = self._verified.get(info.name)
+        if sound is not None:
+            sign, word, ink = ("✓", "verified", "good") if sound else ("✗", "damaged", "error")
+            pieces.append((f"{sign} {word} " if words else f"{sign} ", colours.style(ink)))
+        where = self._uploads.get(info.name, "")
+        if where and width >= _ROOM_FOR_PLACES:
+            pieces.append((f"{where} ", colours.style("muted")))
+        return pieces
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to the checkpoint under the pointer."""
@@ -193,26 +210,29 @@ def _facts(info: CheckpointInfo, width: int, now: float, colours: Colours) -> li
     ]
 
 
-def _signs(info: CheckpointInfo, uploaded: Collection[str], colours: Colours) -> list[Piece]:
-    """What else there is to say of it, in signs and words."""
-    pieces: list[Piece] = []
-    if not info.whole:
-        pieces.append(("✗ incomplete ", colours.style("error", bold=True)))
-    if info.is_best:
-        pieces.append(("★ best ", colours.style("val", bold=True)))
-    if info.is_latest:
-        pieces.append(("latest ", colours.style("primary")))
-    if info.packed:
-        pieces.append(("▣ packed ", colours.style("muted")))
-    if info.name in uploaded:
-        pieces.append(("↑ uploaded ", colours.style("uploaded")))
-    return pieces
+def _signs(
+    info: CheckpointInfo, uploaded: Collection[str], colours: Colours, *, words: bool = True
+) -> list[Piece]:
+    """What else there is to say of it, in signs and, where there is room, `words`."""
+    told = (
+        (not info.whole, "✗", "incomplete", colours.style("error", bold=True)),
+        (info.is_best, "★", "best", colours.style("val", bold=True)),
+        (info.is_latest, "●", "latest", colours.style("primary")),
+        (info.packed, "▣", "packed", colours.style("muted")),
+        (info.name in uploaded, "↑", "uploaded", colours.style("uploaded")),
+    )
+    return [
+        (f"{sign} {word} " if words else f"{sign} ", style)
+        for holds, sign, word, style in told
+        if holds
+    ]
 
 
 def _legend(width: int, colours: Colours) -> list[Line]:
     muted = colours.style("muted")
     told = (
-        "▪ protected: no rule removes it · incomplete: a file is missing or cut short",
-        "space marks · P prunes · u uploads · v reads every byte · c saves one now",
+        "▪ protected: no rule removes it · ★ best · ● latest · ▣ packed · ↑ uploaded",
+        "✓ every byte was read and is right · ✗ damaged, or a file is missing or cut short",
+        "space marks · P prunes · u uploads · v reads every byte · c saves one of a live run",
     )
     return [[(f" {text}", muted)] for text in told]

@@ -12,9 +12,10 @@ import pytest
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
 from shared.labels import read_labels
+from shared.records import RunState
 from shared.run_directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run, names, save_checkpoint
-from tests.monitor.support import screen_text, until
+from tests.monitor.support import screen_text, until, write_run
 
 SIZE = (120, 40)
 
@@ -68,6 +69,22 @@ async def test_a_checkpoint_is_verified(run: RunDirectory) -> None:
         await until(pilot, lambda: "model.safetensors" in app._notice.text)
         await pilot.press("j", "j", "v")
         await until(pilot, lambda: "every checksum holds" in app._notice.text)
+        rows = [row for row in screen_text(app).split("\n") if " step_" in row]
+        assert ["✗" in row for row in rows if "step_600" in row] == [True]
+        assert ["✓" in row for row in rows if "step_500" in row] == [True]
+        assert sum("✓" in row or "✗" in row for row in rows) == 2
+
+
+async def test_a_queued_run_is_taken_out_of_the_queue(tmp_path: Path) -> None:
+    write_run(tmp_path, "waiting", {"status": "queued", "supervised": True})
+    app = MonitorApp(Poller(tmp_path, 0.1), tmp_path)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.selected is not None)
+        await pilot.press("s")
+        await until(pilot, lambda: "out of the queue?" in screen_text(app))
+        await pilot.press("y")
+        await until(pilot, lambda: "is cancelled" in app._notice.text)
+    assert (RunDirectory(tmp_path / "waiting").read_state() or RunState()).status == "cancelled"
 
 
 async def test_tags_a_note_and_a_name(run: RunDirectory) -> None:

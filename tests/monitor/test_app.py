@@ -232,11 +232,14 @@ async def test_steering_shows_the_trainers_answers(tmp_path: Path) -> None:
         writer.log(3, loss=1.0)
         app = MonitorApp(Poller(tmp_path, 0.1), tmp_path)
 
-        async def serve(pilot: Any, action: str, message: str) -> None:
+        async def answer(pilot: Any, action: str, message: str) -> None:
             found: list[Any] = []
             await until(pilot, lambda: bool(found.extend(writer.take_requests()) or found))
             assert found[0].action == action
             writer.answer(found[0], ok=True, message=message)
+
+        async def serve(pilot: Any, action: str, message: str) -> None:
+            await answer(pilot, action, message)
             await until(pilot, lambda: message in screen_text(app))
 
         async with app.run_test(size=(80, 24)) as pilot:
@@ -254,10 +257,12 @@ async def test_steering_shows_the_trainers_answers(tmp_path: Path) -> None:
             assert isinstance(app.screen, ConfirmScreen)
             await pilot.press("n")
             assert not isinstance(app.screen, ConfirmScreen)
+            assert "goes on training" in app.farewell()
+            assert f"trainer stop {writer.run.run_id}" in app.farewell()
             await pilot.press("s", "y")
-            await serve(pilot, "stop", "stopping after step 3")
-        assert "goes on training" in app.farewell()
-        assert f"trainer stop {writer.run.run_id}" in app.farewell()
+            await answer(pilot, "stop", "stopping after step 3")
+            writer.finish("cancelled")
+            await until(pilot, lambda: "is cancelled at step 3" in screen_text(app))
 
 
 async def test_nothing_is_asked_of_a_dead_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from monitor.actions.registry import ACTIONS
 from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import EventView, RunDetail, RunView
+from monitor.plots.marks import happenings
 from monitor.settings import SettingsFile
 from monitor.widgets.page_bar import PAGES
 from tests.monitor.support import (
@@ -153,6 +154,42 @@ async def test_a_thousand_runs_are_listed_at_once_and_scrolled_through() -> None
             app.action_previous_run()
         await pilot.pause()
         assert "run-0979" in screen_text(app)
+
+
+async def test_a_filter_that_hides_the_selected_run_selects_the_first_that_matches() -> None:
+    """Or else a key would act on a run that is out of sight."""
+    app = still_app(view("nanny"), view("crashy"), view("crashed-too"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: selected(app) == "nanny")
+        await pilot.press("slash", *"crash", "enter")
+        await until(pilot, lambda: selected(app) == "crashy")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(listed(app)) == 3)
+        assert selected(app) == "crashy"
+        await pilot.press("slash", *"nothing like it", "enter")
+        await until(pilot, lambda: listed(app) == [])
+        assert selected(app) == "crashy"
+
+
+async def test_the_crosshair_goes_far_and_to_marks(showcase: Showcase) -> None:
+    runs, detail = showcase
+    app = still_app(*runs, detail=detail)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: selected(app) == detail.run_id)
+        await pilot.press("full_stop")
+        await until(pilot, lambda: app._chart.crosshair is not None)
+        start = app._chart.crosshair or 0.0
+        await pilot.press("comma")
+        await until(pilot, lambda: (app._chart.crosshair or 0.0) < start)
+        one = start - (app._chart.crosshair or 0.0)
+        await pilot.press("less_than_sign")
+        await until(pilot, lambda: start - (app._chart.crosshair or 0.0) > 5 * one)
+        await pilot.press("left_curly_bracket")
+        places = {h.step for h in happenings(detail)}
+        await until(pilot, lambda: app._chart.crosshair in places)
+        here = app._chart.crosshair or 0.0
+        await pilot.press("right_curly_bracket", "greater_than_sign")
+        await until(pilot, lambda: (app._chart.crosshair or 0.0) > here)
 
 
 async def test_the_wheel_looks_elsewhere_without_selecting() -> None:

@@ -137,11 +137,12 @@ def test_phases_are_recorded_when_they_change(tmp_path: Path) -> None:
     assert [(t.step, t.from_phase, t.to) for t in state.phase_transitions] == [
         (0, "", "warmup"),
         (1, "warmup", "full"),
+        (3, "full", "correct"),
     ]
-    assert state.current_phase == "full"
+    assert state.current_phase == "correct"
     phases = [r["phase"] for r in read_records(writer.run.metrics_path)]
     assert phases == ["warmup", "full", "correct"]
-    assert [e["phase"] for e in events_of(writer.run, "phase")] == ["warmup", "full"]
+    assert [e["phase"] for e in events_of(writer.run, "phase")] == ["warmup", "full", "correct"]
 
 
 def test_attempts_count_up_and_the_newest_wins(tmp_path: Path) -> None:

@@ -368,6 +368,7 @@ def _train(
     supervised: bool,
 ) -> int:
     from shared.run_writer import RunWriter
+    from trainer.checkpoint.loading import read_progress
     from trainer.loop.session import build, restore
     from trainer.loop.training import Training
     from trainer.model.parameters import count_parameters, dimensions
@@ -377,11 +378,13 @@ def _train(
     forgotten: Json = {"micro_batch": None} if _asks_anew(start) else {}
     if not supervised:
         forgotten["paused"] = False  # a person has started it
+    begins = read_progress(checked.checkpoint)[0].step if checked.checkpoint else 0
     writer = RunWriter(
         run=run,
         lock=lock,
         listener=listener,
         run_name=one_line(config.name),
+        current_step=begins,  # of an attempt that died, not all steps are kept
         max_steps=planned.max_steps,
         device=planned.compute.describe(),
         supervised=supervised,

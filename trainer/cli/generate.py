@@ -78,7 +78,7 @@ def generate(
             max_new_tokens,
             sampling,
             seed=None if seed is None else seed + sample,
-            stop_ids=() if ignore_eos else (codec.eos_id,),
+            stop_ids=() if ignore_eos else opened.end_ids,
             use_cache=cache,
             allowed_ids=codec.vocab_size,
         ):

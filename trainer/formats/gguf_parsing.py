@@ -135,6 +135,7 @@ class _Header:
         alignment = values.get("general.alignment", 32)
         if (
             not isinstance(alignment, int)
+            or isinstance(alignment, bool)
             or not 1 <= alignment <= _MAX_ALIGNMENT
             or alignment & (alignment - 1)
         ):

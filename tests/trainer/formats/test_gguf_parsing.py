@@ -25,50 +25,69 @@ def string(text: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def key(name: bytes, kind: int, value: bytes) -> bytes:
+    return string(name) + struct.pack("<I", kind) + value
+
+
+def texts(count: int, rest: bytes = b"") -> bytes:
+    return struct.pack("<IQ", 8, count) + rest
+
+
+def tensor(name: bytes, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
+    numbers = struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+    return string(name) + numbers
+
+
+def space(size: int = 999) -> bytes:
+    return bytes(size)
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "problem"),
     [
-        b"",
-        b"GGUF",
-        b"GGUF\x03\0\0\0",
-        b"junk" * 100,
-        b"GGUF" + struct.pack("<IQQ", 1, 0, 0),
-        b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
-        header(2**63, 0),
-        header(0, 2**63),
-        header(2**20, 0),
-        header(0, 1, struct.pack("<Q", 2**63) + b"x"),
-        header(0, 1, string(b"k") + struct.pack("<I", 99)),
-        header(0, 1, string(b"k") + struct.pack("<IQ", 8, 2**62)),
-        header(0, 1, string(b"k") + struct.pack("<IIQ", 9, 8, 2**62)),
-        header(0, 1, string(b"k") + struct.pack("<IIQ", 9, 8, 2**20) + bytes(64)),
-        header(0, 1, string(b"k") + struct.pack("<IIQ", 9, 4, 2**62)),
-        header(0, 1, string(b"k") + struct.pack("<IIQ", 9, 9, 2)),
-        header(0, 2, 2 * (string(b"k") + struct.pack("<IB", 0, 1))),
-        header(0, 1, string(b"general.alignment") + struct.pack("<II", 4, 0)),
-        header(0, 1, string(b"general.alignment") + struct.pack("<II", 4, 48)),
-        header(1, 0, string(b"t") + struct.pack("<I", 2**31)),
-        header(1, 0, string(b"t") + struct.pack("<IQIQ", 1, 0, 0, 0)),
-        header(1, 0, string(b"t") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)),
-        header(1, 0, string(b"t") + struct.pack("<IQIQ", 1, 4, 0, 2**63)),
-        header(1, 0, string(b"t") + struct.pack("<IQIQ", 1, 4, 0, 2) + bytes(999)),
-        header(1, 0, string(b"t") + struct.pack("<IQIQ", 1, 31, 2, 0) + bytes(999)),
-        header(2, 0, 2 * (string(b"t") + struct.pack("<IQIQ", 1, 8, 0, 0)) + bytes(999)),
-        header(
-            2,
-            0,
-            string(b"t")
-            + struct.pack("<IQIQ", 1, 8, 0, 0)
-            + string(b"u")
-            + struct.pack("<IQIQ", 1, 8, 0, 0)
-            + bytes(999),
+        (b"", "does not begin with GGUF"),
+        (b"GGUF", "does not begin with GGUF"),
+        (b"GGUF\x03\0\0\0", "ends in the middle of its header"),
+        (b"junk" * 100, "does not begin with GGUF"),
+        (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "is GGUF of version 1"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "is big-endian"),
+        (header(2**63, 0), "says that it has 9223372036854775808 tensors"),
+        (header(0, 2**63), "and 9223372036854775808 keys"),
+        (header(2**20, 0), "ends in the middle"),
+        (header(0, 2**16), "ends in the middle"),
+        (header(0, 1, struct.pack("<Q", 2**63) + b"x"), "a text of 9223372036854775808 bytes"),
+        (header(0, 1, key(b"k", 99, b"")), "a value of the unknown type 99"),
+        (header(0, 1, key(b"k", 8, struct.pack("<Q", 2**62))), "a text of 4611686018427387904"),
+        (header(0, 1, key(b"k", 9, texts(2**62))), "a list of 4611686018427387904 texts"),
+        (header(0, 1, key(b"k", 9, texts(2**22 + 1, space()))), "a list of 4194305 texts"),
+        (header(0, 1, key(b"k", 9, texts(2**20, space(64)))), "ends in the middle"),
+        (header(0, 1, key(b"k", 9, struct.pack("<IQ", 4, 2**62))), "ends in the middle"),
+        (header(0, 1, key(b"k", 9, struct.pack("<IQ", 9, 2))), "a list of the unknown type 9"),
+        (header(0, 2, 2 * key(b"k", 0, b"\1")), "has the key k twice"),
+        (header(0, 1, key(b"general.alignment", 4, bytes(4))), "has the alignment 0"),
+        (header(0, 1, key(b"general.alignment", 4, b"\x30\0\0\0")), "has the alignment 48"),
+        (header(0, 1, key(b"general.alignment", 7, b"\1")), "has the alignment True"),
+        (header(1, 0, string(b"t") + struct.pack("<I", 2**31)), "2147483648 dimensions"),
+        (header(1, 0, tensor(b"t", (0,), 0, 0)), "the shape 0, which F32 cannot have"),
+        (header(1, 0, tensor(b"t", (2**40, 2**40), 0, 0)), "and the tensor t at"),
+        (header(1, 0, tensor(b"t", (4,), 0, 2**63)), "and the tensor t at"),
+        (header(1, 0, tensor(b"t", (4,), 0, 2) + space()), "the tensor t at the wrong place"),
+        (header(1, 0, tensor(b"t", (31,), 2, 0) + space()), "31, which Q4_0 cannot have"),
+        (header(1, 0, tensor(b"t", (4,), 77, 0) + space()), "the type number 77, which is not"),
+        (
+            header(2, 0, tensor(b"t", (8,), 0, 0) + tensor(b"t", (8,), 0, 32) + space()),
+            "has the tensor t twice",
+        ),
+        (
+            header(2, 0, tensor(b"t", (16,), 0, 0) + tensor(b"u", (8,), 0, 32) + space()),
+            "has the tensor u at the wrong place",
         ),
     ],
 )
-def test_damaged_files_are_told_at_once(data: bytes, tmp_path: Path) -> None:
+def test_damaged_files_are_told_at_once(data: bytes, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "wrong.gguf"
     path.write_bytes(data)
-    refused(path)
+    assert problem in refused(path)
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def continue_prompts(
                 max_new_tokens,
                 sampling,
                 seed=seed,
-                stop_ids=(codec.eos_id,),
+                stop_ids=opened.end_ids,
                 allowed_ids=codec.vocab_size,
             )
         )

@@ -29,6 +29,7 @@ from shared.run_directory import RunDirectory, create_run, slug
 from shared.text import many_lines, one_line
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.cli.places import check_writable, take_run
+from trainer.cli.publishing import check_upload, publish
 from trainer.cli.starting import Start
 from trainer.config.resolve import (
     assignment,
@@ -105,6 +106,7 @@ def check(start: Start) -> Checked:
     """
     from trainer.loop.session import check_resumable, plan
 
+    check_upload(start.config)
     checkpoint, begin_from = start.checkpoint, start.config.checkpoint.begin_from
     warnings: tuple[str, ...] = ()
     if checkpoint is None and start.run is not None:
@@ -343,6 +345,8 @@ def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int
             cleanup.callback(alerter.close)  # after the run has told of its end
         listener = None if alerter is None else partial(alerter.notice, run)
         code = _train(start, checked, run, lock, signals, listener=listener, supervised=supervised)
+        if code == ExitCode.OK:
+            code = publish(run, start.config)
         if code == ExitCode.REQUEUE:
             requeue(run, signals.received, os.environ)
         return code

@@ -73,6 +73,13 @@ def train(
         str | None,
         typer.Option(metavar="CHECKPOINT", help="Begin a new run from any checkpoint."),
     ] = None,
+    upload: Annotated[
+        bool | None,
+        typer.Option("--upload", help="Send the best checkpoint to the Hub once it is complete."),
+    ] = None,
+    hf_user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Owner of the repository; default: you.")
+    ] = None,
     set_: options.Set = None,
     detach: options.Detach = False,
     queue: options.Queue = False,
@@ -126,6 +133,8 @@ def train(
             "checkpoint.save_top_k": save_top_k,
             "checkpoint.dir": checkpoint_dir,
             "checkpoint.begin_from": begin_from,
+            "hub.upload": upload,
+            "hub.user": hf_user,
         },
         set_,
     )

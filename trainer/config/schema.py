@@ -142,6 +142,15 @@ class LogConfig(Section):
     interval: Count = 10  # steps between lines; metrics.jsonl has every step
 
 
+class HubConfig(Section):
+    """What goes to the Hugging Face Hub by itself."""
+
+    upload: bool = False  # the best checkpoint, once the run is complete
+    repo: str | None = None  # NAME or OWNER/NAME; None: the run's name
+    user: str | None = None  # the owner; None: who is logged in
+    public: bool = False
+
+
 class Config(Section):
     """Everything a run can be repeated from; `config.yaml` holds it whole."""
 
@@ -154,6 +163,7 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
     log: LogConfig = LogConfig()
+    hub: HubConfig = HubConfig()
 
     @property
     def seq_len(self) -> int:
@@ -180,4 +190,5 @@ SECTIONS: dict[str, type[Section]] = {
     "checkpoint": CheckpointConfig,
     "eval": EvalConfig,
     "log": LogConfig,
+    "hub": HubConfig,
 }

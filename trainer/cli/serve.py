@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import socket
 
     from trainer.serve.app import Settings
+    from trainer.serve.opening import EngineName
     from trainer.serve.served import Served
 
 
@@ -66,7 +67,9 @@ def serve(
 
     A key is read from --api-key-file or from TRAINER_API_KEY. Ctrl-C lets answers end.
     """
+    import asyncio
     import sys
+    import time
 
     from shared.errors import UserError
     from shared.text import one_line
@@ -93,81 +96,45 @@ def serve(
     from trainer.serve.server import bind
 
     key, local = read_key(api_key_file), is_loopback(host)
+    settings = Settings(key, tuple(cors_origin or ()), local, timeout)
+    sock = bind(host, port)  # before the model is loaded, which may take minutes
     if key is None and not local:
         print(
             f"trainer: anybody who reaches {one_line(host)} may use this model; --api-key-file or "
             "TRAINER_API_KEY sets a key.",
             file=sys.stderr,
         )
-    settings = Settings(key, tuple(cors_origin or ()), local, timeout)
-    sock = bind(host, port)  # before the model is loaded, which may take minutes
-    served = _open(
-        model,
-        runs_dir,
-        device=device,
-        engine=engine,
-        slots=slots,
-        queue=queue,
-        context=context,
-        threads=threads,
-        name=(served_name or "").strip(),
-        max_new_tokens=max_tokens_limit,
-    )
-    import asyncio
+    started = time.monotonic()
 
-    asyncio.run(_run(served, settings, sock))
+    from trainer.checkpoint.opening import model_path
+    from trainer.serve.opening import open_engine
+    from trainer.serve.served import open_served
+
+    opened = open_engine(
+        model_path(model, runs_dir),
+        engine=cast("EngineName", engine),
+        device=device,
+        slots=slots,
+        context=context,
+        queue_limit=queue,
+        threads=threads,
+    )
+    served = open_served(opened, (served_name or "").strip(), max_tokens_limit)
+    asyncio.run(_run(served, settings, sock, started))
     return 0
 
 
-def _open(
-    reference: str,
-    runs_dir: Path,
-    *,
-    device: str,
-    engine: str,
-    slots: int | None,
-    queue: int,
-    context: int | None,
-    threads: int | None,
-    name: str,
-    max_new_tokens: int,
-) -> Served:
-    """The model, not yet started. Raises UserError."""
-    import time
-
-    from trainer.checkpoint.opening import model_path, open_model
-    from trainer.generate.templates import ChatTemplate
-    from trainer.model.device import pick_device
-    from trainer.serve.batching import TorchEngine
-    from trainer.serve.served import Served, fingerprint, name_of
-
-    started = time.monotonic()
-    opened = open_model(model_path(reference, runs_dir), pick_device(device))
-    running = TorchEngine(opened, slots=slots, context=context, queue_limit=queue, threads=threads)
-    mark, written = fingerprint(opened.path)
-    return Served(
-        engine=running,
-        name=name or name_of(opened.path),
-        template=ChatTemplate(opened.tokenizer, opened.chat_template),
-        created=written,
-        fingerprint=mark,
-        max_new_tokens=max_new_tokens,
-        load_seconds=time.monotonic() - started,
-    )
-
-
-async def _run(served: Served, settings: Settings, sock: socket.socket) -> None:
-    """Serve until a signal comes."""
+async def _run(served: Served, settings: Settings, sock: socket.socket, started: float) -> None:
+    """Serve until a signal comes; `started` is when opening began, in monotonic seconds."""
     import time
     from dataclasses import replace
 
     from trainer.serve.app import build_app
     from trainer.serve.server import address_of, make_server
 
-    started = time.monotonic()
     try:
         await served.engine.start()
-        served = replace(served, load_seconds=served.load_seconds + time.monotonic() - started)
+        served = replace(served, load_seconds=time.monotonic() - started)
 
         def ready() -> None:
             print(f"Serving {served.name} at {address_of(sock)} (Ctrl-C ends it)", flush=True)

@@ -77,7 +77,12 @@ class Codec(Protocol):
     """Text and token ids, as the engine's model has them."""
 
     vocab_size: int
+    bos_id: int
     eos_id: int
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of every special token."""
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`."""

@@ -33,12 +33,14 @@ class LlamaCodec:
         spelled = _byte_level if kind == "gpt2" else _sentence_piece
         self._process = process
         self._bytes = [spelled(token) for token in tokens]
-        self._special = frozenset(np.flatnonzero(kinds == _CONTROL).tolist())
-        for index in self._special:
+        self.special_ids = frozenset(np.flatnonzero(kinds == _CONTROL).tolist())
+        for index in self.special_ids:
             self._bytes[index] = tokens[index].encode("utf-8", "replace")
         self.vocab_size = len(tokens)
         eos = file.values.get("tokenizer.ggml.eos_token_id", _DEFAULT_EOS.get(kind, 0))
         self.eos_id = int(eos) if isinstance(eos, int) else 0
+        bos = file.values.get("tokenizer.ggml.bos_token_id")
+        self.bos_id = int(bos) if isinstance(bos, int) else self.eos_id
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`, by llama.cpp itself. Raises RunError when it does not answer."""
@@ -50,7 +52,7 @@ class LlamaCodec:
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
         """The bytes of `ids`; a character may be incomplete at either end."""
-        hidden = self._special if skip_special else frozenset()
+        hidden = self.special_ids if skip_special else frozenset()
         return b"".join(
             self._bytes[index]
             for index in ids

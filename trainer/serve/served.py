@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.text import one_line
 from trainer.generate.templates import ChatTemplate
-from trainer.serve.engine import Engine
+from trainer.serve.engine import Codec, Engine
+
+if TYPE_CHECKING:
+    from trainer.serve.opening import OpenedEngine
 
 OWNER = "train-monitor"
 
@@ -44,6 +48,43 @@ class Served:
             "max_model_len": self.engine.context,
             "chat": not self.template.is_plain,
         }
+
+
+class SpelledCodec:
+    """An engine's codec as a chat template wants it, which writes special tokens by their names."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.eos_id = codec.eos_id
+        self.bos_token, self.eos_token = (
+            self.decode([index]) for index in (codec.bos_id, codec.eos_id)
+        )
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of every special token."""
+        return self._codec.special_ids
+
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """The ids of `text`."""
+        return self._codec.encode(text, allow_special)
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of `ids`."""
+        return self._codec.decode_bytes(ids, skip_special).decode("utf-8", "replace")
+
+
+def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:
+    """What is served when `opened` is. Raises UserError for a chat template that cannot be read."""
+    mark, written = fingerprint(opened.path)
+    return Served(
+        engine=opened.engine,
+        name=name or name_of(opened.path),
+        template=ChatTemplate(SpelledCodec(opened.engine.codec), opened.chat_template),
+        created=written,
+        fingerprint=mark,
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def fingerprint(path: Path) -> tuple[str, int]:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ CONTEXT = 64
 class SequentialEngine:
     """One job at a time, the plainest way: the whole text through the model for every token.
 
-    `places` jobs may come, the others wait in a queue of `queue`. `slow` holds every token back
-    until `tick` is set, so that a test decides when something happens.
+    `places` jobs may come, the others wait in a queue of `queue`. While `held` is an event that is
+    not set, no token comes, so that a test decides when something happens.
     """
 
     def __init__(self, opened: OpenedModel, places: int = 4, queue: int = 8) -> None:
@@ -85,6 +85,7 @@ class SequentialEngine:
                     raise self.failure
                 logits = self._logits(ids)[-1]
                 changed = logits.clone()
+                changed[self.codec.vocab_size :] = -torch.inf
                 for token, bias in job.logit_bias.items():
                     changed[token] += bias
                 for token, count in seen.items():
@@ -109,9 +110,7 @@ class SequentialEngine:
         import torch
 
         with torch.no_grad():
-            logits = self.model(torch.tensor([ids]))[0].clone()
-            logits[:, self.codec.vocab_size :] = -torch.inf
-        return logits
+            return self.model(torch.tensor([ids]))[0]
 
     def _score(self, logits, token: int, top: int | None):  # type: ignore[no-untyped-def]
         from trainer.serve.engine import TokenScore
@@ -145,7 +144,7 @@ class Running:
     engine: Any
     served: Served
     loop: asyncio.AbstractEventLoop
-    output: list[str] = field(default_factory=list)
+    stop: Callable[[], None]  # as a signal does
 
     def client(self, **options: Any) -> openai.OpenAI:
         """OpenAI's own client. It does not ask again unless told."""
@@ -176,20 +175,24 @@ def running(make: Callable[[], Served], settings: Settings | None = None) -> Ite
         served = make()
         await served.engine.start()
         app = application.build_app(served, settings or application.Settings())
+        uvicorn = make_server(app, ready.set, grace=1)
+
+        def stop() -> None:
+            uvicorn.should_exit = True
+
         loop = asyncio.get_running_loop()
-        box.append(Running(address_of(sock), app, served.engine, served, loop))
-        box.append(make_server(app, ready.set, grace=1))
-        await box[1].serve(sockets=[sock])
+        box.append(Running(address_of(sock), app, served.engine, served, loop, stop))
+        await uvicorn.serve(sockets=[sock])
         await served.engine.close()
 
     thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
     thread.start()
     assert ready.wait(60)
-    server, uvicorn = box
+    (server,) = box
     try:
         yield server
     finally:
-        uvicorn.should_exit = True
+        server.stop()
         thread.join(20)
 
 
@@ -203,7 +206,7 @@ def run_folder(run_cli, token_data: Path, tmp_path_factory: pytest.TempPathFacto
         "--runs-dir", runs,
         "--name", "tiny",
         "--data-path", token_data,
-        "--max-steps", 40,
+        "--max-steps", 150,
         "--seq-len", CONTEXT,
         "--eval-interval", 1000,
         "--set", "model.vocab_size=300",
@@ -230,15 +233,24 @@ def opened(run_folder: Path) -> OpenedModel:
 
 @pytest.fixture(scope="session")
 def make_served(opened: OpenedModel) -> Callable[..., Served]:
-    """The model as it is served; `template` is a chat template, other names go to the engine."""
+    """The model as it is served; `template` is a chat template, other names go to the engine.
 
-    def make(template: str | None = None, max_new_tokens: int = 1000, **options: Any) -> Served:
+    The engine is that of `trainer serve`, or the plain one of the tests.
+    """
+
+    def make(
+        template: str | None = None,
+        max_new_tokens: int = 1000,
+        plain: bool = False,
+        **options: Any,
+    ) -> Served:
         from trainer.generate.templates import ChatTemplate
+        from trainer.serve.batching import TorchEngine
         from trainer.serve.served import Served, fingerprint
 
         mark, created = fingerprint(opened.path)
         return Served(
-            engine=SequentialEngine(opened, **options),
+            engine=(SequentialEngine if plain else TorchEngine)(opened, **options),
             name="tiny",
             template=ChatTemplate(opened.tokenizer, template),
             created=created,
@@ -258,7 +270,7 @@ def server(make_served: Callable[..., Served]) -> Iterator[Running]:
 
 @pytest.fixture
 def start(make_served: Callable[..., Served]) -> Iterator[Callable[..., Running]]:
-    """Start a server of one's own: `start(settings, template=…, places=…, queue=…)`."""
+    """Start a server of one's own: `start(settings, template=…, plain=True, places=…)`."""
     with contextlib.ExitStack() as stack:
 
         def begin(settings: Settings | None = None, **options: Any) -> Running:

@@ -1,0 +1,334 @@
+"""What stands around the endpoints: keys, origins, figures, the log, the page, the way it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import httpx2
+import openai
+import pytest
+
+from shared.errors import UserError
+from trainer.serve.access import is_loopback, read_key
+from trainer.serve.app import Settings
+from trainer.serve.metrics import Histogram
+
+CHATML = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+ASK = {"prompt": "a", "max_tokens": 2, "temperature": 0}
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Until it holds."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def sample(text: str, name: str) -> float:
+    """A value of the metrics."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    assert found, name
+    return float(found.group(1))
+
+
+def test_health(server) -> None:
+    answer = httpx2.get(f"{server.url}/health")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert answer.json()["capacity"] >= 1
+
+
+def test_metrics_count_what_happened(start) -> None:
+    server = start()
+    httpx2.post(f"{server.url}/v1/completions", json=ASK)
+    httpx2.post(f"{server.url}/v1/completions", json=ASK | {"stream": True})
+    httpx2.post(f"{server.url}/v1/completions", json={"n": 0})
+    httpx2.get(f"{server.url}/nowhere/{'x' * 50}")
+    answer = httpx2.get(f"{server.url}/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    text = answer.text
+    prefix = "trainer_serve_"
+    completions = 'requests_total{endpoint="/v1/completions",status='
+    assert sample(text, f'{prefix}{completions}"200"}}') == 2
+    assert sample(text, f'{prefix}{completions}"400"}}') == 1
+    assert sample(text, f'{prefix}requests_total{{endpoint="other",status="404"}}') == 1
+    assert sample(text, f"{prefix}tokens_generated_total") == 4
+    assert sample(text, f"{prefix}prompt_tokens_total") == 2
+    assert sample(text, f"{prefix}running") == 0
+    assert sample(text, f"{prefix}waiting") == 0
+    assert sample(text, f"{prefix}capacity") >= 1
+    assert sample(text, f"{prefix}time_to_first_token_seconds_count") == 2
+    seconds = f"{prefix}request_seconds"
+    assert sample(text, f'{seconds}_count{{endpoint="/v1/completions"}}') == 3
+    assert sample(text, f'{seconds}_bucket{{endpoint="/v1/completions",le="+Inf"}}') == 3
+    assert sample(text, f"{prefix}model_load_seconds") >= 0
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{[^}]*\})? [0-9.e+-]+", line), line
+
+
+def test_a_histogram_counts_upwards() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.add(value)
+    assert list(histogram.lines("x")) == [
+        'x_bucket{le="1"} 2',
+        'x_bucket{le="2"} 3',
+        'x_bucket{le="+Inf"} 4',
+        "x_sum 12.000000",
+        "x_count 4",
+    ]
+
+
+def test_a_key_is_asked_for(start) -> None:
+    server = start(Settings(key="sesame"))
+    for path in ("/v1/models", "/metrics", "/v1/anything"):
+        answer = httpx2.get(server.url + path)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+    for headers in (
+        {"Authorization": "Bearer sesame"},
+        {"authorization": "bearer  sesame"},
+        {"x-api-key": "sesame"},
+    ):
+        assert httpx2.get(f"{server.url}/metrics", headers=headers).status_code == 200
+    for headers in ({"Authorization": "Basic sesame"}, {"x-api-key": "sesam"}, {"x-api-key": "ü"}):
+        raw = {key: value.encode("latin-1") for key, value in headers.items()}
+        assert httpx2.get(f"{server.url}/metrics", headers=raw).status_code == 401
+    for path in ("/", "/health"):
+        assert httpx2.get(server.url + path).status_code == 200
+    with pytest.raises(openai.AuthenticationError):
+        server.client(api_key="wrong").models.list()
+    assert server.client(api_key="sesame").models.list().data
+
+
+def test_where_the_key_comes_from(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAINER_API_KEY", raising=False)
+    assert read_key(None) is None
+    monkeypatch.setenv("TRAINER_API_KEY", " from-env\n")
+    assert read_key(None) == "from-env"
+    file = tmp_path / "key"
+    file.write_text("from-file\n")
+    assert read_key(file) == "from-file"
+    for bad in ("", "two words", "schlüssel", "a\x1bb"):
+        file.write_text(bad)
+        with pytest.raises(UserError, match="holds is no key") as caught:
+            read_key(file)
+        assert not bad or bad not in str(caught.value)
+    with pytest.raises(UserError, match="No such file"):
+        read_key(tmp_path / "none")
+
+
+def test_pages_of_other_sites_are_turned_away(start) -> None:
+    server = start()
+    url = f"{server.url}/v1/completions"
+
+    def ask(**headers: str) -> int:
+        return httpx2.post(url, json=ASK, headers=headers).status_code
+
+    assert ask() == 200
+    assert ask(origin=server.url) == 200
+    for origin in ("https://evil.example", "null", "http://localhost:1"):
+        assert ask(origin=origin) == 403
+    assert ask(host="evil.example") == 403
+    assert ask(host="localhost:99") == ask(host="[::1]") == 200
+    answer = httpx2.options(url, headers={"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_an_origin_can_be_let_in(start) -> None:
+    server = start(Settings(key="k", origins=("https://app.example",)))
+    url = f"{server.url}/v1/completions"
+    asking = {
+        "origin": "https://app.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    preflight = httpx2.options(url, headers=asking)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://app.example"
+    headers = {"authorization": "Bearer k", "origin": "https://app.example"}
+    answer = httpx2.post(url, json=ASK, headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    headers["origin"] = "https://evil.example"
+    assert httpx2.post(url, json=ASK, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("a.localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("localhost.evil.example", False),
+        ("192.168.0.1", False),
+    ],
+)
+def test_what_is_this_machine_alone(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_what_is_not_there_is_told_as_json(server) -> None:
+    answer = httpx2.get(f"{server.url}/v2/%1b[31mred")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "There is nothing at /v2/[31mred."
+    answer = httpx2.get(f"{server.url}/v1/completions")
+    assert answer.status_code == 405
+    assert "does not take GET" in answer.json()["error"]["message"]
+    assert answer.headers["allow"] == "POST"
+
+
+def test_the_page_may_run_only_what_is_in_it(server) -> None:
+    answer = httpx2.get(f"{server.url}/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert not re.search(r"https?://|//cdn|@import|url\(", answer.text)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|\son\w+=", answer.text
+    )
+
+
+def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> None:
+    server = start(Settings(key="very-secret"))
+    secret = {"authorization": "Bearer very-secret"}
+    body = {"prompt": "private words", "max_tokens": 3, "temperature": 0}
+    answer = httpx2.post(f"{server.url}/v1/completions", json=body, headers=secret)
+    httpx2.get(f"{server.url}/v1/x%0d%0a2026 GET /forged%1b[2J?q=very-secret", headers=secret)
+    httpx2.get(f"{server.url}/health")
+    wait(lambda: server.app.state.metrics._requests.total() == 3)
+    first, second = capfd.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"\S+ POST /v1/completions 200 seconds=\S+ prompt_tokens=13 new_tokens=3 "
+        rf"first_token=\S+ client=127\.0\.0\.1 id={answer.json()['id']}",
+        first,
+    )
+    assert " GET /v1/x%202026%20GET%20/forged[2J 404 " in second
+    for line in (first, second):
+        assert "secret" not in line
+        assert "private" not in line
+
+
+def test_a_client_that_leaves_frees_its_place(start) -> None:
+    server = start(plain=True)
+    server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
+    for more in ({}, {"stream": True}, {"n": 3}):
+        before = server.engine.cancelled
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{server.url}/v1/completions", json=ASK | more, timeout=0.2)
+        count = more.get("n", 1)
+        wait(lambda b=before, c=count: server.engine.cancelled == b + c)
+        wait(lambda: server.engine.running == server.engine.waiting == 0)
+    # In the middle of a stream too.
+    server.run(server.engine.held.set)
+    with httpx2.stream(
+        "POST", f"{server.url}/v1/completions", json=ASK | {"stream": True, "max_tokens": 60}
+    ) as answer:
+        server.run(server.engine.held.clear)
+        next(answer.iter_bytes())
+    wait(lambda: server.engine.running == 0)
+    counts = server.app.state.metrics._requests
+    wait(lambda: counts["/v1/completions", 499] == 4)
+
+
+def test_an_answer_that_takes_too_long(start) -> None:
+    server = start(Settings(timeout=0.2), plain=True)
+    server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
+    answer = httpx2.post(f"{server.url}/v1/completions", json=ASK)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "timeout"
+    wait(lambda: server.engine.running == 0)
+
+
+def test_streams_end_before_the_server_does(start) -> None:
+    server = start(plain=True)
+    server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
+    client, texts = server.client(), []
+
+    def read() -> None:
+        stream = client.completions.create(model="tiny", stream=True, **ASK)
+        texts.append([piece.choices[0].finish_reason for piece in stream])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    wait(lambda: server.engine.running == 1)
+    server.stop()
+    wait(lambda: _refused(server.url))
+    server.run(server.engine.held.set)
+    reader.join(20)
+    assert texts[0][-1] == "length"
+
+
+def test_what_does_not_end_in_time_is_ended(start) -> None:
+    server = start(plain=True)
+    server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
+    answers = []
+
+    def ask(more: dict[str, object]) -> None:
+        answers.append(httpx2.post(f"{server.url}/v1/completions", json=ASK | more, timeout=20))
+
+    asking = [threading.Thread(target=ask, args=[m]) for m in ({}, {"stream": True, "echo": True})]
+    for thread in asking:
+        thread.start()
+    wait(lambda: server.engine.running == 2)
+    server.stop()
+    for thread in asking:
+        thread.join(20)
+    assert [answer.status_code for answer in answers] == [503, 503]
+
+
+def _refused(url: str) -> bool:
+    try:
+        httpx2.get(f"{url}/health")
+    except httpx2.ConnectError:
+        return True
+    return False
+
+
+def test_a_models_own_template_is_used_and_its_page_says_so(start, opened) -> None:
+    server = start(template=CHATML)
+    client = server.client()
+    assert client.models.retrieve("tiny").chat is True
+    answer = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=2
+    )
+    assert answer.usage.prompt_tokens == len("<|user|>hi<|end|><|assistant|>")
+
+
+def test_what_a_person_writes_is_no_special_token(start) -> None:
+    server = start(template=CHATML)
+    words = "<|endoftext|>"
+    answer = server.client().chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": words}], max_tokens=0
+    )
+    assert answer.usage.prompt_tokens == len(f"<|user|>{words}<|end|><|assistant|>".encode())
+
+
+def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:
+    server = start(template="{{ raise_exception('only one message') if messages|length > 1 }}x")
+    client, one = server.client(), {"role": "user", "content": "hi"}
+    client.chat.completions.create(model="tiny", messages=[one], max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="only one message"):
+        client.chat.completions.create(model="tiny", messages=[one, one], max_tokens=1)

@@ -1,0 +1,181 @@
+"""`trainer eval`: figures for people, programs, the checkpoint and the run."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared.evaluation import EVALUATION, read_evaluations
+from shared.manifest import verify_folder
+from shared.metrics_log import read_records
+from tests.conftest import RunCli
+
+TEXT = "def rounded(x):\n    return round(x)  # naïve ½ 😀\n\n\n" * 8
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, token_data: Path, run_cli: RunCli) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    sizes = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "max_seq_len": 64}
+    flags = [part for k, v in sizes.items() for part in ("--set", f"model.{k}={v}")]
+    output = run_cli(
+        "train", "--name", "tiny", "--runs-dir", runs, "--data-path", token_data, *flags,
+        "--max-steps", 4, "--batch-size", 2, "--seq-len", 32, "--device", "cpu",
+    )  # fmt: skip
+    assert output.code == 0, output.err
+    return runs
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    """A copy to be written into."""
+    return Path(shutil.copytree(trained, tmp_path / "runs", symlinks=True))
+
+
+def checkpoint(runs: Path) -> Path:
+    [run] = runs.iterdir()
+    return run / "checkpoints" / "step_4"
+
+
+def test_what_was_held_back_is_measured_and_kept(runs: Path, run_cli: RunCli) -> None:
+    folder = checkpoint(runs)
+    output = run_cli("eval", "--checkpoint", folder, "--max-tokens", 500)
+    assert output.code == 0, output.err
+    [result] = read_evaluations(folder)
+    assert result.split == "validation"
+    assert (result.total.data, result.total.tokens, result.seq_len) == ("val.bin", 500, 32)
+    assert f"loss           {result.total.loss:.4f} nats per token" in output.out
+    assert f"bits per byte  {result.total.bits_per_byte:.4f}" in output.out
+    assert "val.bin (held back from training)" in output.out
+    assert "written to" in output.out and "1 thread" in output.out
+    assert all(len(line) <= 80 for line in output.out.splitlines() if "written to" not in line)
+    assert verify_folder(folder) == []
+    event = list(read_records(folder.parents[1] / "events.jsonl"))[-1]
+    assert event["event"] == "checkpoint_evaluated"
+    assert event["loss"] == result.total.loss
+    assert result.command == f"trainer eval --checkpoint {folder} --max-tokens 500"
+
+
+def test_files_of_text_one_by_one(runs: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    texts = [tmp_path / "a.txt", tmp_path / "b\x1b[31m.txt"]
+    for path in texts:
+        path.write_text(TEXT)
+    asked = ["--data", texts[0], "--stride", 16, "--no-speed"]
+    output = run_cli("eval", texts[1], "--model", checkpoint(runs), *asked)
+    assert output.code == 0, output.err
+    assert "\x1b" not in output.out
+    [result] = read_evaluations(checkpoint(runs))
+    assert [file.data for file in result.files] == ["a.txt", "b[31m.txt"]
+    assert result.total.bytes == 2 * len(TEXT.encode())
+    assert result.stride == 16
+    assert output.out.count(".txt") >= 3
+
+
+def test_json_is_all_that_is_printed(runs: Path, run_cli: RunCli) -> None:
+    [run] = runs.iterdir()
+    asked = ["--max-tokens", 100, "--json"]
+    output = run_cli("eval", "--checkpoint", "tiny", "--runs-dir", runs, *asked)
+    value = json.loads(output.out)
+    assert value["run"] == run.name
+    assert value["results"][0]["tokens"] == 100
+    assert value["speed"]["decode"] > 0
+    assert "written to" in output.err
+
+
+def test_nothing_is_written_when_not_asked(runs: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    place = tmp_path / "figures.json"
+    asked = ["--max-tokens", 50, "--no-speed", "--no-save", "--output", place]
+    assert run_cli("eval", "--checkpoint", checkpoint(runs), *asked).code == 0
+    assert not (checkpoint(runs) / EVALUATION).exists()
+    assert json.loads(place.read_bytes())["results"][0]["tokens"] == 50
+    again = run_cli("eval", "--checkpoint", checkpoint(runs), *asked)
+    assert again.code == 2
+    assert "is there already; --force replaces it" in again.err
+
+
+def test_a_folder_that_is_no_checkpoint_of_ours(
+    runs: Path, tmp_path: Path, run_cli: RunCli
+) -> None:
+    folder = tmp_path / "hf"
+    shutil.copytree(checkpoint(runs), folder)
+    for name in ("manifest.json", "meta.json", "trainer_state.json"):
+        (folder / name).unlink()
+    bare = run_cli("eval", "--checkpoint", folder)
+    assert bare.code == 2
+    assert "does not tell what it was validated on; name text or token files" in bare.err
+    (tmp_path / "a.txt").write_text(TEXT)
+    output = run_cli("eval", "--checkpoint", folder, "--data", tmp_path / "a.txt", "--no-speed")
+    assert output.code == 0, output.err
+    assert "Nothing was written" in output.out
+    assert not (folder / EVALUATION).exists()
+
+
+def test_a_model_that_diverged_has_a_loss_that_is_no_number(runs: Path, run_cli: RunCli) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = checkpoint(runs)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(math.nan)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "manifest.json").unlink()
+    text = folder.parent / "a.txt"
+    text.write_text(TEXT)
+    asked = ["--data", text, "--no-speed"]
+    output = run_cli("eval", "--checkpoint", folder, *asked)
+    assert output.code == 0, output.err
+    assert "loss           nan nats per token" in output.out
+    value = json.loads(run_cli("eval", "--checkpoint", folder, *asked, "--json").out)
+    assert value["results"][0]["loss"] is None
+    assert value["results"][0]["nonfinite"]["loss"] == "nan"
+
+
+def test_a_living_run_is_asked_to_write_it_down(runs: Path, run_cli: RunCli) -> None:
+    from shared.control import pending
+    from shared.run_directory import RunDirectory
+    from shared.run_writer import RunWriter
+
+    folder = checkpoint(runs)
+    run = RunDirectory(folder.parents[1])
+    with RunWriter(run=run):
+        output = run_cli("eval", "--checkpoint", folder, "--max-tokens", 50, "--no-speed")
+        assert output.code == 0, output.err
+        [request] = pending(run.control)
+        assert request.action == "evaluated"
+        request.remove()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--seq-len", "65"], "--seq-len is 65; it must be between 1 and the 64 tokens"),
+        (["--stride", "40"], "--stride is 40; it must be between 1 and --seq-len, 32"),
+        (["--max-tokens", "0"], "--max-tokens is 0; it must be 1 or more"),
+        (["--dtype", "int8"], "--dtype 'int8' is none of fp32, bf16"),
+        (["--threads", "0"], "--threads is 0"),
+        (["--data", "no-such-folder/x.txt"], "no-such-folder/x.txt does not exist"),
+        (["--data-path", "no-such-folder/x.bin"], "no-such-folder/x.bin does not exist"),
+        (["--output", "no-such-folder/x.json"], "there is no folder"),
+    ],
+)
+def test_wrong_use_is_a_sentence(
+    trained: Path, run_cli: RunCli, arguments: list[str], told: str
+) -> None:
+    output = run_cli("eval", "--checkpoint", checkpoint(trained), *arguments)
+    assert output.code == 2
+    assert told in output.err
+    assert output.err.count("\n") == 1
+    assert not (checkpoint(trained) / EVALUATION).exists()
+
+
+def test_a_checkpoint_that_cannot_be_written(
+    runs: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint(runs) / EVALUATION).mkdir()
+    output = run_cli("eval", "--checkpoint", checkpoint(runs), "--max-tokens", 50, "--no-speed")
+    assert output.code == 1
+    assert "--no-save measures without writing" in output.err
+    assert "nats per token" in output.out, "what was measured is not lost"

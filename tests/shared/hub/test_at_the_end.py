@@ -15,7 +15,8 @@ SMALL = ["--max-steps", "4", "--checkpoint-interval", "2", "--threads", "1", "--
 
 
 @pytest.fixture
-def arguments(tmp_path: Path, token_data: Path) -> list[str]:
+def arguments(tmp_path: Path, token_data: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 32}
     flags = [part for key, value in shape.items() for part in ("--set", f"model.{key}={value}")]
     place = ["--name", "tiny", "--runs-dir", str(tmp_path / "runs")]

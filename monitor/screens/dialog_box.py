@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -14,8 +16,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Checkbox, Static
+from textual.widgets import Checkbox, OptionList, Static
+from textual.widgets.option_list import Option
 
 from monitor.palette import Colours
 from monitor.theme import colours_of
@@ -29,12 +33,7 @@ Found = TypeVar("Found")
 class Check(Checkbox):
     """A checkbox that can be told without colours."""
 
-    DEFAULT_CSS = """
-    Check { background: transparent; width: auto; margin-right: 3; padding: 0; }
-    Check > .toggle--button { color: $primary; background: transparent; }
-    Check.-on > .toggle--button { color: $primary; background: transparent; }
-    Check:focus { background-tint: transparent; }
-    """
+    DEFAULT_CSS = "Check { width: auto; margin-right: 3; padding: 0; }"
     BUTTON_LEFT = BUTTON_RIGHT = ""
     BUTTON_INNER = "[ ]"
 
@@ -51,46 +50,36 @@ class Check(Checkbox):
         self.BUTTON_INNER = "[x]" if self.value else "[ ]"
 
 
+class Choices(OptionList):
+    """Options of one line each. A bar stands at the one under the cursor, as in the list of runs.
+
+    An option begins with a blank, which is the bar's place.
+    """
+
+    def __init__(self, *options: Option, id: str) -> None:
+        super().__init__(*options, markup=False, compact=True, id=id)
+
+    def render_line(self, y: int) -> Strip:
+        """The option of a line."""
+        strip = super().render_line(y)
+        if self.highlighted is None or self.scroll_offset.y + y != self.highlighted:
+            return strip
+        ground = next((segment.style for segment in strip if segment.style), Style.null())
+        bar = colours_of(self.app).style("primary" if self.has_focus else "faint", bold=True)
+        under = Style(bgcolor=ground.bgcolor) + bar
+        return Strip.join([Strip([Segment("▌", under)], 1), strip.crop(1)])
+
+
 class Dialog(ModalScreen[Result]):
     """A box with a title; Esc closes it without a decision.
 
     Text from files goes in through `rich.text.Text` alone, so that nothing in it is markup.
     """
 
-    DEFAULT_CSS = """
-    Dialog { align: center middle; background: $background 60%; }
-    Dialog .box {
-        width: 76; max-width: 98%;
-        height: auto; max-height: 98%;
-        padding: 0 2;
-        background: $surface;
-        border: round $primary;
-        border-title-color: $primary;
-        border-title-style: bold;
-    }
-    Dialog .box Static { width: 1fr; height: auto; }
-    Dialog .row { height: 1; width: 1fr; }
-    Dialog .row Static { width: auto; margin-right: 1; }
-    Dialog .gap { height: 1; }
-    Dialog Input { background: $panel; width: 1fr; padding: 0 1; }
-    Dialog Input:focus { background: $panel; background-tint: $foreground 8%; }
-    Dialog OptionList {
-        height: auto; background: $surface; border: none; padding: 0;
-        scrollbar-size-vertical: 1;
-    }
-    Dialog .buttons { height: 1; width: 1fr; margin-top: 1; align-horizontal: left; }
-    Dialog Button {
-        min-width: 6; width: auto; height: 1; margin-right: 2; padding: 0 1;
-        border: none; background: $panel; color: $primary; text-style: none;
-    }
-    Dialog Button:hover { background: $primary 30%; }
-    Dialog Button:focus { background: $primary; color: $background; text-style: bold; }
-    Dialog Button.-danger { color: $error; }
-    Dialog Button.-danger:focus { background: $error; color: $background; }
-    Dialog Button:disabled { color: $muted; background: $panel; text-style: none; }
-    Dialog #problem { color: $error; display: none; }
-    Dialog #problem.-said { display: block; }
-    """
+    CSS_PATH = "dialogs.tcss"
+    #: Where there is little room, gaps go first.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-roomy")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
 
     class Worked(Message):

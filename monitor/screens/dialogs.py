@@ -7,13 +7,16 @@ from itertools import groupby
 from typing import ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widget import Widget
+from textual.widgets import Button, Static
 
 from monitor.actions.registry import Action
+from monitor.screens.dialog_box import Dialog
 from monitor.theme import colours_of
 
 _COLUMN = 62  # cells of a column of keys
@@ -66,31 +69,58 @@ class HelpScreen(ModalScreen[None]):
         self.query_one("#dialog").scroll_relative(y=lines, animate=False)
 
 
-class ConfirmScreen(ModalScreen[bool]):
-    """A question answered with y or n."""
+class ConfirmScreen(Dialog[bool]):
+    """A question. Its harmless answer has the focus: Enter alone changes nothing."""
 
+    DEFAULT_CSS = """
+    ConfirmScreen .box { width: 64; }
+    ConfirmScreen #hint { width: 1fr; color: $muted; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes"),
-        Binding("n,escape,q", "answer(False)", "no"),
+        Binding("n,q", "answer(False)", "no"),
+        Binding("right,down", "app.focus_next", "the other answer"),
+        Binding("left,up", "app.focus_previous", "the other answer"),
     ]
 
     def __init__(self, question: str, consequence: str) -> None:
-        super().__init__()
+        """Both are safe to show."""
+        super().__init__("")
         self._question = question
         self._consequence = consequence
 
-    def compose(self) -> ComposeResult:
-        """A box with the question, what follows from it, and the two keys."""
-        colours = colours_of(self.app)
-        text = Text()
-        text.append(f"{self._question}\n\n", colours.style("foreground", bold=True))
-        text.append(f"{self._consequence}\n\n", colours.style("muted"))
-        text.append("y", colours.style("primary", bold=True))
-        text.append(" yes    ", colours.style("foreground"))
-        text.append("n", colours.style("primary", bold=True))
-        text.append(" no", colours.style("foreground"))
-        yield Vertical(Static(text, markup=False), id="dialog")
+    def body(self) -> list[Widget]:
+        """The question, and what follows from it."""
+        colours = self.colours
+        question = Text(self._question, colours.style("foreground", bold=True))
+        consequence = Text(self._consequence, colours.style("muted"))
+        return [
+            Static(question, markup=False),
+            Static(classes="gap"),
+            Static(consequence, markup=False),
+        ]
+
+    def foot(self) -> Widget:
+        """The answers."""
+        return Horizontal(
+            Button("No n", id="no", compact=True),
+            Button("Yes y", id="yes", compact=True, classes="-danger"),
+            Static("⏎ takes the marked one", id="hint", markup=False),
+            classes="buttons",
+        )
+
+    def on_mount(self) -> None:
+        """What changes nothing comes first."""
+        self.query_one("#no").focus()
 
     def action_answer(self, yes: bool) -> None:
         """Close with the answer."""
         self.dismiss(yes)
+
+    def action_close(self) -> None:
+        """To leave is to say no."""
+        self.dismiss(False)
+
+    @on(Button.Pressed)
+    def _pressed(self, message: Button.Pressed) -> None:
+        self.dismiss(message.button.id == "yes")

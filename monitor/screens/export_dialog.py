@@ -13,7 +13,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from monitor.actions.export import KINDS, ExportChoice, is_taken, why_not_here
-from monitor.screens.dialog_box import Dialog
+from monitor.screens.dialog_box import Choices, Dialog
 from shared.text import one_line
 
 
@@ -38,11 +38,8 @@ class ExportScreen(Dialog[ExportChoice]):
         self._propose = propose
         self._kinds = tuple(kinds)
         self._folder = folder or Path.cwd()
-        self._list = OptionList(
-            *(Option(Text(f" {KINDS[kind][0]}"), kind) for kind in self._kinds),
-            markup=False,
-            compact=True,
-            id="kinds",
+        self._list = Choices(
+            *(Option(Text(f"  {KINDS[kind][0]}"), kind) for kind in self._kinds), id="kinds"
         )
         self._input = Input(compact=True, id="path")
         self._proposed = ""

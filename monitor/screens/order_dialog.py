@@ -15,7 +15,7 @@ from textual.widgets import Button, Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 from monitor.actions.order import DeletePlan, Trash, TrashChoice
-from monitor.screens.dialog_box import Dialog
+from monitor.screens.dialog_box import Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import ago, fit
 from shared.labels import MAX_NAME, MAX_NOTE
@@ -41,6 +41,7 @@ class LineScreen(Dialog[str]):
             self._value,
             placeholder=self._nothing,
             max_length=self._limit,
+            select_on_focus=False,  # what is typed is added to what is there
             compact=True,
             id="line",
         )
@@ -80,9 +81,9 @@ class NoteScreen(Dialog[str]):
     """A few lines of text. Enter begins a new one, so Ctrl-S saves."""
 
     DEFAULT_CSS = """
-    NoteScreen TextArea {
-        height: 10; background: $panel; border: none; padding: 0 1; scrollbar-size-vertical: 1;
-    }
+    NoteScreen TextArea { height: 10; }
+    NoteScreen TextArea:ansi { height: 12; }
+    NoteScreen.-low TextArea { height: 7; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s", "save", "save", priority=True)]
 
@@ -127,6 +128,7 @@ class DeleteScreen(Dialog[DeletePlan]):
     DEFAULT_CSS = """
     DeleteScreen #lines { height: auto; max-height: 12; }
     DeleteScreen #question { margin-top: 1; }
+    DeleteScreen.-low #lines { max-height: 6; }
     """
 
     def __init__(self, label: str, look: Callable[[], DeletePlan]) -> None:
@@ -159,7 +161,9 @@ class DeleteScreen(Dialog[DeletePlan]):
         text = Text("\n".join(plan.lines), colours.style("foreground"))
         text.append(f"\n\n{plan.summary()}", colours.style("foreground", bold=True))
         text.append(
-            "\nU brings back what is in the trash, until it is emptied.", colours.style("muted")
+            "\nFiles shared by links are counted once. "
+            "U brings back what is in the trash, until it is emptied.",
+            colours.style("muted"),
         )
         self._lines.update(text)
         if plan.refusal:
@@ -209,7 +213,10 @@ class TrashScreen(Dialog[TrashChoice]):
     offered too.
     """
 
-    DEFAULT_CSS = "TrashScreen OptionList { max-height: 12; }"
+    DEFAULT_CSS = """
+    TrashScreen OptionList { max-height: 12; }
+    TrashScreen.-low OptionList { max-height: 6; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("E", "empty", "empty")]
 
     def __init__(
@@ -219,7 +226,7 @@ class TrashScreen(Dialog[TrashChoice]):
         self._label = label
         self._look, self._clock = look, clock
         self._trash: Trash | None = None
-        self._list = OptionList(markup=False, compact=True, id="entries")
+        self._list = Choices(id="entries")
         self._line = Static("Looking…", markup=False)
 
     def body(self) -> list[Widget]:
@@ -242,17 +249,18 @@ class TrashScreen(Dialog[TrashChoice]):
         self._trash = trash
         colours = self.colours
         strong, muted = colours.style("foreground"), colours.style("muted")
+        name = 30 if self.has_class("-narrow") else 44
         options: list[Option] = []
         if trash.checkpoints.checkpoints:
             count = trash.checkpoints.checkpoints
             text = Text(no_wrap=True, overflow="ellipsis")
             what = f"{count} checkpoint{'s' if count > 1 else ''} of {self._label}"
-            text.append(fit(what, 46), strong)
+            text.append(f"  {fit(what, name)}", strong)
             text.append(fit(format_bytes(trash.checkpoints.bytes), 11, right=True), muted)
             options.append(Option(text, _CHECKPOINTS))
         for place, entry in enumerate(trash.runs):
             text = Text(no_wrap=True, overflow="ellipsis")
-            text.append(fit(entry.label, 46), strong)
+            text.append(f"  {fit(entry.label, name)}", strong)
             text.append(fit(format_bytes(entry.bytes), 11, right=True), muted)
             age = ago(self._clock() - entry.thrown_at) if entry.thrown_at else "-"
             text.append(f"  {age}", muted)

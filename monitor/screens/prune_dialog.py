@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widget import Widget
@@ -14,7 +14,7 @@ from textual.widgets import Button, Checkbox, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from monitor.actions.prune import CheckpointRow, PruneChoice, PrunePreview, counted
-from monitor.screens.dialog_box import Check, Dialog
+from monitor.screens.dialog_box import Check, Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import fit, number
 from shared.prune import Rule
@@ -28,8 +28,10 @@ class PruneScreen(Dialog[PruneChoice]):
 
     DEFAULT_CSS = """
     PruneScreen Input { width: 8; margin-right: 3; }
-    PruneScreen OptionList { max-height: 11; margin-top: 1; }
+    PruneScreen OptionList { max-height: 10; margin-bottom: 1; }
     PruneScreen #summary { margin-top: 1; }
+    PruneScreen.-low OptionList { max-height: 4; }
+    PruneScreen.-low OptionList, PruneScreen.-low #summary { margin: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "mark"),
@@ -44,25 +46,32 @@ class PruneScreen(Dialog[PruneChoice]):
         self._marked = dict.fromkeys(marked)
         self._spared: set[str] = set()
         self._preview: PrunePreview | None = None
-        self._list = OptionList(markup=False, compact=True, id="rows")
+        self._list = Choices(id="rows")
         self._summary = Static("Looking…", id="summary", markup=False)
 
     def body(self) -> list[Widget]:
-        """The rule, the checkpoints, what follows."""
+        """The checkpoints, the rule, what follows."""
         numbers = [
-            Input(type="integer", max_length=9, compact=True, id=name)
+            Input(
+                type="integer",
+                valid_empty=True,
+                select_on_focus=False,  # the digit that came from the list stays
+                max_length=9,
+                compact=True,
+                id=name,
+            )
             for name in ("keep_last", "keep_every", "keep_best")
         ]
         words = [Static(word, markup=False) for word in ("keep last", "every", "best")]
         pairs = [w for pair in zip(words, numbers, strict=True) for w in pair]
         return [
+            self._list,
             Horizontal(*pairs, classes="row"),
             Horizontal(
                 Check("superseded", id="superseded"),
                 Check("corrupt", id="corrupt"),
                 classes="row",
             ),
-            self._list,
             self._summary,
         ]
 
@@ -133,7 +142,8 @@ class PruneScreen(Dialog[PruneChoice]):
         colour = "error" if row.goes else "success" if row.protected else "foreground"
         style = colours.style(colour, bold=row.goes)
         text.append(f" {sign} ", style)
-        text.append(fit(row.name, 21), style if row.goes else colours.style("foreground"))
+        name = 12 if self.has_class("-narrow") else 21
+        text.append(fit(row.name, name), style if row.goes else colours.style("foreground"))
         text.append(fit(format_bytes(row.bytes), 10, right=True), colours.style("muted"))
         loss, key = (row.val_loss, "val") if row.val_loss is not None else (row.loss, "loss")
         measured = f"  {key} {number(loss)}" if loss is not None else ""
@@ -174,6 +184,19 @@ class PruneScreen(Dialog[PruneChoice]):
         self._refresh()
 
     # -- decisions -----------------------------------------------------------------------
+
+    def on_key(self, event: events.Key) -> None:
+        """A digit in the list begins the rule; up from the rule is back in the list."""
+        if self._list.has_focus and event.character and event.character in "0123456789":
+            event.stop()
+            first = self.query_one("#keep_last", Input)
+            # At once: `focus` would leave the next digit to the list.
+            self.set_focus(first)
+            first.value = event.character
+            first.cursor_position = 1
+        elif isinstance(self.focused, Input) and event.key == "up":
+            event.stop()
+            self._list.focus()
 
     @on(Input.Submitted)
     def _to_the_list(self) -> None:

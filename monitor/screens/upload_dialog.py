@@ -35,10 +35,11 @@ class UploadScreen(Dialog[None]):
 
     DEFAULT_CSS = """
     UploadScreen #form { height: auto; }
-    UploadScreen .row .name { width: 12; color: $muted; }
     UploadScreen Select { width: 26; height: 1; }
-    UploadScreen #files { height: auto; max-height: 9; margin-top: 1; scrollbar-size-vertical: 1; }
+    UploadScreen #files { height: auto; max-height: 9; margin-top: 1; }
     UploadScreen #line { margin-top: 1; }
+    UploadScreen.-low #files { max-height: 3; margin: 0; }
+    UploadScreen.-low #line { margin: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "copy the address")]
 

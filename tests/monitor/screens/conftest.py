@@ -32,10 +32,10 @@ class Host(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [Binding(key, "leak", "leak") for key in ("s", "D", "q", "P")]  # noqa: RUF012
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_theme(THEMES["night"])
-        self.theme = "night"
+    def __init__(self, theme: str = "night") -> None:
+        super().__init__(ansi_color=True if THEMES[theme].ansi else None)
+        self.register_theme(THEMES[theme])
+        self.theme = theme
         self.leaks = 0
         self.copied = ""
 
@@ -89,13 +89,13 @@ Open = Callable[..., contextlib.AbstractAsyncContextManager[Driver]]
 
 @pytest.fixture
 def opened() -> Open:
-    """`async with opened(dialog) as on:` shows it at 80x24, or another size."""
+    """`async with opened(dialog) as on:` shows it at 80x24 in night, or as it is said."""
 
     @contextlib.asynccontextmanager
     async def open_(
-        dialog: ModalScreen[Any], size: tuple[int, int] = (80, 24)
+        dialog: ModalScreen[Any], size: tuple[int, int] = (80, 24), theme: str = "night"
     ) -> AsyncIterator[Driver]:
-        app = Host()
+        app = Host(theme)
         async with app.run_test(size=size) as pilot:
             on = Driver(app, pilot, dialog)
             app.push_screen(dialog, on.answers.append)

@@ -31,8 +31,7 @@ HOSTILE = "[/]x [@click=app.leak]a[/] [bold"
 async def test_tags_are_typed(opened: Open) -> None:
     async with opened(tags_screen("demo", "good, long")) as on:
         await on.shows("good, long")
-        await on.press("end")
-        await on.type(", sDqP")
+        await on.type(", sDqP")  # added to what is there
         await on.press("enter")
         assert await on.answered() == "good, long, sDqP"
 
@@ -81,6 +80,7 @@ async def test_deleting_takes_the_name(
     async with opened(DeleteScreen(view.label, lambda: plan_delete([view])), size) as on:
         await on.shows("Type demo to delete:")
         await on.shows("goes into the trash")
+        await on.shows("Files shared by links are counted once.")
         await on.press("enter")
         await on.type("dem")
         await on.press("enter")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection
 
 import pytest
+from textual.widgets import Input
 
 from monitor.actions.prune import PruneChoice, PrunePreview, preview_prune, prune
 from monitor.screens.dialogs import ConfirmScreen
@@ -66,6 +67,25 @@ async def test_a_rule_is_typed_and_one_spared(run: RunDirectory, opened: Open) -
         await on.until(lambda: isinstance(on.app.screen, ConfirmScreen))
         await on.press("y")
         assert (await on.answered()).names == ("step_100", "step_300", "step_400")
+
+
+async def test_the_rule_is_a_key_away(run: RunDirectory, opened: Open) -> None:
+    async with opened(screen(run)) as on:
+        await on.shows("Nothing goes.")
+        fields = list(on.dialog.query(Input))
+        assert not any(field.has_class("-invalid") for field in fields)
+        await on.press("1", "0")
+        assert [field.value for field in fields] == ["10", "", ""]
+        await on.press("backspace")
+        await on.until(lambda: goes(on) == ("step_100", "step_300", "step_400"))
+        await on.press("up", "home", "space")  # back in the list
+        await on.until(lambda: goes(on) == ("step_300", "step_400"))
+        await on.press("tab", "tab")
+        assert on.dialog.focused is fields[1], "from the list into the rule"
+        await on.press("shift+tab", "backspace", "tab")
+        assert not any(field.has_class("-invalid") for field in fields), (
+            "an empty one is no mistake"
+        )
 
 
 async def test_a_rule_that_cannot_be_is_told_and_not_done(run: RunDirectory, opened: Open) -> None:

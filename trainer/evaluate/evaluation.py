@@ -12,7 +12,7 @@ from shared.errors import UserError
 from shared.evaluation import Evaluation, Measured
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.datasets import DataSet, ScoredFile
-from trainer.evaluate.scoring import summed_loss
+from trainer.evaluate.scoring import summed_losses
 from trainer.evaluate.speed import machine_name
 from trainer.model.device import Compute
 
@@ -79,22 +79,21 @@ def evaluate_data(
 ) -> Evaluation:
     """Score every file of `data` by itself, and all together. `progress` is told of tokens."""
     started = time.perf_counter()
-    scored: list[tuple[ScoredFile, float]] = []
-    for file in data.files:
-        nats = summed_loss(
-            opened.model,
-            file.tokens,
-            compute,
-            seq_len=windowing.seq_len,
-            stride=windowing.stride,
-            batch_size=windowing.batch_size,
-            progress=progress,
-        )
-        scored.append((file, nats))
-    files = [_measured(file.name, file.sha256, [file], nats) for file, nats in scored]
-    nats = math.fsum(nats for _, nats in scored)
+    nats = summed_losses(
+        opened.model,
+        [file.tokens for file in data.files],
+        compute,
+        seq_len=windowing.seq_len,
+        stride=windowing.stride,
+        batch_size=windowing.batch_size,
+        progress=progress,
+    )
+    files = [
+        _measured(file.name, file.sha256, [file], part)
+        for file, part in zip(data.files, nats, strict=True)
+    ]
     return Evaluation(
-        total=_measured(data.name, data.sha256, data.files, nats),
+        total=_measured(data.name, data.sha256, data.files, math.fsum(nats)),
         kind=data.kind,
         split=data.split,
         seq_len=windowing.seq_len,

@@ -1,4 +1,4 @@
-"""The loss of a model on a sequence, summed over its tokens. B batch, T positions, N tokens."""
+"""The loss of a model on sequences, summed over their tokens. B batch, T positions, N tokens."""
 
 from __future__ import annotations
 
@@ -28,37 +28,44 @@ def usual_batch_size(seq_len: int) -> int:
 
 
 @torch.inference_mode()
-def summed_loss(
+def summed_losses(
     model: LanguageModel,
-    tokens: NDArray[np.uint32],
+    sequences: Sequence[NDArray[np.uint32]],
     compute: Compute,
     *,
     seq_len: int,
     stride: int,
     batch_size: int | None = None,
     progress: Callable[[int], None] = lambda _count: None,
-) -> float:
-    """Nats that the model needs for `tokens[1:]`, given `tokens[0]`; 0.0 for a single token.
+) -> list[float]:
+    """For each sequence (N,) the nats that the model needs for all its tokens but the first.
 
-    Summed in double precision over the tokens, so that it does not depend on `batch_size` but for
-    the last bits of the matrix products. `progress` is told how many tokens were scored.
+    The first is given; a sequence of one token needs 0.0. Summed in double precision over the
+    tokens, so that it does not depend on `batch_size` but for the last bits of the matrix products.
+    Short sequences share a batch. `progress` is told how many tokens were scored.
     """
-    found: list[float] = []
-    pieces = windows(len(tokens) - 1, seq_len, stride)
+    found: list[list[float]] = [[] for _ in sequences]
+    pieces = (
+        (place, window)
+        for place, tokens in enumerate(sequences)
+        for window in windows(len(tokens) - 1, seq_len, stride)
+    )
     while batch := list(islice(pieces, batch_size or usual_batch_size(seq_len))):
-        found += _nats(model, tokens, batch, compute)
-        progress(sum(window.stop - window.first for window in batch))
-    return math.fsum(found)
+        nats = _nats(model, [(sequences[place], window) for place, window in batch], compute)
+        for (place, _), value in zip(batch, nats, strict=True):
+            found[place].append(value)
+        progress(sum(window.stop - window.first for _, window in batch))
+    return [math.fsum(values) for values in found]
 
 
 def _nats(
-    model: LanguageModel, tokens: NDArray[np.uint32], batch: Sequence[Window], compute: Compute
+    model: LanguageModel, batch: Sequence[tuple[NDArray[np.uint32], Window]], compute: Compute
 ) -> list[float]:
     """The loss of each window's scored targets, summed."""
-    longest = max(window.stop - window.start for window in batch)
+    longest = max(window.stop - window.start for _, window in batch)
     ids = np.zeros((len(batch), longest + 1), dtype=np.int64)
     scored = np.zeros((len(batch), longest), dtype=bool)
-    for row, window in enumerate(batch):
+    for row, (tokens, window) in enumerate(batch):
         # What is right of a token does not change its prediction, so shorter ones are filled there.
         ids[row, : window.stop - window.start + 1] = tokens[window.start : window.stop + 1]
         scored[row, window.first - window.start : window.stop - window.start] = True
@@ -68,7 +75,7 @@ def _nats(
         hidden_ND = model.body(ids_BT[:, :-1])[scored_BT]
         targets_N = ids_BT[:, 1:][scored_BT]
         loss_N = torch.cat(list(_losses(model, hidden_ND, targets_N)))
-    counts = scored_BT.sum(dim=1).tolist()
+    counts = scored.sum(axis=1).tolist()
     return [part.double().sum().item() for part in loss_N.split(counts)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.datasets import open_data
 from trainer.evaluate.evaluation import choose_windowing, evaluate_data
 from trainer.evaluate.origin import find_origin
-from trainer.evaluate.scoring import summed_loss
+from trainer.evaluate.scoring import summed_losses
 from trainer.evaluate.speed import measure_speed
 
 
@@ -29,7 +30,7 @@ def test_files_add_up(opened: OpenedModel, tmp_path: Path) -> None:
     assert result.total.loss == pytest.approx(nats / result.total.tokens)
     assert result.total.bits_per_byte == pytest.approx(nats / math.log(2) / size)
     assert result.total.perplexity == pytest.approx(math.exp(result.total.loss))
-    alone = summed_loss(opened.model, data.files[0].tokens, CPU, seq_len=64, stride=16)
+    [alone] = summed_losses(opened.model, [data.files[0].tokens], CPU, seq_len=64, stride=16)
     assert result.files[0].loss == pytest.approx(alone / (len(TEXT.encode()) + 1))
 
 
@@ -60,9 +61,11 @@ def test_windows_that_cannot_be(given: dict[str, int], told: str) -> None:
         choose_windowing(64, 32, **given)
 
 
-def test_speed_is_measured_within_the_context(opened: OpenedModel) -> None:
-    speed = measure_speed(opened.model, CPU)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_speed_is_measured_within_the_context(opened: OpenedModel, bf16: bool) -> None:
+    speed = measure_speed(opened.model, replace(CPU, bf16=bf16))
     assert speed is not None
     assert speed.prompt_tokens + speed.new_tokens <= opened.context
     assert speed.prefill > 0 and speed.decode > 0
     assert "1 thread" in speed.machine
+    assert speed.dtype == ("bf16" if bf16 else "fp32")

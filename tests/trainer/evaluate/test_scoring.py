@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.trainer.evaluate.conftest import CPU, TEXT
 from trainer.checkpoint.opening import OpenedModel
 from trainer.data.batches import ordered_batches
 from trainer.data.tokens import TokenFile, open_tokens
 from trainer.evaluate import scoring
-from trainer.evaluate.scoring import summed_loss
+from trainer.evaluate.scoring import summed_losses
 from trainer.loop.evaluation import evaluate
+from trainer.model.device import Compute
+from trainer.model.language_model import LanguageModel
+
+
+def summed_loss(
+    model: LanguageModel, tokens: NDArray[np.uint32], compute: Compute, **given: Any
+) -> float:
+    [nats] = summed_losses(model, [tokens], compute, **given)
+    return nats
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +97,22 @@ def test_more_context_is_used(opened: OpenedModel, val: TokenFile) -> None:
     sliding = summed_loss(opened.model, longer, CPU, seq_len=64, stride=1)
     first = summed_loss(opened.model, longer[:-1], CPU, seq_len=64, stride=64)
     assert sliding - first == pytest.approx(whole - without_last, abs=1e-4)
+
+
+def test_sequences_in_one_batch_do_not_see_each_other(opened: OpenedModel, val: TokenFile) -> None:
+    parts = [val.tokens[:5], val.tokens[5:300], val.tokens[300:301], val.tokens[301:340]]
+    sizes = {"seq_len": 64, "stride": 32}
+    together = summed_losses(opened.model, parts, CPU, **sizes)
+    alone = [summed_loss(opened.model, part, CPU, **sizes) for part in parts]
+    assert together == pytest.approx(alone, rel=1e-6)
+
+
+def test_bf16_is_close(opened: OpenedModel, val: TokenFile) -> None:
+    sizes = {"seq_len": 32, "stride": 32}
+    exact = summed_loss(opened.model, val.tokens[:500], CPU, **sizes)
+    rounded = summed_loss(opened.model, val.tokens[:500], replace(CPU, bf16=True), **sizes)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.01)
 
 
 def test_a_single_token_needs_nothing(opened: OpenedModel, val: TokenFile) -> None:

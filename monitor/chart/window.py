@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,9 @@ Kind = Literal["step", "time", "tokens"]
 _COLUMNS_PER_TICK = 12
 _NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
 _DAY = 86400
+_UNITS = ((_DAY, "d"), (3600, "h"), (60, "m"))
+_PLACES = 40.0  # that a label tells apart: more than there are ticks, fewer than there are columns
+_FINEST = 1e-6  # seconds; Unix time in a float holds little more
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,20 @@ class Window:
         return ticks if len(ticks) > 1 else sorted({self.first, self.last})
 
     def label(self, x: float) -> str:
-        """A place on the axis in words."""
-        say: Callable[[float], str] = short_duration if self.kind == "time" else short_count
-        return say(x - self.origin)
+        """A place on the axis in words, as finely as this window tells its places apart."""
+        if self.kind != "time":
+            return short_count(x - self.origin)
+        seconds = x - self.origin
+        if self.log:  # its ticks lie a power of ten apart
+            return short_duration(seconds)
+        # At least two units, however wide the window: 10d5h, 5h32m.
+        finest = min((self.last - self.first) / _PLACES, abs(seconds) / 24)
+        return _duration(seconds, _unit(finest))
 
     def exact(self, x: float) -> str:
         """A place on the axis in full."""
         if self.kind == "time":
-            return short_duration(x - self.origin)
+            return self.label(x)
         unit = "step " if self.kind == "step" else ""
         return f"{unit}{round(x - self.origin):,}" + (" tokens" if self.kind == "tokens" else "")
 
@@ -140,6 +149,28 @@ def _round_times(low: float, high: float, count: int) -> list[float]:
         step = int(_DAY * next(m * power for m in (1, 2, 5, 10) if m * power >= days))
     start = math.ceil(low / step)
     return [float((start + i) * step) for i in range(count + 2)]
+
+
+def _unit(seconds: float) -> float:
+    """The unit that is not longer than this: days, hours, minutes, seconds, or parts of ten."""
+    if seconds >= 1:
+        return next((float(size) for size, _ in _UNITS if size <= seconds), 1.0)
+    return 10.0 ** math.floor(math.log10(max(seconds, _FINEST)))
+
+
+def _duration(seconds: float, unit: float) -> str:
+    """Seconds as 5h32m30s, exact to `unit`; parts at the end that are zero are left out."""
+    decimals = max(0, -round(math.log10(unit)))
+    left = round(round(abs(seconds) / unit) * unit, decimals)
+    parts = []
+    for size, name in _UNITS:
+        whole, left = divmod(left, size)
+        parts.append((f"{whole:.0f}", name))
+    rest = f"{left:.{decimals}f}"
+    parts.append((rest.rstrip("0").rstrip(".") if decimals else rest, "s"))
+    parts = [(number, name) for number, name in parts if number not in ("", "0")]
+    told = "".join(f"{number}{name}" for number, name in parts) or "0s"
+    return f"-{told}" if seconds < 0 and parts else told
 
 
 def _decades(low: float, high: float, count: int) -> list[float]:

@@ -122,6 +122,29 @@ def test_hours_have_ticks_of_hours() -> None:
     assert all(t % 86400 == 0 for t in days)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.floats(0, 1e7), st.floats(-2, 7), st.integers(12, 300))
+def test_no_two_ticks_have_the_same_time(first: float, power: float, columns: int) -> None:
+    window = Window(1.79e9 + first, 1.79e9 + first + 10.0**power, "time", origin=1.79e9)
+    labels = [window.label(tick) for tick in window.ticks(columns)]
+    assert len(set(labels)) == len(labels)
+
+
+def test_seconds_are_told_where_they_matter() -> None:
+    first = 5 * 3600 + 32 * 60
+    window = Window(first, first + 120, "time")
+    assert [window.label(t) for t in window.ticks(60)] == [
+        "5h32m", "5h32m30s", "5h33m", "5h33m30s", "5h34m",
+    ]  # fmt: skip
+    assert window.exact(first + 17) == "5h32m17s"
+    close = Window(first, first + 2, "time")
+    assert [close.label(first + s) for s in (0, 0.5, 1, 60.04)] == [
+        "5h32m", "5h32m0.5s", "5h32m1s", "5h33m0.04s",
+    ]  # fmt: skip
+    assert Window(0, 40 * 86400, "time").label(10 * 86400 + 5 * 3600) == "10d5h"
+    assert Window(-90, 90, "time").label(-90) == "-1m30s"
+
+
 def test_counts_and_durations_are_short() -> None:
     counts = (0, 999, 9999, 10_000, 12_500, 3_000_000, 1_234_567, 5 * 10**12, 123_456_789)
     assert [short_count(c) for c in counts] == [

@@ -14,7 +14,7 @@ from trainer.generate.templates import Message
 from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
 from trainer.serve.errors import ApiError
-from trainer.serve.jobs import check_model, jobs, new_tokens
+from trainer.serve.jobs import check_length, check_model, jobs, new_tokens
 from trainer.serve.logprobs import chat_logprobs
 from trainer.serve.schemas import ChatMessage, ChatRequest, parse
 from trainer.serve.served import Served
@@ -36,6 +36,7 @@ async def chat_completions(request: Request) -> Response:
 def _asks(asked: ChatRequest, served: Served) -> list[Ask]:
     template = served.template
     limit = new_tokens(asked, served, served.max_new_tokens)
+    check_length((message.content for message in asked.messages), served, "messages")
     try:
         ids = template.encode([_message(message) for message in asked.messages])
     except UserError as error:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
-from trainer.serve.jobs import check_model, jobs, new_tokens
+from trainer.serve.jobs import check_length, check_model, jobs, new_tokens
 from trainer.serve.logprobs import completion_logprobs
 from trainer.serve.schemas import CompletionRequest, parse
 from trainer.serve.served import Served
@@ -40,6 +40,8 @@ def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
     end = frozenset({codec.eos_id})
     asks: list[Ask] = []
     for prompt in asked.prompt:
+        if isinstance(prompt, str):
+            check_length([prompt], served, "prompt")
         ids = codec.encode(prompt) if isinstance(prompt, str) else prompt
         asks += [
             # Who scores a text counts on one token behind it for max_tokens 1, also when that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trainer.generate.sampling import Sampling
 from trainer.serve.engine import Job
@@ -10,6 +10,7 @@ from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest
 from trainer.serve.served import Served
 
+MAX_SCORES = 1 << 20  # log-probabilities in one response, which has some 50 bytes for each
 LEAST_TOP_P = 1e-6  # for a top_p of 0, which OpenAI allows and which means the likeliest token
 
 
@@ -39,6 +40,17 @@ def new_tokens(request: CompletionRequest | ChatRequest, served: Served, default
             code="invalid_value",
         )
     return wanted
+
+
+def check_length(texts: Iterable[str], served: Served, param: str) -> None:
+    """Raise ApiError for text that cannot fit: to encode megabytes would take seconds."""
+    if sum(len(text) for text in texts) > served.most_bytes:
+        raise ApiError(
+            400,
+            f"This model's context is {served.engine.context} tokens and the prompt has many more.",
+            param=param,
+            code="context_length_exceeded",
+        )
 
 
 def jobs(
@@ -75,7 +87,11 @@ def jobs(
             param=param,
             code="invalid_value",
         )
-    sampling = Sampling(request.temperature, request.top_k, max(request.top_p, LEAST_TOP_P))
+    if top_logprobs is not None:
+        scored = min(limit, context - len(prompt)) + score_prompt * len(prompt)
+        _check_scores(scored * request.n * (top_logprobs + 1))
+    top_k = min(request.top_k, vocabulary)
+    sampling = Sampling(request.temperature, top_k, max(request.top_p, LEAST_TOP_P))
     return [
         Job(
             prompt=tuple(prompt),
@@ -91,6 +107,17 @@ def jobs(
         )
         for choice in range(request.n)
     ]
+
+
+def _check_scores(count: int) -> None:
+    if count > MAX_SCORES:
+        raise ApiError(
+            400,
+            f"The response would have {count} log-probabilities, more than {MAX_SCORES}; ask for "
+            "fewer tokens, choices or logprobs.",
+            param="logprobs",
+            code="invalid_value",
+        )
 
 
 def _shifted(seed: int, choice: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,13 @@ class Served:
     fingerprint: str
     max_new_tokens: int = 4096
     load_seconds: float = 0.0
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """A text of more bytes fits the context under no circumstances."""
+        codec = self.engine.codec
+        longest = max(len(codec.decode_bytes([index])) for index in range(codec.vocab_size))
+        return self.engine.context * longest
 
     def card(self) -> dict[str, Any]:
         """The entry in the list of models.

@@ -53,7 +53,8 @@ class Deadlines:
         """No answer goes on."""
         self._ended = True
         for timeout in self._running:
-            timeout.reschedule(0)
+            if not timeout.expired():
+                timeout.reschedule(0)
 
     async def kept(
         self, parts: AsyncGenerator[Part, None], record: RequestRecord
@@ -141,9 +142,15 @@ async def respond(
     deadlines: Deadlines = request.app.state.deadlines
     parts = deadlines.kept(answers(request.app.state.served.engine, asks), record)
     if not stream:
-        body = await _unless_gone(request, _collected(parts, len(asks)))
-        choices = [wire.whole(answer) for answer in body]
-        return json_response(envelope.whole(choices, record.usage))
+        wholes = await _unless_gone(request, _collected(parts, len(asks)))
+
+        def written() -> Response:
+            choices = [wire.whole(answer) for answer in wholes]
+            return json_response(envelope.whole(choices, record.usage))
+
+        # A million log-probabilities take a second to write; other requests go on meanwhile.
+        long = sum(len(answer.tokens) for answer in wholes) > 1000
+        return await asyncio.to_thread(written) if long else written()
     try:
         first = await _unless_gone(request, anext(parts))
     except BaseException:

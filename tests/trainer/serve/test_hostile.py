@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainer.serve import body as body_reading
+from trainer.serve import jobs
 from trainer.serve import server as serving
 
 PATHS = ("/v1/completions", "/v1/chat/completions")
@@ -79,7 +80,7 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "max_completion_tokens": st.integers(-1, 6),
     "temperature": st.floats(-0.1, 2.1),
     "top_p": st.floats(0, 1),
-    "top_k": st.integers(0, 400),
+    "top_k": st.integers(0, 400) | st.just(2**62),
     "n": st.integers(1, 3),
     "stop": st.text(max_size=2) | st.lists(st.text(max_size=2), max_size=3),
     "seed": st.integers(-(2**63), 2**63),
@@ -175,6 +176,27 @@ def test_hostile_text_is_only_text(http: httpx2.Client) -> None:
 
 
 # Size and patience
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_megabytes_of_text_are_refused_unread(http: httpx2.Client, path: str) -> None:
+    words = "1" * (1 << 20)
+    message = {"role": "user", "content": words}
+    answer = http.post(path, json={"prompt": words, "messages": [message]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert answer.elapsed.total_seconds() < 2
+
+
+def test_a_response_without_measure_is_refused(
+    http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"prompt": "a", "n": 4, "max_tokens": 12, "logprobs": 20}
+    monkeypatch.setattr(jobs, "MAX_SCORES", 4 * 12 * 21)
+    assert http.post("/v1/completions", json=body).status_code == 200
+    answer = http.post("/v1/completions", json=body | {"echo": True})
+    assert answer.status_code == 400
+    assert "would have 1092 log-probabilities" in answer.json()["error"]["message"]
 
 
 def test_a_body_that_is_too_large(http: httpx2.Client) -> None:

@@ -267,8 +267,12 @@ class WatchingApp(LeavingApp):
 
     @on(SnapshotTaken)
     def _take_snapshot(self, message: SnapshotTaken) -> None:
-        old = self._snapshot.runs if self._snapshot else ()
-        snapshot = self._snapshot = message.snapshot
+        before, snapshot = self._snapshot, message.snapshot
+        old = before.runs if before else ()
+        self._snapshot = snapshot
+        if before is not None and _differ_in_machine(before, snapshot):
+            self._show_machine()
+            return
         arrived = dict(snapshot.details)
         if snapshot.detail is not None:
             arrived[snapshot.detail.run_id] = snapshot.detail
@@ -348,9 +352,7 @@ class WatchingApp(LeavingApp):
         view, detail = self.selected, self._detail
         self._head.show(view, detail)
         self._bar.show(self._page, active=self._in_page)
-        if self._machine.display and self._snapshot is not None:
-            tight = self.size.height < TALL
-            self._machine.show(self._snapshot.machine, self._elsewhere(), tight=tight)
+        self._show_machine()
         match self._page:
             case "overview":
                 self._loss.show(self._overlaid(), self._chart.at_chart(""))
@@ -376,6 +378,11 @@ class WatchingApp(LeavingApp):
                 self._show_config(detail)
             case _:
                 self._samples.show(self._selected or "", _samples(detail))
+
+    def _show_machine(self) -> None:
+        if self._machine.display and self._snapshot is not None:
+            tight = self.size.height < TALL
+            self._machine.show(self._snapshot.machine, self._elsewhere(), tight=tight)
 
     def _show_ages(self) -> None:
         """Draw what tells how long ago something was."""
@@ -529,6 +536,19 @@ class WatchingApp(LeavingApp):
         self._notice_timer = self.set_timer(
             _NOTICE_SECONDS[colour], lambda: self._notice.show("", "primary")
         )
+
+
+def _differ_in_machine(old: Snapshot, new: Snapshot) -> bool:
+    """Whether all else is the same, so that a machine that works need not redraw everything."""
+    return (
+        old.runs is new.runs
+        and old.problem == new.problem
+        and old.machine is not None
+        and new.machine is not None
+        and old.details.keys() == new.details.keys()
+        and all(old.details[run_id] is detail for run_id, detail in new.details.items())
+        and old.detail is new.detail
+    )
 
 
 def _samples(detail: RunDetail | None) -> tuple[tuple[str, str], ...]:

@@ -264,10 +264,10 @@ class Poller:
     def _choose(self) -> bool:
         """Open the followers that are wanted and let go of others; True if these are new ones."""
         wanted = self._wanted()
-        views = {view.run_id: view for view in self._runs}
-        for run_id in wanted:
-            if run_id not in self._followers and run_id in views:
-                self._followers[run_id] = RunFollower(RunDirectory(views[run_id].path))
+        missing = {run_id for run_id in wanted if run_id not in self._followers}
+        for view in self._runs if missing else ():
+            if view.run_id in missing:
+                self._followers[view.run_id] = RunFollower(RunDirectory(view.path))
         found = tuple(run_id for run_id in wanted if run_id in self._followers)
         for run_id in reversed(found):
             self._followers.move_to_end(run_id)

@@ -36,7 +36,7 @@ _LISTED_AGAIN = 10.0  # seconds; where a folder's time does not tell of new runs
 Signature = tuple[int, int, int]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Known:
     """What is remembered of one run between looks."""
 

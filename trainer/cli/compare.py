@@ -26,7 +26,7 @@ MAX_PROMPT_FILE = 16 << 20  # bytes
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="A B [C]…", help="Runs, checkpoints, folders, or GGUF files."),
+        typer.Argument(metavar="MODEL", help="Runs, checkpoints, folders, or GGUF files."),
     ],
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,

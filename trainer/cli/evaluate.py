@@ -23,9 +23,7 @@ MAX_SHOWN = 20  # files of a data set in a table
 HELD_BACK = " (held back from training)"
 DATA_HELP = "Text files, folders, globs, or token files; may be repeated."
 
-FilesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[FILES]…", help="More of --data.")
-]
+FilesArgument = Annotated[list[str] | None, typer.Argument(metavar="FILES", help="More of --data.")]
 Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=DATA_HELP)]
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="Token file, or a folder with val.bin.")

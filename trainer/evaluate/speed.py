@@ -17,6 +17,7 @@ from trainer.model.language_model import LanguageModel
 PROMPT_TOKENS = 512
 NEW_TOKENS = 64
 REPEATS = 3  # the median counts
+PATIENCE = 20.0  # seconds, after which no further round is begun
 
 
 def machine_name(compute: Compute) -> str:
@@ -41,7 +42,7 @@ def _processor() -> str:
 
 @torch.inference_mode()
 def measure_speed(model: LanguageModel, compute: Compute) -> Speed | None:
-    """One sequence, with a key-value cache, after a round to warm up. None for a context of 1.
+    """One sequence, with a key-value cache. None for a context of 1.
 
     Which tokens they are changes nothing, so the likeliest are taken.
     """
@@ -50,8 +51,12 @@ def measure_speed(model: LanguageModel, compute: Compute) -> Speed | None:
     new_tokens = min(NEW_TOKENS, context - prompt_tokens)
     if prompt_tokens < 1 or new_tokens < 1:
         return None
-    rounds = [_measure(model, compute, prompt_tokens, new_tokens) for _ in range(1 + REPEATS)]
-    reading, writing = (statistics.median(seconds) for seconds in zip(*rounds[1:], strict=True))
+    started = time.perf_counter()
+    rounds: list[tuple[float, float]] = []
+    while len(rounds) <= REPEATS and (not rounds or time.perf_counter() - started < PATIENCE):
+        rounds.append(_measure(model, compute, prompt_tokens, new_tokens))
+    counted = rounds[1:] or rounds  # the first one warms up
+    reading, writing = (statistics.median(seconds) for seconds in zip(*counted, strict=True))
     return Speed(
         prefill=prompt_tokens / reading,
         decode=new_tokens / writing,

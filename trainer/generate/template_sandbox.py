@@ -1,8 +1,7 @@
 """Chat templates are programs out of other people's files: Jinja in a sandbox.
 
-What transformers does with a template is done here too, so that the same text comes out. A template
-reaches nothing outside its messages; it can waste time and memory, within bounds where they cost
-nothing.
+It is set up as transformers sets it up, so that the same text comes out. A template reaches nothing
+but the messages it is given, and what it writes is bounded; that it ends at all cannot be promised.
 """
 
 from __future__ import annotations

@@ -9,15 +9,21 @@ import select
 import signal
 import sys
 import threading
+import traceback
+from pathlib import Path
 
+from rich.text import Text
 from textual.app import App
+
+from shared.text import one_line
 
 _GRACE = 3.0  # seconds for an orderly way out after a signal
 HANGUP = 1.0  # seconds between looks at whether the terminal is still there
+_FRAMES = 4  # of our own that are told of a fault
 
 
 class LeavingApp(App[None]):
-    """Ends in order on SIGTERM, SIGHUP, and when the terminal is gone."""
+    """Ends in order on SIGTERM, SIGHUP, a fault of its own, and when the terminal is gone."""
 
     def __init__(self, *, ansi_color: bool | None = None) -> None:
         super().__init__(ansi_color=ansi_color)
@@ -40,9 +46,34 @@ class LeavingApp(App[None]):
         last_resort.daemon = True
         last_resort.start()
 
+    def _fatal_error(self) -> None:
+        """A few lines in place of pages that show every variable, and so what is in files."""
+        error = sys.exception()
+        if error is not None:
+            # Neither folded nor coloured: lines to be copied.
+            told = Text("\n".join(fault(error)), no_wrap=True, overflow="ignore")
+            self._exit_renderables.append(told)
+        self._close_messages_no_wait()
+
     def _check_terminal(self) -> None:
         """Leave when the terminal has hung up without a SIGHUP reaching us."""
         poll = select.poll()
         poll.register(sys.__stdin__ or 0, 0)
         if poll.poll(0) and not self._leaving.is_set():
             self._terminated(signal.SIGHUP)
+
+
+def fault(error: BaseException) -> list[str]:
+    """What to print of an error that nobody caught: what, where, and what becomes of training."""
+    root = Path(__file__).parents[1]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_ours(f, root)]
+    return [
+        f"train-monitor: {type(error).__name__}: {one_line(error, 300)}",
+        *[f"  {Path(f.filename).relative_to(root)}:{f.lineno} in {f.name}"
+          for f in reversed(frames[-_FRAMES:])],
+        "This is a fault of the monitor; training goes on. Please report these lines.",
+    ]  # fmt: skip
+
+
+def _is_ours(frame: traceback.FrameSummary, root: Path) -> bool:
+    return any(Path(frame.filename).is_relative_to(root / room) for room in ("monitor", "shared"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -18,6 +20,7 @@ from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from monitor.actions.registry import Action
+from monitor.chart.terminal import MIN_HEIGHT, MIN_WIDTH
 from monitor.data.views import RunView
 from monitor.widgets.cells import Piece, line, spread
 from monitor.widgets.panel import Panel
@@ -158,26 +161,57 @@ class Prompt(Horizontal):
 
 
 class KeyBar(Panel):
-    """The keys of the registry that have a label."""
+    """The keys of the registry that have a label; a click on one does what it does."""
 
     def __init__(self, actions: Sequence[Action], *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._actions = [a for a in actions if a.label]
+        shown = [_Key(a.shown, a.label, a.name) for a in actions if a.label]
+        self._keys = [*_MOVING, *shown]
+        self._labelled = shown
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """One line, as many keys as there is room for."""
         colours = self.colours
         key, word = colours.style("primary", bold=True), colours.style("muted")
         pieces: list[Piece] = []
-        shown = [(a.shown, a.label) for a in self._actions]
-        first = [("j k", "select"), ("1-8", "pages"), ("Enter", "open")]
-        for more in (first, first[1:2], []):
-            keys = [*more, *shown]
-            if sum(len(k) + len(w) + 3 for k, w in keys) <= width:
-                break
-        # The last two say how to learn the others, and how to leave.
-        while len(keys) > 2 and sum(len(k) + len(w) + 3 for k, w in keys) > width:
-            del keys[-3]
-        for name, label in keys:
-            pieces += [(f" {name}", key), (f" {label} ", word)]
+        for shown in self._fitting(width):
+            pieces += [(f" {shown.key}", key), (f" {shown.word} ", word)]
         return [line(pieces, width, self.base)]
+
+    def _fitting(self, width: int) -> list[_Key]:
+        """The keys there is room for; the last two say how to learn the others, and to leave."""
+        if self.app.size.width < MIN_WIDTH or self.app.size.height < MIN_HEIGHT:
+            return self._labelled[-1:]  # nothing is shown that another key could act on
+        for keys in (self._keys, [*_MOVING[1:2], *self._labelled], list(self._labelled)):
+            if sum(key.cells for key in keys) <= width:
+                return keys
+        while len(keys) > 2 and sum(key.cells for key in keys) > width:
+            del keys[-3]
+        return keys
+
+    async def on_click(self, event: events.Click) -> None:
+        """Do what the key under the pointer does."""
+        x = 0
+        for key in self._fitting(self.size.width):
+            x += key.cells
+            if event.x < x:
+                if key.action:
+                    await self.app.run_action(key.action)
+                return
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key, a word for it, and what it does, if that is one thing."""
+
+    key: str
+    word: str
+    action: str = ""
+
+    @property
+    def cells(self) -> int:
+        """The width of both with the blanks around them."""
+        return cell_len(self.key) + cell_len(self.word) + 3
+
+
+_MOVING = (_Key("j k", "select"), _Key("1-8", "pages"), _Key("Enter", "open", "open"))

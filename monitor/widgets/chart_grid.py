@@ -179,16 +179,15 @@ class ChartGrid(ChartPane):
         scene, picture = self.scene, Picture(width, 1)
         x = picture.write_all(0, 0, scene.legend()) if scene.is_overlay else 0
         if now.pages > 1:
-            text = f"charts {now.first + 1}-{now.last} of {len(scene.keys)} "
-            dots = " ".join("●" if i == now.page else "·" for i in range(now.pages))
-            pieces: list[Piece] = [(f" {text}", Ink("muted")), (f" {dots} ", Ink("primary"))]
-            size = len(text) + len(dots) + 3
-            start = width - size if scene.is_overlay else 0
-            if start >= x or not scene.is_overlay:
-                picture.write_all(0, start, pieces)
-            else:
-                short = f" {now.page + 1}/{now.pages} "
-                picture.write(0, width - len(short), short, Ink("primary"))
+            count = f" charts {now.first + 1}-{now.last} of {len(scene.keys)} "
+            where = f" {' '.join('●' if i == now.page else '·' for i in range(now.pages))} "
+            if x + len(count) + len(where) > width:
+                where = f" page {now.page + 1}/{now.pages} "
+            if x + len(count) + len(where) > width:
+                count = ""
+            pieces: list[Piece] = [(count, Ink("muted")), (where, Ink("primary"))]
+            start = width - len(count) - len(where) if scene.is_overlay else 0
+            picture.write_all(0, max(0, start), pieces)
         if self.ascii:
             picture.to_ascii()
         return picture

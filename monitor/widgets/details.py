@@ -8,8 +8,8 @@ from monitor.data.views import RunDetail, RunView
 from monitor.palette import Colours
 from monitor.widgets.cells import fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
-from monitor.widgets.run_pages import age_of, event_line
-from shared.text import format_count, format_time
+from monitor.widgets.run_pages import age_of, event_line, kind_width
+from shared.text import format_count, format_duration, format_time
 
 _SIDE_BY_SIDE = 108  # columns from which facts and events lie beside each other
 _LABEL = 15
@@ -122,7 +122,8 @@ class Details(Page):
             return []
         muted = colours.style("muted")
         lines: list[Line] = [[(" what happened, newest first", muted)]]
-        lines += [event_line(e, colours) for e in reversed(detail.events)]
+        column = kind_width(detail.events)
+        lines += [event_line(e, colours, column) for e in reversed(detail.events)]
         return [*lines, []]
 
 
@@ -152,6 +153,13 @@ def _rate(value: float | None) -> str:
 
 def _milliseconds(value: float | None) -> str:
     return f"{number(value)} ms" if value is not None else ""
+
+
+def time_left(view: RunView) -> str:
+    """How long it still takes; empty where that is unknown, or where time does not bring it on."""
+    if view.eta_seconds is None or not view.alive or view.status == "paused":
+        return ""
+    return format_duration(view.eta_seconds)
 
 
 def passes(view: RunView) -> str:

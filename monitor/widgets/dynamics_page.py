@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 from monitor.data.views import RunDetail, RunView
 from monitor.dynamics import Dynamics, dynamics
 from monitor.palette import Colours
-from monitor.widgets.cells import fit, number, thousands
+from monitor.widgets.cells import fit, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
-from monitor.widgets.run_pages import BAD_EVENTS, event_line
+from monitor.widgets.run_pages import BAD_EVENTS, event_line, kind_width
 
 _LABEL = 17
 _TROUBLES = 8  # lines
@@ -62,10 +64,11 @@ class DynamicsPage(Page):
             return [[(" No metrics yet: it begins with the first step.", colours.style("muted"))]]
         found = self._found()
         return [
-            *_movement(found, colours),
+            *_folded(_movement(found, colours), width),
             [],
-            *_gradients(found, colours),
-            *_troubles(found, detail, colours),
+            *_folded(_gradients(found, colours), width),
+            *_folded(_spikes(found, colours), width),
+            *_troubles(detail, colours),
             *_phases(view, width, colours),
         ]
 
@@ -76,6 +79,16 @@ def _row(label: str, value: str, told: str, colours: Colours, style: str = "fore
         (fit(value, 12) + " ", colours.style(style, bold=style != "foreground")),
         (told, colours.style("muted")),
     ]
+
+
+def _folded(rows: list[Line], width: int) -> list[Line]:
+    """What is told of a figure goes on in the next line, under itself, where it is too long."""
+    lines: list[Line] = []
+    for label, value, (told, style) in rows:
+        indent = cell_len(label[0]) + cell_len(value[0])
+        first, *more = wrapped(told, max(16, width - indent - 1))
+        lines += [[label, value, (first, style)], *[[(" " * indent + x, style)] for x in more]]
+    return lines
 
 
 def _movement(found: Dynamics, colours: Colours) -> list[Line]:
@@ -93,7 +106,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         lines.append(_row("slope", _signed(found.slope), told, colours, style))
     if found.gap is not None:
         step = "" if found.val_step is None else f" at {thousands(found.val_step)}"
-        told = f"validation less training{step}"
+        told = f"val less train{step}"
         style = "foreground"
         if found.gap_before is not None:
             change = found.gap - found.gap_before
@@ -119,19 +132,25 @@ def _gradients(found: Dynamics, colours: Colours) -> list[Line]:
     return [_row("gradient norm", number(found.gradient_norm), told, colours, style)]
 
 
-def _troubles(found: Dynamics, detail: RunDetail, colours: Colours) -> list[Line]:
-    muted = colours.style("muted")
+def _spikes(found: Dynamics, colours: Colours) -> list[Line]:
     shown = ", ".join(
         f"{thousands(step)} ({number(value, 3)})" for step, value in found.spikes[-4:]
     )
     told = f"at {shown}" if shown else "no value stands far above the others"
-    lines = [_row("spikes", str(len(found.spikes)), told, colours,
-                  "outside" if found.spikes else "foreground")]  # fmt: skip
+    style = "outside" if found.spikes else "foreground"
+    return [_row("spikes", str(len(found.spikes)), told, colours, style)]
+
+
+def _troubles(detail: RunDetail, colours: Colours) -> list[Line]:
     bad = [e for e in detail.events if e.kind in BAD_EVENTS][-_TROUBLES:]
-    if bad:
-        lines += [[], [(" troubles, newest first", muted)]]
-        lines += [event_line(event, colours) for event in reversed(bad)]
-    return lines
+    if not bad:
+        return []
+    column = kind_width(bad)
+    return [
+        [],
+        [(" troubles, newest first", colours.style("muted"))],
+        *[event_line(event, colours, column) for event in reversed(bad)],
+    ]
 
 
 def _phases(view: RunView, width: int, colours: Colours) -> list[Line]:

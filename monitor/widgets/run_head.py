@@ -9,7 +9,7 @@ from textual.strip import Strip
 from monitor.data.views import RunDetail, RunView
 from monitor.palette import status_sign
 from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
-from monitor.widgets.details import best, passes
+from monitor.widgets.details import best, passes, time_left
 from monitor.widgets.panel import Panel
 from shared.text import format_count, format_duration, one_line
 
@@ -74,8 +74,8 @@ class RunHead(Panel):
         if view.max_steps:
             steps += f" / {thousands(view.max_steps)}"
         pieces += [("  step ", muted), (steps, text)]
-        if view.eta_seconds is not None:
-            pieces += [("  left ", muted), (format_duration(view.eta_seconds), text)]
+        if left := time_left(view):
+            pieces += [("  left ", muted), (left, text)]
         elif view.started_at and view.ended_at:
             pieces += [("  took ", muted), (format_duration(view.ended_at - view.started_at), text)]
         if view.tokens_per_second:

@@ -16,23 +16,29 @@ from monitor.data.views import RunView
 from monitor.list_order import Group, Listing, ListOrder
 from monitor.palette import Colours, status_sign
 from monitor.widgets.cells import Piece, fit, line, number, short_step
+from monitor.widgets.details import time_left
 from monitor.widgets.panel import Panel
-from shared.text import format_duration
 
 _SIGNS = 4  # cells for the selection, the mark, the status sign and a space
 _NAME = 18  # cells a name gets before other columns do
-_LONGEST_NAME = 44
+_LONGEST_NAME = 64  # cells a name with its tags gets
+_APART = "  "  # before the tags
 _MARK = " !"  # something is wrong with a run that goes on
+_ROOMY = 84  # cells of a line from which whole names come before the columns of _THEN
+_WHOLE_NAME = 40  # cells
 #: Columns in the order in which they get room, with their cells.
-_WANTED = (
-    ("loss", 7), ("percent", 4), ("left", 7), ("status", 11), ("steps", 11), ("spark", 8),
-    ("best", 7),
-)  # fmt: skip
+_FIRST = (("loss", 7), ("percent", 4), ("left", 7), ("status", 11))
+_THEN = (("steps", 11), ("spark", 8))
+_BEST = 7
 _SPARK_GROWS = 16  # cells more
 _ORDER = ("name", "status", "spark", "percent", "steps", "loss", "best", "left")
 _TITLES = {"percent": "%", "steps": "step", "spark": "curve"}
 #: Which column an order is shown at; the others stand beside the count.
 _SORTED_AT = {"progress": "percent", "loss": "loss", "best": "best"}
+#: What a click on a heading sorts by; once more, and it is by activity again.
+_SORTS = {
+    "name": "name", "percent": "progress", "steps": "progress", "loss": "loss", "best": "best",
+}  # fmt: skip
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -46,6 +52,13 @@ class RunList(Panel):
             super().__init__()
             self.run_id = run_id
 
+    class SortChosen(Message):
+        """The person clicked on a heading: `sort` is one of `monitor.settings.SORTS`."""
+
+        def __init__(self, sort: str) -> None:
+            super().__init__()
+            self.sort = sort
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._listing = Listing()
@@ -55,6 +68,7 @@ class RunList(Panel):
         self._active = True
         self._top = 0
         self._wheeled = False
+        self._columns: dict[str, int] = {}
 
     def show(
         self,
@@ -90,9 +104,10 @@ class RunList(Panel):
         else:
             self._top = _scrolled(self._top, at, len(listing.rows), rows)
         shown = listing.rows[self._top : self._top + rows]
-        names = [cell_len(r.name) if r.label.startswith(r.name) else cell_len(r.label)
-                 for r in shown if isinstance(r, RunView)]  # fmt: skip
-        columns = _columns(width, max(names, default=_NAME))
+        runs = [row for row in shown if isinstance(row, RunView)]
+        labels = max((cell_len(run.label) for run in runs), default=0)
+        tagged = max((cell_len(run.label) + cell_len(_tags(run)) for run in runs), default=0)
+        columns = self._columns = _columns(width, labels, tagged)
         strips = [self._heading(columns, len(shown), colours, width)]
         for row in shown:
             if isinstance(row, Group):
@@ -170,7 +185,7 @@ class RunList(Panel):
             case "best":
                 return [(fit(number(run.best_loss), width, right=True), muted)]
             case _:
-                return [(fit(_left(run), width, right=True), muted)]
+                return [(fit(time_left(run) or "-", width, right=True), muted)]
 
     # -- mouse ---------------------------------------------------------------------------
 
@@ -182,12 +197,27 @@ class RunList(Panel):
         return next(found, None)
 
     def on_click(self, event: events.Click) -> None:
-        """Select the run under the pointer."""
+        """Select the run under the pointer; on a heading, sort by it."""
+        if event.y == 0:
+            sort = _SORTS.get(self._column_at(event.x), "activity")
+            self.post_message(self.SortChosen("activity" if sort == self._order.sort else sort))
+            return
         index = self._top + event.y - 1
-        if event.y >= 1 and 0 <= index < len(self._listing.rows):
+        if 0 <= index < len(self._listing.rows):
             row = self._listing.rows[index]
             if isinstance(row, RunView):
                 self.post_message(self.Chosen(row.run_id))
+
+    def _column_at(self, x: int) -> str:
+        """The column at a cell of the line."""
+        edge = _SIGNS + self._columns.get("name", 0)
+        if x < edge:
+            return "name"
+        for name in _ORDER[1:]:
+            edge += self._columns.get(name, -1) + 1
+            if x < edge:
+                return name
+        return ""
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """Look further down; the selection stays."""
@@ -215,54 +245,74 @@ def _nothing(listing: Listing) -> str:
     return "  All runs are archived; A shows them." if listing.archived else ""
 
 
-def _columns(width: int, longest: int) -> dict[str, int]:
-    """The width of each column: what matters most first, then the names, then the curves."""
+def _columns(width: int, labels: int, tagged: int) -> dict[str, int]:
+    """The width of each column: what matters most first.
+
+    `labels` are the cells of the longest label, `tagged` those of the longest with its tags.
+    """
     columns = {"name": max(4, min(_NAME, width - _SIGNS))}
     room = width - _SIGNS - columns["name"]
-    for name, cells in _WANTED:
-        if cells + 1 > room:
-            continue
-        columns[name] = cells
-        room -= cells + 1
-    grown = max(0, min(room, min(longest + 12, _LONGEST_NAME) - columns["name"]))
-    columns["name"] += grown
-    room -= grown
+
+    def give(name: str, cells: int) -> None:
+        nonlocal room
+        if cells < room:
+            columns[name] = cells
+            room -= cells + 1
+
+    def grow(name: str, cells: int) -> None:
+        nonlocal room
+        more = max(0, min(room, cells - columns[name]))
+        columns[name] += more
+        room -= more
+
+    for name, cells in _FIRST:
+        give(name, cells)
+    if width >= _ROOMY:
+        grow("name", min(labels, _WHOLE_NAME))
+    for name, cells in _THEN:
+        give(name, cells)
+    grow("name", min(labels, _LONGEST_NAME))
+    give("best", _BEST)
+    grow("name", min(tagged, _LONGEST_NAME))
     if "spark" in columns:
-        columns["spark"] += min(room, _SPARK_GROWS)
-        room -= min(room, _SPARK_GROWS)
+        grow("spark", columns["spark"] + _SPARK_GROWS)
     columns["name"] += room
     return columns
 
 
+def _tags(run: RunView) -> str:
+    return _APART + " ".join(f"#{tag}" for tag in run.tags) if run.tags else ""
+
+
 def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
-    """The run's name, its tags, and dimly what makes its id differ from the name."""
+    """The run's name, dimly what makes its id differ from it, and its tags.
+
+    Where there is little room it is taken from the middle.
+    """
     muted = colours.style("muted")
     named = run.label.startswith(run.name) and len(run.label) > len(run.name)
     name, suffix = (run.name, run.label[len(run.name) :]) if named else (run.label, "")
     if run.archived:
         suffix += " archived"
-    tags = "".join(f" #{tag}" for tag in run.tags)
-    shown = fit(name, min(width, cell_len(name)))
-    pieces: list[Piece] = [(shown, text if not run.archived else muted)]
-    left = width - cell_len(shown)
-    if tags and left > 3:
-        told = fit(tags, min(left, cell_len(tags)))
-        pieces.append((told, colours.style("tag")))
-        left -= cell_len(told)
-    pieces.append((fit(suffix, left), muted))
-    return pieces
+    name = fit(name, min(width, cell_len(name)))
+    room = width - cell_len(name)
+    least = 1 if suffix else 0  # an ellipsis: there is more to its id
+    tags = _tags(run)
+    tags = fit(tags, min(room - least, cell_len(tags))) if room - least > 4 else ""
+    suffix = fit(suffix, min(room - cell_len(tags), cell_len(suffix)))
+    filled = cell_len(name) + cell_len(suffix) + cell_len(tags)
+    return [
+        (name, muted if run.archived else text),
+        (suffix, muted),
+        (tags, colours.style("tag")),
+        (" " * (width - filled), muted),
+    ]
 
 
 def _scrolled(top: int, selected: int, count: int, rows: int) -> int:
     """The first line shown: as before, moved just enough to show the selected one."""
     top = min(max(top, selected - rows + 1), selected)
     return max(0, min(top, count - rows))
-
-
-def _left(run: RunView) -> str:
-    if run.eta_seconds is not None and run.alive and run.status != "paused":
-        return format_duration(run.eta_seconds)
-    return "-"
 
 
 def sparkline(values: Sequence[float], width: int, colours: Colours) -> list[Piece]:

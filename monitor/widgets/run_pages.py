@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.style import Style
 
 from monitor.data.views import EventView, RunDetail, RunView
@@ -28,11 +29,17 @@ BAD_EVENTS = frozenset(
         "checkpoint corrupt",
     }
 )
+_LONGEST_KIND = 24  # cells
 _SIDE_BY_SIDE = 60  # columns from which two configurations lie beside each other
 
 
-def event_line(event: EventView, colours: Colours) -> Line:
-    """Time, step, kind and text."""
+def kind_width(events: Sequence[EventView]) -> int:
+    """Cells for the longest kind among `events`; no more than leaves room for what is said."""
+    return min(_LONGEST_KIND, max((cell_len(event.kind) for event in events), default=0))
+
+
+def event_line(event: EventView, colours: Colours, kind_cells: int) -> Line:
+    """Time, step, kind in so many cells, and text without the blanks that lines left in it."""
     muted, text = colours.style("muted"), colours.style("foreground")
     kind = colours.style("warning") if event.kind in BAD_EVENTS else colours.style("primary")
     when = "" if event.time is None else format_time(event.time, "%H:%M:%S")
@@ -40,8 +47,8 @@ def event_line(event: EventView, colours: Colours) -> Line:
     return [
         (" " + fit(when, 9), muted),
         (fit(step, 9, right=True) + "  ", muted),
-        (fit(event.kind, 17) + " ", kind),
-        (event.text, text),
+        (fit(event.kind, kind_cells) + "  ", kind),
+        (" ".join(event.text.split()), text),
     ]
 
 
@@ -74,22 +81,21 @@ class EventsPage(Page):
         if not self._events:
             return [[(" Nothing has happened yet.", muted)]]
         found: list[Line] = []
-        day = ""
+        day, column = "", kind_width(self._events)
         for event in reversed(self._events):
             its_day = format_time(event.time, "%A, %d %B %Y") if event.time is not None else day
             if its_day != day:
                 found.append([(f" {its_day}", muted)])
                 day = its_day
-            first, *more = _event_lines(event, width, colours)
-            found += [first, *more]
+            found += _event_lines(event_line(event, colours, column), width, event.kind)
         return found
 
 
-def _event_lines(event: EventView, width: int, colours: Colours) -> list[Line]:
-    line = event_line(event, colours)
+def _event_lines(line: Line, width: int, kind: str) -> list[Line]:
+    """An event over as many lines as its text needs; a sample, which has a page, over one."""
     *start, (text, style) = line
-    indent = sum(len(t) for t, _ in start)
-    parts = wrapped(text, max(20, width - indent - 1))
+    indent = sum(cell_len(t) for t, _ in start)
+    parts = [text] if kind == "sample" else wrapped(text, max(20, width - indent - 1))
     return [[*start, (parts[0], style)], *[[(" " * indent + p, style)] for p in parts[1:]]]
 
 

@@ -59,6 +59,25 @@ async def test_a_small_terminal_has_one_column() -> None:
         assert "charts 1-2 of 6" in screen_text(app)
 
 
+@pytest.mark.parametrize("size", [(60, 16), SMALL, LARGE], ids=str)
+@pytest.mark.parametrize("runs", [1, 3])
+async def test_which_page_it_is_fits(size: tuple[int, int], runs: int) -> None:
+    shown = [metrics_run(f"run_{i}", metrics=150, steps=20) for i in range(runs)]
+    app, grid = grid_app(*shown)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        await until(pilot, lambda: grid.is_settled)
+        foot = screen_text(app).split("\n")[-1]
+        pages = grid.arrangement.pages
+        if "●" not in foot:
+            assert f"page 1/{pages}" in foot
+        grid.move_cursor(across=1 << 30)
+        await until(pilot, lambda: grid.arrangement.page == pages - 1 and grid.is_settled)
+        foot = screen_text(app).split("\n")[-1]
+        assert f"page {pages}/{pages}" in foot or foot.rstrip().endswith("●")
+        assert foot.rstrip()[-1] != "·"
+
+
 async def test_the_cursor_goes_everywhere_and_turns_pages() -> None:
     app, grid = grid_app(metrics_run())
     async with app.run_test(size=SMALL) as pilot:

@@ -1,0 +1,51 @@
+"""The footer: its keys answer the mouse, and where nothing is shown it offers nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor.actions.registry import ACTIONS
+from monitor.screens.dialogs import HelpScreen
+from monitor.widgets.bars import KeyBar
+from tests.monitor.support import screen_text, still_app, until, view
+
+
+def footer(text: str) -> str:
+    return text.split("\n")[-1]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+async def test_a_click_on_a_key_does_what_it_does(width: int) -> None:
+    app = still_app(view("a"), view("b"))
+    async with app.run_test(size=(width, 24)) as pilot:
+        await pilot.pause()
+        shown = footer(screen_text(app))
+        await pilot.click("#keys", offset=(shown.index("help") + 1, 0))
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("escape")
+        await pilot.click("#keys", offset=(shown.index("/ filter"), 0))
+        await until(pilot, lambda: app._prompt.is_open)
+        await pilot.press("escape")
+        await until(pilot, lambda: app._keys.display)
+        await pilot.click("#keys", offset=(width - 1, 0))  # beside the last
+        assert app.is_running
+        await pilot.click("#keys", offset=(shown.index("q quit"), 0))
+        await until(pilot, lambda: app._exit)
+
+
+async def test_every_key_of_the_footer_can_be_clicked() -> None:
+    bar = KeyBar(ACTIONS)
+    names = {action.name for action in ACTIONS}
+    labelled = [action.name for action in ACTIONS if action.label]
+    assert [key.action for key in bar._keys if key.action][-len(labelled) :] == labelled
+    assert all(key.action in names for key in bar._keys if key.action)
+
+
+@pytest.mark.parametrize("size", [(50, 12), (59, 30), (100, 15)])
+async def test_too_small_a_terminal_offers_to_leave(size: tuple[int, int]) -> None:
+    app = still_app(view("a"))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        assert footer(screen_text(app)).split() == ["q", "quit"]
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "p pause" in footer(screen_text(app)))

@@ -73,7 +73,8 @@ async def test_every_key_can_be_pressed_on_a_run_that_trains(runs: Path) -> None
                         await pilot.pause()
                 if app._prompt.is_open:
                     await pilot.press("escape")
-        assert chosen(app).alive
+        assert app._snapshot is not None
+        assert {r.name: r.alive for r in app._snapshot.runs} == {"done": False, "live": True}
         assert app.return_code is None
 
 

@@ -50,9 +50,7 @@ class LeavingApp(App[None]):
         """A few lines in place of pages that show every variable, and so what is in files."""
         error = sys.exception()
         if error is not None:
-            # Neither folded nor coloured: lines to be copied.
-            told = Text("\n".join(fault(error)), no_wrap=True, overflow="ignore")
-            self._exit_renderables.append(told)
+            self._exit_renderables.append(Text("\n".join(fault(error)), overflow="fold"))
         self._close_messages_no_wait()
 
     def _check_terminal(self) -> None:

@@ -11,7 +11,7 @@ from tests.monitor.support import screen_text, still_app, until, view
 
 
 def footer(text: str) -> str:
-    return text.split("\n")[-1]
+    return text.rsplit("\n", maxsplit=1)[-1]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import monitor.app
 from monitor.app import MonitorApp
 from monitor.data.views import RunView
 from monitor.settings import SORTS
@@ -57,6 +58,8 @@ async def test_tags_stand_behind_the_id_and_apart() -> None:
 
 class Sorting(MonitorApp):
     """Notes which headings were clicked."""
+
+    CSS_PATH = Path(monitor.app.__file__).with_name("app.tcss")
 
     def __init__(self, *runs: RunView) -> None:
         super().__init__(StillSource(snapshot(*runs)), Path("runs"), clock=lambda: NOW)

@@ -53,6 +53,20 @@ def test_the_same_seed_gives_the_same_text_with_and_without_cache(say) -> None:
     assert say("--prompt", "def ", "--seed", 6) != first
 
 
+def test_several_samples_are_those_of_the_seeds_that_follow(say) -> None:
+    one, two = (say("--prompt", "def ", "--seed", seed) for seed in (7, 8))
+    both = say("--prompt", "def ", "--seed", 7, "-n", 2)
+    assert both == f"--- 1 of 2\n{one}--- 2 of 2\n{two}"
+
+
+def test_a_gguf_file_says_what_its_checkpoint_says(say, run_cli, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "model.gguf"
+    output = run_cli("export", "--checkpoint", trained, "--gguf", path, "--quant", "f32")
+    assert output.code == 0, output.err
+    asked = ("--prompt", "def naïve", "--temperature", 0)
+    assert say(*asked, model=path) == say(*asked)
+
+
 def test_greedy_three_ways(say) -> None:
     greedy = say("--prompt", "import ", "--temperature", 0)
     assert say("--prompt", "import ", "--temperature", 0, "--seed", 3) == greedy
@@ -136,6 +150,7 @@ def test_every_way_to_name_the_model(say, trained: Path) -> None:
         (("--top-p", "0"), "--top-p is 0.0"),
         (("--top-p", "2"), "--top-p is 2.0"),
         (("--max-new-tokens", "0"), "--max-new-tokens is 0"),
+        (("-n", "0"), "--samples is 0"),
         (("--max-new-tokens", "many"), "'many'"),
         (("--threads", "0"), "--threads is 0"),
         (("--threads", "1000000"), "--threads is 1000000"),

@@ -102,6 +102,7 @@ BENCHMARKS = {
     "serving": Benchmark("Serving many clients", _own("serving")),
     "checkpoint_save": Benchmark("Saving and loading a checkpoint", _own("checkpoint_save")),
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
+    "export": Benchmark("Writing GGUF", _own("export")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),
     "reader": Benchmark("Reading metrics", _reader),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),

@@ -130,6 +130,7 @@ def _write_hf(folder: HFExport, *, force: bool) -> None:
 def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
     from trainer.export.verification import verify_gguf
 
+    typer.echo("comparing …", err=True)
     ours = bool(file.prepared.connections)
     found = verify_gguf(opened, file.path, file.plan.chosen.name, ours=ours)
     typer.echo("\n".join(found.lines))
@@ -139,6 +140,7 @@ def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
 def _verified_hf(opened: OpenedModel, folder: HFExport) -> bool:
     from trainer.export.verification import verify_hf_folder
 
+    typer.echo("comparing …", err=True)
     found = verify_hf_folder(opened, folder.path, folder.dtype)
     typer.echo("\n".join(found.lines))
     return not found.problems

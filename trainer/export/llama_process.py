@@ -85,12 +85,13 @@ class LlamaServer:
 
 
 @contextlib.contextmanager
-def llama_server(path: Path, context: int) -> Iterator[LlamaServer]:
+def llama_server(path: Path, context: int, threads: int = 1) -> Iterator[LlamaServer]:
     """llama.cpp with `path` loaded and room for `context` tokens.
 
     Raises RunError with its last words when it cannot load the file.
     """
-    command = [sys.executable, "-m", "trainer.export.llama_server", str(path), str(context)]
+    numbers = [str(context), str(threads)]
+    command = [sys.executable, "-m", "trainer.export.llama_server", str(path), *numbers]
     with tempfile.TemporaryFile() as words:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words

@@ -1,6 +1,6 @@
 """llama.cpp's server on one GGUF file, as a process of its own: it may abort on a bad file.
 
-    python -m trainer.export.llama_server FILE CONTEXT
+    python -m trainer.export.llama_server FILE CONTEXT THREADS
 
 prints its address once it listens, and ends when its standard input does.
 """
@@ -14,7 +14,7 @@ def main() -> int:
     """Serve until nobody holds the other end of our standard input."""
     import xllamacpp
 
-    path, context = sys.argv[1], int(sys.argv[2])
+    path, context, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     params = xllamacpp.CommonParams()
     params.model.path = path
     params.n_ctx = context
@@ -22,8 +22,8 @@ def main() -> int:
     params.warmup = False
     params.verbosity = 0
     params.use_jinja = False
-    params.cpuparams.n_threads = 1
-    params.cpuparams_batch.n_threads = 1
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
     # Exactly as torch computes: whole attention, keys and values in fp32.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32

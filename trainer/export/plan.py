@@ -147,8 +147,8 @@ def _only_ternary(planned: list[PlannedTensor], wanted: str, read: Read) -> list
             )
         raise UserError(
             f"The weights of this model are not ternary: {wanted} would change them by "
-            f"{100 * least:.0f} to {100 * most:.0f} % of their size and leave garbage. Choose Q4_0 "
-            "or Q8_0, or give --lossy to write it all the same."
+            f"{100 * least:.0f} % of their size or more and leave garbage. Choose Q4_0 or Q8_0, "
+            "or give --lossy to write it all the same."
         )
     return [
         PlannedTensor(p.tensor, FALLBACK, "its weights are not ternary")

@@ -43,6 +43,8 @@ def compression(tensors: Iterable[WrittenTensor]) -> str:
     size = sum(tensor.bytes for tensor in tensors)
     half = sum(2 * math.prod(tensor.shape) for tensor in tensors)
     bits = 8 * size / sum(math.prod(tensor.shape) for tensor in tensors)
+    if abs(size - half) < half / 100:
+        return f"as large as in F16, {bits:.2f} bits per weight"
     return (
         f"{half / size:.2f}x smaller than in F16 ({format_bytes(half)}), {bits:.2f} bits per weight"
         if size <= half

@@ -109,7 +109,7 @@ def verify_gguf(opened: OpenedModel, path: Path, kind: str, *, ours: bool = Fals
         program = "this program" + ("" if ours else f" ({LLAMA_MISSING})")
         return Verification(path, program, _compare_with_file(opened, path), bounds)
     likeliest = min(LIKELIEST, opened.model.dimensions.V)
-    with llama_server(path, opened.context) as server:
+    with llama_server(path, opened.context, torch.get_num_threads()) as server:
         figures = compare_predictions(
             opened.model,
             prompts_for(opened),

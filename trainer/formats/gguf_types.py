@@ -90,7 +90,8 @@ def encode(weight: NDArray[np.float32], kind: str) -> NDArray[Any]:
 
     Raises UserError for numbers the type cannot hold.
     """
-    most = float(np.abs(weight).max(initial=0.0))
+    # NaN comes through both, and no copy of a large matrix is made.
+    most = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0)))
     if not math.isfinite(most):
         raise UserError("it has numbers that are not finite; use a checkpoint from before")
     if kind not in ("F32", "BF16") and most > _MOST_IN_FLOAT16:

@@ -1,6 +1,6 @@
 """Writing GGUF: the header through the `gguf` package, then tensor by tensor as a stream of bytes.
 
-Only one tensor is held in its new type at a time.
+Only some rows of one tensor are held in their new type at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_types import encode, file_type, stored_bytes
 from trainer.model.parameters import dimensions
 
-_CHUNK = 16 << 20  # bytes at once
+_AT_ONCE = 1 << 20  # numbers
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,19 @@ def gguf_chunks(writer: GGUFWriter, tensors: Sequence[StoredTensor]) -> Iterator
     header = _header(writer)
     yield header + bytes(_padding(writer, len(header)))
     for tensor in tensors:
-        data = _encoded(tensor)
-        assert data.nbytes == tensor.bytes
-        flat = data.reshape(-1).view(np.uint8)
-        for start in range(0, data.nbytes, _CHUNK):
-            yield flat[start : start + _CHUNK].tobytes()
-        yield bytes(_padding(writer, data.nbytes))
+        for rows in _encoded(tensor):
+            yield rows.tobytes()
+        yield bytes(_padding(writer, tensor.bytes))
 
 
-def _encoded(tensor: StoredTensor) -> NDArray[Any]:
+def _encoded(tensor: StoredTensor) -> Iterator[NDArray[Any]]:
+    """The tensor in its type, some rows at a time."""
+    weight = tensor.read()
+    rows = weight.reshape(-1, weight.shape[-1])
+    step = max(1, _AT_ONCE // rows.shape[-1])
     try:
-        return encode(tensor.read(), tensor.kind)
+        for start in range(0, len(rows), step):
+            yield encode(rows[start : start + step], tensor.kind)
     except UserError as error:
         raise UserError(f"The tensor {tensor.name} cannot be written: {error}.") from error
 

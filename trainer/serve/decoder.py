@@ -7,6 +7,7 @@ No threads here, and no waiting: `trainer.serve.batching` has those.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from trainer.model.slot_cache import Piece, SlotCache
 from trainer.serve.choosing import adjust, adjustments, draw, score
 from trainer.serve.engine import Event, Finished, Job, NewToken, PromptScored, TokenScore
 
-#: A prompt that begins with this many tokens of a slot in use has their keys copied.
+#: A prompt that begins with this many tokens of a job in another slot has their keys copied.
 MIN_COPY = 32
 #: Logits computed at once when a prompt is scored, in numbers.
 SCORE_LOGITS = 1 << 23
@@ -29,12 +30,18 @@ SCORE_LOGITS = 1 << 23
 
 @dataclass(eq=False)
 class Running:
-    """A job in its slot. `computed` tokens of it are in the cache; `limit` bounds the new ones."""
+    """A job in its slot. `computed` tokens of it are in the cache; `limit` bounds the new ones.
+
+    While there is a `leader`, the first `shared` tokens are the leader's too and being computed
+    there: those of several choices of one prompt are computed once.
+    """
 
     job: Job
     limit: int
     slot: int = -1
     computed: int = 0
+    leader: Running | None = None
+    shared: int = 0
     tokens: list[int] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
     scores: list[TokenScore] = field(default_factory=list)
@@ -100,12 +107,25 @@ class Decoder:
         del self._free[slot]
         self.cache.lengths[slot] = running.computed = shared[slot]
         for other in self.running:
-            common = min(_common(prompt, other.tokens), other.computed, most)
-            if common >= max(MIN_COPY, 2 * running.computed):
-                self.cache.copy(other.slot, slot, common)
-                running.computed = common
+            # Not what it has yet to think of: that takes a turn for every token.
+            known = max(other.computed, len(other.job.prompt))
+            common = min(_common(prompt, other.tokens), known, most)
+            if common >= max(MIN_COPY, 2 * running.computed, running.shared + 1):
+                running.leader, running.shared = other, common
         running.slot = slot
         self.running.append(running)
+
+    def _follow(self) -> None:
+        """Copy what leaders have computed; who lost its leader computes for itself."""
+        for running in self.running:
+            leader = running.leader
+            if leader is None:
+                continue
+            if leader not in self.running:
+                running.leader = None
+            elif leader.computed >= running.shared:
+                self.cache.copy(leader.slot, running.slot, running.shared)
+                running.computed, running.leader = running.shared, None
 
     def release(self, running: Running) -> None:
         """Free the slot of a job; what is computed stays, for a prompt that begins the same."""
@@ -125,6 +145,7 @@ class Decoder:
 
     def turn(self) -> list[Outcome]:
         """One forward pass and what came of it."""
+        self._follow()
         parts = self._parts()
         if not parts:
             return []
@@ -146,7 +167,7 @@ class Decoder:
         through, and a short prompt never waits for a long one to end.
         """
         decoding = [running for running in self.running if not running.prefilling]
-        prefilling = [running for running in self.running if running.prefilling]
+        prefilling = [r for r in self.running if r.prefilling and r.leader is None]
         shares: dict[Running, int] = dict.fromkeys(prefilling, 0)
         left = self.prefill_chunk
         if prefilling:
@@ -165,16 +186,16 @@ class Decoder:
         ]
 
     def _outcomes(self, parts: Sequence[tuple[Running, int]], hidden_ND: Tensor) -> list[Outcome]:
+        ends = list(itertools.accumulate(count for _, count in parts))
+        for (running, count), end in zip(parts, ends, strict=True):
+            if running.job.score_prompt and running.prefilling:
+                self._score_prompt(running, hidden_ND[end - count : end])
+            running.computed += count
+        self._follow()  # before a leader may end
         outcomes = []
         choosing: list[Running] = []
         rows: list[int] = []
-        begin = 0
-        for running, count in parts:
-            end = begin + count
-            if running.job.score_prompt and running.prefilling:
-                self._score_prompt(running, hidden_ND[begin:end])
-            running.computed += count
-            begin = end
+        for (running, _), end in zip(parts, ends, strict=True):
             if not running.missing and running.limit:
                 choosing.append(running)
                 rows.append(end - 1)

@@ -251,7 +251,7 @@ def test_a_beginning_is_copied_from_a_slot_in_use(model: LanguageModel) -> None:
         found = turn(decoder)[first]
         second = running_of(Job((*prompt_of(40), 1, 2), 6, GREEDY))
         decoder.admit(second)
-    assert second.computed == 40
+    counts = computed_tokens(decoder)
     events: dict[Running, list[Event]] = {first: found, second: []}
     while decoder.running:
         for running, new in turn(decoder).items():
@@ -260,6 +260,34 @@ def test_a_beginning_is_copied_from_a_slot_in_use(model: LanguageModel) -> None:
         job = running.job
         expected = list(generate(model, job.prompt, job.max_new_tokens, GREEDY))
         assert tokens_of(events[running]) == expected
+    assert counts[0] == 1 + 2
+
+
+def test_several_choices_of_one_prompt_compute_it_once(model: LanguageModel) -> None:
+    decoder = decoder_of(model, chunk=16)
+    counts = computed_tokens(decoder)
+    jobs = [Job(prompt_of(50), 3, Sampling(2.0, 0), seed=seed) for seed in range(4)]
+    found = run(decoder, jobs)
+    # The prompt in four turns, the others' last token, and two tokens more of everybody.
+    assert counts == [16, 16, 16, 2, 1 + 3, 4, 3]
+    for job, events in zip(jobs, found, strict=True):
+        (alone,) = run(decoder_of(model, 1, CONTEXT), [job])
+        assert tokens_of(events) == tokens_of(alone)
+
+
+def test_who_loses_its_leader_computes_for_itself(model: LanguageModel) -> None:
+    decoder = decoder_of(model, chunk=16)
+    first, second = (running_of(Job(prompt_of(50), 4, GREEDY)) for _ in range(2))
+    with torch.inference_mode():
+        decoder.admit(first)
+        decoder.admit(second)
+        turn(decoder)
+        assert second.computed == 0
+        decoder.release(first)
+    events: list[Event] = []
+    while decoder.running:
+        events += turn(decoder).get(second, [])
+    assert tokens_of(events) == list(generate(model, prompt_of(50), 4, GREEDY))
 
 
 # Who waits for whom

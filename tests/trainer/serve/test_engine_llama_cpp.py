@@ -217,6 +217,64 @@ async def test_its_own_vocabulary(gguf: Path, model: OpenedModel) -> None:
                 assert codec.decode_bytes(ids, skip_special=skip) == ours
 
 
+def write_sentence_piece(path: Path) -> Path:
+    """A Llama with a vocabulary of SentencePiece's kind, as those of Llama 2 are."""
+    from gguf import GGUFWriter
+
+    from trainer.config.schema import ModelConfig
+    from trainer.formats.gguf_names import gguf_tensors
+    from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
+    from trainer.model.language_model import LanguageModel
+
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += ["\u2581", "\u2581the", "t", "h", "e", "th", "\u2581t", "\u2581th", "é", "x"]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * 10]
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_layers": 1, "num_heads": 2}
+    config = ModelConfig(vocab_size=len(tokens), max_seq_len=64, **shape)
+    model = LanguageModel(config)
+    model.initialize(0)
+    writer = GGUFWriter(None, "llama")
+    add_general(writer, "pieces", "F32")
+    add_shape(writer, config)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(place) for place in range(len(tokens))])
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    weights = model.state_dict()
+    stored = [
+        StoredTensor(
+            tensor.gguf_name,
+            tensor.gguf_shape,
+            "F32",
+            lambda tensor=tensor: tensor.to_gguf(weights[tensor.name].numpy()),
+        )
+        for tensor in gguf_tensors(config)
+    ]
+    path.write_bytes(b"".join(gguf_chunks(writer, stored)))
+    return path
+
+
+async def test_a_vocabulary_that_only_llama_cpp_can_split(tmp_path: Path) -> None:
+    path = write_sentence_piece(tmp_path / "pieces.gguf")
+    async with engine_of(path) as engine:
+        codec = engine.codec
+        assert isinstance(codec, LlamaCodec)
+        assert codec.eos_id == 2
+        for text in ("the thé", "x\n日本 😀", " the"):
+            # This kind of tokenizer puts a space before the text.
+            assert codec.decode_bytes(codec.encode(text)).decode() == f" {text}"
+        assert codec.decode_bytes([1, 260, 2]) == b"<s> the</s>"
+        assert codec.decode_bytes([1, 260, 2], skip_special=True) == b" the"
+        job = Job(tuple(codec.encode("the x")), 20, Sampling(1.0, 0), seed=1)
+        given = tokens_of(await run(engine, job))
+        assert len(given) >= 5
+        letter = codec.encode("é")[-1]
+        biased = replace(job, max_new_tokens=3, sampling=GREEDY, logit_bias={letter: 100.0})
+        assert codec.decode_bytes(tokens_of(await run(engine, biased))).decode() == "ééé"
+
+
 # Which engine
 
 

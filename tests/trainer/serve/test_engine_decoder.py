@@ -325,7 +325,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
 @given(lengths=st.lists(st.integers(1, CONTEXT), min_size=1, max_size=6), chunk=st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
 def test_every_prompt_gets_its_share(lengths: list[int], chunk: int) -> None:
-    """A turn computes the chunk, or one token of each; nobody is left out for long."""
+    """A turn computes the chunk, or one token of each; half of it is dealt out evenly."""
     decoder = decoder_of(MODELS["gpt2"], slots=6, chunk=chunk)
     counts = computed_tokens(decoder)
     everyone = [
@@ -336,13 +336,13 @@ def test_every_prompt_gets_its_share(lengths: list[int], chunk: int) -> None:
         for running in everyone:
             decoder.admit(running)
     while decoder.running:
-        before = [running.computed for running in decoder.running]
-        left = list(decoder.running)
-        missing = sum(running.missing for running in left)
+        before = [(running, running.computed, running.missing) for running in decoder.running]
         turn(decoder)
-        assert all(r.computed > b for r, b in zip(left, before, strict=True))
-        assert counts[-1] <= chunk + len(left)
-        assert counts[-1] >= min(chunk, missing)
+        fair = max(1, (chunk - chunk // 2) // len(before))
+        for running, computed, missing in before:
+            assert running.computed >= computed + min(fair, missing)
+        assert counts[-1] <= chunk + len(before)
+        assert counts[-1] >= min(chunk, sum(missing for _, _, missing in before))
 
 
 def test_a_released_slot_goes_to_the_next() -> None:

@@ -9,6 +9,8 @@ and computes in fp32: half the bytes to read, and logits differ by about 1e-3 of
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -46,13 +48,21 @@ class HalfLinear(nn.Module):
         return torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
 
 
+_LAYERS: dict[Precision, Callable[[Tensor, Tensor | None], nn.Module]] = {
+    "fp32": PackedLinear,
+    "fp16": HalfLinear,
+}
+
+
+@functools.cache
 def can_pack(precision: Precision) -> bool:
-    """Whether this torch and this processor have the kernels."""
-    if precision == "fp16":
-        return "fbgemm" in torch.backends.quantized.supported_engines
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
+    """Whether this torch and this processor have the kernels: one small product is tried."""
+    try:
+        with torch.inference_mode():
+            _LAYERS[precision](torch.ones(8, 8), None)(torch.ones(1, 8))
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 @torch.no_grad()
@@ -63,7 +73,7 @@ def packed(model: LanguageModel, precision: Precision) -> LanguageModel:
     """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, shared)
-    layer = HalfLinear if precision == "fp16" else PackedLinear
+    layer = _LAYERS[precision]
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Affine):

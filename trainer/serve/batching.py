@@ -32,7 +32,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 MAX_SLOTS = 32  # where memory allows; more rows than that cost a CPU as much as they bring
 QUEUE_LIMIT = 256
-CPU_PREFILL_CHUNK = 128  # tokens; more do not make a CPU's matrix products faster
+CPU_PREFILL_CHUNK = 64  # tokens; more do not make a CPU's matrix products faster
 GPU_PREFILL_CHUNK = 512
 
 
@@ -199,8 +199,9 @@ class TorchEngine:
         with torch.inference_mode(), self._autocast():
             try:
                 decoder = self._decoder()
-            except RuntimeError as error:
-                self._loop.call_soon_threadsafe(ready.set_exception, self._no_memory(error))
+            except Exception as error:
+                failure = self._no_memory(error) if isinstance(error, RuntimeError) else error
+                self._loop.call_soon_threadsafe(ready.set_exception, failure)
                 return
             self._loop.call_soon_threadsafe(ready.set_result, None)
             while self._admit(decoder):

@@ -1,10 +1,10 @@
 """Writing a model as GGUF: how fast, how small, and in how little memory.
 
-The model of the `nano-125m` preset with untrained weights, made ternary for the ternary type;
-`--quick` takes `d20`. Speed is that of `trainer export` once the model is loaded: the plan, the
-file, its fsync. The peer is the `gguf` package by itself, which quantizes every tensor and then
-writes them all: the same keys, tokens and types, and an fsync. In turns, the best round of each.
-Memory is the peak of a process while it writes Q8_0, over what it had before.
+The model of the `nano-125m` preset with untrained weights, made ternary for the ternary type, its
+vocabulary in Q8_0; `--quick` takes `d20`. Speed is that of `trainer export` once the model is
+loaded: the plan, the file, its fsync. The peer is the `gguf` package by itself, which quantizes
+every tensor and then writes them all: the same keys, tokens and types, and an fsync. In turns, the
+best round of each. Memory is the peak of a process while it writes Q8_0, over what it had before.
 
     python -m benchmarks.export [--quick]
 """
@@ -54,10 +54,11 @@ def make_opened(preset: str, ternary: bool) -> Any:
 def write_ours(opened: Any, path: Path, kind: str) -> float:
     """Seconds of the exporter."""
     from trainer.export.gguf_file import prepare_gguf, write_gguf
-    from trainer.formats.gguf_types import find_type
+    from trainer.formats.gguf_types import TERNARY, find_type
 
+    vocabulary = find_type("Q8_0") if kind in TERNARY else None
     started = time.perf_counter()
-    write_gguf(prepare_gguf(opened, path, find_type(kind)))
+    write_gguf(prepare_gguf(opened, path, find_type(kind), vocabulary=vocabulary))
     return time.perf_counter() - started
 
 
@@ -69,11 +70,12 @@ def write_bare(opened: Any, path: Path, kind: str) -> float:
     from trainer.export.gguf_file import weight_in_gguf
     from trainer.export.plan import plan_gguf
     from trainer.formats.gguf_tokenizer import add_tokenizer
-    from trainer.formats.gguf_types import find_type
+    from trainer.formats.gguf_types import TERNARY, find_type
     from trainer.formats.gguf_writing import add_shape
 
     read = functools.partial(weight_in_gguf, opened.model)
-    plan = plan_gguf(opened.model.config, find_type(kind), read, lossy=True)
+    vocabulary = find_type("Q8_0") if kind in TERNARY else None
+    plan = plan_gguf(opened.model.config, find_type(kind), read, vocabulary=vocabulary)
     started = time.perf_counter()
     writer = GGUFWriter(path, plan.architecture)
     add_shape(writer, opened.model.config)

@@ -31,6 +31,10 @@ def export(
     quant: Annotated[
         str, typer.Option("--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices.")
     ] = "F16",
+    vocabulary_quant: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Type of embedding and output head; default as others."),
+    ] = None,
     hf: Annotated[
         Path | None, typer.Option("--hf", metavar="DIR", help="Write a transformers folder.")
     ] = None,
@@ -73,6 +77,7 @@ def export(
     if mhc is not None and gguf is None:
         raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
     chosen = find_type(quant)
+    vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
     import torch
 
@@ -86,7 +91,9 @@ def export(
         if gguf is None and hf is None:
             gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
         # Everything is decided, and refused where it must be, before anything is written.
-        file = gguf and prepare_gguf(opened, gguf, chosen, mhc=mhc, force=force, lossy=lossy)
+        file = gguf and prepare_gguf(
+            opened, gguf, chosen, vocabulary=vocabulary, mhc=mhc, force=force, lossy=lossy
+        )
         folder = hf and prepare_hf_folder(opened, hf, dtype, force=force)
         passed = True
         if file:

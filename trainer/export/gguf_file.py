@@ -57,11 +57,13 @@ def prepare_gguf(
     path: Path,
     chosen: ChosenType,
     *,
+    vocabulary: ChosenType | None = None,
     mhc: Path | None = None,
     force: bool = False,
     lossy: bool = False,
 ) -> GGUFExport:
-    """Decide what is written. `mhc` is where hyper-connections may go.
+    """Decide what is written. `vocabulary` is the type of the embedding and the output head, `mhc`
+    where hyper-connections may go.
 
     Raises UserError for a model, a type or a place that will not do.
     """
@@ -78,7 +80,7 @@ def prepare_gguf(
         notes += _about_mhc(ready, path, mhc, chosen)
     plain = ready.opened.model.config.model_copy(update={"hyper_streams": 0})
     read = functools.partial(weight_in_gguf, ready.opened.model)
-    plan = plan_gguf(plain, chosen, read, lossy=lossy)
+    plan = plan_gguf(plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
     free = free_bytes(path.resolve().parent)
     if free < plan.bytes:
         raise UserError(
@@ -159,6 +161,7 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
             planned.tensor.gguf_shape,
             planned.kind,
             functools.partial(weight_in_gguf, model, planned.tensor),
+            planned.ternary,
         )
         for planned in plan.tensors
     ]

@@ -19,7 +19,6 @@ from trainer.formats.gguf_names import (
     in_any_layer,
 )
 from trainer.formats.gguf_types import (
-    FLOATS,
     TERNARY,
     ChosenType,
     block_size,
@@ -29,6 +28,9 @@ from trainer.formats.gguf_types import (
 
 FALLBACK = "F16"  # for a matrix that cannot have the type asked for
 _VOCABULARY = ("token_embd.weight", "output.weight")  # never ternary
+_ALSO_TERNARY = "Q4_0"  # in blocks of 32
+_KEPT = "ternary weights are kept exactly all the same"
+_NOT_TERNARY = "its weights are not ternary"
 _LOOKED_UP = "position_embd.weight"  # added, not multiplied; llama.cpp keeps it in F32
 _ONLY_THE_SCALE = 1e-3  # relative error of weights that are ternary but for their float16 scale
 
@@ -38,11 +40,15 @@ Read = Callable[[GGUFTensor], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor, its type in the file, and why that is not the one asked for, if it is not."""
+    """A tensor, its type in the file, and why that is not the one asked for, if it is not.
+
+    `ternary` weights are kept exactly in a type that is not made for them.
+    """
 
     tensor: GGUFTensor
     kind: str
     reason: str = ""
+    ternary: bool = False
 
     @property
     def bytes(self) -> int:
@@ -84,18 +90,35 @@ class Plan:
         return [self.chosen.note, *notes] if self.chosen.note else notes
 
 
-def plan_gguf(model: ModelConfig, chosen: ChosenType, read: Read, *, lossy: bool = False) -> Plan:
+def plan_gguf(
+    model: ModelConfig,
+    chosen: ChosenType,
+    read: Read,
+    *,
+    vocabulary: ChosenType | None = None,
+    lossy: bool = False,
+) -> Plan:
     """The type of every tensor. Norms, biases and learned positions stay F32.
 
-    A ternary type takes only weights that it holds exactly, unless `lossy`. Raises UserError when
-    nothing at all could have the type.
+    `vocabulary` is the type of the embedding and the output head. A ternary type takes only weights
+    that it holds exactly, unless `lossy`. Raises UserError when nothing at all could have the type.
     """
     if chosen.by_llama_cpp:
+        if vocabulary is not None:
+            raise UserError(
+                f"--vocabulary-quant has no say in {chosen.name}, which llama.cpp mixes."
+            )
         return Plan(architecture(model), chosen, _for_llama_cpp(model, chosen.name))
-    planned = [_planned(tensor, chosen.name) for tensor in gguf_tensors(model)]
-    if chosen.name in TERNARY and not lossy:
-        planned = _only_ternary(planned, chosen.name, read)
-    if not any(p.kind == chosen.name for p in planned):
+    of_vocabulary = _vocabulary_type(vocabulary, chosen)
+    planned = [
+        _planned(tensor, of_vocabulary, chosen.name)
+        if tensor.gguf_name in _VOCABULARY
+        else _planned(tensor, chosen.name, chosen.name)
+        for tensor in gguf_tensors(model)
+    ]
+    if chosen.name in TERNARY:
+        planned = _only_ternary(planned, chosen.name, read, lossy=lossy)
+    if not any(p.ternary or p.kind == chosen.name for p in planned):
         raise _nothing(chosen.name, planned)
     return Plan(architecture(model), chosen, tuple(planned))
 
@@ -121,23 +144,44 @@ def _nothing(wanted: str, planned: list[PlannedTensor]) -> UserError:
     )
 
 
-def _planned(tensor: GGUFTensor, wanted: str) -> PlannedTensor:
+def _vocabulary_type(asked: ChosenType | None, chosen: ChosenType) -> str:
+    if asked is None:
+        return FALLBACK if chosen.name in TERNARY else chosen.name
+    if asked.by_llama_cpp or asked.name in TERNARY:
+        raise UserError(
+            f"--vocabulary-quant cannot be {asked.name}; choose Q8_0, a type of 4 or 5 bits, or "
+            "F16, BF16, F32."
+        )
+    return asked.name
+
+
+def _of_vocabulary(asked: str) -> str:
+    return "the vocabulary is never ternary" if asked in TERNARY else "as the vocabulary was asked"
+
+
+def _planned(tensor: GGUFTensor, wanted: str, asked: str) -> PlannedTensor:
+    """The tensor in the type `wanted`, or what it has to be instead; `asked` is the file's."""
     if len(tensor.shape) == 1 or tensor.gguf_name == _LOOKED_UP:
         return PlannedTensor(tensor, "F32")
-    if wanted in FLOATS:
-        return PlannedTensor(tensor, wanted)
-    if wanted in TERNARY and tensor.gguf_name in _VOCABULARY:
-        return PlannedTensor(tensor, FALLBACK, "the vocabulary is never ternary")
     row, block = tensor.gguf_shape[-1], block_size(wanted)
-    if row % block:
-        return PlannedTensor(tensor, FALLBACK, f"rows of {row} are no multiple of {block}")
-    return PlannedTensor(tensor, wanted)
+    if row % block == 0:
+        return PlannedTensor(tensor, wanted, "" if wanted == asked else _of_vocabulary(asked))
+    reason = f"rows of {row} are no multiple of {block}"
+    if wanted in TERNARY and row % block_size(_ALSO_TERNARY) == 0:
+        return PlannedTensor(tensor, _ALSO_TERNARY, f"{reason} ({_KEPT})", ternary=True)
+    return PlannedTensor(tensor, FALLBACK, reason)
 
 
-def _only_ternary(planned: list[PlannedTensor], wanted: str, read: Read) -> list[PlannedTensor]:
+def _only_ternary(
+    planned: list[PlannedTensor], wanted: str, read: Read, *, lossy: bool
+) -> list[PlannedTensor]:
     """`planned` with the fallback for weights that are not ternary, where others are."""
-    errors = {p.tensor: encoding_error(read(p.tensor), wanted) for p in planned if p.kind == wanted}
-    if errors and all(errors.values()):
+    errors = {
+        p.tensor: encoding_error(read(p.tensor), p.kind, ternary=p.ternary)
+        for p in planned
+        if p.ternary or (p.kind == wanted and not lossy)
+    }
+    if not lossy and errors and all(errors.values()):
         least, most = min(errors.values()), max(errors.values())
         if most < _ONLY_THE_SCALE:
             raise UserError(
@@ -151,7 +195,7 @@ def _only_ternary(planned: list[PlannedTensor], wanted: str, read: Read) -> list
             "or give --lossy to write it all the same."
         )
     return [
-        PlannedTensor(p.tensor, FALLBACK, "its weights are not ternary")
+        PlannedTensor(p.tensor, FALLBACK, p.reason.removesuffix(f" ({_KEPT})") or _NOT_TERNARY)
         if errors.get(p.tensor)
         else p
         for p in planned

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.formats.gguf_types import encode, file_type, stored_bytes
+from trainer.formats.gguf_types import encode, encode_ternary, file_type, stored_bytes
 from trainer.model.parameters import dimensions
 
 _AT_ONCE = 1 << 20  # numbers
@@ -31,6 +31,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     kind: str
     read: Callable[[], NDArray[np.float32]]
+    ternary: bool = False  # in a type that is not made for them
 
     @property
     def bytes(self) -> int:
@@ -91,7 +92,8 @@ def _encoded(tensor: StoredTensor) -> Iterator[NDArray[Any]]:
     step = max(1, _AT_ONCE // rows.shape[-1])
     try:
         for start in range(0, len(rows), step):
-            yield encode(rows[start : start + step], tensor.kind)
+            some = rows[start : start + step]
+            yield encode_ternary(some) if tensor.ternary else encode(some, tensor.kind)
     except UserError as error:
         raise UserError(f"The tensor {tensor.name} cannot be written: {error}.") from error
 

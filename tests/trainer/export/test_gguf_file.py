@@ -95,6 +95,16 @@ def test_ternary_weights_are_kept_bit_by_bit(
     assert count == model.config.num_layers * (4 if model.config.flavour == "gpt2" else 7)
 
 
+def test_ternary_weights_in_odd_rows_too(as_opened, tmp_path: Path) -> None:
+    model = make_ternary(make_model(intermediate_size=544))
+    path = export_gguf(as_opened(model), tmp_path / "model.gguf", "TQ1_0")
+    stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}["blk.1.ffn_down.weight"]
+    assert stored.tensor_type.name == "Q4_0"
+    np.testing.assert_array_equal(
+        decode(stored.data, "Q4_0"), weight(model, "model.layers.1.mlp.down_proj.weight")
+    )
+
+
 def test_everything_that_would_be_guessed_is_written(as_opened, tmp_path: Path, bpe) -> None:
     model = make_model("llama")
     opened = as_opened(model, chat_template=TEMPLATE)

@@ -24,7 +24,7 @@ from trainer.export.comparison import compare_predictions
 from trainer.export.llama_process import LlamaServer, llama_server
 from trainer.export.prompts import TRICKY_TEXTS
 from trainer.export.verification import bounds_for
-from trainer.formats.gguf_types import TERNARY, WRITTEN_HERE
+from trainer.formats.gguf_types import TERNARY, WRITTEN_HERE, find_type
 
 pytest.importorskip("xllamacpp")
 
@@ -78,6 +78,15 @@ def test_every_type_of_every_architecture_is_run(
         rounding = compare_predictions(stored, [PROMPT], 12, ask(server))
     assert loss.problems(bounds_for(kind, model.config)) == []
     assert rounding.divergence < SAME_NUMBERS
+
+
+def test_ternary_weights_of_odd_rows_and_a_narrow_vocabulary(as_opened, tmp_path: Path) -> None:
+    model = make_ternary(make_model(intermediate_size=544))
+    path = tmp_path / "model.gguf"
+    export_gguf(as_opened(model), path, "TQ1_0", vocabulary=find_type("Q8_0"))
+    with llama_server(path, 128) as server:
+        found = compare_predictions(model, [PROMPT], 12, ask(server))
+    assert found.problems(bounds_for("TQ1_0", model.config)) == []
 
 
 def fuzzed_texts(count: int) -> list[str]:

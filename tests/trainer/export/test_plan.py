@@ -15,9 +15,10 @@ from trainer.formats.gguf_types import WRITTEN_HERE, find_type
 from trainer.model.language_model import LanguageModel
 
 
-def planned(model: LanguageModel, kind: str, *, lossy: bool = False) -> Plan:
+def planned(model: LanguageModel, kind: str, vocabulary: str = "", *, lossy: bool = False) -> Plan:
     read = functools.partial(weight_in_gguf, model)
-    return plan_gguf(model.config, find_type(kind), read, lossy=lossy)
+    table = find_type(vocabulary) if vocabulary else None
+    return plan_gguf(model.config, find_type(kind), read, vocabulary=table, lossy=lossy)
 
 
 def kinds(plan: Plan) -> dict[str, str]:
@@ -34,15 +35,15 @@ def test_vectors_and_learned_positions_stay_f32(kind: str) -> None:
 
 
 def test_rows_that_are_no_whole_blocks_are_told_by_name_before_anything_is_written() -> None:
-    model = make_model(hidden_size=192, intermediate_size=512, num_heads=3, num_kv_heads=3)
-    plan = planned(model, "TQ2_0", lossy=True)
+    model = make_model(hidden_size=200, intermediate_size=512, num_heads=4, num_kv_heads=4)
+    plan = planned(make_ternary(model), "TQ2_0")
     found = kinds(plan)
     assert found["blk.1.ffn_down.weight"] == "TQ2_0"
     assert found["blk.1.attn_q.weight"] == "F16"
     vocabulary, rows = plan.notes
     assert vocabulary.endswith("the vocabulary is never ternary: token_embd.weight (1).")
     assert rows == (
-        "F16 in place of TQ2_0, rows of 192 are no multiple of 256: blk.*.attn_q.weight (2), "
+        "F16 in place of TQ2_0, rows of 200 are no multiple of 256: blk.*.attn_q.weight (2), "
         "blk.*.attn_k.weight (2), blk.*.attn_v.weight (2), blk.*.attn_output.weight (2), "
         "blk.*.ffn_gate.weight (2), blk.*.ffn_up.weight (2)."
     )
@@ -57,7 +58,9 @@ def test_a_type_that_nothing_could_have_is_refused() -> None:
 
 def test_weights_that_are_not_ternary_are_refused_with_the_figure() -> None:
     model = make_model()
-    with pytest.raises(UserError, match=r"not ternary: TQ1_0 would change them by 8\d % of their size"):
+    with pytest.raises(
+        UserError, match=r"not ternary: TQ1_0 would change them by 8\d % of their size"
+    ):
         planned(model, "TQ1_0")
     assert kinds(planned(model, "TQ1_0", lossy=True))["blk.0.ffn_up.weight"] == "TQ1_0"
 
@@ -87,3 +90,35 @@ def test_what_llama_cpp_will_do_otherwise_is_told() -> None:
         "Another type in place of Q4_K_M, rows of 320 are no multiple of 256: "
         "blk.*.ffn_down.weight (2)."
     )
+
+
+def test_ternary_weights_in_rows_of_32_are_kept_exactly_all_the_same() -> None:
+    model = make_ternary(make_model(intermediate_size=544))
+    plan = planned(model, "TQ1_0")
+    down = next(p for p in plan.tensors if p.tensor.gguf_name == "blk.0.ffn_down.weight")
+    assert (down.kind, down.ternary) == ("Q4_0", True)
+    assert (
+        "Q4_0 in place of TQ1_0, rows of 544 are no multiple of 256 (ternary weights are kept"
+        in (plan.notes[-1])
+    )
+    model.get_parameter("model.layers.0.mlp.down_proj.weight").data += 1e-3
+    plan = planned(model, "TQ1_0")
+    down = next(p for p in plan.tensors if p.tensor.gguf_name == "blk.0.ffn_down.weight")
+    assert (down.kind, down.ternary) == ("F16", False)
+    assert down.reason == "rows of 544 are no multiple of 256"
+
+
+def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
+    model = make_ternary(make_model("llama untied"))
+    found = kinds(planned(model, "TQ2_0", "q8_0"))
+    assert found["token_embd.weight"] == found["output.weight"] == "Q8_0"
+    assert found["blk.0.attn_q.weight"] == "TQ2_0"
+    plan = planned(model, "Q4_0", "f16")
+    (note,) = plan.notes
+    assert note.startswith("F16 in place of Q4_0, as the vocabulary was asked: token_embd.weight")
+    for kind, table, words in (
+        ("Q4_0", "tq2_0", "cannot be TQ2_0"),
+        ("Q4_K_M", "q8_0", "which llama.cpp mixes"),
+    ):
+        with pytest.raises(UserError, match=words):
+            planned(model, kind, table)

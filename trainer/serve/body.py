@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from shared.text import format_bytes
 from trainer.serve.errors import ApiError
@@ -39,10 +40,7 @@ async def read_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-async def until_gone(request: Request) -> None:
+async def until_gone(receive: Receive) -> None:
     """Wait until the client has left. Only once the body is read."""
-    while (await request.receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":
         pass
-
-
-__all__ = ["ClientDisconnect", "read_body", "until_gone"]

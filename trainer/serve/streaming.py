@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from trainer.serve.answers import Ask, Part, answers
 from trainer.serve.body import until_gone
@@ -142,7 +142,7 @@ async def respond(
     deadlines: Deadlines = request.app.state.deadlines
     parts = deadlines.kept(answers(request.app.state.served.engine, asks), record)
     if not stream:
-        wholes = await _unless_gone(request, _collected(parts, len(asks)))
+        wholes = await _unless_gone(request.receive, _collected(parts, len(asks)))
 
         def written() -> Response:
             choices = [wire.whole(answer) for answer in wholes]
@@ -152,7 +152,7 @@ async def respond(
         long = sum(len(answer.tokens) for answer in wholes) > 1000
         return await asyncio.to_thread(written) if long else written()
     try:
-        first = await _unless_gone(request, anext(parts))
+        first = await _unless_gone(request.receive, anext(parts))
     except BaseException:
         await parts.aclose()
         raise
@@ -166,18 +166,26 @@ def json_response(content: dict[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events. The source is closed with the response, however that ends."""
+class EventStream(Response):
+    """Server-sent events. They and what they come from end when the client leaves."""
+
+    media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, headers=headers, media_type="text/event-stream")
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
         self._events = events
 
-    async def stream_response(self, send: Send) -> None:
-        """Send what comes."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what comes. Raises ClientDisconnect when the client leaves."""
+        await _unless_gone(receive, self._sent(send))
+
+    async def _sent(self, send: Send) -> None:
         async with contextlib.aclosing(self._events):
-            await super().stream_response(send)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _events(
@@ -223,10 +231,10 @@ async def _collected(parts: AsyncGenerator[Part, None], count: int) -> list[Whol
     return wholes
 
 
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+async def _unless_gone(receive: Receive, work: Awaitable[T]) -> T:
     """The outcome of `work`, which is cancelled when the client leaves. Raises ClientDisconnect."""
     working = asyncio.ensure_future(work)
-    watching = asyncio.create_task(until_gone(request))
+    watching = asyncio.create_task(until_gone(receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():

@@ -394,16 +394,8 @@ class MonitorApp(LookingApp):
         """The chart that is looked at: the focused one, or that under the cursor."""
         from monitor.actions import export as exporting
 
-        shown, pane = self._overlaid(), self._pane() or self._loss
-        if not shown:
-            return None
-        key = pane.scene.key
-        keys = ["loss", "val_loss"] if key == "loss" and len(shown) == 1 else [key]
-        steps = None
-        if pane.scene.axis == "step" and pane.state.is_zoomed:
-            window = pane.scene.window
-            steps = (int(window.first), int(window.last))
-        return exporting.figure_of(shown, keys, steps, logarithmic=key in pane.state.log_y)
+        scene = (self._pane() or self._loss).scene
+        return exporting.figure_of(scene, scene.key) if scene.shown and scene.key else None
 
     def action_copy_command(self) -> None:
         """Copy what repeats the selected run, through the terminal."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from monitor.data.views import RunDetail, RunView
-from shared.chart_svg import Line, draw_svg
+from monitor.data.views import RunView
+from monitor.plots.marks import in_drawing_order
+from monitor.plots.scene import Scene
+from shared.chart_svg import Axis, Band, Line, Mark, draw_svg
 from shared.errors import UserError
 from shared.metrics_log import Series
 from shared.output_file import check_output, write_output
@@ -32,16 +34,19 @@ _PNG_CURVES = 2
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """The chart in focus. `labels` and `series` belong together; `steps` is its window.
+    """The chart in focus, as it is looked at. `window` is the part of its axis, None for all.
 
     `loading` says that more of the metrics is still being read.
     """
 
     title: str
-    labels: tuple[str, ...]
-    series: tuple[Series, ...]
-    steps: tuple[int, int] | None = None
+    lines: tuple[Line, ...] = ()
+    window: tuple[float, float] | None = None
     logarithmic: bool | None = None
+    log_x: bool = False
+    axis: Axis = "step"
+    bands: tuple[Band, ...] = ()
+    marks: tuple[Mark, ...] = ()
     loading: bool = False
 
 
@@ -54,35 +59,38 @@ class ExportChoice:
     force: bool = False
 
 
-def figure_of(
-    shown: Sequence[tuple[RunView, RunDetail]],
-    keys: Sequence[str],
-    steps: tuple[int, int] | None = None,
-    *,
-    logarithmic: bool | None = None,
-) -> Figure:
-    """The chart of `keys` over one run or, overlaid, several."""
-    labels: list[str] = []
-    series: list[Series] = []
-    for view, detail in shown:
-        for key in keys:
-            found = detail.series.get(key)
-            if found is None:
-                found = next((s for s in (detail.loss, detail.val_loss) if s.key == key), None)
-            if found is not None and len(found):
-                name = one_line(key, 60)
-                labels.append(name if len(shown) == 1 else f"{one_line(view.label, 60)} {name}")
-                series.append(found)
-    title = shown[0][0].label if len(shown) == 1 else " · ".join(one_line(k, 40) for k in keys)
-    loading = any(d.loading is not None or d.approximate for _, d in shown)
-    return Figure(title, tuple(labels), tuple(series), steps, logarithmic, loading)
+def figure_of(scene: Scene, key: str) -> Figure:
+    """The chart of `key` as `scene` shows it."""
+    lines = []
+    for curve in scene.curves(key):
+        series = curve.pyramid.series
+        name = one_line(key, 60)
+        label = f"{curve.label} {name}" if scene.is_overlay else series.key
+        lines.append(Line(one_line(label, 120), series, curve.x, curve.smooth))
+    window = scene.window
+    marks = [
+        Mark(x, h.sign.sign, f"{h.sign.word} at step {h.step:,}: {h.text}")
+        for h in in_drawing_order(scene.happenings())
+        if (x := scene.x_of(h.step)) is not None
+    ]
+    return Figure(
+        title=one_line(key, 40) if scene.is_overlay else scene.shown[0].view.label,
+        lines=tuple(lines),
+        window=(window.first, window.last) if scene.state.is_zoomed else None,
+        logarithmic=key in scene.state.log_y,
+        log_x=scene.state.log_x,
+        axis=scene.axis,
+        bands=tuple(Band(x, phase.name) for x, phase in scene.phases()),
+        marks=tuple(marks),
+        loading=any(s.detail.loading is not None or s.detail.approximate for s in scene.shown),
+    )
 
 
 def propose(view: RunView, kind: str, figure: Figure | None = None) -> str:
     """A file name for it: no path, nothing that a shell or a terminal would obey."""
     parts = [_slug(view.label) or _slug(view.path.name) or "run"]
-    if kind in (SVG, PNG) and figure is not None and figure.series:
-        parts.append(_slug(figure.series[0].key) or "chart")
+    if kind in (SVG, PNG) and figure is not None and figure.lines:
+        parts.append(_slug(figure.lines[0].series.key) or "chart")
     return "-".join(parts) + KINDS[kind][1]
 
 
@@ -130,7 +138,7 @@ def export(view: RunView, choice: ExportChoice, figure: Figure | None = None) ->
 
 
 def _drawable(view: RunView, figure: Figure | None) -> Figure:
-    if figure is None or not figure.series:
+    if figure is None or not figure.lines:
         raise UserError(f"{view.label} has no chart to export yet.")
     if figure.loading:
         raise UserError("The metrics are still being read; export the chart when they are there.")
@@ -140,30 +148,32 @@ def _drawable(view: RunView, figure: Figure | None) -> Figure:
 def _export_chart(figure: Figure, choice: ExportChoice) -> int:
     check_output(choice.path, force=choice.force)
     if choice.kind == SVG:
-        lines = [Line(*pair) for pair in zip(figure.labels, figure.series, strict=True)]
-        drawn = draw_svg(lines, figure.title, steps=figure.steps, logarithmic=figure.logarithmic)
+        drawn = draw_svg(
+            figure.lines,
+            figure.title,
+            window=figure.window,
+            logarithmic=figure.logarithmic,
+            log_x=figure.log_x,
+            axis=figure.axis,
+            bands=figure.bands,
+            marks=figure.marks,
+        )
         return write_output(choice.path, [drawn.encode()], force=choice.force)
     return write_output(choice.path, [_draw_png(figure)], force=choice.force)
 
 
 def _draw_png(figure: Figure) -> bytes:
-    """The picture of the model card: one or two curves, the first in blue."""
+    """The picture of the model card: the values of one or two curves, the first in blue."""
     from shared.hub.curve import draw_curve
     from shared.hub.source import Curve
 
-    if len(figure.series) > _PNG_CURVES:
+    if len(figure.lines) > _PNG_CURVES:
         raise UserError(
-            f"A PNG shows one or two curves, not {len(figure.series)}; an SVG shows any number."
+            f"A PNG shows one or two curves, not {len(figure.lines)}; an SVG shows any number."
         )
-    first, *more = [_between(series, figure.steps) for series in figure.series]
+    shown = [line.between(figure.window) for line in figure.lines]
+    first, *more = [Series(x.label, x.places.astype(np.int64), x.series.values) for x in shown]
     curve = Curve(first, more[0] if more else Series("", first.steps[:0], first.values[:0]))
     if not curve:
-        raise UserError(f"{figure.labels[0]} has no finite value in this part of the chart.")
+        raise UserError(f"{figure.lines[0].label} has no finite value in this part of the chart.")
     return draw_curve(curve)
-
-
-def _between(series: Series, steps: tuple[int, int] | None) -> Series:
-    if steps is None:
-        return series
-    first, last = np.searchsorted(series.steps, (steps[0], steps[1] + 1))
-    return Series(series.key, series.steps[first:last], series.values[first:last])

@@ -131,7 +131,7 @@ class Scene:
 
     def plot(self, key: str, *, named: bool = True) -> Plot:
         """The chart of one metric; without the runs' names where a legend stands elsewhere."""
-        curves = self._curves(key)
+        curves = self.curves(key)
         if self.is_overlay and not named:
             curves = [dataclasses.replace(c, label=c.label[: self.plain]) for c in curves]
         first = self.shown[0] if self.shown else None
@@ -148,7 +148,8 @@ class Scene:
             ascii=self.ascii,
         )
 
-    def _curves(self, key: str) -> list[Curve]:
+    def curves(self, key: str) -> list[Curve]:
+        """The curves of the chart of `key`, in the order of drawing."""
         found: list[Curve] = []
         for shown in self.shown:
             keys = [key]
@@ -206,7 +207,7 @@ class Scene:
         found = phases(self.shown[0].view)
         if any(phases(other.view) != found for other in self.shown[1:]):
             return []
-        return [(x, p) for p in found if (x := self._x_of(p.start)) is not None]
+        return [(x, p) for p in found if (x := self.x_of(p.start)) is not None]
 
     def happenings(self) -> list[Happening]:
         """What happened to the first run, by step."""
@@ -217,13 +218,13 @@ class Scene:
     def _marks(self) -> list[Mark]:
         marks = []
         for one in in_drawing_order(self.happenings()):
-            x = self._x_of(one.step)
+            x = self.x_of(one.step)
             if x is not None:
                 sign = one.sign.ascii if self.ascii else one.sign.sign
                 marks.append(Mark(x, sign, one.sign.ink))
         return marks
 
-    def _x_of(self, step: int) -> float | None:
+    def x_of(self, step: int) -> float | None:
         """Where a step of the first run lies; None where its run has no such axis."""
         if self.axis == "step":
             return float(step)
@@ -267,7 +268,7 @@ class Scene:
     def readings(self, key: str) -> list[Reading]:
         """The curves of one chart in numbers."""
         window, found = self.window, []
-        curves = self._curves(key)
+        curves = self.curves(key)
         for curve in curves:
             places = curve.places
             begin = int(np.searchsorted(places, self._exact(window.first)))
@@ -315,7 +316,7 @@ class Scene:
         found = [
             h
             for h in self.happenings()
-            if (x := self._x_of(h.step)) is not None and first <= x < last
+            if (x := self.x_of(h.step)) is not None and first <= x < last
         ]
         return in_drawing_order(found)[-1] if found else None
 
@@ -323,14 +324,14 @@ class Scene:
         """The signs of what happened in the window, each meaning once, what matters most first."""
         window, found = self.window, {}
         for one in reversed(in_drawing_order(self.happenings())):
-            x = self._x_of(one.step)
+            x = self.x_of(one.step)
             if x is not None and window.first <= x <= window.last:
                 found[one.sign.word] = one.sign
         return list(found.values())
 
     def next_happening(self, direction: int) -> float | None:
         """The x of the next thing that happened after (1) or before (-1) the crosshair."""
-        places = sorted({x for h in self.happenings() if (x := self._x_of(h.step)) is not None})
+        places = sorted({x for h in self.happenings() if (x := self.x_of(h.step)) is not None})
         if not places:
             return None
         if self.state.crosshair is None:

@@ -146,9 +146,9 @@ async def test_the_chart_that_is_looked_at_is_exported(
         await until(pilot, lambda: app._chart.is_zoomed)
         figure = app._figure()
         assert figure is not None
-        assert figure.labels == ("loss",)
-        assert figure.steps is not None
-        assert figure.steps[0] > 0
+        assert [line.label for line in figure.lines] == ["loss"]
+        assert figure.window is not None
+        assert figure.window[0] > 0
         await pilot.press("e")
         await until(pilot, lambda: "the chart as SVG" in screen_text(app))
         await pilot.press("enter")

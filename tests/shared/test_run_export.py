@@ -178,7 +178,7 @@ def test_the_axis_is_logarithmic_where_losses_differ_by_much() -> None:
 
 
 def test_a_part_of_the_steps() -> None:
-    svg = drawn([float(v) for v in range(100)], steps=(10, 19))
+    svg = drawn([float(v) for v in range(100)], window=(10, 19))
     assert len(points(paths(svg)[0])) == 10
     assert points(paths(svg)[0])[0][0] == 76
 
@@ -192,9 +192,9 @@ def test_a_part_of_the_steps() -> None:
     st.sampled_from([None, (0, 0), (3, 8), (90, 99)]),
 )
 def test_any_values_make_a_picture_within_its_frame(
-    values: list[list[float]], logarithmic: bool | None, steps: tuple[int, int] | None
+    values: list[list[float]], logarithmic: bool | None, window: tuple[int, int] | None
 ) -> None:
-    svg = drawn(*values, logarithmic=logarithmic, steps=steps)
+    svg = drawn(*values, logarithmic=logarithmic, window=window)
     for path in paths(svg):
         for x, y in points(path):
             assert 0 <= x <= WIDTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import struct
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -23,9 +24,13 @@ from monitor.actions.export import (
     propose,
     why_not_here,
 )
-from monitor.data.views import RunDetail
+from monitor.chart_state import ChartState
+from monitor.data.views import EventView, RunDetail, RunView
+from monitor.plots.curves import CurveStore
+from monitor.plots.scene import Scene
 from shared.errors import UserError
 from shared.metrics_log import Series
+from shared.records import PhaseTransition
 from shared.run_directory import RunDirectory
 from tests.monitor.actions.making import look
 from tests.monitor.support import series, view
@@ -37,9 +42,15 @@ def detail(run_id: str, *found: Series, **fields: object) -> RunDetail:
     return RunDetail(run_id, by_key.get("loss", empty), empty, by_key, **fields)  # type: ignore[arg-type]
 
 
-def figure(*found: Series, **options: object) -> Figure:
-    shown = [(view("demo_1"), detail("demo_1", *found))]
-    return figure_of(shown, [s.key for s in found], **options)  # type: ignore[arg-type]
+def scene(*shown: tuple[RunView, RunDetail], **state: object) -> Scene:
+    return Scene(shown, ChartState(**state), CurveStore())  # type: ignore[arg-type]
+
+
+def figure(*found: Series, steps: tuple[int, int] | None = None, **state: object) -> Figure:
+    if steps is not None:
+        state |= {"span": float(steps[1] - steps[0]), "end": float(steps[1])}
+    seen = scene((view("demo_1"), detail("demo_1", *found)), **state)
+    return figure_of(seen, seen.key)
 
 
 LOSS, VAL = series("loss", np.linspace(3, 1, 100)), series("val_loss", np.linspace(3, 1, 10), 10)
@@ -55,10 +66,38 @@ def test_an_svg_shows_every_curve_in_its_window(run: RunDirectory, tmp_path: Pat
     assert "10" not in words, "the axis begins with the window"
 
 
+def test_an_svg_is_the_chart_as_it_is_looked_at(run: RunDirectory, tmp_path: Path) -> None:
+    """Axis, scales, average, phases and marks included."""
+    loss = series("loss", [3.0, np.nan, *np.linspace(3, 1, 98)])
+    clock = series("time", np.arange(100) * 60.0 + 1e9)
+    transitions = (
+        PhaseTransition(0, "", "warmup", 1e9),
+        PhaseTransition(50, "warmup", "full", 1e9),
+    )
+    happened = (EventView(1e9, 70, "rolled back", "from step 70 to 60"),)
+    shown = dataclasses.replace(detail("demo_1", loss), events=happened)
+    shown = dataclasses.replace(shown, series={**shown.series, "time": clock})
+    seen = scene(
+        (view("demo_1", transitions=transitions), shown), axis="time", weight=0.9,
+        log_y=frozenset({"loss"}),
+    )  # fmt: skip
+    made = figure_of(seen, "loss")
+    path = tmp_path / "a.svg"
+    export(look(run), ExportChoice(SVG, path), made)
+    root = ET.parse(path).getroot()
+    words = [e.text for e in root.iter() if e.text and e.text.strip()]
+    words += [e.tail for e in root.iter() if e.tail and e.tail.strip()]
+    assert {"time", "warmup", "full", "◀", "1 value is no number"} <= set(words)
+    assert any("h" in word for word in words if word[0].isdigit()), "hours on the axis"
+    assert "rolled back at step 70: from step 70 to 60" in words
+    widths = [e.get("stroke-opacity") for e in root.iter() if e.get("stroke-width") == "1.6"]
+    assert widths == ["0.35", None], "the values faintly, the average over them"
+
+
 def test_an_overlay_names_the_runs(run: RunDirectory, tmp_path: Path) -> None:
     shown = [(view(x), detail(x, LOSS)) for x in ("one", "two & <three>")]
-    made = figure_of(shown, ["loss", "missing"])
-    assert made.labels == ("one loss", "two & <three> loss")
+    made = figure_of(scene(*shown), "loss")
+    assert [line.label for line in made.lines] == ["one loss", "two & <three> loss"]
     path = tmp_path / "b.svg"
     export(look(run), ExportChoice(SVG, path), made)
     assert "two &amp; &lt;three&gt; loss" in path.read_text()
@@ -74,10 +113,13 @@ def test_a_png_is_one(run: RunDirectory, tmp_path: Path) -> None:
     export(look(run), ExportChoice(PNG, window), figure(LOSS, steps=(10, 20)))
     assert window.read_bytes() != data
     with pytest.raises(UserError, match="an SVG shows any"):
-        many = figure(LOSS, VAL, series("x", [1]))
+        shown = [(view(x), detail(x, LOSS)) for x in ("one", "two", "three")]
+        many = figure_of(scene(*shown), "loss")
         export(look(run), ExportChoice(PNG, tmp_path / "c.png"), many)
     with pytest.raises(UserError, match="no finite value"):
-        export(look(run), ExportChoice(PNG, tmp_path / "c.png"), figure(LOSS, steps=(800, 900)))
+        export(
+            look(run), ExportChoice(PNG, tmp_path / "c.png"), figure(series("loss", [np.nan] * 100))
+        )
     assert not (tmp_path / "c.png").exists()
 
 
@@ -113,9 +155,9 @@ def test_a_chart_that_is_not_all_there_is_not_exported(run: RunDirectory, tmp_pa
     choice = ExportChoice(SVG, tmp_path / "a.svg")
     for shown in (detail("d", LOSS, loading=0.4), detail("d", LOSS, approximate=True)):
         with pytest.raises(UserError, match="still being read"):
-            export(look(run), choice, figure_of([(view("d"), shown)], ["loss"]))
+            export(look(run), choice, figure_of(scene((view("d"), shown)), "loss"))
     with pytest.raises(UserError, match="no chart"):
-        export(look(run), choice, figure())
+        export(look(run), choice, Figure("demo_1"))
 
 
 @pytest.mark.parametrize(

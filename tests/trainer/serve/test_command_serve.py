@@ -119,22 +119,45 @@ def test_its_settings_hold(start: Start, run_folder: Path, tmp_path: Path) -> No
     assert "from-file" not in "\n".join(server.lines)
 
 
-def test_a_folder_of_transformers(start: Start, run_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_of_transformers_for_everybody_with_a_warning(
+    start: Start, run_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "plain-model"
     folder.mkdir()
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((run_folder / "checkpoints/final" / name).read_bytes())
-    server = start("--model", folder, TRAINER_API_KEY="k")
-    assert httpx2.get(f"{server.url}/v1/models").status_code == 401
-    answer = httpx2.get(f"{server.url}/v1/models", headers={"authorization": "Bearer k"})
+    server = start("--model", folder, "--host", "0.0.0.0")
+    assert server.lines[0].startswith("trainer: anybody who reaches 0.0.0.0 may use this model")
+    port = server.url.rpartition(":")[2]
+    # Who listens to all is called by any name.
+    url = f"http://127.0.0.1:{port}/v1/models"
+    answer = httpx2.get(url, headers={"host": "other.example"})
     assert [model["id"] for model in answer.json()["data"]] == ["plain-model"]
 
 
-def test_who_listens_to_all_without_a_key_is_warned(start: Start, run_folder: Path) -> None:
-    server = start("--model", run_folder, "--host", "0.0.0.0")
-    assert server.lines[0].startswith("trainer: anybody who reaches 0.0.0.0 may use this model")
-    port = server.url.rpartition(":")[2]
-    assert httpx2.get(f"http://127.0.0.1:{port}/v1/models").status_code == 200
+def test_a_gguf_file_through_llama_cpp(
+    start: Start, run_cli, run_folder: Path, tmp_path: Path, client: openai.OpenAI
+) -> None:
+    pytest.importorskip("xllamacpp")
+    file = tmp_path / "small.gguf"
+    output = run_cli("export", "--checkpoint", run_folder, "--gguf", file)
+    assert output.code == 0, output.err
+    server = start("--model", file)
+    other = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    ask = {"prompt": "import ", "max_tokens": 12, "temperature": 0, "logprobs": 1}
+    ours = client.completions.create(model="tiny", **ask)
+    theirs = other.completions.create(model="small", **ask)
+    assert theirs.choices[0].text == ours.choices[0].text
+    assert theirs.usage == ours.usage
+    logprobs = [answer.choices[0].logprobs.token_logprobs for answer in (ours, theirs)]
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=2e-2)
+    talk = [{"role": "user", "content": "hi"}]
+    pieces = list(
+        other.chat.completions.create(model="small", messages=talk, max_tokens=4, stream=True)
+    )
+    assert pieces[0].choices[0].delta.role == "assistant"
+    assert pieces[-1].choices[0].finish_reason in ("length", "stop")
+    assert server.end() == 0
 
 
 def test_a_port_in_use(run_cli, run_folder: Path) -> None:

@@ -117,6 +117,9 @@ class TorchEngine:
     async def generate(self, job: Job) -> AsyncIterator[Event]:
         """The job's events; see `Engine.generate`."""
         ticket = self._submit(job)
+        if not ticket:
+            yield Finished("length")
+            return
         try:
             while True:
                 event = await ticket.inbox.get()
@@ -139,7 +142,8 @@ class TorchEngine:
                 prompt_tokens=self._prompt_tokens,
             )
 
-    def _submit(self, job: Job) -> _Ticket:
+    def _submit(self, job: Job) -> _Ticket | None:
+        """Put the job into the queue; None when there is nothing to do."""
         self._check(job)
         # The last token needs no position, so a full context still has one to give.
         room = max(1, self.context - len(job.prompt))
@@ -150,6 +154,8 @@ class TorchEngine:
             if len(self._waiting) >= self._queue_limit:
                 raise QueueFullError(f"{len(self._waiting)} jobs are waiting already")
             self._prompt_tokens += len(job.prompt)
+            if not (job.max_new_tokens or job.score_prompt):
+                return None
             self._waiting.append(ticket)
             self._changed.notify()
         return ticket

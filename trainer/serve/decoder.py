@@ -202,8 +202,13 @@ class Decoder:
             elif not running.missing:
                 outcomes.append(self._finish(running, [*_scored(running), Finished("length")]))
         if rows:
-            outcomes += self._choose(choosing, self.model.lm_head(hidden_ND[rows]).float())
+            outcomes += self._choose(choosing, self._logits(hidden_ND[rows]))
         return outcomes
+
+    def _logits(self, hidden_ND: Tensor) -> Tensor:
+        """(N, V) in fp32, also where the rest is in bf16: log-probabilities are made of them."""
+        with torch.autocast(self._device.type, enabled=False):
+            return self.model.lm_head(hidden_ND.float())
 
     def _score_prompt(self, running: Running, hidden_TD: Tensor) -> None:
         """Score the prompt tokens that follow those that were just computed."""
@@ -214,8 +219,8 @@ class Decoder:
         rows = max(1, SCORE_LOGITS // self.model.dimensions.V)
         for start in range(0, len(following), rows):
             tokens = following[start : start + rows]
-            logits = self.model.lm_head(hidden_TD[start : start + len(tokens)]).float()
-            running.scores += score(logits, tokens, [top] * len(tokens), self.known_ids)
+            logits_TV = self._logits(hidden_TD[start : start + len(tokens)])
+            running.scores += score(logits_TV, tokens, [top] * len(tokens), self.known_ids)
 
     def _choose(self, choosing: Sequence[Running], logits_RV: Tensor) -> list[Outcome]:
         """The next token of every job whose tokens are all computed."""

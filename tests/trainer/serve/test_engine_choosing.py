@@ -68,12 +68,12 @@ def test_the_shares_are_those_of_the_filtered_logits(sampling: Sampling) -> None
 
 
 def test_top_p_that_reaches_beyond_the_candidates() -> None:
-    logits = torch.zeros(1, 4 * CANDIDATES)
-    logits[0, 5] = 0.001
+    width = 4 * CANDIDATES
+    logits = -1e-6 * torch.arange(width, dtype=torch.float32)[None]  # nearly even, best first
     sampling = Sampling(1.0, 0, 0.9)
-    tokens = {draw(logits, [sampling], [u])[0] for u in (0.0, 0.3, 0.6, 0.999)}
-    assert len(tokens) == 4
-    assert 5 in tokens
+    for uniform in (0.0, 0.3, 0.6, 0.999):
+        (token,) = draw(logits, [sampling], [uniform])
+        assert token == pytest.approx(0.9 * uniform * width, abs=0.01 * width)
 
 
 def test_one_that_is_certain_is_drawn_at_every_edge() -> None:

@@ -26,6 +26,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2},
     "qwen3": {"qk_norm": True},
     "gpt2": {"flavour": "gpt2"},
+    "hyper-connections": {"hyper_streams": 2},
 }
 
 

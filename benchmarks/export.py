@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.record import Hold, Result, Row, run_alone
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_0", "TQ1_0")
-REPEATS = 3
+REPEATS = 5
 HOLD_SPEED = 0.8  # of the bare package's
 HOLD_BYTES = 100e6  # the production guide's: below 100 MB as GGUF
 HOLD_MEMORY = 0.5  # of the weights, on top of them

@@ -72,6 +72,8 @@ def prepare_gguf(
             raise UserError("- is no file; name one, such as model.gguf.")
         if place is not None:
             check_output(place, force=force)
+    if mhc is not None and mhc.resolve() == path.resolve():
+        raise UserError(f"{one_line(path)} is named twice; give --mhc a file of its own.")
     if chosen.by_llama_cpp:
         check_installed(chosen.name)
     ready = prepared(opened, apart=mhc is not None)
@@ -82,9 +84,10 @@ def prepare_gguf(
     read = functools.partial(weight_in_gguf, ready.opened.model)
     plan = plan_gguf(plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
     free = free_bytes(path.resolve().parent)
-    if free < plan.bytes:
+    needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it makes its file of ours
+    if free < needed:
         raise UserError(
-            f"{one_line(path)} would take {format_bytes(plan.bytes)}, and {format_bytes(free)} "
+            f"{one_line(path)} would take {format_bytes(needed)}, and {format_bytes(free)} "
             "are free there; name another place."
         )
     return GGUFExport(path, ready, plan, mhc, (*notes, *plan.notes))

@@ -65,7 +65,7 @@ def _validation_windows(opened: OpenedModel, longest: int) -> list[list[int]]:
     if path is None:
         return []
     length = min(longest, 2 * NEW_TOKENS)
-    with contextlib.suppress(UserError, OSError):
+    with contextlib.suppress(UserError, OSError, ValueError):
         tokens = open_tokens(
             path,
             vocab_size=opened.model.dimensions.V,
@@ -77,12 +77,13 @@ def _validation_windows(opened: OpenedModel, longest: int) -> list[list[int]]:
 
 
 def _validation_file(checkpoint: Path) -> Path | None:
-    meta = read_json(checkpoint / META) or {}
-    data = meta.get("config", {}).get("data", {})
-    if data.get("val_path"):
-        return Path(data["val_path"])
-    if not data.get("path"):
+    config = (read_json(checkpoint / META) or {}).get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(data, dict):
         return None
-    with contextlib.suppress(UserError, OSError):
-        return validation_path(find_tokens(data["path"]))
+    with contextlib.suppress(UserError, OSError, ValueError):
+        if data.get("val_path"):
+            return Path(str(data["val_path"]))
+        if data.get("path"):
+            return validation_path(find_tokens(str(data["path"])))
     return None

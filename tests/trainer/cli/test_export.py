@@ -77,6 +77,15 @@ def test_hyper_connections_by_the_guides_command(run_cli, tmp_path: Path) -> Non
     assert said.code == 0 and said.out.startswith("a")
 
 
+def test_a_gguf_file_becomes_a_folder(run_cli, folder: Path, tmp_path: Path) -> None:
+    gguf = tmp_path / "model.gguf"
+    assert run_cli("export", "--checkpoint", folder, "--gguf", gguf, "--quant", "f32").code == 0
+    done = run_cli("export", "--checkpoint", gguf, "--hf", tmp_path / "hf")
+    assert done.code == 0, done.err
+    weights = "model.safetensors"
+    assert (tmp_path / "hf" / weights).read_bytes() == (folder / weights).read_bytes()
+
+
 def test_ternary_by_the_guides_name(run_cli, tmp_path: Path) -> None:
     opened = OpenedModel(make_ternary(make_model()), make_tokenizer("qwen2"), tmp_path)
     model = save_folder(opened, tmp_path / "ternary")
@@ -116,6 +125,8 @@ def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_pat
         (["--hf", "x", "--dtype", "int8"], "--dtype is 'int8'"),
         (["--gguf", "none/x.gguf"], "no folder"),
         (["--gguf", "-"], "is no file"),
+        (["--gguf", "x.gguf", "--mhc", "x.gguf"], "named twice"),
+        (["--gguf", "x.gguf", "--vocabulary-quant", "tq1_0"], "cannot be TQ1_0"),
     ],
 )
 def test_wrong_use_is_one_sentence(

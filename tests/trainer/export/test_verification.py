@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shared.files import write_json
 from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
 from trainer.export import verification
 from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
@@ -97,6 +99,25 @@ def test_numbers_that_are_not_finite_fail(program: str, as_opened, tmp_path: Pat
     broken.get_parameter("model.norm.weight").data.fill_(3e38)
     path = export_gguf(as_opened(broken), tmp_path / "model.gguf")
     assert "not finite" in verify_gguf(opened, path, "F32").problems[0]
+
+
+def test_the_runs_validation_data_is_asked_where_it_is(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    without = prompts_for(opened)
+    tokens = np.arange(500, dtype="<u4")
+    tokens.tofile(tmp_path / "val.bin")
+    write_json(
+        tmp_path / "meta.json", {"config": {"data": {"val_path": str(tmp_path / "val.bin")}}}
+    )
+    windows = prompts_for(opened)[len(without) :]
+    assert windows == [list(range(start, start + 64)) for start in (0, 125, 250, 375)]
+    for meta in (
+        {"config": 3},
+        {"config": {"data": {"val_path": "gone"}}},
+        {"config": {"data": 0}},
+    ):
+        write_json(tmp_path / "meta.json", meta)
+        assert prompts_for(opened) == without
 
 
 def test_prompts_leave_room_and_are_few(as_opened) -> None:

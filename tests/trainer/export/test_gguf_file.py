@@ -140,6 +140,16 @@ def test_a_split_that_llama_cpp_has_no_name_for_is_refused(as_opened, tmp_path: 
     assert list(tmp_path.glob("*")) == []
 
 
+def test_text_that_is_normalized_first_is_told(as_opened, tmp_path: Path, bpe) -> None:
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_str(bpe._backend.to_str())
+    backend.normalizer = tokenizers.normalizers.NFC()
+    opened = as_opened(make_model(), Tokenizer(backend))
+    ready = prepare_gguf(opened, tmp_path / "model.gguf", find_type("F16"))
+    assert "llama.cpp does not" in ready.notes[0]
+
+
 def test_a_file_is_not_replaced_unasked(as_opened, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_text("mine")

@@ -9,6 +9,7 @@ import torch
 
 from shared.errors import UserError
 from tests.trainer.export.conftest import make_model, make_ternary
+from trainer.config.resolve import load_source, resolve
 from trainer.export.gguf_file import weight_in_gguf
 from trainer.export.plan import Plan, plan_gguf
 from trainer.formats.gguf_types import WRITTEN_HERE, find_type
@@ -122,3 +123,11 @@ def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
     ):
         with pytest.raises(UserError, match=words):
             planned(model, kind, table)
+
+
+@pytest.mark.parametrize(("preset", "kind"), [("d20", "F16"), ("nano-125m", "Q4_0")])
+def test_the_guides_models_are_below_100_mb(preset: str, kind: str) -> None:
+    settings, _ = load_source(preset)
+    model = resolve(settings).model.model_copy(update={"hyper_streams": 0})
+    plan = plan_gguf(model, find_type(kind), lambda tensor: pytest.fail("no weight is needed"))
+    assert plan.bytes < 100e6

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,7 @@ class Fault:
 class HubServer:
     """`with HubServer() as hub:` serves at `hub.url`; `requests` lists every `METHOD path`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.repos: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.requests: list[str] = []
@@ -77,7 +78,7 @@ class HubServer:
         self.parts: dict[str, dict[int, bytes]] = {}
         self.reached = threading.Event()  # a held request has come
         self.lock = threading.Lock()
-        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http = _Server(("127.0.0.1", port), _Handler)
         self._http.hub = self
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
@@ -452,3 +453,15 @@ def hub_server() -> Iterator[HubServer]:
     """A fresh Hub."""
     with HubServer() as hub:
         yield hub
+
+
+def main() -> None:
+    """`python -m tests.hub_server [PORT]`: a Hub to try uploads with, until Ctrl-C."""
+    with HubServer(int(sys.argv[1]) if len(sys.argv) > 1 else 8090) as hub:
+        print(f"HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -59,6 +59,20 @@ class CheckpointInfo:
         return self.path.name
 
 
+def twins(folder: Path) -> list[Path]:
+    """Other checkpoints of the run with the very same weights: `final` repeats the last step."""
+    own = read_manifest(folder)
+    if own is None:
+        return []
+    wanted = {name: own.files.get(name) for name in (WEIGHTS, WEIGHTS + PACKED)}
+    found: list[Path] = []
+    for info in list_checkpoints(folder.resolve().parent):
+        other = read_manifest(info.path) if info.name != folder.resolve().name else None
+        if other and any(e is not None and other.files.get(n) == e for n, e in wanted.items()):
+            found.append(info.path)
+    return found
+
+
 def step_folder(checkpoints: Path, step: int) -> Path:
     """Where the checkpoint of `step` lies."""
     return checkpoints / f"step_{step}"

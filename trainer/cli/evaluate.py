@@ -186,7 +186,7 @@ def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
 
 def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) -> str:
     """Write the figures into the checkpoint and the run's events; what was done, in words."""
-    from shared.catalogue import in_use
+    from shared.catalogue import in_use, twins
     from shared.errors import RunError
     from shared.evaluation import EVALUATION, add_evaluation
     from shared.evaluation_record import record_evaluation
@@ -200,7 +200,8 @@ def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) ->
     place = origin.checkpoint / EVALUATION
     try:
         with in_use(origin.checkpoint):
-            add_evaluation(origin.checkpoint, results, speed)
+            for folder in (origin.checkpoint, *twins(origin.checkpoint)):
+                add_evaluation(folder, results, speed)
     except OSError as error:
         raise RunError(
             f"{one_line(place)} cannot be written: {error.strerror}; --no-save measures without "

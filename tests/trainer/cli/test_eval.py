@@ -54,6 +54,7 @@ def test_what_was_held_back_is_measured_and_kept(runs: Path, run_cli: RunCli) ->
     assert "written to" in output.out and "1 thread" in output.out
     assert all(len(line) <= 80 for line in output.out.splitlines() if "written to" not in line)
     assert verify_folder(folder) == []
+    assert read_evaluations(folder.with_name("final")) == [result], "the same weights"
     event = list(read_records(folder.parents[1] / "events.jsonl"))[-1]
     assert event["event"] == "checkpoint_evaluated"
     assert event["loss"] == result.total.loss

@@ -274,6 +274,13 @@ def test_what_lm_eval_asks(complete, opened: OpenedModel) -> None:
             )
 
 
+def test_a_scored_text_ends_with_its_end(complete, opened: OpenedModel) -> None:
+    bias = {str(opened.tokenizer.eos_id): 100}
+    (choice,) = complete("ab", max_tokens=5, logprobs=0, echo=True, logit_bias=bias).choices
+    assert (choice.text, choice.finish_reason) == ("ab", "stop")
+    assert choice.logprobs.tokens == ["a", "b", "<|endoftext|>"]
+
+
 def test_nulls_and_unknown_fields_are_nothing(client: openai.OpenAI, complete, chat) -> None:
     nulls = dict.fromkeys(
         ("logprobs", "seed", "stop", "n", "suffix", "best_of", "user", "logit_bias", "echo")

@@ -99,8 +99,12 @@ def compare_predictions(
 
 
 def _compare_place(figures: Figures, ours_V: torch.Tensor, place: Logprobs) -> None:
-    ours, theirs = ours_V[torch.tensor(list(place))], torch.tensor(list(place.values()))
+    ours = ours_V[torch.tensor(list(place))].double()
+    theirs = torch.tensor(list(place.values()), dtype=torch.float64)
     divergence = float((ours.exp() * (ours - theirs)).sum())
+    if len(place) < len(ours_V):  # all other tokens count as one
+        p, q = (max(1e-12, 1 - float(part.exp().sum())) for part in (ours, theirs))
+        divergence += p * math.log(p / q)
     difference = float((ours - theirs).abs().max())
     if not math.isfinite(divergence + difference):  # NaN would be lost by max
         divergence = difference = math.inf

@@ -11,6 +11,7 @@ import pytest
 from shared.files import write_json
 from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
 from trainer.export import verification
+from trainer.export.comparison import compare_predictions, logprobs
 from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import prompts_for
 from trainer.export.verification import verify_gguf, verify_hf_folder
@@ -125,3 +126,24 @@ def test_prompts_leave_room_and_are_few(as_opened) -> None:
     assert all(len(prompt) == 1 for prompt in prompts_for(opened))
     restricted = dataclasses.replace(opened, tokenizer=make_tokenizer("ascii"))
     assert len(prompts_for(restricted)) >= 5
+
+
+def test_the_divergence_of_the_likeliest_tokens_is_not_more_than_that_of_all() -> None:
+    model = make_model(num_layers=1)
+    other = make_model(num_layers=1)
+    other.get_parameter("model.norm.weight").data *= 1.2
+
+    def likeliest(count: int):
+        def predict(prompt: list[int], tokens: list[int]) -> list[dict[int, float]]:
+            rows = logprobs(other, prompt, tokens).sort(descending=True)
+            return [
+                dict(zip(ids[:count], values[:count], strict=True))
+                for ids, values in zip(rows.indices.tolist(), rows.values.tolist(), strict=True)
+            ]
+
+        return predict
+
+    few, all_of_them = (
+        compare_predictions(model, [[1, 2]], 5, likeliest(count)).divergence for count in (40, 520)
+    )
+    assert 0 < few <= all_of_them

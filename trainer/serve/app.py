@@ -32,7 +32,9 @@ async def _health(request: Request) -> Response:
     served: Served = request.app.state.served
     load = served.engine.load()
     facts = {"running": load.running, "waiting": load.waiting, "capacity": load.capacity}
-    return json_response({"status": "ok", "model": served.name, **facts})
+    failing = request.app.state.metrics.failing
+    status = "failing" if failing else "ok"
+    return json_response({"status": status, "model": served.name, **facts}, 503 if failing else 200)
 
 
 async def _metrics(request: Request) -> Response:

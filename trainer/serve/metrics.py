@@ -12,6 +12,8 @@ from trainer.serve.engine import Load
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+FAILURES = 3  # in a row: it is not the request
+
 
 class Histogram:
     """How many values were at most each bound; values in seconds."""
@@ -46,6 +48,7 @@ class Metrics:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
         self._first_token = Histogram()
+        self._failures = 0  # in a row
 
     def count(self, endpoint: str, status: int, seconds: float, first_token: float | None) -> None:
         """One request that ended. `first_token` is the wait for the first new token in seconds."""
@@ -53,6 +56,15 @@ class Metrics:
         self._seconds[endpoint].add(seconds)
         if first_token is not None:
             self._first_token.add(first_token)
+        if status == 500:
+            self._failures += 1
+        elif first_token is not None:
+            self._failures = 0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the model failed at the last requests and answered none since."""
+        return self._failures >= FAILURES
 
     def text(self, load: Load) -> str:
         """Everything, as `/metrics` gives it."""

@@ -14,7 +14,7 @@ import httpx2
 import openai
 import pytest
 
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from trainer.serve.access import is_loopback, read_key
 from trainer.serve.app import Settings
 from trainer.serve.metrics import Histogram
@@ -46,6 +46,21 @@ def test_health(server) -> None:
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
     assert answer.json()["capacity"] >= 1
+
+
+def test_health_tells_of_a_model_that_fails_again_and_again(start) -> None:
+    server = start(plain=True)
+    url, server.engine.failure = f"{server.url}/v1/completions", RunError("It has diverged.")
+    for more in ({}, {"stream": True}, {"n": 2}):
+        assert httpx2.get(f"{server.url}/health").status_code == 200
+        assert httpx2.post(url, json=ASK | more).status_code == 500
+    answer = httpx2.get(f"{server.url}/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "failing")
+    httpx2.post(url, json={"n": 0})
+    assert httpx2.get(f"{server.url}/health").status_code == 503
+    server.engine.failure = None
+    assert httpx2.post(url, json=ASK).status_code == 200
+    assert httpx2.get(f"{server.url}/health").status_code == 200
 
 
 def test_metrics_count_what_happened(start) -> None:

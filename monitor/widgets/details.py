@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.style import Style
 
 from monitor.data.views import RunDetail, RunView
@@ -12,6 +13,7 @@ from monitor.widgets.run_pages import age_of, event_line, kind_width
 from shared.text import format_count, format_duration, format_time
 
 _SIDE_BY_SIDE = 108  # columns from which facts and events lie beside each other
+_HALF = 50  # columns of the facts, more where one of them needs it
 _LABEL = 15
 
 
@@ -43,7 +45,8 @@ class Details(Page):
         config = _config(detail, colours)
         if width < _SIDE_BY_SIDE:
             return [*ending, *facts, *events, *config]
-        half = min(50, width // 2)
+        longest = max((_cells(fact) for fact in facts), default=0)
+        half = min(max(_HALF, longest + 1), width // 2)
         left = [*facts, *config]
         right = [*ending, *events]
         page: list[Line] = []
@@ -132,6 +135,10 @@ def _config(detail: RunDetail | None, colours: Colours) -> list[Line]:
         return []
     muted, text = colours.style("muted"), colours.style("foreground")
     return [[(" config.yaml", muted)], *[[(f" {x}", text)] for x in detail.config_lines]]
+
+
+def _cells(pieces: Line) -> int:
+    return sum(cell_len(text) for text, _ in pieces)
 
 
 def _padded(pieces: Line, width: int, colours: Colours) -> Line:

@@ -110,7 +110,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         style = "foreground"
         if found.gap_before is not None:
             change = found.gap - found.gap_before
-            told += f", {_signed(change)} since the last"
+            told += f", {_signed(change)} since last"
             style = "warning" if found.gap > 0 and change > 0 else "foreground"
         lines.append(_row("train/val gap", _signed(found.gap), told, colours, style))
     if found.nonfinite:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pytest_textual_snapshot import SVGImageExtension
+from textual.command import CommandList, CommandPalette
+from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import RunDetail, RunView
-from tests.monitor.support import NOW, StillSource, series, snapshot, still_app
+from tests.monitor import support
+from tests.monitor.dialogs import DIALOGS
+from tests.monitor.support import NOW, StillSource, series, still_app, until
 
 Showcase = tuple[tuple[RunView, ...], RunDetail]
 Compare = Callable[..., bool]
@@ -44,7 +51,7 @@ def monitor(showcase: Showcase, theme: str = "", **options: Any) -> MonitorApp:
         "tokens_per_second": series("tokens_per_second", 3.4e5 + 1e4 * np.cos(steps / 40)),
     }
     rich = dataclasses.replace(detail, series=more)
-    source = StillSource(snapshot(*runs, detail=rich, machine=MACHINE))
+    source = StillSource(support.snapshot(*runs, detail=rich, machine=MACHINE))
     return MonitorApp(source, Path("runs"), clock=lambda: NOW, theme=theme, **options)
 
 
@@ -57,28 +64,93 @@ def test_overview(
     assert snap_compare(app, terminal_size=size, run_before=_settled)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_charts(snap_compare: Compare, showcase: Showcase, size: tuple[int, int]) -> None:
-    assert snap_compare(monitor(showcase), terminal_size=size, press=["2"], run_before=_settled)
+#: Keys that lead from any page to this one.
+PAGES = {
+    "charts": ["2"],
+    "dynamics": ["3"],
+    "checkpoints": ["4"],
+    "events": ["5"],
+    "log": ["6"],
+    "config": ["7"],
+    "samples": ["8"],
+}
+
+
+@contextlib.asynccontextmanager
+async def pictured(
+    showcase: Showcase, snapshot: Any, theme: str, size: tuple[int, int]
+) -> AsyncIterator[tuple[MonitorApp, Any, Callable[[str], None]]]:
+    """One app, its pilot, and what keeps the screen under a name; what differs is told at the end.
+
+    Many pictures of one app take a fraction of the time of as many apps.
+    """
+    kept = snapshot.use_extension(SVGImageExtension)
+    app, different = monitor(showcase, theme), []
+
+    def keep(name: str) -> None:
+        if app.export_screenshot(simplify=True) != kept(name=name):
+            different.append(name)
+
+    async with app.run_test(size=size) as pilot:
+        await _settled(pilot)
+        yield app, pilot, keep
+    assert not different
+
+
+@pytest.mark.parametrize("theme", ["night", "day"])
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_pages(snapshot: Any, showcase: Showcase, size: tuple[int, int], theme: str) -> None:
+    async with pictured(showcase, snapshot, theme, size) as (app, pilot, keep):
+        for name, keys in PAGES.items():
+            await pilot.press(*keys)
+            await until(pilot, lambda: not app._grid.display or app._grid.is_settled)
+            await _settled(pilot)
+            keep(name)
+
+
+@pytest.mark.parametrize("theme", ["night", "day", "clear", "sixteen", "mono"])
+async def test_dialogs(
+    snapshot: Any, showcase: Showcase, theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if theme == "mono":
+        monkeypatch.setenv("NO_COLOR", "1")
+    async with pictured(showcase, snapshot, theme, (80, 24)) as (app, pilot, keep):
+        for name, make in DIALOGS.items():
+            dialog = make()
+            app.push_screen(dialog)
+            # Work in a thread has come back, and no cursor is caught between two blinks.
+            await until(pilot, lambda d=dialog: d.is_mounted and not getattr(d, "_working", False))
+            _hold_cursors(dialog)
+            await _settled(pilot)
+            keep(name)
+            app.pop_screen()
+            await _settled(pilot)
+        app.action_command_palette()
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await until(pilot, lambda: [x.highlighted for x in app.screen.query(CommandList)] == [0])
+        await until(pilot, lambda: not app.screen.query("CommandList.--populating"))
+        _hold_cursors(app.screen)
+        await _settled(pilot)
+        keep("palette")
+
+
+def _hold_cursors(screen: Screen[Any]) -> None:
+    for field in screen.query(Input):
+        field.cursor_blink = False
+    for area in screen.query(TextArea):
+        area.cursor_blink = False
 
 
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
         ("focus", ["2", "enter", "plus", "right_square_bracket", "comma"]),
-        ("dynamics", ["3"]),
         ("checkpoints", ["4", "j", "space"]),
-        ("events", ["5"]),
-        ("log", ["6"]),
-        ("config", ["7"]),
-        ("samples", ["8"]),
         ("details", ["d"]),
         ("machine", ["m"]),
         ("grouped_and_sorted", ["o", "o", "O"]),
         ("a_failed_run", ["j", "j", "j"]),
         ("details_of_a_failed_run", ["j", "j", "j", "d"]),
-        ("help", ["question_mark"]),
-        ("stopping_asks", ["s"]),
         ("a_refusal", ["R"]),
     ],
 )
@@ -106,6 +178,6 @@ def test_nothing_to_show(snap_compare: Compare, size: tuple[int, int]) -> None:
 
 
 def test_a_folder_that_cannot_be_read(snap_compare: Compare) -> None:
-    source = StillSource(snapshot(problem="runs cannot be read: Permission denied"))
+    source = StillSource(support.snapshot(problem="runs cannot be read: Permission denied"))
     app = MonitorApp(source, Path("runs"), clock=lambda: NOW)
     assert snap_compare(app, terminal_size=(80, 24), run_before=_settled)

@@ -64,7 +64,7 @@ async def test_figures_are_told_to_the_end(showcase: Showcase, width: int) -> No
     )
     told = " ".join((await page("3", runs[0], late, (width, 24))).split())
     assert "val less train at 1,004,000" in told
-    assert "since the last" in told
+    assert "since last" in told
     assert "…" not in told.partition("gradient norm")[0].partition("slope")[2]
 
 

@@ -1,4 +1,4 @@
-"""The key-value cache of generation. B batch, H and K heads, T positions, C channels."""
+"""The key-value cache of generation. B batch, H and K heads, T and P positions, C channels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trainer.model.parameters import Dimensions
 class Cache(Protocol):
     """What the model asks of a cache during one forward pass over T new positions."""
 
-    def positions(self, T: int) -> Tensor:
-        """The positions of the new tokens, (T,), the same for every row of the batch."""
+    def rows(self, table_PD: Tensor, T: int) -> Tensor:
+        """The rows of a table of positions at those of the new tokens, (T, D)."""
 
     def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
         """Put the new keys and values in; attention over all so far, (B, H, T, C)."""
@@ -43,9 +43,9 @@ class KeyValueCache:
         """Positions there is room for."""
         return self.keys.shape[3]
 
-    def positions(self, T: int) -> Tensor:
-        """The T positions after those that are filled."""
-        return torch.arange(self.length, self.length + T, device=self.keys.device)
+    def rows(self, table_PD: Tensor, T: int) -> Tensor:
+        """The T rows after those of the positions that are filled."""
+        return table_PD[self.length : self.length + T]
 
     def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
         """Put in the new positions of a layer; attention over all of its positions so far."""

@@ -98,8 +98,11 @@ class GPT2Body(nn.Module):
     def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         T = ids_BT.shape[1]
         assert cache or self.wpe.num_embeddings >= T, "the sequence is longer than max_seq_len"
-        positions_T = cache.positions(T) if cache else torch.arange(T, device=ids_BT.device)
-        x_BTD = self.wte(ids_BT) + self.wpe(positions_T)
+        if cache is None:
+            places_TD = self.wpe(torch.arange(T, device=ids_BT.device))
+        else:
+            places_TD = cache.rows(self.wpe.weight, T)
+        x_BTD = self.wte(ids_BT) + places_TD
         x_BTD = F.dropout(x_BTD, self.dropout, self.training)
         for block in self.h:
             x_BTD = block(x_BTD, cache)

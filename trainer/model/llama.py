@@ -139,8 +139,10 @@ class LlamaBody(nn.Module):
     def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         T = ids_BT.shape[1]
         assert cache or self.cos.shape[0] >= T, "the sequence is longer than max_seq_len"
-        places = cache.positions(T) if cache else slice(T)
-        rotary = (self.cos[places], self.sin[places])
+        if cache is None:
+            rotary = (self.cos[:T], self.sin[:T])
+        else:
+            rotary = (cache.rows(self.cos, T), cache.rows(self.sin, T))
         x_BTD = self.embed_tokens(ids_BT)
         if self.streams:
             streams = expand(x_BTD, self.streams)

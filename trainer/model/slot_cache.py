@@ -146,10 +146,10 @@ class SlotCache:
             end = begin
         return runs[::-1]
 
-    def positions(self, T: int) -> Tensor:
-        """The position of every token of the pass within its own sequence, (N,)."""
+    def rows(self, table_PD: Tensor, T: int) -> Tensor:
+        """The row of every token's position within its own sequence, (N, D)."""
         assert len(self._positions_N) == T, "the pass has other tokens than were planned"
-        return self._positions_N
+        return table_PD[self._positions_N]
 
     def attend(self, layer: int, q_1HNC: Tensor, k_1KNC: Tensor, v_1KNC: Tensor) -> Tensor:
         """Put the new keys and values in; attention of every token within its own sequence."""

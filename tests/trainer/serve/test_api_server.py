@@ -347,3 +347,19 @@ def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:
     client.chat.completions.create(model="tiny", messages=[one], max_tokens=1)
     with pytest.raises(openai.BadRequestError, match="only one message"):
         client.chat.completions.create(model="tiny", messages=[one, one], max_tokens=1)
+
+
+def test_an_answer_of_a_base_model_ends_where_the_next_question_would_begin(start, opened) -> None:
+    server = start()
+    assert server.served.template.stop_texts == ("\nUser:",)
+    server.served.template.stop_texts = ("XY",)
+    x, y = opened.tokenizer.encode("XY")
+    answer = server.client().chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": "hi"}],
+        temperature=0,
+        logit_bias={str(x): 100, str(y): 99},
+        frequency_penalty=2,
+    )
+    assert set(answer.choices[0].message.content) <= {"X"}
+    assert answer.choices[0].finish_reason == "stop"

@@ -45,6 +45,16 @@ def said(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def said_nothing_yet(connection: socket.socket) -> bool:
+    """Whether the other side keeps the connection and is silent."""
+    connection.setblocking(False)
+    try:
+        connection.recv(1)
+    except BlockingIOError:
+        return True
+    return False
+
+
 def healthy(url: str) -> bool:
     """Whether the server answers."""
     return httpx2.get(f"{url}/health", timeout=20).status_code == 200
@@ -283,6 +293,7 @@ def test_requests_one_behind_the_other(server) -> None:
 
 def test_thousands_of_connections(start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "MAX_CONNECTIONS", 50)
+    monkeypatch.setattr(serving, "HEADER_PATIENCE", 1000)
     server = start()
     crowd = []
     try:
@@ -293,6 +304,8 @@ def test_thousands_of_connections(start, monkeypatch: pytest.MonkeyPatch) -> Non
             if count % 400 == 0:
                 assert healthy(server.url)
         assert healthy(server.url)
+        assert said(crowd[0]) == b"", "who waited longest made room"
+        assert said_nothing_yet(crowd[-1])
     finally:
         for connection in crowd:
             connection.close()

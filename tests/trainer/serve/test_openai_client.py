@@ -237,6 +237,14 @@ def test_logprobs_of_a_chat_have_bytes(chat) -> None:
     assert chat(logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
 
 
+def test_an_unlikely_token_is_in_its_own_table(complete, opened: OpenedModel) -> None:
+    (letter,) = opened.tokenizer.encode("Q")
+    found = complete(logit_bias={str(letter): 100}, logprobs=1).choices[0].logprobs
+    for table, logprob in zip(found.top_logprobs, found.token_logprobs, strict=True):
+        assert len(table) == 2
+        assert table["Q"] == logprob < max(table.values())
+
+
 def test_bias_and_penalties(complete, opened: OpenedModel) -> None:
     (letter,) = opened.tokenizer.encode("Q")
     assert complete(logit_bias={str(letter): 100}).choices[0].text == "Q" * 12

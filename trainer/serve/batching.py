@@ -210,9 +210,13 @@ class TorchEngine:
                 self._loop.call_soon_threadsafe(ready.set_exception, failure)
                 return
             self._loop.call_soon_threadsafe(ready.set_result, None)
-            while self._admit(decoder):
-                self._send(self._turn(decoder))
-        self._send_closed()
+            end = RunError("The server is closing.")
+            try:
+                while self._admit(decoder):
+                    self._send(self._turn(decoder))
+            except Exception as error:  # such as a GPU that is lost: nothing can go on
+                end = RunError(f"The engine has failed: {one_line(error, 300)}; start it again.")
+        self._end(end)
 
     def _decoder(self) -> Decoder:
         cache = SlotCache(
@@ -261,12 +265,14 @@ class TorchEngine:
                     letters.append((ticket, [outcome.error] if outcome.error else events))
         self._post(letters)
 
-    def _send_closed(self) -> None:
+    def _end(self, end: RunError) -> None:
+        """Tell everybody who is left that it is over, and why."""
         with self._changed:
+            self._closing = True
             left = [*self._admitted.values(), *self._waiting]
             self._admitted.clear()
             self._waiting.clear()
-        self._post([(ticket, [RunError("The server is closing.")]) for ticket in left])
+        self._post([(ticket, [end]) for ticket in left])
 
     def _post(self, letters: Sequence[tuple[_Ticket, Sequence[Event | UserError]]]) -> None:
         assert self._loop is not None

@@ -268,6 +268,24 @@ async def test_a_diverged_model_says_so() -> None:
                 await run(engine, JOB)
 
 
+async def test_a_failure_that_nothing_mends_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(decoder: Decoder):  # type: ignore[no-untyped-def]
+        raise RuntimeError("the device is lost")
+
+    monkeypatch.setattr(Decoder, "turn", failing)
+    monkeypatch.setattr(Decoder, "release_all", failing)
+    async with engine_of(slots=1) as engine:
+        results = await asyncio.gather(
+            *(run(engine, JOB) for _ in range(3)), return_exceptions=True
+        )
+        assert "the device is lost" in str(results[0])
+        assert all(isinstance(result, RunError) for result in results)
+        with pytest.raises(RunError, match="closed"):
+            await run(engine, JOB)
+
+
 async def test_closing_ends_what_runs_and_what_waits(permits: threading.Semaphore) -> None:
     engine = TorchEngine(OpenedModel(MODEL, TOKENIZER, Path("a")), slots=1, threads=1)
     await engine.start()

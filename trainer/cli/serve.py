@@ -7,27 +7,20 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from trainer.cli import options
+from trainer.cli import model_options, options
 
 if TYPE_CHECKING:
     import socket
 
     from trainer.serve.app import Settings
+    from trainer.serve.batching import Precision
     from trainer.serve.opening import EngineName
     from trainer.serve.served import Served
 
 
 def serve(
     *,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "--checkpoint",
-            metavar="RUN|PATH",
-            help="Run, checkpoint, transformers folder or GGUF file.",
-        ),
-    ],
+    model: model_options.Model,
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Default: reachable from this machine alone.")
@@ -47,13 +40,19 @@ def serve(
         int | None, typer.Option(help="Tokens of prompt and answer; default the model's.")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 600.0,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
-    ] = "auto",
-    threads: options.Threads = None,
+    device: model_options.Device = "auto",
+    threads: model_options.Threads = None,
     engine: Annotated[
         str, typer.Option(metavar="auto|torch|llama.cpp", help="What runs the model.")
     ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16|bf16",
+            help="Of torch: fp32 or fp16 weights on a CPU, fp32 or bf16 on a GPU.",
+        ),
+    ] = None,
+    tokenizer: model_options.TokenizerOption = None,
     served_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model's name for clients.")
     ] = None,
@@ -88,6 +87,8 @@ def serve(
             raise UserError(f"{option} is {value}; it must be between {least} and {most}.")
     if engine not in ("auto", "torch", "llama.cpp"):
         raise UserError(f"--engine is {one_line(engine, 60)!r}; it is auto, torch or llama.cpp.")
+    if precision not in (None, "fp32", "fp16", "bf16"):
+        raise UserError(f"--precision is {one_line(precision, 60)!r}; it is fp32, fp16 or bf16.")
     if served_name is not None and one_line(served_name) != served_name.strip():
         raise UserError("--served-name has characters that cannot be shown; use plain ones.")
 
@@ -114,11 +115,17 @@ def serve(
         model_path(model, runs_dir),
         engine=cast("EngineName", engine),
         device=device,
+        tokenizer=tokenizer,
+        precision=cast("Precision | None", precision),
         slots=slots,
         context=context,
         queue_limit=queue,
         threads=threads,
     )
+    if opened.kind == "llama.cpp":
+        given = {"--precision": precision, "--tokenizer": tokenizer, "--device": device != "auto"}
+        for option in (name for name, value in given.items() if value):
+            print(f"trainer: {option} says nothing to llama.cpp.", file=sys.stderr)
     served = open_served(opened, (served_name or "").strip(), max_tokens_limit)
     asyncio.run(_run(served, settings, sock, started))
     return 0

@@ -100,6 +100,8 @@ def test_its_settings_hold(start: Start, run_folder: Path, tmp_path: Path) -> No
         "--context", 32,
         "--max-tokens-limit", 8,
         "--engine", "torch",
+        "--precision", "fp32",
+        "--tokenizer", run_folder / "checkpoints" / "final",
         "--device", "cpu",
         "--api-key-file", key,
         TRAINER_API_KEY="from-env",
@@ -142,7 +144,8 @@ def test_a_gguf_file_through_llama_cpp(
     file = tmp_path / "small.gguf"
     output = run_cli("export", "--checkpoint", run_folder, "--gguf", file)
     assert output.code == 0, output.err
-    server = start("--model", file)
+    server = start("--model", file, "--precision", "fp16")
+    assert server.lines[0] == "trainer: --precision says nothing to llama.cpp."
     other = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     ask = {"prompt": "import ", "max_tokens": 12, "temperature": 0, "logprobs": 1}
     ours = client.completions.create(model="tiny", **ask)
@@ -182,6 +185,7 @@ def test_a_port_in_use(run_cli, run_folder: Path) -> None:
         (("--timeout", 0), 2, "--timeout is 0"),
         (("--context", 65), 2, "--context is 65"),
         (("--engine", "magic"), 2, "it is auto, torch or llama.cpp"),
+        (("--precision", "int8"), 2, "it is fp32, fp16 or bf16"),
         (("--served-name", "a\nb"), 2, "--served-name has characters"),
         (("--host", "no.such.host.invalid"), 1, "is no address of this machine"),
         (("--api-key-file", "/no/such/key"), 2, "--api-key-file /no/such/key cannot be read"),

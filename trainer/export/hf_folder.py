@@ -16,16 +16,19 @@ from trainer.checkpoint.chat_template import TEMPLATE_FILE
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import (
-    OPTIMIZER,
     SMALL_FILES,
-    TRAINER_STATE,
     WEIGHTS,
     free_bytes,
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors
+from trainer.data.tokenizer import TOKENIZER_FILES
 from trainer.export.plain import Prepared, prepared
 
+#: Everything that an export may hold.
+FILES = frozenset(
+    {WEIGHTS, "config.json", "generation_config.json", TEMPLATE_FILE, *TOKENIZER_FILES}
+)
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -75,12 +78,12 @@ def prepare_hf_folder(
 
 def _check_replaceable(folder: Path) -> None:
     """Only what this command could have written is removed for it."""
-    names = {path.name for path in folder.iterdir()}
-    training = names & {OPTIMIZER, TRAINER_STATE}
-    if "config.json" not in names or training or any(p.is_dir() for p in folder.iterdir()):
+    others = sorted({path.name for path in folder.iterdir()} - FILES)
+    if others or not (folder / "config.json").is_file():
+        has = f"it has {one_line(others[0], 60)}" if others else "it has no config.json"
         raise UserError(
-            f"{one_line(folder)} is no exported model, so --force does not replace it; name "
-            "another folder or remove it yourself."
+            f"{one_line(folder)} is no exported model ({has}), so --force does not replace it; "
+            "name another folder or remove it yourself."
         )
 
 
@@ -103,7 +106,12 @@ def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str,
             if any(target.iterdir()) and not force:
                 raise UserError(f"{one_line(folder)} is not empty any more; name another folder.")
             target.rename(replaced)
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
         fsync_directory(target.parent)
     except OSError as error:
         raise RunError(f"Cannot write {one_line(folder)}: {error.strerror}.") from error
@@ -124,10 +132,10 @@ def _write_files(opened: OpenedModel, folder: Path, dtype: str) -> None:
     config = hf_config(opened.model.config, eos_id, pad_id)
     config |= {"dtype": named, "torch_dtype": named, "bos_token_id": opened.tokenizer.bos_id}
     write_json(folder / "config.json", config)
-    write_json(
-        folder / "generation_config.json",
-        generation_config(eos_id, pad_id) | {"bos_token_id": opened.tokenizer.bos_id},
-    )
+    generation = generation_config(eos_id, pad_id) | {"bos_token_id": opened.tokenizer.bos_id}
+    if opened.end_ids != {eos_id}:
+        generation["eos_token_id"] = [eos_id, *sorted(opened.end_ids - {eos_id})]
+    write_json(folder / "generation_config.json", generation)
     opened.tokenizer.save(folder)
     if opened.chat_template:
         replace_file(folder / TEMPLATE_FILE, opened.chat_template.encode())

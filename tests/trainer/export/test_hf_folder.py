@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from shared.files import write_json
 from tests.trainer.export.conftest import SHAPES, make_model
 from trainer.checkpoint.opening import open_model
@@ -89,6 +89,9 @@ def test_only_an_exported_model_is_replaced_and_only_by_force(as_opened, tmp_pat
     (folder / "trainer_state.json").write_text("{}")
     with pytest.raises(UserError, match="no exported model"):
         prepare_hf_folder(opened, folder, force=True)
+    (folder / "trainer_state.json").rename(folder / "notes.md")
+    with pytest.raises(UserError, match=r"no exported model \(it has notes\.md\)"):
+        prepare_hf_folder(opened, folder, force=True)
     other = tmp_path / "photos"
     (other / "2024").mkdir(parents=True)
     with pytest.raises(UserError, match="no exported model"):
@@ -103,6 +106,37 @@ def test_a_failure_leaves_nothing_behind(as_opened, tmp_path: Path, monkeypatch)
     with pytest.raises(ZeroDivisionError):
         write_hf_folder(export)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_model_stays_when_the_new_one_cannot_take_its_place(
+    as_opened, tmp_path: Path, monkeypatch
+) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    folder = tmp_path / "model"
+    write_hf_folder(prepare_hf_folder(opened, folder))
+    before = (folder / "model.safetensors").read_bytes()
+    export = prepare_hf_folder(opened, folder, "F16", force=True)
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if ".tmp-" in path.name:
+            raise PermissionError(1, "Not now")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(RunError, match="Not now"):
+        write_hf_folder(export, force=True)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_every_end_of_a_text_goes_along(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1), other_ends=frozenset({7, 5}))
+    write_hf_folder(prepare_hf_folder(opened, tmp_path / "model"))
+    assert open_model(tmp_path / "model", torch.device("cpu")).end_ids == opened.end_ids
+    transformers = pytest.importorskip("transformers")
+    loaded = transformers.GenerationConfig.from_pretrained(tmp_path / "model")
+    assert loaded.eos_token_id == [opened.tokenizer.eos_id, 5, 7]
 
 
 def test_what_transformers_cannot_compute_is_refused(as_opened, tmp_path: Path) -> None:

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainer.cli import options
+from trainer.cli import model_options, options
 
 if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
     from trainer.export.gguf_file import GGUFExport
     from trainer.export.hf_folder import HFExport
+    from trainer.export.verification import Verification
 
 
 def export(
     *,
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            "--checkpoint", "--model", metavar="PATH|RUN", help="Checkpoint, file in one, or run."
-        ),
-    ],
+    checkpoint: model_options.Model,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     gguf: Annotated[
         Path | None,
         typer.Option("--gguf", "--output", metavar="FILE", help="Write a GGUF file."),
     ] = None,
     quant: Annotated[
-        str, typer.Option("--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices.")
-    ] = "F16",
+        str | None,
+        typer.Option(
+            "--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices; default F16."
+        ),
+    ] = None,
     vocabulary_quant: Annotated[
         str | None,
         typer.Option(metavar="TYPE", help="Type of embedding and output head; default as others."),
@@ -47,13 +47,9 @@ def export(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option(
-            "--verify", help="Compare what was written with the checkpoint, in llama.cpp."
-        ),
+        typer.Option("--verify", help="Compare what was written with the model, in llama.cpp."),
     ] = False,
-    tokenizer: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR", help="Default: the checkpoint's own.")
-    ] = None,
+    tokenizer: model_options.TokenizerOption = None,
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Ternary types also for weights that are not ternary.")
     ] = False,
@@ -64,7 +60,8 @@ def export(
     Types are F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, MXFP4, for ternary weights TQ1_0 and
     TQ2_0, and with llama-cpp-python Q6_K, Q5_K_M, Q4_K_M and more. Norms and biases stay F32.
 
-    --verify alone makes a GGUF, compares and throws it away.
+    --verify alone makes a GGUF, compares and throws it away; with the --gguf of a file that is
+    there, and nothing said about what to write, it compares that file.
     """
     import contextlib
     import tempfile
@@ -76,7 +73,7 @@ def export(
         raise UserError("There is nothing to do: give --gguf FILE, --hf DIR or --verify.")
     if mhc is not None and gguf is None:
         raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
-    chosen = find_type(quant)
+    chosen = find_type(quant or "F16")
     vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
     import torch
@@ -87,6 +84,9 @@ def export(
 
     dtype = find_dtype(dtype)
     opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
+    told = force or lossy or hf or mhc or quant or vocabulary_quant
+    if verify and not told and gguf is not None and gguf.is_file():
+        return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)
     with contextlib.ExitStack() as leaving:
         if gguf is None and hf is None:
             gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
@@ -134,20 +134,28 @@ def _write_hf(folder: HFExport, *, force: bool) -> None:
     typer.echo(f"{one_line(folder.path)}: a folder that transformers loads.")
 
 
+def _verified_file(opened: OpenedModel, path: Path) -> bool:
+    from trainer.export.verification import verify_written
+
+    return _passed(lambda: verify_written(opened, path))
+
+
 def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
     from trainer.export.verification import verify_gguf
 
-    typer.echo("comparing …", err=True)
-    ours = bool(file.prepared.connections)
-    found = verify_gguf(opened, file.path, file.plan.chosen.name, ours=ours)
-    typer.echo("\n".join(found.lines))
-    return not found.problems
+    kind, ours = file.plan.chosen.name, bool(file.prepared.connections)
+    return _passed(lambda: verify_gguf(opened, file.path, kind, ours=ours))
 
 
 def _verified_hf(opened: OpenedModel, folder: HFExport) -> bool:
     from trainer.export.verification import verify_hf_folder
 
+    return _passed(lambda: verify_hf_folder(opened, folder.path, folder.dtype))
+
+
+def _passed(verify: Callable[[], Verification]) -> bool:
+    """Compare, and tell what came out."""
     typer.echo("comparing …", err=True)
-    found = verify_hf_folder(opened, folder.path, folder.dtype)
+    found = verify()
     typer.echo("\n".join(found.lines))
     return not found.problems

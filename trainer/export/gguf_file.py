@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFWriter
 from numpy.typing import NDArray
 
 from shared.errors import UserError
@@ -23,8 +24,9 @@ from trainer.export.plain import Prepared, prepared
 from trainer.export.plan import Plan, plan_gguf
 from trainer.export.table import WrittenTensor
 from trainer.formats.gguf_names import GGUFTensor
-from trainer.formats.gguf_reading import HYPER, HYPER_STREAMS
-from trainer.formats.gguf_tokenizer import add_tokenizer, check_tokenizer
+from trainer.formats.gguf_parsing import open_gguf
+from trainer.formats.gguf_reading import HYPER, HYPER_STREAMS, MHC_SHA256
+from trainer.formats.gguf_tokenizer import add_ends, add_tokenizer, check_tokenizer
 from trainer.formats.gguf_types import ChosenType
 from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
 from trainer.formats.mhc import mhc_bytes
@@ -134,13 +136,8 @@ def write_gguf(
 def written_tensors(path: Path) -> list[WrittenTensor]:
     """The tensors in a GGUF file, in its order."""
     return [
-        WrittenTensor(
-            tensor.name,
-            tuple(int(size) for size in reversed(tensor.shape)),
-            tensor.tensor_type.name,
-            int(tensor.n_bytes),
-        )
-        for tensor in GGUFReader(path).tensors
+        WrittenTensor(tensor.name, tensor.shape, tensor.kind.name, tensor.bytes)
+        for tensor in open_gguf(path).tensors.values()
     ]
 
 
@@ -157,7 +154,10 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
     add_shape(writer, model.config)
     if export.prepared.connections:
         writer.add_uint32(HYPER_STREAMS, model.config.hyper_streams)
+        digest = hashlib.sha256(mhc_bytes(export.prepared.connections)).hexdigest()
+        writer.add_string(MHC_SHA256, digest)
     add_tokenizer(writer, opened.tokenizer, model.dimensions.V, opened.chat_template)
+    add_ends(writer, opened.end_ids - {opened.tokenizer.eos_id})
     stored = [
         StoredTensor(
             planned.tensor.gguf_name,

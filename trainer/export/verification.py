@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shared.errors import RunError
+from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.config.schema import ModelConfig
@@ -23,6 +23,10 @@ from trainer.export.comparison import (
 )
 from trainer.export.llama_process import llama_cpp_installed, llama_server
 from trainer.export.prompts import NEW_TOKENS, TRICKY_TEXTS, prompts_for
+from trainer.formats.gguf_parsing import open_gguf
+from trainer.formats.gguf_reading import HYPER, read_config
+from trainer.formats.gguf_types import kind_of_file_type
+from trainer.model.parameters import dimensions
 
 EXACT = Bounds(difference=1e-3, same_tokens=True)
 #: llama.cpp looks GELU up in a table of float16 numbers.
@@ -92,10 +96,10 @@ def _allowed(bound: float | None) -> str:
 
 
 def bounds_for(kind: str, model: ModelConfig) -> Bounds:
-    """What a file whose matrices have the type `kind` is held to."""
+    """What a file whose matrices have the type `kind` is held to; nothing for an unknown one."""
     if kind == "F32":
         return EXACT_BUT_FOR_GELU if model.flavour == "gpt2" else EXACT
-    mixture = next((bound for name, bound in _MIXTURES.items() if kind.startswith(name)), 0.0)
+    mixture = next((bound for name, bound in _MIXTURES.items() if kind.startswith(name)), None)
     return Bounds(divergence=DIVERGENCE.get(kind, mixture))
 
 
@@ -121,6 +125,29 @@ def verify_gguf(opened: OpenedModel, path: Path, kind: str, *, ours: bool = Fals
         )
         compare_tokens(figures, _texts(opened), opened.tokenizer.encode, server.tokenize)
     return Verification(path, "llama.cpp", figures, bounds)
+
+
+def verify_written(opened: OpenedModel, path: Path) -> Verification:
+    """Compare a GGUF file from before with the model; it tells its type itself.
+
+    Raises UserError for another model's file, or one of a type that nothing is known of.
+    """
+    file = open_gguf(path)
+    if dimensions(read_config(file)) != opened.model.dimensions:
+        raise UserError(
+            f"{one_line(path)} holds another model: its layers, widths, vocabulary or context are "
+            f"not those of {one_line(opened.path)}."
+        )
+    number = file.values.get("general.file_type")
+    kind = kind_of_file_type(number) if isinstance(number, int) else None
+    if kind is None or bounds_for(kind, opened.model.config) == Bounds():
+        shown = f"is of the type {kind}" if kind else "does not tell its type"
+        raise UserError(
+            f"{one_line(path)} {shown}, so that it is not known how alike it should be; export the "
+            "model again to verify it."
+        )
+    ours = file.text("general.architecture") == HYPER
+    return verify_gguf(opened, path, kind, ours=ours)
 
 
 def verify_hf_folder(opened: OpenedModel, folder: Path, dtype: str) -> Verification:

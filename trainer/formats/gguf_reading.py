@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from shared.errors import UserError
+from shared.manifest import file_sha256
 from shared.text import nearest, one_line
 from trainer.config.resolve import check_model
 from trainer.config.schema import ModelConfig
@@ -25,6 +26,7 @@ from trainer.model.parameters import MAX_CONTEXT
 #: Llamas with hyper-connections; their scalars lie in a `.mhc` file beside, of the same stem.
 HYPER = "trainer-hyper"
 HYPER_STREAMS = f"{HYPER}.hyper_streams"
+MHC_SHA256 = f"{HYPER}.mhc_sha256"  # of that file, since another one of the same size would do
 ARCHITECTURES = ("llama", "qwen3", "gpt2", HYPER)
 
 #: Keys of an architecture that say what we take from them, or nothing that is computed.
@@ -43,6 +45,7 @@ _READ = {
     "rope.dimension_count",
     "rope.freq_base",
     "hyper_streams",
+    "mhc_sha256",
 }
 #: Keys with the only values that leave the computation as it is here.
 _FIXED: dict[str, tuple[object, ...]] = {
@@ -271,6 +274,11 @@ def _hyper_connections(file: GGUFFile, config: ModelConfig) -> dict[str, torch.T
             "scalars is not there; copy it beside the model."
         )
     layers = read_mhc(beside)
+    if MHC_SHA256 in file.values and file.text(MHC_SHA256) != file_sha256(beside):
+        raise UserError(
+            f"{one_line(beside)} is not the file that was written with {one_line(file.path)}; "
+            "export the model again, both files at once."
+        )
     if (len(layers), layers[0].streams) != (2 * config.num_layers, config.hyper_streams):
         raise UserError(
             f"{one_line(beside)} has {len(layers)} sub-layers of {layers[0].streams} streams, and "

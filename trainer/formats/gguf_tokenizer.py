@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gguf import GGUFWriter, TokenType
 
 from shared.errors import UserError
@@ -63,3 +65,13 @@ def add_tokenizer(
     writer.add_add_space_prefix(False)
     if chat_template:
         writer.add_chat_template(chat_template)
+
+
+def add_ends(writer: GGUFWriter, ids: Iterable[int]) -> None:
+    """Add tokens that end a text beside the end-of-text token; there is room for two.
+
+    What they are called makes no difference: llama.cpp stops at all of them.
+    """
+    adders = (writer.add_eot_token_id, writer.add_eom_token_id)
+    for add, token in zip(adders, sorted(ids), strict=False):
+        add(token)

@@ -85,6 +85,14 @@ def file_type(kind: str) -> int:
     return int(LlamaFileType[f"MOSTLY_{name}"])
 
 
+def kind_of_file_type(number: int) -> str | None:
+    """The type by its number in `general.file_type`; None for a number of no type."""
+    for known in LlamaFileType:
+        if known == number:
+            return known.name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
+    return None
+
+
 def encode(weight: NDArray[np.float32], kind: str) -> NDArray[Any]:
     """`weight` in the type; its rows must be whole blocks.
 

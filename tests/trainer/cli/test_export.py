@@ -44,6 +44,20 @@ def test_verify_alone_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_verify_looks_at_a_file_that_is_there(
+    run_cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.export.verification.NEW_TOKENS", 6)
+    gguf = tmp_path / "model.gguf"
+    assert run_cli("export", "--checkpoint", folder, "--gguf", gguf, "--quant", "q8_0").code == 0
+    before = gguf.stat()
+    done = run_cli("export", "--checkpoint", folder, "--gguf", gguf, "--verify")
+    assert done.code == 0 and "passed" in done.out and "0.005" in done.out
+    assert gguf.stat() == before
+    done = run_cli("export", "--checkpoint", folder, "--gguf", gguf, "--verify", "--quant", "f32")
+    assert done.code == 2 and "--force" in done.err and gguf.stat() == before
+
+
 def test_a_verification_that_fails_is_exit_1(
     run_cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

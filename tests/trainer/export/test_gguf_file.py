@@ -223,6 +223,24 @@ def test_hyper_connections_go_into_a_file_of_their_own(
         assert torch.equal(model(ids), again(ids))
 
 
+def test_connections_of_another_export_are_refused(as_opened, tmp_path: Path) -> None:
+    path, mhc = tmp_path / "model.gguf", tmp_path / "model.mhc"
+    export_gguf(as_opened(make_model(hyper_streams=2)), path, mhc=mhc)
+    other = make_model(hyper_streams=2)
+    other.get_parameter("model.layers.0.attn_hyper.pre_bias").data += 1
+    export_gguf(as_opened(other), tmp_path / "other.gguf", mhc=tmp_path / "other.mhc")
+    open_model(path, CPU)
+    (tmp_path / "other.mhc").replace(mhc)
+    with pytest.raises(UserError, match=r"model\.mhc is not the file that was written with"):
+        open_model(path, CPU)
+
+
+def test_every_end_of_a_text_is_in_the_file(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1), other_ends=frozenset({5, 7}))
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    assert open_model(path, CPU).end_ids == opened.end_ids == {opened.tokenizer.eos_id, 5, 7}
+
+
 def test_one_stream_is_folded_away(as_opened, tmp_path: Path) -> None:
     model = make_model(hyper_streams=1)
     with torch.no_grad():

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.errors import UserError
 from shared.files import write_json
 from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
 from trainer.export import verification
 from trainer.export.comparison import compare_predictions, logprobs
 from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import prompts_for
-from trainer.export.verification import verify_gguf, verify_hf_folder
+from trainer.export.verification import (
+    bounds_for,
+    verify_gguf,
+    verify_hf_folder,
+    verify_written,
+)
 
 FEW = 6  # tokens after each prompt
 
@@ -60,6 +66,29 @@ def test_another_tokenizer_fails(program: str, as_opened, tmp_path: Path) -> Non
     path = export_gguf(opened, tmp_path / "model.gguf")
     found = verify_gguf(as_opened(opened.model), path, "F32")
     assert "texts become other tokens" in "; ".join(found.problems)
+
+
+def test_a_file_from_before_tells_its_type(program: str, as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    path = export_gguf(opened, tmp_path / "model.gguf", "Q8_0")
+    found = verify_written(opened, path)
+    assert found.problems == [] and found.bounds == bounds_for("Q8_0", opened.model.config)
+    other = make_model(num_layers=1)
+    other.get_parameter("model.layers.0.mlp.up_proj.weight").data *= 1.5
+    assert "diverge" in verify_written(as_opened(other), path).problems[0]
+    with pytest.raises(UserError, match="holds another model"):
+        verify_written(as_opened(make_model(num_layers=1, vocab_size=530)), path)
+
+
+@pytest.mark.parametrize(("number", "words"), [(19, "the type IQ2_XXS"), (999, "does not tell")])
+def test_a_type_without_a_bound_is_not_passed(
+    number: int, words: str, as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = as_opened(make_model(num_layers=1))
+    monkeypatch.setattr("trainer.formats.gguf_writing.file_type", lambda kind: number)
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    with pytest.raises(UserError, match=words):
+        verify_written(opened, path)
 
 
 def test_garbage_in_a_coarse_type_fails(as_opened, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from trainer.formats.gguf_types import (
     encoding_error,
     file_type,
     find_type,
+    kind_of_file_type,
     stored_bytes,
 )
 
@@ -107,3 +108,9 @@ def test_numbers_beyond_the_range_are_refused() -> None:
     with pytest.raises(UserError, match="BF16 or F32"):
         encode(weight, "F16")
     assert encode(weight, "BF16").nbytes == 512
+
+
+@pytest.mark.parametrize("kind", (*WRITTEN_HERE, *BY_LLAMA_CPP))
+def test_a_file_tells_the_type_it_was_written_in(kind: str) -> None:
+    assert kind_of_file_type(file_type(kind)) == kind
+    assert kind_of_file_type(-1) is None

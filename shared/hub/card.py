@@ -24,6 +24,7 @@ LIBRARY = "train-monitor"
 _MARKER = re.compile(r"^<!-- made by train-monitor, sha256 ([0-9a-f]{64}) -->\n", re.MULTILINE)
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CLASSES = {"LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"}
+_ONLY_OURS = "trainer_hyper"  # model_type of what transformers refuses
 _TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
@@ -43,7 +44,9 @@ def write_card(facts: Facts, context: CardContext) -> str:
         f"# {context.repo.rpartition('/')[2]}",
         _introduction(facts, context),
         "## Use",
-        _snippet(context, _dtype(facts, context)),
+        _our_command(context)
+        if _is_only_ours(facts)
+        else _snippet(context, _dtype(facts, context)),
         "## Architecture",
         _architecture(facts, context),
         "## Data",
@@ -91,7 +94,7 @@ def _metadata(facts: Facts, context: CardContext) -> str:
     data = ModelCardData(
         language=settings.language or None,
         license=settings.license or None,
-        library_name="transformers",
+        library_name=LIBRARY if _is_only_ours(facts) else "transformers",
         pipeline_tag="text-generation",
         tags=tags,
         model_name=context.repo.rpartition("/")[2] if results else None,
@@ -129,6 +132,22 @@ def _introduction(facts: Facts, context: CardContext) -> str:
     if not license_:
         text += " No license is stated: ask its author before you use it."
     return text
+
+
+def _is_only_ours(facts: Facts) -> bool:
+    return facts.architecture.get("model_type") == _ONLY_OURS
+
+
+def _our_command(context: CardContext) -> str:
+    name = context.repo.rpartition("/")[2]
+    return f"""It has hyper-connections, which transformers refuses to load. `{LIBRARY}` runs it:
+
+```bash
+hf download {context.repo} --local-dir {name}
+trainer generate --checkpoint {name} --prompt "Once upon a time"
+```
+
+While the repository is private, log in first: `hf auth login`."""
 
 
 def _snippet(context: CardContext, dtype: str) -> str:

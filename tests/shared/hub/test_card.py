@@ -247,3 +247,13 @@ def test_weights_that_are_none(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(RunError, match=r"cannot be read as safetensors: .*; nothing was sent"):
         read_weights(path)
+
+
+def test_a_model_that_transformers_refuses_is_not_said_to_be_loaded_with_it(facts: Facts) -> None:
+    from trainer.checkpoint.hf_format import HYPER
+
+    card = card_of(replace(facts, architecture={**facts.architecture, "model_type": HYPER}))
+    assert "AutoModel" not in card and metadata(card)["library_name"] == "train-monitor"
+    assert "trainer generate --checkpoint tiny" in card
+    assert "AutoModelForCausalLM" in card_of(facts)
+    assert metadata(card_of(facts))["library_name"] == "transformers"

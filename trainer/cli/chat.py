@@ -86,6 +86,7 @@ def chat(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         seed=seed,
+        end_ids=opened.end_ids,
     )
     talk.system = system
     notice = (_COMPLETING if completes else _PLAIN) if chosen.is_plain else ""

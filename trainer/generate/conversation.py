@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.errors import UserError
@@ -26,7 +26,8 @@ class Conversation:
     """Turns with a model that has a chat template, or with the plain one.
 
     `max_new_tokens` bounds an answer; at most half the context is kept free for it, and the oldest
-    turns go when the rest is full. The system message stays.
+    turns go when the rest is full. The system message stays. `end_ids` are the model's own ends of
+    a text, which end an answer beside those of the template.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Conversation:
         max_new_tokens: int,
         sampling: Sampling,
         seed: int | None = None,
+        end_ids: Iterable[int] = (),
     ) -> None:
         self.sampling = sampling
         self.seed = seed
@@ -46,6 +48,7 @@ class Conversation:
         self.forgotten = 0  # of the turns, the oldest that no longer fit
         self._model = model
         self._tokenizer = tokenizer
+        self._end_ids = frozenset(end_ids) | {tokenizer.eos_id}
         self._template = template
         self._max_new_tokens = max_new_tokens
         self._reserved = min(max_new_tokens, model.dimensions.T // 2)
@@ -87,7 +90,7 @@ class Conversation:
             min(self._max_new_tokens, self._model.dimensions.T - len(prompt.ids)),
             self.sampling,
             seed=self.seed,
-            stop_ids=self._template.stop_ids,
+            stop_ids=self._template.stop_ids | self._end_ids,
             allowed_ids=self._tokenizer.vocab_size,
         )
         pieces = stream_text(tokens, self._tokenizer, skip_special=True)
@@ -123,7 +126,7 @@ class Completion(Conversation):
             self._max_new_tokens,
             self.sampling,
             seed=self.seed,
-            stop_ids=(self._tokenizer.eos_id,),
+            stop_ids=self._end_ids,
             allowed_ids=self._tokenizer.vocab_size,
         )
         return stream_text(tokens, self._tokenizer)

@@ -1,7 +1,8 @@
 """Chat templates are programs out of other people's files: Jinja in a sandbox.
 
 It is set up as transformers sets it up, so that the same text comes out. A template reaches nothing
-but the messages it is given, and what it writes is bounded; that it ends at all cannot be promised.
+but the messages it is given, and what it writes is bounded; that it ends at all, or takes little
+memory meanwhile, cannot be promised.
 """
 
 from __future__ import annotations
@@ -42,8 +43,13 @@ def render_template(source: str, variables: Mapping[str, Any]) -> str:
         raise
     except Exception as error:  # it is a program: anything may go wrong in it
         raise UserError(
-            f"The model's chat template refuses these messages: {one_line(error) or 'it failed'}."
+            f"The model's chat template refuses these messages: {_words(error) or 'it failed'}."
         ) from error
+
+
+def _words(error: Exception) -> str:
+    """What it says, to stand in a sentence."""
+    return one_line(error).rstrip(".")
 
 
 def _bounded(pieces: Iterator[str]) -> Iterator[str]:
@@ -77,7 +83,7 @@ def _compiled(source: str) -> jinja2.Template:
         return environment.from_string(source)
     except (jinja2.TemplateError, RecursionError) as error:
         raise UserError(
-            f"The model's chat template cannot be read: {one_line(error) or 'it nests too deeply'}."
+            f"The model's chat template cannot be read: {_words(error) or 'it nests too deeply'}."
         ) from error
 
 

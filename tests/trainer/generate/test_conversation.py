@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def opened(trained: Path) -> OpenedModel:
     return open_model(trained, torch.device("cpu"))
 
 
-def talk_with(opened: OpenedModel, kind: type[Conversation] = Conversation) -> Conversation:
+def talk_with(
+    opened: OpenedModel, kind: type[Conversation] = Conversation, end_ids: Iterable[int] = ()
+) -> Conversation:
     template = ChatTemplate(opened.tokenizer, BRIEF)
     return kind(
         opened.model,
@@ -31,6 +34,7 @@ def talk_with(opened: OpenedModel, kind: type[Conversation] = Conversation) -> C
         max_new_tokens=8,
         sampling=Sampling(0.8),
         seed=1,
+        end_ids=end_ids,
     )
 
 
@@ -100,3 +104,13 @@ def test_a_base_model_goes_on_with_each_text_by_itself(opened: OpenedModel) -> N
     assert text_of(opened, talk.ask("def ").ids) == "def "
     with pytest.raises(UserError, match="That is 100 tokens, and 56 fit"):
         talk.ask("x" * 100)
+
+
+@pytest.mark.parametrize("kind", [Conversation, Completion])
+def test_every_end_of_the_model_ends_an_answer(
+    kind: type[Conversation], opened: OpenedModel
+) -> None:
+    said = say(talk_with(opened, kind), "one")
+    third = said[2]  # a token is a character here
+    (token,) = opened.tokenizer.encode(third)
+    assert say(talk_with(opened, kind, end_ids={token}), "one") == said[: said.index(third)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual.geometry import Size
 from textual.strip import Strip
 
@@ -12,7 +13,8 @@ from monitor.widgets.panel import Panel
 from shared.text import format_bytes
 
 Line = list[Piece]
-_WIDE = 60  # columns from which there is room for bars
+_WIDE = 60  # columns from which there is room for long bars
+_LABELS = 15  # cells of a name and a percentage
 _ALMOST = 0.9  # a share from which something is nearly full
 _HOT = 84  # °C
 
@@ -160,8 +162,8 @@ def _row(
     """Name, bar, percent, words."""
     full = colours.style("warning" if alarming and share >= _ALMOST else "good")
     pieces: Line = [(" " + fit(name, 7), colours.style("muted"))]
-    length = 16 if width >= _WIDE else 8
+    length = 16 if width >= _WIDE else max(4, min(8, width - _LABELS - cell_len(told)))
     pieces += bar(min(1.0, max(0.0, share)), length, full, colours.style("faint"))
     pieces.append((f" {share:4.0%}  ", colours.style("foreground")))
-    pieces.append((f"{told}  " if told else "", colours.style("muted")))
+    pieces.append((told, colours.style("muted")))
     return pieces

@@ -49,3 +49,17 @@ async def test_too_small_a_terminal_offers_to_leave(size: tuple[int, int]) -> No
         assert footer(screen_text(app)).split() == ["q", "quit"]
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "p pause" in footer(screen_text(app)))
+
+
+@pytest.mark.parametrize("theme", ["sixteen", "mono"])
+async def test_the_cursor_of_the_filter_needs_no_colour(
+    monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = still_app(view("a"), theme=theme)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("slash", "a", "b")
+        await until(pilot, lambda: "ab" in footer(screen_text(app)))
+        strip = app.screen._compositor.render_strips(app.size)[-1]
+        assert [s.text for s in strip if s.style and s.style.reverse] == [" "]

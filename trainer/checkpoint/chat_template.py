@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.files import read_json
+from shared.files import open_file, read_json
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -15,7 +15,8 @@ def read_chat_template(folder: Path) -> str | None:
     Of several named ones it is the one called `default`.
     """
     try:
-        return (folder / TEMPLATE_FILE).read_text(encoding="utf-8") or None
+        with open_file(folder / TEMPLATE_FILE) as file:
+            return file.read().decode() or None
     except (OSError, UnicodeDecodeError):
         pass
     template = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.config.resolve import check_model
+from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.model.parameters import MAX_CONTEXT, dimensions
 
@@ -152,6 +154,9 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
             )
     except KeyError as error:
         raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error
+    except ValidationError as error:
+        problem = validation_problems(error)[0]
+        raise UserError(f"The config.json of {name} cannot be loaded: {problem}.") from error
     except (TypeError, ValueError) as error:
         problem = one_line(error)
         raise UserError(f"The config.json of {name} cannot be loaded: {problem}.") from error

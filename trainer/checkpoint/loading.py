@@ -91,8 +91,14 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
                     continue
                 if entry.get_dtype() not in _FLOATS:
                     raise UserError(
-                        f"{theirs} of {folder.name} has numbers of the type {entry.get_dtype()}, "
-                        "whose meaning is another program's; weights are floating-point here."
+                        f"{one_line(theirs, 80)} of {folder.name} has numbers of the type "
+                        f"{entry.get_dtype()}, whose meaning is another program's; weights are "
+                        "floating-point here."
+                    )
+                if name in saved:
+                    raise UserError(
+                        f"The weights of {folder.name} have {one_line(name, 80)} twice; which of "
+                        "them is meant cannot be told."
                     )
                 saved[name] = tuple(entry.get_shape())
     if len(saved) < dimensions(config).L:

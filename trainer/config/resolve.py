@@ -204,15 +204,19 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        problems += [
-            f"{'.'.join(map(str, e['loc']))} is {_shown(e['input'])}, but " + _requirement(e["msg"])
-            for e in error.errors()
-        ]
-        raise _problems(problems) from error
+        raise _problems(problems + validation_problems(error)) from error
     problems += check(config)
     if problems:
         raise _problems(problems)
     return config
+
+
+def validation_problems(error: ValidationError) -> list[str]:
+    """Each key with a wrong value, what it is and what it must be."""
+    return [
+        f"{'.'.join(map(str, e['loc']))} is {_shown(e['input'])}, but " + _requirement(e["msg"])
+        for e in error.errors()
+    ]
 
 
 def _shown(value: Any) -> str:

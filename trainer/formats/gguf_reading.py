@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from shared.errors import UserError
 from shared.manifest import file_sha256
 from shared.text import nearest, one_line
-from trainer.config.resolve import check_model
+from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
@@ -231,8 +232,9 @@ class _Keys:
 def _validated(values: dict[str, Any], name: str) -> ModelConfig:
     try:
         config = ModelConfig.model_validate(values)
-    except ValueError as error:
-        raise UserError(f"{name} describes no model we can build: {one_line(error)}.") from error
+    except ValidationError as error:
+        problem = validation_problems(error)[0]
+        raise UserError(f"{name} describes no model we can build: {problem}.") from error
     problems = check_model(config)
     if problems:
         raise UserError(f"{name} describes no model we can build: {problems[0]}.")

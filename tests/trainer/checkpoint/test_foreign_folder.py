@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,38 @@ def test_a_body_saved_without_its_head_is_known(saved) -> None:
     theirs, folder = saved("gpt2")
     rewrite(folder, lambda ts: {n.removeprefix("transformer."): t for n, t in ts.items()})
     assert agree(theirs, folder) < 1e-5
+
+
+def test_a_weight_that_is_there_twice_is_refused(saved) -> None:
+    _, folder = saved()
+    rewrite(folder, lambda ts: ts | {"norm.weight": torch.zeros(48)})
+    assert "have model.norm.weight twice" in refused(folder)
+    _, folder = saved(max_shard_size="20KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    save_file(load_file(shards[0]) | load_file(shards[1]), shards[1])
+    (folder / "model.safetensors").unlink()
+    assert " twice; " in refused(folder)
+
+
+def test_a_pipe_in_the_place_of_the_template_is_not_waited_for(saved) -> None:
+    _, folder = saved()
+    os.mkfifo(folder / "chat_template.jinja")
+    assert opened(folder).chat_template is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("rms_norm_eps", -1.0, "norm_eps is -1.0, but must be greater than 0"),
+        ("num_attention_heads", 0, "num_heads is 0, but must be greater than or equal to 1"),
+        ("num_hidden_layers", "\x1b[31m", "num_layers is '[31m', but must be"),
+    ],
+)
+def test_a_wrong_number_is_told_in_our_words(key: str, value: Any, problem: str, saved) -> None:
+    _, folder = saved()
+    edit(folder / "config.json", **{key: value})
+    message = refused(folder)
+    assert problem in message and "pydantic" not in message
 
 
 def test_buffers_of_old_versions_are_passed_over(saved) -> None:

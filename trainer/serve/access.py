@@ -92,8 +92,7 @@ class Access:
         origin = headers.get("origin")
         if origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
-        same = urlsplit(origin).netloc.lower() == host.lower() if "://" in origin else False
-        if same or self._origins & {"*", origin}:
+        if _netloc(origin) == host.lower() or self._origins & {"*", origin}:
             return None
         return ApiError(
             403,
@@ -116,6 +115,14 @@ class Access:
         return ApiError(
             401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
         )
+
+
+def _netloc(origin: str) -> str | None:
+    """An Origin header's host and port; None where it names none, as `null` does."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def _hostname(host: str) -> str:

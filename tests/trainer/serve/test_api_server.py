@@ -153,7 +153,7 @@ def test_pages_of_other_sites_are_turned_away(start) -> None:
 
     assert ask() == 200
     assert ask(origin=server.url) == 200
-    for origin in ("https://evil.example", "null", "http://localhost:1"):
+    for origin in ("https://evil.example", "null", "http://localhost:1", "http://[", "", "//"):
         assert ask(origin=origin) == 403
     assert ask(host="evil.example") == 403
     assert ask(host="localhost:99") == ask(host="[::1]") == 200

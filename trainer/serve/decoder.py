@@ -224,13 +224,16 @@ class Decoder:
 
     def _choose(self, choosing: Sequence[Running], logits_RV: Tensor) -> list[Outcome]:
         """The next token of every job whose tokens are all computed."""
-        sound = logits_RV.amax(dim=-1).isfinite().tolist()
+        sound_R = logits_RV.amax(dim=-1).isfinite()
+        sound = sound_R.tolist()
+        if not all(sound):  # what is drawn there is thrown away, but must be a token
+            logits_RV = logits_RV.masked_fill(~sound_R[:, None], 0.0)
         chosen_from = adjust(
             logits_RV[:, : self.known_ids],
             [adjustments(running.job, running.counts) for running in choosing],
         )
         tokens = draw(
-            chosen_from.nan_to_num(-torch.inf) if not all(sound) else chosen_from,
+            chosen_from,
             [running.job.sampling for running in choosing],
             [running.randomness.random() for running in choosing],
         )

@@ -366,14 +366,19 @@ def test_a_released_slot_goes_to_the_next() -> None:
     assert tokens_of(events[jobs[2]]) == expected
 
 
-def test_numbers_that_are_not_finite_end_only_their_own_job() -> None:
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, Sampling(1, 0, 1), Sampling(1, 5, 1), Sampling(1, 0, 0.9)]
+)
+def test_numbers_that_are_not_finite_end_only_their_own_job(sampling: Sampling) -> None:
     model = model_of("llama")
     with torch.no_grad():
         model.model.embed_tokens.weight[7] = torch.nan
     if model.config.tie_embeddings:
         model.lm_head.weight = torch.nn.Parameter(MODELS["llama"].lm_head.weight)
     decoder = decoder_of(model, slots=2, chunk=CONTEXT)
-    good, bad = (running_of(Job(p, 9, GREEDY)) for p in ((1, 2, 3), (4, 7, *[5] * 20)))
+    good, bad = (
+        running_of(Job(p, 9, sampling, top_logprobs=2)) for p in ((1, 2, 3), (4, 7, *[5] * 20))
+    )
     with torch.inference_mode():
         decoder.admit(good)
         decoder.admit(bad)

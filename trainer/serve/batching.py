@@ -66,6 +66,7 @@ class TorchEngine:
         prefill_chunk: int | None = None,
     ) -> None:
         self.codec = opened.tokenizer
+        self.end_ids = opened.end_ids
         self.context = context or opened.context
         if not 1 <= self.context <= opened.context:
             raise UserError(

@@ -14,7 +14,7 @@ from trainer.generate.templates import Message
 from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
 from trainer.serve.errors import ApiError
-from trainer.serve.jobs import check_length, check_model, jobs, new_tokens
+from trainer.serve.jobs import check_length, check_model, check_scores, jobs, new_tokens
 from trainer.serve.logprobs import chat_logprobs
 from trainer.serve.schemas import ChatMessage, ChatRequest, parse
 from trainer.serve.served import Served
@@ -47,9 +47,10 @@ def _asks(asked: ChatRequest, served: Served) -> list[Ask]:
         ids or (served.engine.codec.eos_id,),
         limit,
         param="messages",
-        stop_ids=template.stop_ids,
+        stop_ids=template.stop_ids | served.engine.end_ids,
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
+    check_scores(found, served.engine.context)
     stops = (*asked.stop, *template.stop_texts)
     return [Ask(index, job, stops) for index, job in enumerate(found)]
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
-from trainer.serve.jobs import check_length, check_model, jobs, new_tokens
+from trainer.serve.jobs import check_length, check_model, check_scores, jobs, new_tokens
 from trainer.serve.logprobs import completion_logprobs
 from trainer.serve.schemas import CompletionRequest, parse
 from trainer.serve.served import Served
@@ -37,7 +37,7 @@ def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
     codec = served.engine.codec
     limit = new_tokens(asked, served, DEFAULT_TOKENS)
     scored = asked.echo and asked.logprobs is not None
-    end = frozenset({codec.eos_id})
+    end = served.engine.end_ids
     asks: list[Ask] = []
     for prompt in asked.prompt:
         if isinstance(prompt, str):
@@ -66,6 +66,7 @@ def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
                 )
             )
         ]
+    check_scores((ask.job for ask in asks), served.engine.context)
     return asks
 
 

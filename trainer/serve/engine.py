@@ -110,6 +110,7 @@ class Engine(Protocol):
     """Decodes many jobs at once."""
 
     context: int  # positions of prompt and new tokens together
+    end_ids: frozenset[int]  # every token that ends a text, the codec's eos_id among them
 
     @property
     def codec(self) -> Codec:

@@ -87,9 +87,6 @@ def jobs(
             param=param,
             code="invalid_value",
         )
-    if top_logprobs is not None:
-        scored = min(limit, context - len(prompt)) + score_prompt * len(prompt)
-        _check_scores(scored * request.n * (top_logprobs + 1))
     top_k = min(request.top_k, vocabulary)
     sampling = Sampling(request.temperature, top_k, max(request.top_p, LEAST_TOP_P))
     return [
@@ -109,7 +106,13 @@ def jobs(
     ]
 
 
-def _check_scores(count: int) -> None:
+def check_scores(jobs: Iterable[Job], context: int) -> None:
+    """Raise ApiError for jobs whose response would have too many log-probabilities."""
+    count = 0
+    for job in jobs:
+        if job.top_logprobs is not None:
+            new = min(job.max_new_tokens, context - len(job.prompt))
+            count += (new + job.score_prompt * len(job.prompt)) * (job.top_logprobs + 1)
     if count > MAX_SCORES:
         raise ApiError(
             400,

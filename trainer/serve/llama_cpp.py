@@ -20,7 +20,7 @@ import httpx2
 from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.formats.gguf_parsing import GGUFFile, open_gguf
-from trainer.formats.gguf_tokenizer_reading import read_chat_template, read_tokenizer
+from trainer.formats.gguf_tokenizer_reading import end_ids, read_chat_template, read_tokenizer
 from trainer.serve.engine import (
     Codec,
     Event,
@@ -68,6 +68,7 @@ class LlamaCppEngine:
             )
         self.chat_template = read_chat_template(file)
         self.codec = _codec(file, self._process)
+        self.end_ids = end_ids(file) | {self.codec.eos_id}
         self._slots = slots or SLOTS
         self._queue_limit = queue_limit
         self._threads = threads

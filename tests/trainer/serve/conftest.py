@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class SequentialEngine:
 
     def __init__(self, opened: OpenedModel, places: int = 4, queue: int = 8) -> None:
         self.codec = opened.tokenizer
+        self.end_ids = opened.end_ids
         self.context = opened.context
         self.model = opened.model
         self._places, self._queue = places, queue
@@ -242,15 +243,17 @@ def make_served(opened: OpenedModel) -> Callable[..., Served]:
         template: str | None = None,
         max_new_tokens: int = 1000,
         plain: bool = False,
+        other_ends: frozenset[int] = frozenset(),
         **options: Any,
     ) -> Served:
         from trainer.generate.templates import ChatTemplate
         from trainer.serve.batching import TorchEngine
         from trainer.serve.served import Served, fingerprint
 
+        model = replace(opened, other_ends=opened.other_ends | other_ends)
         mark, created = fingerprint(opened.path)
         return Served(
-            engine=(SequentialEngine if plain else TorchEngine)(opened, **options),
+            engine=(SequentialEngine if plain else TorchEngine)(model, **options),
             name="tiny",
             template=ChatTemplate(opened.tokenizer, template),
             created=created,

@@ -349,6 +349,19 @@ def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:
         client.chat.completions.create(model="tiny", messages=[one, one], max_tokens=1)
 
 
+def test_a_model_may_have_several_ends(start, opened) -> None:
+    (y,) = opened.tokenizer.encode("Y")
+    client = start(other_ends=frozenset({y})).client()
+    likely = {"temperature": 0, "max_tokens": 5, "logit_bias": {str(y): 100}}
+    for more in ({}, {"echo": True, "logprobs": 0}):
+        (choice,) = client.completions.create(model="", prompt="X", **likely, **more).choices
+        assert choice.finish_reason == "stop"
+        assert choice.text == ("XY" if more else "")  # scored, an end is a token like others
+    message = {"role": "user", "content": "hi"}
+    (choice,) = client.chat.completions.create(model="", messages=[message], **likely).choices
+    assert (choice.finish_reason, choice.message.content) == ("stop", "")
+
+
 def test_an_answer_of_a_base_model_ends_where_the_next_question_would_begin(start, opened) -> None:
     server = start()
     assert server.served.template.stop_texts == ("\nUser:",)

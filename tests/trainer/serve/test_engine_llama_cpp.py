@@ -208,6 +208,7 @@ async def test_its_own_vocabulary(gguf: Path, model: OpenedModel) -> None:
     async with engine_of(gguf) as engine:
         codec = LlamaCodec(open_gguf(gguf), engine._process)
         assert codec.eos_id == model.tokenizer.eos_id
+        assert engine.end_ids == model.end_ids
         for text in ("", "def é", "naïve 😀\n", model.tokenizer.eos_token, "\ud800"):
             assert codec.encode(text) == model.tokenizer.encode(text.replace("\ud800", "?"))
             ids = codec.encode(text, allow_special=True)

@@ -207,6 +207,9 @@ def test_a_response_without_measure_is_refused(
     answer = http.post("/v1/completions", json=body | {"echo": True})
     assert answer.status_code == 400
     assert "would have 1092 log-probabilities" in answer.json()["error"]["message"]
+    answer = http.post("/v1/completions", json=body | {"n": 1, "prompt": ["a"] * 5})
+    assert answer.status_code == 400
+    assert "would have 1260 log-probabilities" in answer.json()["error"]["message"]
 
 
 def test_a_body_that_is_too_large(http: httpx2.Client) -> None:

@@ -66,7 +66,7 @@ def generate(
     from trainer.generate.decoding import stream_text
 
     codec = opened.tokenizer
-    ids = codec.encode(text) or [codec.eos_id]
+    ids = codec.encode_prompt(text)
     show = many_lines if sys.stdout.isatty() else str
     started, count = time.perf_counter(), 0
 

@@ -276,6 +276,18 @@ class Tokenizer:
         backend.encode_special_tokens = False
         return backend
 
+    @cached_property
+    def begin_ids(self) -> list[int]:
+        """What transformers puts before a text: with our own tokenizers nothing, with others often
+        a bos token, which their models know every text to begin with."""
+        ids: list[int] = []
+        for step in _steps(self._state["post_processor"]):
+            for piece in step.get("single", ()) if step["type"] == "TemplateProcessing" else ():
+                if "SpecialToken" not in piece:
+                    break
+                ids += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+        return [index for index in ids if index < self.vocab_size]
+
     # Text to ids
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
@@ -289,6 +301,10 @@ class Tokenizer:
             self._refuse_outside(text)
             return list(self._special_backend.encode(text, add_special_tokens=False).ids)
         return [*self.encode_arrays([text])[0].tolist()]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of a text to go on from: begun as its model knows texts, and never empty."""
+        return [*self.begin_ids, *self.encode(text)] or [self.eos_id]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once, in parallel."""
@@ -417,9 +433,10 @@ def _special(
 
 
 def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a serialized pre-tokenizer or decoder, whether a sequence or a single one."""
+    """The steps of a serialized part of a tokenizer, whether a sequence or a single one."""
     if part is None:
         return []
     if part["type"] == "Sequence":
-        return part.get("pretokenizers") or part.get("decoders") or []
+        kinds = ("pretokenizers", "decoders", "processors")
+        return next((part[kind] for kind in kinds if kind in part), [])
     return [part]

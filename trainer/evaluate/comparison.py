@@ -70,7 +70,7 @@ def continue_prompts(
         codec.decode(
             generate(
                 opened.model,
-                codec.encode(prompt) or [codec.eos_id],
+                codec.encode_prompt(prompt),
                 max_new_tokens,
                 sampling,
                 seed=seed,

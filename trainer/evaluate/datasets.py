@@ -135,7 +135,7 @@ def _open_tokens(
 
 
 def _open_text(paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None) -> DataSet:
-    """Text files, every one a sequence that begins with an end-of-text token for a context."""
+    """Text files, every one a sequence that begins with a token that stands before texts."""
     inputs = find_inputs(paths)
     counts = ReadCounts()
     files: list[ScoredFile] = []
@@ -165,12 +165,14 @@ def _names(files: Sequence[InputFile]) -> list[str]:
 def _encode(
     reader: DocumentReader, file: InputFile, tokenizer: Tokenizer, max_tokens: int | None
 ) -> NDArray[np.uint32]:
-    """The tokens of a file's documents, an end-of-text token before the first and behind each.
+    """The tokens of a file's documents, an end-of-text token behind each. Before the first stands
+    one too, or the token with which the model's own program begins texts.
 
     Reading stops when there are more than `max_tokens`.
     """
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
-    found, count = [end], 0
+    begin = np.array(tokenizer.begin_ids[-1:] or [tokenizer.eos_id], dtype=np.uint32)
+    found, count = [begin], 0
     try:
         for batch in _batches(reader):
             arrays = tokenizer.encode_arrays([piece.text for piece in batch])

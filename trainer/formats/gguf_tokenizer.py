@@ -60,7 +60,7 @@ def add_tokenizer(
     writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(tokenizer.begin_ids == [tokenizer.bos_id])
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     if chat_template:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, models
+from tokenizers import AddedToken, models, processors
 
 from shared.errors import UserError
 from shared.text import one_line
@@ -62,6 +62,13 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     backend.add_special_tokens([t for t in tokens if kind_of[t] == _CONTROL or t in named])
     own = [t for t in tokens if kind_of[t] == _USER_DEFINED and t not in named]
     backend.add_tokens([AddedToken(token, normalized=False) for token in own])
+    bos = special["bos_token"]
+    # llama.cpp puts it before texts of Llama 3's kind unless it is told not to.
+    if bos is not None and file.values.get("tokenizer.ggml.add_bos_token", whole) is True:
+        token = {"id": "bos", "ids": [vocabulary[bos]], "tokens": [bos]}
+        backend.post_processor = processors.TemplateProcessing(
+            single="bos $A", pair="bos $A $B", special_tokens=[token]
+        )
     try:
         return Tokenizer(backend, {key: token for key, token in special.items() if token})
     except UserError as error:

@@ -113,7 +113,7 @@ class Completion(Conversation):
 
     def ask(self, text: str) -> Prompt:
         """The text's own tokens. Raises UserError when they do not fit."""
-        ids = self._tokenizer.encode(text) or [self._tokenizer.eos_id]
+        ids = self._tokenizer.encode_prompt(text)
         room = self._model.dimensions.T - self._reserved
         if len(ids) > room:
             raise UserError(f"That is {len(ids)} tokens, and {room} fit beside what comes.")

@@ -12,6 +12,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from shared.errors import UserError
 from trainer.data.documents import safe_cut
@@ -338,3 +339,23 @@ def test_nothing_here_needs_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_stands_before_texts_is_known_of_tokenizers_from_elsewhere() -> None:
+    own = train_tokenizer(["a b c"], vocab_size=270)
+    assert own.begin_ids == [] and own.encode_prompt("") == [own.eos_id]
+    backend = tokenizers.Tokenizer.from_str(own._backend.to_str())
+    byte_level = processors.ByteLevel(trim_offsets=False)
+    for single, ids, begin in (
+        ("x $A x", [1], [1]),
+        ("x x $A", [1], [1, 1]),
+        ("$A x", [1], []),
+        ("x $A", [999_999], []),  # no token of it
+    ):
+        token = {"id": "x", "ids": ids, "tokens": ["x"] * len(ids)}
+        template = processors.TemplateProcessing(single=single, special_tokens=[token])
+        backend.post_processor = processors.Sequence([byte_level, template])
+        theirs = Tokenizer(backend)
+        assert theirs.begin_ids == begin
+        assert theirs.encode("a b") == own.encode("a b"), "encode itself adds nothing"
+        assert theirs.encode_prompt("a b") == [*begin, *own.encode("a b")]

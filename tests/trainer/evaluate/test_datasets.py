@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from shared.errors import UserError
 from tests.trainer.evaluate.conftest import TEXT
@@ -89,6 +90,20 @@ def test_the_beginning_of_a_file_has_the_bytes_of_the_beginning(
         assert len(file.tokens) - 1 <= limit
         assert file.bytes == len(tokenizer.decode_bytes(file.tokens[1:], skip_special=True))
         assert data.max_tokens == limit
+
+
+def test_a_file_begins_as_the_tokenizer_begins_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    backend = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="a $A", special_tokens=[("a", 7)]
+    )
+    ours, theirs = (
+        open_data([str(tmp_path / "a.txt")], codec, 300)[0].files[0].tokens.tolist()
+        for codec in (tokenizer, Tokenizer(backend))
+    )
+    assert (ours[0], theirs[0]) == (tokenizer.eos_id, 7)
+    assert ours[1:] == theirs[1:] and theirs[-1] == tokenizer.eos_id
 
 
 def test_the_same_name_in_two_folders_stays_two(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
-from tokenizers import models, trainers
+from tokenizers import models, processors, trainers
 
 from shared.files import write_json
 from trainer.checkpoint.hf_format import hf_config
@@ -68,6 +68,16 @@ def make_tokenizer(kind: str) -> Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(_corpus(), trainer)
+    return Tokenizer(backend)
+
+
+def make_begun(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, but that a token is put before every text, as Llama 3's does."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    begin = tokenizer.eos_token
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.eos_id)]
+    )
     return Tokenizer(backend)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
-from tests.trainer.export.conftest import SHAPES, make_model
+from tests.trainer.export.conftest import SHAPES, make_begun, make_model, make_tokenizer
 from trainer.checkpoint.opening import open_model
 from trainer.export.hf_folder import find_dtype, prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import TRICKY_TEXTS
@@ -128,6 +128,15 @@ def test_the_old_model_stays_when_the_new_one_cannot_take_its_place(
         write_hf_folder(export, force=True)
     assert (folder / "model.safetensors").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_stands_before_texts_goes_along(as_opened, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    opened = as_opened(make_model(num_layers=1), make_begun(make_tokenizer("llama-bpe")))
+    write_hf_folder(prepare_hf_folder(opened, tmp_path / "model"))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    ids = opened.tokenizer.encode_prompt("a b")
+    assert theirs("a b")["input_ids"] == ids != opened.tokenizer.encode("a b")
 
 
 def test_every_end_of_a_text_goes_along(as_opened, tmp_path: Path) -> None:

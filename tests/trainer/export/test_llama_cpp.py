@@ -15,6 +15,7 @@ from tests.trainer.export.conftest import (
     TOKENIZERS,
     VOCABULARY,
     export_gguf,
+    make_begun,
     make_model,
     make_ternary,
     make_tokenizer,
@@ -116,6 +117,18 @@ def test_texts_become_the_same_tokens(kind: str, as_opened, tmp_path: Path) -> N
         for text in TRICKY_TEXTS:
             if not tokenizer.outside(text) and kind == "qwen2":
                 assert server.detokenize(tokenizer.encode(text)) == text
+
+
+def test_a_text_begins_as_it_does_here(as_opened, tmp_path: Path) -> None:
+    begun = make_begun(make_tokenizer("llama-bpe"))
+    model = make_model(num_layers=1)
+    for tokenizer in (begun, make_tokenizer("llama-bpe")):
+        path = export_gguf(as_opened(model, tokenizer), tmp_path / "model.gguf", force=True)
+        assert open_model(path, torch.device("cpu")).tokenizer.begin_ids == tokenizer.begin_ids
+        with llama_server(path, 128) as server:
+            whole = server._post("/tokenize", {"content": "a b", "add_special": True})["tokens"]
+        assert whole == tokenizer.encode_prompt("a b")
+    assert len(begun.begin_ids) == 1
 
 
 def test_hyper_connections_are_refused_by_llama_cpp(as_opened, tmp_path: Path) -> None:

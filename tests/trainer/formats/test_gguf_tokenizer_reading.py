@@ -118,3 +118,27 @@ def test_a_tokenizer_larger_than_the_model_is_refused(write_gguf, chars: Tokeniz
 
     path = write_gguf(model, change=change)
     assert "tokens and the model 200: it belongs to another model" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told", "begins"),
+    [
+        (GPT2_PATTERN, None, False),
+        (GPT2_PATTERN, False, False),
+        (GPT2_PATTERN, True, True),
+        (LLAMA3_PATTERN, None, True),
+        (LLAMA3_PATTERN, False, False),
+    ],
+)
+def test_a_text_begins_as_in_llama_cpp(
+    pattern: str, told: bool | None, begins: bool, write_gguf
+) -> None:
+    key = "tokenizer.ggml.add_bos_token"
+
+    def change(keys: dict[str, Any], _: list[StoredTensor]) -> None:
+        keys.pop(key)
+        keys |= {} if told is None else {key: value(told, GGUFValueType.BOOL)}
+
+    path = write_gguf(make_model(), tokenizer=with_pattern(pattern), change=change)
+    tokenizer = opened(path).tokenizer
+    assert tokenizer.begin_ids == ([tokenizer.bos_id] if begins else [])

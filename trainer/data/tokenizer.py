@@ -50,6 +50,9 @@ QWEN2_PATTERN = (
 LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 _PRE_OF_PATTERN = {GPT2_PATTERN: "gpt-2", QWEN2_PATTERN: "qwen2", LLAMA3_PATTERN: "llama-bpe"}
 
+#: Options of BPE that llama.cpp has not.
+_OTHER_BPE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+
 _KNOWN_ENDS = (
     END_OF_TEXT,
     ASCII_END_OF_TEXT,
@@ -219,13 +222,26 @@ class Tokenizer:
             return None
         if not self.merges:
             return "gpt-2"
-        steps = _steps(self._state["pre_tokenizer"])
-        if any(step.get("add_prefix_space") for step in steps):
+        model, steps = self._state["model"], _steps(self._state["pre_tokenizer"])
+        if any(model.get(option) for option in _OTHER_BPE):
             return None
+        name = self._name_of_split(steps)
+        # llama.cpp looks whole words up before it merges for Llama 3's split alone.
+        return None if model.get("ignore_merges") and name != "llama-bpe" else name
+
+    def _name_of_split(self, steps: list[dict[str, Any]]) -> str | None:
+        """As the table knows it: a byte-level step that splits, or one that does not behind a
+        pattern."""
+        if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1].get("add_prefix_space"):
+            return None
+        splits = steps[-1].get("use_regex", True)
         if len(steps) == 1:
-            return "gpt-2" if steps[0].get("use_regex", True) else None
-        pattern = steps[0].get("pattern", {}).get("Regex")
-        return _PRE_OF_PATTERN.get(pattern) if len(steps) == 2 else None
+            return "gpt-2" if splits else None
+        first = steps[0]
+        plain = first["type"] == "Split" and first["behavior"] == "Isolated" and not first["invert"]
+        if len(steps) > 2 or splits or not plain:
+            return None
+        return _PRE_OF_PATTERN.get(first["pattern"].get("Regex"))
 
     @cached_property
     def hash(self) -> str:

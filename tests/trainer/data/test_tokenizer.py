@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -359,3 +360,28 @@ def test_what_stands_before_texts_is_known_of_tokenizers_from_elsewhere() -> Non
         assert theirs.begin_ids == begin
         assert theirs.encode("a b") == own.encode("a b"), "encode itself adds nothing"
         assert theirs.encode_prompt("a b") == [*begin, *own.encode("a b")]
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("model", {"end_of_word_suffix": "</w>"}),
+        ("model", {"ignore_merges": True}),
+        ("pre_tokenizer", {"type": "Whitespace"}),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": []}),
+        ("Split", {"behavior": "Removed"}),
+        ("Split", {"invert": True}),
+        ("ByteLevel", {"use_regex": True}),
+        ("ByteLevel", {"add_prefix_space": True}),
+    ],
+)
+def test_llama_cpp_has_no_name_for_another_way_to_split(part: str, change: dict[str, Any]) -> None:
+    own = train_tokenizer(["a b c a b c"], vocab_size=270)
+    state = json.loads(own._backend.to_str())
+    places = {step["type"]: step for step in state["pre_tokenizer"]["pretokenizers"]}
+    if part == "pre_tokenizer":
+        state[part] = change
+    else:
+        places.get(part, state.get(part)).update(change)
+    theirs = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(state)))
+    assert (own.pre, theirs.pre) == ("qwen2", None)

@@ -45,8 +45,10 @@ class OpenedModel:
 
 def model_path(reference: str, runs_dir: Path) -> Path:
     """The path of `reference`, which may also be the id or name of a run."""
-    if Path(reference).exists() or "/" in reference or not runs_dir.is_dir():
-        return Path(reference)
+    path = Path(reference)
+    is_file = path.suffix.lower() in (".gguf", ".safetensors")
+    if is_file or path.exists() or "/" in reference or not runs_dir.is_dir():
+        return path
     return find_run(runs_dir, reference).path
 
 

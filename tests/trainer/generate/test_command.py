@@ -191,6 +191,9 @@ def test_a_checkpoint_that_is_none(refused, tmp_path: Path) -> None:
     code, sentence = refused(model=tmp_path)
     assert (code, str(tmp_path) in sentence) == (2, True)
     assert "is no checkpoint" in sentence
+    runs = ("--runs-dir", str(tmp_path))
+    assert "There is no run 'gone'" in refused(*runs, model="gone")[1]
+    assert "There is no checkpoint at gone.gguf." in refused(*runs, model="gone.gguf")[1]
     code, sentence = refused(model="x" * 5000)
     assert code in (1, 2)
 

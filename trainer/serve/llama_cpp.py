@@ -82,8 +82,6 @@ class LlamaCppEngine:
             self._process.start, slots=self._slots, context=self.context, threads=self._threads
         )
         self._client = httpx2.AsyncClient(
-            base_url=self._process.address,
-            headers=self._process.headers,
             timeout=httpx2.Timeout(None, connect=10.0),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._slots),
             trust_env=False,  # no proxy stands between us and our own child
@@ -114,7 +112,7 @@ class LlamaCppEngine:
         if self._places.locked() and self._waiting >= self._queue_limit:
             raise QueueFullError(f"{self._waiting} jobs are waiting already")
         self._prompt_tokens += len(job.prompt)
-        limit = min(job.max_new_tokens, max(1, self.context - len(job.prompt)))
+        limit = min(job.max_new_tokens, self.context - len(job.prompt))
         if not limit:
             yield Finished("length")
             return
@@ -149,20 +147,23 @@ class LlamaCppEngine:
                 f"Token id {unknown[0]} is outside the model's vocabulary of "
                 f"{self.codec.vocab_size}."
             )
-        if len(job.prompt) > self.context:
+        if len(job.prompt) >= self.context and job.max_new_tokens:
             raise UserError(
                 f"The prompt has {len(job.prompt)} tokens and the context is {self.context}; "
-                "shorten it."
+                "llama.cpp needs a place in it for the first new token, so shorten it."
             )
 
     async def _stream(
         self, client: httpx2.AsyncClient, job: Job, limit: int
     ) -> AsyncGenerator[Event, None]:
         """Ask for the job and read the answer; leaving closes the connection, which cancels it."""
+        if not self._process.serving:
+            await asyncio.to_thread(self._process.revive)
         body = request_body(job, limit, self.codec.eos_id)
         reader = _Reader(job, self.codec)
+        url, headers = self._process.address + "/completion", self._process.headers
         try:
-            async with client.stream("POST", "/completion", json=body) as answer:
+            async with client.stream("POST", url, json=body, headers=headers) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     said = (await answer.aread())[:400].decode("utf-8", "replace")
                     raise RunError(f"llama.cpp refused the request: {one_line(said)}.")

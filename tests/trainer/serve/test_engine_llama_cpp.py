@@ -23,6 +23,7 @@ from trainer.generate.sampling import Sampling
 from trainer.serve.engine import Event, Finished, Job, NewToken, QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
 from trainer.serve.llama_cpp import LlamaCppEngine
+from trainer.serve.llama_process import LlamaProcess
 from trainer.serve.opening import open_engine
 
 pytest.importorskip("xllamacpp")
@@ -155,17 +156,69 @@ async def test_leaving_frees_the_place_and_a_full_queue_refuses(gguf: Path) -> N
         assert engine.load().running == 0
 
 
-async def test_its_death_is_told_in_a_sentence(gguf: Path) -> None:
+def kill(engine: LlamaCppEngine) -> None:
+    process = engine._process._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+async def test_its_death_is_told_and_the_next_job_starts_it_again(
+    gguf: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = Job((100, 101), 60, GREEDY)
     async with engine_of(gguf) as engine:
-        events = engine.generate(Job((100, 101), 60, GREEDY))
+        whole = await run(engine, job)
+        events = engine.generate(job)
         await anext(events)
         process = engine._process._process
         assert process is not None
-        os.kill(process.pid, signal.SIGABRT)
-        process.wait()
-        with pytest.raises(RunError, match=r"llama\.cpp has ended: signal 6"):
-            await run(engine, Job((1, 2), 5))
-        await events.aclose()
+        # Stopped first, so that it has not written all of its answer when it dies.
+        os.kill(process.pid, signal.SIGSTOP)
+        kill(engine)
+        with pytest.raises(RunError, match=r"llama\.cpp has ended: signal 9"):
+            async for _ in events:
+                pass
+        assert await asyncio.gather(run(engine, job), run(engine, job)) == [whole, whole]
+        assert capfd.readouterr().err.count("and is started again") == 1
+        kill(engine)
+        with pytest.raises(RunError, match="may be started again in"):
+            await run(engine, job)
+        engine._process._not_before = 0
+        assert await run(engine, job) == whole
+        assert engine.load().running == 0
+
+
+async def test_pauses_between_starts_double(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = LlamaProcess(gguf)
+    now = [1000.0]
+    monkeypatch.setattr("trainer.serve.llama_process.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(LlamaProcess, "_launch", lambda self, settings: None)  # it dies at once
+    process.start(slots=1, context=64, threads=1)
+    pauses = []
+    for _ in range(8):
+        process.revive()
+        with pytest.raises(RunError, match="may be started again"):
+            process.revive()
+        pauses.append(process._not_before - now[0])
+        now[0] = process._not_before
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    now[0] += 61
+    process.revive()
+    assert process._not_before - now[0] == 1
+    process.stop()
+    now[0] += 61
+    with pytest.raises(RunError, match="was stopped"):
+        process.revive()
+
+
+async def test_a_prompt_that_leaves_no_place_is_the_clients_mistake(gguf: Path) -> None:
+    async with engine_of(gguf) as engine:
+        for length in (64, 65):
+            with pytest.raises(UserError, match=f"has {length} tokens and the context is 64"):
+                await run(engine, Job((5,) * length, 5, GREEDY))
+        assert len(tokens_of(await run(engine, Job((5,) * 63, 5, GREEDY)))) == 1
+        assert await run(engine, Job((5,) * 64, 0)) == [Finished("length")]
 
 
 async def test_a_file_it_cannot_load(gguf: Path, tmp_path: Path) -> None:

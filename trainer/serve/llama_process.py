@@ -120,7 +120,7 @@ class LlamaProcess:
         if not address.startswith("http"):
             said = self.last_words()
             self._end()
-            raise RunError(f"llama.cpp cannot load {one_line(self._path)}: {said}.")
+            raise RunError(f"llama.cpp cannot load {one_line(self._path)}: {said.rstrip('.')}.")
         self.headers = {"Authorization": f"Bearer {key}"}
         self.address = address
 

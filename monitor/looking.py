@@ -33,6 +33,11 @@ class LookingApp(WatchingApp):
         self._in_page = False
         self._select(message.run_id)
 
+    @on(RunList.SortChosen)
+    def _heading_clicked(self, message: RunList.SortChosen) -> None:
+        self._reorder(sort=message.sort)
+        self._tell(f"Sorted by {message.sort}.", "success")
+
     @on(PageBar.Chosen)
     def _page_clicked(self, message: PageBar.Chosen) -> None:
         self.action_page(message.page)

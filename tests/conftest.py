@@ -15,6 +15,7 @@ import pytest
 
 # torch reads it when it is first imported, here and in every child process.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
 
 #: About 300 kB of Python that every Python has.

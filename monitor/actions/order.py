@@ -117,7 +117,8 @@ class DeletePlan:
         """What goes, in a line."""
         what = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         go = "goes" if len(self.runs) == 1 else "go"
-        return f"{what}, {self.files:,} files, {format_bytes(self.bytes)} {go} into the trash."
+        size = format_bytes(self.bytes)
+        return f"{what} {go} into the trash: {self.files:,} files, {size} on disk."
 
 
 def plan_delete(views: Sequence[RunView]) -> DeletePlan:

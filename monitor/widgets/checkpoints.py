@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from monitor.data.views import RunDetail
 from monitor.palette import Colours
-from monitor.widgets.cells import Piece, ago, fit, line, number, thousands
+from monitor.widgets.cells import Piece, ago, fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.panel import Panel
 from shared.catalogue import CheckpointInfo
@@ -235,4 +235,4 @@ def _legend(width: int, colours: Colours) -> list[Line]:
         "✓ every byte was read and is right · ✗ damaged, or a file is missing or cut short",
         "space marks · P prunes · u uploads · v reads every byte · c saves one of a live run",
     )
-    return [[(f" {text}", muted)] for text in told]
+    return [[(f" {x}", muted)] for text in told for x in wrapped(text, width - 2)]

@@ -16,6 +16,7 @@ from monitor.data.views import EventView, RunDetail, RunView
 from monitor.plots.marks import happenings
 from monitor.settings import SettingsFile
 from monitor.widgets.page_bar import PAGES
+from monitor.widgets.run_list import RunList
 from tests.monitor.support import (
     NOW,
     StillSource,
@@ -169,6 +170,15 @@ async def test_a_filter_that_hides_the_selected_run_selects_the_first_that_match
         await pilot.press("slash", *"nothing like it", "enter")
         await until(pilot, lambda: listed(app) == [])
         assert selected(app) == "crashy"
+
+
+async def test_a_click_on_a_heading_sorts_by_it() -> None:
+    app = still_app(view("b", started_at=NOW - 5), view("a", started_at=NOW - 9))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: listed(app) == ["b", "a"])
+        app._list.post_message(RunList.SortChosen("name"))
+        await until(pilot, lambda: listed(app) == ["a", "b"])
+        assert "Sorted by name" in app._notice.text
 
 
 async def test_the_crosshair_goes_far_and_to_marks(showcase: Showcase) -> None:

@@ -68,7 +68,7 @@ def test_a_run_is_deleted_and_comes_back(run: RunDirectory) -> None:
     assert (plan.word, plan.refusal) == ("demo", "")
     assert plan.files == sum(p.is_file() or p.is_symlink() for p in run.path.rglob("*"))
     assert "5" in plan.lines[1] or "6 checkpoints" in plan.lines[1]
-    assert plan.summary().startswith("1 run, ")
+    assert plan.summary().startswith("1 run goes into the trash: ")
     assert delete(plan).startswith("demo_1 is in the trash (")
     assert not run.path.exists()
     trash = look_into_trash(runs_dir, None)

@@ -404,7 +404,7 @@ def test_resume_waits_for_room(house: House) -> None:
         ("pause", {}, "no trainer to pause it"),
         ("checkpoint", {}, "no trainer to checkpoint it"),
         ("stop", {}, "there is no process to stop"),
-        ("explode\x1b[2J", {}, "it does cancel, prune, resume, stop"),
+        ("explode\x1b[2J", {}, "it does cancel, evaluated, prune, resume, stop"),
         ("prune", {"nonsense": 1}, "no request for pruning"),
         ("", {}, "nothing a daemon does"),
     ],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.text import one_line
-from trainer.generate.templates import ChatTemplate
+from trainer.generate.templates import ChatTemplate, Message, TemplateTokenizer
 from trainer.serve.engine import Codec, Engine
+from trainer.serve.template_process import TemplateProcess
 
 if TYPE_CHECKING:
     from trainer.serve.opening import OpenedEngine
@@ -82,13 +83,31 @@ class SpelledCodec:
         return self._codec.decode_bytes(ids, skip_special).decode("utf-8", "replace")
 
 
+class GuardedTemplate(ChatTemplate):
+    """A model's own template, which cannot keep the server from anything else."""
+
+    def __init__(self, tokenizer: TemplateTokenizer, source: str) -> None:
+        super().__init__(tokenizer, source)
+        self._process = TemplateProcess(source)
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as text; see `ChatTemplate.render`."""
+        return self._process.render(self._variables(messages, add_generation_prompt))
+
+
+def chat_template(codec: Codec, source: str | None) -> ChatTemplate:
+    """The template as it is served. Raises UserError for one that cannot be read."""
+    spelled = SpelledCodec(codec)
+    return ChatTemplate(spelled) if source is None else GuardedTemplate(spelled, source)
+
+
 def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:
     """What is served when `opened` is. Raises UserError for a chat template that cannot be read."""
     mark, written = fingerprint(opened.path)
     return Served(
         engine=opened.engine,
         name=name or name_of(opened.path),
-        template=ChatTemplate(SpelledCodec(opened.engine.codec), opened.chat_template),
+        template=chat_template(opened.engine.codec, opened.chat_template),
         created=written,
         fingerprint=mark,
         max_new_tokens=max_new_tokens,

@@ -246,16 +246,15 @@ def make_served(opened: OpenedModel) -> Callable[..., Served]:
         other_ends: frozenset[int] = frozenset(),
         **options: Any,
     ) -> Served:
-        from trainer.generate.templates import ChatTemplate
         from trainer.serve.batching import TorchEngine
-        from trainer.serve.served import Served, fingerprint
+        from trainer.serve.served import Served, chat_template, fingerprint
 
         model = replace(opened, other_ends=opened.other_ends | other_ends)
         mark, created = fingerprint(opened.path)
         return Served(
             engine=(SequentialEngine if plain else TorchEngine)(model, **options),
             name="tiny",
-            template=ChatTemplate(opened.tokenizer, template),
+            template=chat_template(opened.tokenizer, template),
             created=created,
             fingerprint=mark,
             max_new_tokens=max_new_tokens,

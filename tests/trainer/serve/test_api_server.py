@@ -349,6 +349,28 @@ def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:
         client.chat.completions.create(model="tiny", messages=[one, one], max_tokens=1)
 
 
+@pytest.mark.parametrize(
+    ("loop", "told"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "more than 1 s",
+        ),
+        ("{{ 10 ** (10 ** (messages|length + 5)) }}", "more than 1 s"),
+        ("{{ ('x' * 2 * 10 ** (messages|length + 7)) | length }}", "template refuses"),
+    ],
+)
+def test_a_template_without_end_keeps_nobody_else_waiting(
+    start, monkeypatch: pytest.MonkeyPatch, loop: str, told: str
+) -> None:
+    monkeypatch.setattr("trainer.serve.template_process.SECONDS", 1)
+    server = start(template="{% if messages|length > 2 %}" + loop + "{% endif %}x")
+    client, one = server.client(), {"role": "user", "content": "hi"}
+    with pytest.raises(openai.BadRequestError, match=told):
+        client.chat.completions.create(model="", messages=[one] * 3, max_tokens=1)
+    client.chat.completions.create(model="", messages=[one], max_tokens=1)
+
+
 def test_a_model_may_have_several_ends(start, opened) -> None:
     (y,) = opened.tokenizer.encode("Y")
     client = start(other_ends=frozenset({y})).client()

@@ -26,6 +26,7 @@ from shared.evaluation import (
 )
 from shared.evaluation_record import EVENT, event_fields, record_evaluation, serve_evaluated
 from shared.event_text import event_text
+from shared.heartbeat import HeartbeatFile
 from shared.metrics_log import read_records
 from shared.run_directory import create_run
 from shared.run_writer import RunWriter
@@ -149,6 +150,17 @@ def test_a_run_that_lives_is_asked(tmp_path: Path) -> None:
         request.remove()
     assert answer == "the evaluation of step_1 is in the events"
     assert told == [(EVENT, event_fields("step_1", RESULT))]
+
+
+def test_a_run_that_lives_on_another_host_is_asked(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, name="x") as writer:
+        writer.log(1, loss=1.0)
+    beats = HeartbeatFile(writer.run.heartbeat_path, host="elsewhere")
+    beats.beat()
+    beats.close()
+    assert record_evaluation(writer.run, "step_1", RESULT) == ""
+    assert [request.action for request in pending(writer.run.control)] == ["evaluated"]
+    assert EVENT not in [event["event"] for event in read_records(writer.run.events_path)]
 
 
 def test_a_diverged_model_is_told_of_too(tmp_path: Path) -> None:

@@ -176,3 +176,16 @@ def test_the_divergence_of_the_likeliest_tokens_is_not_more_than_that_of_all() -
         compare_predictions(model, [[1, 2]], 5, likeliest(count)).divergence for count in (40, 520)
     )
     assert 0 < few <= all_of_them
+
+
+def test_the_largest_difference_counts_wherever_it_is() -> None:
+    model = make_model(num_layers=1)
+    off = iter([0.0, 0.5, 0.0, 0.0])
+
+    def predict(prompt: list[int], tokens: list[int]) -> list[dict[int, float]]:
+        rows = logprobs(model, prompt, tokens)
+        for row in rows:
+            row[0] += next(off)
+        return [dict(enumerate(row)) for row in rows.tolist()]
+
+    assert compare_predictions(model, [[1, 2]], 4, predict).difference == pytest.approx(0.5)

@@ -183,9 +183,9 @@ def test_the_largest_difference_counts_wherever_it_is() -> None:
     off = iter([0.0, 0.5, 0.0, 0.0])
 
     def predict(prompt: list[int], tokens: list[int]) -> list[dict[int, float]]:
-        rows = logprobs(model, prompt, tokens)
+        rows = [dict(enumerate(row)) for row in logprobs(model, prompt, tokens).tolist()]
         for row in rows:
             row[0] += next(off)
-        return [dict(enumerate(row)) for row in rows.tolist()]
+        return rows
 
     assert compare_predictions(model, [[1, 2]], 4, predict).difference == pytest.approx(0.5)

@@ -8,6 +8,7 @@ No threads here, and no waiting: `trainer.serve.batching` has those.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -199,6 +200,8 @@ class Decoder:
             if not running.missing and running.limit:
                 choosing.append(running)
                 rows.append(end - 1)
+            elif not running.missing and any(_is_nan(score) for score in running.scores):
+                outcomes.append(self._fail(running))
             elif not running.missing:
                 outcomes.append(self._finish(running, [*_scored(running), Finished("length")]))
         if rows:
@@ -288,6 +291,10 @@ def _scored(running: Running) -> list[Event]:
     if not running.job.score_prompt or len(running.tokens) > len(running.job.prompt):
         return []
     return [PromptScored(tuple(running.scores))]
+
+
+def _is_nan(score: TokenScore) -> bool:
+    return score.logprob is not None and math.isnan(score.logprob)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

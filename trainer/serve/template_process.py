@@ -57,7 +57,7 @@ class TemplateProcess:
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if answer:
-            return json.loads(answer)  # type: ignore[no-any-return]
+            return json.loads(answer)
         self._process.communicate()
         slow = self._process.returncode == -signal.SIGALRM
         why = f"takes more than {SECONDS} seconds" if slow else "cannot be rendered"

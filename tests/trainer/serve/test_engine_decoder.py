@@ -386,6 +386,11 @@ def test_numbers_that_are_not_finite_end_only_their_own_job(sampling: Sampling) 
     assert outcomes[good].error is None
     assert "not finite" in str(outcomes[bad].error)
     assert decoder.running == [good]
+    scored = running_of(Job((4, 7, 5), 0, score_prompt=True, top_logprobs=0))
+    with torch.inference_mode():
+        decoder.admit(scored)
+        outcomes = {outcome.running: outcome for outcome in decoder.turn()}
+    assert "not finite" in str(outcomes[scored].error)
     decoder.release(good)
     # Nothing of it is left in the slot, where a shorter text is padded with what lies there.
     jobs = [Job(prompt, 9, GREEDY) for prompt in ((1,), (2,) * 30)]

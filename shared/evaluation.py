@@ -128,6 +128,12 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     return [evaluation for evaluation in found if evaluation is not None]
 
 
+def read_speeds(folder: Path) -> list[Speed]:
+    """The speeds in a checkpoint's `eval.json` that can be understood, oldest first."""
+    found = (_speed(e) for e in _list(read_json(folder / EVALUATION) or {}, "speed"))
+    return [speed for speed in found if speed is not None]
+
+
 def without_paths(folder: Path) -> Json:
     """`eval.json` as others may read it."""
     value = read_json(folder / EVALUATION) or {}
@@ -173,6 +179,24 @@ def _evaluation(entry: object) -> Evaluation | None:
         version=text("version"),
         machine=text("machine"),
         files=tuple(file for file in files if file is not None),
+    )
+
+
+def _speed(entry: object) -> Speed | None:
+    if not isinstance(entry, dict):
+        return None
+    prefill, decode = _number(entry.get("prefill")), _number(entry.get("decode"))
+    counts = [entry.get(key) for key in ("prompt_tokens", "new_tokens")]
+    if prefill is None or decode is None or not all(type(n) is int and n > 0 for n in counts):
+        return None
+    return Speed(
+        prefill=prefill,
+        decode=decode,
+        prompt_tokens=entry["prompt_tokens"],
+        new_tokens=entry["new_tokens"],
+        dtype=one_line(entry.get("dtype") or "", 20),
+        machine=one_line(entry.get("machine") or "", 200),
+        time=_number(entry.get("time")) or 0.0,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.control import submit
 from shared.errors import UserError
-from shared.evaluation import Evaluation
+from shared.evaluation import Evaluation, Speed
 from shared.ownership import ownership
 from shared.prune import event_teller
 from shared.records import Json, is_number, split_nonfinite
@@ -18,10 +18,11 @@ EVENT = "checkpoint_evaluated"
 REQUEST = "evaluated"  # asks a run's owner to write that event: nobody else may
 _TEXTS = ("name", "data", "sha256")
 _NUMBERS = ("loss", "perplexity", "bits_per_byte", "tokens", "bytes")
+_SPEEDS = ("prefill", "decode")  # where they were measured
 _NONFINITE = ("nan", "inf", "-inf")
 
 
-def event_fields(name: str, evaluation: Evaluation) -> Json:
+def event_fields(name: str, evaluation: Evaluation, speed: Speed | None = None) -> Json:
     """What the event tells of the checkpoint `name`."""
     total = evaluation.total
     return split_nonfinite(
@@ -34,16 +35,19 @@ def event_fields(name: str, evaluation: Evaluation) -> Json:
             "bits_per_byte": total.bits_per_byte,
             "tokens": total.tokens,
             "bytes": total.bytes,
+            **({key: getattr(speed, key) for key in _SPEEDS} if speed else {}),
         }
     )
 
 
-def record_evaluation(run: RunDirectory, name: str, evaluation: Evaluation) -> str:
+def record_evaluation(
+    run: RunDirectory, name: str, evaluation: Evaluation, speed: Speed | None = None
+) -> str:
     """Tell the run: itself while it lives, by its files otherwise.
 
     Returns a sentence when it could not be told, which takes nothing from what was measured.
     """
-    fields = event_fields(name, evaluation)
+    fields = event_fields(name, evaluation, speed)
     try:
         with ownership(run) as ours:
             if ours:
@@ -66,9 +70,10 @@ def serve_evaluated(arguments: Mapping[str, Any], tell: Callable[..., None]) -> 
     """
     texts = {key: arguments.get(key) for key in _TEXTS}
     numbers = {key: arguments.get(key) for key in _NUMBERS}
+    numbers |= {key: arguments[key] for key in _SPEEDS if key in arguments}
     named = arguments.get("nonfinite", {})
     if (
-        set(arguments) - {*_TEXTS, *_NUMBERS, "nonfinite"}
+        set(arguments) - {*_TEXTS, *_NUMBERS, *_SPEEDS, "nonfinite"}
         or not all(isinstance(text, str) for text in texts.values())
         or not all(number is None or is_number(number) for number in numbers.values())
         or not isinstance(named, dict)

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from shared.evaluation import Evaluation as DataEvaluation
+from shared.evaluation import Speed
 from shared.hub.markdown import code, table
 from shared.hub.source import Evaluation, Facts
 from shared.text import one_line
@@ -68,7 +69,22 @@ def evaluation_section(facts: Facts) -> str:
             f"Measured at step {measured.step:,} on {on} of validation data from the same source "
             "as the training data."
         )
-    return "\n\n".join([*parts, *later, "No other benchmark was run."])
+    return "\n\n".join([*parts, *later, *_speeds(facts), "No other benchmark was run."])
+
+
+def _speeds(facts: Facts) -> list[str]:
+    """The newest one: on other machines it is another."""
+    newest = sorted(facts.speeds, key=lambda speed: -speed.time)[:1]
+    return [_told_speed(speed) for speed in newest]
+
+
+def _told_speed(speed: Speed) -> str:
+    return (
+        f"Speed of one sequence on {code(speed.machine or 'an unknown machine')} in "
+        f"{code(speed.dtype or 'fp32')}: a prompt of {speed.prompt_tokens:,} tokens is read at "
+        f"{speed.prefill:,.0f} tokens per second, {speed.new_tokens:,} more are written at "
+        f"{speed.decode:,.1f}."
+    )
 
 
 def _later_evaluation(measured: DataEvaluation) -> str:

@@ -14,7 +14,7 @@ import yaml
 from shared.catalogue import BEST, LATEST, list_checkpoints, newest_sound
 from shared.errors import RunError, UserError
 from shared.evaluation import Evaluation as DataEvaluation
-from shared.evaluation import read_evaluations
+from shared.evaluation import Speed, read_evaluations, read_speeds
 from shared.files import read_json
 from shared.manifest import Manifest, read_manifest
 from shared.metrics_log import Floats, Ints, MetricsTable, Series, parse_lines
@@ -130,8 +130,8 @@ class Facts:
     """Everything the card tells, read from files that anybody may have written.
 
     `architecture` is config.json, `settings` the run's configuration, `progress` the trainer's
-    state at the checkpoint. `seconds` is the time its optimizer steps took, `evaluations` what was
-    measured since (eval.json).
+    state at the checkpoint. `seconds` is the time its optimizer steps took, `evaluations` and
+    `speeds` what was measured since (eval.json).
     """
 
     name: str
@@ -146,6 +146,7 @@ class Facts:
     seconds: float | None
     stated: Mapping[str, str] = field(default_factory=dict)
     evaluations: tuple[DataEvaluation, ...] = ()
+    speeds: tuple[Speed, ...] = ()
 
     def setting(self, path: str) -> str | int | float | None:
         """A scalar of the configuration, such as `optim.learning_rate`."""
@@ -185,6 +186,7 @@ def read_facts(source: Source, stated: Mapping[str, str] | None = None) -> Facts
         seconds=seconds,
         stated=dict(stated or {}),
         evaluations=tuple(read_evaluations(folder)),
+        speeds=tuple(read_speeds(folder)),
     )
     return _with_evaluation(facts, measured)
 

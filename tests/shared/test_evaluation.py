@@ -22,6 +22,7 @@ from shared.evaluation import (
     Speed,
     add_evaluation,
     read_evaluations,
+    read_speeds,
     without_paths,
 )
 from shared.evaluation_record import EVENT, event_fields, record_evaluation, serve_evaluated
@@ -122,9 +123,12 @@ def test_anything_can_be_read(tmp_path: Path, value: object) -> None:
     (tmp_path / EVALUATION).write_text(json.dumps({"results": value, "speed": value}))
     for result in read_evaluations(tmp_path):
         assert result.total.loss == result.total.loss
+    for speed in read_speeds(tmp_path):
+        assert speed.decode == speed.decode
     without_paths(tmp_path)
     add_evaluation(tmp_path, [RESULT], SPEED)
     assert RESULT in read_evaluations(tmp_path)
+    assert SPEED in read_speeds(tmp_path)
 
 
 # -- the run's events --------------------------------------------------------------------------
@@ -143,13 +147,14 @@ def test_a_run_that_has_ended_is_told_by_its_files(tmp_path: Path) -> None:
 def test_a_run_that_lives_is_asked(tmp_path: Path) -> None:
     told: list[tuple[str, dict[str, object]]] = []
     with RunWriter(tmp_path, name="x") as writer:
-        assert record_evaluation(writer.run, "step_1", RESULT) == ""
+        assert record_evaluation(writer.run, "step_1", RESULT, SPEED) == ""
         (request,) = pending(writer.run.control)
         assert request.action == "evaluated"
         answer = serve_evaluated(request.arguments, lambda kind, **f: told.append((kind, f)))
         request.remove()
     assert answer == "the evaluation of step_1 is in the events"
-    assert told == [(EVENT, event_fields("step_1", RESULT))]
+    assert told == [(EVENT, event_fields("step_1", RESULT, SPEED))]
+    assert told[0][1]["decode"] == SPEED.decode
 
 
 def test_a_run_that_lives_on_another_host_is_asked(tmp_path: Path) -> None:
@@ -175,6 +180,7 @@ def test_a_diverged_model_is_told_of_too(tmp_path: Path) -> None:
     [
         {"name": 5},
         {"loss": "low"},
+        {"decode": "fast"},
         {"more": 1},
         {"nonfinite": ["loss"]},
         {"nonfinite": {"loss": "\x1b[2J"}},

@@ -209,7 +209,7 @@ def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) ->
         ) from error
     for result in results if origin.run else ():
         assert origin.run is not None
-        problem = record_evaluation(origin.run, origin.checkpoint.name, result)
+        problem = record_evaluation(origin.run, origin.checkpoint.name, result, speed)
         if problem:
             typer.echo(problem, err=True)
     return f"written to {one_line(place, 400)}"

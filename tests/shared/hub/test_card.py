@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from shared.evaluation import Evaluation as DataEvaluation
-from shared.evaluation import Measured
+from shared.evaluation import Measured, Speed
 from shared.hub.card import CardContext, is_ours, was_edited, write_card
 from shared.hub.settings import UploadSettings
 from shared.hub.source import Evaluation, Facts, find_source, read_facts
@@ -72,6 +72,7 @@ def spoilt(facts: Facts, text: str) -> Facts:
         state=replace(RunState(), run_name=text, device=text, git_commit=text, run_id=text),
         stated={"final loss": text},
         evaluations=(evaluation(text, sha256=text),),
+        speeds=(Speed(1e3, 50.0, 128, 64, text, text, 1.0),),
     )
 
 

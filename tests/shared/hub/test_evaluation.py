@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared.evaluation import EVALUATION, Evaluation, Measured, add_evaluation, read_evaluations
+from shared.evaluation import (
+    EVALUATION,
+    Evaluation,
+    Measured,
+    Speed,
+    add_evaluation,
+    read_evaluations,
+)
 from shared.hub.upload import plan_upload
 from shared.manifest import verify_folder
 from shared.packing import pack_checkpoint, unpack_checkpoint
@@ -28,11 +35,20 @@ RESULT = Evaluation(
     version="1",
     machine="cpu",
 )
+SPEED = Speed(
+    prefill=2000.0,
+    decode=50.0,
+    prompt_tokens=128,
+    new_tokens=64,
+    dtype="fp32",
+    machine="a cpu",
+    time=1.0,
+)
 
 
 def measured(run: RunDirectory, name: str = "step_12") -> Path:
     folder = run.checkpoints / name
-    add_evaluation(folder, [RESULT], None)
+    add_evaluation(folder, [RESULT], SPEED)
     return folder
 
 
@@ -45,7 +61,9 @@ def test_it_goes_up_without_paths_and_into_the_card(
     sent = json.loads(repo.files[EVALUATION])
     assert sent["results"][0]["loss"] == 2.5
     assert "/home/ada" not in repo.files[EVALUATION].decode()
-    assert "On `novel.txt`" in repo.files["README.md"].decode()
+    card = repo.files["README.md"].decode()
+    assert "On `novel.txt`" in card
+    assert "on `a cpu` in `fp32`: a prompt of 128 tokens is read at 2,000 tokens per second" in card
     assert uploaded.files == len(repo.files)
     assert EVALUATION in [f.name for f in plan_upload(run).files if uploaded.name == "step_12"]
 

@@ -80,7 +80,8 @@ def main() -> int:
     """Render until nobody holds the other end of our standard input."""
     from trainer.generate.template_sandbox import render_template
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(OSError, ValueError):  # a lower limit holds already, or macOS has none
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     source, seconds = json.loads(sys.stdin.readline())
     for line in sys.stdin:
         signal.alarm(seconds)

@@ -105,17 +105,13 @@ def served(path: Path, threads: int, **options: Any) -> Iterator[Plan]:
 
 async def serve(path: Path, options: dict[str, Any]) -> None:
     """What `trainer serve` does, without its terminal; prints the address when it answers."""
-    from trainer.generate.templates import ChatTemplate
     from trainer.serve.app import Settings, build_app
     from trainer.serve.opening import open_engine
-    from trainer.serve.served import Served, fingerprint
+    from trainer.serve.served import open_served
     from trainer.serve.server import address_of, bind, make_server
 
     opened = open_engine(path, device="cpu", **options)
-    codec: Any = opened.engine.codec
-    mark, created = fingerprint(opened.path)
-    name = "model"
-    model = Served(opened.engine, name, ChatTemplate(codec, opened.chat_template), created, mark)
+    model = open_served(opened, "model", NEW_TOKENS)
     sock = bind("127.0.0.1", 0)
     await opened.engine.start()
     try:

@@ -39,8 +39,9 @@ def export(
         Path | None, typer.Option("--hf", metavar="DIR", help="Write a transformers folder.")
     ] = None,
     dtype: Annotated[
-        str, typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights.")
-    ] = "F32",
+        str | None,
+        typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights; default F32."),
+    ] = None,
     mhc: Annotated[
         Path | None,
         typer.Option("--mhc", metavar="FILE", help="Write hyper-connections, for our own server."),
@@ -73,6 +74,13 @@ def export(
         raise UserError("There is nothing to do: give --gguf FILE, --hf DIR or --verify.")
     if mhc is not None and gguf is None:
         raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
+    if gguf is None and hf is not None and (quant or vocabulary_quant or lossy):
+        raise UserError(
+            "--quant, --vocabulary-quant and --lossy are for a GGUF file: give --gguf FILE too, or "
+            "--dtype for the folder."
+        )
+    if dtype is not None and hf is None:
+        raise UserError("--dtype is for a transformers folder: give --hf DIR too, or --quant.")
     chosen = find_type(quant or "F16")
     vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
@@ -82,7 +90,7 @@ def export(
     from trainer.export.gguf_file import prepare_gguf
     from trainer.export.hf_folder import find_dtype, prepare_hf_folder
 
-    dtype = find_dtype(dtype)
+    dtype = find_dtype(dtype or "F32")
     opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
     told = force or lossy or hf or mhc or quant or vocabulary_quant
     if verify and not told and gguf is not None and gguf.is_file():

@@ -137,6 +137,11 @@ def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_pat
         (["--mhc", "x.mhc"], "nothing to do"),
         (["--mhc", "x.mhc", "--verify"], "--mhc goes with a GGUF file"),
         (["--hf", "x", "--dtype", "int8"], "--dtype is 'int8'"),
+        (
+            ["--hf", "x", "--quant", "q8_0"],
+            "--quant, --vocabulary-quant and --lossy are for a GGUF",
+        ),
+        (["--gguf", "x.gguf", "--dtype", "bf16"], "--dtype is for a transformers folder"),
         (["--gguf", "none/x.gguf"], "no folder"),
         (["--gguf", "-"], "is no file"),
         (["--gguf", "x.gguf", "--mhc", "x.gguf"], "named twice"),

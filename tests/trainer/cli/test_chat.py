@@ -189,6 +189,21 @@ class Terminal:
                 self.shown += os.read(self._master, 4096).decode("utf-8", "replace")
         self.shown = self.shown[found.end() :]
 
+    def interrupt(self, pattern: str) -> None:
+        """Ctrl-C until `pattern` is to be seen.
+
+        Python's readline waits for a key without looking for a signal that came since its prompt,
+        so that the first one may take effect with the second.
+        """
+        deadline = time.monotonic() + DEADLINE
+        while not re.search(pattern, self.shown) and time.monotonic() < deadline:
+            self.type("\x03")
+            while select.select([self._master], [], [], 1.0)[0]:
+                self.shown += os.read(self._master, 4096).decode("utf-8", "replace")
+                if re.search(pattern, self.shown):
+                    break
+        self.wait_for(pattern)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -205,13 +220,11 @@ def terminal(model: Path) -> Iterator[Terminal]:
 def test_ctrl_c_stops_the_answer_and_ctrl_d_ends_the_chat(terminal: Terminal) -> None:
     terminal.wait_for("goes on with each")
     terminal.wait_for("> ")
-    terminal.type("\x03")
-    terminal.wait_for(r"\(Ctrl-D or /quit leaves\)")
+    terminal.interrupt(r"\(Ctrl-D or /quit leaves\)")
     terminal.wait_for("> ")
     terminal.type("def one\n")
     terminal.wait_for(r"def one\r\n\s*\S")  # the answer has begun
-    terminal.type("\x03")
-    terminal.wait_for(r"\(stopped\)")
+    terminal.interrupt(r"\(stopped\)")
     terminal.wait_for("> ")
     terminal.type("\x04")
     assert terminal.process.wait(DEADLINE) == 0

@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -97,6 +98,8 @@ def served(path: Path, threads: int, **options: Any) -> Iterator[Plan]:
         assert process.stdout is not None
         address = urlsplit(process.stdout.readline().decode().strip())
         assert address.hostname and address.port, "the server did not start"
+        # Its log is read, or the pipe fills and it waits for a reader.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Plan(address.hostname, address.port, "/v1/completions", {}, 1, [])
     finally:
         process.terminate()

@@ -42,7 +42,7 @@ def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
     for prompt in asked.prompt:
         if isinstance(prompt, str):
             check_length([prompt], served, "prompt")
-        ids = codec.encode(prompt) if isinstance(prompt, str) else prompt
+        ids = codec.encode_prompt(prompt) if isinstance(prompt, str) else prompt
         asks += [
             # Who scores a text counts on one token behind it for max_tokens 1, also when that
             # token ends the text; lm-eval does.

@@ -87,6 +87,9 @@ class Codec(Protocol):
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`."""
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of a text to go on from: begun as the model knows texts, and never empty."""
+
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
         """The bytes of `ids`; a character may be incomplete at either end."""
 

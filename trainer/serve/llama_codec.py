@@ -44,10 +44,19 @@ class LlamaCodec:
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`, by llama.cpp itself. Raises RunError when it does not answer."""
+        return self._ask(text, parse_special=allow_special)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of a text to go on from: begun as the file says, and never empty."""
+        return self._ask(text, add_special=True) or [self.eos_id]
+
+    def _ask(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
         # A lone surrogate is no text that JSON could carry.
         text = text.encode("utf-8", "replace").decode("utf-8", "replace")
-        request: dict[str, Any] = {"content": text, "add_special": False}
-        answer = self._process.ask("/tokenize", request | {"parse_special": allow_special})
+        request: dict[str, Any] = {"content": text, "add_special": add_special}
+        answer = self._process.ask("/tokenize", request | {"parse_special": parse_special})
         return [int(token) for token in answer["tokens"]]
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:

@@ -7,7 +7,6 @@ either direction, and never a key.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.text import format_time, one_line
+from trainer.serve.log_lines import LogLines
 from trainer.serve.metrics import Metrics
 
 GONE = 499  # nginx's number for a client that left before its answer
@@ -55,6 +55,7 @@ class RequestLog:
         self._app = app
         self._metrics = metrics
         self._endpoints = endpoints
+        self._lines = LogLines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -106,5 +107,4 @@ class RequestLog:
             facts.append(f"id={record.id}")
         if record.problem:
             facts.append(f"problem={one_line(record.problem)!r}")
-        with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
-            print(" ".join(facts), flush=True)
+        self._lines.put(" ".join(facts))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
+import os
 import re
 import threading
 import time
@@ -234,7 +236,9 @@ def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> Non
     httpx2.get(f"{server.url}/v1/x%0d%0a2026 GET /forged%1b[2J?q=very-secret", headers=secret)
     httpx2.get(f"{server.url}/health")
     wait(lambda: server.app.state.metrics._requests.total() == 3)
-    first, second = capfd.readouterr().out.splitlines()
+    lines: list[str] = []
+    wait(lambda: bool(lines.extend(capfd.readouterr().out.splitlines()) or len(lines) == 2))
+    first, second = lines
     assert re.fullmatch(
         r"\S+ POST /v1/completions 200 seconds=\S+ prompt_tokens=13 new_tokens=3 "
         rf"first_token=\S+ client=127\.0\.0\.1 id={answer.json()['id']}",
@@ -244,6 +248,25 @@ def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> Non
     for line in (first, second):
         assert "secret" not in line
         assert "private" not in line
+
+
+def test_a_log_that_nobody_reads_holds_no_answer_up(start, monkeypatch) -> None:
+    """As on a terminal that is held with Ctrl-S, or in a pipe whose reader sleeps."""
+    read, write = os.pipe()
+    stalled = os.fdopen(write, "w")
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    monkeypatch.setattr("sys.stdout", stalled)
+    try:
+        server = start()
+        for _ in range(3):
+            answer = httpx2.post(f"{server.url}/v1/completions", json=ASK, timeout=10)
+            assert answer.status_code == 200
+    finally:
+        os.close(read)
 
 
 def test_a_client_that_leaves_frees_its_place(start) -> None:

@@ -98,8 +98,7 @@ def start(runs: Path) -> tuple[float, float, float]:
     with Terminal(runs) as terminal:
         approximate = terminal.until(has_curve)
         with terminal.watched_memory() as most:
-            exact = terminal.until(is_exact)
-            terminal.rest(0.5)
+            exact = terminal.steadily(is_exact)
         return approximate, exact, most[-1]
 
 
@@ -108,7 +107,7 @@ def key_times(runs: Path) -> list[float]:
     rhythm = random.Random(0)
     found: list[float] = []
     with Terminal(runs) as terminal:
-        terminal.until(has_curve)
+        terminal.until(lambda text: "overview" in text)  # the app is there, and takes keys
         terminal.rest(0.2)
         while not is_exact(terminal.letters.text) and len(found) < 400:
             for key, name in (("j", "little"), ("k", "big")):

@@ -166,6 +166,16 @@ class Terminal:
                 raise RuntimeError(f"it never came to the screen:\n{self.letters.text}")
             self.read(deadline - time.perf_counter())
 
+    def steadily(self, seen: Callable[[str], bool], seconds: float = 0.5) -> float:
+        """As `until`, for what goes on to hold: a screen that is half redrawn proves nothing."""
+        while True:
+            since = self.until(seen)
+            end = time.perf_counter() + seconds
+            while seen(self.letters.text) and (left := end - time.perf_counter()) > 0:
+                self.read(left)
+            if seen(self.letters.text):
+                return since
+
     def rest(self, seconds: float) -> None:
         """Let the monitor work."""
         deadline = time.perf_counter() + seconds

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
@@ -21,6 +21,7 @@ from shared.event_text import event_text
 from shared.files import open_file
 from shared.metrics_log import TIME, MetricsReader, MetricsTable, Series, parse_lines
 from shared.records import Json
+from shared.run_config import flat_config
 from shared.run_directory import RunDirectory
 from shared.tail import Tailer
 from shared.text import many_lines, one_line
@@ -35,7 +36,6 @@ MAX_EVENTS = 200
 MAX_SAMPLES = 20
 MAX_CONFIG = 64 << 10
 MAX_LINES = 400
-MAX_CONFIG_KEYS = 1000
 _LOG_LINES = 200
 _RELEASED_EACH = 64  # slices read between two times that memory is let go
 _SKIM_AGAIN = 5.0  # seconds between skims of a growing file
@@ -413,41 +413,6 @@ def _read_text(path: Path) -> str:
 
 def _text_lines(text: str) -> tuple[str, ...]:
     return tuple(one_line(x.expandtabs(4), 300) for x in text.splitlines()[:MAX_LINES])
-
-
-def flat_config(text: str) -> dict[str, str]:
-    """A YAML mapping by dotted keys, safe to show; empty where it is anything else."""
-    import yaml  # only a run that is looked at closely needs it
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        value = yaml.load(text, loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    found: dict[str, str] = {}
-    waiting: list[tuple[str, Any, int]] = [("", value, 0)] if isinstance(value, dict) else []
-    while waiting and len(found) < MAX_CONFIG_KEYS:
-        prefix, value, depth = waiting.pop()
-        if isinstance(value, dict) and value and depth < 8:
-            inner = [
-                (f"{prefix}.{k}" if prefix else str(k), v, depth + 1) for k, v in value.items()
-            ]
-            waiting += reversed(inner[:MAX_CONFIG_KEYS])
-        elif prefix:
-            found[one_line(prefix, 120)] = _shown(value)
-    return found
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list, tuple, set)):
-        # Aliases make a small file into a tree without end: only its outline is written out.
-        items = [one_line(x, 40) if not _nested(x) else "…" for x in list(value)[:20]]
-        return one_line(f"[{', '.join(items)}]", 300)
-    return "" if value is None else one_line(value, 300)
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, (dict, list, tuple, set))
 
 
 def event_view(record: Json) -> EventView:

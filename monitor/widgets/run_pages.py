@@ -11,6 +11,7 @@ from monitor.data.views import EventView, RunDetail, RunView
 from monitor.palette import Colours
 from monitor.widgets.cells import ago, fit, thousands, wrapped
 from monitor.widgets.page import Line, Page
+from shared.run_config import differences
 from shared.text import format_time
 
 BAD_EVENTS = frozenset(
@@ -248,8 +249,7 @@ class ConfigPage(Page):
         here, there = self._pair
         muted, text = colours.style("muted"), colours.style("foreground")
         first, second = colours.style("curve-1", bold=True), colours.style("curve-2", bold=True)
-        keys = list(dict.fromkeys([*here, *there]))
-        different = [key for key in keys if here.get(key) != there.get(key)]
+        different = list(differences(here, there))
         if not different:
             return [[(f" {self._labels[0]} and {self._labels[1]} are configured alike.", text)]]
         name = min(max(len(key) for key in different) + 2, max(14, width // 3))
@@ -269,7 +269,7 @@ class ConfigPage(Page):
                     [("   ", muted), (a, first)],
                     [("   ", muted), (b, second)],
                 ]
-        same = len(keys) - len(different)
+        same = len(here.keys() | there.keys()) - len(different)
         found += [[], [(f" {thousands(same)} other settings are the same.", muted)]]
         return found
 

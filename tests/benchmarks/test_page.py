@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from benchmarks.__main__ import PAGE as FIGURES
 from benchmarks.__main__ import replace_sections
 from benchmarks.record import Hold, Result, Row, as_markdown
 
@@ -32,3 +35,11 @@ def test_a_number_that_does_not_hold_is_told() -> None:
     assert "- ≥ 1x the peer: 0.90x, **does not hold**" in text
     assert not result.passed
     assert Result.from_json(result.to_json()) == result
+
+
+def test_the_guides_generation_was_measured_below_100_ms() -> None:
+    """64 tokens of the 25M model for one client, from the request to the last byte."""
+    (found,) = re.findall(
+        r"^- 64 tokens of the 25M model < 100 ms: (\d+) ms .*holds$", FIGURES.read_text(), re.M
+    )
+    assert int(found) < 100

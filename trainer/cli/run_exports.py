@@ -1,4 +1,4 @@
-"""`trainer runs export` and `trainer runs command`: taking along what a run holds."""
+"""`trainer runs export`, `command` and `diff`: taking along what a run holds."""
 
 from __future__ import annotations
 
@@ -107,4 +107,43 @@ def command(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR
         place = before.get(key)
         if place is not None and not Path(str(place)).exists():
             typer.echo(f"note: {key} {place} is not there any more", err=True)
+    return 0
+
+
+def diff(
+    first: RunArgument,
+    second: RunArgument,
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """Say where the configurations of two runs differ."""
+    from shared.errors import UserError
+    from shared.run_config import differences, flat_config
+    from shared.run_directory import find_run
+    from shared.text import one_line
+    from trainer.cli.checkpoint_place import print_table
+
+    runs = [find_run(runs_dir, reference) for reference in (first, second)]
+    found = []
+    for run in runs:
+        try:
+            found.append(flat_config(run.config_path.read_text("utf-8", "replace")))
+        except OSError as error:
+            raise UserError(
+                f"The configuration of {one_line(run.run_id)} cannot be read: {error.strerror}."
+            ) from error
+    different = differences(*found)
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(different, option=orjson.OPT_INDENT_2).decode())
+        return 0
+    names = [one_line(run.run_id) for run in runs]
+    if not different:
+        typer.echo(f"{names[0]} and {names[1]} are configured alike")
+        return 0
+    rows = [("key", *names)]
+    rows += [(key, *("-" if v is None else v for v in pair)) for key, pair in different.items()]
+    print_table(rows, numbers=())
     return 0

@@ -313,6 +313,7 @@ def _confirm(word: str, deed: str, *, yes: bool) -> None:
 
 app.command("export")(run_exports.export)
 app.command("command")(run_exports.command)
+app.command("diff")(run_exports.diff)
 
 
 # -- printing ----------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.data.follower import RunFollower, event_view, flat_config
+from monitor.data.follower import RunFollower, event_view
 from shared.catalogue import set_link, step_folder
 from shared.manifest import write_manifest
+from shared.run_config import flat_config
 from shared.run_directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 

@@ -1,0 +1,54 @@
+"""A run's `config.yaml` as people compare it: values by dotted keys, safe to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.text import one_line
+
+MAX_KEYS = 1000
+
+
+def flat_config(text: str) -> dict[str, str]:
+    """A YAML mapping by dotted keys, safe to show; empty where it is anything else."""
+    import yaml  # noqa: PLC0415  only a run that is looked at closely needs it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        value = yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)] if isinstance(value, dict) else []
+    while waiting and len(found) < MAX_KEYS:
+        prefix, value, depth = waiting.pop()
+        if isinstance(value, dict) and value and depth < 8:
+            inner = [
+                (f"{prefix}.{k}" if prefix else str(k), v, depth + 1) for k, v in value.items()
+            ]
+            waiting += reversed(inner[:MAX_KEYS])
+        elif prefix:
+            found[one_line(prefix, 120)] = _shown(value)
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list, tuple, set)):
+        # Aliases make a small file into a tree without end: only its outline is written out.
+        items = [one_line(x, 40) if not _nested(x) else "…" for x in list(value)[:20]]
+        return one_line(f"[{', '.join(items)}]", 300)
+    return "" if value is None else one_line(value, 300)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple, set))
+
+
+def differences(
+    first: Mapping[str, str], second: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Where two configurations differ, by key in the order of the files; None: it has none."""
+    keys = dict.fromkeys([*first, *second])
+    pairs = {key: (first.get(key), second.get(key)) for key in keys}
+    return {key: (here, there) for key, (here, there) in pairs.items() if here != there}

@@ -130,6 +130,11 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     run = find_run(runs_dir, arguments.run) if arguments.run else None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
+    if not sys.stderr.isatty():  # which is where Textual draws
+        raise UserError(
+            "train-monitor draws through standard error, which goes elsewhere here; leave out the "
+            "redirection, such as 2>FILE."
+        )
     if arguments.no_color:
         os.environ["NO_COLOR"] = "1"
     elif not os.environ.get("NO_COLOR", "1"):
@@ -182,10 +187,10 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
 
 
 def _write(text: str) -> None:
-    """Past Python's buffers, which a signal's handler must not enter twice."""
+    """Where Textual will draw, past buffers that a signal's handler must not enter twice."""
     data = text.encode(sys.stdout.encoding or "ascii", "replace")
     while data:
-        data = data[os.write(sys.stdout.fileno(), data) :]
+        data = data[os.write(sys.stderr.fileno(), data) :]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def screen(
     ascii: bool,
 ) -> str:
     """What to write to the terminal; empty where there is no curve to show, or no room."""
-    size = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    size = os.get_terminal_size(sys.__stderr__.fileno() if sys.__stderr__ else 2)
     if size.columns < MIN_WIDTH or size.lines < MIN_HEIGHT:
         return ""
     order = ListOrder(settings.sort, "", settings.group, settings.show_archived)

@@ -26,7 +26,7 @@ MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
 class Terminal:
     """`train-monitor` on a pseudo-terminal of 80 by 24."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, stderr: Path | None = None, **environment: str) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.settings = termios.tcgetattr(slave)
@@ -37,7 +37,7 @@ class Terminal:
             [sys.executable, "-m", "monitor", *arguments],
             stdin=slave,
             stdout=slave,
-            stderr=slave,
+            stderr=slave if stderr is None else stderr.open("wb"),
             env={**env, "TERM": "xterm-256color", **environment},
             start_new_session=True,
         )
@@ -201,3 +201,14 @@ def _shown(runs: Path, arguments: list[str], environment: dict[str, str]) -> byt
         return terminal.output
     finally:
         terminal.close()
+
+
+def test_a_redirected_standard_error_is_told_of(runs: Path, tmp_path: Path) -> None:
+    """Textual draws there: without it the screen would stand still."""
+    terminal = Terminal("--runs-dir", str(runs), stderr=tmp_path / "errors")
+    try:
+        assert terminal.wait() == 2
+    finally:
+        terminal.close()
+    assert ALT_SCREEN_ON not in terminal.output
+    assert "leave out the redirection" in (tmp_path / "errors").read_text()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from shared.chart_svg import Line, draw_svg
 from shared.errors import UserError
-from shared.hub.curve import draw_curve
+from shared.hub.curve import draw_curve, draw_overlay
 from shared.hub.source import Curve
 from shared.labels import read_labels
 from shared.metrics_log import MetricsTable, Series, parse_lines
@@ -37,15 +39,14 @@ def export_svg(
 def export_png(
     run: RunDirectory, path: Path, keys: Sequence[str] | None = None, *, force: bool = False
 ) -> int:
-    """As `export_svg`, as the picture of the model card: one or two series, the first in blue."""
+    """As `export_svg`, without words; the losses as in the picture of the model card."""
     check_output(path, force=force)
-    if keys is not None and len(keys) > 2:
-        raise UserError(f"A PNG shows one or two metrics, not {len(keys)}; an SVG shows any.")
-    first, *more = _series(run, keys)
-    curve = Curve(first, more[0] if more else MetricsTable().series(""))
-    if not curve:
-        raise UserError(f"{one_line(first.key)} of {one_line(run.run_id)} has no finite value.")
-    return write_output(path, [draw_curve(curve)], force=force)
+    found = _series(run, keys)
+    if not any(np.isfinite(series.values).any() for series in found):
+        raise UserError(f"{one_line(found[0].key)} of {one_line(run.run_id)} has no finite value.")
+    losses = [series.key for series in found] == list(LOSSES)
+    drawn = draw_curve(Curve(*found)) if losses else draw_overlay(found)
+    return write_output(path, [drawn], force=force)
 
 
 def _title(run: RunDirectory) -> str:

@@ -29,7 +29,6 @@ KINDS: Mapping[str, tuple[str, str]] = {
     TEXT: ("the run's page as text", ".txt"),
 }
 _MAX_SLUG = 40
-_PNG_CURVES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,17 +162,14 @@ def _export_chart(figure: Figure, choice: ExportChoice) -> int:
 
 
 def _draw_png(figure: Figure) -> bytes:
-    """The picture of the model card: the values of one or two curves, the first in blue."""
-    from shared.hub.curve import draw_curve
+    """The values of every curve, in the colours of the SVG, the first one in blue."""
+    from shared.hub.curve import draw_curve, draw_overlay
     from shared.hub.source import Curve
 
-    if len(figure.lines) > _PNG_CURVES:
-        raise UserError(
-            f"A PNG shows one or two curves, not {len(figure.lines)}; an SVG shows any number."
-        )
     shown = [line.between(figure.window) for line in figure.lines]
-    first, *more = [Series(x.label, x.places.astype(np.int64), x.series.values) for x in shown]
-    curve = Curve(first, more[0] if more else Series("", first.steps[:0], first.values[:0]))
-    if not curve:
+    every = [Series(x.label, x.places.astype(np.int64), x.series.values) for x in shown]
+    if not any(np.isfinite(series.values).any() for series in every):
         raise UserError(f"{figure.lines[0].label} has no finite value in this part of the chart.")
-    return draw_curve(curve)
+    if [series.key for series in every] == ["loss", "val_loss"]:
+        return draw_curve(Curve(*every))
+    return draw_overlay(every)

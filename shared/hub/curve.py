@@ -7,6 +7,7 @@ step in a million is a line. Where losses differ by much the axis is logarithmic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,16 @@ from shared.text import format_count
 WIDTH, HEIGHT = 1000, 480
 _FINE = 2  # dots per pixel and side, averaged in the end: smooth edges
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 20, 44  # margins, in pixels
-_THICK = 2.4  # pixels of the validation curve
+_THIN, _THICK = 1.2, 2.4  # pixels of a curve, and of the validation curve
 _LOG_FROM = 20.0  # the ratio of losses above which the axis is logarithmic
 _PAPER, _GRID, _INK = (255, 255, 255), (226, 226, 226), (70, 70, 70)
-_TRAIN, _VAL, _BAD = (0, 114, 178), (230, 159, 0), (213, 94, 0)  # told apart by colour-blind eyes
+#: Told apart by colour-blind eyes (Okabe and Ito), as in `shared.chart_svg`; the red is for what is
+#: no number.
+_COLORS = (
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (122, 81, 149),
+    (68, 68, 68),
+)  # fmt: skip
+_BAD = (213, 94, 0)
 _LARGEST, _SMALLEST = 1e150, 1e-280  # what is computed with without an overflow
 _SCALE = 2 * _FINE
 
@@ -58,12 +65,23 @@ class _Axes:
 
 def draw_curve(curve: Curve) -> bytes:
     """The losses as a PNG: training in blue, validation in orange, red where it is no number."""
-    axes = _axes(curve)
+    return _drawn([(curve.loss, _THIN), (curve.val_loss, _THICK)])
+
+
+def draw_overlay(all_series: Sequence[Series]) -> bytes:
+    """Any number of curves as a PNG, equally thick. One finite value at least must be there."""
+    return _drawn([(series, _THIN) for series in all_series])
+
+
+def _drawn(curves: Sequence[tuple[Series, float]]) -> bytes:
+    """Each series with its thickness in pixels, the later ones over the others."""
+    axes = _axes([series for series, _ in curves])
     fine = np.full((HEIGHT * _FINE, WIDTH * _FINE, 3), _PAPER, np.uint8)
     _draw_grid(fine, axes)
-    _fill(fine, axes, *_envelope(curve.loss, axes), _TRAIN, thick=1.2)
-    _fill(fine, axes, *_envelope(curve.val_loss, axes), _VAL, thick=_THICK)
-    _mark_bad(fine, axes, curve.loss)
+    for i, (series, thick) in enumerate(curves):
+        _fill(fine, axes, *_envelope(series, axes), _COLORS[i % len(_COLORS)], thick=thick)
+    for series, _ in curves:
+        _mark_bad(fine, axes, series)
     shape = (HEIGHT, _FINE, WIDTH, _FINE, 3)
     return encode_png(fine.reshape(shape).mean(axis=(1, 3)).round().astype(np.uint8))
 
@@ -74,10 +92,9 @@ def _finite(series: Series) -> tuple[Floats, Floats]:
     return series.steps[keep].astype(np.float64), values
 
 
-def _axes(curve: Curve) -> _Axes:
-    both = [_finite(curve.loss), _finite(curve.val_loss)]
-    values = np.concatenate([v for _, v in both])
-    steps = np.concatenate([s for s, _ in both] + [curve.loss.steps.astype(np.float64)])
+def _axes(all_series: Sequence[Series]) -> _Axes:
+    values = np.concatenate([_finite(series)[1] for series in all_series])
+    steps = np.concatenate([series.steps.astype(np.float64) for series in all_series])
     low, high = float(values.min()), float(values.max())
     logarithmic = low > _SMALLEST and high / low > _LOG_FROM
     if logarithmic:

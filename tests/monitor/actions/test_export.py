@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from monitor.actions.export import (
     CSV,
@@ -112,15 +113,26 @@ def test_a_png_is_one(run: RunDirectory, tmp_path: Path) -> None:
     window = tmp_path / "b.png"
     export(look(run), ExportChoice(PNG, window), figure(LOSS, steps=(10, 20)))
     assert window.read_bytes() != data
-    with pytest.raises(UserError, match="an SVG shows any"):
-        shown = [(view(x), detail(x, LOSS)) for x in ("one", "two", "three")]
-        many = figure_of(scene(*shown), "loss")
-        export(look(run), ExportChoice(PNG, tmp_path / "c.png"), many)
     with pytest.raises(UserError, match="no finite value"):
         export(
             look(run), ExportChoice(PNG, tmp_path / "c.png"), figure(series("loss", [np.nan] * 100))
         )
     assert not (tmp_path / "c.png").exists()
+
+
+def test_a_png_of_an_overlay_has_every_curve_in_a_colour_of_its_own(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    levels = {"one": 1.0, "two": 2.0, "three": 3.0}
+    shown = [(view(x), detail(x, series("loss", [y] * 50))) for x, y in levels.items()]
+    path = tmp_path / "a.png"
+    export(look(run), ExportChoice(PNG, path), figure_of(scene(*shown), "loss"))
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(np.int64)
+    rows = [
+        int(np.median(np.nonzero(np.abs(pixels - color).sum(axis=2) < 60)[0]))
+        for color in ((0, 114, 178), (230, 159, 0), (0, 158, 115))
+    ]
+    assert rows[0] > rows[1] > rows[2], "a greater loss lies higher"
 
 
 def test_the_numbers_and_the_page(run: RunDirectory, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def trained(folder: Path, steps: int) -> list[Path]:
 
 def ways() -> list[Way]:
     """Ours with one thread and with all, and the peers."""
-    from shared.packed_file import LEVEL, available_cores, pack_file, unpack_file, zstd
+    from shared.checkpoints.packed_file import LEVEL, available_cores, pack_file, unpack_file, zstd
 
     entries = {}
 

@@ -116,10 +116,10 @@ class Arithmetic:
 
 def read_like_a_monitor(folder: str) -> None:
     """Follow every record of the runs in `folder` until terminated."""
-    from shared.heartbeat import read_beat
-    from shared.metrics_log import parse_lines
-    from shared.run_directory import RunDirectory
-    from shared.tail import Tailer
+    from shared.ownership.heartbeat import read_beat
+    from shared.run.directory import RunDirectory
+    from shared.run.metrics_log import parse_lines
+    from shared.run.tail import Tailer
 
     tailers: dict[Path, Tailer] = {}
     while True:

@@ -23,7 +23,7 @@ import orjson
 from benchmarks.record import Hold, Result, Row, run_alone
 from benchmarks.terminal import Terminal, has_curve, p95
 from monitor.data.follower import RunFollower
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 
 APPROXIMATE_MS, EXACT_SECONDS, MEMORY_MB, KEY_MS = 400, 5.0, 300, 50
 SIZE, QUICK_SIZE = 1_000_000_000, 100_000_000

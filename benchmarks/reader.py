@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from shared.metrics_log import MetricsReader
+from shared.run.metrics_log import MetricsReader
 
 LINES = 1_000_000
 

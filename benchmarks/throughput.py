@@ -101,7 +101,7 @@ def compare(name: str, threads: int, rounds: int | None = None) -> dict[str, Bes
 
 def measure(*, quick: bool = False, threads: int = 1) -> Result:
     """All cases."""
-    from trainer.model.device import _cpu_has_fast_bf16
+    from trainer.distributed.device import _cpu_has_fast_bf16
 
     rows, holds, notes = [], [], [f"Threads: {threads}."]
     for name, case in CASES.items():

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
-from shared.records import RunState
-from shared.run_directory import RunDirectory, find_run
-from trainer.cli.demo import standard_library
+from shared.run.directory import RunDirectory, find_run
+from shared.run.records import RunState
+from trainer.cli.training.demo import standard_library
 
 SHOWN_STEP = 500
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from monitor.actions import upload as uploading
     from monitor.actions.prune import PruneChoice
     from monitor.screens.order_dialog import LineScreen, NoteScreen
-    from shared.catalogue import CheckpointInfo
+    from shared.checkpoints.catalogue import CheckpointInfo
     from shared.hub.settings import UploadSettings
 
 _ASKED = {
@@ -196,7 +196,7 @@ class MonitorApp(LookingApp):
 
     def action_verify(self) -> None:
         """Read all of the checkpoint under the cursor and compare its checksums."""
-        from shared.manifest import verify_folder
+        from shared.checkpoints.manifest import verify_folder
 
         view, detail = self.selected, self._detail
         if view is None:
@@ -280,7 +280,7 @@ class MonitorApp(LookingApp):
         """Show the selected run under another name."""
         from monitor.actions import order as ordering
         from monitor.screens.order_dialog import LineScreen
-        from shared.labels import MAX_NAME
+        from shared.library.labels import MAX_NAME
 
         view = self.selected
         if view is None:

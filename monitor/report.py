@@ -14,9 +14,9 @@ from monitor.data.machine import MachineView
 from monitor.data.scanner import last_val_loss
 from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
-from shared.catalogue import CheckpointInfo, list_checkpoints
-from shared.metrics_log import TIME, Floats, Series
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import TIME, Floats, Series
 from shared.text import one_line
 
 REPORT_VERSION = 1

@@ -23,15 +23,17 @@ from typing import Any, Self
 import orjson
 import yaml
 
-from shared.control import Request, pending
+from shared.control.requests import Request, pending
 from shared.errors import UserError
 from shared.files import AppendLog, open_file, remove_temporaries, replace_file, write_json
-from shared.heartbeat import INTERVAL, HeartbeatFile, read_beat
-from shared.lock import RunLock
-from shared.metrics_log import parse_lines
-from shared.pace import Pace
-from shared.process import host_name
-from shared.records import (
+from shared.ownership.heartbeat import INTERVAL, HeartbeatFile, read_beat
+from shared.ownership.lock import RunLock
+from shared.ownership.process import host_name
+from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch, Turn
+from shared.run.directory import RunDirectory, create_run
+from shared.run.metrics_log import parse_lines
+from shared.run.pace import Pace
+from shared.run.records import (
     ExitRecord,
     Json,
     PhaseTransition,
@@ -40,9 +42,7 @@ from shared.records import (
     encode_line,
     is_number,
 )
-from shared.run_directory import RunDirectory, create_run
 from shared.text import many_lines, one_line
-from shared.vigil import BacklogWatch, DirectoryWatch, StallWatch, Turn
 
 PULSE = 0.25  # seconds between looks at the control folder
 STATE_EVERY = 0.5  # seconds between writes of a changing state

@@ -15,7 +15,7 @@ def test_demo_prints_what_it_learnt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("trainer.cli.demo.standard_library", lambda: [textwrap_file()])
+    monkeypatch.setattr("trainer.cli.training.demo.standard_library", lambda: [textwrap_file()])
     assert main(["demo", "--runs-dir", str(tmp_path), "--max-steps", "120"]) == 0
     out = capsys.readouterr().out
     before, after = map(float, re.findall(r"loss before ([\d.]+), after ([\d.]+)", out)[0])

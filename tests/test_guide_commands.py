@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.catalogue import link_target, list_checkpoints
-from shared.metrics_log import MetricsReader
-from shared.run_directory import RunDirectory, discover_runs, find_run
+from shared.checkpoints.catalogue import link_target, list_checkpoints
+from shared.run.directory import RunDirectory, discover_runs, find_run
+from shared.run.metrics_log import MetricsReader
 from trainer.data.tokens import open_tokens
 
 STDLIB = Path(sysconfig.get_path("stdlib"))

@@ -11,13 +11,13 @@ import numpy as np
 from monitor.data.views import RunView
 from monitor.plots.marks import in_drawing_order
 from monitor.plots.scene import Scene
-from shared.chart_svg import Axis, Band, Line, Mark, draw_svg
+from shared.charts.svg import Axis, Band, Line, Mark, draw_svg
 from shared.errors import UserError
-from shared.metrics_log import Series
+from shared.export.csv import export_csv
+from shared.export.page import export_text
 from shared.output_file import check_output, write_output
-from shared.run_csv import export_csv
-from shared.run_directory import RunDirectory, slug
-from shared.run_page import export_text
+from shared.run.directory import RunDirectory, slug
+from shared.run.metrics_log import Series
 from shared.text import format_bytes, one_line
 
 SVG, PNG, CSV, TEXT = "svg", "png", "csv", "text"

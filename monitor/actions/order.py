@@ -11,20 +11,20 @@ from typing import Literal
 from monitor.actions.prune import empty_checkpoint_trash, undo_prune
 from monitor.actions.steer import GiveUp
 from monitor.data.views import RunView
-from shared.doomed_run import DoomedRun, doom
+from shared.checkpoints.trash import TrashSize, in_trash
 from shared.errors import UserError
-from shared.labels import Labels, change_labels, read_labels
-from shared.repeat import repeat_command, shell_line
-from shared.run_directory import RunDirectory
-from shared.run_trash import (
+from shared.library.deletion import DoomedRun, doom
+from shared.library.labels import Labels, change_labels, read_labels
+from shared.library.repeat import repeat_command, shell_line
+from shared.library.run_trash import (
     empty_run_trash,
     list_trash,
     restore_runs,
     throw_away_runs,
     trash_bytes,
 )
+from shared.run.directory import RunDirectory
 from shared.text import format_bytes, one_line
-from shared.trash import TrashSize, in_trash
 
 _TYPEABLE = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _ANYWAY = "delete"  # what is typed for a run whose name no keyboard has

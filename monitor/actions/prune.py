@@ -13,16 +13,16 @@ from typing import Any, Literal
 
 from monitor.actions.steer import GiveUp, ask
 from monitor.data.views import RunView
-from shared.catalogue import CheckpointInfo, in_use, list_checkpoints
+from shared.checkpoints.catalogue import CheckpointInfo, in_use, list_checkpoints
+from shared.checkpoints.manifest import verify_folder
+from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, serve_prune
+from shared.checkpoints.trash import TrashSize, folder_size, freed_bytes, in_trash
 from shared.errors import RunError, UserError
-from shared.health import observe
-from shared.lock import LockHeldError, RunLock
-from shared.manifest import verify_folder
-from shared.prune import PrunePlan, Rule, plan_prune, serve_prune
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.ownership.health import observe
+from shared.ownership.lock import LockHeldError, RunLock
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 from shared.text import format_bytes, one_line
-from shared.trash import TrashSize, folder_size, freed_bytes, in_trash
 
 #: Keeps everything: what it plans tells which checkpoints there are, and which must stay anyway.
 _KEEP_ALL = 1 << 40

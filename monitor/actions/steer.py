@@ -15,19 +15,19 @@ from typing import Any, Protocol
 
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RESUMABLE, RunView
-from shared.control import submit
-from shared.daemon import DaemonView, find_daemons, watching
+from shared.checkpoints.prune import event_teller
+from shared.control.daemons import DaemonView, find_daemons, watching
+from shared.control.launch import last_log_lines, resume_detached, wait_until_running
+from shared.control.requests import submit
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
-from shared.health import observe
-from shared.launch import last_log_lines, resume_detached, wait_until_running
-from shared.lock import RunLock
-from shared.metrics_log import parse_lines
-from shared.process import host_name
-from shared.prune import event_teller
-from shared.records import ENDED_STATUSES, ExitRecord, Json, RunState
-from shared.run_directory import RunDirectory
-from shared.tail import Tailer
+from shared.ownership.health import observe
+from shared.ownership.lock import RunLock
+from shared.ownership.process import host_name
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import parse_lines
+from shared.run.records import ENDED_STATUSES, ExitRecord, Json, RunState
+from shared.run.tail import Tailer
 from shared.text import one_line
 
 ANSWER_TIMEOUT = 120.0  # seconds: a step of a large model, then the saving of a checkpoint

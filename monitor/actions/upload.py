@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from monitor.data.views import RunView
-from shared.catalogue import list_checkpoints
+from shared.checkpoints.catalogue import list_checkpoints
 from shared.errors import UserError
 from shared.hub.settings import (
     Progress,
@@ -25,7 +25,7 @@ from shared.hub.settings import (
     UploadSettings,
 )
 from shared.hub.upload import plan_upload, remembered_repo, upload_checkpoint
-from shared.run_directory import RunDirectory, slug
+from shared.run.directory import RunDirectory, slug
 from shared.text import format_bytes, format_duration, one_line
 
 Outcome = Literal["", "done", "failed", "cancelled"]

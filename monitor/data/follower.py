@@ -16,14 +16,14 @@ from monitor.data.scanner import Signature, file_signature, tail_lines
 from monitor.data.skim import Skim, skim
 from monitor.data.values import finite, whole
 from monitor.data.views import EventView, RunDetail, SampleView
-from shared.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
-from shared.event_text import event_text
+from shared.checkpoints.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
 from shared.files import open_file
-from shared.metrics_log import TIME, MetricsReader, MetricsTable, Series, parse_lines
-from shared.records import Json
-from shared.run_config import flat_config
-from shared.run_directory import RunDirectory
-from shared.tail import Tailer
+from shared.run.config import flat_config
+from shared.run.directory import RunDirectory
+from shared.run.event_text import event_text
+from shared.run.metrics_log import TIME, MetricsReader, MetricsTable, Series, parse_lines
+from shared.run.records import Json
+from shared.run.tail import Tailer
 from shared.text import many_lines, one_line
 
 if TYPE_CHECKING:

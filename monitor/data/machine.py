@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import psutil
 
-from shared.process import host_name
+from shared.ownership.process import host_name
 from shared.text import one_line
 
 EVERY = 1.0  # seconds between two looks, at least

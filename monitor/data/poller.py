@@ -17,7 +17,7 @@ from monitor.data.follower import RunFollower
 from monitor.data.machine import Machine, MachineView
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, Snapshot
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from monitor.data.skim import skim
 from monitor.data.values import finite, whole
 from monitor.data.views import RunView
 from shared.files import open_file
-from shared.health import STALLED_AFTER, observe
-from shared.heartbeat import BeatWatch
-from shared.labels import LABELS, Labels, read_labels
-from shared.metrics_log import TIME, MetricsTable, parse_line, parse_lines
-from shared.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
-from shared.run_directory import RunDirectory, is_run
+from shared.library.labels import LABELS, Labels, read_labels
+from shared.ownership.health import STALLED_AFTER, observe
+from shared.ownership.heartbeat import BeatWatch
+from shared.run.directory import RunDirectory, is_run
+from shared.run.metrics_log import TIME, MetricsTable, parse_line, parse_lines
+from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
 from shared.text import format_duration, many_lines, one_line
 
 _TAIL = 16 << 10

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.metrics_log import MetricsTable, Series, parse_line
-from shared.records import RECORD_KEYS, Json, is_number
+from shared.run.metrics_log import MetricsTable, Series, parse_line
+from shared.run.records import RECORD_KEYS, Json, is_number
 
 SAMPLES = 900
 #: A place where no line ends within so many bytes is passed over.

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from monitor.data.machine import MachineView
 from monitor.data.pyramid import Pyramid
-from shared.catalogue import CheckpointInfo
-from shared.metrics_log import Series
-from shared.records import PhaseTransition
+from shared.checkpoints.catalogue import CheckpointInfo
+from shared.run.metrics_log import Series
+from shared.run.records import PhaseTransition
 
 #: Statuses of a run that has ended without reaching its goal: what `R` may resume.
 RESUMABLE = frozenset({"crashed", "failed", "cancelled", "preempted"})

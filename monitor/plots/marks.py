@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from monitor.data.views import EventView, RunDetail, RunView
-from shared.records import PhaseTransition
+from shared.run.records import PhaseTransition
 from shared.text import format_bytes, one_line
 
 

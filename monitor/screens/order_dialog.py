@@ -18,7 +18,7 @@ from monitor.actions.order import DeletePlan, Trash, TrashChoice
 from monitor.screens.dialog_box import Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import ago, fit
-from shared.labels import MAX_NAME, MAX_NOTE
+from shared.library.labels import MAX_NAME, MAX_NOTE
 from shared.text import format_bytes
 
 _CHECKPOINTS = "checkpoints"  # the option for a run's pruned checkpoints; runs are numbered

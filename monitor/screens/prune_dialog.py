@@ -17,7 +17,7 @@ from monitor.actions.prune import CheckpointRow, PruneChoice, PrunePreview, coun
 from monitor.screens.dialog_box import Check, Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import fit, number
-from shared.prune import Rule
+from shared.checkpoints.prune import Rule
 from shared.text import format_bytes
 
 Look = Callable[[Rule, Collection[str]], PrunePreview]

@@ -14,7 +14,7 @@ from monitor.palette import Colours
 from monitor.widgets.cells import Piece, ago, fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.panel import Panel
-from shared.catalogue import CheckpointInfo
+from shared.checkpoints.catalogue import CheckpointInfo
 from shared.text import format_bytes
 
 _NAME = 14

@@ -11,7 +11,7 @@ from monitor.data.views import EventView, RunDetail, RunView
 from monitor.palette import Colours
 from monitor.widgets.cells import ago, fit, thousands, wrapped
 from monitor.widgets.page import Line, Page
-from shared.run_config import differences
+from shared.run.config import differences
 from shared.text import format_time
 
 BAD_EVENTS = frozenset(

@@ -6,8 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from shared.evaluation import Evaluation as DataEvaluation
-from shared.evaluation import Speed
+from shared.checkpoints.evaluation import Evaluation as DataEvaluation
+from shared.checkpoints.evaluation import Speed
 from shared.hub.markdown import code, table
 from shared.hub.source import Evaluation, Facts
 from shared.text import one_line

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.hub.png import GLYPH_HEIGHT, Pixels, draw_number, encode_png, number_width
 from shared.hub.source import Curve
-from shared.metrics_log import Floats, Series
+from shared.run.metrics_log import Floats, Series
 from shared.text import format_count
 
 WIDTH, HEIGHT = 1000, 480
@@ -23,8 +23,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 20, 44  # margins, in pixels
 _THIN, _THICK = 1.2, 2.4  # pixels of a curve, and of the validation curve
 _LOG_FROM = 20.0  # the ratio of losses above which the axis is logarithmic
 _PAPER, _GRID, _INK = (255, 255, 255), (226, 226, 226), (70, 70, 70)
-#: Told apart by colour-blind eyes (Okabe and Ito), as in `shared.chart_svg`; the red is for what is
-#: no number.
+#: Told apart by colour-blind eyes (Okabe and Ito), as in `shared.charts.svg`; red marks
+#: non-finite values.
 _COLORS = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (122, 81, 149),
     (68, 68, 68),

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.control import submit
+from shared.checkpoints.prune import event_teller
+from shared.control.requests import submit
 from shared.errors import UserError
 from shared.files import read_json, write_json
 from shared.hub.settings import Uploaded
-from shared.ownership import ownership
-from shared.prune import event_teller
-from shared.run_directory import RunDirectory
+from shared.ownership.claim import ownership
+from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 EVENT = "uploaded"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from shared.control import Request
+from shared.control.requests import Request
 from shared.errors import UserError
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shared.catalogue import BEST, LATEST, list_checkpoints, newest_sound
+from shared.checkpoints.catalogue import BEST, LATEST, list_checkpoints, newest_sound
+from shared.checkpoints.evaluation import Evaluation as DataEvaluation
+from shared.checkpoints.evaluation import Speed, read_evaluations, read_speeds
+from shared.checkpoints.manifest import Manifest, read_manifest
+from shared.checkpoints.prune import named
 from shared.errors import RunError, UserError
-from shared.evaluation import Evaluation as DataEvaluation
-from shared.evaluation import Speed, read_evaluations, read_speeds
 from shared.files import read_json
-from shared.manifest import Manifest, read_manifest
-from shared.metrics_log import Floats, Ints, MetricsTable, Series, parse_lines
-from shared.prune import named
-from shared.records import Json, RunState, is_number
-from shared.run_directory import RunDirectory
-from shared.tail import Tailer
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import Floats, Ints, MetricsTable, Series, parse_lines
+from shared.run.records import Json, RunState, is_number
+from shared.run.tail import Tailer
 from shared.text import one_line
 
 WEIGHTS = "model.safetensors"

@@ -17,9 +17,19 @@ from pathlib import Path
 
 import orjson
 
-from shared.catalogue import in_use
+from shared.checkpoints.catalogue import in_use
+from shared.checkpoints.evaluation import EVALUATION, without_paths
+from shared.checkpoints.manifest import (
+    MANIFEST,
+    PACKED,
+    FileEntry,
+    Manifest,
+    file_sha256,
+    find_problems,
+    read_manifest,
+)
+from shared.checkpoints.packed_file import unpack_file
 from shared.errors import RunError, UserError
-from shared.evaluation import EVALUATION, without_paths
 from shared.files import read_json
 from shared.hub.curve import draw_curve
 from shared.hub.settings import (
@@ -31,17 +41,7 @@ from shared.hub.settings import (
     unwatched,
 )
 from shared.hub.source import META, TRAINER_STATE, WEIGHTS, Facts, Source
-from shared.manifest import (
-    MANIFEST,
-    PACKED,
-    FileEntry,
-    Manifest,
-    file_sha256,
-    find_problems,
-    read_manifest,
-)
-from shared.packed_file import unpack_file
-from shared.records import encode_json
+from shared.run.records import encode_json
 from shared.text import format_bytes, one_line
 
 OPTIMIZER = "optimizer.safetensors"

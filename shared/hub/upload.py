@@ -21,7 +21,7 @@ from shared.hub.settings import (
 from shared.hub.source import WEIGHTS, Facts, Source, find_source, read_facts
 from shared.hub.staging import CARD, check_quickly, planned, staged
 from shared.hub.weights import read_weights
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import sys
 import torch._dynamo
 import torch._inductor.config
 
-import trainer.cli.starting
 import trainer.data.tokenizer
+import trainer.launch.starting
 import trainer.loop.session
 import trainer.loop.training
 from trainer.cli.main import main

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.run_directory import RunDirectory, discover_runs
+from shared.run.directory import RunDirectory, discover_runs
 
 START_SECONDS = 120.0  # a busy machine takes its time
 

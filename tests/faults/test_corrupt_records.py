@@ -25,8 +25,8 @@ from monitor.data.poller import Poller, read_once
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
 from monitor.report import report
-from shared.metrics_log import Series
-from shared.run_directory import RunDirectory, discover_runs
+from shared.run.directory import RunDirectory, discover_runs
+from shared.run.metrics_log import Series
 from tests.conftest import RunCli
 from tests.faults.corruption import REPLACEMENTS, VALUE, a_pipe, damage, request_record
 from tests.faults.counts import times

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.faults.forking import ForkServer, wait_until_training
 from tests.faults.test_kill import ENDLESS, command
 from tests.trainer.loop.conftest import Trained

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import list_checkpoints
-from shared.manifest import verify_folder
+from shared.checkpoints.catalogue import list_checkpoints
+from shared.checkpoints.manifest import verify_folder
 from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find
 from trainer.checkpoint import saving, tensor_file
 from trainer.loop import keeper

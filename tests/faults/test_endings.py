@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import in_use, list_checkpoints
-from shared.control import submit
+from shared.checkpoints.catalogue import in_use, list_checkpoints
+from shared.control.requests import submit
 from shared.files import write_json
-from shared.records import RunState
+from shared.run.records import RunState
 from tests.trainer.loop.conftest import Train, Trained, find, resume
 from trainer.checkpoint import saving
 from trainer.loop import keeper

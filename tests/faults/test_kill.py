@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import newest_sound
-from shared.health import observe
-from shared.records import RunState
-from shared.run_directory import RunDirectory, discover_runs
+from shared.checkpoints.catalogue import newest_sound
+from shared.ownership.health import observe
+from shared.run.directory import RunDirectory, discover_runs
+from shared.run.records import RunState
 from tests.faults.counts import times
 from tests.faults.forking import ForkServer, wait_until_training
 from tests.trainer.loop.conftest import GPT2, TINY, Train, Trained, as_flags

@@ -19,10 +19,10 @@ from monitor.data.follower import RunFollower
 from monitor.data.poller import DEFAULT_POLL, Poller
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, Snapshot
-from shared.catalogue import LATEST, set_link
+from shared.checkpoints.catalogue import LATEST, set_link
 from shared.files import replace_file
-from shared.metrics_log import Series
-from shared.records import encode_line
+from shared.run.metrics_log import Series
+from shared.run.records import encode_line
 from shared.run_writer import RunWriter
 from tests.faults.counts import times
 from tests.faults.shaky import ShakyServer

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from monitor.data.views import EventView, RunDetail, RunView, SampleView
-from shared.catalogue import CheckpointInfo
-from shared.process import host_name
-from shared.records import PhaseTransition
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import CheckpointInfo
+from shared.ownership.process import host_name
+from shared.run.directory import RunDirectory
+from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, metric_lines, series, view, write_run
 
 

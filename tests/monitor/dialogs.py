@@ -24,9 +24,9 @@ from monitor.screens.order_dialog import (
 )
 from monitor.screens.prune_dialog import PruneScreen
 from monitor.screens.upload_dialog import UploadScreen
-from shared.doomed_run import DoomedRun
-from shared.run_directory import RunDirectory
-from shared.trash import TrashSize
+from shared.checkpoints.trash import TrashSize
+from shared.library.deletion import DoomedRun
+from shared.run.directory import RunDirectory
 from tests.monitor.support import NOW
 
 _MIB = 1 << 20

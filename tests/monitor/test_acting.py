@@ -11,9 +11,9 @@ import pytest
 
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
-from shared.labels import read_labels
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.library.labels import read_labels
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 from tests.monitor.actions.making import checkpointed_run, names, save_checkpoint
 from tests.monitor.support import screen_text, until, write_run
 

@@ -17,7 +17,7 @@ from monitor.data.views import RunDetail, RunView
 from monitor.list_order import keep_selection
 from monitor.screens.dialogs import ConfirmScreen, HelpScreen
 from shared.errors import RunError
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.support import (
     StillSource,

@@ -12,10 +12,10 @@ import pytest
 
 from monitor.__main__ import main
 from shared import __version__
-from shared.catalogue import step_folder
-from shared.labels import change_labels
-from shared.manifest import write_manifest
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import step_folder
+from shared.checkpoints.manifest import write_manifest
+from shared.library.labels import change_labels
+from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
 HEAVY = ("textual", "plotext", "numpy", "rich", "watchdog", "psutil", "torch", "orjson")

@@ -14,9 +14,9 @@ from monitor.actions.registry import ACTIONS
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
 from monitor.data.views import RunView
-from shared.catalogue import list_checkpoints
-from shared.records import RunState
-from shared.run_directory import RunDirectory, find_run
+from shared.checkpoints.catalogue import list_checkpoints
+from shared.run.directory import RunDirectory, find_run
+from shared.run.records import RunState
 from tests.conftest import RunCli
 from tests.monitor.support import screen_text, until
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import ExitCode, RunError, UserError
-from shared.lock import LockHeldError
+from shared.ownership.lock import LockHeldError
 
 
 def test_exit_codes() -> None:

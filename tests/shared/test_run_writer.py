@@ -17,14 +17,14 @@ import pytest
 import yaml
 
 from shared import run_writer
-from shared.control import Request, pending, submit
+from shared.control.requests import Request, pending, submit
 from shared.errors import RunError, UserError
-from shared.health import observe
-from shared.heartbeat import read_beat
-from shared.lock import LockHeldError, lock_is_held
-from shared.metrics_log import MetricsReader, MetricsTable, read_records
-from shared.records import RunState
-from shared.run_directory import RunDirectory, create_run
+from shared.ownership.health import observe
+from shared.ownership.heartbeat import read_beat
+from shared.ownership.lock import LockHeldError, lock_is_held
+from shared.run.directory import RunDirectory, create_run
+from shared.run.metrics_log import MetricsReader, MetricsTable, read_records
+from shared.run.records import RunState
 from shared.run_writer import RunWriter
 
 
@@ -291,7 +291,7 @@ def test_what_is_said_is_in_the_log_and_on_the_console(
 DETACHED = """
 import sys
 from pathlib import Path
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 with RunWriter(run=RunDirectory(Path(sys.argv[1]))) as writer:
     writer.say("once")
@@ -500,7 +500,7 @@ def test_the_eta_is_the_pace_of_all_that_happens(
     """The first step, which compiles, and pauses do not count; evaluations between steps do."""
     clock = [1000.0]
     with RunWriter(tmp_path, max_steps=100) as writer:
-        monkeypatch.setattr("shared.pace.time.monotonic", lambda: clock[0])
+        monkeypatch.setattr("shared.run.pace.time.monotonic", lambda: clock[0])
         clock[0] += 60
         writer.log(1, loss=1.0, step_time_ms=60_000)
         for step in range(2, 12):

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from shared.records import Json, RunState, encode_line
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.records import Json, RunState, encode_line
 from shared.text import one_line
 
 _WORDS = {

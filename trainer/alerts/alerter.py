@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from shared.daemon import DaemonDirectory, view_daemon
+from shared.control.daemons import DaemonDirectory, view_daemon
 from shared.errors import UserError
-from shared.records import Json, RunState
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.records import Json, RunState
 from shared.text import one_line
 from trainer.alerts.alert import Alert, alert_of
 from trainer.alerts.courier import Courier

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from shared.errors import UserError
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.text import nearest, one_line
 from trainer.config.resolve import parse_yaml, read_text
 from trainer.config.schema import Section

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from shared.catalogue import is_checkpoint, list_checkpoints, newest_sound
+from shared.checkpoints.catalogue import is_checkpoint, list_checkpoints, newest_sound
+from shared.checkpoints.manifest import PACKED
 from shared.errors import RunError, UserError
 from shared.files import open_file
-from shared.manifest import PACKED
 from shared.text import one_line
 from trainer.checkpoint.foreign_folder import is_sharded, refuse_pickles
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shared.catalogue import WEIGHTS
+from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import RunError, UserError
 from shared.files import read_json
 from shared.text import one_line

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.catalogue import has_file, in_use
+from shared.checkpoints.catalogue import has_file, in_use
+from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import read_json
-from shared.manifest import MANIFEST, verify_folder
 from shared.text import one_line
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files

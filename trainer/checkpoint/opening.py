@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from shared.errors import UserError
-from shared.run_directory import find_run
+from shared.run.directory import find_run
 from shared.text import one_line
 from trainer.checkpoint.chat_template import read_chat_template
 from trainer.checkpoint.finding import is_gguf

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.catalogue import (
+from shared.checkpoints.catalogue import (
     FINAL,
     CheckpointInfo,
     claimed,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from shared.catalogue import FINAL, remove_checkpoint, step_folder
+from shared.checkpoints.catalogue import FINAL, remove_checkpoint, step_folder
+from shared.checkpoints.manifest import verify_folder, write_manifest
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
-from shared.manifest import verify_folder, write_manifest
 from shared.text import format_bytes
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.random_state import random_json, random_tensors

@@ -11,10 +11,10 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from shared.catalogue import in_use
+from shared.checkpoints.catalogue import in_use
+from shared.checkpoints.manifest import MANIFEST, PACKED, read_manifest
+from shared.checkpoints.packed_file import unpack_file
 from shared.errors import RunError
-from shared.manifest import MANIFEST, PACKED, read_manifest
-from shared.packed_file import unpack_file
 from shared.text import format_bytes
 
 _UNPACKED = "trainer-unpacked-"

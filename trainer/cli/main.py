@@ -12,27 +12,13 @@ import typer
 from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
-from trainer.cli import (
-    alerts,
-    chat,
-    checkpoints,
-    compare,
-    control,
-    daemon,
-    demo,
-    evaluate,
-    export,
-    generate,
-    logs,
-    prepare,
-    resume,
-    runs,
-    serve,
-    status,
-    tokenizer,
-    train,
-    upload,
-)
+from trainer.cli.checkpoints import checkpoints
+from trainer.cli.data import prepare, tokenizer
+from trainer.cli.fleet import alerts, daemon
+from trainer.cli.hub import upload
+from trainer.cli.models import chat, compare, evaluate, export, generate, serve
+from trainer.cli.runs import control, logs, runs, status
+from trainer.cli.training import demo, resume, train
 
 app = typer.Typer(
     name="trainer",

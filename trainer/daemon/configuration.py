@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from shared.files import open_file
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 
 MAX_BYTES = 1 << 20
 

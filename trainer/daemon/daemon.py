@@ -13,14 +13,14 @@ from pathlib import Path
 from types import FrameType
 
 from shared import __version__
-from shared.control import names_of_requests, pending
-from shared.daemon import FOLDER, DaemonDirectory, is_watching
+from shared.control.daemons import FOLDER, DaemonDirectory, is_watching
+from shared.control.requests import names_of_requests, pending
 from shared.errors import RunError, UserError
 from shared.files import write_json
-from shared.heartbeat import INTERVAL, BeatWatch, HeartbeatFile, read_beat
-from shared.lock import LockHeldError, RunLock
-from shared.process import host_name
-from shared.records import Json
+from shared.ownership.heartbeat import INTERVAL, BeatWatch, HeartbeatFile, read_beat
+from shared.ownership.lock import LockHeldError, RunLock
+from shared.ownership.process import host_name
+from shared.run.records import Json
 from shared.text import one_line
 from trainer.alerts.alerter import Alerter
 from trainer.alerts.settings import load_settings

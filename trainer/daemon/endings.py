@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from shared.control import pending
-from shared.launch import last_log_line
-from shared.records import ACTIVE_STATUSES, RunState
+from shared.control.launch import last_log_line
+from shared.control.requests import pending
+from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.daemon.care import WAITING, Care
 from trainer.daemon.memory import killed_for_memory, oom_kills, smaller_micro_batch

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from shared.health import observe
-from shared.heartbeat import SILENT_AFTER, read_beat
-from shared.metrics_log import parse_lines
-from shared.records import Json, RunState
-from shared.run_directory import RunDirectory
-from shared.tail import Tailer
+from shared.ownership.health import observe
+from shared.ownership.heartbeat import SILENT_AFTER, read_beat
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import parse_lines
+from shared.run.records import Json, RunState
+from shared.run.tail import Tailer
 
 Notice = Callable[[RunDirectory, Json], None]
 HEALTH_EVERY = 2.0  # seconds between looks for a stall

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shared.process import boot_id
-from shared.run_directory import RunDirectory
+from shared.ownership.process import boot_id
+from shared.run.directory import RunDirectory
 from trainer.daemon.configuration import setting
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from shared.control import Request, served_by
+from shared.control.requests import Request, served_by
 from shared.errors import UserError
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 from shared.text import format_duration, one_line
 from trainer.daemon.care import Care
 from trainer.daemon.configuration import setting
@@ -107,7 +107,7 @@ def _needs_trainer(case: Case) -> Verdict:
 
 
 def _prune(case: Case) -> Verdict:
-    from shared.prune import serve_prune
+    from shared.checkpoints.prune import serve_prune
 
     return Verdict(True, serve_prune(case.run, case.request.arguments, case.protected))
 
@@ -123,8 +123,8 @@ def _uploaded(case: Case) -> Verdict:
 
 
 def _evaluated(case: Case) -> Verdict:
-    from shared.evaluation_record import serve_evaluated
-    from shared.prune import event_teller
+    from shared.checkpoints.evaluation_record import serve_evaluated
+    from shared.checkpoints.prune import event_teller
 
     return Verdict(True, serve_evaluated(case.request.arguments, event_teller(case.run)))
 

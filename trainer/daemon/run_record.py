@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from shared.control import Request
+from shared.control.launch import last_log_lines
+from shared.control.requests import Request
 from shared.errors import RunError
 from shared.files import AppendLog, write_json
-from shared.launch import last_log_lines
-from shared.lock import RunLock
-from shared.records import ExitRecord, RunState, encode_line
-from shared.run_directory import RunDirectory
+from shared.ownership.lock import RunLock
+from shared.run.directory import RunDirectory
+from shared.run.records import ExitRecord, RunState, encode_line
 from shared.text import one_line
 
 LAST_LINES = 20  # of the log, in an exit record

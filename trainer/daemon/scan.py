@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.control import names_of_requests
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.control.requests import names_of_requests
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 
 #: Seconds: two changes of a folder within a tick of the filesystem's clock look like one, so one
 #: that changed lately is listed again.

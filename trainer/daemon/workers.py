@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.launch import resume_detached
-from shared.process import ProcessIdentity, identify
-from shared.run_directory import RunDirectory
+from shared.control.launch import resume_detached
+from shared.ownership.process import ProcessIdentity, identify
+from shared.run.directory import RunDirectory
 from trainer.daemon.care import Care
 
 #: Set for the workers of a daemon: it sends their alerts, and nobody else is to requeue them.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.evaluation import Evaluation, Speed
+from shared.checkpoints.evaluation import Evaluation, Speed
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.origin import find_origin
 from trainer.generate.decoding import generate

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
-from shared.manifest import file_sha256
 from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, find_inputs

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared import __version__
+from shared.checkpoints.evaluation import Evaluation, Measured
 from shared.errors import UserError
-from shared.evaluation import Evaluation, Measured
 from trainer.checkpoint.opening import OpenedModel
+from trainer.distributed.device import Compute
 from trainer.evaluate.datasets import DataSet, ScoredFile
 from trainer.evaluate.scoring import summed_losses
 from trainer.evaluate.speed import machine_name
-from trainer.model.device import Compute
 
 USUAL_SEQ_LEN = 2048  # at most, where neither a run nor a person names it
 

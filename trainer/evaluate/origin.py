@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.checkpoints.manifest import read_manifest
 from shared.hub.source import find_source, read_configuration
-from shared.manifest import read_manifest
-from shared.records import Json
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.records import Json
 from shared.text import one_line
 
 

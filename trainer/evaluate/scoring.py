@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from trainer.distributed.device import Compute
 from trainer.evaluate.windows import Window, windows
-from trainer.model.device import Compute
 from trainer.model.language_model import LanguageModel
 
 if TYPE_CHECKING:

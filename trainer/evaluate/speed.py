@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from shared.evaluation import Speed
+from shared.checkpoints.evaluation import Speed
 from shared.text import one_line
-from trainer.model.device import Compute
+from trainer.distributed.device import Compute
 from trainer.model.language_model import LanguageModel
 
 PROMPT_TOKENS = 512

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from shared.catalogue import has_file
+from shared.checkpoints.catalogue import has_file
 from shared.errors import UserError
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import weight_tensors
 from trainer.formats.mhc import MhcLayer, mhc_of_weights
-from trainer.model.hyper_connections import fold_hyper_connections
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.hyper_connections import fold_hyper_connections
 
 EXTRA_HEADS = "mtp.safetensors"
 

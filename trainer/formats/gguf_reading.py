@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
-from shared.manifest import file_sha256
 from shared.text import nearest, one_line
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig

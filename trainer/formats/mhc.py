@@ -10,7 +10,8 @@ All little-endian, without padding:
              pre_logits, pre_bias, post_logits, post_bias of n each
 
 The layout is that of the nanochat guide's exporter. What the scalars mean stands in
-`trainer/model/hyper_connections.py`; here the same matrices are computed in fp64 to check them.
+`trainer/model/parts/hyper_connections.py`; here the same matrices are computed in fp64 to check
+them.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import torch
 
 from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
+from trainer.distributed.device import Compute
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.loop.micro_batch import MicroBatch
-from trainer.model.device import Compute
 from trainer.model.language_model import LanguageModel
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from shared.catalogue import (
+from shared.checkpoints.catalogue import (
     BEST,
     LATEST,
     clean_leftovers,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from shared.catalogue import newest_sound
+from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
 from trainer.checkpoint.loading import load_training_state
 from trainer.checkpoint.saving import Progress

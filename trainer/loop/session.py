@@ -19,8 +19,8 @@ from trainer.checkpoint.loading import (
 )
 from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
+from trainer.distributed.device import Compute, set_up
 from trainer.loop.sources import Sources, open_sources, planned_steps
-from trainer.model.device import Compute, set_up
 from trainer.model.language_model import LanguageModel
 from trainer.model.parameters import MemoryEstimate, describe, dimensions, estimate_memory
 from trainer.optim.adamw import build_optimizer

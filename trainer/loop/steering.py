@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.control import Request, served_by
+from shared.control.requests import Request, served_by
 from shared.errors import ExitCode, RunError, UserError
 from shared.hub.requests import RequestedUploads
 from shared.run_writer import RunWriter
@@ -112,7 +112,7 @@ class Steering:
 
     def _prune(self, request: Request) -> None:
         """Remove what is asked for, but nothing that a save under way counts on."""
-        from shared.prune import serve_prune
+        from shared.checkpoints.prune import serve_prune
 
         self._keeper.wait()
         try:
@@ -144,7 +144,7 @@ class Steering:
 
     def _note_evaluation(self, request: Request) -> None:
         """Record what somebody has measured of a checkpoint of this run."""
-        from shared.evaluation_record import serve_evaluated
+        from shared.checkpoints.evaluation_record import serve_evaluated
 
         try:
             message = serve_evaluated(request.arguments, self._writer.event)

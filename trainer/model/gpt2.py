@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
-from trainer.model.cache import Cache
+from trainer.model.inference.cache import Cache
 from trainer.model.parameters import Dimensions, dimensions
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.config.schema import ModelConfig
-from trainer.model.cache import Cache, KeyValueCache
 from trainer.model.gpt2 import GPT2Body
+from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.llama import LlamaBody
 from trainer.model.parameters import LOSS_CHUNK, LOSS_LOGITS, dimensions
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
-from trainer.model.cache import Cache
-from trainer.model.hyper_connections import HyperConnection, Streams, collapse, expand
+from trainer.model.inference.cache import Cache
 from trainer.model.parameters import Dimensions, dimensions
+from trainer.model.parts.hyper_connections import HyperConnection, Streams, collapse, expand
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
 

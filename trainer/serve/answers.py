@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from trainer.serve.engine import (
+from trainer.generate.batched.engine import (
     Engine,
     Event,
     Finished,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from trainer.generate.batched.engine import Job
 from trainer.generate.sampling import Sampling
-from trainer.serve.engine import Job
 from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest
 from trainer.serve.served import Served

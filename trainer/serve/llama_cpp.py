@@ -21,7 +21,7 @@ from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.formats.gguf_parsing import GGUFFile, open_gguf
 from trainer.formats.gguf_tokenizer_reading import end_ids, read_chat_template, read_tokenizer
-from trainer.serve.engine import (
+from trainer.generate.batched.engine import (
     Codec,
     Event,
     Finished,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.serve.engine import Codec, TokenScore
+from trainer.generate.batched.engine import Codec, TokenScore
 from trainer.serve.text_stream import PlacedToken
 
 LEAST = -9999.0  # OpenAI's word for minus infinity, which JSON has no number for

@@ -9,8 +9,8 @@ from typing import Literal
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.finding import is_gguf
-from trainer.serve.batching import QUEUE_LIMIT, Precision, TorchEngine
-from trainer.serve.engine import Engine
+from trainer.generate.batched.batching import QUEUE_LIMIT, Precision, TorchEngine
+from trainer.generate.batched.engine import Engine
 
 EngineName = Literal["auto", "torch", "llama.cpp"]
 
@@ -55,7 +55,7 @@ def open_engine(
         return OpenedEngine(runtime, "llama.cpp", path, runtime.chat_template)
 
     from trainer.checkpoint.opening import open_model
-    from trainer.model.device import pick_device
+    from trainer.distributed.device import pick_device
 
     opened = open_model(path, pick_device(device), tokenizer=tokenizer)
     batching = TorchEngine(

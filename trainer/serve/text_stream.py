@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainer.serve.engine import Codec, TokenScore
+from trainer.generate.batched.engine import Codec, TokenScore
 
 
 @dataclass(frozen=True)

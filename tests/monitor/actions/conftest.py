@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.daemon import DaemonDirectory
-from shared.heartbeat import HeartbeatFile
-from shared.lock import RunLock
-from shared.run_directory import RunDirectory
+from shared.control.daemons import DaemonDirectory
+from shared.ownership.heartbeat import HeartbeatFile
+from shared.ownership.lock import RunLock
+from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run
 from tests.shared.hub.conftest import hub  # noqa: F401  (a fixture)
 from tests.trainer.daemon.conftest import House, house, slow  # noqa: F401  (fixtures)

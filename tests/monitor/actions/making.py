@@ -12,10 +12,10 @@ from safetensors.numpy import save
 
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView
-from shared.catalogue import BEST, FINAL, LATEST, set_link, step_folder
-from shared.manifest import write_manifest
-from shared.process import host_name
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import BEST, FINAL, LATEST, set_link, step_folder
+from shared.checkpoints.manifest import write_manifest
+from shared.ownership.process import host_name
+from shared.run.directory import RunDirectory
 from shared.text import one_line
 from tests.monitor.support import metric_lines, write_run
 

@@ -30,9 +30,9 @@ from monitor.data.views import EventView, RunDetail, RunView
 from monitor.plots.curves import CurveStore
 from monitor.plots.scene import Scene
 from shared.errors import UserError
-from shared.metrics_log import Series
-from shared.records import PhaseTransition
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import Series
+from shared.run.records import PhaseTransition
 from tests.monitor.actions.making import look
 from tests.monitor.support import series, view
 

@@ -23,7 +23,7 @@ from monitor.actions.order import (
 )
 from monitor.actions.prune import prune
 from shared.errors import UserError
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.actions.making import checkpointed_run, look, names
 from tests.monitor.support import view

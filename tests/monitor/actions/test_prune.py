@@ -16,12 +16,12 @@ from monitor.actions.prune import (
     undo_prune,
     verify,
 )
-from shared.catalogue import in_use
+from shared.checkpoints.catalogue import in_use
+from shared.checkpoints.prune import Rule, serve_prune
+from shared.checkpoints.trash import in_trash
 from shared.errors import RunError, UserError
-from shared.prune import Rule, serve_prune
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
-from shared.trash import in_trash
 from tests.monitor.actions.making import look, names, save_checkpoint
 
 ALL = ["final", "step_100", "step_200", "step_300", "step_400", "step_500"]

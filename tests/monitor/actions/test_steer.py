@@ -23,8 +23,8 @@ from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
-from shared.metrics_log import read_records
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import read_records
 from shared.run_writer import RunWriter
 from tests.monitor.actions.conftest import Watch
 from tests.monitor.support import write_run

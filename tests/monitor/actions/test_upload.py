@@ -18,8 +18,8 @@ from monitor.actions.upload import (
 )
 from shared.errors import UserError
 from shared.hub.settings import UploadSettings
-from shared.metrics_log import read_records
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import read_records
 from tests.hub_server import HubServer
 from tests.monitor.actions.making import look
 

@@ -14,8 +14,8 @@ from monitor.data import bulk, follower
 from monitor.data.bulk import Helper
 from monitor.data.follower import RunFollower
 from monitor.data.views import RunDetail
-from shared.metrics_log import MetricsReader, MetricsTable
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import MetricsReader, MetricsTable
 from tests.monitor.support import write_run
 
 

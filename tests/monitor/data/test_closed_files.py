@@ -12,7 +12,7 @@ import pytest
 
 from monitor.data.poller import read_once
 from monitor.data.scanner import RunScanner
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
 NOBODY = 65534

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from monitor.data.follower import RunFollower, event_view
-from shared.catalogue import set_link, step_folder
-from shared.manifest import write_manifest
-from shared.run_config import flat_config
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import set_link, step_folder
+from shared.checkpoints.manifest import write_manifest
+from shared.run.config import flat_config
+from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
 

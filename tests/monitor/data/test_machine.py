@@ -22,7 +22,7 @@ from monitor.data.machine import (
     NvidiaDriver,
     read_disk,
 )
-from shared.process import host_name
+from shared.ownership.process import host_name
 
 
 class Clock:

@@ -12,7 +12,7 @@ import pytest
 
 from monitor.data.poller import Pace, Poller, read_once
 from monitor.data.views import Snapshot
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
 

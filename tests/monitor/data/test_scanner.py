@@ -12,9 +12,9 @@ import pytest
 
 from monitor.data.scanner import SPARKS, RunScanner, sparkline, tail_lines
 from monitor.data.views import RunView
-from shared.health import STALLED_AFTER
-from shared.labels import change_labels
-from shared.run_directory import RunDirectory
+from shared.library.labels import change_labels
+from shared.ownership.health import STALLED_AFTER
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.support import metric_lines, write_run
 

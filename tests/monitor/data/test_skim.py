@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.data import skim as module
 from monitor.data.skim import skim, without_retaken
-from shared.metrics_log import MetricsReader
+from shared.run.metrics_log import MetricsReader
 
 
 def lines(first: int, last: int, attempt: int = 1, **more: object) -> bytes:

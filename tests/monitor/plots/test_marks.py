@@ -11,8 +11,8 @@ from monitor import palette
 from monitor.chart.picture import Picture
 from monitor.data.views import EventView, RunDetail
 from monitor.plots.marks import SIGNS, happenings, in_drawing_order, phase_inks, phases
-from shared.catalogue import CheckpointInfo
-from shared.records import PhaseTransition
+from shared.checkpoints.catalogue import CheckpointInfo
+from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, series, view
 
 

@@ -16,8 +16,8 @@ from monitor.data.views import RunDetail
 from monitor.plots.curves import CurveStore
 from monitor.plots.paint import Drawn, paint, select
 from monitor.plots.scene import Scene
-from shared.metrics_log import Series
-from shared.records import PhaseTransition
+from shared.run.metrics_log import Series
+from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, series, view
 
 N = 1_000_000

@@ -12,7 +12,7 @@ from monitor.chart_state import ChartState
 from monitor.data.views import EventView, RunDetail, RunView
 from monitor.plots.curves import CurveStore
 from monitor.plots.scene import MAX_RUNS, Scene
-from shared.records import PhaseTransition
+from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, series, view
 
 Run = tuple[RunView, RunDetail]

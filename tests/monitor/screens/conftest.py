@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 
 import monitor.app
 from monitor.theme import THEMES
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run
 from tests.monitor.support import screen_text
 from tests.shared.hub.conftest import hub  # noqa: F401  (a fixture)

@@ -20,7 +20,7 @@ from monitor.screens.order_dialog import (
     name_screen,
     tags_screen,
 )
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.actions.making import checkpointed_run, look
 from tests.monitor.screens.conftest import SIZES, Open

@@ -11,9 +11,9 @@ from textual.widgets import Input
 from monitor.actions.prune import PruneChoice, PrunePreview, preview_prune, prune
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.screens.prune_dialog import PruneScreen
+from shared.checkpoints.prune import Rule
 from shared.errors import UserError
-from shared.prune import Rule
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import look, names
 from tests.monitor.screens.conftest import SIZES, Driver, Open
 

@@ -12,7 +12,7 @@ from textual.widgets import Input, Select
 from monitor.actions.upload import UploadJob, offer
 from monitor.screens.upload_dialog import UploadScreen
 from shared.hub.settings import UploadSettings
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.hub_server import HubServer
 from tests.monitor.actions.making import look
 from tests.monitor.screens.conftest import SIZES, Driver, Open

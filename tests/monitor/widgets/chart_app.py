@@ -12,7 +12,7 @@ from monitor.data.views import EventView, RunDetail, RunView
 from monitor.theme import THEMES
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ChartMoved, ChartPane
-from shared.records import PhaseTransition
+from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, series, view
 
 Run = tuple[RunView, RunDetail]

@@ -11,7 +11,7 @@ import pytest
 
 from shared.hub.settings import Progress, Uploaded, UploadSettings, unwatched
 from shared.hub.upload import upload_checkpoint
-from shared.run_directory import RunDirectory, discover_runs
+from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import RunCli
 from tests.hub_server import TOKEN, HubServer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.metrics_log import read_records
-from shared.run_directory import discover_runs
+from shared.run.directory import discover_runs
+from shared.run.metrics_log import read_records
 from tests.conftest import RunCli
 from tests.hub_server import HubServer
 

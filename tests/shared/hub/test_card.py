@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from shared.evaluation import Evaluation as DataEvaluation
-from shared.evaluation import Measured, Speed
+from shared.checkpoints.evaluation import Evaluation as DataEvaluation
+from shared.checkpoints.evaluation import Measured, Speed
 from shared.hub.card import CardContext, is_ours, was_edited, write_card
 from shared.hub.settings import UploadSettings
 from shared.hub.source import Evaluation, Facts, find_source, read_facts
 from shared.hub.weights import Weights, read_weights
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 
 EVIL = [
     "[click](javascript:alert(1))",

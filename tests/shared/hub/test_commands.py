@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.conftest import RunCli
 from tests.hub_server import TOKEN, HubServer
-from trainer.cli.hf_upload import main as hf_upload
+from trainer.cli.hub.hf_upload import main as hf_upload
 from trainer.cli.main import main as trainer
 
 
@@ -143,7 +143,7 @@ def test_as_a_process_of_its_own(run: RunDirectory, hub: HubServer, tmp_path: Pa
 
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(
-        [sys.executable, "-m", "trainer.cli.hf_upload", "-m", str(run.path), "-r", "tiny"],
+        [sys.executable, "-m", "trainer.cli.hub.hf_upload", "-m", str(run.path), "-r", "tiny"],
         capture_output=True,
         text=True,
         env=environment,
@@ -156,7 +156,7 @@ def test_as_a_process_of_its_own(run: RunDirectory, hub: HubServer, tmp_path: Pa
 
 def test_the_door_loads_no_client() -> None:
     code = (
-        "import sys, shared.hub.upload, shared.hub.staging, trainer.cli.upload\n"
+        "import sys, shared.hub.upload, shared.hub.staging, trainer.cli.hub.upload\n"
         "names = ('huggingface_hub', 'httpx2', 'torch', 'textual', 'pydantic')\n"
         "print([n for n in names if n in sys.modules])"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared.evaluation import (
+from shared.checkpoints.compression import pack_checkpoint, unpack_checkpoint
+from shared.checkpoints.evaluation import (
     EVALUATION,
     Evaluation,
     Measured,
@@ -13,10 +14,9 @@ from shared.evaluation import (
     add_evaluation,
     read_evaluations,
 )
+from shared.checkpoints.manifest import verify_folder
 from shared.hub.upload import plan_upload
-from shared.manifest import verify_folder
-from shared.packing import pack_checkpoint, unpack_checkpoint
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.hub_server import HubServer
 from tests.shared.hub.conftest import Upload
 

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.control import submit
-from shared.metrics_log import read_records
-from shared.run_directory import RunDirectory, discover_runs
+from shared.control.requests import submit
+from shared.run.directory import RunDirectory, discover_runs
+from shared.run.metrics_log import read_records
 from tests.hub_server import HubServer
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits

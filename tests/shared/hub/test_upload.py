@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from shared.catalogue import in_use, is_in_use
-from shared.control import pending
+from shared.checkpoints.catalogue import in_use, is_in_use
+from shared.checkpoints.compression import pack_checkpoint
+from shared.checkpoints.manifest import verify_folder
+from shared.control.requests import pending
 from shared.errors import RunError, UserError
 from shared.hub.record import serve_uploaded, serve_uploaded_here
 from shared.hub.settings import UploadCancelledError, UploadProgress, UploadSettings
 from shared.hub.upload import plan_upload, serve_upload, upload_checkpoint
-from shared.manifest import verify_folder
-from shared.metrics_log import read_records
-from shared.packing import pack_checkpoint
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import read_records
 from shared.run_writer import RunWriter
 from tests.hub_server import TOKEN, HubServer, Repo
 from tests.shared.hub.conftest import Upload

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from trainer.alerts.settings import VARIABLE, AlertSettings, parse_alerts
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from shared.daemon import DaemonDirectory
-from shared.lock import RunLock
-from shared.run_directory import RunDirectory
+from shared.control.daemons import DaemonDirectory
+from shared.ownership.lock import RunLock
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.trainer.alerts.conftest import ENDED, TOKEN, Server, Wait, event, settings
 from trainer.alerts.alert import Alert
@@ -347,7 +347,7 @@ def test_the_end_gives_what_waits_one_more_try(server: Server, run: RunDirectory
 EXITING = """
 import sys
 from pathlib import Path
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from tests.trainer.alerts.conftest import ENDED, settings
 from trainer.alerts.alerter import Alerter
 alerter = Alerter(settings(sys.argv[2]))
@@ -385,7 +385,7 @@ def test_a_run_tells_of_its_own_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     write_settings(tmp_path, monkeypatch, json.dumps({"webhook": {"url": server.url}}))
-    from shared.run_directory import create_run
+    from shared.run.directory import create_run
 
     run = create_run(tmp_path / "runs", "mine")
     alerter = alerts_of_run(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UserError
-from shared.run_directory import RunDirectory, create_run
+from shared.run.directory import RunDirectory, create_run
 from tests.trainer.alerts.conftest import TOKEN, settings
 from trainer.alerts.settings import VARIABLE, default_path, load_settings
 

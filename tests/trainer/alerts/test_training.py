@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.run_directory import discover_runs
+from shared.run.directory import discover_runs
 from tests.conftest import RunCli
 from tests.trainer.alerts.conftest import PATH, TOKEN, Server
 from trainer.alerts.alerter import CLOSE_SECONDS

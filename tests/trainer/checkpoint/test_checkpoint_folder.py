@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from shared.checkpoints.manifest import read_manifest, verify_folder
 from shared.files import read_json
-from shared.manifest import read_manifest, verify_folder
-from shared.run_directory import discover_runs
+from shared.run.directory import discover_runs
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.loading import load_model
 from trainer.cli.main import main

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.catalogue import is_in_use, list_checkpoints
+from shared.checkpoints.catalogue import is_in_use, list_checkpoints
+from shared.checkpoints.compression import pack_checkpoint
+from shared.checkpoints.manifest import PACKED, file_sha256, verify_folder
 from shared.errors import RunError, UserError
-from shared.manifest import PACKED, file_sha256, verify_folder
-from shared.packing import pack_checkpoint
-from shared.run_directory import RunDirectory, discover_runs
+from shared.run.directory import RunDirectory, discover_runs
 from trainer.checkpoint import unpacking
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.loading import (

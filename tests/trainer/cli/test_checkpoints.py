@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import in_use, is_in_use, list_checkpoints
-from shared.lock import RunLock
-from shared.metrics_log import read_records
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import in_use, is_in_use, list_checkpoints
+from shared.ownership.lock import RunLock
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import read_records
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
-from trainer.cli import checkpoint_prune
+from trainer.cli.checkpoints import prune as checkpoint_prune
 
 Finished = Callable[..., Path]
 
@@ -173,8 +173,8 @@ def test_a_live_run_is_asked_and_its_answer_told(run_cli: RunCli, run: RunDirect
     """The owner answers from a thread, as the trainer's loop does between two steps."""
     import threading
 
+    from shared.checkpoints.prune import serve_prune
     from shared.errors import UserError
-    from shared.prune import serve_prune
 
     writer = RunWriter(run=run)
     done = threading.Event()

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from shared.daemon import DaemonDirectory
+from shared.control.daemons import DaemonDirectory
 from shared.files import write_json
-from shared.heartbeat import HeartbeatFile
-from shared.lock import RunLock
-from shared.metrics_log import read_records
-from shared.process import host_name
-from shared.records import RunState
-from shared.run_directory import RunDirectory, create_run, discover_runs
+from shared.ownership.heartbeat import HeartbeatFile
+from shared.ownership.lock import RunLock
+from shared.ownership.process import host_name
+from shared.run.directory import RunDirectory, create_run, discover_runs
+from shared.run.metrics_log import read_records
+from shared.run.records import RunState
 from shared.run_writer import RunWriter
-from trainer.cli.status import format_table
+from trainer.cli.runs.status import format_table
 from trainer.daemon.supervisor import Supervisor
 
 
@@ -559,7 +559,7 @@ def test_slurms_refusal_is_a_warning(run_cli, runs_dir: Path, tiny, slurm, preem
 
 
 def test_a_persons_ctrl_c_and_a_daemons_worker_leave_slurm_alone(slurm, runs_dir: Path) -> None:  # type: ignore[no-untyped-def]
-    from trainer.cli.requeue import requeue
+    from trainer.launch.requeue import requeue
 
     said = slurm()
     run = make(runs_dir, "x", status="preempted")
@@ -575,7 +575,7 @@ def test_a_persons_ctrl_c_and_a_daemons_worker_leave_slurm_alone(slurm, runs_dir
 def test_without_scontrol_it_is_told(
     slurm, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # type: ignore[no-untyped-def]
-    from trainer.cli import requeue as module
+    from trainer.launch import requeue as module
 
     run = make(runs_dir, "x", status="preempted")
     monkeypatch.setenv("PATH", "/nowhere")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.evaluation import EVALUATION, read_evaluations
-from shared.manifest import verify_folder
-from shared.metrics_log import read_records
+from shared.checkpoints.evaluation import EVALUATION, read_evaluations
+from shared.checkpoints.manifest import verify_folder
+from shared.run.metrics_log import read_records
 from tests.conftest import RunCli
 
 TEXT = "def rounded(x):\n    return round(x)  # naïve ½ 😀\n\n\n" * 8
@@ -135,8 +135,8 @@ def test_a_model_that_diverged_has_a_loss_that_is_no_number(runs: Path, run_cli:
 
 
 def test_a_living_run_is_asked_to_write_it_down(runs: Path, run_cli: RunCli) -> None:
-    from shared.control import pending
-    from shared.run_directory import RunDirectory
+    from shared.control.requests import pending
+    from shared.run.directory import RunDirectory
     from shared.run_writer import RunWriter
 
     folder = checkpoint(runs)

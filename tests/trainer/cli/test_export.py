@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.packing import pack_checkpoint
+from shared.checkpoints.compression import pack_checkpoint
 from tests.trainer.export.conftest import make_model, make_ternary, make_tokenizer, save_folder
 from trainer.checkpoint.opening import OpenedModel
 
@@ -112,7 +112,7 @@ def test_ternary_by_the_guides_name(run_cli, tmp_path: Path) -> None:
 
 
 def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_path: Path) -> None:
-    from shared.manifest import write_manifest
+    from shared.checkpoints.manifest import write_manifest
 
     copy = tmp_path / "step_1"
     copy.mkdir()

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.labels import LABELS
-from shared.run_directory import RunDirectory
+from shared.library.labels import LABELS
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
 

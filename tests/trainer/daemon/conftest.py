@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from shared.control import submit
-from shared.daemon import DaemonDirectory
+from shared.control.daemons import DaemonDirectory
+from shared.control.requests import submit
 from shared.files import write_json
-from shared.metrics_log import read_records
-from shared.process import host_name
-from shared.records import Json, RunState
-from shared.run_directory import RunDirectory, create_run
+from shared.ownership.process import host_name
+from shared.run.directory import RunDirectory, create_run
+from shared.run.metrics_log import read_records
+from shared.run.records import Json, RunState
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor
@@ -32,7 +32,7 @@ from trainer.daemon.workers import Workers
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
-from shared.run_directory import RunDirectory
+from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 
 run = RunDirectory(Path(sys.argv[1]))

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from shared.daemon import DaemonDirectory, is_watching, watching
-from shared.manifest import file_sha256
-from shared.run_directory import RunDirectory, discover_runs
+from shared.checkpoints.manifest import file_sha256
+from shared.control.daemons import DaemonDirectory, is_watching, watching
+from shared.run.directory import RunDirectory, discover_runs
 from tests.trainer.daemon.conftest import ask, events_of, state_of
 from trainer.daemon.service import service_unit
 
@@ -235,7 +235,7 @@ def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
 
 def test_the_daemon_loads_nothing_heavy() -> None:
     code = (
-        "import sys, trainer.daemon.daemon, trainer.cli.daemon, trainer.cli.queueing\n"
+        "import sys, trainer.daemon.daemon, trainer.cli.fleet.daemon, trainer.launch.queueing\n"
         "print([m for m in ('torch', 'tokenizers', 'safetensors') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

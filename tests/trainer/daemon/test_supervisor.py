@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.control import submit
+from shared.control.requests import submit
 from shared.files import write_json
-from shared.health import observe
-from shared.lock import RunLock
-from shared.process import host_name
+from shared.ownership.health import observe
+from shared.ownership.lock import RunLock
+from shared.ownership.process import host_name
 from shared.run_writer import RunWriter
 from tests.trainer.daemon.conftest import (
     House,
@@ -31,7 +31,7 @@ CRASH = {"refuse": 1, "words": "bad luck"}
 
 
 def kinds(run, *wanted: str) -> list[str]:  # type: ignore[no-untyped-def]
-    from shared.metrics_log import read_records
+    from shared.run.metrics_log import read_records
 
     return [e["event"] for e in read_records(run.events_path) if e["event"] in wanted]
 
@@ -556,7 +556,7 @@ def test_an_end_of_ours_looks_like_a_trainers(house: House) -> None:
 
 
 def test_the_folder_of_the_daemons_is_no_run(house: House) -> None:
-    from shared.run_directory import discover_runs
+    from shared.run.directory import discover_runs
 
     house.until_left_alone(house.run())
     assert (house.runs_dir / ".daemon").is_dir()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.control import submit
-from shared.daemon import DaemonDirectory, find_daemons
+from shared.control.daemons import DaemonDirectory, find_daemons
+from shared.control.requests import submit
 from shared.files import AppendLog, write_json
-from shared.heartbeat import HeartbeatFile
-from shared.lock import RunLock
-from shared.process import identify
-from shared.records import Json, RunState, encode_line
-from shared.run_directory import RunDirectory, create_run
+from shared.ownership.heartbeat import HeartbeatFile
+from shared.ownership.lock import RunLock
+from shared.ownership.process import identify
+from shared.run.directory import RunDirectory, create_run
+from shared.run.records import Json, RunState, encode_line
 from shared.run_writer import RunWriter
 from trainer.daemon.care import RUNNING, WAITING, Care, read_care, write_care
 from trainer.daemon.events import EventFeed
@@ -147,7 +147,7 @@ def test_a_trainer_that_stands_still_as_a_whole_is_told_of_and_so_is_its_end(
         feed.poll([writer.run.run_id])
         assert noticed == []
         monkeypatch.setattr("trainer.daemon.events.SILENT_AFTER", -1.0)
-        monkeypatch.setattr("shared.health.SILENT_AFTER", -1.0)
+        monkeypatch.setattr("shared.ownership.health.SILENT_AFTER", -1.0)
         feed.poll([writer.run.run_id])
         feed.poll([writer.run.run_id])
         assert [r["event"] for r in noticed] == ["stalled"]

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 import trainer.data.prepare as module
 from shared.errors import RunError, UserError
-from trainer.cli import prepare as prepare_command
-from trainer.cli import tokenizer as tokenizer_command
+from trainer.cli.data import prepare as prepare_command
+from trainer.cli.data import tokenizer as tokenizer_command
 from trainer.data.outputs import Targets, open_writers, partial_path
 from trainer.data.prepare import Prepared, PrepareSettings, prepare
 from trainer.data.progress import LINE_INTERVAL, shown
@@ -440,7 +440,7 @@ def test_the_commands_of_the_guides(app: typer.Typer, tmp_path: Path, monkeypatc
 
 def test_help_is_quick_to_come() -> None:
     code = (
-        "import sys, trainer.cli.prepare, trainer.cli.tokenizer\n"
+        "import sys, trainer.cli.data.prepare, trainer.cli.data.tokenizer\n"
         "heavy = {'torch', 'numpy', 'tokenizers', 'pyarrow'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

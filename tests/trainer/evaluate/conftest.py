@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import RunCli
 from trainer.checkpoint.opening import OpenedModel, open_model
-from trainer.model.device import Compute
+from trainer.distributed.device import Compute
 
 CPU = Compute(torch.device("cpu"), bf16=False, compile=False)
 TEXT = "def rounded(x):\n    return round(x)  # naïve ½ 😀\n\n\n"

@@ -16,10 +16,10 @@ from tests.trainer.evaluate.conftest import CPU, TEXT
 from trainer.checkpoint.opening import OpenedModel
 from trainer.data.batches import ordered_batches
 from trainer.data.tokens import TokenFile, open_tokens
+from trainer.distributed.device import Compute
 from trainer.evaluate import scoring
 from trainer.evaluate.scoring import summed_losses
 from trainer.loop.evaluation import evaluate
-from trainer.model.device import Compute
 from trainer.model.language_model import LanguageModel
 
 

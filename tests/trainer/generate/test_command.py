@@ -179,7 +179,7 @@ def test_a_prompt_file_that_cannot_be_read(run_cli, trained: Path, tmp_path: Pat
 def test_without_any_stdin_the_prompt_is_empty(
     run_cli, say, trained: Path, monkeypatch: Any
 ) -> None:
-    import trainer.cli.generate as module
+    import trainer.cli.models.generate as module
 
     monkeypatch.setattr("sys.stdin", None)
     assert module._prompt(None, None) == ""

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.manifest import file_sha256
-from shared.metrics_log import MetricsReader, MetricsTable, read_records
-from shared.records import Json, RunState
-from shared.run_directory import RunDirectory, discover_runs
+from shared.checkpoints.manifest import file_sha256
+from shared.run.directory import RunDirectory, discover_runs
+from shared.run.metrics_log import MetricsReader, MetricsTable, read_records
+from shared.run.records import Json, RunState
 from trainer.cli.main import main
 
 TINY = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import list_checkpoints
+from shared.checkpoints.catalogue import list_checkpoints
 from tests.trainer.loop.conftest import GPT2, Train, resume
 
 VARIANTS = {

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.catalogue import link_target, list_checkpoints, newest_sound
-from shared.control import submit
-from shared.manifest import verify_folder
-from shared.records import RunState
-from shared.run_directory import RunDirectory
+from shared.checkpoints.catalogue import link_target, list_checkpoints, newest_sound
+from shared.checkpoints.manifest import verify_folder
+from shared.control.requests import submit
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
 from shared.run_writer import RunWriter
 from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, start_process
 from trainer.loop.training import Training
@@ -250,7 +250,7 @@ def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-un
 
 
 def answer_of(run: RunDirectory, request: str):  # type: ignore[no-untyped-def]
-    from shared.metrics_log import read_records
+    from shared.run.metrics_log import read_records
 
     def find_answer():  # type: ignore[no-untyped-def]
         return next((e for e in read_records(run.events_path) if e.get("request") == request), None)

@@ -18,15 +18,15 @@ from trainer.checkpoint.saving import weight_tensors
 from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model import llama
-from trainer.model.hyper_connections import (
+from trainer.model.language_model import LanguageModel
+from trainer.model.parameters import count_parameters, parameter_shapes
+from trainer.model.parts.hyper_connections import (
     HyperConnection,
     Streams,
     collapse,
     expand,
     fold_hyper_connections,
 )
-from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import count_parameters, parameter_shapes
 
 SHAPE = {
     "vocab_size": 97,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer.config.schema import ModelConfig
-from trainer.model.packing import can_pack, packed
+from trainer.model.inference.packing import can_pack, packed
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 0.02)])

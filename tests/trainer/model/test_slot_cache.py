@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config.schema import ModelConfig
+from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
-from trainer.model.slot_cache import Piece, SlotCache
 
 SLOTS = 6
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared.metrics_log import MetricsReader
+from shared.run.metrics_log import MetricsReader
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 STEPS = 20

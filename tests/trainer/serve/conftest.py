@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from trainer.checkpoint.opening import OpenedModel
+    from trainer.generate.batched.engine import Event, Job, Load
     from trainer.serve.app import Settings
-    from trainer.serve.engine import Event, Job, Load
     from trainer.serve.served import Served
 
 CONTEXT = 64
@@ -52,7 +52,7 @@ class SequentialEngine:
 
     def load(self) -> Load:
         """How busy it is."""
-        from trainer.serve.engine import Load
+        from trainer.generate.batched.engine import Load
 
         return Load(self.running, self.waiting, self._places, self.new, self.prompts)
 
@@ -60,8 +60,8 @@ class SequentialEngine:
         """The job's events."""
         import torch
 
+        from trainer.generate.batched.engine import Finished, NewToken, PromptScored, QueueFullError
         from trainer.generate.sampling import choose
-        from trainer.serve.engine import Finished, NewToken, PromptScored, QueueFullError
 
         if self._turn.locked() and self.waiting >= self._queue:
             raise QueueFullError
@@ -114,7 +114,7 @@ class SequentialEngine:
             return self.model(torch.tensor([ids]))[0]
 
     def _score(self, logits, token: int, top: int | None):  # type: ignore[no-untyped-def]
-        from trainer.serve.engine import TokenScore
+        from trainer.generate.batched.engine import TokenScore
 
         if top is None:
             return TokenScore(token)
@@ -124,7 +124,7 @@ class SequentialEngine:
         return TokenScore(token, float(logprobs[token]), tuple(pairs))
 
     def _prompt_scores(self, job: Job):  # type: ignore[no-untyped-def]
-        from trainer.serve.engine import TokenScore
+        from trainer.generate.batched.engine import TokenScore
 
         logits = self._logits(list(job.prompt))
         return (
@@ -246,7 +246,7 @@ def make_served(opened: OpenedModel) -> Callable[..., Served]:
         other_ends: frozenset[int] = frozenset(),
         **options: Any,
     ) -> Served:
-        from trainer.serve.batching import TorchEngine
+        from trainer.generate.batched.batching import TorchEngine
         from trainer.serve.served import Served, chat_template, fingerprint
 
         model = replace(opened, other_ends=opened.other_ends | other_ends)

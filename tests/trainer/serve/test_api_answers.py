@@ -7,8 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from trainer.generate.batched.engine import (
+    Event,
+    Finished,
+    Job,
+    Load,
+    NewToken,
+    QueueFullError,
+    TokenScore,
+)
 from trainer.serve.answers import Ask, answers
-from trainer.serve.engine import Event, Finished, Job, Load, NewToken, QueueFullError, TokenScore
 
 
 class Letters:

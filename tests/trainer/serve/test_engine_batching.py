@@ -17,12 +17,12 @@ from shared.errors import RunError, UserError
 from trainer.checkpoint.opening import OpenedModel
 from trainer.config.schema import ModelConfig
 from trainer.data.tokenizer_training import train_tokenizer
+from trainer.generate.batched.batching import TorchEngine
+from trainer.generate.batched.decoder import Decoder
+from trainer.generate.batched.engine import Event, Finished, Job, NewToken, QueueFullError
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel
-from trainer.serve.batching import TorchEngine
-from trainer.serve.decoder import Decoder
-from trainer.serve.engine import Event, Finished, Job, NewToken, QueueFullError
 
 CONTEXT = 64
 GREEDY = Sampling(temperature=0)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.generate.batched.choosing import CANDIDATES, draw
 from trainer.generate.sampling import Sampling, filtered_logits
-from trainer.serve.choosing import CANDIDATES, draw
 
 SAMPLINGS = [
     Sampling(0.0),

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config.schema import ModelConfig
+from trainer.generate.batched.decoder import Decoder, Running
+from trainer.generate.batched.engine import Event, Finished, Job, NewToken, PromptScored
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
+from trainer.model.inference.slot_cache import SlotCache
 from trainer.model.language_model import LanguageModel
-from trainer.model.slot_cache import SlotCache
-from trainer.serve.decoder import Decoder, Running
-from trainer.serve.engine import Event, Finished, Job, NewToken, PromptScored
 
 CONTEXT = 64
 VOCABULARY = 50

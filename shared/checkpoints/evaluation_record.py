@@ -1,0 +1,85 @@
+"""Writing into a run's events that a checkpoint of it was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.checkpoints.evaluation import Evaluation, Speed
+from shared.checkpoints.prune import event_teller
+from shared.control.requests import submit
+from shared.errors import UserError
+from shared.ownership.claim import ownership
+from shared.run.directory import RunDirectory
+from shared.run.records import Json, is_number, split_nonfinite
+from shared.text import one_line
+
+EVENT = "checkpoint_evaluated"
+REQUEST = "evaluated"  # asks a run's owner to write that event: nobody else may
+_TEXTS = ("name", "data", "sha256")
+_NUMBERS = ("loss", "perplexity", "bits_per_byte", "tokens", "bytes")
+_SPEEDS = ("prefill", "decode")  # where they were measured
+_NONFINITE = ("nan", "inf", "-inf")
+
+
+def event_fields(name: str, evaluation: Evaluation, speed: Speed | None = None) -> Json:
+    """What the event tells of the checkpoint `name`."""
+    total = evaluation.total
+    return split_nonfinite(
+        {
+            "name": name,
+            "data": total.data,
+            "sha256": total.sha256,
+            "loss": total.loss,
+            "perplexity": total.perplexity,
+            "bits_per_byte": total.bits_per_byte,
+            "tokens": total.tokens,
+            "bytes": total.bytes,
+            **({key: getattr(speed, key) for key in _SPEEDS} if speed else {}),
+        }
+    )
+
+
+def record_evaluation(
+    run: RunDirectory, name: str, evaluation: Evaluation, speed: Speed | None = None
+) -> str:
+    """Tell the run: itself while it lives, by its files otherwise.
+
+    Returns a sentence when it could not be told, which takes nothing from what was measured.
+    """
+    fields = event_fields(name, evaluation, speed)
+    try:
+        with ownership(run) as ours:
+            if ours:
+                event_teller(run)(EVENT, **fields)
+            else:
+                submit(run.control, REQUEST, fields)
+    except OSError as error:
+        return (
+            f"The evaluation could not be written into the events of {one_line(run.path)}: "
+            f"{error.strerror}."
+        )
+    return ""
+
+
+def serve_evaluated(arguments: Mapping[str, Any], tell: Callable[..., None]) -> str:
+    """Do what an `evaluated` request asks, for the run's owner; returns the sentence to answer.
+
+    `tell` is `RunWriter.event`, or what a daemon has for it. Raises UserError for anything else
+    than the record of an evaluation.
+    """
+    texts = {key: arguments.get(key) for key in _TEXTS}
+    numbers = {key: arguments.get(key) for key in _NUMBERS}
+    numbers |= {key: arguments[key] for key in _SPEEDS if key in arguments}
+    named = arguments.get("nonfinite", {})
+    if (
+        set(arguments) - {*_TEXTS, *_NUMBERS, *_SPEEDS, "nonfinite"}
+        or not all(isinstance(text, str) for text in texts.values())
+        or not all(number is None or is_number(number) for number in numbers.values())
+        or not isinstance(named, dict)
+        or not all(key in _NUMBERS and name in _NONFINITE for key, name in named.items())
+    ):
+        raise UserError(f"{one_line(dict(arguments))} is no record of an evaluation.")
+    record = {key: one_line(text, 300) for key, text in texts.items()} | numbers
+    tell(EVENT, **record, **({"nonfinite": named} if named else {}))
+    return f"the evaluation of {one_line(texts['name'], 80)} is in the events"

@@ -1,0 +1,1 @@
+"""Asking a run to do something, and starting trainers."""

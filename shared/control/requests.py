@@ -1,0 +1,109 @@
+"""Requests to a run: one small file each, answered by an event."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.files import read_json, replace_file
+from shared.ownership.process import host_name
+from shared.run.records import Json, encode_line
+
+#: What can be asked of a run, and who serves it: its `trainer` while one lives, the `daemon` while
+#: none does. `resume` continues a paused run, and starts a dead one.
+ACTIONS: Mapping[str, frozenset[str]] = {
+    "pause": frozenset({"trainer"}),
+    "resume": frozenset({"trainer", "daemon"}),
+    "stop": frozenset({"trainer", "daemon"}),
+    "checkpoint": frozenset({"trainer"}),
+    "cancel": frozenset({"daemon"}),
+    "prune": frozenset({"trainer", "daemon"}),
+    "upload": frozenset({"trainer", "daemon"}),
+    "uploaded": frozenset({"trainer", "daemon"}),
+    "evaluated": frozenset({"trainer", "daemon"}),
+}
+_REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: what is asked, by whom, with which arguments."""
+
+    request_id: str
+    action: str
+    arguments: Json
+    asked_by: str
+    path: Path
+
+    @property
+    def asked_at(self) -> float:
+        """When it was asked, in Unix seconds."""
+        return int(self.request_id.partition("-")[0]) / 1e9
+
+    def remove(self) -> None:
+        """Take the file away once the answer is in the events."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
+def served_by(who: str) -> list[str]:
+    """The actions that `who` (trainer, daemon) serves, by name."""
+    return sorted(action for action, servers in ACTIONS.items() if who in servers)
+
+
+def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """Leave a request; returns its id, which the event that answers it repeats.
+
+    Raises OSError when the folder cannot be written.
+    """
+    request_id = f"{time.time_ns():019d}-{uuid.uuid4().hex[:8]}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    record = {
+        "id": request_id,
+        "action": action,
+        "arguments": dict(arguments or {}),
+        "asked_by": f"{user}@{host_name()}:{os.getpid()}",
+        "time": time.time(),
+    }
+    replace_file(control / f"{request_id}.json", encode_line(record) + b"\n")
+    return request_id
+
+
+def names_of_requests(control: str | Path) -> list[str]:
+    """The file names of the requests in a folder, oldest first, without opening any."""
+    try:
+        return sorted(n for n in os.listdir(control) if _REQUEST.fullmatch(n))  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def pending(control: Path) -> list[Request]:
+    """The requests not yet answered, oldest first. Files that are no request are left alone."""
+    requests: list[Request] = []
+    for name in names_of_requests(control):
+        if not (control / name).is_file():  # a pipe would block, and an answered one is gone
+            continue
+        value = read_json(control / name)
+        action = value.get("action") if value else None
+        arguments = value.get("arguments") if value else None
+        requests.append(
+            Request(
+                request_id=name.removesuffix(".json"),
+                action=action if isinstance(action, str) else "",
+                arguments=arguments if isinstance(arguments, dict) else {},
+                asked_by=str((value or {}).get("asked_by", "")),
+                path=control / name,
+            )
+        )
+    return requests

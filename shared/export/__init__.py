@@ -1,0 +1,1 @@
+"""A run's records for other programs: CSV, SVG, a page of text."""

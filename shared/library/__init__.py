@@ -1,0 +1,1 @@
+"""Keeping order among runs: labels, deletion, the trash."""

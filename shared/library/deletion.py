@@ -1,0 +1,116 @@
+"""What deleting a run would take away, and why it may not be."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
+from shared.checkpoints.trash import folder_size, freed_bytes
+from shared.control.daemons import care_of, watching
+from shared.ownership.health import STALLED_AFTER, observe
+from shared.ownership.lock import read_holder
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import read_records
+from shared.run.records import ACTIVE_STATUSES, RunState
+from shared.text import format_bytes, one_line
+
+
+@dataclass(frozen=True)
+class DoomedRun:
+    """A run that shall go. `bytes` are what emptying the trash would free.
+
+    `newest` is its last whole checkpoint, `uploaded` where one was published last, `outside` a
+    checkpoints folder elsewhere, which stays. `refusal` says why the run may not go, if so.
+    """
+
+    run: RunDirectory
+    files: int
+    bytes: int
+    status: str
+    step: int
+    checkpoints: int = 0
+    newest: CheckpointInfo | None = None
+    uploaded: str = ""
+    outside: Path | None = None
+    refusal: str = ""
+
+    def describe(self) -> list[str]:
+        """The preview, as lines for a person."""
+        size = f"{self.files:,} file{'s' if self.files != 1 else ''}, {format_bytes(self.bytes)}"
+        lines = [f"{one_line(self.run.run_id)}: {self.status}, step {self.step:,}; {size}"]
+        if self.newest is not None:
+            count = f"{self.checkpoints} checkpoint{'s' if self.checkpoints != 1 else ''}"
+            lines.append(f"  {count}, the newest {_named(self.newest)}")
+            where = f"uploaded to {self.uploaded}" if self.uploaded else "uploaded nowhere"
+            lines.append(f"  {where}")
+        elif not self.outside:
+            lines.append("  no checkpoints")
+        if self.outside is not None:
+            lines.append(f"  its checkpoints lie in {one_line(self.outside)} and stay there")
+        return lines
+
+
+def doom(run: RunDirectory) -> DoomedRun:
+    """Look at what deleting `run` would mean. Touches nothing."""
+    state = run.read_state() or RunState()
+    outside = run.checkpoints.resolve() if run.checkpoints.is_symlink() else None
+    listed = [] if outside else list_checkpoints(run.checkpoints)
+    whole = [info for info in listed if info.whole]
+    return DoomedRun(
+        run=run,
+        files=folder_size(run.path)[0],
+        bytes=freed_bytes([run.path]),
+        status=one_line(observe(run, state).status, 20) if run.state_path.exists() else "no state",
+        step=state.current_step,
+        checkpoints=len(listed),
+        newest=whole[-1] if whole else None,
+        uploaded=uploaded_to(run, state),
+        outside=outside,
+        refusal=refusal(run, state),
+    )
+
+
+def refusal(run: RunDirectory, state: RunState | None = None) -> str:
+    """Why `run` may not be deleted now; empty if it may."""
+    name = one_line(run.run_id)
+    if run.path.is_symlink():
+        return f"{name} is a link to {one_line(run.path.resolve())}; remove the link by hand."
+    state = state or run.read_state() or RunState()
+    health = observe(run, state)
+    if health.alive and state.status not in ACTIVE_STATUSES:
+        holder = read_holder(run.lock_path) or "another process"
+        return f"{name} is in use by {holder}; try again when that has ended."
+    if health.alive:
+        process = f" (process {state.pid} on {one_line(state.host)})" if state.pid else ""
+        return (
+            f"{name} is {one_line(health.status, 20)}{process}; stop it first: trainer stop {name}."
+        )
+    if care_of(watching(run.path.parent), run.run_id) is not None:
+        return f"{name} is about to be started by a daemon; stop it first: trainer stop {name}."
+    if not run.state_path.exists() and _written_lately(run.metrics_path):
+        return f"{name} is being written by another program; stop that one first."
+    return ""
+
+
+def _written_lately(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < STALLED_AFTER
+    except OSError:
+        return False
+
+
+def uploaded_to(run: RunDirectory, state: RunState) -> str:
+    """Where the run was published last: an address or a repository; empty if nowhere."""
+    for event in reversed(list(read_records(run.events_path))):
+        if event.get("event") == "uploaded":
+            return one_line(event.get("url") or event.get("repo") or "the Hub")
+    return one_line(state.hub_repo or "")
+
+
+def _named(info: CheckpointInfo) -> str:
+    for key, value in (("val loss", info.val_loss), ("loss", info.loss)):
+        if value is not None:
+            return f"{info.name} ({key} {value:.4g})"
+    return info.name

@@ -1,0 +1,348 @@
+"""The trash of a runs directory: runs thrown away together, brought back or deleted for good.
+
+A batch is `.trash/NUMBER/`, as in the trash of a checkpoints folder: a journal that is written
+before anything moves, and beside it the runs. A run goes in and out by one rename, so whenever a
+process is killed it is whole in one of two places. Who changes anything holds `.trash/lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.checkpoints.catalogue import claimed, list_checkpoints
+from shared.checkpoints.manifest import MANIFEST
+from shared.checkpoints.trash import DONE, JOURNAL, MOVING, RESTORING, TRASH, freed_bytes
+from shared.errors import RunError, UserError
+from shared.files import fsync_directory, read_json, remove_temporaries, write_json
+from shared.library.deletion import DoomedRun, refusal
+from shared.ownership.lock import LockHeldError, RunLock
+from shared.run.directory import RunDirectory
+from shared.run.records import SCHEMA_VERSION, Json, is_number
+from shared.text import one_line
+
+LOCK = "lock"
+_BATCH = re.compile(r"\d{6,}")
+_EMPTYING = ".emptying-"
+_WAIT = 5.0  # seconds for another process that changes the trash
+
+
+@dataclass(frozen=True)
+class TrashedRun:
+    """A run in the trash. `bytes` are those it had when it went, `time` is then."""
+
+    run_id: str
+    path: Path
+    batch: int
+    time: float
+    files: int
+    bytes: int
+
+
+# -- looking -----------------------------------------------------------------------------------
+
+
+def list_trash(runs_dir: Path) -> list[TrashedRun]:
+    """What lies there, the last thrown away first."""
+    found: list[TrashedRun] = []
+    for batch in reversed(_batches(runs_dir)):
+        journal = read_json(batch / JOURNAL) or {}
+        sizes = _journalled(journal)
+        moment = journal.get("time")
+        when = float(moment) if is_number(moment) else 0.0  # type: ignore[arg-type]
+        for path in _members(batch):
+            files, size = sizes.get(path.name, (0, 0))
+            found.append(TrashedRun(path.name, path, int(batch.name), when, files, size))
+    return found
+
+
+def trash_bytes(runs_dir: Path) -> int:
+    """The bytes that emptying the trash would free."""
+    # What an interrupted emptying has left is no run any more, and still takes its place.
+    trash = runs_dir / TRASH
+    return freed_bytes(p for p in _entries(trash) if _is_batch(p) or p.name.startswith(_EMPTYING))
+
+
+# -- throwing away -----------------------------------------------------------------------------
+
+
+def throw_away_runs(doomed: Sequence[DoomedRun]) -> None:
+    """Move runs of one runs directory into a new batch, from which `restore_runs` brings them back.
+
+    Raises UserError, with nothing moved, if one may not go: it is alive, in use, or no folder.
+    """
+    if not doomed:
+        return
+    runs_dir = doomed[0].run.path.parent
+    if any(item.run.path.parent != runs_dir for item in doomed):
+        raise UserError("Runs of several folders cannot go into one trash; delete them apart.")
+    for item in doomed:
+        if told := refusal(item.run):  # the look at it may be minutes old
+            raise UserError(told)
+    with _changing(runs_dir) as trash, contextlib.ExitStack() as held:
+        _settle(runs_dir)
+        for item in doomed:
+            _hold(item.run, held)
+        batch = trash / f"{_last_number(trash) + 1:06d}"
+        batch.mkdir()
+        journal: Json = {
+            "schema_version": SCHEMA_VERSION,
+            "state": MOVING,
+            "time": time.time(),
+            "runs": [
+                {"run_id": item.run.run_id, "files": item.files, "bytes": item.bytes}
+                for item in doomed
+            ],
+        }
+        write_json(batch / JOURNAL, journal)
+        fsync_directory(trash)
+        fsync_directory(runs_dir)
+        for item in doomed:
+            item.run.path.rename(batch / item.run.run_id)
+        _finish_moving(runs_dir, batch, journal)
+
+
+def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
+    """Own `run` and claim its checkpoints until `held` ends. Raises UserError when another does."""
+    lock = RunLock(run.lock_path)
+    try:
+        lock.acquire()
+    except LockHeldError as error:
+        who = error.holder or "another process"
+        raise UserError(
+            f"{one_line(run.run_id)} is owned by {who}; nothing was deleted. Stop it first."
+        ) from error
+    held.callback(lock.release)
+    # Those of a folder outside stay where they are, whoever reads them.
+    for folder in [] if run.checkpoints.is_symlink() else _to_claim(run):
+        if not held.enter_context(claimed(folder)):
+            raise UserError(
+                f"{one_line(folder.name)} of {one_line(run.run_id)} is in use by another process; "
+                "nothing was deleted. Try again when that one has ended."
+            )
+
+
+def _to_claim(run: RunDirectory) -> list[Path]:
+    """Of checkpoints that share their manifest (`final` and its step) one: it locks once."""
+    found: dict[tuple[int, int], Path] = {}
+    for info in list_checkpoints(run.checkpoints):
+        with contextlib.suppress(OSError):  # without a manifest nobody says that it is in use
+            status = (info.path / MANIFEST).stat()
+            found.setdefault((status.st_dev, status.st_ino), info.path)
+    return list(found.values())
+
+
+def _finish_moving(runs_dir: Path, batch: Path, journal: Mapping[str, object]) -> None:
+    fsync_directory(batch)
+    fsync_directory(runs_dir)
+    write_json(batch / JOURNAL, {**journal, "state": DONE})
+
+
+# -- bringing back -----------------------------------------------------------------------------
+
+
+def restore_runs(runs_dir: Path, run_ids: Collection[str] | None = None) -> dict[str, str]:
+    """Bring runs back, those of the newest batch by default; run id → the name it has now.
+
+    Of several thrown away under one name the last one is meant. A name that is taken by now gets a
+    suffix. Raises UserError, with nothing changed, for a run that is not in the trash.
+    """
+    asked = set(run_ids) if run_ids is not None else None
+    _asked_for(runs_dir, asked)  # before a trash is made where none is
+    with _changing(runs_dir):
+        _settle(runs_dir)
+        restored: dict[str, str] = {}
+        for batch, members in _asked_for(runs_dir, asked).items():
+            targets: dict[str, str] = {}
+            for run_id in members:
+                targets[run_id] = _free_name(runs_dir, run_id, set(restored.values()))
+                restored[run_id] = targets[run_id]
+            journal = read_json(batch / JOURNAL) or {}
+            write_json(batch / JOURNAL, {**journal, "state": RESTORING, "restore": targets})
+            _restore(runs_dir, batch, targets)
+        return restored
+
+
+def _asked_for(runs_dir: Path, run_ids: Collection[str] | None) -> dict[Path, list[str]]:
+    batches = _batches(runs_dir)[::-1]
+    if not batches:
+        raise UserError(
+            f"The trash of {one_line(runs_dir)} is empty: there is nothing to bring back."
+        )
+    if run_ids is None:
+        return {batches[0]: [path.name for path in _members(batches[0])]}
+    asked: dict[Path, list[str]] = {}
+    for run_id in dict.fromkeys(run_ids):
+        holding = [b for b in batches if run_id in {path.name for path in _members(b)}]
+        if not holding:
+            raise UserError(
+                f"{one_line(run_id)!r} is not in the trash of {one_line(runs_dir)}; "
+                "trainer runs list --trash shows what is."
+            )
+        asked.setdefault(holding[0], []).append(run_id)
+    return asked
+
+
+def _free_name(runs_dir: Path, run_id: str, taken: Collection[str] = ()) -> str:
+    count = 1
+    while (name := run_id if count == 1 else f"{run_id}_{count}") in taken or os.path.lexists(
+        runs_dir / name
+    ):
+        count += 1
+    return name
+
+
+def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
+    for run_id, name in targets.items():
+        path = batch / run_id
+        if path.is_dir():  # a killed process may have brought it back already
+            # A journal is a file like others: no text in it may lead anywhere else.
+            plain = Path(name).name == name and not name.startswith(".")
+            free = plain and not os.path.lexists(runs_dir / name)
+            path.rename(runs_dir / (name if free else _free_name(runs_dir, run_id)))
+    fsync_directory(runs_dir)
+    fsync_directory(batch)
+    if _members(batch):
+        journal = read_json(batch / JOURNAL) or {}
+        journal.pop("restore", None)
+        write_json(batch / JOURNAL, {**journal, "state": DONE})
+    else:
+        _remove_batch(batch)
+
+
+# -- deleting for good -------------------------------------------------------------------------
+
+
+def empty_run_trash(runs_dir: Path) -> int:
+    """Delete what is in the trash for good; returns the bytes that were freed.
+
+    Raises RunError when something cannot be deleted; the rest is gone then.
+    """
+    if not (runs_dir / TRASH).is_dir():
+        return 0
+    with _changing(runs_dir) as trash:
+        size = trash_bytes(runs_dir)
+        _settle(runs_dir)
+        for batch in _batches(runs_dir):
+            # One rename, and no restore finds it any more, however far the deletion comes.
+            batch.rename(trash / f"{_EMPTYING}{batch.name}")
+        fsync_directory(trash)
+        _delete_emptied(trash)
+        return size - trash_bytes(runs_dir)
+
+
+def _delete_emptied(trash: Path) -> None:
+    failures: list[OSError] = []
+    for path in _entries(trash):
+        if path.name.startswith(_EMPTYING):
+            try:
+                shutil.rmtree(path)  # does not follow a link to checkpoints outside
+            except OSError as error:
+                failures.append(error)
+    if failures:
+        place = one_line(failures[0].filename or trash)
+        raise RunError(
+            f"{place} cannot be deleted: {failures[0].strerror}; it takes its place until the "
+            "trash is emptied again."
+        )
+
+
+# -- the trash itself --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _changing(runs_dir: Path) -> Iterator[Path]:
+    """The trash, which nobody else changes while this is entered. Raises RunError."""
+    trash = runs_dir / TRASH
+    deadline = time.monotonic() + _WAIT
+    try:
+        trash.mkdir(exist_ok=True)
+        lock = RunLock(trash / LOCK)
+        while True:
+            try:
+                lock.acquire()
+                break
+            except LockHeldError as error:
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        f"The trash of {one_line(runs_dir)} is being changed by {error.holder}; "
+                        "try again."
+                    ) from error
+        try:
+            yield trash
+        finally:
+            lock.release()
+    except OSError as error:
+        place = one_line(error.filename or trash)
+        raise RunError(f"{place} cannot be changed: {error.strerror}.") from error
+
+
+def _settle(runs_dir: Path) -> None:
+    """Bring what a killed process began to an end.
+
+    A batch keeps what had moved, and what was left in place stays there; a run that was being
+    brought back comes back; what was being deleted is deleted.
+    """
+    trash = runs_dir / TRASH
+    with contextlib.suppress(RunError):  # only emptying has to say what cannot be deleted
+        _delete_emptied(trash)
+    for batch in _batches(runs_dir):
+        remove_temporaries(batch)
+        journal = read_json(batch / JOURNAL) or {}
+        targets = journal.get("restore")
+        if journal.get("state") == RESTORING and isinstance(targets, dict):
+            present = {path.name for path in _members(batch)}
+            _restore(runs_dir, batch, {k: str(v) for k, v in targets.items() if k in present})
+        elif not _members(batch):
+            _remove_batch(batch)
+        elif journal.get("state") == MOVING:
+            _finish_moving(runs_dir, batch, journal)
+
+
+def _batches(runs_dir: Path) -> list[Path]:
+    """Oldest first, by number: clocks may jump."""
+    return sorted(filter(_is_batch, _entries(runs_dir / TRASH)), key=lambda p: int(p.name))
+
+
+def _is_batch(path: Path) -> bool:
+    return _BATCH.fullmatch(path.name) is not None
+
+
+def _members(batch: Path) -> list[Path]:
+    """The runs in a batch."""
+    return [p for p in _entries(batch) if p.is_dir() and not p.is_symlink()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _last_number(trash: Path) -> int:
+    numbers = [p.name.removeprefix(_EMPTYING) for p in _entries(trash)]
+    return max((int(n) for n in numbers if _BATCH.fullmatch(n)), default=0)
+
+
+def _remove_batch(batch: Path) -> None:
+    """Take away a batch without runs, its journal last but one."""
+    (batch / JOURNAL).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a stranger's file in it is not ours to delete
+        batch.rmdir()
+
+
+def _journalled(journal: Mapping[str, object]) -> dict[str, tuple[int, int]]:
+    """Files and bytes of each run, as measured when it went."""
+    runs = journal.get("runs")
+    found: dict[str, tuple[int, int]] = {}
+    for item in runs if isinstance(runs, list) else ():
+        if isinstance(item, dict) and is_number(item.get("files")) and is_number(item.get("bytes")):
+            found[str(item.get("run_id"))] = int(item["files"]), int(item["bytes"])
+    return found

@@ -1,0 +1,1 @@
+"""Who owns a run, and whether it is alive: lock, heartbeat, process, health."""

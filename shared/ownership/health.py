@@ -1,0 +1,88 @@
+"""What a run is really doing: its recorded status held against the signs of life."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from shared.ownership.heartbeat import DEAD_AFTER, SILENT_AFTER, Beat, BeatWatch, read_beat
+from shared.ownership.lock import lock_is_held
+from shared.ownership.process import STOPPED
+from shared.run.directory import RunDirectory
+from shared.run.records import ACTIVE_STATUSES, RunState
+from shared.text import format_time, one_line
+
+STALLED_AFTER = 30.0  # seconds without a step, at least
+STALLED_STEPS = 10.0  # usual step times without a step, at least
+
+
+@dataclass(frozen=True)
+class Health:
+    """`status` as a person should see it, with the reason where it differs from the record.
+
+    `alive` tells whether a process owns the run: while it does, nobody else may act on its files.
+    """
+
+    status: str
+    alive: bool
+    reason: str = ""
+
+
+def is_stalled(idle_seconds: float, step_seconds: float | None) -> bool:
+    """Whether a running run has done nothing for too long, given the usual time of its steps."""
+    return idle_seconds > max(STALLED_AFTER, STALLED_STEPS * (step_seconds or 0.0))
+
+
+def observe(
+    run: RunDirectory, state: RunState, now: float | None = None, watch: BeatWatch | None = None
+) -> Health:
+    """Look at the lock and the heartbeat of `run`, whose record is `state`.
+
+    A reader that looks again and again gives the same `watch` each time: then the clock of another
+    host need not agree with ours.
+    """
+    now = time.time() if now is None else now
+    beat = read_beat(run.heartbeat_path)
+    age = 0.0 if beat is None else (watch or BeatWatch()).age(beat, now)
+    condition = beat.process.condition() if beat is not None and beat.process.is_here() else None
+    alive = _is_alive(run, beat, age, condition)
+    if state.status not in ACTIVE_STATUSES:
+        return Health(state.status, alive, state.exit.reason if state.exit else "")
+    if not alive:
+        last = beat.time if beat else state.updated_at
+        when = f", last seen {format_time(last, '%H:%M:%S')}" if last else ""
+        host = one_line(state.host)
+        reason = f"process {state.pid} on {host} is gone without an exit record{when}"
+        return Health("crashed", alive=False, reason=reason)
+    reason = _stall(state, beat, age, condition, now) if beat is not None else ""
+    return Health("stalled" if reason else state.status, alive=True, reason=reason)
+
+
+def _is_alive(run: RunDirectory, beat: Beat | None, age: float, condition: str | None) -> bool:
+    """Whether some process owns the run now; `condition` is that of a process of this host."""
+    held = lock_is_held(run.lock_path)
+    if beat is None:
+        return bool(held)
+    beating = age < DEAD_AFTER
+    if beat.process.is_here():
+        # Seen from outside its container a living process has another number, but it beats; and a
+        # child of a dead one may still hold the lock it inherited, but nobody beats.
+        return held is not False and (condition is not None or (bool(held) and beating))
+    # Another host: its flock may not reach us, its beats do.
+    return bool(held) or beating
+
+
+def _stall(state: RunState, beat: Beat, age: float, condition: str | None, now: float) -> str:
+    """Why a living run does nothing, empty if it does something."""
+    if condition == STOPPED:
+        pid = beat.process.pid
+        return f"stopped by a signal (SIGSTOP or Ctrl-Z); it goes on with: kill -CONT {pid}"
+    if beat.idle_seconds is None:  # a writer that may beat only with its steps
+        idle = now - beat.step_time
+    elif age > SILENT_AFTER:
+        return f"no sign of life for {age:.0f} s"
+    else:
+        idle = beat.idle_seconds + age
+    if state.status == "running" and is_stalled(idle, beat.step_seconds):
+        return f"no step for {idle:.0f} s"
+    return ""

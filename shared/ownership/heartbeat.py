@@ -1,0 +1,148 @@
+"""The sign of life: a small file overwritten in place every second."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.files import read_json
+from shared.ownership.process import ProcessIdentity, boot_id, this_process
+from shared.run.records import encode_json
+
+INTERVAL = 1.0  # seconds between beats
+SILENT_AFTER = 5.0  # seconds without a beat after which a living process counts as stalled
+DEAD_AFTER = 10.0  # seconds without a beat after which a process elsewhere counts as gone
+_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One sign of life. `time` and `step_time` are Unix seconds, the others seconds.
+
+    `idle_seconds` is how long before the beat work last went on, by the writer's monotonic clock;
+    None from a writer that does not beat regularly. `monotonic` is that clock at the beat.
+    `step_seconds` is the usual time of a step.
+    """
+
+    process: ProcessIdentity
+    time: float
+    step: int
+    step_time: float
+    step_seconds: float | None
+    idle_seconds: float | None = None
+    monotonic: float | None = None
+
+    def age(self, now: float) -> float:
+        """Seconds since this beat; `now` is the reader's wall clock.
+
+        Processes of one boot share the monotonic clock, which nobody can set. Between machines
+        there are only the two wall clocks: the age may be wrong there, and negative.
+        """
+        if self.monotonic is not None and self.process.boot and self.process.boot == boot_id():
+            since = time.monotonic() - self.monotonic
+            if since >= 0:
+                return since
+        return now - self.time
+
+
+class BeatWatch:
+    """A reader's own measure of silence: since when it has seen the same beat.
+
+    Once it has seen the beat change, neither the writer's clock nor ours being wrong matters.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen = ""
+        self._since = 0.0
+        self.moved = False
+
+    def age(self, beat: Beat, now: float) -> float:
+        """Seconds since `beat`, the best that can be known; never negative."""
+        tick, seen = self._clock(), repr(beat)
+        if seen != self._seen:
+            self.moved = bool(self._seen)
+            self._seen, self._since = seen, tick
+        unchanged = tick - self._since
+        if self.moved:
+            return unchanged
+        apart = abs(beat.age(now))  # a beat from the future is as suspicious as an old one
+        return max(unchanged, apart) if math.isfinite(apart) else math.inf
+
+
+class HeartbeatFile:
+    """Writes beats in place, padded to a fixed size.
+
+    No new block is needed, so a full disk does not make a living run look dead.
+    """
+
+    def __init__(self, path: Path, **facts: Any) -> None:
+        """`facts` are repeated in every beat."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._facts = {**dataclasses.asdict(this_process()), **facts}
+        if os.fstat(self._fd).st_size > _SIZE:  # what is not overwritten would spoil every beat
+            os.ftruncate(self._fd, 0)
+
+    def beat(
+        self,
+        step: int = 0,
+        idle_seconds: float = 0.0,
+        step_seconds: float | None = None,
+        **facts: Any,
+    ) -> OSError | None:
+        """Say that the process lives, and how long ago work last went on.
+
+        Returns what went wrong, if something did; the next beat may go well again.
+        """
+        now = time.time()
+        record = {
+            **self._facts,
+            **facts,
+            "time": now,
+            "monotonic": time.monotonic(),
+            "step": step,
+            "step_time": now - idle_seconds,
+            "idle_seconds": round(idle_seconds, 3),
+            "step_seconds": step_seconds,
+        }
+        try:
+            os.pwrite(self._fd, encode_json(record).ljust(_SIZE - 1) + b"\n", 0)
+            os.utime(self._fd)
+        except OSError as error:
+            return error
+        return None
+
+    def close(self) -> None:
+        """Stop beating; the last beat stays in the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_beat(path: Path) -> Beat | None:
+    """The last beat, or None."""
+    value = read_json(path)
+    if value is None:
+        return None
+    try:
+        return Beat(
+            ProcessIdentity.from_json(value),
+            float(value["time"]),
+            int(value["step"]),
+            float(value["step_time"]),
+            _seconds(value.get("step_seconds")),
+            _seconds(value.get("idle_seconds")),
+            _seconds(value.get("monotonic")),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,148 @@
+"""What a run's pulse looks for besides beating: no progress, a lost directory, waiting records.
+
+Each watch is asked again and again and says only what is new, so that it can be told once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.files import AppendLog
+from shared.ownership.health import is_stalled
+
+BACKLOG_SECONDS = 2.0  # how long records may wait before it is told
+#: What is no want of room but a filesystem that does not take writes any more.
+_UNWRITABLE = {
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EIO,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ENOTCONN,
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Something became so (`over` is False), or is so no more."""
+
+    over: bool
+    message: str
+
+
+class StallWatch:
+    """Notices that a running run makes no progress, and that it goes on."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, *, running: bool, idle: float, step_seconds: float | None) -> Turn | None:
+        """`idle` are the seconds since work last went on."""
+        now = time.monotonic()
+        if self._since is None:
+            if running and is_stalled(idle, step_seconds):
+                self._since = now - idle
+                return Turn(over=False, message=f"no step for {idle:.0f} s")
+        elif not running or not is_stalled(idle, step_seconds):
+            lasted, self._since = max(0.0, now - idle - self._since), None
+            return Turn(over=True, message=f"work goes on after {lasted:.0f} s")
+        return None
+
+
+class DirectoryWatch:
+    """Notices that the directory we write in is gone, is another one, or takes no writes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when there is no such directory."""
+        self._path = path
+        self._identity = _identity(path)
+        self._since = 0.0
+        self.problem = ""
+        #: Set when another process has taken the run over, which took this one for dead.
+        self.taken = False
+
+    @property
+    def lost_seconds(self) -> float:
+        """How long the problem has lasted; 0.0 while there is none."""
+        return time.monotonic() - self._since if self.problem else 0.0
+
+    def check(self) -> None:
+        """Raise OSError unless the path still leads to the directory we began with.
+
+        A stranger in its place must not get our files, nor what another process trains now.
+        """
+        if self.taken:
+            raise OSError(errno.ESTALE, "another process owns the run now", str(self._path))
+        if _identity(self._path) != self._identity:
+            raise OSError(errno.ESTALE, "another directory is in its place", str(self._path))
+
+    def look(self, failure: OSError | None) -> Turn | None:
+        """`failure` is what the last write met with."""
+        before, self.problem = self.problem, self._found(failure)
+        if self.problem and not before:
+            self._since = time.monotonic()
+            message = (
+                f"{self.problem}; training goes on, but until it is back nothing more is saved"
+            )
+            return Turn(over=False, message=message)
+        if before and not self.problem:
+            return Turn(over=True, message=f"The run directory {self._path} can be written again")
+        return None
+
+    def _found(self, failure: OSError | None) -> str:
+        where = f"The run directory {self._path}"
+        if self.taken:
+            return f"{where} belongs to another process now, which took this one for dead"
+        try:
+            self.check()
+        except FileNotFoundError:
+            return f"{where} is gone"
+        except OSError as error:
+            if error.errno == errno.ESTALE and error.filename:
+                return f"{where} was moved away, and {error.strerror}"
+            return f"{where} cannot be reached: {error.strerror}"
+        if failure is not None and failure.errno in _UNWRITABLE:
+            return f"{where} cannot be written: {failure.strerror}"
+        if not os.access(self._path, os.W_OK | os.X_OK):
+            return f"{where} cannot be written any more: check its permissions"
+        return ""
+
+
+class BacklogWatch:
+    """Notices that records wait in memory because they cannot be written, and tries again."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._told = False
+
+    def look(self, logs: Iterable[AppendLog], failure: OSError | None) -> Turn | None:
+        """`failure` is what the last writing of the state met with."""
+        now = time.monotonic()
+        stuck = [log for log in logs if log.waiting and not log.flush()]
+        if not stuck and failure is None:
+            self._since = None
+            over, self._told = self._told, False
+            message = "The run's records are written again; nothing was left out"
+            return Turn(over=True, message=message) if over else None
+        self._since = now if self._since is None else self._since
+        if self._told or now - self._since < BACKLOG_SECONDS:
+            return None
+        self._told = True
+        cause = next((log.problem for log in stuck if log.problem), failure)
+        reason = (cause.strerror if cause else None) or "the disk is full"
+        message = f"The run's records cannot be written ({reason}); they wait in memory"
+        return Turn(over=False, message=message)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino

@@ -1,0 +1,188 @@
+"""Where everything of a run lies, and how runs are created and found."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.errors import UserError
+from shared.files import read_json
+from shared.run.records import RunState
+from shared.text import nearest, one_line
+
+NAME_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths inside `runs/<run_id>/`. Holds no state: every read goes to the disk."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def state_path(self) -> Path:
+        """The current state, replaced atomically."""
+        return self.path / "run_state.json"
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One line per optimizer step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events_path(self) -> Path:
+        """What happened, in order."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        """What the console shows."""
+        return self.path / "train.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoint folders, or a link to where they are."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Text generated during training."""
+        return self.path / "samples"
+
+    @property
+    def control(self) -> Path:
+        """Requests to the trainer."""
+        return self.path / "control"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked by the process that owns the run."""
+        return self.path / "lock"
+
+    @property
+    def heartbeat_path(self) -> Path:
+        """A sign of life every second."""
+        return self.path / "heartbeat"
+
+    def read_state(self) -> RunState | None:
+        """The present state, or None when there is none that can be read."""
+        value = read_json(self.state_path)
+        return None if value is None else RunState.from_json(value)
+
+
+def slug(name: str) -> str:
+    """`name` as a folder name: letters, digits, dot, dash and underscore.
+
+    Raises UserError when nothing is left of it.
+    """
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:NAME_LIMIT]
+    if not cleaned:
+        raise UserError(
+            f"The run name {one_line(name)!r} has no usable character; use letters and digits."
+        )
+    return cleaned
+
+
+def create_run(runs_dir: Path, name: str, now: float | None = None) -> RunDirectory:
+    """Make a new, empty run directory `{name}_{YYYYmmdd_HHMMSS}`, with a suffix on collision.
+
+    Raises UserError when the runs directory cannot be written.
+    """
+    stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+    base = f"{slug(name)}_{stamp}"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        for suffix in range(1, 10_000):
+            path = runs_dir / (base if suffix == 1 else f"{base}_{suffix}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            for folder in ("checkpoints", "samples", "control"):
+                (path / folder).mkdir()
+            return RunDirectory(path)
+    except OSError as error:
+        raise UserError(
+            f"Cannot create a run in {runs_dir}: {error.strerror}; "
+            "choose a writable folder with --runs-dir."
+        ) from error
+    raise UserError(f"{runs_dir} already holds 10000 runs named {base}; choose another --name.")
+
+
+def is_run(run: RunDirectory) -> bool:
+    """Whether the folder has a state or a metrics file."""
+    try:
+        return run.state_path.is_file() or run.metrics_path.is_file()
+    except OSError:  # no permission to look into it, a name too long
+        return False
+
+
+def discover_runs(runs_dir: Path) -> list[RunDirectory]:
+    """Every folder below `runs_dir` that has a state or a metrics file, by name.
+
+    Raises OSError when the folder itself cannot be read.
+    """
+    found: list[RunDirectory] = []
+    with os.scandir(runs_dir) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            run = RunDirectory(Path(entry.path))
+            if is_run(run):
+                found.append(run)
+    return sorted(found, key=lambda r: r.run_id)
+
+
+def find_run(runs_dir: Path, reference: str) -> RunDirectory:
+    """The run meant by a path, a run id, an unambiguous beginning of one, `latest`, or a name.
+
+    Of several runs with that very name the newest is meant. Raises UserError otherwise.
+    """
+    path = Path(reference)
+    if reference and is_run(RunDirectory(path)):
+        return RunDirectory(path.resolve())
+    try:
+        runs = discover_runs(runs_dir)
+    except OSError as error:
+        raise UserError(
+            f"Cannot look for run {one_line(reference)!r} in {runs_dir}: {error.strerror}; "
+            "name the folder that holds your runs with --runs-dir."
+        ) from error
+    exact = [r for r in runs if r.run_id == reference]
+    if exact:
+        return exact[0]
+    states = [(r, r.read_state() or RunState()) for r in runs]
+    newest_first = sorted(states, key=lambda rs: (rs[1].started_at or 0.0, rs[0].run_id))[::-1]
+    if reference == "latest" and newest_first:
+        return newest_first[0][0]
+    named = [r for r, s in newest_first if s.run_name == reference]
+    if named:
+        return named[0]
+    begun = [r for r in runs if reference and r.run_id.startswith(reference)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        shown = ", ".join(one_line(r.run_id) for r in begun[:3])
+        raise UserError(
+            f"{one_line(reference)!r} could mean {len(begun)} runs ({shown}); "
+            "give more of the run id."
+        )
+    known = [r.run_id for r in runs] + [s.run_name for _, s in states if s.run_name]
+    hint = one_line(nearest(reference, known))
+    raise UserError(
+        f"There is no run {one_line(reference)!r} in {runs_dir}{hint}; "
+        f"it holds {len(runs)} run{'s' if len(runs) != 1 else ''}."
+    )

@@ -1,0 +1,175 @@
+"""`trainer checkpoints`: which there are, and whether they are sound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.checkpoints import compression as checkpoint_packing
+from trainer.cli.checkpoints import prune as checkpoint_prune
+from trainer.cli.checkpoints.place import (
+    NamesArgument,
+    PlaceArgument,
+    checkpoints_meant,
+    named_checkpoints,
+    print_table,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from shared.checkpoints.catalogue import CheckpointInfo
+
+app = typer.Typer(
+    help="List, verify, prune and pack the checkpoints of a run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command("list")
+def list_(
+    run: PlaceArgument,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    json: Json = False,
+) -> int:
+    """List the checkpoints of a run: step, size, age, losses, and what each is."""
+    from shared.checkpoints.catalogue import is_in_use, list_set_aside
+    from shared.checkpoints.prune import many
+    from shared.checkpoints.trash import folder_size, in_trash
+    from shared.text import format_bytes, format_duration, one_line
+
+    folder, names = checkpoints_meant(run, runs_dir)
+    corrupt, superseded = list_set_aside(folder)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": info.name,
+            "step": info.step,
+            "bytes": info.bytes,
+            "created_at": info.created_at or None,
+            "loss": info.loss,
+            "val_loss": info.val_loss,
+            "latest": info.is_latest,
+            "best": info.is_best,
+            "final": info.name == "final",
+            "packed": info.packed,
+            "in_use": is_in_use(info.path),
+            "corrupt": not info.whole,
+            "superseded": False,
+        }
+        for info in _listed(folder, names)
+    ]
+    for path in (*corrupt, *superseded):
+        if not names:
+            rows.append({"name": path.name, "step": None, "bytes": folder_size(path)[1]})
+            rows[-1] |= {"corrupt": path in corrupt, "superseded": path in superseded}
+            rows[-1]["in_use"] = is_in_use(path)
+    if json:
+        _print_json(rows)
+        return 0
+    if not rows:
+        typer.echo(f"{one_line(folder)} holds no checkpoints yet.")
+        return 0
+    flags = ("latest", "best", "final", "packed", "in_use", "corrupt", "superseded")
+    now = time.time()
+    table = [("name", "step", "size", "age", "loss", "val loss", "")]
+    for row in rows:
+        made = row.get("created_at")
+        table.append(
+            (
+                one_line(row["name"], 40),
+                "-" if row["step"] is None else str(row["step"]),
+                format_bytes(row["bytes"]),
+                format_duration(max(0.0, now - made)) if made else "-",
+                _loss(row.get("loss")),
+                _loss(row.get("val_loss")),
+                ", ".join(flag.replace("_", " ") for flag in flags if row.get(flag)),
+            )
+        )
+    print_table(table)
+    trash = in_trash(folder)
+    if trash.checkpoints or trash.bytes:
+        typer.echo(f"in the trash: {many(trash.checkpoints)}, {format_bytes(trash.bytes)}")
+    return 0
+
+
+def _listed(folder: Path, names: Sequence[str]) -> list[CheckpointInfo]:
+    from shared.checkpoints.catalogue import list_checkpoints
+
+    return [info for info in list_checkpoints(folder) if not names or info.name in names]
+
+
+@app.command()
+def verify(
+    run: PlaceArgument,
+    names: NamesArgument = None,
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    json: Json = False,
+) -> int:
+    """Read every file of the checkpoints and hold it against its checksum; 1 if any is bad."""
+    from shared.checkpoints.catalogue import in_use
+    from shared.checkpoints.manifest import verify_folder
+    from shared.errors import ExitCode
+    from shared.text import format_bytes, one_line
+
+    folder, one = checkpoints_meant(run, runs_dir)
+    chosen = named_checkpoints(folder, [*one, *(names or [])])
+    problems: dict[str, list[str]] = {}
+    with progress("verifying", sum(info.bytes for info in chosen), quiet=json) as advance:
+        for info in chosen:
+            with in_use(info.path):
+                problems[info.name] = verify_folder(info.path, advance)
+    bad = [name for name, found in problems.items() if found]
+    if json:
+        _print_json(
+            [
+                {
+                    "name": info.name,
+                    "step": info.step,
+                    "bytes": info.bytes,
+                    "packed": info.packed,
+                    "ok": not problems[info.name],
+                    "problems": problems[info.name],
+                }
+                for info in chosen
+            ]
+        )
+    else:
+        table = [("name", "step", "size", "packed", "")]
+        for info in chosen:
+            found = problems[info.name]
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            table.append(
+                (
+                    info.name,
+                    str(info.step),
+                    format_bytes(info.bytes),
+                    "packed" if info.packed else "-",
+                    f"{one_line(found[0])}{more}" if found else "ok",
+                )
+            )
+        print_table(table)
+    return ExitCode.FAILURE if bad else ExitCode.OK
+
+
+# Here, so that the help lists them after those above.
+app.command("prune")(checkpoint_prune.prune)
+app.command("compress")(checkpoint_packing.compress)
+app.command("decompress")(checkpoint_packing.decompress)
+
+
+def _print_json(rows: Sequence[dict[str, Any]]) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,122 @@
+"""`trainer prepare-data`: text files to token files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.cli.data.tokenizer import CharsetOption, FieldOption, KindOption, MinFrequencyOption
+
+if TYPE_CHECKING:
+    from trainer.data.prepare import Prepared
+
+
+def prepare_data(
+    *,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            "--input",
+            "--files",
+            metavar="PATHS",
+            help="Text files, directories or quoted globs; .jsonl(.gz) and .parquet by their text "
+            "field. Several may follow.",
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option(metavar="DIR|FILE.bin", help="Where the token files go.")
+    ] = "data",
+    val_output: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.bin", help="Validation file; default val.bin beside the other."),
+    ] = None,
+    val_split: Annotated[
+        float, typer.Option(help="Share of the text kept for validation; 0 for none.")
+    ] = 0.05,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(help="Tokens in a new BPE vocabulary.", show_default="4096"),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|DIR", help="Use this tokenizer.json instead of a new one."),
+    ] = None,
+    vocab: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Use this vocab.json, with --merges."),
+    ] = None,
+    merges: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Use this merges.txt, with --vocab."),
+    ] = None,
+    kind: KindOption = "bpe",
+    charset: CharsetOption = "bytes",
+    min_frequency: MinFrequencyOption = 2,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Turn characters outside the set into '?'.")
+    ] = False,
+    text_field: FieldOption = "text",
+    seed: Annotated[int, typer.Option(help="Chooses other validation documents.")] = 0,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace existing token files and tokenizer; refused without it.",
+        ),
+    ] = False,
+) -> None:
+    """Tokenize text into train.bin and val.bin (flat 32-bit tokens), training a tokenizer first
+    unless one is given.
+
+    Each file or record is one document. Old files stay until the new ones are complete.
+    """
+    from trainer.data.prepare import PrepareSettings, prepare
+    from trainer.data.progress import shown
+
+    prepared = prepare(
+        PrepareSettings(
+            inputs=[*(inputs or ()), *(more or ())],
+            output=output,
+            val_output=val_output,
+            val_split=val_split,
+            vocab_size=vocab_size,
+            tokenizer=tokenizer,
+            vocab=vocab,
+            merges=merges,
+            kind=kind,  # type: ignore[arg-type]
+            charset=charset,  # type: ignore[arg-type]
+            min_frequency=min_frequency,
+            replace=replace,
+            text_field=text_field,
+            seed=seed,
+            overwrite=overwrite,
+        ),
+        shown,
+    )
+    for note in prepared.notes:
+        typer.echo(f"note: {note}", err=True)
+    for line in _summary(prepared):
+        typer.echo(line)
+
+
+def _summary(prepared: Prepared) -> list[str]:
+    sides = [(prepared.train, prepared.train_sidecar)]
+    if prepared.val and prepared.val_sidecar:
+        sides.append((prepared.val, prepared.val_sidecar))
+    lines = [
+        f"{path}: {side.num_tokens:,} tokens, {side.num_documents:,} documents, "
+        f"{side.text_bytes:,} bytes of text"
+        for path, side in sides
+    ]
+    train = prepared.train_sidecar
+    text = sum(side.text_bytes for _, side in sides)
+    tokens = sum(side.num_tokens for _, side in sides)
+    split = {"none": "not split", "documents": "split by documents", "blocks": "split by place"}
+    lines.append(
+        f"vocabulary {train.vocab_size} ({train.tokenizer_kind}), {text / max(tokens, 1):.2f} "
+        f"bytes per token, {split[train.split_rule]}"
+    )
+    return lines

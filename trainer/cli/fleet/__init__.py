@@ -1,0 +1,1 @@
+"""Commands of the daemon and of alerts."""

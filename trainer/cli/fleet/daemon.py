@@ -1,0 +1,267 @@
+"""`trainer daemon`: supervising the runs of a directory on this host."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shared.errors import RunError, UserError
+from shared.text import format_duration, format_time, many_lines, one_line
+from trainer.cli import options
+
+if TYPE_CHECKING:
+    from shared.control.daemons import DaemonView
+
+START_TIMEOUT = 30.0  # seconds until a daemon in the background must hold its lock
+STOP_TIMEOUT = 30.0  # seconds; with its runs, as long as these take to save
+_LOOK = 0.05
+
+app = typer.Typer(
+    help="Watch a runs directory: start queued runs, restart crashed ones, answer requests.",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+MaxRuns = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once; default one per GPU, or one.")
+]
+PerGpu = Annotated[int, typer.Option(min=1, help="Runs at once on each GPU.")]
+MaxRestarts = Annotated[
+    int, typer.Option(min=0, help="Restarts within an hour without a new checkpoint.")
+]
+Alerts = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings of the alerts to send.")
+]
+#: Of a subcommand: None means what was given before its name.
+SubRunsDir = Annotated[
+    Path | None, typer.Option("--runs-dir", metavar="DIR", help="Where the run directories are.")
+]
+
+
+@app.callback()
+def daemon(
+    context: typer.Context,
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    max_runs: MaxRuns = None,
+    per_gpu: PerGpu = 1,
+    max_restarts: MaxRestarts = 5,
+    alerts: Alerts = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Watch in the background.")] = False,
+    console: Annotated[bool, typer.Option("--console/--no-console", hidden=True)] = True,
+) -> int:
+    """Watch a runs directory: start queued runs, restart crashed ones, answer requests.
+
+    Ends on Ctrl-C, SIGTERM or trainer daemon stop; the runs go on, and the next daemon adopts them.
+    """
+    context.obj = runs_dir
+    if context.invoked_subcommand is not None:
+        return 0
+    from trainer.daemon.daemon import Daemon, DaemonSettings
+
+    settings = DaemonSettings(runs_dir, max_runs, per_gpu, max_restarts, alerts, console)
+    if detach:
+        return _detach(runs_dir, _options(max_runs, per_gpu, max_restarts, alerts))
+    return Daemon(settings).run()
+
+
+def _options(
+    max_runs: int | None, per_gpu: int, max_restarts: int, alerts: Path | None
+) -> list[str]:
+    """The options again, for another process."""
+    given = ["--per-gpu", str(per_gpu), "--max-restarts", str(max_restarts)]
+    if max_runs is not None:
+        given += ["--max-runs", str(max_runs)]
+    if alerts is not None:
+        given += ["--alerts", str(alerts.resolve())]
+    return given
+
+
+def _command(runs_dir: Path, given: list[str]) -> list[str]:
+    place = str(runs_dir.resolve())
+    return [sys.executable, "-m", "trainer", "daemon", "--runs-dir", place, *given]
+
+
+def _detach(runs_dir: Path, given: list[str]) -> int:
+    """Start a daemon in its own session; wait until it is at work."""
+    from shared.control.daemons import view_daemon
+    from trainer.daemon.daemon import open_folder, take_lock
+
+    directory = open_folder(runs_dir)
+    take_lock(directory, runs_dir).release()  # one that is there already is told at once
+    errors = directory.path / "daemon.err"
+    with errors.open("wb") as file:
+        process = subprocess.Popen(
+            [*_command(runs_dir, given), "--no-console"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        view = view_daemon(directory)
+        if view.alive and view.pid == process.pid and directory.state_path.exists():
+            typer.echo(f"{describe_daemon(view)}, watching {one_line(runs_dir)}")
+            typer.echo(f"log:  {one_line(directory.log_path)}")
+            typer.echo(f"stop: trainer daemon --runs-dir {one_line(runs_dir)} stop")
+            return 0
+        if process.poll() is not None:
+            said = many_lines(errors.read_text(errors="replace")).strip()
+            said = said.removeprefix("trainer: ")
+            if process.returncode == UserError.exit_code:
+                raise UserError(said)
+            raise RunError(f"The daemon ended at once (exit code {process.returncode}): {said}")
+        time.sleep(_LOOK)
+    raise RunError(f"The daemon is not at work after {START_TIMEOUT:.0f} s; see {errors}.")
+
+
+def describe_daemon(view: DaemonView) -> str:
+    """`daemon on HOST, process 12, since 2026-01-02 03:04:05`."""
+    since = format_time(view.since)
+    return f"daemon on {one_line(view.host)}, process {view.pid}, since {since}"
+
+
+@app.command()
+def stop(
+    context: typer.Context,
+    runs_dir: SubRunsDir = None,
+    runs: Annotated[
+        bool,
+        typer.Option("--runs", help="Its runs too: they save, and the next daemon goes on."),
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option(help="The daemon of that host; default this one.")
+    ] = None,
+) -> int:
+    """End the daemon. Its runs go on without it, unless --runs is given."""
+    from shared.control.daemons import find_daemons, is_watching
+    from shared.control.requests import submit
+    from shared.ownership.process import host_name
+
+    place = runs_dir or context.obj
+    living = [view for view in find_daemons(place) if view.alive]
+    view = next((v for v in living if v.host == (host or host_name())), None)
+    if view is None:
+        others = ", ".join(one_line(v.host) for v in living)
+        hint = f"; there is one on {others}: name it with --host" if living else ""
+        raise UserError(
+            f"No daemon of {one_line(host or 'this host')} watches {one_line(place)}{hint}."
+        )
+    try:
+        submit(view.directory.control, "stop", {"runs": runs})
+    except OSError as error:
+        raise RunError(
+            f"Cannot leave a request in {view.directory.control}: {error.strerror}; "
+            f"send SIGTERM to process {view.pid}."
+        ) from error
+    started = time.monotonic()
+    deadline = started + (600.0 if runs else STOP_TIMEOUT)
+    while is_watching(view.directory):
+        if time.monotonic() > deadline:
+            waited = format_duration(time.monotonic() - started)
+            raise RunError(f"The {describe_daemon(view)} has not ended within {waited}.")
+        time.sleep(_LOOK)
+    left = len(view.runs)
+    if left and not runs:
+        typer.echo(f"the daemon has ended; {left} runs go on, and the next daemon adopts them")
+    else:
+        typer.echo("the daemon has ended")
+    return 0
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    runs_dir: SubRunsDir = None,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """Tell which daemons watch the directory, and what each takes care of."""
+    from shared.control.daemons import find_daemons
+
+    place = runs_dir or context.obj
+    if not place.is_dir():
+        raise UserError(
+            f"{one_line(place)} is no folder; name the one that holds your runs with --runs-dir."
+        )
+    views = find_daemons(place)
+    if json:
+        _print_json(views)
+        return 0
+    living = [view for view in views if view.alive]
+    for view in living:
+        _print_daemon(view)
+    if not living:
+        typer.echo(f"no daemon watches {one_line(place)}; start one with trainer daemon")
+    return 0 if living else 1
+
+
+def _print_json(views: list[DaemonView]) -> None:
+    import orjson
+
+    from shared.run.records import encode_json
+
+    records = [
+        orjson.loads(
+            encode_json(
+                {
+                    "host": view.host,
+                    "alive": view.alive,
+                    "pid": view.pid,
+                    "since": view.since,
+                    "alerts": view.alerts,
+                    "limits": view.limits,
+                    "gpus": list(view.gpus),
+                    "runs": view.runs,
+                    "queue": list(view.queue),
+                    "log": str(view.directory.log_path),
+                }
+            )
+        )
+        for view in views
+    ]
+    typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_daemon(view: DaemonView) -> None:
+    limits = view.limits
+    typer.echo(describe_daemon(view))
+    typer.echo(
+        f"  at most {limits.get('max_runs', '?')} runs at once, {limits.get('per_gpu', '?')} on a "
+        f"GPU, {limits.get('max_restarts', '?')} restarts; "
+        f"{len(view.gpus) or 'no'} GPU{'s' if len(view.gpus) > 1 else ''}; "
+        f"alerts {'on' if view.alerts else 'off'}"
+    )
+    for run_id, care in view.runs.items():
+        gpu = f", GPU {care['gpu']}" if care.get("gpu") is not None else ""
+        worker = f", process {care['pid']}" if care.get("pid") else ""
+        reason = f": {care['reason']}" if care.get("reason") else ""
+        line = f"  {run_id}: {care.get('status')}{worker}{gpu}{reason}"
+        typer.echo(one_line(line, 200))
+    for run_id in view.queue:
+        typer.echo(f"  {one_line(run_id)}: queued")
+    typer.echo(f"  log: {one_line(view.directory.log_path)}")
+
+
+@app.command("install-service")
+def install_service(
+    context: typer.Context,
+    *,
+    runs_dir: SubRunsDir = None,
+    max_runs: MaxRuns = None,
+    per_gpu: PerGpu = 1,
+    max_restarts: MaxRestarts = 5,
+    alerts: Alerts = None,
+) -> int:
+    """Print a systemd user unit that keeps the daemon running. Nothing is installed."""
+    from trainer.daemon.service import service_unit
+
+    place: Path = (runs_dir or context.obj).resolve()
+    given = _options(max_runs, per_gpu, max_restarts, alerts)
+    typer.echo(service_unit(_command(place, given), place), nl=False)
+    return 0

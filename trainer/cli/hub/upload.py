@@ -1,0 +1,253 @@
+"""`trainer upload`: a checkpoint goes to the Hugging Face Hub as a whole model repository."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.cli import options
+
+if TYPE_CHECKING:
+    from shared.hub.settings import UploadProgress, UploadSettings
+    from shared.run.directory import RunDirectory
+
+LINE_INTERVAL = 5.0  # seconds between log lines
+_ASK_REPO = "Repository on the Hub, NAME or OWNER/NAME"
+_TOO_LATE = (
+    "The upload was interrupted in its last moment, and may be in the repository or not; the same "
+    "command again sends nothing twice."
+)
+_ASK_LICENSE = "License, such as apache-2.0 (empty: none is stated)"
+
+
+def upload(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN|PATH", help="Run id, name, path, latest; or a checkpoint."),
+    ],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="[STEP|NAME]", help="Step, name, latest or best; default: best."),
+    ] = "",
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    repo: Annotated[
+        str, typer.Option(metavar="[OWNER/]NAME", help="Default: where the run has gone before.")
+    ] = "",
+    public: Annotated[
+        bool, typer.Option("--public/--private", help="Who may see it; private by default.")
+    ] = False,
+    license_: Annotated[
+        str, typer.Option("--license", metavar="ID", help="Such as apache-2.0, for the card.")
+    ] = "",
+    language: Annotated[
+        str, typer.Option(metavar="CODE", help="Of the text, such as en, for the card.")
+    ] = "",
+    message: Annotated[str, typer.Option(metavar="TEXT", help="The commit's message.")] = "",
+    with_optimizer: Annotated[
+        bool, typer.Option("--with-optimizer", help="Also what training needs to go on.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an edited card, or a model that is not ours."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print files and bytes; send nothing.")
+    ] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the token; default: your login.")
+    ] = None,
+) -> int:
+    """Upload a checkpoint to the Hugging Face Hub: weights, configuration, tokenizer, model card.
+
+    Checked before anything is sent, and committed in one piece at the end. What the Hub has
+    already is not sent again, so an upload that was cut off goes on where it was.
+    """
+    from shared.hub.settings import UploadSettings
+
+    settings = UploadSettings(
+        checkpoint=checkpoint,
+        repo=repo,
+        private=not public,
+        license=license_,
+        language=language,
+        message=message,
+        with_optimizer=with_optimizer,
+        overwrite=overwrite,
+        token_file=token_file,
+    )
+    return send(meant(run, runs_dir, checkpoint), settings, dry_run=dry_run)
+
+
+def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory | Path:
+    """The run, or the checkpoint's folder. Raises UserError."""
+    from shared.checkpoints.catalogue import is_checkpoint
+    from shared.errors import UserError
+    from trainer.checkpoint.finding import find_checkpoint, packed_or_plain
+    from trainer.cli.checkpoints.place import run_meant
+
+    path = packed_or_plain(Path(reference))
+    if path is not None and (path.is_file() or is_checkpoint(path)):
+        if checkpoint:
+            raise UserError(f"{reference} is a checkpoint already; {checkpoint!r} is too much.")
+        return find_checkpoint(path)
+    return run_meant(reference, runs_dir)
+
+
+def send(source: RunDirectory | Path, settings: UploadSettings, *, dry_run: bool) -> int:
+    """Upload, or tell what would be uploaded."""
+    from shared.hub.settings import CANCELLED, UploadCancelledError
+    from shared.hub.upload import upload_checkpoint
+    from shared.text import one_line
+
+    if dry_run:
+        _show_plan(source, settings)
+        return 0
+    with _shown() as progress:
+        ask = progress.ask if sys.stdin.isatty() else None
+        try:
+            uploaded = upload_checkpoint(source, settings, progress, ask=ask)
+        except KeyboardInterrupt:
+            late = progress.stage == "committing"
+            raise UploadCancelledError(_TOO_LATE if late else CANCELLED) from None
+    typer.echo(one_line(uploaded, 500))
+    for note in uploaded.notes:
+        typer.echo(note, err=True)
+    return 0
+
+
+def _show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
+    from shared.hub.upload import plan_upload
+    from shared.text import format_bytes, one_line
+    from trainer.cli.checkpoints.place import print_table
+
+    plan = plan_upload(source, settings)
+    print_table(
+        [("file", "bytes", ""), *((one_line(f.name, 60), f"{f.bytes:,}", "") for f in plan.files)],
+        numbers=(1,),
+    )
+    where = plan.repo or "a repository that has to be named (--repo)"
+    seen = "private" if plan.private else "public"
+    typer.echo(
+        f"{one_line(plan.checkpoint.name)}: {len(plan.files)} files, {format_bytes(plan.bytes)}, "
+        f"to {one_line(where)}, {seen}; nothing was sent"
+    )
+
+
+def _ask(user: str, settings: UploadSettings) -> UploadSettings:
+    """Ask once, on a terminal; the run remembers the repository, the card the license."""
+    from dataclasses import replace
+
+    typer.echo(f"Logged in as {user}.", err=True)
+    repo = typer.prompt(_ASK_REPO, err=True)
+    license_ = settings.license
+    if not license_:
+        license_ = typer.prompt(_ASK_LICENSE, default="", show_default=False, err=True)
+    return replace(settings, repo=repo, license=license_)
+
+
+# -- progress ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[_Bars | _Lines]:
+    """A bar for each file on a terminal, log lines otherwise."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    bars = _Bars()
+    try:
+        yield bars
+    finally:
+        bars.stop()
+
+
+class _Lines:
+    """A line when a stage begins, every few seconds, and when it has to wait."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self._last = 0.0
+
+    def ask(self, user: str, settings: UploadSettings) -> UploadSettings:
+        return _ask(user, settings)
+
+    def __call__(self, progress: UploadProgress) -> None:
+        from shared.text import format_bytes
+
+        now = time.monotonic()
+        if progress.stage == "waiting":
+            line = progress.note
+        elif progress.stage != self.stage:
+            line = _STAGES[progress.stage].format(format_bytes(progress.total))
+            self.stage = progress.stage
+        elif now - self._last >= LINE_INTERVAL and progress.total:
+            share = 100 * progress.bytes / progress.total
+            line = (
+                f"{progress.stage}: {share:.0f} % of {format_bytes(progress.total)}, "
+                f"{progress.file} {format_bytes(progress.file_bytes)} of "
+                f"{format_bytes(progress.file_total)}"
+            )
+        else:
+            return
+        self._last = now
+        print(line, file=sys.stderr, flush=True)
+
+
+_STAGES = {"checking": "checking {}", "sending": "sending {}", "committing": "committing"}
+
+
+class _Bars:
+    """A bar for each file as it goes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
+        )
+        self.stage = self._file = ""
+        self._task = self._progress.add_task("", total=None, start=False, visible=False)
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def ask(self, user: str, settings: UploadSettings) -> UploadSettings:
+        self._progress.stop()
+        try:
+            return _ask(user, settings)
+        finally:
+            self._progress.start()
+
+    def __call__(self, progress: UploadProgress) -> None:
+        if progress.stage == "waiting":
+            self._progress.console.print(progress.note, markup=False)
+            return
+        if (progress.stage, progress.file) != (self.stage, self._file):
+            self.stage, self._file = progress.stage, progress.file
+            self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(
+                f"{progress.stage} {progress.file}".rstrip(), total=progress.file_total or None
+            )
+        self._progress.update(self._task, completed=progress.file_bytes)

@@ -1,0 +1,205 @@
+"""`trainer compare`: two or more models side by side, on the same prompts and the same text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.models import evaluate, model_options
+from trainer.cli.models.comparison_view import LETTERS, show_comparison
+
+if TYPE_CHECKING:
+    from shared.checkpoints.evaluation import Evaluation
+    from trainer.checkpoint.opening import OpenedModel
+    from trainer.distributed.device import Compute
+    from trainer.evaluate.comparison import Compared
+    from trainer.evaluate.evaluation import Windowing
+
+MAX_PROMPTS = 1000
+MAX_PROMPT_FILE = 16 << 20  # bytes
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL", help="Runs, checkpoints, folders, or GGUF files."),
+    ],
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Text to go on from; may be repeated.")
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="Prompts, one a line, or JSON Lines with `prompt`."),
+    ] = None,
+    data: evaluate.Data = None,
+    seq_len: evaluate.SeqLen = None,
+    stride: evaluate.Stride = None,
+    batch_size: evaluate.BatchSize = None,
+    max_tokens: evaluate.MaxTokens = None,
+    losses: Annotated[
+        bool, typer.Option("--losses/--no-losses", help="Measure them on --data.")
+    ] = True,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens at most of each answer.")] = 64,
+    greedy: Annotated[bool, typer.Option("--greedy", help="As --temperature 0.")] = False,
+    temperature: model_options.Temperature = 0.8,
+    top_k: model_options.TopK = 50,
+    top_p: model_options.TopP = 1.0,
+    seed: Annotated[int, typer.Option(help="The same for every model and prompt.")] = 0,
+    device: model_options.Device = "auto",
+    threads: model_options.Threads = None,
+    dtype: model_options.Dtype = "fp32",
+    speed: Annotated[
+        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> int:
+    """Compare models: losses on the same text, texts from the same prompts, size and speed.
+
+    Without --data it is the validation data of the first one's run. Nothing is written.
+    """
+    from dataclasses import replace
+
+    from shared.errors import UserError
+    from shared.run.records import encode_json
+    from trainer.generate.sampling import Sampling
+
+    if not 2 <= len(models) <= len(LETTERS):
+        raise UserError(f"compare needs two models or more, up to {len(LETTERS)}: {len(models)}.")
+    sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
+    model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
+    evaluate.check_max_tokens(max_tokens)
+    texts = [*(prompt or ()), *(_read_prompts(prompts) if prompts else ())]
+
+    from trainer.evaluate.comparison import continue_prompts, describe
+    from trainer.evaluate.speed import measure_speed
+
+    opened = [
+        model_options.open_asked(name, runs_dir, device=device, threads=threads) for name in models
+    ]
+    computes = [model_options.compute_asked(model, dtype) for model in opened]
+    windows = _windows(opened, seq_len, stride, batch_size)
+    measured = _losses(opened, computes, windows, list(data or ()), max_tokens) if losses else {}
+    found = [
+        replace(
+            describe(model),
+            results=tuple(measured.get(place, ())),
+            texts=continue_prompts(
+                model, texts, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed
+            ),
+            speed=measure_speed(model.model, compute) if speed else None,
+        )
+        for place, (model, compute) in enumerate(zip(opened, computes, strict=True))
+    ]
+    if json:
+        sys.stdout.buffer.write(encode_json(_as_json(found, texts), indent=True) + b"\n")
+    else:
+        show_comparison(found, texts)
+    return 0
+
+
+def _read_prompts(place: str) -> list[str]:
+    """One prompt a line, or a JSON object a line with a `prompt`. Raises UserError."""
+    import json
+
+    from shared.errors import UserError
+    from shared.text import one_line
+
+    try:
+        if place == "-":
+            raw = sys.stdin.buffer.read(MAX_PROMPT_FILE + 1)
+        else:
+            with Path(place).open("rb") as file:
+                raw = file.read(MAX_PROMPT_FILE + 1)
+    except OSError as error:
+        raise UserError(f"--prompts {one_line(place)} cannot be read: {error.strerror}.") from error
+    lines = [line for line in raw.decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines or len(lines) > MAX_PROMPTS or len(raw) > MAX_PROMPT_FILE:
+        raise UserError(
+            f"--prompts {one_line(place)} has {len(lines)} prompts; give 1 to {MAX_PROMPTS}."
+        )
+    if place == "-" or not place.endswith((".jsonl", ".ndjson")):
+        return lines
+    found: list[str] = []
+    for place_in_file, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
+            raise UserError(
+                f"--prompts {one_line(place)}: prompt {place_in_file} is no JSON object with a "
+                "text called prompt."
+            )
+        found.append(value["prompt"])
+    return found
+
+
+def _windows(
+    opened: Sequence[OpenedModel], seq_len: int | None, stride: int | None, batch_size: int | None
+) -> Windowing:
+    """The same windows for all: as the first was validated, if the others see that far."""
+    from trainer.evaluate.evaluation import choose_windowing
+    from trainer.evaluate.origin import find_origin
+
+    context = min(model.context for model in opened)
+    usual = find_origin(opened[0].path).seq_len
+    return choose_windowing(context, usual, seq_len, stride, batch_size)
+
+
+def _losses(
+    opened: Sequence[OpenedModel],
+    computes: Sequence[Compute],
+    windows: Windowing,
+    paths: Sequence[str],
+    max_tokens: int | None,
+) -> dict[int, list[Evaluation]]:
+    """The evaluations of each model by its place; none, and a note why, where there is no data.
+
+    Raises UserError for data that was named and cannot be scored by all.
+    """
+    from shared.errors import UserError
+    from trainer.evaluate.evaluation import evaluate_data
+    from trainer.evaluate.origin import find_origin
+
+    origin = find_origin(opened[0].path)
+    try:
+        sets = [evaluate.data_meant(model, origin, paths, max_tokens) for model in opened]
+    except UserError as error:
+        if paths:
+            raise
+        text = str(error)
+        if len({model.tokenizer.hash for model in opened}) > 1:
+            text = "The models have different tokenizers: name text files with --data."
+        typer.echo(f"No losses are compared. {text}", err=True)
+        return {}
+    for data_set in sets[0]:
+        evaluate.tell_notes(data_set)
+    found: dict[int, list[Evaluation]] = {}
+    for place, (model, compute) in enumerate(zip(opened, computes, strict=True)):
+        for data_set in sets[place]:
+            with evaluate.scoring(data_set) as progress:
+                result = evaluate_data(model, data_set, compute, windows, progress=progress)
+            found.setdefault(place, []).append(result)
+    return found
+
+
+def _as_json(found: Sequence[Compared], prompts: Sequence[str]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from trainer.evaluate.comparison import share_tokens
+
+    return {
+        "same_tokenizer": share_tokens(found),
+        "prompts": list(prompts),
+        "models": [
+            {**asdict(side), "results": [result.to_json() for result in side.results]}
+            for side in found
+        ],
+    }

@@ -1,0 +1,300 @@
+"""`trainer eval`: the loss of a model on text, and how fast it is."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.models import model_options
+
+if TYPE_CHECKING:
+    from shared.checkpoints.evaluation import Evaluation, Speed
+    from trainer.checkpoint.opening import OpenedModel
+    from trainer.evaluate.datasets import DataSet
+    from trainer.evaluate.origin import Origin
+
+MAX_SHOWN = 20  # files of a data set in a table
+HELD_BACK = " (held back from training)"
+DATA_HELP = "Text files, folders, globs, or token files; may be repeated."
+
+FilesArgument = Annotated[list[str] | None, typer.Argument(metavar="FILES", help="More of --data.")]
+Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=DATA_HELP)]
+DataPath = Annotated[
+    str | None, typer.Option(metavar="FILE|DIR", help="Token file, or a folder with val.bin.")
+]
+SeqLen = Annotated[
+    int | None, typer.Option(help="Tokens of a window; default: as the run was validated.")
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="How far the window moves; half of --seq-len gives every token half a window before "
+        "it. Default: --seq-len."
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Windows at once; changes no figure.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Score only so many tokens of each file.")]
+
+
+def evaluate(
+    files: FilesArgument = None,
+    *,
+    checkpoint: model_options.Model,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    data: Data = None,
+    data_path: DataPath = None,
+    seq_len: SeqLen = None,
+    stride: Stride = None,
+    batch_size: BatchSize = None,
+    max_tokens: MaxTokens = None,
+    tokenizer: model_options.TokenizerOption = None,
+    device: model_options.Device = "auto",
+    threads: model_options.Threads = None,
+    dtype: model_options.Dtype = "fp32",
+    speed: Annotated[
+        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")
+    ] = True,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Write eval.json into the checkpoint.")
+    ] = True,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE|-", help="Write the figures to a file as JSON.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --output.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> int:
+    """Measure a model: loss, perplexity and bits per byte on text, and its speed.
+
+    Without data it is what the run has held back for validation. Every token is scored once. The
+    figures go into the checkpoint's eval.json, into the run's events, and from there into the model
+    card of an upload.
+    """
+    from shared.output_file import check_output, write_output
+    from shared.run.records import encode_json
+    from trainer.launch.launching import git_commit
+
+    model_options.check_numbers(threads=threads)
+    check_max_tokens(max_tokens)
+    if output is not None:
+        check_output(output, force=force)
+    opened = model_options.open_asked(
+        checkpoint, runs_dir, device=device, threads=threads, tokenizer=tokenizer
+    )
+    compute = model_options.compute_asked(opened, dtype)
+
+    from trainer.evaluate.evaluation import choose_windowing, evaluate_data
+    from trainer.evaluate.origin import find_origin
+    from trainer.evaluate.speed import measure_speed
+
+    origin = find_origin(opened.path)
+    windowing = choose_windowing(opened.context, origin.seq_len, seq_len, stride, batch_size)
+    paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
+    command = _command(
+        checkpoint,
+        paths,
+        seq_len=seq_len,
+        stride=stride,
+        max_tokens=max_tokens,
+        dtype=None if dtype == "fp32" else dtype,
+    )
+    commit = git_commit()
+    results: list[Evaluation] = []
+    for data_set in data_meant(opened, origin, paths, max_tokens):
+        tell_notes(data_set)
+        with scoring(data_set) as progress:
+            results.append(
+                evaluate_data(
+                    opened,
+                    data_set,
+                    compute,
+                    windowing,
+                    command=command,
+                    git_commit=commit,
+                    progress=progress,
+                )
+            )
+    measured = measure_speed(opened.model, compute) if speed else None
+    figures = _figures(opened, origin, results, measured)
+    if output is not None:
+        write_output(output, [encode_json(figures, indent=True) + b"\n"], force=force)
+    if json:
+        sys.stdout.buffer.write(encode_json(figures, indent=True) + b"\n")
+    elif str(output) != "-":
+        _show(figures, windowing.told())
+    if save:
+        typer.echo(_keep(origin, results, measured), err=json or str(output) == "-")
+    return 0
+
+
+def check_max_tokens(max_tokens: int | None) -> None:
+    """Raises UserError."""
+    from shared.errors import UserError
+
+    if max_tokens is not None and max_tokens < 1:
+        raise UserError(f"--max-tokens is {max_tokens}; it must be 1 or more.")
+
+
+def data_meant(
+    opened: OpenedModel, origin: Origin, paths: Sequence[str], max_tokens: int | None
+) -> list[DataSet]:
+    """The data at `paths`, by default what the model's run has held back. Raises UserError."""
+    from trainer.evaluate.datasets import held_back, open_data
+
+    vocabulary = opened.model.dimensions.V
+    if paths:
+        return open_data(paths, opened.tokenizer, vocabulary, max_tokens)
+    return [held_back(origin.configuration or {}, opened.tokenizer, vocabulary, max_tokens)]
+
+
+def tell_notes(data_set: DataSet) -> None:
+    """Say on stderr what was left out of the text, or mended in it."""
+    for note in data_set.notes:
+        typer.echo(f"{data_set.name}: {note}", err=True)
+
+
+@contextlib.contextmanager
+def scoring(data_set: DataSet) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line every few seconds otherwise; told of the tokens scored."""
+    from trainer.data.progress import shown
+
+    sizes = [file.bytes or 4 * len(file.tokens) for file in data_set.files]
+    total, tokens, done = sum(sizes), data_set.tokens, 0
+    with shown(f"scoring {data_set.name}", total) as update:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            update(total * done // tokens)
+
+        yield advance
+
+
+def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
+    """The command that measures the same again; what was not given is None."""
+    words = ["trainer", "eval", "--checkpoint", checkpoint]
+    words += [word for path in paths for word in ("--data", path)]
+    for name, value in given.items():
+        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    return shlex.join(words)
+
+
+def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) -> str:
+    """Write the figures into the checkpoint and the run's events; what was done, in words."""
+    from shared.checkpoints.catalogue import in_use, twins
+    from shared.checkpoints.evaluation import EVALUATION, add_evaluation
+    from shared.checkpoints.evaluation_record import record_evaluation
+    from shared.errors import RunError
+    from shared.text import one_line
+
+    if origin.checkpoint is None:
+        return (
+            f"Nothing was written: {one_line(origin.path)} is no checkpoint of a run. "
+            "--output FILE keeps the figures."
+        )
+    place = origin.checkpoint / EVALUATION
+    try:
+        with in_use(origin.checkpoint):
+            for folder in (origin.checkpoint, *twins(origin.checkpoint)):
+                add_evaluation(folder, results, speed)
+    except OSError as error:
+        raise RunError(
+            f"{one_line(place)} cannot be written: {error.strerror}; --no-save measures without "
+            "writing, --output FILE writes elsewhere."
+        ) from error
+    for result in results if origin.run else ():
+        assert origin.run is not None
+        problem = record_evaluation(origin.run, origin.checkpoint.name, result, speed)
+        if problem:
+            typer.echo(problem, err=True)
+    return f"written to {one_line(place, 400)}"
+
+
+def _figures(
+    opened: OpenedModel, origin: Origin, results: Sequence[Evaluation], speed: Speed | None
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "model": str(origin.path),
+        "name": origin.name,
+        "run": origin.run.run_id if origin.run else None,
+        "step": origin.step,
+        "parameters": sum(weight.numel() for weight in opened.model.parameters()),
+        "context": opened.context,
+        "results": [result.to_json() for result in results],
+        "speed": asdict(speed) if speed else None,
+    }
+
+
+def _show(figures: dict[str, Any], windows: str) -> None:
+    """The figures for a person, within 80 columns."""
+    from textwrap import fill
+
+    from shared.text import format_count, format_duration
+    from trainer.cli.checkpoints.place import print_table
+
+    parameters, context = format_count(figures["parameters"]), figures["context"]
+    typer.echo(f"{figures['name']}: {parameters} parameters, context {context:,} tokens")
+    for result in figures["results"]:
+        size, seconds = result["bytes"], result["seconds"]
+        typer.echo(f"\n{result['data']}{HELD_BACK if result['split'] == 'validation' else ''}")
+        counted = f"{result['tokens']:,}" + (f" ({size:,} bytes of text)" if size else "")
+        speed = f"{format_count(result['tokens'] / max(seconds, 1e-9))} tokens/s"
+        rows = [
+            ("loss", f"{number(result, 'loss')} nats per token"),
+            ("perplexity", f"{number(result, 'perplexity')} per token"),
+            ("bits per byte", number(result, "bits_per_byte")),
+            ("tokens", counted),
+            ("time", f"{format_duration(seconds)}, {speed}"),
+        ]
+        print_table([("  " + name, value) for name, value in rows], numbers=())
+        typer.echo(fill(f"in {windows}", 78, initial_indent="  ", subsequent_indent="  "))
+        _show_files(result["files"])
+    speed = figures["speed"]
+    if speed:
+        typer.echo(f"\nspeed of one sequence ({speed['machine']}, {speed['dtype']})")
+        rows = [
+            ("  reads", f"{speed['prefill']:,.0f} tokens/s, {speed['prompt_tokens']} at once"),
+            ("  writes", f"{speed['decode']:,.1f} tokens/s, {speed['new_tokens']} one by one"),
+        ]
+        print_table(rows, numbers=())
+
+
+def _show_files(files: Sequence[dict[str, Any]]) -> None:
+    """Each file by itself, the ones it finds hardest where there are many."""
+    from trainer.cli.checkpoints.place import print_table
+
+    if not files:
+        return
+    shown = list(files)
+    if len(files) > MAX_SHOWN:
+        shown.sort(key=lambda file: -(file["loss"] or 0.0))
+        typer.echo(f"  the {MAX_SHOWN} hardest of {len(files)} files; --json has all")
+        shown = shown[:MAX_SHOWN]
+    head = ("  tokens", "loss", "perplexity", "bits/byte", "file")
+    figures = ("loss", "perplexity", "bits_per_byte")
+    rows = [
+        (f"{file['tokens']:,}", *(number(file, key) for key in figures), end_of(file["data"], 34))
+        for file in shown
+    ]
+    print_table([head, *rows], numbers=(0, 1, 2, 3))
+
+
+def end_of(text: str, length: int) -> str:
+    """The end of a path, which tells more than its beginning."""
+    return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def number(measured: dict[str, Any], key: str) -> str:
+    """A figure for a person; one that is no number by its name, one that is not known as `-`."""
+    value = measured[key]
+    if value is None:
+        return str(measured.get("nonfinite", {}).get(key, "-"))
+    return f"{value:.4f}" if value < 1000 else f"{value:.4g}"

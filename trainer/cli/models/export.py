@@ -1,0 +1,170 @@
+"""`trainer export`: a checkpoint for other programs, as GGUF or as a transformers folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.models import model_options
+
+if TYPE_CHECKING:
+    from trainer.checkpoint.opening import OpenedModel
+    from trainer.export.gguf_file import GGUFExport
+    from trainer.export.hf_folder import HFExport
+    from trainer.export.verification import Verification
+
+
+def export(
+    *,
+    checkpoint: model_options.Model,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    gguf: Annotated[
+        Path | None,
+        typer.Option("--gguf", "--output", metavar="FILE", help="Write a GGUF file."),
+    ] = None,
+    quant: Annotated[
+        str | None,
+        typer.Option(
+            "--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices; default F16."
+        ),
+    ] = None,
+    vocabulary_quant: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="Type of embedding and output head; default as others."),
+    ] = None,
+    hf: Annotated[
+        Path | None, typer.Option("--hf", metavar="DIR", help="Write a transformers folder.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights; default F32."),
+    ] = None,
+    mhc: Annotated[
+        Path | None,
+        typer.Option("--mhc", metavar="FILE", help="Write hyper-connections, for our own server."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare what was written with the model, in llama.cpp."),
+    ] = False,
+    tokenizer: model_options.TokenizerOption = None,
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Ternary types also for weights that are not ternary.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> int:
+    """Write a model for other programs: GGUF for llama.cpp, a folder for transformers.
+
+    Types are F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, MXFP4, for ternary weights TQ1_0 and
+    TQ2_0, and with llama-cpp-python Q6_K, Q5_K_M, Q4_K_M and more. Norms and biases stay F32.
+
+    --verify alone makes a GGUF, compares and throws it away; with the --gguf of a file that is
+    there, and nothing said about what to write, it compares that file.
+    """
+    import contextlib
+    import tempfile
+
+    from shared.errors import ExitCode, UserError
+    from trainer.formats.gguf_types import find_type
+
+    if gguf is None and hf is None and not verify:
+        raise UserError("There is nothing to do: give --gguf FILE, --hf DIR or --verify.")
+    if mhc is not None and gguf is None:
+        raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
+    if gguf is None and hf is not None and (quant or vocabulary_quant or lossy):
+        raise UserError(
+            "--quant, --vocabulary-quant and --lossy are for a GGUF file: give --gguf FILE too, or "
+            "--dtype for the folder."
+        )
+    if dtype is not None and hf is None:
+        raise UserError("--dtype is for a transformers folder: give --hf DIR too, or --quant.")
+    chosen = find_type(quant or "F16")
+    vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
+
+    import torch
+
+    from trainer.checkpoint.opening import model_path, open_model
+    from trainer.export.gguf_file import prepare_gguf
+    from trainer.export.hf_folder import find_dtype, prepare_hf_folder
+
+    dtype = find_dtype(dtype or "F32")
+    opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
+    told = force or lossy or hf or mhc or quant or vocabulary_quant
+    if verify and not told and gguf is not None and gguf.is_file():
+        return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)
+    with contextlib.ExitStack() as leaving:
+        if gguf is None and hf is None:
+            gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
+        # Everything is decided, and refused where it must be, before anything is written.
+        file = gguf and prepare_gguf(
+            opened, gguf, chosen, vocabulary=vocabulary, mhc=mhc, force=force, lossy=lossy
+        )
+        folder = hf and prepare_hf_folder(opened, hf, dtype, force=force)
+        passed = True
+        if file:
+            _write_gguf(file, force=force)
+            passed &= not verify or _verified_gguf(opened, file)
+        if folder:
+            _write_hf(folder, force=force)
+            passed &= not verify or _verified_hf(opened, folder)
+    return int(ExitCode.OK if passed else ExitCode.FAILURE)
+
+
+def _write_gguf(file: GGUFExport, *, force: bool) -> None:
+    """Write the file, and tell what is in it."""
+    from shared.text import format_bytes, one_line
+    from trainer.cli.checkpoints.place import print_table, progress
+    from trainer.export.gguf_file import write_gguf, written_tensors
+    from trainer.export.table import compression, tensor_rows
+
+    for note in file.notes:
+        typer.echo(one_line(note, 2000))
+    with progress(f"writing {one_line(file.path.name, 40)}", file.plan.bytes) as advance:
+        size = write_gguf(file, force=force, advance=advance)
+    written = written_tensors(file.path)
+    print_table(tensor_rows(written), numbers=(1, 4))
+    typer.echo(f"{one_line(file.path)}: {format_bytes(size)}, {compression(written)}.")
+
+
+def _write_hf(folder: HFExport, *, force: bool) -> None:
+    """Write the folder, and tell what is in it."""
+    from shared.text import format_bytes, one_line
+    from trainer.cli.checkpoints.place import print_table
+    from trainer.export.hf_folder import write_hf_folder
+
+    for note in folder.prepared.notes:
+        typer.echo(one_line(note, 2000))
+    files = write_hf_folder(folder, force=force)
+    print_table([["file", "bytes", ""], *([n, format_bytes(size), ""] for n, size in files)])
+    typer.echo(f"{one_line(folder.path)}: a folder that transformers loads.")
+
+
+def _verified_file(opened: OpenedModel, path: Path) -> bool:
+    from trainer.export.verification import verify_written
+
+    return _passed(lambda: verify_written(opened, path))
+
+
+def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
+    from trainer.export.verification import verify_gguf
+
+    kind, ours = file.plan.chosen.name, bool(file.prepared.connections)
+    return _passed(lambda: verify_gguf(opened, file.path, kind, ours=ours))
+
+
+def _verified_hf(opened: OpenedModel, folder: HFExport) -> bool:
+    from trainer.export.verification import verify_hf_folder
+
+    return _passed(lambda: verify_hf_folder(opened, folder.path, folder.dtype))
+
+
+def _passed(verify: Callable[[], Verification]) -> bool:
+    """Compare, and tell what came out."""
+    typer.echo("comparing …", err=True)
+    found = verify()
+    typer.echo("\n".join(found.lines))
+    return not found.problems

@@ -1,0 +1,152 @@
+"""`trainer serve`: a model behind an API that OpenAI's clients speak, with a chat page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.models import model_options
+
+if TYPE_CHECKING:
+    import socket
+
+    from trainer.generate.batched.batching import Precision
+    from trainer.serve.app import Settings
+    from trainer.serve.opening import EngineName
+    from trainer.serve.served import Served
+
+
+def serve(
+    *,
+    model: model_options.Model,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Default: reachable from this machine alone.")
+    ] = "127.0.0.1",
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the key that clients must send."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Answers at once; default what memory allows.")
+    ] = None,
+    queue: Annotated[int, typer.Option(help="Answers that may wait; more get status 429.")] = 256,
+    max_tokens_limit: Annotated[
+        int, typer.Option(help="The most tokens that a client may ask for.")
+    ] = 4096,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and answer; default the model's.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 600.0,
+    device: model_options.Device = "auto",
+    threads: model_options.Threads = None,
+    engine: Annotated[
+        str, typer.Option(metavar="auto|torch|llama.cpp", help="What runs the model.")
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16|bf16",
+            help="Of torch: fp32 or fp16 weights on a CPU, fp32 or bf16 on a GPU.",
+        ),
+    ] = None,
+    tokenizer: model_options.TokenizerOption = None,
+    served_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model's name for clients.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Let a site's pages use the server; * for all."),
+    ] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+) -> int:
+    """Serve a model over HTTP, as OpenAI's clients speak it, with a chat page at /.
+
+    A key is read from --api-key-file or from TRAINER_API_KEY. Ctrl-C lets answers end.
+    """
+    import asyncio
+    import sys
+    import time
+
+    from shared.errors import UserError
+    from shared.text import one_line
+    from trainer.config.schema import MAX_THREADS
+
+    for option, value, least, most in (
+        ("--port", port, 0, 65535),
+        ("--slots", slots, 1, 4096),
+        ("--queue", queue, 0, 1_000_000),
+        ("--max-tokens-limit", max_tokens_limit, 1, 10_000_000),
+        ("--context", context, 1, 10_000_000),
+        ("--timeout", timeout, 1, 86400),
+        ("--threads", threads, 1, MAX_THREADS),
+    ):
+        if value is not None and not least <= value <= most:
+            raise UserError(f"{option} is {value}; it must be between {least} and {most}.")
+    if engine not in ("auto", "torch", "llama.cpp"):
+        raise UserError(f"--engine is {one_line(engine, 60)!r}; it is auto, torch or llama.cpp.")
+    if precision not in (None, "fp32", "fp16", "bf16"):
+        raise UserError(f"--precision is {one_line(precision, 60)!r}; it is fp32, fp16 or bf16.")
+    if served_name is not None and one_line(served_name) != served_name.strip():
+        raise UserError("--served-name has characters that cannot be shown; use plain ones.")
+
+    from trainer.serve.access import is_loopback, read_key
+    from trainer.serve.app import Settings
+    from trainer.serve.server import bind
+
+    key, local = read_key(api_key_file), is_loopback(host)
+    settings = Settings(key, tuple(cors_origin or ()), local, timeout)
+    sock = bind(host, port)  # before the model is loaded, which may take minutes
+    if key is None and not local:
+        print(
+            f"trainer: anybody who reaches {one_line(host)} may use this model; --api-key-file or "
+            "TRAINER_API_KEY sets a key.",
+            file=sys.stderr,
+        )
+    started = time.monotonic()
+
+    from trainer.checkpoint.opening import model_path
+    from trainer.serve.opening import open_engine
+    from trainer.serve.served import open_served
+
+    opened = open_engine(
+        model_path(model, runs_dir),
+        engine=cast("EngineName", engine),
+        device=device,
+        tokenizer=tokenizer,
+        precision=cast("Precision | None", precision),
+        slots=slots,
+        context=context,
+        queue_limit=queue,
+        threads=threads,
+    )
+    if opened.kind == "llama.cpp":
+        given = {"--precision": precision, "--tokenizer": tokenizer, "--device": device != "auto"}
+        for option in (name for name, value in given.items() if value):
+            print(f"trainer: {option} says nothing to llama.cpp.", file=sys.stderr)
+    served = open_served(opened, (served_name or "").strip(), max_tokens_limit)
+    asyncio.run(_run(served, settings, sock, started))
+    return 0
+
+
+async def _run(served: Served, settings: Settings, sock: socket.socket, started: float) -> None:
+    """Serve until a signal comes; `started` is when opening began, in monotonic seconds."""
+    import time
+    from dataclasses import replace
+
+    from trainer.serve.app import build_app
+    from trainer.serve.server import address_of, make_server
+
+    try:
+        await served.engine.start()
+        served = replace(served, load_seconds=time.monotonic() - started)
+
+        def ready() -> None:
+            print(f"Serving {served.name} at {address_of(sock)} (Ctrl-C ends it)", flush=True)
+
+        await make_server(build_app(served, settings), ready).serve(sockets=[sock])
+    finally:
+        await served.engine.close()

@@ -1,0 +1,149 @@
+"""`trainer runs export`, `command` and `diff`: taking along what a run holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.runs.place import RunArgument, runs_meant
+
+if TYPE_CHECKING:
+    from shared.run.directory import RunDirectory
+
+_LONG = 64 << 20  # bytes of metrics that take more than a moment
+
+
+def export(
+    run: RunArgument,
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Every step; '-' is standard output.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="All that is known of it, on one page.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The loss curve.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="The loss curve.")] = None,
+    keys: Annotated[
+        str | None, typer.Option(metavar="KEY,…", help="Metrics for --csv, --svg and --png.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> int:
+    """Write CSV, text, SVG or PNG of a run."""
+    from shared.errors import UserError
+    from shared.export.csv import export_csv
+    from shared.export.page import export_text
+    from shared.export.picture import export_png, export_svg
+    from shared.output_file import check_output
+
+    wanted = [path for path in (csv, text, svg, png) if path is not None]
+    if not wanted:
+        raise UserError("Nothing says what to write: give --csv, --text, --svg or --png.")
+    chosen = [key.strip() for key in keys.split(",") if key.strip()] if keys is not None else None
+    if chosen == []:
+        raise UserError(f"--keys {keys!r} names no metric.")
+    (found,) = runs_meant([run], runs_dir)
+    for path in wanted:  # what will not do is told before anything is written
+        check_output(path, force=force)
+    if csv is not None:
+        with _reading(found, csv) as advance:
+            table = export_csv(found, csv, chosen, force=force, advance=advance)
+        _wrote(csv, table.bytes, f"{table.rows:,} rows, {len(table.keys)} metrics")
+    if text is not None:
+        _wrote(text, export_text(found, text, force=force))
+    if svg is not None:
+        _wrote(svg, export_svg(found, svg, chosen, force=force))
+    if png is not None:
+        _wrote(png, export_png(found, png, chosen, force=force))
+    return 0
+
+
+def _reading(run: RunDirectory, path: Path) -> Any:
+    """A bar for a long log; nothing where the bar would get into the data."""
+    from trainer.cli.checkpoints.place import progress
+
+    try:
+        size = run.metrics_path.stat().st_size
+    except OSError:
+        size = 0
+    return progress("reading", 2 * size, quiet=size < _LONG or str(path) == "-")
+
+
+def _wrote(path: Path, size: int, what: str = "") -> None:
+    from shared.text import format_bytes, one_line
+
+    if str(path) != "-":
+        typer.echo(f"wrote {one_line(path)} ({what + ', ' if what else ''}{format_bytes(size)})")
+
+
+def command(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+    """Print the command that repeats a run.
+
+    It trains a new run, with the same configuration, from its beginning.
+    """
+    from shared.errors import RunError
+    from shared.library.repeat import repeat_command, shell_line
+    from trainer.config.resolve import flatten, parse_assignment, resolve, to_plain
+    from trainer.launch.starting import load_layers, new_run
+
+    (found,) = runs_meant([run], runs_dir)
+    words = repeat_command(found)
+    _, settings, _ = load_layers(str(found.config_path))
+    assignments = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    flags = dict(map(parse_assignment, assignments))
+    own, again = resolve(settings), new_run({}, settings, flags, preset=False)
+    before, after = flatten(to_plain(own)), flatten(to_plain(again))
+    changed = [key for key in before if before[key] != after[key] and key not in flags]
+    if changed:
+        raise RunError(f"The run cannot be repeated as it was: {changed[0]} would differ.")
+    typer.echo(shell_line(words))
+    for key in flags:
+        typer.echo(f"note: {key} is {before[key]} there, which is this run's own", err=True)
+    for key in ("data.path", "data.val_path", "checkpoint.begin_from"):
+        place = before.get(key)
+        if place is not None and not Path(str(place)).exists():
+            typer.echo(f"note: {key} {place} is not there any more", err=True)
+    return 0
+
+
+def diff(
+    first: RunArgument,
+    second: RunArgument,
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """Say where the configurations of two runs differ."""
+    from shared.errors import UserError
+    from shared.run.config import differences, flat_config
+    from shared.run.directory import find_run
+    from shared.text import one_line
+    from trainer.cli.checkpoints.place import print_table
+
+    runs = [find_run(runs_dir, reference) for reference in (first, second)]
+    found = []
+    for run in runs:
+        try:
+            found.append(flat_config(run.config_path.read_text("utf-8", "replace")))
+        except OSError as error:
+            raise UserError(
+                f"The configuration of {one_line(run.run_id)} cannot be read: {error.strerror}."
+            ) from error
+    different = differences(*found)
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(different, option=orjson.OPT_INDENT_2).decode())
+        return 0
+    names = [one_line(run.run_id) for run in runs]
+    if not different:
+        typer.echo(f"{names[0]} and {names[1]} are configured alike")
+        return 0
+    rows = [("key", *names)]
+    rows += [(key, *("-" if v is None else v for v in pair)) for key, pair in different.items()]
+    print_table(rows, numbers=())
+    return 0

@@ -1,0 +1,339 @@
+"""`trainer runs`: keeping order among runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.cli import options
+from trainer.cli.runs import exports as run_exports
+from trainer.cli.runs.place import RunArgument, RunsArgument, runs_meant
+
+if TYPE_CHECKING:
+    from shared.library.labels import Labels
+    from shared.run.directory import RunDirectory
+
+app = typer.Typer(
+    help="Label, delete, restore and export runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; touch nothing.")]
+
+
+# -- labels ------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_(
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    tag: Annotated[list[str] | None, typer.Option(help="Only runs with all of these tags.")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Only archived ones.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
+    trash: Annotated[bool, typer.Option("--trash", help="What is in the trash.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """List runs with their labels."""
+    if trash:
+        return _list_trash(runs_dir, json=json)
+    rows = [row for row in _rows(runs_dir) if _has_tags(row["tags"], tag or [])]
+    hidden = 0
+    if not all_:
+        kept = [row for row in rows if row["archived"] == archived]
+        hidden, rows = len(rows) - len(kept), kept
+    if json:
+        _print_json(rows)
+        return 0
+    if rows:
+        table = [("run", "status", "step", "name", "tags", "note")]
+        for row in rows:
+            note = row["note"].partition("\n")[0]
+            status = row["status"] + (", archived" if row["archived"] and not archived else "")
+            cells = (row["run_id"], status, f"{row['step']:,}", row["name"])
+            table.append((*cells, ", ".join(row["tags"]), _short(note, 60)))
+        _print_columns(table, numbers=(2,))
+    else:
+        typer.echo("no runs to list")
+    if hidden and not archived:
+        typer.echo(f"{hidden} archived; --archived lists them")
+    return 0
+
+
+def _rows(runs_dir: Path) -> list[dict[str, Any]]:
+    from shared.errors import UserError
+    from shared.library.labels import read_labels
+    from shared.ownership.health import observe
+    from shared.run.directory import discover_runs
+    from shared.run.records import RunState
+    from shared.text import one_line
+
+    try:
+        runs = discover_runs(runs_dir)
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {one_line(runs_dir)}: {error.strerror}; name your runs folder with "
+            "--runs-dir."
+        ) from error
+    rows = []
+    for run in runs:
+        state, labels = run.read_state() or RunState(), read_labels(run)
+        rows.append(
+            {
+                "run_id": one_line(run.run_id, 120),
+                "path": one_line(run.path.resolve(), 4096),
+                "status": one_line(observe(run, state).status, 20),
+                "step": state.current_step,
+                "run_name": one_line(state.run_name, 100),
+                **_label_fields(labels),
+            }
+        )
+    return rows
+
+
+def _label_fields(labels: Labels) -> dict[str, Any]:
+    return {
+        "name": labels.name,
+        "tags": list(labels.tags),
+        "note": labels.note,
+        "archived": labels.archived,
+    }
+
+
+def _has_tags(tags: Sequence[str], wanted: Sequence[str]) -> bool:
+    return {tag.casefold() for tag in wanted} <= {tag.casefold() for tag in tags}
+
+
+@app.command()
+def tag(
+    run: RunArgument,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Tags to take away.")] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+) -> int:
+    """Add tags, or print those it has.
+
+    A run may be labelled while it trains.
+    """
+    from shared.library.labels import change_labels, read_labels
+
+    (found,) = runs_meant([run], runs_dir)
+    if tags or remove:
+        labels = change_labels(found, add_tags=tags or (), remove_tags=remove or ())
+    else:
+        labels = read_labels(found)
+    typer.echo(", ".join(labels.tags) or "no tags")
+    return 0
+
+
+@app.command()
+def note(
+    run: RunArgument,
+    text: Annotated[
+        str | None, typer.Argument(help="The note; '-' reads it from standard input, '' clears it.")
+    ] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+) -> int:
+    """Write a note, or print the one it has."""
+    from shared.library.labels import MAX_NOTE, change_labels, read_labels
+
+    (found,) = runs_meant([run], runs_dir)
+    if text is None:
+        typer.echo(read_labels(found).note or "no note")
+        return 0
+    if text == "-":
+        text = sys.stdin.read(4 * MAX_NOTE)
+    labels = change_labels(found, note=text)
+    typer.echo("noted" if labels.note else "the note is gone")
+    return 0
+
+
+@app.command()
+def rename(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(help="The name to show; '' goes back to its own.")],
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+) -> int:
+    """Show a run under another name.
+
+    Its folder and its id stay as they are.
+    """
+    from shared.library.labels import change_labels
+    from shared.text import one_line
+
+    (found,) = runs_meant([run], runs_dir)
+    labels = change_labels(found, name=name)
+    typer.echo(f"{one_line(found.run_id)} is shown as {labels.name or 'what it is called'}")
+    return 0
+
+
+@app.command()
+def archive(runs: RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+    """Put runs out of sight."""
+    return _archive(runs_meant(runs, runs_dir), archived=True)
+
+
+@app.command()
+def unarchive(runs: RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+    """Bring archived runs back into sight."""
+    return _archive(runs_meant(runs, runs_dir), archived=False)
+
+
+def _archive(runs: Sequence[RunDirectory], *, archived: bool) -> int:
+    from shared.library.labels import change_labels
+    from shared.text import one_line
+
+    for run in runs:
+        change_labels(run, archived=archived)
+        typer.echo(f"{one_line(run.run_id)} is {'archived' if archived else 'listed again'}")
+    return 0
+
+
+# -- the trash ---------------------------------------------------------------------------------
+
+
+@app.command()
+def delete(
+    runs: RunsArgument,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Move runs into the trash.
+
+    Never a living one. restore brings them back until empty-trash deletes them.
+    """
+    from shared.errors import UserError
+    from shared.library.deletion import doom
+    from shared.library.run_trash import throw_away_runs
+    from shared.text import format_bytes, one_line
+
+    doomed = [doom(run) for run in runs_meant(runs, runs_dir)]
+    for item in doomed:
+        for line in item.describe():
+            typer.echo(line)
+    for item in doomed:
+        if item.refusal:
+            raise UserError(f"{item.refusal} Nothing was deleted.")
+    if dry_run:
+        return 0
+    what = f"{len(doomed)} runs" if len(doomed) > 1 else one_line(doomed[0].run.run_id)
+    _confirm("delete", f"move {what} to the trash", yes=yes)
+    throw_away_runs(doomed)
+    parent = doomed[0].run.path.parent
+    place = "" if parent == options.RUNS_DIR else f" --runs-dir {one_line(parent)}"
+    size = format_bytes(sum(item.bytes for item in doomed))
+    typer.echo(f"{what} moved to the trash ({size})")
+    typer.echo(f"back with:  trainer runs restore{place}")
+    typer.echo(f"free space: trainer runs empty-trash{place}")
+    return 0
+
+
+@app.command()
+def restore(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN…", help="Run ids; default the last deleted.")
+    ] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+) -> int:
+    """Bring deleted runs back."""
+    from shared.library.run_trash import restore_runs
+    from shared.text import one_line
+
+    for run_id, name in restore_runs(runs_dir, runs or None).items():
+        taken = "" if name == run_id else f" as {one_line(name)}, since there is another one now"
+        typer.echo(f"{one_line(run_id)} is back{taken}")
+    return 0
+
+
+@app.command("empty-trash")
+def empty_trash(
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Delete for good what is there."""
+    from shared.library.run_trash import empty_run_trash, list_trash, trash_bytes
+    from shared.text import format_bytes
+
+    count, size = len(list_trash(runs_dir)), trash_bytes(runs_dir)
+    if not count and not size:
+        typer.echo("the trash is empty")
+        return 0
+    if not dry_run:
+        what = f"{count} run{'s' if count != 1 else ''}, {format_bytes(size)},"
+        _confirm("empty", f"delete {what} for good", yes=yes)
+        size = empty_run_trash(runs_dir)
+    else:
+        _list_trash(runs_dir, json=False)
+    typer.echo(f"{format_bytes(size)} {'to free' if dry_run else 'freed'}")
+    return 0
+
+
+def _list_trash(runs_dir: Path, *, json: bool) -> int:
+    from shared.library.run_trash import list_trash
+    from shared.text import format_bytes, format_time, one_line
+
+    trashed = list_trash(runs_dir)
+    if json:
+        keys = ("run_id", "time", "files", "bytes")
+        _print_json([{key: getattr(item, key) for key in keys} for item in trashed])
+        return 0
+    if not trashed:
+        typer.echo("the trash is empty")
+        return 0
+    table = [("run", "files", "size", "deleted")]
+    for item in trashed:
+        size = format_bytes(item.bytes)
+        cells = (one_line(item.run_id, 120), f"{item.files:,}", size, format_time(item.time))
+        table.append(cells)
+    _print_columns(table, numbers=(1, 2))
+    return 0
+
+
+def _confirm(word: str, deed: str, *, yes: bool) -> None:
+    """Go on only when a person types the word; elsewhere only `--yes` will do."""
+    from shared.errors import UserError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("Nobody is there to ask: give --yes to go ahead, or --dry-run to look.")
+    typed = typer.prompt(f"Type {word} to {deed}", default="", show_default=False)
+    if typed.strip().lower() != word:
+        raise typer.Abort
+
+
+# -- taking along ------------------------------------------------------------------------------
+
+app.command("export")(run_exports.export)
+app.command("command")(run_exports.command)
+app.command("diff")(run_exports.diff)
+
+
+# -- printing ----------------------------------------------------------------------------------
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _print_columns(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
+    """A table without the columns that say nothing."""
+    from trainer.cli.checkpoints.place import print_table
+
+    said = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    places = [said.index(i) for i in numbers if i in said]
+    print_table([[row[i] for i in said] for row in rows], numbers=places)
+
+
+def _print_json(rows: Sequence[dict[str, Any]]) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())

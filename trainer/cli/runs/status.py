@@ -1,0 +1,238 @@
+"""`trainer status`: every run with what it is really doing, as a table or for programs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shared.errors import UserError
+from shared.text import format_count, format_duration, format_time, one_line
+from trainer.cli import options
+
+if TYPE_CHECKING:
+    from shared.control.daemons import DaemonView
+    from shared.ownership.health import Health
+    from shared.run.directory import RunDirectory
+    from shared.run.records import Json, RunState
+
+#: Columns that go first where the terminal is narrow.
+_DISPENSABLE = ("try", "best", "where", "tok/s", "ETA", "loss", "steps")
+_RIGHT = frozenset({"steps", "loss", "best", "tok/s", "ETA", "try"})
+_LEAST_NOTE = 28  # characters: less important columns go to give a note as much
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One run and what daemons say of it."""
+
+    run: RunDirectory
+    state: RunState
+    health: Health
+    care: Json | None = None
+    queued_behind: int | None = None
+
+    @property
+    def note(self) -> str:
+        """What a person should know beside the numbers."""
+        from shared.control.daemons import next_start_of
+
+        parts = []
+        if self.care is not None and self.care.get("status") == "waiting":
+            start = next_start_of(self.care)
+            left = "soon" if start is None else f"in {max(0.0, start - time.time()):.0f} s"
+            restarts, most = self.care.get("restarts"), self.care.get("max_restarts")
+            count = f" ({restarts} of {most})" if restarts else ""
+            parts.append(f"restart {left}{count}")
+            parts.append(str(self.care.get("reason") or ""))
+        elif self.care is not None and self.care.get("status") == "starting":
+            parts.append("starting")
+        if self.queued_behind is not None:
+            behind = f" behind {self.queued_behind}" if self.queued_behind else ", next"
+            parts.append(f"queued{behind}")
+        if self.state.alarm and self.health.alive:
+            parts.append(f"ALARM: {self.state.alarm}")
+        if not parts or not parts[0]:
+            parts = [self.health.reason]
+        return one_line("; ".join(p for p in parts if p), 300)
+
+    @property
+    def where(self) -> str:
+        """Host and GPU."""
+        gpu = self.care.get("gpu") if self.care is not None else None
+        device = f"GPU {gpu}" if gpu is not None else self.state.device.partition(" ")[0]
+        return one_line(" ".join(p for p in (self.state.host, device) if p), 40)
+
+    def cells(self) -> dict[str, str]:
+        """The columns of the table."""
+        state, alive = self.state, self.health.alive
+        percent = f" {100 * state.current_step / state.max_steps:.0f}%" if state.max_steps else ""
+        rate = state.tokens_per_second if alive else None
+        return {
+            "run": one_line(self.run.run_id, 60),
+            "status": one_line(self.health.status, 12),
+            "steps": f"{state.current_step}/{state.max_steps or '?'}{percent}",
+            "loss": _loss(state.current_loss),
+            "best": _loss(state.best_loss),
+            "tok/s": format_count(rate) if rate is not None else "-",
+            "ETA": format_duration(state.eta_seconds) if alive else "-",
+            "try": str(state.attempt or "-"),
+            "where": self.where or "-",
+            "note": self.note,
+        }
+
+    def record(self) -> Json:
+        """Everything, for programs."""
+        state = self.state
+        return {
+            **state.to_json(),
+            "run_id": self.run.run_id,
+            "path": str(self.run.path.resolve()),
+            "recorded_status": state.status,
+            "status": self.health.status,
+            "alive": self.health.alive,
+            "reason": self.health.reason,
+            "step": state.current_step,
+            "loss": state.current_loss,
+            "eta_seconds": state.eta_seconds if self.health.alive else None,
+            "care": self.care,
+            "queued_behind": self.queued_behind,
+            "note": self.note,
+        }
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def status(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Only this one: id, name, path, or latest.")
+    ] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> int:
+    """List the runs with what each is really doing."""
+    from shared.control.daemons import find_daemons
+    from shared.run.directory import discover_runs, find_run
+
+    if run is None:
+        try:
+            runs = discover_runs(runs_dir)
+        except OSError as error:
+            raise UserError(
+                f"Cannot read {runs_dir}: {error.strerror}; name your runs folder with --runs-dir."
+            ) from error
+    else:
+        runs = [find_run(runs_dir, run)]
+        runs_dir = runs[0].path.parent
+    daemons = find_daemons(runs_dir)
+    rows = _look(runs, runs_dir, daemons)
+    if json:
+        _print_json(rows)
+        return 0
+    for line in _daemon_lines(daemons, runs_dir):
+        typer.echo(line)
+    if not rows:
+        typer.echo(f"{runs_dir} holds no runs yet; start one with trainer train.")
+        return 0
+    width = shutil.get_terminal_size((100, 24)).columns
+    for line in format_table([row.cells() for row in rows], max(width, 40)):
+        typer.echo(line)
+    return 0
+
+
+def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -> list[_Row]:
+    from shared.control.daemons import care_of
+    from shared.ownership.health import observe
+    from shared.run.records import RunState
+    from trainer.launch.queueing import queue_of
+
+    states = [(run, run.read_state() or RunState(run_id=run.run_id)) for run in runs]
+    queue = queue_of(runs_dir) if any(s.status == "queued" for _, s in states) else []
+    place = {run_id: index for index, run_id in enumerate(queue)}
+    return [
+        _Row(
+            run,
+            state,
+            observe(run, state),
+            care := care_of(daemons, run.run_id),
+            place.get(run.run_id) if care is None else None,
+        )
+        for run, state in states
+    ]
+
+
+def _print_json(rows: list[_Row]) -> None:
+    import orjson
+
+    from shared.run.records import encode_json
+
+    records = [orjson.loads(encode_json(row.record())) for row in rows]
+    typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
+
+
+def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
+    """One line for each daemon at work, or one that says there is none."""
+    from shared.ownership.process import host_name
+
+    lines = []
+    for daemon in daemons:
+        if not daemon.alive:
+            continue
+        host = one_line(daemon.host) + (" (this host)" if daemon.host == host_name() else "")
+        most = daemon.limits.get("max_runs", "?")
+        gpus = f", {len(daemon.gpus)} GPUs" if daemon.gpus else ""
+        queued = f", {len(daemon.queue)} queued" if daemon.queue else ""
+        lines.append(
+            f"daemon on {host}: process {daemon.pid} since "
+            f"{format_time(daemon.since, '%m-%d %H:%M')}, {len(daemon.runs)} of {most} runs"
+            f"{gpus}{queued}"
+        )
+    if lines:
+        return lines
+    place = "" if runs_dir == options.RUNS_DIR else f" --runs-dir {one_line(runs_dir)}"
+    return [f"no daemon: nothing restarts a crashed run; start one with trainer daemon{place}"]
+
+
+def format_table(rows: list[dict[str, str]], width: int) -> list[str]:
+    """`rows` under their headings in lines of at most `width` characters.
+
+    The least important columns go where there is no room; what is long is cut.
+    """
+    columns = [c for c in rows[0] if c == "note" or any(row[c] != "-" for row in rows)]
+    noted = any(row["note"] for row in rows)
+    if not noted:
+        columns.remove("note")
+    sizes = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
+    least = min(sizes["note"], _LEAST_NOTE) if noted else 0
+
+    def room() -> int:
+        """What is left for the note, with two spaces between columns."""
+        fixed = [sizes[c] for c in columns if c != "note"]
+        return width - sum(fixed) - 2 * (len(columns) - 1)
+
+    for dispensable in _DISPENSABLE:
+        if room() >= least:
+            break
+        if dispensable in columns:
+            columns.remove(dispensable)
+    if room() < least:
+        sizes["run"] = max(8, sizes["run"] - (least - room()))
+    if noted:
+        sizes["note"] = max(0, room())
+    lines = [_line({c: c for c in columns}, columns, sizes)]
+    return lines + [_line(row, columns, sizes) for row in rows]
+
+
+def _line(row: dict[str, str], columns: list[str], sizes: dict[str, int]) -> str:
+    cells = []
+    for column in columns:
+        size = sizes[column]
+        text = row[column] if len(row[column]) <= size else row[column][: max(0, size - 1)] + "…"
+        cells.append(text.rjust(size) if column in _RIGHT else text.ljust(size))
+    return "  ".join(cells).rstrip()

@@ -1,0 +1,68 @@
+"""`trainer resume`: go on with a run, whatever ended it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.cli import options
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")],
+    *,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="This checkpoint, not the newest."),
+    ] = None,
+    max_steps: options.MaxSteps = None,
+    max_hours: options.MaxHours = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    accumulation_steps: options.Accumulation = None,
+    micro_batch: options.MicroBatch = None,
+    log_interval: options.LogInterval = None,
+    eval_interval: options.EvalInterval = None,
+    checkpoint_interval: options.CheckpointInterval = None,
+    keep_last_checkpoints: options.KeepLast = None,
+    save_top_k: options.SaveTopK = None,
+    set_: options.Set = None,
+    detach: options.Detach = False,
+    queue: options.Queue = False,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> int:
+    """Continue a run from its newest sound checkpoint, or from its start if it has none."""
+    from dataclasses import replace
+
+    from trainer.checkpoint.finding import find_checkpoint
+    from trainer.launch.launching import launch
+    from trainer.launch.starting import find_start
+
+    overrides = options.given(
+        {
+            "train.max_steps": max_steps,
+            "train.max_hours": max_hours,
+            "train.device": device,
+            "train.threads": threads,
+            "train.batch_size": batch_size,
+            "train.accumulation_steps": accumulation_steps,
+            "train.micro_batch": micro_batch,
+            "optim.learning_rate": learning_rate,
+            "log.interval": log_interval,
+            "eval.interval": eval_interval,
+            "checkpoint.interval": checkpoint_interval,
+            "checkpoint.keep_last": keep_last_checkpoints,
+            "checkpoint.save_top_k": save_top_k,
+        },
+        set_,
+    )
+    start = find_start(run, runs_dir, overrides)
+    if from_ is not None:
+        own = start.run.checkpoints / from_ if start.run else Path(from_)
+        start = replace(start, checkpoint=find_checkpoint(own if own.exists() else from_))
+    return launch(start, Path(runs_dir), detach=detach, queue=queue, supervised=supervised)

@@ -1,0 +1,175 @@
+"""`trainer train`: a new run, or with --resume an old one with changed settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainer.cli import options
+
+
+def train(
+    *,
+    config: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE.yaml", help="Preset or configuration file.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="tokens|synthetic", help="Token files, or made-up data.")
+    ] = None,
+    data_path: Annotated[
+        str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder it lies in.")
+    ] = None,
+    val_data_path: Annotated[
+        str | None, typer.Option(metavar="FILE", help="val.bin; default the one beside train.bin.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATHS", help="Text itself: prepared first, kept in the runs folder."),
+    ] = None,
+    n_samples: Annotated[int | None, typer.Option(help="Samples of the synthetic data.")] = None,
+    max_steps: options.MaxSteps = None,
+    max_hours: options.MaxHours = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: options.BatchSize = None,
+    accumulation_steps: options.Accumulation = None,
+    micro_batch: options.MicroBatch = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Tokens per sequence; default half the context.")
+    ] = None,
+    learning_rate: options.LearningRate = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, data order, dropout.")] = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic", help="Bit-identical results, also across a resume."),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="torch.compile; default on CUDA only."),
+    ] = None,
+    log_interval: options.LogInterval = None,
+    eval_interval: options.EvalInterval = None,
+    checkpoint_interval: options.CheckpointInterval = None,
+    keep_last_checkpoints: options.KeepLast = None,
+    save_top_k: options.SaveTopK = None,
+    checkpoint_dir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Checkpoints here, not in the run directory.")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", "--resume-from", metavar="latest|RUN|PATH", help="Go on from there."
+        ),
+    ] = None,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="Begin a new run from any checkpoint."),
+    ] = None,
+    upload: Annotated[
+        bool | None,
+        typer.Option("--upload", help="Send the best checkpoint to the Hub once it is complete."),
+    ] = None,
+    hf_user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Owner of the repository; default: you.")
+    ] = None,
+    set_: options.Set = None,
+    detach: options.Detach = False,
+    queue: options.Queue = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, print sizes and memory, train nothing."),
+    ] = False,
+) -> int:
+    """Train a model. Settings: preset, over it the file, over it these flags.
+
+    Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
+    """
+    from trainer.launch.launching import launch, show_plan
+    from trainer.launch.places import check_writable
+    from trainer.launch.starting import (
+        Start,
+        check_preset,
+        find_start,
+        load_layers,
+        new_run,
+    )
+
+    if resume is None and not dry_run:
+        check_writable(Path(runs_dir))
+    preset, file, is_preset = load_layers(config)
+    flags = options.given(
+        {
+            "name": name,
+            "data.dataset": dataset,
+            "data.path": data_path,
+            "data.val_path": val_data_path,
+            "data.n_samples": n_samples,
+            "train.epochs": epochs,
+            "train.max_steps": max_steps,
+            "train.max_hours": max_hours,
+            "train.batch_size": batch_size,
+            "train.accumulation_steps": accumulation_steps,
+            "train.micro_batch": micro_batch,
+            "train.seq_len": seq_len,
+            "train.seed": seed,
+            "train.device": device,
+            "train.threads": threads,
+            "train.dtype": dtype,
+            "train.deterministic": deterministic,
+            "train.compile": compile,
+            "optim.learning_rate": learning_rate,
+            "log.interval": log_interval,
+            "eval.interval": eval_interval,
+            "checkpoint.interval": checkpoint_interval,
+            "checkpoint.keep_last": keep_last_checkpoints,
+            "checkpoint.save_top_k": save_top_k,
+            "checkpoint.dir": checkpoint_dir,
+            "checkpoint.begin_from": begin_from,
+            "hub.upload": upload,
+            "hub.user": hf_user,
+        },
+        set_,
+    )
+    if epochs is not None and max_steps is None:
+        flags["train.max_steps"] = None  # asked for by passes, a preset's steps do not count
+    if data and flags.get("data.path"):
+        from shared.errors import UserError
+
+        raise UserError(
+            f"--data {data[0]} and --data-path {flags['data.path']} are both given; give the text "
+            "or the tokens."
+        )
+    if resume is not None:
+        if data:
+            raise UserError(
+                "--data and --resume are both given; a resumed run keeps its data, and other "
+                "token files can be named with --data-path."
+            )
+        start = find_start(resume, runs_dir, {**file, **flags}, name)
+        check_preset(preset, start)
+    else:
+        if data:
+            from trainer.launch.raw_text import prepare_text
+
+            if config is None:
+                preset, file, is_preset = load_layers("minigpt")
+            flags["data.path"] = str(prepare_text(data, {**preset, **file, **flags}, runs_dir))
+        elif config is None and not flags.get("data.path") and dataset is None:
+            from shared.errors import UserError
+
+            raise UserError(
+                "trainer train needs to know what to train: give --config (a preset such as "
+                "tiny-cpu, or a file) and --data-path (what prepare-data wrote)."
+            )
+        start = Start(new_run(preset, file, flags, preset=is_preset))
+    if dry_run:
+        return show_plan(start)
+    return launch(start, Path(runs_dir), detach=detach, queue=queue)

@@ -1,0 +1,1 @@
+"""Decoding many sequences at once: continuous batching over one cache."""

@@ -1,0 +1,137 @@
+"""Choosing the next token of many rows at once, each with settings of its own.
+
+R rows, V vocabulary. Randomness comes in as one uniform number a row, so that what a row draws
+does not depend on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.generate.batched.engine import Job, TokenScore
+from trainer.generate.sampling import MIN_TEMPERATURE, Sampling
+
+#: Likeliest tokens looked at before all of a large vocabulary is sorted for top-p.
+CANDIDATES = 1024
+
+
+def adjustments(job: Job, counts: Mapping[int, int]) -> dict[int, float]:
+    """What is added to the logits of some tokens before a token is drawn.
+
+    mu[j] + bias[j] - c[j] * frequency - (c[j] > 0) * presence, where c[j] is how often token j
+    has been drawn (OpenAI's API reference).
+    """
+    added = dict(job.logit_bias)
+    if job.presence_penalty or job.frequency_penalty:
+        for token, count in counts.items():
+            penalty = count * job.frequency_penalty + job.presence_penalty
+            added[token] = added.get(token, 0.0) - penalty
+    return added
+
+
+def adjust(logits_RV: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
+    """The logits with `added` of each row put on top."""
+    rows = [row for row, more in enumerate(added) for _ in more]
+    if not rows:
+        return logits_RV
+    tokens = [token for more in added for token in more]
+    values = [value for more in added for value in more.values()]
+    device = logits_RV.device
+    where = (torch.tensor(rows, device=device), torch.tensor(tokens, device=device))
+    more_N = torch.tensor(values, device=device, dtype=logits_RV.dtype)
+    return logits_RV.index_put(where, more_N, accumulate=True)
+
+
+def draw(logits_RV: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:
+    """The token of every row. `uniforms` are in [0, 1); greedy rows do not use theirs.
+
+    The same distribution as `trainer.generate.sampling`, except that of tokens that tie for the
+    last place of top-k only as many stay as there are places.
+    """
+    tokens = logits_RV.argmax(dim=-1).tolist()
+    V = logits_RV.shape[-1]
+    plain, top_k, top_p = [], [], []
+    for row, sampling in enumerate(samplings):
+        if sampling.temperature == 0:
+            continue
+        if 0 < sampling.top_k < V:
+            top_k.append(row)
+        elif sampling.top_p < 1:
+            top_p.append(row)
+        else:
+            plain.append(row)
+    for rows, draw_rows in ((plain, _draw_plain), (top_k, _draw_top_k), (top_p, _draw_top_p)):
+        if rows:
+            device = logits_RV.device
+            chosen = [samplings[row] for row in rows]
+            heat = [max(sampling.temperature, MIN_TEMPERATURE) for sampling in chosen]
+            scaled = logits_RV[rows] / torch.tensor(heat, device=device)[:, None]
+            uniforms_R1 = torch.tensor([[uniforms[row]] for row in rows], device=device)
+            for row, token in zip(rows, draw_rows(scaled, chosen, uniforms_R1), strict=True):
+                tokens[row] = token
+    return tokens
+
+
+def _draw_plain(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) -> list[int]:
+    return _invert(scaled_RV.softmax(dim=-1), u_R1).tolist()
+
+
+def _draw_top_k(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) -> list[int]:
+    sizes = torch.tensor([[sampling.top_k] for sampling in samplings], device=u_R1.device)
+    values, order = scaled_RV.topk(int(sizes.max()), dim=-1)
+    rank = torch.arange(values.shape[-1], device=u_R1.device)
+    probabilities = values.masked_fill(rank >= sizes, -torch.inf).softmax(dim=-1)
+    return _draw_nucleus(probabilities, order, samplings, u_R1)
+
+
+def _draw_top_p(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) -> list[int]:
+    """Only the likeliest are sorted, unless what top-p keeps reaches beyond them."""
+    total = scaled_RV.logsumexp(dim=-1, keepdim=True)
+    for width in (min(CANDIDATES, scaled_RV.shape[-1]), scaled_RV.shape[-1]):
+        values, order = scaled_RV.topk(width, dim=-1)
+        probabilities = (values - total).exp()
+        mass = probabilities.sum(dim=-1).tolist()
+        if all(m >= sampling.top_p for m, sampling in zip(mass, samplings, strict=True)):
+            break
+    return _draw_nucleus(probabilities, order, samplings, u_R1)
+
+
+def _draw_nucleus(
+    probabilities_RW: Tensor, order_RW: Tensor, samplings: Sequence[Sampling], u_R1: Tensor
+) -> list[int]:
+    """Draw from the likeliest tokens that reach top_p; `order_RW` names them, best first."""
+    p = torch.tensor([[sampling.top_p] for sampling in samplings], device=u_R1.device)
+    before = probabilities_RW.cumsum(dim=-1) - probabilities_RW
+    # At 1 nothing is left out, whatever rounding makes of the sum.
+    kept = probabilities_RW.masked_fill((before >= p) & (p < 1), 0.0)
+    return order_RW.gather(-1, _invert(kept, u_R1)[:, None])[:, 0].tolist()
+
+
+def _invert(weights_RW: Tensor, u_R1: Tensor) -> Tensor:
+    """The place where the running sum passes u of the whole: a draw by weight, (R,)."""
+    running = weights_RW.cumsum(dim=-1)
+    # Just below the whole, so that rounding cannot pass the last place with any weight.
+    target = (u_R1 * running[:, -1:]).minimum(running[:, -1:] * (1 - 2**-23))
+    return torch.searchsorted(running, target, right=True)[:, 0]
+
+
+def score(
+    logits_RV: Tensor, tokens: Sequence[int], tops: Sequence[int], known: int
+) -> list[TokenScore]:
+    """The log-probability of each row's token, and the `tops` likeliest of the `known` first ids.
+
+    Only for rows that want it: the work is that of a softmax over the vocabulary.
+    """
+    logs = logits_RV.log_softmax(dim=-1)
+    own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0].tolist()
+    most = min(max(tops), known)
+    best = logs[:, :known].topk(most, dim=-1)
+    return [
+        TokenScore(token, value, tuple(zip(ids[:top], likely[:top], strict=True)))
+        for token, value, top, ids, likely in zip(
+            tokens, own, tops, best.indices.tolist(), best.values.tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Starting and resuming runs: checks, directory, lock, here or detached or queued."""

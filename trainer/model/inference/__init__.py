@@ -1,0 +1,1 @@
+"""What only decoding needs: caches, packed weights."""

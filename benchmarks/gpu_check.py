@@ -617,7 +617,7 @@ def learning(check: Check) -> None:
     """Synthetic data, of which two thirds can be learnt: the loss must go down to ln(V) / 3."""
     import math
 
-    from shared.run.metrics_log import parse_lines
+    from shared.run.record_lines import parse_lines
     from trainer.loop.training import Training
 
     forget()

@@ -118,7 +118,7 @@ def read_like_a_monitor(folder: str) -> None:
     """Follow every record of the runs in `folder` until terminated."""
     from shared.ownership.heartbeat import read_beat
     from shared.run.directory import RunDirectory
-    from shared.run.metrics_log import parse_lines
+    from shared.run.record_lines import parse_lines
     from shared.run.tail import Tailer
 
     tailers: dict[Path, Tailer] = {}

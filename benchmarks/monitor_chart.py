@@ -30,7 +30,7 @@ from monitor.data.envelope import reduce
 from monitor.data.pyramid import Pyramid, PyramidBuilder
 from monitor.data.skim import skim
 from monitor.data.smoothing import Smoother
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 CHARTS, CHART_SIZE = 16, (40, 10)
 REDRAW_MS, GRID_MS, SKIM_MS = 3.0, 50.0, 10.0

@@ -20,7 +20,7 @@ from benchmarks.record import Hold, Result, Row, run_alone
 from monitor.chart_state import ChartState
 from monitor.data.views import RunDetail, RunView
 from monitor.widgets.chart_grid import ChartGrid
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 GRID_MS = 50.0
 CHARTS = 16

@@ -111,8 +111,8 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
 
     from monitor.data.poller import read_once
     from monitor.report import report
+    from shared.json_text import encode_json
     from shared.run.directory import find_run
-    from shared.run.records import encode_json
 
     run = find_run(runs_dir, reference) if reference else None
     snapshot = read_once(run.path.parent if run else runs_dir, run)

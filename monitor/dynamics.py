@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.data.views import RunDetail
-from shared.run.metrics_log import Floats, Series
+from shared.run.metrics_rows import Floats, Series
 
 WINDOW_SHARE = 0.1  # of the steps; what "lately" means
 MIN_WINDOW, MAX_WINDOW = 50, 20_000  # values

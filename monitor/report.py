@@ -16,7 +16,8 @@ from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import TIME, Floats, Series
+from shared.run.metrics_log import TIME
+from shared.run.metrics_rows import Floats, Series
 from shared.text import one_line
 
 REPORT_VERSION = 1

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shared.run.records import encode_json, parse_json
+from shared.json_text import encode_json, parse_json
 
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")

@@ -26,22 +26,15 @@ import yaml
 from shared.control.requests import Request, pending
 from shared.errors import UserError
 from shared.files import AppendLog, open_file, remove_temporaries, replace_file, write_json
+from shared.json_text import Json, encode_json, encode_line, is_number
 from shared.ownership.heartbeat import INTERVAL, HeartbeatFile, read_beat
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch, Turn
 from shared.run.directory import RunDirectory, create_run
-from shared.run.metrics_log import parse_lines
 from shared.run.pace import Pace
-from shared.run.records import (
-    ExitRecord,
-    Json,
-    PhaseTransition,
-    RunState,
-    encode_json,
-    encode_line,
-    is_number,
-)
+from shared.run.record_lines import parse_lines
+from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.text import many_lines, one_line
 
 PULSE = 0.25  # seconds between looks at the control folder

@@ -17,7 +17,7 @@ from shared.export.csv import export_csv
 from shared.export.page import export_text
 from shared.output_file import check_output, write_output
 from shared.run.directory import RunDirectory, slug
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from shared.text import format_bytes, one_line
 
 SVG, PNG, CSV, TEXT = "svg", "png", "csv", "text"

@@ -21,12 +21,13 @@ from shared.control.launch import last_log_lines, resume_detached, wait_until_ru
 from shared.control.requests import submit
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
+from shared.json_text import Json
 from shared.ownership.health import observe
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import parse_lines
-from shared.run.records import ENDED_STATUSES, ExitRecord, Json, RunState
+from shared.run.record_lines import parse_lines
+from shared.run.records import ENDED_STATUSES, ExitRecord, RunState
 from shared.run.tail import Tailer
 from shared.text import one_line
 

@@ -12,7 +12,7 @@ from monitor.chart import dots
 from monitor.chart.picture import Picture
 from monitor.chart.scale import ValueScale
 from monitor.data.envelope import NAN, NEGATIVE, POSITIVE, Envelope
-from shared.run.metrics_log import Floats
+from shared.run.metrics_rows import Floats
 
 OUTSIDE, NONFINITE = "outside", "nonfinite"
 _SPACE = 32

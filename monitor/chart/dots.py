@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.run.metrics_log import Floats, Ints
+from shared.run.metrics_rows import Floats, Ints
 
 #: The cell without dots; with them, the bits are added to it (Unicode 15, block U+2800).
 BLANK = 0x2800

@@ -19,7 +19,8 @@ from monitor.chart.window import Window
 from monitor.data.envelope import Envelope
 from monitor.data.pyramid import Pyramid
 from monitor.data.smoothing import line_between
-from shared.run.metrics_log import MAX_STEP, Floats, Ints
+from shared.run.metrics_columns import MAX_STEP
+from shared.run.metrics_rows import Floats, Ints
 
 _ROWS_PER_TICK = 2.5
 #: Cells of the value axis where there is room: charts above each other begin in the same column.

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.chart.labels import log_labels, tick_labels
 from monitor.data.envelope import Envelope, Scale, choose_scale, nice_ticks
-from shared.run.metrics_log import Floats
+from shared.run.metrics_rows import Floats
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monitor.chart.labels import short_count, short_duration
 from monitor.data.envelope import nice_ticks, step_edges
-from shared.run.metrics_log import Floats, Ints
+from shared.run.metrics_rows import Floats, Ints
 
 Kind = Literal["step", "time", "tokens"]
 

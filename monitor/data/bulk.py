@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from shared.run.metrics_log import Columns, MetricsTable
-from shared.run.records import Json, encode_json
+from shared.json_text import Json, encode_json
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Columns
 
 _SLICE = 1 << 20
 _RELEASED_EACH = 32 << 20  # bytes read between two times that memory is let go

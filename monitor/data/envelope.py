@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.run.metrics_log import Floats, Ints, Series
+from shared.run.metrics_rows import Floats, Ints, Series
 
 #: Beyond it the difference of two values overflows.
 HUGE = 1e300

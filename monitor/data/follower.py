@@ -18,11 +18,13 @@ from monitor.data.values import finite, whole
 from monitor.data.views import EventView, RunDetail, SampleView
 from shared.checkpoints.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
 from shared.files import open_file
+from shared.json_text import Json
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
-from shared.run.metrics_log import TIME, MetricsReader, MetricsTable, Series, parse_lines
-from shared.run.records import Json
+from shared.run.metrics_log import TIME, MetricsReader, MetricsTable
+from shared.run.metrics_rows import Series
+from shared.run.record_lines import parse_lines
 from shared.run.tail import Tailer
 from shared.text import many_lines, one_line
 

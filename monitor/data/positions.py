@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from monitor.data.envelope import HUGE
 from monitor.data.pyramid import Growing, unchanged
-from shared.run.metrics_log import Floats, Ints, Series
+from shared.run.metrics_rows import Floats, Ints, Series
 
 
 class Positions:

@@ -23,7 +23,8 @@ from monitor.data.envelope import (
     reduce_between,
     step_edges,
 )
-from shared.run.metrics_log import Floats, Ints, MetricsTable, Series
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Floats, Ints, Series
 
 BLOCK = 32  # values in a block of level 0
 #: Ranges of up to so many values are reduced directly: that is quicker than climbing.

@@ -18,7 +18,8 @@ from shared.library.labels import LABELS, Labels, read_labels
 from shared.ownership.health import STALLED_AFTER, observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.run.directory import RunDirectory, is_run
-from shared.run.metrics_log import TIME, MetricsTable, parse_line, parse_lines
+from shared.run.metrics_log import TIME, MetricsTable
+from shared.run.record_lines import parse_line, parse_lines
 from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
 from shared.text import format_duration, many_lines, one_line
 

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.run.metrics_log import MetricsTable, Series, parse_line
-from shared.run.records import RECORD_KEYS, Json, is_number
+from shared.json_text import Json, is_number
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Series
+from shared.run.record_lines import parse_line
+from shared.run.records import RECORD_KEYS
 
 SAMPLES = 900
 #: A place where no line ends within so many bytes is passed over.

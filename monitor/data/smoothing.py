@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from monitor.data.pyramid import Growing, unchanged
-from shared.run.metrics_log import Floats, Series
+from shared.run.metrics_rows import Floats, Series
 
 MAX_WEIGHT = 0.999
 _BLOCK = 32  # values joined by one product of matrices

@@ -13,7 +13,7 @@ from pathlib import Path
 from monitor.data.machine import MachineView
 from monitor.data.pyramid import Pyramid
 from shared.checkpoints.catalogue import CheckpointInfo
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
 
 #: Statuses of a run that has ended without reaching its goal: what `R` may resume.

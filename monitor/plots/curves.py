@@ -12,7 +12,7 @@ from monitor.data.positions import Positions
 from monitor.data.pyramid import Growing, Pyramid, Pyramids, unchanged
 from monitor.data.smoothing import Smoother
 from monitor.data.views import RunDetail
-from shared.run.metrics_log import Floats, Ints, Series
+from shared.run.metrics_rows import Floats, Ints, Series
 
 #: Averages kept of one run, each as long as its series: those of the charts on a page.
 _KEPT_AVERAGES = 24

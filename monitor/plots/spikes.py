@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from monitor.data.envelope import Envelope
-from shared.run.metrics_log import Floats
+from shared.run.metrics_rows import Floats
 
 _SIDE = 7  # columns on either side that a column is compared with
 #: How far out a spike is: in usual deviations of the extremes, in heights of the usual column,

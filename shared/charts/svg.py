@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from shared.run.metrics_log import Floats, Ints, Series
+from shared.run.metrics_rows import Floats, Ints, Series
 from shared.text import format_count, format_duration, one_line
 
 Axis = Literal["step", "time", "tokens"]

@@ -23,7 +23,7 @@ from shared.checkpoints.manifest import (
 )
 from shared.errors import RunError
 from shared.files import fsync_directory, remove_temporaries, replace_link
-from shared.run.records import is_number
+from shared.json_text import is_number
 
 WEIGHTS = "model.safetensors"
 _STEP_FOLDER = re.compile(r"step_(\d{1,16})")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import read_json, write_json
-from shared.run.records import SCHEMA_VERSION, Json, is_number, split_nonfinite
+from shared.json_text import Json, is_number, split_nonfinite
+from shared.run.records import SCHEMA_VERSION
 from shared.text import one_line
 
 EVALUATION = "eval.json"

@@ -9,9 +9,9 @@ from shared.checkpoints.evaluation import Evaluation, Speed
 from shared.checkpoints.prune import event_teller
 from shared.control.requests import submit
 from shared.errors import UserError
+from shared.json_text import Json, is_number, split_nonfinite
 from shared.ownership.claim import ownership
 from shared.run.directory import RunDirectory
-from shared.run.records import Json, is_number, split_nonfinite
 from shared.text import one_line
 
 EVENT = "checkpoint_evaluated"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import open_file, replace_file
-from shared.run.records import SCHEMA_VERSION, Json, encode_json, is_number, parse_json
+from shared.json_text import Json, encode_json, is_number, parse_json
+from shared.run.records import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
 PACKED = (

@@ -24,8 +24,9 @@ from shared.checkpoints.manifest import find_problems
 from shared.checkpoints.trash import Doomed, TrashSize, folder_size, freed_bytes, in_trash
 from shared.errors import RunError, UserError
 from shared.files import AppendLog
+from shared.json_text import Json, encode_line
 from shared.run.directory import RunDirectory
-from shared.run.records import Json, RunState, encode_line
+from shared.run.records import RunState
 from shared.text import format_bytes, nearest, one_line
 
 PRUNED = "pruned"  # the reason in a `checkpoint_removed` event

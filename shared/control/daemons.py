@@ -9,11 +9,11 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.files import read_json
+from shared.json_text import Json, is_number
 from shared.ownership.heartbeat import DEAD_AFTER, BeatWatch, read_beat
 from shared.ownership.lock import LockHolder, lock_is_held, read_holder
 from shared.ownership.process import host_name
 from shared.run.directory import slug
-from shared.run.records import Json, is_number
 
 FOLDER = ".daemon"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import read_json, replace_file
+from shared.json_text import Json, encode_line
 from shared.ownership.process import host_name
-from shared.run.records import Json, encode_line
 
 #: What can be asked of a run, and who serves it: its `trainer` while one lives, the `daemon` while
 #: none does. `resume` continues a paused run, and starts a dead one.

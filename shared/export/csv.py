@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from shared.errors import UserError
+from shared.json_text import Json
 from shared.output_file import check_output, write_output
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import MAX_SERIES, MAX_STEP, MetricsTable, parse_line
-from shared.run.records import Json
+from shared.run.metrics_columns import MAX_STEP
+from shared.run.metrics_log import MAX_SERIES, MetricsTable
+from shared.run.record_lines import parse_line
 from shared.run.tail import MAX_LINE, READ_SIZE
 from shared.text import nearest, one_line
 

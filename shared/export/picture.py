@@ -11,11 +11,14 @@ from shared.charts.svg import Line, draw_svg
 from shared.errors import UserError
 from shared.hub.curve import draw_curve, draw_overlay
 from shared.hub.source import Curve
+from shared.json_text import is_number
 from shared.library.labels import read_labels
 from shared.output_file import check_output, write_output
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import MetricsTable, Series, parse_lines
-from shared.run.records import RECORD_KEYS, RunState, is_number
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Series
+from shared.run.record_lines import parse_lines
+from shared.run.records import RECORD_KEYS, RunState
 from shared.run.tail import Tailer
 from shared.text import nearest, one_line
 

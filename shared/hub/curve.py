@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.hub.png import GLYPH_HEIGHT, Pixels, draw_number, encode_png, number_width
 from shared.hub.source import Curve
-from shared.run.metrics_log import Floats, Series
+from shared.run.metrics_rows import Floats, Series
 from shared.text import format_count
 
 WIDTH, HEIGHT = 1000, 480

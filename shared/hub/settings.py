@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import RunError, UserError
-from shared.run.records import Json
+from shared.json_text import Json
 from shared.text import one_line
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a request that failed is tried again

@@ -18,9 +18,12 @@ from shared.checkpoints.manifest import Manifest, read_manifest
 from shared.checkpoints.prune import named
 from shared.errors import RunError, UserError
 from shared.files import read_json
+from shared.json_text import Json, is_number
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import Floats, Ints, MetricsTable, Series, parse_lines
-from shared.run.records import Json, RunState, is_number
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Floats, Ints, Series
+from shared.run.record_lines import parse_lines
+from shared.run.records import RunState
 from shared.run.tail import Tailer
 from shared.text import one_line
 

@@ -41,7 +41,7 @@ from shared.hub.settings import (
     unwatched,
 )
 from shared.hub.source import META, TRAINER_STATE, WEIGHTS, Facts, Source
-from shared.run.records import encode_json
+from shared.json_text import encode_json
 from shared.text import format_bytes, one_line
 
 OPTIMIZER = "optimizer.safetensors"

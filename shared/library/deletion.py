@@ -12,7 +12,7 @@ from shared.control.daemons import care_of, watching
 from shared.ownership.health import STALLED_AFTER, observe
 from shared.ownership.lock import read_holder
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import format_bytes, one_line
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
+from shared.json_text import Json, parse_json
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory
-from shared.run.records import SCHEMA_VERSION, Json, parse_json
+from shared.run.records import SCHEMA_VERSION
 from shared.text import many_lines, one_line
 
 LABELS = "labels.json"

@@ -21,10 +21,11 @@ from shared.checkpoints.manifest import MANIFEST
 from shared.checkpoints.trash import DONE, JOURNAL, MOVING, RESTORING, TRASH, freed_bytes
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, read_json, remove_temporaries, write_json
+from shared.json_text import Json, is_number
 from shared.library.deletion import DoomedRun, refusal
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory
-from shared.run.records import SCHEMA_VERSION, Json, is_number
+from shared.run.records import SCHEMA_VERSION
 from shared.text import one_line
 
 LOCK = "lock"

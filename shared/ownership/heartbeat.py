@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import read_json
+from shared.json_text import encode_json
 from shared.ownership.process import ProcessIdentity, boot_id, this_process
-from shared.run.records import encode_json
 
 INTERVAL = 1.0  # seconds between beats
 SILENT_AFTER = 5.0  # seconds without a beat after which a living process counts as stalled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from shared.run.records import is_number
+from shared.json_text import is_number
 from shared.text import format_bytes, format_count, one_line
 
 _HIDDEN = frozenset({"time", "event", "step", "attempt", "nonfinite"})

@@ -6,12 +6,11 @@ Reading never fails: unknown keys are ignored, values of a wrong type become the
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+from shared.json_text import MAX_INT, Json, is_number, parse_nonfinite, split_nonfinite
 
 SCHEMA_VERSION = 1
 
@@ -21,13 +20,6 @@ STATUSES = frozenset({"queued"}) | ACTIVE_STATUSES | ENDED_STATUSES
 
 #: Metrics of a step that describe the record itself; every other numeric key is a series.
 RECORD_KEYS = frozenset({"step", "time", "attempt", "phase", "was_predicted", "nonfinite"})
-
-Json = dict[str, Any]
-
-MAX_INT = (1 << 63) - 1
-_MAX_DEPTH = 100  # of nesting; what lies deeper is written as text
-_MAX_READ_DEPTH = 300  # of nesting; three times that is parsed, but Python's `str` of it fails
-SHALLOW = 2 * _MAX_READ_DEPTH  # bytes; what opens that often must close as often
 
 
 @dataclass(frozen=True)
@@ -170,113 +162,3 @@ def _transitions(raw: object) -> tuple[PhaseTransition, ...]:
         for x in items
         if isinstance(x, dict)
     )
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is an int or float, and not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_NONFINITE = {
-    "nan": math.nan,
-    "-nan": math.nan,
-    "+nan": math.nan,
-    "inf": math.inf,
-    "+inf": math.inf,
-    "infinity": math.inf,
-    "+infinity": math.inf,
-    "-inf": -math.inf,
-    "-infinity": -math.inf,
-}
-
-
-def parse_nonfinite(text: str) -> float | None:
-    """NaN or an infinity in any usual spelling; None for any other text."""
-    return _NONFINITE.get(text.strip().lower()) if len(text) < 16 else None
-
-
-def split_nonfinite(record: Mapping[str, Any]) -> Json:
-    """A copy of `record` fit for JSON: non-finite floats become null, named in `nonfinite`."""
-    clean = dict(record)
-    named: Json = {}
-    for key, value in record.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            clean[key] = None
-            named[key] = "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if named:
-        clean["nonfinite"] = named
-    return clean
-
-
-def parse_json(data: bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, also for one nested too deeply to be handled."""
-    value = orjson.loads(data)
-    if len(data) > SHALLOW and is_too_deep(data, value):
-        raise ValueError(f"nested more than {_MAX_READ_DEPTH} levels deep")
-    return value
-
-
-def is_too_deep(data: bytes, value: Any) -> bool:
-    """Whether `value`, parsed from `data`, is nested so deeply that even `str` of it may fail.
-
-    No text of at most `SHALLOW` bytes is.
-    """
-    if data.count(b"[") + data.count(b"{") <= _MAX_READ_DEPTH:
-        return False
-    level = [value]
-    for _ in range(_MAX_READ_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return False
-    return True
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def encode_line(record: Mapping[str, Any]) -> bytes:
-    """`record` as one line of JSON, without the newline. Never refuses a value."""
-    return encode_json(split_nonfinite(record))
-
-
-def encode_json(value: Mapping[str, Any], *, indent: bool = False) -> bytes:
-    """`value` as JSON, whatever is in it: a message with a stray byte must not stop a training.
-
-    Non-finite numbers become null, unknown objects their text, text that is no Unicode gets
-    replacement characters, integers beyond 64 bits become floats.
-    """
-    option = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    if indent:
-        option |= orjson.OPT_INDENT_2
-    try:
-        return orjson.dumps(value, option=option, default=str)
-    except (TypeError, ValueError):  # orjson says no to the above
-        return orjson.dumps(_encodable(value, 0), option=option, default=_text)
-
-
-def _encodable(value: Any, depth: int) -> Any:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int):
-        return value if abs(value) <= MAX_INT else _as_float(value)
-    if isinstance(value, (Mapping, list, tuple)) and depth >= _MAX_DEPTH:
-        return "…"
-    if isinstance(value, Mapping):
-        return {_text(k): _encodable(v, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encodable(v, depth + 1) for v in value]
-    return value
-
-
-def _text(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode()
-
-
-def _as_float(value: int) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:
-        return None

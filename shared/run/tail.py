@@ -34,8 +34,9 @@ class Tailer:
     read last differ.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_line: int = MAX_LINE) -> None:
         self.path = path
+        self._max_line = max_line
         self.overlong_lines = 0
         self._identity: tuple[int, int] | None = None
         self._offset = 0
@@ -132,7 +133,7 @@ class Tailer:
             return
         self._partial.append(data)
         self._partial_size += len(data)
-        if self._partial_size > MAX_LINE:
+        if self._partial_size > self._max_line:
             self._partial.clear()
             self._partial_size = 0
             self._skipping = True

@@ -26,7 +26,7 @@ from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
 from monitor.report import report
 from shared.run.directory import RunDirectory, discover_runs
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from tests.conftest import RunCli
 from tests.faults.corruption import REPLACEMENTS, VALUE, a_pipe, damage, request_record
 from tests.faults.counts import times

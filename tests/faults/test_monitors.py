@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.json_text import Json
 from shared.run.directory import RunDirectory
-from shared.run.records import Json
 from tests.faults.counts import times
 from tests.faults.forking import fork_server, wait_until_training
 from tests.monitor.test_terminal import Terminal

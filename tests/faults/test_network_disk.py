@@ -21,8 +21,8 @@ from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.checkpoints.catalogue import LATEST, set_link
 from shared.files import replace_file
-from shared.run.metrics_log import Series
-from shared.run.records import encode_line
+from shared.json_text import encode_line
+from shared.run.metrics_rows import Series
 from shared.run_writer import RunWriter
 from tests.faults.counts import times
 from tests.faults.shaky import ShakyServer

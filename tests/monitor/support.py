@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.app import MonitorApp
 from monitor.data.views import RunDetail, RunView, Snapshot
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 NOW = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC
 

@@ -13,8 +13,8 @@ from monitor.app import MonitorApp
 from monitor.data.poller import Poller, read_once
 from monitor.report import report
 from shared.files import AppendLog
+from shared.json_text import encode_line
 from shared.run.directory import RunDirectory
-from shared.run.records import encode_line
 from tests.monitor.support import metric_lines, screen_text, until, write_run
 
 CORPUS = [

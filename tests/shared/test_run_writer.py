@@ -23,7 +23,8 @@ from shared.ownership.health import observe
 from shared.ownership.heartbeat import read_beat
 from shared.ownership.lock import LockHeldError, lock_is_held
 from shared.run.directory import RunDirectory, create_run
-from shared.run.metrics_log import MetricsReader, MetricsTable, read_records
+from shared.run.metrics_log import MetricsReader, MetricsTable
+from shared.run.record_lines import read_records
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
 

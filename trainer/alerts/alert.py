@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from shared.json_text import Json, encode_line
 from shared.run.directory import RunDirectory
-from shared.run.records import Json, RunState, encode_line
+from shared.run.records import RunState
 from shared.text import one_line
 
 _WORDS = {

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from shared.control.daemons import DaemonDirectory, view_daemon
 from shared.errors import UserError
+from shared.json_text import Json
 from shared.run.directory import RunDirectory
-from shared.run.records import Json, RunState
+from shared.run.records import RunState
 from shared.text import one_line
 from trainer.alerts.alert import Alert, alert_of
 from trainer.alerts.courier import Courier

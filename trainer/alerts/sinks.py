@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import __version__
 from shared.errors import UserError
-from shared.run.records import Json, encode_line
+from shared.json_text import Json, encode_line
 from shared.text import one_line
 from trainer.alerts.alert import Alert
 from trainer.alerts.settings import AlertSettings, CommandSettings, WebhookSettings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import read_json, write_json
+from shared.json_text import is_number
 from shared.ownership.process import ProcessIdentity
-from shared.run.records import is_number
 from trainer.daemon.policy import History
 
 STARTING, RUNNING, WAITING = "starting", "running", "waiting"

@@ -17,10 +17,10 @@ from shared.control.daemons import FOLDER, DaemonDirectory, is_watching
 from shared.control.requests import names_of_requests, pending
 from shared.errors import RunError, UserError
 from shared.files import write_json
+from shared.json_text import Json
 from shared.ownership.heartbeat import INTERVAL, BeatWatch, HeartbeatFile, read_beat
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.ownership.process import host_name
-from shared.run.records import Json
 from shared.text import one_line
 from trainer.alerts.alerter import Alerter
 from trainer.alerts.settings import load_settings

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from shared.json_text import Json
 from shared.ownership.health import observe
 from shared.ownership.heartbeat import SILENT_AFTER, read_beat
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import parse_lines
-from shared.run.records import Json, RunState
+from shared.run.record_lines import parse_lines
+from shared.run.records import RunState
 from shared.run.tail import Tailer
 
 Notice = Callable[[RunDirectory, Json], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shared.errors import ExitCode
-from shared.run.records import Json, is_number
+from shared.json_text import Json, is_number
 
 FIRST_DELAY = 1.0  # seconds, doubled with every attempt that brought no checkpoint
 LONGEST_DELAY = 300.0

@@ -12,9 +12,10 @@ from shared.control.launch import last_log_lines
 from shared.control.requests import Request
 from shared.errors import RunError
 from shared.files import AppendLog, write_json
+from shared.json_text import encode_line
 from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
-from shared.run.records import ExitRecord, RunState, encode_line
+from shared.run.records import ExitRecord, RunState
 from shared.text import one_line
 
 LAST_LINES = 20  # of the log, in an exit record

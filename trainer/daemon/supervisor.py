@@ -16,12 +16,13 @@ from pathlib import Path
 from shared.control.requests import pending
 from shared.errors import UserError
 from shared.hub.requests import RequestedUploads
+from shared.json_text import Json
 from shared.ownership.health import observe
 from shared.ownership.heartbeat import read_beat
 from shared.ownership.lock import LockHeldError
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
-from shared.run.records import ACTIVE_STATUSES, Json, RunState
+from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
 from trainer.daemon.configuration import setting

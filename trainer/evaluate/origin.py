@@ -7,8 +7,8 @@ from pathlib import Path
 
 from shared.checkpoints.manifest import read_manifest
 from shared.hub.source import find_source, read_configuration
+from shared.json_text import Json
 from shared.run.directory import RunDirectory
-from shared.run.records import Json
 from shared.text import one_line
 
 

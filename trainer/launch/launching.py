@@ -23,9 +23,10 @@ from shared.checkpoints.catalogue import (
 )
 from shared.errors import ExitCode, RunError, UserError
 from shared.files import replace_file, write_json
+from shared.json_text import Json
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory, create_run, slug
-from shared.run.records import ExitRecord, Json, RunState
+from shared.run.records import ExitRecord, RunState
 from shared.text import many_lines, one_line
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.config.resolve import (

@@ -31,7 +31,7 @@ from monitor.plots.curves import CurveStore
 from monitor.plots.scene import Scene
 from shared.errors import UserError
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
 from tests.monitor.actions.making import look
 from tests.monitor.support import series, view

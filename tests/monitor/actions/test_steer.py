@@ -24,7 +24,7 @@ from monitor.data.views import RunView
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.monitor.actions.conftest import Watch
 from tests.monitor.support import write_run

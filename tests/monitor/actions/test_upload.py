@@ -19,7 +19,7 @@ from monitor.actions.upload import (
 from shared.errors import UserError
 from shared.hub.settings import UploadSettings
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.hub_server import HubServer
 from tests.monitor.actions.making import look
 

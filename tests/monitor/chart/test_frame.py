@@ -19,7 +19,7 @@ from monitor.chart.window import Window
 from monitor.data.envelope import reduce, step_range
 from monitor.data.pyramid import PyramidBuilder
 from monitor.data.smoothing import Smoother
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
 COLUMNS, ROWS = 60, 10

@@ -19,7 +19,7 @@ from monitor.data.envelope import (
     reduce,
     step_range,
 )
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 floats = st.floats(allow_nan=True, allow_infinity=True, width=64)
 

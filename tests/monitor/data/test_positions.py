@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.data.positions import Positions, rising
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
 clocks = st.lists(

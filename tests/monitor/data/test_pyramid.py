@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from monitor.data import pyramid
 from monitor.data.envelope import Envelope, reduce, reduce_between
 from monitor.data.pyramid import Growing, Pyramid, PyramidBuilder, Pyramids, unchanged
-from shared.run.metrics_log import MetricsTable, Series
+from shared.run.metrics_log import MetricsTable
+from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
 

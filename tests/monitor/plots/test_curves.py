@@ -11,7 +11,7 @@ import pytest
 from monitor.data.pyramid import PyramidBuilder
 from monitor.data.views import RunDetail
 from monitor.plots.curves import CurveStore, RunCurves, series_of
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
 

@@ -16,7 +16,7 @@ from monitor.data.views import RunDetail
 from monitor.plots.curves import CurveStore
 from monitor.plots.paint import Drawn, paint, select
 from monitor.plots.scene import Scene
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
 from tests.monitor.support import NOW, series, view
 

@@ -7,7 +7,7 @@ import pytest
 
 from monitor.data.envelope import reduce
 from monitor.plots.spikes import spikes
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 N = 1_000_000
 WIDTHS = [20, 33, 48, 80, 111, 160, 200, 320, 400]

@@ -18,7 +18,7 @@ from monitor.theme import THEMES
 from monitor.widgets import chart_grid
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ACTS
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from tests.monitor.support import screen_text, series, until
 from tests.monitor.widgets.chart_app import ChartApp, Run, metrics_run
 

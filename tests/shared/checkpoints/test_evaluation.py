@@ -34,7 +34,7 @@ from shared.errors import UserError
 from shared.ownership.heartbeat import HeartbeatFile
 from shared.run.directory import create_run
 from shared.run.event_text import event_text
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 
 TOTAL = Measured("val.bin", "ab" * 32, 2.5, 1.25, 1000, 2500)

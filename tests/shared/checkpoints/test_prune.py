@@ -28,7 +28,7 @@ from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, prune, serve_p
 from shared.checkpoints.trash import Doomed, empty, in_trash, settle, throw_away, undo
 from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.shared.killing import kill_at_each_step
 
 STEPS = (100, 200, 300, 400, 500)

@@ -26,7 +26,7 @@ from shared.library.repeat import repeat_command, shell_line
 from shared.output_file import write_output
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.run.directory import discover_runs
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.conftest import RunCli
 from tests.hub_server import HubServer
 

@@ -15,7 +15,7 @@ from PIL import Image
 from shared.hub.curve import HEIGHT, WIDTH, draw_curve
 from shared.hub.png import encode_png
 from shared.hub.source import Curve
-from shared.run.metrics_log import Series
+from shared.run.metrics_rows import Series
 
 BLUE, ORANGE, RED = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 EMPTY = Series("val_loss", np.empty(0, np.int64), np.empty(0))

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.control.requests import submit
 from shared.run.directory import RunDirectory, discover_runs
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.hub_server import HubServer
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits

@@ -19,7 +19,7 @@ from shared.hub.record import serve_uploaded, serve_uploaded_here
 from shared.hub.settings import UploadCancelledError, UploadProgress, UploadSettings
 from shared.hub.upload import plan_upload, serve_upload, upload_checkpoint
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.hub_server import TOKEN, HubServer, Repo
 from tests.shared.hub.conftest import Upload

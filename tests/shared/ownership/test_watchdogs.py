@@ -17,7 +17,7 @@ from shared import run_writer
 from shared.files import AppendLog
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
 

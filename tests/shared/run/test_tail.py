@@ -33,13 +33,10 @@ def test_only_whole_lines_and_each_once(tmp_path: Path, size: int) -> None:
     assert tailer.offset == len(data)
 
 
-def test_a_line_longer_than_the_limit_is_dropped_and_the_next_one_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.run.tail.MAX_LINE", 100)
+def test_a_line_longer_than_the_limit_is_dropped_and_the_next_one_read(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"first\n" + b"x" * 1000 + b"\nlast\n")
-    tailer = Tailer(path)
+    tailer = Tailer(path, max_line=100)
     assert read_rest(tailer, 10) == b"first\nlast\n"
     assert tailer.overlong_lines == 1
 

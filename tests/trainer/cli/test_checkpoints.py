@@ -15,7 +15,7 @@ import pytest
 from shared.checkpoints.catalogue import in_use, is_in_use, list_checkpoints
 from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
 from trainer.cli.checkpoints import prune as checkpoint_prune

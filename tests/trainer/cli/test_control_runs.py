@@ -22,7 +22,7 @@ from shared.ownership.heartbeat import HeartbeatFile
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory, create_run, discover_runs
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
 from trainer.cli.runs.status import format_table

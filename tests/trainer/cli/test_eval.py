@@ -11,7 +11,7 @@ import pytest
 
 from shared.checkpoints.evaluation import EVALUATION, read_evaluations
 from shared.checkpoints.manifest import verify_folder
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.conftest import RunCli
 
 TEXT = "def rounded(x):\n    return round(x)  # naïve ½ 😀\n\n\n" * 8

@@ -20,10 +20,11 @@ import pytest
 from shared.control.daemons import DaemonDirectory
 from shared.control.requests import submit
 from shared.files import write_json
+from shared.json_text import Json
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory, create_run
-from shared.run.metrics_log import read_records
-from shared.run.records import Json, RunState
+from shared.run.record_lines import read_records
+from shared.run.records import RunState
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor

@@ -31,7 +31,7 @@ CRASH = {"refuse": 1, "words": "bad luck"}
 
 
 def kinds(run, *wanted: str) -> list[str]:  # type: ignore[no-untyped-def]
-    from shared.run.metrics_log import read_records
+    from shared.run.record_lines import read_records
 
     return [e["event"] for e in read_records(run.events_path) if e["event"] in wanted]
 

@@ -12,11 +12,12 @@ import pytest
 from shared.control.daemons import DaemonDirectory, find_daemons
 from shared.control.requests import submit
 from shared.files import AppendLog, write_json
+from shared.json_text import Json, encode_line
 from shared.ownership.heartbeat import HeartbeatFile
 from shared.ownership.lock import RunLock
 from shared.ownership.process import identify
 from shared.run.directory import RunDirectory, create_run
-from shared.run.records import Json, RunState, encode_line
+from shared.run.records import RunState
 from shared.run_writer import RunWriter
 from trainer.daemon.care import RUNNING, WAITING, Care, read_care, write_care
 from trainer.daemon.events import EventFeed

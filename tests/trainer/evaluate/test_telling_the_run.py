@@ -13,7 +13,7 @@ from tests.shared.test_evaluation import RESULT
 from shared.checkpoints.evaluation_record import EVENT, event_fields, record_evaluation
 from shared.control.requests import submit
 from shared.run.directory import RunDirectory, discover_runs
-from shared.run.metrics_log import read_records
+from shared.run.record_lines import read_records
 from tests.conftest import RunCli
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits

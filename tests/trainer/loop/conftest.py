@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from shared.checkpoints.manifest import file_sha256
+from shared.json_text import Json
 from shared.run.directory import RunDirectory, discover_runs
-from shared.run.metrics_log import MetricsReader, MetricsTable, read_records
-from shared.run.records import Json, RunState
+from shared.run.metrics_log import MetricsReader, MetricsTable
+from shared.run.record_lines import read_records
+from shared.run.records import RunState
 from trainer.cli.main import main
 
 TINY = {

@@ -250,7 +250,7 @@ def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-un
 
 
 def answer_of(run: RunDirectory, request: str):  # type: ignore[no-untyped-def]
-    from shared.run.metrics_log import read_records
+    from shared.run.record_lines import read_records
 
     def find_answer():  # type: ignore[no-untyped-def]
         return next((e for e in read_records(run.events_path) if e.get("request") == request), None)

@@ -143,7 +143,7 @@ def _ask(run: RunDirectory, arguments: dict[str, Any]) -> str:
     from shared.control.requests import submit
     from shared.errors import RunError
     from shared.ownership.health import observe
-    from shared.run.metrics_log import read_records
+    from shared.run.record_lines import read_records
     from shared.run.records import RunState
 
     try:

@@ -204,7 +204,7 @@ def status(
 def _print_json(views: list[DaemonView]) -> None:
     import orjson
 
-    from shared.run.records import encode_json
+    from shared.json_text import encode_json
 
     records = [
         orjson.loads(

@@ -67,7 +67,7 @@ def compare(
     from dataclasses import replace
 
     from shared.errors import UserError
-    from shared.run.records import encode_json
+    from shared.json_text import encode_json
     from trainer.generate.sampling import Sampling
 
     if not 2 <= len(models) <= len(LETTERS):

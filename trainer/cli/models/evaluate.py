@@ -76,8 +76,8 @@ def evaluate(
     figures go into the checkpoint's eval.json, into the run's events, and from there into the model
     card of an upload.
     """
+    from shared.json_text import encode_json
     from shared.output_file import check_output, write_output
-    from shared.run.records import encode_json
     from trainer.launch.launching import git_commit
 
     model_options.check_numbers(threads=threads)

@@ -16,8 +16,8 @@ from trainer.cli import options
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
+    from shared.json_text import Json
     from shared.run.directory import RunDirectory
-    from shared.run.records import Json
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
 ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps a save
@@ -36,7 +36,7 @@ def _leave(run: RunDirectory, action: str) -> str:
 
 
 def _answer(run: RunDirectory, request: str) -> Json | None:
-    from shared.run.metrics_log import read_records
+    from shared.run.record_lines import read_records
 
     for event in read_records(run.events_path, limit=200):
         if event.get("event") == "answer" and event.get("request") == request:

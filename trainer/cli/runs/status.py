@@ -16,9 +16,10 @@ from trainer.cli import options
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
+    from shared.json_text import Json
     from shared.ownership.health import Health
     from shared.run.directory import RunDirectory
-    from shared.run.records import Json, RunState
+    from shared.run.records import RunState
 
 #: Columns that go first where the terminal is narrow.
 _DISPENSABLE = ("try", "best", "where", "tok/s", "ETA", "loss", "steps")
@@ -170,7 +171,7 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
 def _print_json(rows: list[_Row]) -> None:
     import orjson
 
-    from shared.run.records import encode_json
+    from shared.json_text import encode_json
 
     records = [orjson.loads(encode_json(row.record())) for row in rows]
     typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,127 @@
+"""Parsed records turned into arrays, one column per key."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.json_text import Json, is_number, parse_nonfinite
+from shared.run.metrics_rows import Floats, Ints
+
+MAX_STEP = 1 << 53  # beyond it a float no longer counts steps
+_MAX_ATTEMPT = 2**31 - 1
+
+
+def whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
+    """`raw` as an array, if these are all integers from 0 to `most`."""
+    if raw is None or set(map(type, raw)) != {int}:
+        return None
+    try:
+        numbers = np.array(raw, np.int64)
+    except OverflowError:
+        return None
+    return numbers if numbers.min() >= 0 and numbers.max() <= most else None
+
+
+def attempts_of(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.int32]:
+    """The attempt of each record; `raw` has them if they are all there."""
+    if raw is None:
+        raw = [record.get("attempt", 0) for record in records]
+    numbers = whole_numbers(raw, _MAX_ATTEMPT)
+    if numbers is None:
+        numbers = np.array([min(as_step(x) or 0, _MAX_ATTEMPT) for x in raw], np.int64)
+    return numbers.astype(np.int32)
+
+
+def named_nonfinite(records: list[Json]) -> list[Json]:
+    """What each record says of its non-finite numbers."""
+    named = (record.get("nonfinite") for record in records)
+    return [names if isinstance(names, dict) else {} for names in named]
+
+
+Sparse = dict[str, tuple[list[int], list[Any]]]
+
+
+def by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
+    """The values of each key that all records have, and of the others with the records' indices."""
+    sizes = set(map(len, records))
+    complete = min(sizes)
+    keys = list(next(record for record in records if len(record) == complete))
+    try:
+        # Two keys at least, so that there are always tuples.
+        rows = list(map(itemgetter(*keys, *keys[:1]), records)) if keys else []
+    except KeyError:
+        shared = set(keys).intersection(*records)
+        keys, complete = [key for key in keys if key in shared], -1
+        rows = [tuple(record[key] for key in keys) for record in records]
+    common: dict[str, Sequence[Any]] = dict(zip(keys, zip(*rows, strict=True), strict=False))
+    sparse: Sparse = {}
+    if sizes == {complete}:
+        return common, sparse
+    for index, record in enumerate(records):
+        if len(record) == complete:
+            continue  # it has these keys and no others
+        for key, value in record.items():
+            if key not in common:
+                at, raw = sparse.setdefault(key, ([], []))
+                at.append(index)
+                raw.append(value)
+    return common, sparse
+
+
+def convert(
+    key: str,
+    raw: Sequence[Any],
+    at: list[int] | None,
+    named: list[Json] | None,
+    found: dict[tuple[int, ...] | None, dict[str, Floats]],
+) -> None:
+    """Put the numbers among `raw` into `found`, under the indices of their records (None: all)."""
+    kinds = set(map(type, raw))
+    if kinds <= {float, int}:
+        with contextlib.suppress(OverflowError):
+            place = None if at is None else tuple(at)
+            numbers = np.frombuffer(struct.pack(f"={len(raw)}d", *raw))
+            found.setdefault(place, {})[key] = numbers
+            return
+    elif not kinds & {float, int, str} and named is None:
+        return
+    indices = range(len(raw)) if at is None else at
+    values = [
+        _as_value(value, named[i].get(key) if named else None)
+        for i, value in zip(indices, raw, strict=True)
+    ]
+    kept = [i for i, value in zip(indices, values, strict=True) if value is not None]
+    if not kept:
+        return
+    whole = at is None and len(kept) == len(values)
+    found.setdefault(None if whole else tuple(kept), {})[key] = np.array(
+        [value for value in values if value is not None], np.float64
+    )
+
+
+def as_step(raw: object) -> int | None:
+    if isinstance(raw, float) and raw.is_integer():
+        raw = int(raw)
+    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= MAX_STEP:
+        return raw
+    return None
+
+
+def _as_value(raw: object, nonfinite: object) -> float | None:
+    if raw is None:
+        return parse_nonfinite(nonfinite) if isinstance(nonfinite, str) else None
+    if isinstance(raw, str):
+        return parse_nonfinite(raw)
+    if not is_number(raw):
+        return None
+    try:
+        return float(raw)  # type: ignore[arg-type]
+    except OverflowError:
+        return float("inf") if raw > 0 else float("-inf")  # type: ignore[operator]

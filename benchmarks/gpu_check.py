@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from trainer.model.language_model import LanguageModel
+    from trainer.model.parameters import LossMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = "nano-125m"
@@ -176,7 +177,12 @@ class Speed:
 
 
 def loop_speed(
-    check: Check, settings: dict[str, Any], *, warmup: int = 5, seconds: float = 5.0
+    check: Check,
+    settings: dict[str, Any],
+    *,
+    warmup: int = 5,
+    seconds: float = 5.0,
+    loss_memory: LossMemory | None = None,
 ) -> Speed:
     """Train for `seconds` after `warmup` steps, records and all."""
     import torch
@@ -197,6 +203,8 @@ def loop_speed(
     folder = Path(tempfile.mkdtemp(dir=check.folder))
     with silent():
         session, writer = open_run(settings, folder, turn)
+        if loss_memory:
+            session.model.loss_memory = loss_memory
         try:
             Training(session, writer).run()
         except Enough:
@@ -226,16 +234,14 @@ def bare_speed(check: Check, settings: dict[str, Any], *, seconds: float = 4.0) 
     forget()
     config = _resolved(settings)
     session = build(plan(config))
-    loss = session.model.loss
-    if config.train.compile:
-        loss = torch.compile(loss)
+    model = torch.compile(session.model) if config.train.compile else session.model
     shape = (config.train.batch_size, config.seq_len + 1)
     ids = torch.randint(session.model.dimensions.V, shape, device=check.device)
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def step() -> None:
         with session.compute.autocast():
-            value = loss(inputs, targets)
+            value = model(inputs, targets).total
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(session.model.parameters(), 1.0, foreach=True)
         session.optimizer.step()
@@ -332,7 +338,7 @@ def variants(check: Check) -> None:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from trainer.model import language_model
+    from trainer.model.parameters import LossMemory
 
     compiled = not check.smoke
     section = f"Variants, batch {check.batch_size}{', compiled' if compiled else ''}"
@@ -365,17 +371,15 @@ def variants(check: Check) -> None:
             add(what, loop_speed(check, settings()))
     if check.left < 45:
         return
-    chunk, limit = language_model.LOSS_CHUNK, language_model.LOSS_LOGITS
     for size in (1 << 14, 1 << 30):
         if check.left < 45:
             return
-        language_model.LOSS_CHUNK, language_model.LOSS_LOGITS = size, 0
+        memory = LossMemory(logits=0, chunk=size)
         try:
-            add(f"loss in chunks of {size:,} tokens", loop_speed(check, settings()))
+            speed = loop_speed(check, settings(), loss_memory=memory)
+            add(f"loss in chunks of {size:,} tokens", speed)
         except torch.cuda.OutOfMemoryError as error:
             check.report.add(section, f"loss in chunks of {size:,} tokens", "failed", _short(error))
-        finally:
-            language_model.LOSS_CHUNK, language_model.LOSS_LOGITS = chunk, limit
     if check.left < 45:
         return
     vocabulary = check.settings()["model.vocab_size"]
@@ -497,7 +501,7 @@ def profiled_step(check: Check) -> None:
 
     def step() -> None:
         with session.compute.autocast():
-            loss = session.model.loss(inputs, inputs)
+            loss = session.model(inputs, inputs).total
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(session.model.parameters(), 1.0, foreach=True)
         session.optimizer.step()

@@ -86,14 +86,16 @@ class Arithmetic:
         import torch
 
         from trainer.loop.step import OptimizerStep
+        from trainer.model.loss import Losses
 
         backward, clip = torch.Tensor.backward, OptimizerStep._clip
-        compute_loss = session.model.loss
+        forward = session.model.forward
         losses: list[torch.Tensor] = []
 
-        def loss_kept(*batch: torch.Tensor) -> torch.Tensor:
-            losses.append(compute_loss(*batch))
-            return losses[-1]
+        def loss_kept(*batch: torch.Tensor) -> Losses:
+            found: Losses = forward(*batch)
+            losses.append(found.total)
+            return found
 
         def backward_and_free(loss: torch.Tensor) -> None:
             backward(loss)  # type: ignore[no-untyped-call]
@@ -102,7 +104,7 @@ class Arithmetic:
             while losses:
                 losses.pop().detach_()
 
-        session.model.loss = self.timed(loss_kept)
+        session.model.forward = self.timed(loss_kept)
         session.optimizer.step = self.timed(session.optimizer.step)
         session.optimizer.zero_grad = self.timed(session.optimizer.zero_grad)
         setattr(torch.Tensor, "backward", self.timed(backward_and_free))  # noqa: B010

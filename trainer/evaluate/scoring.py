@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from trainer.distributed.device import Compute
 from trainer.evaluate.windows import Window, windows
 from trainer.model.language_model import LanguageModel
+from trainer.model.loss import token_losses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,4 +85,4 @@ def _losses(
     """The cross-entropy of every token in fp32, as many at a time as memory is meant for."""
     chunk = max(1, LOGITS // model.dimensions.V)
     for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
-        yield F.cross_entropy(model.lm_head(hidden).float(), targets, reduction="none")
+        yield token_losses(model.lm_head, hidden, targets)

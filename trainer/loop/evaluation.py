@@ -70,8 +70,8 @@ def _summed(model: LanguageModel, batch: Batch, compute: Compute, micro_batch: M
     for count in micro_batch.parts(len(inputs)):
         part = slice(first, first + count)
         with compute.autocast():
-            loss = model.loss(inputs[part], targets[part])
-        total += loss.item() * targets[part].numel()
+            losses = model(inputs[part], targets[part])
+        total += losses.total.item() * targets[part].numel()
         first += count
     return total
 

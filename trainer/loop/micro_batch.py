@@ -90,7 +90,7 @@ def largest_that_fits(session: Session) -> int:
         batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
         inputs, targets = to_tensors(batch, device)
         with session.compute.autocast():
-            loss = session.model.loss(inputs, targets)
+            loss = session.model(inputs, targets).total
         loss.backward()
         return micro_batch.size
 

@@ -46,9 +46,9 @@ class OptimizerStep:
         named = [(n, p) for n, p in session.model.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in named]
         self._parameters = [parameter for _, parameter in named]
-        self._loss = session.model.loss
+        self._model = session.model
         if session.compute.compile:
-            self._loss = torch.compile(session.model.loss)
+            self._model = torch.compile(session.model)  # type: ignore[assignment]
 
     def __call__(self, skip_above: float = math.inf) -> StepResult:
         """Train on the next sequences; leave the update out when the loss is above `skip_above`
@@ -112,7 +112,7 @@ class OptimizerStep:
         for count in self._micro_batch.parts(total):
             inputs, targets = to_tensors(session.sources.train.batch(first, count), compute.device)
             with compute.autocast():
-                loss = self._loss(inputs, targets)
+                loss = self._model(inputs, targets).total
             (loss if count == total else loss / (total / count)).backward()
             losses.append((loss.detach(), count))
             first += count

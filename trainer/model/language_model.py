@@ -1,19 +1,19 @@
-"""The model the loop trains: body, output head, loss. B batch, T positions, V vocabulary."""
+"""The model the loop trains: body and output head. B batch, T positions, V vocabulary."""
 
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from trainer.config.schema import ModelConfig
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.llama import LlamaBody
-from trainer.model.parameters import LOSS_CHUNK, LOSS_LOGITS, dimensions
+from trainer.model.loss import Losses, language_loss
+from trainer.model.parameters import LOSS_MEMORY, LossMemory, dimensions
 
 INIT_STD = 0.02
 
@@ -21,9 +21,10 @@ INIT_STD = 0.02
 class LanguageModel(nn.Module):
     """Next-token prediction. State-dict names are those of LlamaForCausalLM or GPT2LMHeadModel."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, loss_memory: LossMemory = LOSS_MEMORY) -> None:
         super().__init__()
         self.config = config
+        self.loss_memory = loss_memory
         self.dimensions = n = dimensions(config)
         if config.flavour == "gpt2":
             self.transformer = GPT2Body(config)
@@ -45,36 +46,54 @@ class LanguageModel(nn.Module):
         """Where the weights are."""
         return self.lm_head.weight.device
 
-    def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
-        """Logits (B, T, V) for the next token at every position."""
-        return self.lm_head(self.body(ids_BT, cache))
+    @overload
+    def forward(
+        self,
+        ids_BT: Tensor,
+        targets_BT: None = None,
+        *,
+        weights_BT: None = None,
+        cache: Cache | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor,
+        *,
+        weights_BT: Tensor | None = None,
+        cache: None = None,
+    ) -> Losses: ...
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor | None = None,
+        *,
+        weights_BT: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor | Losses:
+        """Logits (B, T, V) for the next token at every position, or with targets the loss.
+
+        Both go through here because DDP and FSDP see only calls of `forward`. `weights_BT` weighs
+        the tokens of the loss; see `language_loss`.
+        """
+        hidden_BTD = self.body(ids_BT, cache)
+        if targets_BT is None:
+            return self.lm_head(hidden_BTD)
+        return language_loss(
+            self.lm_head,
+            hidden_BTD,
+            targets_BT,
+            weights_BT,
+            vocabulary=self.dimensions.V,
+            memory=self.loss_memory,
+        )
 
     def last_logits(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, V) after the last position only."""
         return self.lm_head(self.body(ids_BT, cache)[:, -1])
-
-    def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats per token, computed in fp32.
-
-        Where the logits of the whole batch would be huge, they are computed in chunks, and again
-        in the backward pass: a third more work in the output head for a fraction of its memory.
-        """
-        hidden_ND = self.body(ids_BT).flatten(0, 1)
-        targets_N = targets_BT.flatten()
-        if len(targets_N) * self.dimensions.V <= LOSS_LOGITS:
-            return self._summed_loss(hidden_ND, targets_N) / len(targets_N)
-        total = hidden_ND.new_zeros((), dtype=torch.float32)
-        for hidden, targets in zip(
-            hidden_ND.split(LOSS_CHUNK), targets_N.split(LOSS_CHUNK), strict=True
-        ):
-            # Without recomputation autograd would keep every chunk's logits after all.
-            total = total + checkpoint(
-                self._summed_loss, hidden, targets, use_reentrant=False, preserve_rng_state=False
-            )
-        return total / len(targets_N)
-
-    def _summed_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
-        return F.cross_entropy(self.lm_head(hidden_ND).float(), targets_N, reduction="sum")
 
     def new_cache(self, batch: int, length: int, dtype: torch.dtype | None = None) -> KeyValueCache:
         """An empty key-value cache for `length` positions."""

@@ -12,10 +12,29 @@ from shared.errors import UserError
 from shared.text import format_bytes, format_count
 from trainer.config.schema import Config, ModelConfig
 
-LOSS_LOGITS = 1 << 30  # logits of a batch, in numbers, above which they are computed in chunks
-LOSS_CHUNK = 4096  # tokens per chunk
 #: Positions of models from elsewhere, at most: the table of rotations is made for all of them.
 MAX_CONTEXT = 1 << 20
+
+
+@dataclass(frozen=True)
+class LossMemory:
+    """How many logits are held at once.
+
+    Up to `logits` numbers are computed in one piece. A larger batch is computed `chunk` tokens at a
+    time, and again in the backward pass: a third more work in the output head for a fraction of
+    its memory.
+    """
+
+    logits: int = 1 << 30
+    chunk: int = 4096
+
+    def held(self, tokens: int, vocabulary: int) -> int:
+        """How many tokens' logits are in memory at once."""
+        return tokens if tokens * vocabulary <= self.logits else self.chunk
+
+
+LOSS_MEMORY = LossMemory()
+
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -175,7 +194,9 @@ class MemoryEstimate:
         )
 
 
-def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> MemoryEstimate:
+def estimate_memory(
+    config: Config, *, bf16: bool, cuda: bool = False, loss_memory: LossMemory = LOSS_MEMORY
+) -> MemoryEstimate:
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
     Activations per token and layer: 10 D and 4 F numbers (counted with saved-tensor hooks: within
@@ -190,8 +211,7 @@ def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> Memory
     if not cuda and (bf16 or config.model.dropout):
         matrices = 3 if config.model.dropout else 1
         layer += tokens * width * matrices * (n.H * config.seq_len + n.D)
-    held = tokens if tokens * n.V <= LOSS_LOGITS else LOSS_CHUNK
-    logits = held * n.V * (4 + width)
+    logits = loss_memory.held(tokens, n.V) * n.V * (4 + width)
     cast = count * 2 if bf16 else 0  # autocast keeps a bf16 copy of the matrices
     return MemoryEstimate(4 * count, 4 * count, 8 * count, int(n.L * layer + logits + cast))
 

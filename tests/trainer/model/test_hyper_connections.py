@@ -158,7 +158,7 @@ def test_every_scalar_that_matters_has_a_gradient(streams: int) -> None:
     """The first H_res mixes equal streams, and the last is followed by their mean."""
     model = make(streams)
     ids = token_ids()
-    model.loss(ids[:, :-1], ids[:, 1:]).backward()
+    model(ids[:, :-1], ids[:, 1:]).total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         mixing = name.endswith(("alpha_logit", "res_logits"))
@@ -176,7 +176,7 @@ def test_with_a_cache_the_logits_are_the_same(streams: int) -> None:
     cache = model.new_cache(1, 20)
     with torch.no_grad():
         whole = model(ids)
-        parts = [model(part, cache) for part in ids.split([7, 1, 1, 11], dim=1)]
+        parts = [model(part, cache=cache) for part in ids.split([7, 1, 1, 11], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import trainer.model.language_model as module
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
@@ -47,7 +46,7 @@ def first_loss(config: ModelConfig) -> float:
     model.initialize(1337)
     ids = random_ids(config, 8, 65)
     with torch.no_grad():
-        return model.eval().loss(ids[:, :-1], ids[:, 1:]).item()
+        return model.eval()(ids[:, :-1], ids[:, 1:]).total.item()
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -181,30 +180,8 @@ def test_the_loss_is_the_mean_cross_entropy(shape: ModelConfig, make_model) -> N
     ids = random_ids(shape, 3, 21)
     inputs, targets = ids[:, :-1], ids[:, 1:]
     plain = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-    assert model.loss(inputs, targets).item() == pytest.approx(plain.item(), abs=1e-6)
+    assert model(inputs, targets).total.item() == pytest.approx(plain.item(), abs=1e-6)
     assert torch.allclose(model.last_logits(inputs), model(inputs)[:, -1], atol=1e-5)
-
-
-@pytest.mark.parametrize("chunk", [16, 23, 59])
-def test_the_loss_in_chunks_is_the_same_with_the_same_gradient(
-    chunk: int, shape: ModelConfig, make_model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model(shape)
-    ids = random_ids(shape, 3, 21)
-
-    def loss_and_gradients() -> tuple[float, list[torch.Tensor]]:
-        model.zero_grad()
-        loss = model.loss(ids[:, :-1], ids[:, 1:])
-        loss.backward()
-        return loss.item(), [p.grad.clone() for p in model.parameters()]
-
-    whole, gradients = loss_and_gradients()
-    monkeypatch.setattr(module, "LOSS_LOGITS", 0)
-    monkeypatch.setattr(module, "LOSS_CHUNK", chunk)
-    chunked, chunked_gradients = loss_and_gradients()
-    assert chunked == pytest.approx(whole, abs=1e-6)
-    for one, other in zip(gradients, chunked_gradients, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

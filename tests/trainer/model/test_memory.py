@@ -7,6 +7,7 @@ from trainer.config.resolve import load_source, resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parameters import (
+    LossMemory,
     count_parameters,
     describe,
     estimate_memory,
@@ -21,7 +22,7 @@ def test_the_state_is_what_really_lies_in_memory(shape: ModelConfig) -> None:
     model.initialize(0)
     optimizer = build_optimizer(model, config.optim)
     ids = torch.zeros(1, 8, dtype=torch.long)
-    model.loss(ids, ids).backward()
+    model(ids, ids).total.backward()
     optimizer.step()
     estimate = estimate_memory(config, bf16=False)
     parameters = list(model.parameters())
@@ -90,14 +91,12 @@ def test_activations_are_near_what_autograd_saves(change: dict[str, object], bf1
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16),
     ):
-        model.loss(ids, ids)
+        model(ids, ids)
     measured = sum(t.untyped_storage().nbytes() for p, t in saved.items() if p not in weights)
     assert 0.5 < estimate_memory(config, bf16=bf16).activations / measured < 1.7
 
 
-def test_a_loss_in_chunks_keeps_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.model import language_model
-
+def test_a_loss_in_chunks_keeps_no_logits() -> None:
     config = resolve({"model.vocab_size": 8192, "model.hidden_size": 64, "model.num_layers": 1})
     model = LanguageModel(config.model)
     model.initialize(0)
@@ -111,11 +110,10 @@ def test_a_loss_in_chunks_keeps_no_logits(monkeypatch: pytest.MonkeyPatch) -> No
 
         ids = torch.zeros(2, 128, dtype=torch.long)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            model.loss(ids, ids)
+            model(ids, ids)
         return max(sizes)
 
     logits = 2 * 128 * 8192 * 4
     assert largest_saved() >= logits
-    monkeypatch.setattr(language_model, "LOSS_LOGITS", 0)
-    monkeypatch.setattr(language_model, "LOSS_CHUNK", 32)
+    model.loss_memory = LossMemory(logits=0, chunk=32)
     assert largest_saved() < logits / 2

@@ -25,7 +25,7 @@ def feed(
     """One pass over `parts` (slot, tokens); the logits (T, V) of each slot's tokens."""
     cache.plan([Piece(slot, len(tokens)) for slot, tokens in parts])
     ids = [token for _, tokens in parts for token in tokens]
-    logits = model(torch.tensor([ids]), cache)[0]
+    logits = model(torch.tensor([ids]), cache=cache)[0]
     pieces = logits.split([len(tokens) for _, tokens in parts])
     return {slot: piece for (slot, _), piece in zip(parts, pieces, strict=True)}
 

@@ -29,7 +29,7 @@ def fresh(shape: str, seed: int = 0) -> LanguageModel:
 
 def one_step(model: LanguageModel, optimizer: torch.optim.Optimizer, seed: int) -> float:
     ids = torch.randint(31, (2, 9), generator=torch.Generator().manual_seed(seed))
-    loss = model.loss(ids[:, :-1], ids[:, 1:])
+    loss = model(ids[:, :-1], ids[:, 1:]).total
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trainer.config.schema import ModelConfig
+from trainer.model.loss import IGNORED, Losses
+from trainer.model.parameters import LossMemory
+
+if TYPE_CHECKING:
+    from trainer.model.language_model import LanguageModel
+
+WHOLE = LossMemory()
+CHUNKED = [LossMemory(logits=0, chunk=chunk) for chunk in (16, 23, 59)]
+ANY_MEMORY = pytest.mark.parametrize("memory", [WHOLE, *CHUNKED], ids=lambda m: f"chunk{m.chunk}")
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(97, (3, 21), generator=torch.Generator().manual_seed(1))
+    return ids[:, :-1], ids[:, 1:]
+
+
+@pytest.fixture
+def model(make_model) -> LanguageModel:
+    config = {"vocab_size": 97, "hidden_size": 48, "num_layers": 2, "num_heads": 4}
+    return make_model(ModelConfig(**config, max_seq_len=40))
+
+
+def token_losses(model: LanguageModel, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy of every token, (B, T), straight from the logits."""
+    logits_NV = model(inputs).flatten(0, 1)  # noqa: N806
+    return F.cross_entropy(logits_NV, targets.flatten(), reduction="none").view_as(targets)
+
+
+def gradients(model: LanguageModel, loss: torch.Tensor) -> list[torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def assert_same(model: LanguageModel, one: torch.Tensor, other: torch.Tensor) -> None:
+    """The losses are equal, and so are their gradients."""
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+    pairs = zip(gradients(model, one), gradients(model, other), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_every_flavour_has_the_same_loss_in_chunks(shape: ModelConfig, make_model, batch) -> None:
+    model = make_model(shape)
+    whole = model(*batch).total
+    for memory in CHUNKED:
+        model.loss_memory = memory
+        assert_same(model, model(*batch).total, whole.clone())
+        whole = model(*batch).total
+
+
+@ANY_MEMORY
+def test_the_loss_is_the_mean_over_the_tokens_of_a_mask(model, batch, memory: LossMemory) -> None:
+    inputs, targets = batch
+    mask = torch.rand(targets.shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    model.loss_memory = memory
+    losses = model(inputs, targets, weights_BT=mask)
+    assert_same(model, losses.total, token_losses(model, inputs, targets)[mask].mean())
+    assert losses.counted == mask.sum()
+
+
+@ANY_MEMORY
+def test_the_loss_is_the_weighted_mean(model, batch, memory: LossMemory) -> None:
+    inputs, targets = batch
+    weights = torch.rand(targets.shape, generator=torch.Generator().manual_seed(2))
+    weights[:, ::3] = 0
+    model.loss_memory = memory
+    losses = model(inputs, targets, weights_BT=weights)
+    expected = (token_losses(model, inputs, targets) * weights).sum() / weights.sum()
+    assert_same(model, losses.total, expected)
+    assert losses.counted.item() == pytest.approx(weights.sum().item())
+
+
+def test_only_the_proportions_of_the_weights_matter(model, batch) -> None:
+    weights = torch.rand(batch[1].shape, generator=torch.Generator().manual_seed(2))
+    small = model(*batch, weights_BT=weights * 1e-3).total
+    assert_same(model, small, model(*batch, weights_BT=weights).total)
+
+
+@ANY_MEMORY
+@pytest.mark.parametrize("weighted", [None, torch.bool, torch.float32])
+def test_an_ignored_target_does_not_count(model, batch, weighted, memory: LossMemory) -> None:
+    inputs, targets = batch
+    model.loss_memory = memory
+    ignored = targets.clone()
+    ignored[1, 5:] = IGNORED
+    weights = None if weighted is None else torch.ones(targets.shape, dtype=weighted)
+    losses = model(inputs, ignored, weights_BT=weights)
+    counted = token_losses(model, inputs, targets)[ignored != IGNORED]
+    assert_same(model, losses.total, counted.mean())
+    assert losses.counted == counted.numel()
+
+
+def test_a_masked_target_may_be_outside_of_the_vocabulary(model, batch) -> None:
+    inputs, targets = batch
+    mask = torch.ones_like(targets, dtype=torch.bool)
+    mask[0, 3] = False
+    wild = targets.clone()
+    wild[0, 3] = 10**6
+    expected = model(inputs, targets, weights_BT=mask).total
+    for weights in (mask, mask.float()):
+        torch.testing.assert_close(model(inputs, wild, weights_BT=weights).total, expected)
+
+
+@ANY_MEMORY
+def test_a_batch_in_which_nothing_counts_has_loss_0_and_gradient_0(
+    model, batch, memory: LossMemory
+) -> None:
+    inputs, targets = batch
+    model.loss_memory = memory
+    nothing = torch.zeros(targets.shape)
+    for losses in (
+        model(inputs, torch.full_like(targets, IGNORED)),
+        model(inputs, targets, weights_BT=nothing),
+        model(inputs, targets, weights_BT=nothing.bool()),
+    ):
+        assert (losses.total.item(), losses.counted.item()) == (0.0, 0.0)
+        assert all((gradient == 0).all() for gradient in gradients(model, losses.total))
+
+
+@ANY_MEMORY
+def test_a_mask_of_ones_changes_no_bit(model, batch, memory: LossMemory) -> None:
+    """And neither does counting the tokens: the mean is what dividing by their number gives."""
+    inputs, targets = batch
+    model.loss_memory = memory
+    plain = model(inputs, targets)
+    masked = model(inputs, targets, weights_BT=torch.ones_like(targets, dtype=torch.bool))
+    assert torch.equal(plain.total, masked.total)
+    for one, other in zip(
+        gradients(model, plain.total), gradients(model, masked.total), strict=True
+    ):
+        assert torch.equal(one, other)
+    if memory is WHOLE:
+        logits_NV = model(inputs).flatten(0, 1)  # noqa: N806
+        summed = F.cross_entropy(logits_NV, targets.flatten(), reduction="sum")
+        assert torch.equal(plain.total, summed / targets.numel())
+
+
+def test_parts_of_a_batch_add_up_by_what_they_counted(model, batch) -> None:
+    inputs, targets = batch
+    ignored = targets.clone()
+    ignored[0, :15] = IGNORED
+    whole = model(inputs, ignored)
+    parts = [model(inputs[i : i + 1], ignored[i : i + 1]) for i in range(3)]
+    total = sum(part.total * part.counted for part in parts)
+    torch.testing.assert_close(total / sum(part.counted for part in parts), whole.total)
+
+
+def test_the_compiled_model_has_the_same_loss(model, batch) -> None:
+    """The graph is traced whole; the code generation is torch's business."""
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    mask = torch.rand(batch[1].shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    losses = compiled(*batch, weights_BT=mask)
+    assert isinstance(losses, Losses)
+    assert_same(model, losses.total, model(*batch, weights_BT=mask).total)
+    torch.testing.assert_close(compiled(batch[0]), model(batch[0]))

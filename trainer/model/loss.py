@@ -1,0 +1,106 @@
+"""The training loss: cross-entropy averaged over the tokens that count.
+
+B batch, T positions, N = B T tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from trainer.model.parameters import LossMemory
+
+#: A target with this value does not count, as in transformers.
+IGNORED = -100
+
+#: Maps hidden states (N, D) to logits (N, V).
+Head = Callable[[Tensor], Tensor]
+
+#: Maps hidden states (N, D), targets (N,) and weights (N,) or None to the sum of the token losses.
+Summed = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class Losses(NamedTuple):
+    """The loss of a batch.
+
+    `total` is the scalar to backpropagate: the weighted mean over the counted tokens, in nats per
+    token, fp32. `named` holds further scalars to log, detached. `counted` is what the mean was
+    divided by: the number of counted tokens, or the sum of their weights. Sums and means over
+    several batches weight each `total` by its `counted`.
+    """
+
+    total: Tensor
+    named: dict[str, Tensor]
+    counted: Tensor
+
+
+def language_loss(
+    head: Head,
+    hidden_BTD: Tensor,
+    targets_BT: Tensor,
+    weights_BT: Tensor | None = None,
+    *,
+    vocabulary: int,
+    memory: LossMemory,
+) -> Losses:
+    """sum_i w_i nll_i / sum_i w_i over the tokens of a batch.
+
+    `weights_BT` is None (every token weighs 1), a bool mask, or floats that are not negative.
+    Targets of `IGNORED` weigh 0. A batch in which nothing counts has loss 0 and gradient 0.
+    """
+    if weights_BT is not None:
+        targets_BT = targets_BT.masked_fill(weights_BT == 0, IGNORED)
+    counts = targets_BT != IGNORED
+    weights_N = None
+    counted = counts.sum()
+    if weights_BT is not None and weights_BT.is_floating_point():
+        weights_N = weights_BT.float().flatten()
+        counted = (weights_BT.float() * counts).sum()
+    held = memory.held(targets_BT.numel(), vocabulary)
+    summed = _in_chunks(
+        partial(_summed, head), held, hidden_BTD.flatten(0, 1), targets_BT.flatten(), weights_N
+    )
+    return Losses(summed / (counted + (counted == 0)), {}, counted)
+
+
+def token_losses(head: Head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+    """The cross-entropy of every token in nats, (N,) fp32; 0 where the target is `IGNORED`."""
+    return _cross_entropy(head(hidden_ND), targets_N, "none")
+
+
+def _in_chunks(
+    summed: Summed, held: int, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None
+) -> Tensor:
+    """`summed` over all tokens, `held` of them at a time."""
+    if held == len(targets_N):
+        return summed(hidden_ND, targets_N, weights_N)
+    total = hidden_ND.new_zeros((), dtype=torch.float32)
+    for first in range(0, len(targets_N), held):
+        part = slice(first, first + held)
+        weights = None if weights_N is None else weights_N[part]
+        # Without recomputation autograd would keep every chunk's logits.
+        total = total + checkpoint(
+            summed,
+            hidden_ND[part],
+            targets_N[part],
+            weights,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+    return total
+
+
+def _summed(head: Head, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None) -> Tensor:
+    if weights_N is not None:
+        return (token_losses(head, hidden_ND, targets_N) * weights_N).sum()
+    return _cross_entropy(head(hidden_ND), targets_N, "sum")
+
+
+def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, reduction: str) -> Tensor:
+    return F.cross_entropy(logits_NV.float(), targets_N, reduction=reduction, ignore_index=IGNORED)

@@ -338,6 +338,11 @@ class RunWriter:
 
     # -- control -------------------------------------------------------------------------
 
+    @property
+    def waiting_requests(self) -> int:
+        """How many requests have arrived and were not taken yet."""
+        return len(self._requests)
+
     def take_requests(self) -> list[Request]:
         """Requests that arrived since the last call, oldest first. Costs no system call."""
         if not self._requests:

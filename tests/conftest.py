@@ -9,9 +9,12 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from trainer.loop.hooks import Hooks
 
 # torch reads it when it is first imported, here and in every child process.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -47,7 +50,7 @@ def _torch_as_it_was() -> Iterator[None]:
 def run_cli() -> RunCli:
     """Run `trainer ARGUMENTS…` in this process, as `main` runs it: (code, out, err)."""
 
-    def run(*arguments: object, stdin: bytes = b"") -> Output:
+    def run(*arguments: object, stdin: bytes = b"", hooks: Hooks | None = None) -> Output:
         from trainer.cli.main import main
 
         streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2)]
@@ -59,7 +62,7 @@ def run_cli() -> RunCli:
                 contextlib.redirect_stdout(streams[0]),
                 contextlib.redirect_stderr(streams[1]),
             ):
-                code = main([str(argument) for argument in arguments])
+                code = main([str(argument) for argument in arguments], hooks)
         finally:
             sys.stdin = previous
         texts = []

@@ -9,17 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shared.checkpoints.catalogue import list_checkpoints
 from shared.checkpoints.manifest import verify_folder
-from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find
-from trainer.checkpoint import saving, tensor_file
-from trainer.loop import keeper
-from trainer.loop.keeper import CheckpointKeeper
+from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find, wait_for
+from trainer.checkpoint.disk import Disk, free_bytes
+from trainer.loop.hooks import Hooks
+from trainer.loop.training import Training
 
 
 def names(done: Trained) -> list[str]:
@@ -34,26 +34,16 @@ def all_sound(done: Trained) -> bool:
     return not any(verify_folder(c.path) for c in list_checkpoints(done.run.checkpoints))
 
 
-def test_a_full_disk_is_an_alarm_and_the_next_save_ends_it(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_an_alarm_and_the_next_save_ends_it(train: Train) -> None:
     """Not enough free for step 8: nothing is written, the run goes on, and saves once it can."""
     full = {"now": False}
-    monkeypatch.setattr(keeper, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(CheckpointKeeper, "save_beside", _in_order(CheckpointKeeper.save_beside))
-    real = saving.free_bytes
-
-    def free(folder: Path) -> int:
-        return 1000 if full["now"] else real(folder)
-
-    monkeypatch.setattr(saving, "free_bytes", free)
-    monkeypatch.setattr(keeper, "free_bytes", free)
 
     def scenario(step: int) -> None:
         full["now"] = 8 <= step < 10
 
-    _at_each_step(monkeypatch, scenario)
-    done = train("full")
+    disk = Disk(free_bytes=lambda folder: 1000 if full["now"] else free_bytes(folder))
+    hooks = Hooks(before_step=in_order(scenario), disk=disk, retry_seconds=0.0)
+    done = train("full", hooks=hooks)
     assert done.code == 0
     failed = next(e for e in done.events if e["event"] == "checkpoint_failed")
     assert "1000 B are free" in failed["message"]
@@ -64,52 +54,35 @@ def test_a_full_disk_is_an_alarm_and_the_next_save_ends_it(
     assert all_sound(done)
 
 
-def _in_order(save_beside):  # type: ignore[no-untyped-def]
-    """Background saves that are done before the next step, so that a test knows when."""
+def in_order(scenario: Callable[[int], None]) -> Callable[[Training], None]:
+    """A `before_step` that tells `scenario` the coming step, when no save is under way."""
 
-    def save(self: CheckpointKeeper) -> None:
-        save_beside(self)
-        self.wait()
+    def before_step(training: Training) -> None:
+        training.keeper.wait()
+        scenario(training.session.progress.step + 1)
 
-    return save
-
-
-def _at_each_step(monkeypatch: pytest.MonkeyPatch, scenario) -> None:  # type: ignore[no-untyped-def]
-    from trainer.loop.training import Training
-
-    original = Training._step
-
-    def step(self: Training) -> None:
-        scenario(self._session.progress.step + 1)
-        original(self)
-
-    monkeypatch.setattr(Training, "_step", step)
+    return before_step
 
 
-def test_the_last_step_waits_for_room(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_step_waits_for_room(train: Train) -> None:
     """A run that has reached its end is not lost to a disk that is just being cleared."""
-    tries: list[float] = []
-    monkeypatch.setattr("trainer.loop.training.RETRY_SECONDS", 0.05)
-    real = saving.free_bytes
+    tries: list[Path] = []
 
     def free(folder: Path) -> int:
-        tries.append(time.monotonic())
-        return real(folder) if len(tries) > 3 else 0
+        tries.append(folder)
+        return free_bytes(folder) if len(tries) > 3 else 0
 
-    monkeypatch.setattr(saving, "free_bytes", free)
-    done = train("end", checkpoint__interval=100)
+    hooks = Hooks(disk=Disk(free_bytes=free), retry_seconds=0.05)
+    done = train("end", hooks=hooks, checkpoint__interval=100)
     assert done.code == 0
-    assert len(tries) == 4
+    assert done.log.count("trying again") == 3
     assert names(done) == ["step_12", "final"]
     assert done.state.status == "completed"
 
 
-def test_an_end_that_is_never_saved_is_a_failure(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.loop.training.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(saving, "free_bytes", lambda _folder: 0)
-    done = train("never", stability__directory_grace=0.2)
+def test_an_end_that_is_never_saved_is_a_failure(train: Train) -> None:
+    hooks = Hooks(disk=Disk(free_bytes=lambda _folder: 0), retry_seconds=0.05)
+    done = train("never", hooks=hooks, stability__directory_grace=0.2)
     assert done.code == 1
     assert done.state.status == "failed"
     assert not done.state.exit.final
@@ -145,7 +118,7 @@ def test_a_failed_fsync_writes_all_of_it_again(
     """After a failed fsync the pages count as clean, so the whole checkpoint is written anew."""
     written: list[str] = []
     left = [failures]
-    real_fsync, real_write = os.fsync, saving.write_tensors
+    real_fsync = os.fsync
 
     def fsync(fd: int) -> None:
         if left[0] and _path_of(fd).name == "optimizer.safetensors":
@@ -153,15 +126,12 @@ def test_a_failed_fsync_writes_all_of_it_again(
             raise OSError(errno.EIO, "Input/output error")
         real_fsync(fd)
 
-    def write(path: Path, *arguments: object) -> None:
-        written.append(path.name)
-        real_write(path, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(tensor_file.os, "fsync", fsync)
-    monkeypatch.setattr(saving, "write_tensors", write)
-    done = train("eio", checkpoint__interval=100)
+    monkeypatch.setattr(os, "fsync", fsync)
+    hooks = Hooks(disk=Disk(written=lambda path: written.append(path.name)))
+    done = train("eio", hooks=hooks, checkpoint__interval=100)
     assert done.code == 0
-    assert written == ["model.safetensors", "optimizer.safetensors"] * (failures + 1)
+    whole = ["model.safetensors", "optimizer.safetensors", "manifest.json"]
+    assert written == ["model.safetensors"] * failures + whole
     assert names(done) == ["step_12", "final"]
     assert all_sound(done)
 
@@ -177,7 +147,7 @@ def test_a_device_that_always_errs_costs_that_checkpoint_only(
             raise OSError(errno.EIO, "Input/output error")
         real(fd)
 
-    monkeypatch.setattr(tensor_file.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     done = train("broken")
     assert done.code == 0
     assert names(done) == ["step_4", "step_12", "final"]
@@ -187,37 +157,23 @@ def test_a_device_that_always_errs_costs_that_checkpoint_only(
     assert all_sound(done)
 
 
-def test_a_slow_disk_costs_one_save_at_most(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_costs_one_save_at_most(train: Train) -> None:
     """Steps go on while a checkpoint is being written; only the next save waits for it."""
-    seconds = 0.6
+    trainings: list[Training] = []
     during: list[int] = []
-    stalls: list[float] = []
-    real = saving.write_manifest
-    training: list[object] = []
 
-    def slow(*arguments: object) -> object:
-        before = training[-1]._session.progress.step  # type: ignore[attr-defined]
-        time.sleep(seconds)
-        during.append(training[-1]._session.progress.step - before)  # type: ignore[attr-defined]
-        return real(*arguments)  # type: ignore[arg-type]
+    def slow(path: Path) -> None:
+        """A write of `step_50` that ends once five more steps are made."""
+        if path.name == "manifest.json" and "step_50" in path.parent.name:
+            progress = trainings[-1].session.progress
+            wait_for(lambda: progress.step >= 55, "steps beside the save")
+            during.append(progress.step - 50)
 
-    from trainer.loop.training import Training
-
-    original = Training._save_beside
-
-    def beside(self: Training) -> None:
-        training.append(self)
-        started = time.monotonic()
-        original(self)
-        stalls.append(time.monotonic() - started)
-
-    monkeypatch.setattr(saving, "write_manifest", slow)
-    monkeypatch.setattr(Training, "_save_beside", beside)
-    done = train("slow", train__max_steps=200, checkpoint__interval=50, eval__interval=200)
+    hooks = Hooks(before_step=trainings.append, disk=Disk(written=slow))
+    shape = {"train__max_steps": 200, "checkpoint__interval": 50, "eval__interval": 200}
+    done = train("slow", hooks=hooks, **shape)
     assert done.code == 0
-    assert during[0] >= 5, "the loop made steps during the save"
-    assert stalls[0] < seconds, "it was not waited for"
-    assert max(stalls) < 3 * seconds, "one save at most, and what a busy machine adds"
+    assert 5 <= during[0] <= 50, "the loop made steps during the save, and the next waited for it"
     assert [e["name"] for e in done.events if e["event"] == "checkpoint_saved"] == [
         "step_50",
         "step_100",
@@ -237,22 +193,15 @@ def test_background_and_foreground_saves_are_the_same(train: Train) -> None:
         assert beside.hashes(f"step_{step}") == before.hashes(f"step_{step}")
 
 
-def test_without_memory_for_a_copy_training_waits(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.checkpoint.staging import Staging
-
-    monkeypatch.setattr(Staging, "fits", lambda _self, _tensors: False)
-    done = train("tight")
+def test_without_memory_for_a_copy_training_waits(train: Train) -> None:
+    done = train("tight", hooks=Hooks(available_memory=lambda: 0))
     assert done.code == 0
     assert done.log.count("memory does not hold a second copy") == 1
     assert "step_8" in names(done)
     assert all_sound(done)
 
 
-def test_a_vanished_checkpoints_folder_is_not_made_again(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_vanished_checkpoints_folder_is_not_made_again(train: Train, tmp_path: Path) -> None:
     """Below the mount point of a lost disk there is another folder: nothing is written to it."""
     where = tmp_path / "runs"
 
@@ -263,9 +212,8 @@ def test_a_vanished_checkpoints_folder_is_not_made_again(
             folder.rename(tmp_path / "lost")
             folder.mkdir()
 
-    monkeypatch.setattr(CheckpointKeeper, "save_beside", _in_order(CheckpointKeeper.save_beside))
-    _at_each_step(monkeypatch, scenario)
-    done = train("gone", stability__directory_grace=0.0)
+    hooks = Hooks(before_step=in_order(scenario))
+    done = train("gone", hooks=hooks, stability__directory_grace=0.0)
     assert done.code == 1
     assert "has vanished" in done.state.exit.reason
     assert list(done.run.checkpoints.iterdir()) == []

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.trainer.loop.conftest import Train, Trained, resume
 from trainer.config.schema import StabilityConfig
+from trainer.loop.hooks import Hooks, nothing
+from trainer.loop.session import Session
 from trainer.loop.stability import MIN_LOSSES, SpikeWindow
-from trainer.loop.step import OptimizerStep
+from trainer.loop.step import Part, StepResult
 
-Poison = Callable[[OptimizerStep], bool]
+Poison = Callable[[Session], bool]
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, wanted: Poison, value: float = math.nan) -> None:
+def poison(wanted: Poison, value: float = math.nan) -> Hooks:
     """Where `wanted`, the gradient of one layer in the middle is `value`."""
-    original = OptimizerStep._forward_backward
 
-    def forward_backward(self: OptimizerStep) -> object:
-        losses = original(self)
-        if wanted(self):
-            weight = self._session.model.get_parameter("model.layers.0.mlp.down_proj.weight")
+    def after_backward(session: Session, _parts: Sequence[Part]) -> None:
+        if wanted(session):
+            weight = session.model.get_parameter("model.layers.0.mlp.down_proj.weight")
             assert weight.grad is not None
             weight.grad[0, 0] = value
-        return losses
 
-    monkeypatch.setattr(OptimizerStep, "_forward_backward", forward_backward)
+    return Hooks(after_backward=after_backward)
 
 
 def in_data(first: int, last: int) -> Poison:
     """Samples `first` to `last` are poison, whichever step reads them."""
-    return lambda step: first <= step._session.progress.samples < last
+    return lambda session: first <= session.progress.samples < last
 
 
 def all_finite(done: Trained) -> bool:
@@ -46,13 +45,11 @@ def all_finite(done: Trained) -> bool:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_bad_data_is_passed_over(
-    train: Train, monkeypatch: pytest.MonkeyPatch, value: float
-) -> None:
+def test_bad_data_is_passed_over(train: Train, value: float) -> None:
     shape = {"train__max_steps": 40, "eval__interval": 40, "checkpoint__interval": 8}
     clean = train("clean", **shape)
-    poison(monkeypatch, in_data(10 * 4, 13 * 4), value)  # steps 11, 12 and 13
-    done = train("poisoned", **shape)
+    # Steps 11, 12 and 13.
+    done = train("poisoned", hooks=poison(in_data(10 * 4, 13 * 4), value), **shape)
     assert done.code == 0
     back = [e for e in done.events if e["event"] == "rolled_back"]
     assert [(e["from_step"], e["to_step"], e["checkpoint"]) for e in back] == [(13, 8, "step_8")]
@@ -68,19 +65,15 @@ def test_bad_data_is_passed_over(
     assert all_finite(done)
 
 
-def test_two_bad_steps_are_only_skipped(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    poison(monkeypatch, in_data(5 * 4, 7 * 4))
-    done = train("two")
+def test_two_bad_steps_are_only_skipped(train: Train) -> None:
+    done = train("two", hooks=poison(in_data(5 * 4, 7 * 4)))
     assert done.code == 0
     assert sum(e["event"] == "nonfinite" for e in done.events) == 2
     assert not any(e["event"] == "rolled_back" for e in done.events)
 
 
-def test_without_a_checkpoint_it_goes_back_to_the_start(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    poison(monkeypatch, in_data(0, 3 * 4))
-    done = train("start", "--deterministic")
+def test_without_a_checkpoint_it_goes_back_to_the_start(train: Train) -> None:
+    done = train("start", "--deterministic", hooks=poison(in_data(0, 3 * 4)))
     assert done.code == 0
     back = next(e for e in done.events if e["event"] == "rolled_back")
     assert (back["to_step"], back["checkpoint"], back["skipped_samples"]) == (0, "", 12)
@@ -88,11 +81,8 @@ def test_without_a_checkpoint_it_goes_back_to_the_start(
     assert done.state.current_step == 12
 
 
-def test_after_three_rollbacks_it_stops_with_a_diagnosis(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    poison(monkeypatch, lambda step: step._session.progress.step >= 5)
-    done = train("diverged")
+def test_after_three_rollbacks_it_stops_with_a_diagnosis(train: Train) -> None:
+    done = train("diverged", hooks=poison(lambda session: session.progress.step >= 5))
     assert done.code == 1
     assert [e["to_step"] for e in done.events if e["event"] == "rolled_back"] == [4, 4, 4]
     told = next(e for e in done.events if e["event"] == "diverged")
@@ -108,13 +98,11 @@ def test_after_three_rollbacks_it_stops_with_a_diagnosis(
     assert all_finite(done)
 
 
-def test_rollbacks_that_help_are_not_counted_together(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rollbacks_that_help_are_not_counted_together(train: Train) -> None:
     """Four bad places, each with a checkpoint in between, are no divergence."""
     bad = [in_data(n * 4, (n + 3) * 4) for n in (5, 17, 29, 41)]
-    poison(monkeypatch, lambda step: any(is_in(step) for is_in in bad))
-    done = train("often", train__max_steps=40)
+    anywhere = poison(lambda session: any(is_in(session) for is_in in bad))
+    done = train("often", hooks=anywhere, train__max_steps=40)
     assert done.code == 0
     assert sum(e["event"] == "rolled_back" for e in done.events) == 4
 
@@ -135,19 +123,17 @@ def test_weights_too_large_for_any_loss(train: Train) -> None:
     assert not any(p.name.startswith("step_") for p in done.run.checkpoints.iterdir())
 
 
-def test_what_was_passed_over_is_known_after_a_resume(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_passed_over_is_known_after_a_resume(train: Train) -> None:
     """A resume goes on behind the skipped data, and epochs still mean as many steps."""
     whole = train("whole", "--deterministic", "--epochs", "0.05", train__max_steps="null")
     steps = whole.state.max_steps
     assert steps > 20
-    poison(monkeypatch, in_data(5 * 4, 8 * 4))
+    hooks = poison(in_data(5 * 4, 8 * 4))
     shape = {"train__max_steps": "null", "train__epochs": 0.05}
-    done = train("skipping", "--deterministic", **shape)
+    done = train("skipping", "--deterministic", hooks=hooks, **shape)
     assert done.state.max_steps == steps
     one = done.hashes("final")
-    again = resume(done.run, "--from", "step_12")
+    again = resume(done.run, "--from", "step_12", hooks=hooks)
     assert again.state.max_steps == steps
     assert again.hashes("final") == one
 
@@ -155,52 +141,46 @@ def test_what_was_passed_over_is_known_after_a_resume(
 # -- spikes ------------------------------------------------------------------------------
 
 
-def leap(monkeypatch: pytest.MonkeyPatch, at_step: int, factor: float) -> None:
+def leap(
+    at_step: int, factor: float, after_step: Callable[[Session, StepResult], None] = nothing
+) -> Hooks:
     """At one step the loss is `factor` times as large, and so is its gradient."""
-    original = OptimizerStep._forward_backward
 
-    def forward_backward(self: OptimizerStep) -> object:
-        losses = original(self)
-        if self._session.progress.step + 1 != at_step:
-            return losses
-        for parameter in self._session.model.parameters():
-            parameter.grad.mul_(factor)  # type: ignore[union-attr]
-        return [(loss * factor, count) for loss, count in losses]  # type: ignore[attr-defined]
+    def after_backward(session: Session, parts: Sequence[Part]) -> None:
+        if session.progress.step + 1 == at_step:
+            for parameter in session.model.parameters():
+                parameter.grad.mul_(factor)  # type: ignore[union-attr]
+            for part in parts:
+                part.loss.mul_(factor)
 
-    monkeypatch.setattr(OptimizerStep, "_forward_backward", forward_backward)
+    return Hooks(after_backward=after_backward, after_step=after_step)
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_spike_is_recorded_and_skipped_if_asked(
-    train: Train, monkeypatch: pytest.MonkeyPatch, skip: bool
-) -> None:
-    updates: list[int] = []
-    leap(monkeypatch, at_step=25, factor=3.0)
-    original = OptimizerStep.__call__
+def test_a_spike_is_recorded_and_skipped_if_asked(train: Train, skip: bool) -> None:
+    skipped: list[int] = []
 
-    def call(self: OptimizerStep, skip_above: float) -> object:
-        result = original(self, skip_above)
+    def after_step(session: Session, result: StepResult) -> None:
         if not result.updated:
-            updates.append(self._session.progress.step)
-        return result
+            skipped.append(session.progress.step)
 
-    monkeypatch.setattr(OptimizerStep, "__call__", call)
-    done = train("spike", train__max_steps=30, stability__skip_spikes=skip)
+    hooks = leap(25, 3.0, after_step)
+    done = train("spike", hooks=hooks, train__max_steps=30, stability__skip_spikes=skip)
     assert done.code == 0
     spikes = [e for e in done.events if e["event"] == "spike"]
     assert [(e["step"], e["skipped"]) for e in spikes] == [(25, skip)]
     assert spikes[0]["zscore"] > 6
     assert spikes[0]["loss"] == done.metrics.series("loss").values[24]
-    assert updates == ([25] if skip else [])
+    assert skipped == ([25] if skip else [])
 
 
-def test_the_window_survives_a_resume(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_survives_a_resume(train: Train) -> None:
     """With spikes skipped, what counts as one must be the same after a resume."""
-    leap(monkeypatch, at_step=25, factor=3.0)
+    hooks = leap(25, 3.0)
     shape = {"train__max_steps": 30, "stability__skip_spikes": True, "checkpoint__interval": 20}
-    whole = train("whole", "--deterministic", **shape)
+    whole = train("whole", "--deterministic", hooks=hooks, **shape)
     one = whole.hashes("final")
-    again = resume(whole.run, "--from", "step_20")
+    again = resume(whole.run, "--from", "step_20", hooks=hooks)
     assert again.hashes("final") == one
     assert sum(e["event"] == "spike" for e in again.events) == 2
 

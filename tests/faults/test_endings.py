@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,29 +16,29 @@ from shared.checkpoints.catalogue import in_use, list_checkpoints
 from shared.control.requests import submit
 from shared.files import write_json
 from shared.run.records import RunState
-from tests.trainer.loop.conftest import Train, Trained, find, resume
-from trainer.checkpoint import saving
-from trainer.loop import keeper
-from trainer.loop.step import OptimizerStep
+from tests.trainer.loop.conftest import Train, Trained, find, resume, wait_for
+from trainer.checkpoint.disk import Disk, free_bytes
+from trainer.loop.hooks import Hooks
+from trainer.loop.session import Session
+from trainer.loop.step import Part
 from trainer.loop.training import Training
 
 
-def test_one_failed_save_does_not_make_saves_chase_each_other(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_failed_save_does_not_make_saves_chase_each_other(train: Train) -> None:
     """After it, a save that takes longer than the time until the next try is still one save."""
-    monkeypatch.setattr(keeper, "RETRY_SECONDS", 0.01)
-    real, calls = saving.write_manifest, []
+    calls: list[Path] = []
 
-    def slow(*arguments: object) -> object:
-        calls.append(1)
+    def slow(path: Path) -> None:
+        if path.name != "manifest.json":
+            return
+        calls.append(path)
         if len(calls) == 1:
             raise OSError(28, "No space left on device")
         time.sleep(0.1)
-        return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(saving, "write_manifest", slow)
-    done = train("chase", train__max_steps=100, checkpoint__interval=50, eval__interval=100)
+    hooks = Hooks(disk=Disk(written=slow), retry_seconds=0.01)
+    shape = {"train__max_steps": 100, "checkpoint__interval": 50, "eval__interval": 100}
+    done = train("chase", hooks=hooks, **shape)
     assert done.code == 0
     # The failed one, its next try, the one at 100 (the end).
     assert len(calls) <= 4
@@ -59,77 +61,70 @@ def test_killed_between_the_last_save_and_the_last_word(train: Train, final_ther
     assert again.state.current_step == 12
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, wanted: int, act) -> None:  # type: ignore[no-untyped-def]
-    original = Training._step
+def at_step(wanted: int, act: Callable[[Training], None]) -> Callable[[Training], None]:
+    """A `before_step` that acts before the step `wanted`."""
 
-    def step(self: Training) -> None:
-        if self._session.progress.step + 1 == wanted:
-            act(self)
-        original(self)
+    def before_step(training: Training) -> None:
+        if training.session.progress.step + 1 == wanted:
+            act(training)
 
-    monkeypatch.setattr(Training, "_step", step)
+    return before_step
 
 
-def test_a_stop_is_a_stop_though_nothing_can_be_saved(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ask(training: Training, action: str) -> None:
+    """A request that is there when the next step begins."""
+    submit(training.writer.run.control, action)
+    wait_for(lambda: training.writer.waiting_requests, "the request")
+
+
+def nan_after(*steps: int) -> Callable[[Session, Sequence[Part]], None]:
+    """An `after_backward` that makes every gradient NaN once these steps are done."""
+
+    def after_backward(session: Session, _parts: Sequence[Part]) -> None:
+        if session.progress.step in steps:
+            for parameter in session.model.parameters():
+                parameter.grad.mul_(float("nan"))  # type: ignore[union-attr]
+
+    return after_backward
+
+
+def test_a_stop_is_a_stop_though_nothing_can_be_saved(train: Train) -> None:
     """No daemon may take it for a failure and start the run again."""
+    full: list[bool] = []
 
-    def ask(self: Training) -> None:
-        monkeypatch.setattr(saving, "free_bytes", lambda _folder: 0)
-        submit(self._writer.run.control, "stop")
-        time.sleep(0.6)  # the pulse lists the folder four times a second
+    def fill_and_stop(training: Training) -> None:
+        full.append(True)
+        ask(training, "stop")
 
-    at_step(monkeypatch, 6, ask)
-    done = train("stopped", train__max_steps=1000, checkpoint__interval=1000)
+    disk = Disk(free_bytes=lambda folder: 0 if full else free_bytes(folder))
+    hooks = Hooks(before_step=at_step(6, fill_and_stop), disk=disk)
+    done = train("stopped", hooks=hooks, checkpoint__interval=1000)
     assert done.code == 0
     assert done.state.status == "cancelled"
     assert "the last step is not saved" in done.state.exit.reason
 
 
 def test_a_rollback_without_a_readable_checkpoint_does_not_begin_anew(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    train: Train, tmp_path: Path
 ) -> None:
-    def nan(self: OptimizerStep) -> object:
-        losses = original(self)
-        if self._session.progress.step >= 6:
-            for parameter in self._session.model.parameters():
-                parameter.grad.mul_(float("nan"))  # type: ignore[union-attr]
-        return losses
+    def take_away(training: Training) -> None:
+        training.keeper.wait()
+        training.keeper.folder.rename(tmp_path / "away")
 
-    original = OptimizerStep._forward_backward
-    monkeypatch.setattr(OptimizerStep, "_forward_backward", nan)
-    at_step(
-        monkeypatch,
-        7,
-        lambda self: (self._keeper.wait(), self._keeper.folder.rename(tmp_path / "away")),
-    )
-    done = train("unreadable")
+    hooks = Hooks(before_step=at_step(7, take_away), after_backward=nan_after(6, 7, 8))
+    done = train("unreadable", hooks=hooks)
     assert done.code == 1
     assert "No checkpoint is there to go back to" in done.state.exit.reason
     assert not any(e["event"] == "rolled_back" for e in done.events)
 
 
-def test_nothing_is_saved_while_steps_are_bad(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_saved_while_steps_are_bad(train: Train) -> None:
     """Not even on request: all rollbacks would go to it."""
-
-    def nan(self: OptimizerStep) -> object:
-        losses = original(self)
-        if self._session.progress.step in (5, 6):
-            for parameter in self._session.model.parameters():
-                parameter.grad.mul_(float("nan"))  # type: ignore[union-attr]
-        return losses
-
-    def ask(self: Training) -> None:
-        submit(self._writer.run.control, "checkpoint")
-        time.sleep(0.6)
-
-    original = OptimizerStep._forward_backward
-    monkeypatch.setattr(OptimizerStep, "_forward_backward", nan)
-    at_step(monkeypatch, 6, ask)
-    done = train("bad")
+    hooks = Hooks(
+        before_step=at_step(6, lambda training: ask(training, "checkpoint")),
+        after_backward=nan_after(5, 6),
+    )
+    done = train("bad", hooks=hooks)
     assert done.code == 0
     answer = next(e for e in done.events if e["event"] == "answer")
     assert not answer["ok"]
@@ -137,36 +132,26 @@ def test_nothing_is_saved_while_steps_are_bad(
     assert "step_6" not in [c.name for c in list_checkpoints(done.run.checkpoints)]
 
 
-def test_retention_leaves_what_somebody_reads(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading = []
+def test_retention_leaves_what_somebody_reads(train: Train) -> None:
+    with contextlib.ExitStack() as reading:
 
-    def read(self: Training) -> None:
-        self._keeper.wait()
-        context = in_use(self._keeper.folder / "step_2")
-        context.__enter__()
-        reading.append(context)
+        def read(training: Training) -> None:
+            training.keeper.wait()
+            reading.enter_context(in_use(training.keeper.folder / "step_2"))
 
-    at_step(monkeypatch, 3, read)
-    done = train("read", checkpoint__interval=2, checkpoint__keep_last=1, eval__interval=100)
+        shape = {"checkpoint__interval": 2, "checkpoint__keep_last": 1, "eval__interval": 100}
+        done = train("read", hooks=Hooks(before_step=at_step(3, read)), **shape)
     assert done.code == 0
     names = [c.name for c in list_checkpoints(done.run.checkpoints)]
-    reading[0].__exit__(None, None, None)
     assert "step_2" in names
     assert "step_6" not in names
 
 
-def test_memory_that_ends_in_the_copies_costs_the_copies_only(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.checkpoint.staging import Staging
-
-    def copy(_self: Staging, _tensors: object) -> object:
+def test_memory_that_ends_in_the_copies_costs_the_copies_only(train: Train) -> None:
+    def before_copy(_session: Session) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Staging, "copy", copy)
-    done = train("copies")
+    done = train("copies", hooks=Hooks(before_copy=before_copy))
     assert done.code == 0
     assert "memory does not hold a second copy" in done.log
     assert "step_8" in [c.name for c in list_checkpoints(done.run.checkpoints)]

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
 from tests.trainer.loop.conftest import GPT2, Train, Trained, resume
-from trainer.loop.step import OptimizerStep
+from trainer.loop.hooks import Hooks, Purpose
+from trainer.loop.session import Session
+from trainer.loop.step import Part
 
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"
 
 
-def run_out(
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    *,
-    above: int,
-    at_step: int = 5,
-    after_backward: bool = True,
-) -> list[int]:
-    """From `at_step` on, more than `above` sequences at once raise; returns the sizes tried."""
+def run_out(error: Exception, *, above: int, at_step: int = 5) -> tuple[Hooks, list[int]]:
+    """From `at_step` on, more than `above` sequences at once raise; also the sizes tried.
+
+    The error comes after the backward pass: what it has added to the gradients must not count.
+    """
     tried: list[int] = []
-    original = OptimizerStep._forward_backward
 
-    def attempt(self: OptimizerStep) -> object:
-        step, size = self._session.progress.step + 1, self._micro_batch.size
-        if step < at_step:
-            return original(self)
-        tried.append(size)
-        if size > above:
-            if after_backward:  # what it has added to the gradients must not count
-                original(self)
-            raise error
-        return original(self)
+    def after_backward(session: Session, parts: Sequence[Part]) -> None:
+        if session.progress.step + 1 >= at_step:
+            tried.append(parts[0].sequences)
+            if tried[-1] > above:
+                raise error
 
-    monkeypatch.setattr(OptimizerStep, "_forward_backward", attempt)
-    return tried
+    return Hooks(after_backward=after_backward), tried
+
+
+def no_room(purpose: Purpose, above: int) -> Hooks:
+    """More than `above` sequences at once do not fit, for `purpose` alone."""
+
+    def before_forward(what: Purpose, sequences: int) -> None:
+        if what == purpose and sequences > above:
+            raise MemoryError
+
+    return Hooks(before_forward=before_forward)
 
 
 ERRORS: dict[str, Callable[[], Exception]] = {
@@ -50,13 +51,11 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_the_loss_is_that_of_the_run_without_the_fault(
-    train: Train, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_the_loss_is_that_of_the_run_without_the_fault(train: Train, kind: str) -> None:
     shape = {"train__dtype": "fp32", "train__batch_size": 8}
     whole = train("whole", **shape)
-    tried = run_out(monkeypatch, ERRORS[kind](), above=2)
-    done = train("faulted", **shape)
+    hooks, tried = run_out(ERRORS[kind](), above=2)
+    done = train("faulted", hooks=hooks, **shape)
     assert done.code == 0
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2}, "the size that worked is kept"
@@ -71,32 +70,31 @@ def test_the_loss_is_that_of_the_run_without_the_fault(
     assert done.state.micro_batch == 2
 
 
-def test_dropout_draws_the_same_again(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_draws_the_same_again(train: Train) -> None:
     """A retry that fails nothing else must not move the generators."""
     shape = {**{k.replace(".", "__"): v for k, v in GPT2.items()}, "train__dtype": "fp32"}
     small = train("small", train__micro_batch=2, **shape)
-    run_out(monkeypatch, MemoryError(), above=2, at_step=1)
-    done = train("faulted", **shape)
+    hooks, _ = run_out(MemoryError(), above=2, at_step=1)
+    done = train("faulted", hooks=hooks, **shape)
     assert done.hashes("final") == small.hashes("final")
 
 
-def test_the_size_that_worked_is_remembered(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        run_out(patch, MemoryError(), above=1, at_step=3)
-        first = train("remember")
+def test_the_size_that_worked_is_remembered(train: Train) -> None:
+    hooks, _ = run_out(MemoryError(), above=1, at_step=3)
+    first = train("remember", hooks=hooks)
     assert first.state.micro_batch == 1
-    tried = run_out(monkeypatch, MemoryError(), above=1, at_step=1)
-    again = resume(first.run, "--max-steps", "15")
+    hooks, tried = run_out(MemoryError(), above=1, at_step=1)
+    again = resume(first.run, "--max-steps", "15", hooks=hooks)
     assert again.code == 0
     assert set(tried) == {1}
-    larger = resume(first.run, "--max-steps", "16", "--micro-batch", "2")
+    larger = resume(first.run, "--max-steps", "16", "--micro-batch", "2", hooks=hooks)
     assert larger.code == 0
     assert tried[-2:] == [2, 1], "another size that is asked for is tried"
 
 
-def test_one_sequence_too_many_is_said(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_out(monkeypatch, MemoryError("no more"), above=0)
-    done = train("none")
+def test_one_sequence_too_many_is_said(train: Train) -> None:
+    hooks, _ = run_out(MemoryError("no more"), above=0)
+    done = train("none", hooks=hooks)
     assert done.code == 1
     assert done.state.status == "failed"
     assert "a single sequence at a time (no more)" in done.state.exit.reason
@@ -104,25 +102,15 @@ def test_one_sequence_too_many_is_said(train: Train, monkeypatch: pytest.MonkeyP
     assert done.state.latest_checkpoint == "step_4"
 
 
-def test_other_errors_are_not_taken_for_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_out(monkeypatch, RuntimeError("shapes do not match"), above=2)
+def test_other_errors_are_not_taken_for_it(train: Train) -> None:
+    hooks, _ = run_out(RuntimeError("shapes do not match"), above=2)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        train("other")
+        train("other", hooks=hooks)
 
 
-def test_evaluation_shrinks_by_itself(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.loop import evaluation
-
+def test_evaluation_shrinks_by_itself(train: Train) -> None:
     whole = train("whole", train__dtype="fp32")
-    original = evaluation._summed
-
-    def summed(model: object, batch: object, compute: object, micro_batch: object) -> float:
-        if micro_batch.size > 1:  # type: ignore[attr-defined]
-            raise MemoryError
-        return original(model, batch, compute, micro_batch)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(evaluation, "_summed", summed)
-    done = train("evaluated", train__dtype="fp32")
+    done = train("evaluated", hooks=no_room("evaluate", above=1), train__dtype="fp32")
     assert done.code == 0
     expected = whole.metrics.series("val_loss").values
     assert done.metrics.series("val_loss").values == pytest.approx(expected, abs=1e-5)
@@ -130,20 +118,10 @@ def test_evaluation_shrinks_by_itself(train: Train, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("room", [8, 3, 1])
-def test_auto_finds_what_fits(train: Train, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    from trainer.loop import micro_batch
-
+def test_auto_finds_what_fits(train: Train, room: int) -> None:
     shape = {"train__dtype": "fp32", "train__batch_size": 4, "train__accumulation_steps": 2}
     whole = train("whole", **shape)
-    original = micro_batch.to_tensors
-
-    def to_tensors(batch: tuple[object, object], device: object) -> object:
-        if len(batch[0]) > room:  # type: ignore[arg-type]
-            raise MemoryError
-        return original(batch, device)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(micro_batch, "to_tensors", to_tensors)
-    done = train("auto", train__micro_batch="auto", **shape)
+    done = train("auto", hooks=no_room("probe", above=room), train__micro_batch="auto", **shape)
     size = {8: 8, 3: 2, 1: 1}[room]
     assert done.state.micro_batch == size
     assert f"{size} sequences fit at once: {8 // size} micro-batches per step" in done.log

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoints.catalogue import FINAL, remove_checkpoint, step_folder
-from shared.checkpoints.manifest import verify_folder, write_manifest
+from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
 from shared.text import format_bytes
+from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.random_state import random_json, random_tensors
 from trainer.checkpoint.tensor_file import write_tensors
@@ -36,6 +37,7 @@ TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
 
 SMALL_FILES = 16 << 20  # bytes left for tokenizer, JSON and the run's own logs
+_DISK = Disk()
 TRIES = 3  # at a device that errs; a full one is not asked again at once
 
 
@@ -108,7 +110,10 @@ def snapshot_random() -> dict[str, Any]:
 
 
 def write_checkpoint(
-    checkpoints: Path, snapshot: Snapshot, progress: Callable[[], None] = lambda: None
+    checkpoints: Path,
+    snapshot: Snapshot,
+    progress: Callable[[], None] = lambda: None,
+    disk: Disk = _DISK,
 ) -> Path:
     """Write `step_<N>`; returns the folder once every file's checksum has been read back.
 
@@ -121,7 +126,7 @@ def write_checkpoint(
     temporary = checkpoints / f".tmp-{folder.name}-{os.getpid()}"
     for left in reversed(range(TRIES)):
         try:
-            _write_once(temporary, snapshot, progress)
+            _write_once(temporary, snapshot, progress, disk)
             if folder.exists():
                 remove_checkpoint(folder)
             temporary.rename(folder)
@@ -145,10 +150,12 @@ def _erred(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EIO
 
 
-def _write_once(temporary: Path, snapshot: Snapshot, progress: Callable[[], None]) -> None:
+def _write_once(
+    temporary: Path, snapshot: Snapshot, progress: Callable[[], None], disk: Disk
+) -> None:
     """A whole, durable and verified checkpoint in the folder `temporary`."""
     shutil.rmtree(temporary, ignore_errors=True)
-    free = free_bytes(temporary.parent)
+    free = disk.free_bytes(temporary.parent)
     if free < snapshot.bytes:
         raise OSError(
             errno.ENOSPC,
@@ -158,7 +165,7 @@ def _write_once(temporary: Path, snapshot: Snapshot, progress: Callable[[], None
     # Without its parents: a disk that is not mounted any more must not be filled below its mount
     # point.
     temporary.mkdir()
-    _write_files(temporary, snapshot, progress)
+    _write_files(temporary, snapshot, progress, disk)
     for path in temporary.iterdir():
         fsync_file(path)
         progress()
@@ -172,6 +179,7 @@ def _write_once(temporary: Path, snapshot: Snapshot, progress: Callable[[], None
         **state.facts,
     }
     write_manifest(temporary, state.step, facts)
+    disk.written(temporary / MANIFEST)
     progress()
     problems = verify_folder(temporary)
     if problems:
@@ -179,17 +187,13 @@ def _write_once(temporary: Path, snapshot: Snapshot, progress: Callable[[], None
     fsync_directory(temporary)
 
 
-def free_bytes(folder: Path) -> int:
-    """Bytes that we may still write where `folder` is. Raises OSError."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
-def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None]) -> None:
+def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], disk: Disk) -> None:
     model, tokenizer = snapshot.config.model, snapshot.tokenizer
     write_tensors(folder / WEIGHTS, snapshot.weights, {"format": "pt"})
+    disk.written(folder / WEIGHTS)
     advance()
     write_tensors(folder / OPTIMIZER, snapshot.state)
+    disk.written(folder / OPTIMIZER)
     advance()
     eos_id = tokenizer.eos_id if tokenizer else None
     pad_id = tokenizer.pad_id if tokenizer else None

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-import psutil
 import torch
 from torch import Tensor
 
+from trainer.checkpoint.memory import available_memory
+
 MARGIN = 1.2  # of the copies' size: what must be free before the first is made
-
-
-def available_memory() -> int:
-    """Bytes this process may still take: what the machine has, or its control group allows."""
-    available = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no group, or one without a limit ("max")
-        return available
-    return min(available, max(0, limit - used))
 
 
 class Staging:
     """Buffers that are filled anew for every save: fresh memory costs more than the copying."""
 
-    def __init__(self) -> None:
+    def __init__(self, available: Callable[[], int] = available_memory) -> None:
+        """`available` tells how many bytes of memory are free."""
+        self._available = available
         self._buffers: dict[str, Tensor] = {}
 
     def fits(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether there is memory for copies of all `tensors`."""
         missing = sum(x.nbytes for name, x in tensors.items() if name not in self._buffers)
-        return not missing or missing * MARGIN < available_memory()
+        return not missing or missing * MARGIN < self._available()
 
     def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The present values, valid until the next call. Nobody may still be writing the last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.training import demo, resume, train
+
+if TYPE_CHECKING:
+    from trainer.loop.hooks import Hooks
 
 app = typer.Typer(
     name="trainer",
@@ -74,11 +77,16 @@ def callback(
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command line; returns its exit code. Never a traceback for a person's mistake."""
+def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
+    """Run one command line; returns its exit code. Never a traceback for a person's mistake.
+
+    `hooks` are called by a training in this process.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        result = app(args=arguments or ["--help"], prog_name="trainer", standalone_mode=False)
+        result = app(
+            args=arguments or ["--help"], prog_name="trainer", standalone_mode=False, obj=hooks
+        )
         sys.stdout.flush()
     except UserError as error:
         _complain(str(error))

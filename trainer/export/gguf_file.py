@@ -17,8 +17,9 @@ from shared.errors import UserError
 from shared.files import open_file
 from shared.output_file import STDOUT, check_output, write_output
 from shared.text import format_bytes, one_line
+from trainer.checkpoint.disk import free_bytes
 from trainer.checkpoint.opening import OpenedModel
-from trainer.checkpoint.saving import free_bytes, weight_tensors
+from trainer.checkpoint.saving import weight_tensors
 from trainer.export.llama_quantize import check_installed, quantize_file
 from trainer.export.plain import Prepared, prepared
 from trainer.export.plan import Plan, plan_gguf

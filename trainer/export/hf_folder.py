@@ -13,12 +13,12 @@ from shared.errors import RunError, UserError
 from shared.files import fsync_directory, fsync_file, replace_file, write_json
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.chat_template import TEMPLATE_FILE
+from trainer.checkpoint.disk import free_bytes
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import (
     SMALL_FILES,
     WEIGHTS,
-    free_bytes,
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors

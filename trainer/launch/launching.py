@@ -43,6 +43,7 @@ from trainer.launch.publishing import check_upload, publish
 from trainer.launch.starting import Start
 
 if TYPE_CHECKING:
+    from trainer.loop.hooks import Hooks
     from trainer.loop.session import Plan
     from trainer.loop.signals import StopSignals
 
@@ -69,10 +70,12 @@ def launch(
     detach: bool = False,
     queue: bool = False,
     supervised: bool = False,
+    hooks: Hooks | None = None,
 ) -> int:
     """Train in this process, in the background, or when a daemon has room; returns the exit code.
 
-    `supervised`: this process is one that a daemon may start again.
+    `supervised`: this process is one that a daemon may start again. `hooks` watch a training in
+    this process.
     """
     from trainer.alerts.settings import load_settings
 
@@ -86,7 +89,7 @@ def launch(
         return _launch_queued(start, runs_dir)
     if detach:
         return _launch_detached(start, runs_dir)
-    return train_here(start, runs_dir, supervised=supervised)
+    return train_here(start, runs_dir, supervised=supervised, hooks=hooks)
 
 
 def show_plan(start: Start) -> int:
@@ -322,10 +325,13 @@ def set_aside_newer(run: RunDirectory, begun_from: Path, step: int, attempt: int
     return moved
 
 
-def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int:
+def train_here(
+    start: Start, runs_dir: Path, *, supervised: bool = False, hooks: Hooks | None = None
+) -> int:
     """Train in this process."""
     from trainer.alerts.alerter import alerts_of_run
     from trainer.launch.requeue import requeue
+    from trainer.loop.hooks import Hooks
     from trainer.loop.signals import StopSignals
 
     with contextlib.ExitStack() as cleanup:
@@ -345,7 +351,16 @@ def train_here(start: Start, runs_dir: Path, *, supervised: bool = False) -> int
         if alerter is not None:
             cleanup.callback(alerter.close)  # after the run has told of its end
         listener = None if alerter is None else partial(alerter.notice, run)
-        code = _train(start, checked, run, lock, signals, listener=listener, supervised=supervised)
+        code = _train(
+            start,
+            checked,
+            run,
+            lock,
+            signals,
+            hooks=hooks or Hooks(),
+            listener=listener,
+            supervised=supervised,
+        )
         if code == ExitCode.OK:
             code = publish(run, start.config)
         if code == ExitCode.REQUEUE:
@@ -369,6 +384,7 @@ def _train(
     lock: RunLock | None,
     signals: StopSignals,
     *,
+    hooks: Hooks,
     listener: Callable[[Json], None] | None,
     supervised: bool,
 ) -> int:
@@ -422,7 +438,7 @@ def _train(
                     writer.event("checkpoint_superseded", name=name)
         kept = config if start.run else _beginning(start)
         replace_file(run.config_path, to_yaml(kept).encode())
-        return Training(session, writer, signals).run()
+        return Training(session, writer, signals, hooks).run()
     except UserError as error:
         writer.say(f"[ERROR] {error}")
         writer.finish("failed", int(error.exit_code), str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.device import Compute
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
+from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.micro_batch import MicroBatch
 from trainer.model.language_model import LanguageModel
 
@@ -40,6 +42,7 @@ def evaluate(
     bytes_per_token: float | None = None,
     progress: Callable[[], None] = lambda: None,
     micro_batch: MicroBatch | None = None,
+    before_forward: Callable[[Purpose, int], None] = nothing,
 ) -> Evaluation:
     """Mean loss over all tokens of `batches`, dropout off. Draws no random number.
 
@@ -50,7 +53,8 @@ def evaluate(
     total, tokens = 0.0, 0
     for batch in batches:
         fitting = micro_batch or MicroBatch(len(batch[0]))
-        total += fitting.fitting(lambda b=batch, m=fitting: _summed(model, b, compute, m), _nothing)  # type: ignore[misc]
+        attempt = partial(_summed, model, batch, compute, fitting, before_forward)
+        total += fitting.fitting(attempt, _nothing)
         tokens += batch[1].size
         progress()
     model.train(was_training)
@@ -63,11 +67,18 @@ def _nothing() -> None:
     """A failed forward pass has left nothing behind."""
 
 
-def _summed(model: LanguageModel, batch: Batch, compute: Compute, micro_batch: MicroBatch) -> float:
+def _summed(
+    model: LanguageModel,
+    batch: Batch,
+    compute: Compute,
+    micro_batch: MicroBatch,
+    before_forward: Callable[[Purpose, int], None],
+) -> float:
     """The loss summed over all tokens of `batch`."""
     inputs, targets = to_tensors(batch, compute.device)
     total, first = 0.0, 0
     for count in micro_batch.parts(len(inputs)):
+        before_forward("evaluate", count)
         part = slice(first, first + count)
         with compute.autocast():
             losses = model(inputs[part], targets[part])

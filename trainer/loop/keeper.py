@@ -28,7 +28,6 @@ from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
     Progress,
     Snapshot,
-    free_bytes,
     link_guide_names,
     snapshot_random,
     state_tensors,
@@ -37,14 +36,14 @@ from trainer.checkpoint.saving import (
     write_final,
 )
 from trainer.checkpoint.staging import Staging
+from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import is_out_of_memory
 from trainer.loop.session import Session
 
 ALARM = "disk"
 SPACE = "space"
 SPARE_SAVES = 2  # checkpoints there should be room for
-RETRY_SECONDS = 10.0  # until a save that failed is tried again, doubled each time
-RETRY_SECONDS_LIMIT = 300.0
+RETRY_SECONDS_LIMIT = 300.0  # until a save that failed is tried again, doubled each time
 SLOW_SECONDS = 1.0  # of waiting for the save before, which is worth a word
 _LOOK = 0.5  # seconds between signs of life while a save is waited for
 
@@ -69,8 +68,9 @@ class CheckpointKeeper:
     recorded about it is recorded by the caller's thread, in `collect`.
     """
 
-    def __init__(self, session: Session, writer: RunWriter) -> None:
+    def __init__(self, session: Session, writer: RunWriter, hooks: Hooks = NO_HOOKS) -> None:
         self._session = session
+        self._hooks = hooks
         self._writer = writer
         self.folder = writer.run.checkpoints.resolve()
         self._place = _identity(self.folder)
@@ -78,12 +78,13 @@ class CheckpointKeeper:
         #: A run begun from another run's checkpoint has none of its own yet.
         own = begun_from is not None and begun_from.resolve().parent == self.folder
         self.last_saved_step = session.progress.step if own else -1
-        self._staging = Staging() if session.config.checkpoint.background else None
+        background = session.config.checkpoint.background
+        self._staging = Staging(hooks.available_memory) if background else None
         self._thread = ThreadPoolExecutor(1, "save")
         self._saving: Future[Saved] | None = None
         self._wanted_bytes = 0  # of the newest save
         self._failed = False
-        self._retry_seconds = RETRY_SECONDS
+        self._retry_seconds = hooks.retry_seconds
         self._retry_at = math.inf
         for name in clean_leftovers(self.folder):
             writer.event("leftover_removed", name=name)
@@ -150,9 +151,9 @@ class CheckpointKeeper:
         """Whether a save has failed and might succeed now. Costs nothing when none has."""
         if not self._failed or self._saving or time.monotonic() < self._retry_at:
             return False
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._retry_at = time.monotonic() + self._hooks.retry_seconds
         try:
-            return free_bytes(self.folder) >= self._wanted_bytes
+            return self._hooks.disk.free_bytes(self.folder) >= self._wanted_bytes
         except OSError:
             return False
 
@@ -188,7 +189,7 @@ class CheckpointKeeper:
         if self._place is None or _identity(self.folder) != self._place:
             # What is there now is another folder: below the mount point of a lost disk, say.
             raise RunError(f"The checkpoints folder {self.folder} has vanished.")
-        folder = write_checkpoint(self.folder, snapshot, progress)
+        folder = write_checkpoint(self.folder, snapshot, progress, self._hooks.disk)
         problems: list[str] = []
         best: str | None = None
         removed: list[str] = []
@@ -231,7 +232,7 @@ class CheckpointKeeper:
             writer.event("checkpoint_failed", message=str(error))
             writer.alarm(ALARM, f"{error} Training goes on; the older checkpoints stand.")
             raise RunError(str(error)) from error
-        self._failed, self._retry_seconds = False, RETRY_SECONDS
+        self._failed, self._retry_seconds = False, self._hooks.retry_seconds
         name, progress = saved.folder.name, saved.progress
         self.last_saved_step = progress.step
         writer.event(
@@ -260,7 +261,7 @@ class CheckpointKeeper:
     def _look_at_space(self) -> None:
         """Tell before the disk is full: when there is no room for two more checkpoints."""
         try:
-            free = free_bytes(self.folder)
+            free = self._hooks.disk.free_bytes(self.folder)
         except OSError:
             return
         if free < SPARE_SAVES * self._wanted_bytes:
@@ -308,10 +309,10 @@ class CheckpointKeeper:
             run_path=str(writer.run.path.resolve()),
         )
 
-    @staticmethod
-    def _copied(staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    def _copied(self, staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Copies of `tensors`, None where memory does not hold them."""
         try:
+            self._hooks.before_copy(self._session)
             return staging.copy(tensors) if staging.fits(tensors) else None
         except Exception as error:
             if not is_out_of_memory(error):

@@ -10,9 +10,10 @@ import torch
 
 from shared.errors import RunError
 from shared.text import one_line
-from trainer.checkpoint.staging import available_memory
+from trainer.checkpoint.memory import available_memory
 from trainer.config.schema import Config
 from trainer.data.batches import to_tensors
+from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.session import Session
 from trainer.model.parameters import estimate_memory
 
@@ -70,7 +71,9 @@ class MicroBatch:
             self._told(old, self.size, message)
 
 
-def largest_that_fits(session: Session) -> int:
+def largest_that_fits(
+    session: Session, before_forward: Callable[[Purpose, int], None] = nothing
+) -> int:
     """The most sequences, up to a whole step's, whose forward and backward pass fit into memory.
 
     On a GPU tried out; on a CPU, which promises more than it has, reckoned first. Leaves no
@@ -87,6 +90,7 @@ def largest_that_fits(session: Session) -> int:
         session.optimizer.zero_grad(set_to_none=True)
 
     def attempt() -> int:
+        before_forward("probe", micro_batch.size)
         batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
         inputs, targets = to_tensors(batch, device)
         with session.compute.autocast():

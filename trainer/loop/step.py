@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer.data.batches import to_tensors
+from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Session
 from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
+
+
+class Part(NamedTuple):
+    """One micro-batch: its mean loss in nats per token, on the device, and its size."""
+
+    loss: Tensor
+    sequences: int
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,9 @@ class StepResult:
 class OptimizerStep:
     """Makes the steps of a session, with `micro_batch` sequences at a time."""
 
-    def __init__(self, session: Session, micro_batch: MicroBatch) -> None:
+    def __init__(self, session: Session, micro_batch: MicroBatch, hooks: Hooks = NO_HOOKS) -> None:
         self._session = session
+        self._hooks = hooks
         self._micro_batch = micro_batch
         named = [(n, p) for n, p in session.model.named_parameters() if p.requires_grad]
         self._names = [name for name, _ in named]
@@ -84,7 +94,7 @@ class OptimizerStep:
         progress.seconds += seconds
         return StepResult(mean, norm.item(), rate, seconds, updated, layer)
 
-    def _gradient(self) -> tuple[list[tuple[Tensor, int]], Tensor, Tensor]:
+    def _gradient(self) -> tuple[list[Part], Tensor, Tensor]:
         """The clipped gradient of the mean loss.
 
         Returns the loss and the number of sequences of each part, and the norms from before.
@@ -97,24 +107,26 @@ class OptimizerStep:
             if generators:
                 generators.restore()
 
-        def attempt() -> tuple[list[tuple[Tensor, int]], Tensor, Tensor]:
+        def attempt() -> tuple[list[Part], Tensor, Tensor]:
             losses = self._forward_backward()
+            self._hooks.after_backward(session, losses)
             return losses, *self._clip(session.config.optim.grad_clip)
 
         return self._micro_batch.fitting(attempt, undo)
 
-    def _forward_backward(self) -> list[tuple[Tensor, int]]:
+    def _forward_backward(self) -> list[Part]:
         session = self._session
         train, compute = session.config.train, session.compute
         total = train.batch_size * train.accumulation_steps
         first = session.progress.samples
-        losses: list[tuple[Tensor, int]] = []
+        losses: list[Part] = []
         for count in self._micro_batch.parts(total):
+            self._hooks.before_forward("train", count)
             inputs, targets = to_tensors(session.sources.train.batch(first, count), compute.device)
             with compute.autocast():
                 loss = self._model(inputs, targets).total
             (loss if count == total else loss / (total / count)).backward()
-            losses.append((loss.detach(), count))
+            losses.append(Part(loss.detach(), count))
             first += count
         return losses
 
@@ -131,9 +143,7 @@ class OptimizerStep:
         return norms, norm
 
     @staticmethod
-    def _unwanted(
-        losses: list[tuple[Tensor, int]], total: int, norm: Tensor, skip_above: float
-    ) -> Tensor:
+    def _unwanted(losses: list[Part], total: int, norm: Tensor, skip_above: float) -> Tensor:
         """1.0 on the device where the update must be left out: the host need not wait for it."""
         mean = sum(loss * (count / total) for loss, count in losses)
         # Written so that a NaN counts as unwanted.

@@ -13,7 +13,8 @@ from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration
 from trainer.loop.evaluation import evaluate, write_sample
 from trainer.loop.hardware import bf16_peak, peak_memory
-from trainer.loop.keeper import ALARM, RETRY_SECONDS, CheckpointKeeper
+from trainer.loop.hooks import NO_HOOKS, Hooks
+from trainer.loop.keeper import ALARM, CheckpointKeeper
 from trainer.loop.micro_batch import MicroBatch, is_out_of_memory, largest_that_fits
 from trainer.loop.rollback import roll_back
 from trainer.loop.session import Session
@@ -35,15 +36,20 @@ class Training:
     """One run from where its session stands to its last step, or to a stop."""
 
     def __init__(
-        self, session: Session, writer: RunWriter, signals: StopSignals | None = None
+        self,
+        session: Session,
+        writer: RunWriter,
+        signals: StopSignals | None = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         """`signals` are already being listened to: one may have come during the start."""
-        self._session = session
-        self._writer = writer
-        self._keeper = CheckpointKeeper(session, writer)
+        self.session = session
+        self.hooks = hooks
+        self.writer = writer
+        self.keeper = CheckpointKeeper(session, writer, hooks)
         self._signals = signals or StopSignals()
         self._steering = Steering(
-            writer, self._signals, self._keeper, self._save, self._check_directory
+            writer, self._signals, self.keeper, self._save, self._check_directory
         )
         self._bad = BadSteps()
         stability = session.config.stability
@@ -52,7 +58,7 @@ class Training:
         config, device = session.config, session.compute.device
         self._micro_batch = MicroBatch(self._starting_size(), self._remember_size)
         self._eval_batch = MicroBatch(config.train.batch_size, self._out_of_memory)
-        self._optimizer_step = OptimizerStep(session, self._micro_batch)
+        self._optimizer_step = OptimizerStep(session, self._micro_batch, hooks)
         self._flops_per_token = flops_per_token(config.model, config.seq_len)
         self._peak = bf16_peak(device) if session.compute.bf16 else None
         self._evaluated_step = -1
@@ -63,15 +69,15 @@ class Training:
         try:
             return self._run()
         except DivergedError as error:
-            self._keeper.wait()
-            self._writer.finish("failed", int(error.exit_code), str(error), final=True)
+            self.keeper.wait()
+            self.writer.finish("failed", int(error.exit_code), str(error), final=True)
             raise
         finally:
             self._steering.close()
-            self._keeper.close()
+            self.keeper.close()
 
     def _run(self) -> ExitCode:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         self._announce()
         self._fit_micro_batch()
         writer.set_status("running")
@@ -87,25 +93,27 @@ class Training:
             stop = self._steering.interruption(session.progress.step)
             if stop:
                 break
+            self.hooks.before_step(self)
             self._step()
             self._scheduled_work()
-            self._keeper.collect()
+            self.keeper.collect()
             self._check_directory()
         return self._end(stop)
 
     def _time_is_up(self) -> bool:
-        hours = self._session.config.train.max_hours
-        return hours is not None and self._session.progress.seconds >= 3600 * hours
+        hours = self.session.config.train.max_hours
+        return hours is not None and self.session.progress.seconds >= 3600 * hours
 
     # -- one step ------------------------------------------------------------------------
 
     def _step(self) -> None:
         """One optimizer step, recorded, and back to a checkpoint when it was one bad too many."""
-        stability, window = self._session.config.stability, self._spikes
+        stability, window = self.session.config.stability, self._spikes
         threshold = window.threshold()
         result = self._optimizer_step(threshold if stability.skip_spikes else math.inf)
+        self.hooks.after_step(self.session, result)
         self._record(result)
-        step = self._session.progress.step
+        step = self.session.progress.step
         if result.finite and result.loss > threshold:
             self._tell_spike(step, result)
         window.add(result.loss)
@@ -116,7 +124,7 @@ class Training:
                 self._go_back()
 
     def _record(self, result: StepResult) -> None:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         progress, config = session.progress, session.config
         step = progress.step
         self._enter_phase(step)
@@ -144,7 +152,7 @@ class Training:
             self._say_step(step, result, rate)
 
     def _tell_spike(self, step: int, result: StepResult) -> None:
-        writer, zscore = self._writer, self._spikes.zscore(result.loss)
+        writer, zscore = self.writer, self._spikes.zscore(result.loss)
         skipped = not result.updated
         writer.event("spike", step=step, loss=result.loss, zscore=zscore, skipped=skipped)
         what = "the update was skipped" if skipped else "trained on all the same"
@@ -154,7 +162,7 @@ class Training:
         )
 
     def _tell_nonfinite(self, step: int, result: StepResult) -> None:
-        writer = self._writer
+        writer = self.writer
         writer.event(
             "nonfinite", loss=result.loss, gradient_norm=result.gradient_norm, layer=result.layer
         )
@@ -165,11 +173,11 @@ class Training:
 
     def _go_back(self) -> None:
         """Return to the last good checkpoint, past the data since, or give up."""
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         first = self._bad.first
-        self._keeper.wait()
+        self.keeper.wait()
         stability, progress = session.config.stability, session.progress
-        if self._keeper.last_saved_step >= progress.rolled_back_from:
+        if self.keeper.last_saved_step >= progress.rolled_back_from:
             progress.rollbacks = 0  # since the last one training had come further
         if progress.rollbacks >= stability.rollbacks:
             count = progress.rollbacks
@@ -186,7 +194,7 @@ class Training:
                 learning_rate=first.learning_rate if first else None,
             )
             raise DivergedError(message)
-        done = roll_back(session, self._keeper)
+        done = roll_back(session, self.keeper)
         message = f"{self._bad.count} steps in a row were not finite ({first}): {done}"
         self._bad.clear()
         self._spikes = SpikeWindow(stability, session.progress.recent_losses)
@@ -197,9 +205,9 @@ class Training:
         self._enter_phase(session.progress.step + 1)
 
     def _say_step(self, step: int, result: StepResult, rate: float) -> None:
-        left = format_duration(self._writer.eta_seconds())
+        left = format_duration(self.writer.eta_seconds())
         # `loss=` closes the line for the guides' `grep "loss=" | sort -t= -k2 -n`.
-        self._writer.say(
+        self.writer.say(
             f"[INFO] step {step} | loss: {result.loss:.3f} | lr: {result.learning_rate:.6f} | "
             f"time: {result.seconds * 1000:.0f}ms | {format_count(rate)} tok/s | ETA {left} | "
             f"loss={result.loss:.4f}"
@@ -209,7 +217,7 @@ class Training:
 
     def _starting_size(self) -> int:
         """Sequences at once: as configured, or fewer where an attempt before found so."""
-        train, remembered = self._session.config.train, self._writer.state.micro_batch
+        train, remembered = self.session.config.train, self.writer.state.micro_batch
         if isinstance(train.micro_batch, int):
             size = min(train.micro_batch, train.batch_size * train.accumulation_steps)
         else:
@@ -218,18 +226,18 @@ class Training:
 
     def _fit_micro_batch(self) -> None:
         """With `micro_batch: auto`, find the most that memory holds, unless it is known."""
-        writer, train = self._writer, self._session.config.train
+        writer, train = self.writer, self.session.config.train
         if train.micro_batch != "auto":
             return
         if writer.state.micro_batch is None:
-            writer.update(micro_batch=largest_that_fits(self._session))
+            writer.update(micro_batch=largest_that_fits(self.session, self.hooks.before_forward))
         size = writer.state.micro_batch or train.batch_size
         self._micro_batch.size = size
         parts = len(self._micro_batch.parts(train.batch_size * train.accumulation_steps))
         writer.say(f"[INFO] {size} sequences fit at once: {parts} micro-batches per step")
 
     def _out_of_memory(self, old: int, new: int, reason: str) -> None:
-        writer = self._writer
+        writer = self.writer
         message = f"out of memory with {old} sequences at once, going on with {new}: {reason}"
         writer.event("out_of_memory", micro_batch=old, retry_with=new, message=message)
         writer.say(f"[WARN] {message}")
@@ -237,32 +245,32 @@ class Training:
 
     def _remember_size(self, old: int, new: int, reason: str) -> None:
         self._out_of_memory(old, new, reason)
-        self._writer.update(micro_batch=new)
+        self.writer.update(micro_batch=new)
 
     # -- work between steps --------------------------------------------------------------
 
     def _scheduled_work(self) -> None:
-        config, step = self._session.config, self._session.progress.step
+        config, step = self.session.config, self.session.progress.step
         every = config.eval.sample_interval
         every = config.eval.interval if every is None else every
         if every and step % every == 0:
             self._sample()
         due = step % config.checkpoint.interval == 0 and self._is_wanted()
-        if (due or self._keeper.retry_due()) and 0 < step < self._session.max_steps:
+        if (due or self.keeper.retry_due()) and 0 < step < self.session.max_steps:
             self._save_beside()
 
     def _evaluation_due(self, step: int) -> bool:
-        config = self._session.config
-        if not self._session.sources.validation:
+        config = self.session.config
+        if not self.session.sources.validation:
             return False
         return (
             step % config.eval.interval == 0
             or step % config.checkpoint.interval == 0
-            or step == self._session.max_steps
+            or step == self.session.max_steps
         )
 
     def _evaluate(self) -> dict[str, float]:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         step = session.progress.step
         result = evaluate(
             session.model,
@@ -271,6 +279,7 @@ class Training:
             bytes_per_token=session.sources.bytes_per_token,
             progress=writer.progress,
             micro_batch=self._eval_batch,
+            before_forward=self.hooks.before_forward,
         )
         state = writer.state
         known = state.best_loss if state.best_metric == "val_loss" else None
@@ -287,7 +296,7 @@ class Training:
         return metrics
 
     def _sample(self) -> None:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         tokenizer, settings = session.sources.tokenizer, session.config.eval
         if tokenizer is None:
             return
@@ -314,49 +323,49 @@ class Training:
 
     def _is_wanted(self) -> bool:
         """Whether a checkpoint that is due should be saved, as things stand."""
-        always = self._session.config.checkpoint.always_save
+        always = self.session.config.checkpoint.always_save
         if always or self._val_loss is None:
             return True
-        self._keeper.wait()
-        best = self._keeper.best_saved()
+        self.keeper.wait()
+        best = self.keeper.best_saved()
         return best is None or self._val_loss < best
 
     def _save_beside(self) -> None:
         if self._bad.count:
             return  # the loss is not finite: what was saved before is better
         self._note_progress()
-        self._keeper.save_beside()
+        self.keeper.save_beside()
 
     def _save(self) -> None:
         """Save the present step, now. Raises RunError."""
         if self._bad.count:
             raise RunError("the last steps were not finite: the checkpoint before is better")
         self._note_progress()
-        self._keeper.save()
+        self.keeper.save()
 
     def _note_progress(self) -> None:
-        progress = self._session.progress
+        progress = self.session.progress
         progress.val_loss = self._val_loss if self._evaluated_step == progress.step else None
         progress.recent_losses = self._spikes.losses
 
     def _check_directory(self) -> None:
         """Stop when the run directory has been gone for too long, or is another process's."""
-        lost = self._writer.directory_lost_seconds
+        lost = self.writer.directory_lost_seconds
         if not lost:
             return
-        if self._writer.taken_over:
-            raise RunError(f"{self._writer.directory_problem}; training ends here.")
-        if lost > self._session.config.stability.directory_grace:
+        if self.writer.taken_over:
+            raise RunError(f"{self.writer.directory_problem}; training ends here.")
+        if lost > self.session.config.stability.directory_grace:
             raise RunError(
-                f"{self._writer.directory_problem}. It has been so for {lost:.0f} s; training ends "
-                f"at step {self._session.progress.step}. When the directory is back: trainer "
-                f"resume {self._writer.run.path}"
+                f"{self.writer.directory_problem}. It has been so for {lost:.0f} s; training ends "
+                f"at step {self.session.progress.step}. When the directory is back: trainer "
+                f"resume {self.writer.run.path}"
             )
 
     # -- start and end -----------------------------------------------------------------------
 
     def _announce(self) -> None:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         progress = session.progress
         for line in (
             f"Run {writer.run.run_id} in {writer.run.path}",
@@ -371,8 +380,8 @@ class Training:
 
     def _show_progress(self) -> None:
         """Bring the state to where the session stands: with lost steps, later bests are lost."""
-        progress = self._session.progress
-        self._writer.update(
+        progress = self.session.progress
+        self.writer.update(
             best_loss=progress.best_loss,
             best_step=progress.best_step,
             best_metric=progress.best_metric,
@@ -381,17 +390,17 @@ class Training:
         )
 
     def _enter_phase(self, step: int) -> None:
-        warmup = self._session.config.optim.warmup_steps
+        warmup = self.session.config.optim.warmup_steps
         phase = "warmup" if step <= warmup else "full"
         if phase != self._phase:
             self._phase = phase
-            self._writer.set_phase(phase, step)
-            self._writer.say(f"[INFO] PHASE {phase} (step {step})")
+            self.writer.set_phase(phase, step)
+            self.writer.say(f"[INFO] PHASE {phase} (step {step})")
 
     @torch.no_grad()
     def _first_loss(self) -> None:
         """The loss before any training, which for sound weights is about ln V."""
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         started = time.perf_counter()
         batch = session.sources.train.batch(0, session.config.train.batch_size)
         result = evaluate(session.model, [batch], session.compute, progress=writer.progress)
@@ -407,7 +416,7 @@ class Training:
             writer.say(f"[WARN] {message}")
 
     def _end(self, stop: Stop | None) -> ExitCode:
-        session, writer = self._session, self._writer
+        session, writer = self.session, self.writer
         step = session.progress.step
         if stop:
             writer.set_status("stopping")
@@ -435,13 +444,13 @@ class Training:
 
     def _save_on_stopping(self) -> str:
         """Save; returns what to add to the reason of the stop, which stands all the same."""
-        self._keeper.wait()
+        self.keeper.wait()
         if self._bad.count:
             return "; the last steps were not finite and are not saved"
         try:
             self._save()
         except RunError as error:
-            self._writer.say(f"[WARN] {error}")
+            self.writer.say(f"[WARN] {error}")
             return f"; the last step is not saved: {error}"
         return ""
 
@@ -450,23 +459,23 @@ class Training:
 
         A run that has reached its end must not be lost to a disk that somebody is just clearing.
         """
-        deadline = time.monotonic() + self._session.config.stability.directory_grace
+        deadline = time.monotonic() + self.session.config.stability.directory_grace
         while True:
             try:
                 self._save()
-                self._keeper.finish()
-                self._writer.update(durable=True)  # what is said next has to be written too
+                self.keeper.finish()
+                self.writer.update(durable=True)  # what is said next has to be written too
                 return
             except (RunError, OSError):
                 if time.monotonic() > deadline:
                     raise
-            self._writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")
-            self._wait_or_stop(min(RETRY_SECONDS, deadline - time.monotonic()))
+            self.writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")
+            self._wait_or_stop(min(self.hooks.retry_seconds, deadline - time.monotonic()))
 
     def _wait_or_stop(self, seconds: float) -> None:
         deadline = time.monotonic() + max(0.0, seconds)
         while time.monotonic() < deadline:
             if self._signals.received:
                 raise RunError(f"{self._signals.received} received before the disk took the end")
-            self._writer.progress()
+            self.writer.progress()
             time.sleep(0.1)

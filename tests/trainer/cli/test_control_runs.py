@@ -27,6 +27,7 @@ from shared.run.records import RunState
 from shared.run_writer import RunWriter
 from trainer.cli.runs.status import format_table
 from trainer.daemon.supervisor import Supervisor
+from trainer.loop.hooks import Hooks
 
 
 @pytest.fixture
@@ -516,30 +517,18 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     return install
 
 
-@pytest.fixture
-def preempt(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], None]:
-    """Let the next run in this process receive a signal after its first step."""
-    from trainer.loop.training import Training
-
-    def arrange(number: signal.Signals) -> None:
-        original = Training._scheduled_work
-
-        def work(self: Training, *rest: Any) -> Any:
-            os.kill(os.getpid(), number)
-            return original(self, *rest)
-
-        monkeypatch.setattr(Training, "_scheduled_work", work)
-
-    return arrange
+def preempt(number: signal.Signals) -> Hooks:
+    """Let a run in this process receive a signal in its first step."""
+    return Hooks(after_step=lambda _session, _result: os.kill(os.getpid(), number))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_preempted_run_puts_its_slurm_job_back(
-    *, run_cli, runs_dir: Path, tiny, slurm, preempt, number: signal.Signals
+    run_cli, runs_dir: Path, tiny, slurm, number: signal.Signals
 ) -> None:  # type: ignore[no-untyped-def]
     said = slurm()
-    preempt(number)
-    output = run_cli("train", *tiny, "--max-steps", 20, "--runs-dir", runs_dir)
+    twenty = (*tiny, "--max-steps", 20, "--runs-dir", runs_dir)
+    output = run_cli("train", *twenty, hooks=preempt(number))
     assert output.code == 75, output.err
     assert said.read_text() == "<requeue><4711; rm -rf />", "not a command line"
     [run] = discover_runs(runs_dir)
@@ -547,10 +536,10 @@ def test_a_preempted_run_puts_its_slurm_job_back(
     assert run.log_path.read_text().endswith("[INFO] Slurm starts job 4711; rm -rf / again\n")
 
 
-def test_slurms_refusal_is_a_warning(run_cli, runs_dir: Path, tiny, slurm, preempt) -> None:  # type: ignore[no-untyped-def]
+def test_slurms_refusal_is_a_warning(run_cli, runs_dir: Path, tiny, slurm) -> None:  # type: ignore[no-untyped-def]
     slurm(code=1, words="Job has been cancelled")
-    preempt(signal.SIGTERM)
-    assert run_cli("train", *tiny, "--max-steps", 20, "--runs-dir", runs_dir).code == 75
+    twenty = (*tiny, "--max-steps", 20, "--runs-dir", runs_dir)
+    assert run_cli("train", *twenty, hooks=preempt(signal.SIGTERM)).code == 75
     [run] = discover_runs(runs_dir)
     [warning] = [e for e in read_records(run.events_path) if "requeued" in str(e.get("message"))]
     assert warning["event"] == "warning"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from shared.run.metrics_log import MetricsReader, MetricsTable
 from shared.run.record_lines import read_records
 from shared.run.records import RunState
 from trainer.cli.main import main
+from trainer.loop.hooks import Hooks
 
 TINY = {
     "model.vocab_size": 258,
@@ -100,14 +102,21 @@ Train = Callable[..., Trained]
 def train(tmp_path: Path, text_data: Path) -> Train:
     """Train in this process: `train(setting=value, …)` with dots written as `__`."""
 
-    def run(name: str = "t", *flags: str, synthetic: bool = False, **changes: object) -> Trained:
+    def run(
+        name: str = "t",
+        *flags: str,
+        synthetic: bool = False,
+        hooks: Hooks | None = None,
+        **changes: object,
+    ) -> Trained:
         torch.use_deterministic_algorithms(False)
         settings = {**TINY, **{k.replace("__", "."): v for k, v in changes.items()}}
         where = tmp_path / "runs"
         before = {r.run_id for r in discover_runs(where)} if where.is_dir() else set()
         data = ["--dataset", "synthetic"] if synthetic else ["--data-path", str(text_data)]
         code = main(
-            ["train", "--name", name, "--runs-dir", str(where), *data, *as_flags(settings), *flags]
+            ["train", "--name", name, "--runs-dir", str(where), *data, *as_flags(settings), *flags],
+            hooks,
         )
         new = [r for r in discover_runs(where) if r.run_id not in before]
         return Trained(new[0] if new else find(where, name), code)
@@ -120,9 +129,9 @@ def find(where: Path, name: str) -> RunDirectory:
     return next(r for r in reversed(discover_runs(where)) if r.run_id.startswith(name + "_"))
 
 
-def resume(run: RunDirectory, *flags: str) -> Trained:
+def resume(run: RunDirectory, *flags: str, hooks: Hooks | None = None) -> Trained:
     """`trainer resume` in this process."""
-    return Trained(run, main(["resume", str(run.path), *flags]))
+    return Trained(run, main(["resume", str(run.path), *flags], hooks))
 
 
 def start_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -134,3 +143,14 @@ def start_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
+
+
+def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-untyped-def]
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited in vain for {what}")

@@ -10,6 +10,8 @@ import pytest
 
 from shared.checkpoints.catalogue import list_checkpoints
 from tests.trainer.loop.conftest import GPT2, Train, resume
+from trainer.loop.hooks import Hooks
+from trainer.loop.session import Session
 
 VARIANTS = {
     "llama-fp32": {"train.dtype": "fp32"},
@@ -29,18 +31,16 @@ def underscored(settings: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_stopped_and_resumed_equals_uninterrupted(
-    train: Train, variant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_and_resumed_equals_uninterrupted(train: Train, variant: str) -> None:
     changes = underscored(VARIANTS[variant])
     whole = train("whole", "--deterministic", **changes)
     assert whole.code == 0
     # Stop wherever the schedule of evaluations and checkpoints does not, twice.
-    stop_at(monkeypatch, {5, 7})
-    parts = train("parts", "--deterministic", checkpoint__keep_last=1, **changes)
+    hooks = stop_at(5, 7)
+    parts = train("parts", "--deterministic", hooks=hooks, checkpoint__keep_last=1, **changes)
     assert parts.code == 75
     assert parts.state.status == "preempted"
-    assert resume(parts.run).code == 75
+    assert resume(parts.run, hooks=hooks).code == 75
     assert [c.name for c in list_checkpoints(parts.run.checkpoints)][-1] == "step_7"
     random.seed(0)  # other generators' states must come from the checkpoint
     last = resume(parts.run)
@@ -58,25 +58,20 @@ def test_stopped_and_resumed_equals_uninterrupted(
         assert ours.values.tolist() == theirs.values.tolist()
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
-    """Let a SIGTERM arrive in the middle of these steps, once each."""
-    from trainer.loop.training import Training
+def stop_at(*steps: int) -> Hooks:
+    """Let a SIGTERM arrive in the middle of these steps."""
 
-    original = Training._step
-
-    def step(self: Training) -> object:
-        if self._session.progress.step + 1 in steps:
-            steps.discard(self._session.progress.step + 1)
+    def after_backward(session: Session, _parts: object) -> None:
+        if session.progress.step + 1 in steps:
             signal.raise_signal(signal.SIGTERM)
-        return original(self)
 
-    monkeypatch.setattr(Training, "_step", step)
+    return Hooks(after_backward=after_backward)
 
 
-def test_compiled_runs_resume_exactly(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_runs_resume_exactly(train: Train) -> None:
     whole = train("whole", "--deterministic", "--compile", train__max_steps=6)
-    stop_at(monkeypatch, {3})
-    parts = train("parts", "--deterministic", "--compile", train__max_steps=6)
+    stopping = {"hooks": stop_at(3), "train__max_steps": 6}
+    parts = train("parts", "--deterministic", "--compile", **stopping)
     assert parts.code == 75
     assert resume(parts.run).hashes("final") == whole.hashes("final")
 

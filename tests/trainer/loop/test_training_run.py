@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,11 @@ from shared.checkpoints.catalogue import link_target, list_checkpoints, newest_s
 from shared.checkpoints.manifest import verify_folder
 from shared.control.requests import submit
 from shared.run.directory import RunDirectory
-from shared.run.records import RunState
 from shared.run_writer import RunWriter
-from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, start_process
+from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, start_process, wait_for
+from trainer.checkpoint.disk import Disk
+from trainer.loop.hooks import Hooks
+from trainer.loop.session import Session
 from trainer.loop.training import Training
 
 GUIDE_LINE = re.compile(r"\[INFO\] step (\d+) \| loss: \d+\.\d{3} \| lr: \d\.\d{6} \| time: \d+ms")
@@ -140,28 +141,23 @@ def _val(table) -> tuple:  # type: ignore[no-untyped-def]
     return series.steps, series.values
 
 
-def test_no_more_than_keep_last_after_any_save(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.loop.keeper import CheckpointKeeper
-
+def test_no_more_than_keep_last_after_any_save(train: Train) -> None:
     counts: list[int] = []
-    original = CheckpointKeeper._record
 
-    def record(self: CheckpointKeeper, outcome: object) -> None:
-        original(self, outcome)
-        counts.append(len(list_checkpoints(self.folder)))
+    def count(training: Training) -> None:
+        training.keeper.wait()
+        counts.append(len(list_checkpoints(training.keeper.folder)))
 
-    monkeypatch.setattr(CheckpointKeeper, "_record", record)
     train(
         "count",
+        hooks=Hooks(before_step=count),
         synthetic=True,
         checkpoint__interval=1,
         checkpoint__keep_last=2,
         checkpoint__save_top_k=0,
         eval__interval=100,
     )
-    assert max(counts) <= 3  # the two last ones, and best
+    assert max(counts) == 3  # the two last ones, and best
 
 
 def test_only_improvements_are_saved_when_asked(train: Train) -> None:
@@ -176,22 +172,16 @@ def test_only_improvements_are_saved_when_asked(train: Train) -> None:
     assert saved == sorted({*improved, 12})
 
 
-def test_a_failed_save_keeps_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.checkpoint import saving
+def test_a_failed_save_keeps_training(train: Train) -> None:
+    written: list[Path] = []
 
-    original = saving.write_tensors
-    calls = 0
-
-    def full_once(path: Path, *arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
+    def full_once(path: Path) -> None:
+        written.append(path)
+        if len(written) == 1:
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        original(path, *arguments)
 
-    monkeypatch.setattr(saving, "write_tensors", full_once)
-    done = train("full", "--deterministic")
+    done = train("full", "--deterministic", hooks=Hooks(disk=Disk(written=full_once)))
     assert done.code == 0
     assert any(e["event"] == "checkpoint_failed" for e in done.events)
     assert [c.name for c in list_checkpoints(done.run.checkpoints)] == [
@@ -202,51 +192,21 @@ def test_a_failed_save_keeps_training(train: Train, monkeypatch: pytest.MonkeyPa
     assert not list(done.run.checkpoints.glob(".tmp-*"))
 
 
-def test_one_bad_step_changes_no_weight(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bad_step_changes_no_weight(train: Train) -> None:
     """A NaN gradient is skipped: the run goes on, and every checkpoint is finite."""
     from safetensors.torch import load_file
 
-    original = Training._step
+    def after_backward(session: Session, _parts: object) -> None:
+        if session.progress.step == 5:
+            session.model.lm_head.weight.grad.mul_(math.nan)
 
-    def step(self: Training) -> object:
-        if self._session.progress.step == 5:
-            handle = self._session.model.lm_head.weight.register_hook(lambda g: g * math.nan)
-            result = original(self)
-            handle.remove()
-            return result
-        return original(self)
-
-    monkeypatch.setattr(Training, "_step", step)
-    done = train("bad-step")
+    done = train("bad-step", hooks=Hooks(after_backward=after_backward))
     assert done.code == 0
     assert sum(e["event"] == "nonfinite" for e in done.events) == 1
     assert not math.isfinite(done.metrics.series("gradient_norm").values[5])
     assert all(map(math.isfinite, done.metrics.series("loss").values))
     for tensor in load_file(done.run.checkpoints / "final" / "model.safetensors").values():
         assert tensor.isfinite().all()
-
-
-def serve(run_in_thread: threading.Thread, where: Path, name: str) -> RunDirectory:
-    """The directory of a run that trains in another thread, once it is running."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert run_in_thread.is_alive()
-        if where.is_dir() and any(where.glob(f"{name}_*/run_state.json")):
-            run = find(where, name)
-            if (run.read_state() or RunState()).status == "running":
-                return run
-        time.sleep(0.005)
-    raise AssertionError("the run did not start")
-
-
-def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 def answer_of(run: RunDirectory, request: str):  # type: ignore[no-untyped-def]
@@ -322,22 +282,25 @@ def test_a_second_signal_leaves_at_once(
     assert codes == [128 + signal.SIGTERM]
 
 
-def test_a_stop_request_ends_cleanly(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Training._step
+def ask_at(step: int, *actions: str) -> Hooks:
+    """Requests that are all there when `step` begins."""
 
-    def step(self: Training) -> object:
-        if self._session.progress.step == 2:
-            submit(self._writer.run.control, "stop")
-            wait_for(lambda: self._writer._requests, "the request to be seen")
-        return original(self)
+    def before_step(training: Training) -> None:
+        writer = training.writer
+        if training.session.progress.step + 1 == step and writer.state.attempt == 1:
+            for action in actions:
+                submit(writer.run.control, action)
+            wait_for(lambda: writer.waiting_requests == len(actions), "the requests to be seen")
 
-    monkeypatch.setattr(Training, "_step", step)
-    done = train("stopped")
+    return Hooks(before_step=before_step)
+
+
+def test_a_stop_request_ends_cleanly(train: Train) -> None:
+    done = train("stopped", hooks=ask_at(3, "stop"))
     assert done.code == 0
     assert done.state.status == "cancelled"
     assert done.state.current_step == 3
     assert [c.name for c in list_checkpoints(done.run.checkpoints)] == ["step_3"]
-    monkeypatch.setattr(Training, "_step", original)
     assert resume(done.run).state.status == "completed"
 
 
@@ -351,15 +314,12 @@ def test_two_trainers_on_one_run(train: Train, capsys: pytest.CaptureFixture[str
         holder.finish("completed")
 
 
-def test_an_unexpected_error_is_recorded(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def explode(self: Training) -> object:
+def test_an_unexpected_error_is_recorded(train: Train, tmp_path: Path) -> None:
+    def explode(_training: Training) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(Training, "_step", explode)
     with pytest.raises(RuntimeError):
-        train("boom")
+        train("boom", hooks=Hooks(before_step=explode))
     run = find(tmp_path / "runs", "boom")
     state = run.read_state()
     assert state.status == "failed"
@@ -377,27 +337,17 @@ def test_moved_run_directory_resumes(train: Train, tmp_path: Path) -> None:
     assert again.state.current_step == 8
 
 
-def test_a_save_that_reads_back_wrong_is_discarded(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.checkpoint import saving
-
-    original = saving.write_manifest
-    calls = 0
-
-    def rot(folder: Path, *arguments: object) -> object:
-        nonlocal calls
-        manifest = original(folder, *arguments)
-        calls += 1
-        if calls in (2, 3, 4):  # a bit of the second turns after its checksum was taken, always
-            weights = folder / "model.safetensors"
+def test_a_save_that_reads_back_wrong_is_discarded(train: Train) -> None:
+    def rot(path: Path) -> None:
+        """A bit of step 8 turns after its checksum was taken, always."""
+        if path.name == "manifest.json" and "step_8" in path.parent.name:
+            weights = path.with_name("model.safetensors")
             data = bytearray(weights.read_bytes())
             data[-1] ^= 1
             weights.write_bytes(data)
-        return manifest
 
-    monkeypatch.setattr(saving, "write_manifest", rot)
-    done = train("rot", checkpoint__keep_last=1, checkpoint__save_top_k=0)
+    hooks = Hooks(disk=Disk(written=rot))
+    done = train("rot", hooks=hooks, checkpoint__keep_last=1, checkpoint__save_top_k=0)
     assert done.code == 0
     failed = [e for e in done.events if e["event"] == "checkpoint_failed"]
     assert "reads back wrong" in failed[0]["message"]
@@ -443,36 +393,24 @@ def test_a_checkpoint_folder_has_one_owner(
 
 
 def test_a_run_begun_from_a_foreign_checkpoint_has_its_own_at_once(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path
 ) -> None:
     first = train("source")
     copy = tmp_path / "copy" / "step_12"
     shutil.copytree(first.run.checkpoints / "step_12", copy)
     shutil.rmtree(first.run.path)
 
-    def stop(self: Training) -> None:
+    def stop(_training: Training) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Training, "_step", stop)
-    begun = train("begun", "--resume", str(copy), train__max_steps=20)
+    hooks = Hooks(before_step=stop)
+    begun = train("begun", "--resume", str(copy), hooks=hooks, train__max_steps=20)
     assert begun.run != first.run
     assert [c.name for c in list_checkpoints(begun.run.checkpoints)] == ["step_12"]
 
 
-def test_requests_that_come_together_are_all_served(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Training._step
-
-    def step(self: Training) -> object:
-        if self._session.progress.step == 2:
-            for action in ("pause", "checkpoint", "stop"):
-                submit(self._writer.run.control, action)
-            wait_for(lambda: len(self._writer._requests) == 3, "the requests to be seen")
-        return original(self)
-
-    monkeypatch.setattr(Training, "_step", step)
-    done = train("together")
+def test_requests_that_come_together_are_all_served(train: Train) -> None:
+    done = train("together", hooks=ask_at(3, "pause", "checkpoint", "stop"))
     assert done.state.status == "cancelled"
     assert [e["action"] for e in done.events if e["event"] == "answer"] == [
         "pause",
@@ -501,7 +439,7 @@ def test_a_filesystem_without_links_ends_nothing(
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("trainer.loop.keeper.set_link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
     done = train("no-links", checkpoint__keep_last=1, checkpoint__save_top_k=0)
     assert done.code == 0
     assert "Operation not supported" in done.log

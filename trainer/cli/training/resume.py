@@ -13,6 +13,7 @@ from trainer.cli import options
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")],
     *,
+    context: typer.Context,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     from_: Annotated[
         str | None,
@@ -65,4 +66,11 @@ def resume(
     if from_ is not None:
         own = start.run.checkpoints / from_ if start.run else Path(from_)
         start = replace(start, checkpoint=find_checkpoint(own if own.exists() else from_))
-    return launch(start, Path(runs_dir), detach=detach, queue=queue, supervised=supervised)
+    return launch(
+        start,
+        Path(runs_dir),
+        detach=detach,
+        queue=queue,
+        supervised=supervised,
+        hooks=context.obj,
+    )

@@ -12,6 +12,7 @@ from trainer.cli import options
 
 def train(
     *,
+    context: typer.Context,
     config: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE.yaml", help="Preset or configuration file.")
     ] = None,
@@ -172,4 +173,4 @@ def train(
         start = Start(new_run(preset, file, flags, preset=is_preset))
     if dry_run:
         return show_plan(start)
-    return launch(start, Path(runs_dir), detach=detach, queue=queue)
+    return launch(start, Path(runs_dir), detach=detach, queue=queue, hooks=context.obj)

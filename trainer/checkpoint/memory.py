@@ -1,0 +1,19 @@
+"""Main memory that is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+
+def available_memory() -> int:
+    """Bytes this process may still take: what the machine has, or its control group allows."""
+    available = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no group, or one without a limit ("max")
+        return available
+    return min(available, max(0, limit - used))

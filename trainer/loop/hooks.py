@@ -1,0 +1,51 @@
+"""Where a caller can watch a training, or disturb it: fault tests inject their faults here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.checkpoint.disk import Disk
+from trainer.checkpoint.memory import available_memory
+
+if TYPE_CHECKING:
+    from trainer.loop.session import Session
+    from trainer.loop.step import Part, StepResult
+    from trainer.loop.training import Training
+
+#: What a forward pass is for: a step, a validation, or finding the micro-batch that fits.
+Purpose = Literal["train", "evaluate", "probe"]
+
+
+def nothing(*_: Any) -> None:
+    """The default of every hook."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Calls into the caller's code, from the loop's thread; each does nothing by default.
+
+    A hook may raise: a MemoryError in `before_forward` or `after_backward` is handled as one of
+    torch's own would be.
+    """
+
+    #: Between two steps, when requests and signals have been served.
+    before_step: Callable[[Training], None] = nothing
+    #: Before so many sequences go through the model.
+    before_forward: Callable[[Purpose, int], None] = nothing
+    #: When the gradients of a step are complete and not clipped yet; both may be changed in place.
+    after_backward: Callable[[Session, Sequence[Part]], None] = nothing
+    #: When a step has been made, before it is recorded.
+    after_step: Callable[[Session, StepResult], None] = nothing
+    #: Before the tensors of a checkpoint are copied, to be written while training goes on.
+    before_copy: Callable[[Session], None] = nothing
+    #: Bytes of main memory that are free, for the copies.
+    available_memory: Callable[[], int] = available_memory
+    #: What checkpoints are written to.
+    disk: Disk = field(default_factory=Disk)
+    #: Seconds until a save that failed is tried again.
+    retry_seconds: float = 10.0
+
+
+NO_HOOKS = Hooks()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from trainer.model.language_model import LanguageModel
-    from trainer.model.parameters import LossMemory
+    from trainer.model.loss import LossMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = "nano-125m"
@@ -188,7 +188,7 @@ def loop_speed(
     import torch
 
     from trainer.loop.training import Training
-    from trainer.model.parameters import flops_per_token
+    from trainer.model.estimates import flops_per_token
 
     forget()
     turns: list[float] = []
@@ -289,7 +289,8 @@ def environment(check: Check) -> None:
     """What this machine is."""
     import torch
 
-    from trainer.model.parameters import count_parameters, flops_per_token
+    from trainer.model.estimates import flops_per_token
+    from trainer.model.shapes import count_parameters
 
     def add(what: str, value: str) -> None:
         check.report.add("Machine", what, value)
@@ -338,7 +339,7 @@ def variants(check: Check) -> None:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from trainer.model.parameters import LossMemory
+    from trainer.model.loss import LossMemory
 
     compiled = not check.smoke
     section = f"Variants, batch {check.batch_size}{', compiled' if compiled else ''}"

@@ -10,7 +10,7 @@ from shared.errors import UserError
 from shared.text import one_line
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
-from trainer.model.parameters import MAX_CONTEXT, dimensions
+from trainer.model.dimensions import MAX_CONTEXT, dimensions
 
 Json = dict[str, Any]
 

@@ -24,8 +24,9 @@ from trainer.checkpoint.random_state import restore
 from trainer.checkpoint.saving import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
+from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import dimensions, parameter_shapes
+from trainer.model.shapes import parameter_shapes
 from trainer.optim.adamw import load_optimizer_tensors
 
 #: Types of safetensors that are numbers as they stand.
@@ -71,16 +72,11 @@ def _name(folder: Path) -> str:
     return one_line(value if isinstance(value, str) and value else folder.name, 60)
 
 
-def check_weights(config: ModelConfig, folder: Path) -> None:
-    """Compare the shapes in a weights file with those of `config`, reading its header only.
+def _check_weights(config: ModelConfig, folder: Path) -> None:
+    """Compare the shapes in the weights files with those of `config`, reading headers only.
 
     Raises UserError naming both shapes when they differ.
     """
-    with unpacked(folder, (WEIGHTS,)) as plain:
-        _check_weights(config, plain)
-
-
-def _check_weights(config: ModelConfig, folder: Path) -> None:
     saved: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         with _open_weights(path) as file:

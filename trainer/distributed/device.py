@@ -13,7 +13,7 @@ import torch
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.config.schema import Config
-from trainer.model.parameters import count_parameters
+from trainer.model.shapes import count_parameters
 
 #: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
 CPU_BF16_PARAMETERS = 100_000

@@ -26,7 +26,7 @@ from trainer.export.prompts import NEW_TOKENS, TRICKY_TEXTS, prompts_for
 from trainer.formats.gguf_parsing import open_gguf
 from trainer.formats.gguf_reading import HYPER, read_config
 from trainer.formats.gguf_types import kind_of_file_type
-from trainer.model.parameters import dimensions
+from trainer.model.dimensions import dimensions
 
 EXACT = Bounds(difference=1e-3, same_tokens=True)
 #: llama.cpp looks GELU up in a table of float16 numbers.

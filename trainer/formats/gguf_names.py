@@ -15,7 +15,8 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from trainer.config.schema import ModelConfig
-from trainer.model.parameters import dimensions, parameter_shapes
+from trainer.model.dimensions import dimensions
+from trainer.model.shapes import parameter_shapes
 
 Architecture = Literal["llama", "qwen3", "gpt2"]
 Layout = Literal["same", "transposed", "interleaved"]

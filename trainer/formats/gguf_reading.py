@@ -21,8 +21,8 @@ from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.mhc import mhc_weights, read_mhc
+from trainer.model.dimensions import MAX_CONTEXT
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import MAX_CONTEXT
 
 #: Llamas with hyper-connections; their scalars lie in a `.mhc` file beside, of the same stem.
 HYPER = "trainer-hyper"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_types import encode, encode_ternary, file_type, stored_bytes
-from trainer.model.parameters import dimensions
+from trainer.model.dimensions import dimensions
 
 _AT_ONCE = 1 << 20  # numbers
 

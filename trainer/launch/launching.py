@@ -392,7 +392,8 @@ def _train(
     from trainer.checkpoint.loading import read_progress
     from trainer.loop.session import build, restore
     from trainer.loop.training import Training
-    from trainer.model.parameters import count_parameters, dimensions
+    from trainer.model.dimensions import dimensions
+    from trainer.model.shapes import count_parameters
 
     config, planned = start.config, checked.planned
     n = dimensions(config.model)

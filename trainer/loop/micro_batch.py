@@ -15,7 +15,7 @@ from trainer.config.schema import Config
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.session import Session
-from trainer.model.parameters import estimate_memory
+from trainer.model.estimates import estimate_memory
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from shared.errors import UserError
-from shared.text import format_bytes
+from shared.text import format_bytes, one_line
 from trainer.checkpoint.loading import (
     load_training_state,
     model_config,
@@ -21,8 +21,9 @@ from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.loop.sources import Sources, open_sources, planned_steps
+from trainer.model.estimates import MemoryEstimate, estimate_memory
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import MemoryEstimate, describe, dimensions, estimate_memory
+from trainer.model.shapes import describe, differences
 from trainer.optim.adamw import build_optimizer
 
 
@@ -126,30 +127,18 @@ def build(planned: Plan) -> Session:
 
 
 def check_shape(model: ModelConfig, folder: Path) -> None:
-    """Raise UserError naming both shapes when the checkpoint holds another model."""
-    saved = model_config(folder)
-    if dimensions(saved) == dimensions(model) and (
-        (saved.flavour, saved.qk_norm, saved.tie_embeddings)
-        == (model.flavour, model.qk_norm, model.tie_embeddings)
-    ):
-        return
-    raise UserError(
-        f"The checkpoint {folder.name} holds {_shape(saved)}, but the configuration asks for "
-        f"{_shape(model)}; resume with the shape it was trained with."
-    )
-
-
-def _shape(model: ModelConfig) -> str:
-    n = dimensions(model)
-    extras = "".join(
-        f", {name}"
-        for name, on in (("qk_norm", model.qk_norm), ("tied", model.tie_embeddings))
-        if on
-    )
-    return (
-        f"{model.flavour} with {n.L} layers, width {n.D}, feed-forward {n.F}, {n.H}/{n.K} heads of "
-        f"{n.C}, vocabulary {n.V}, context {n.T}{extras}"
-    )
+    """Raise UserError naming every difference when the checkpoint holds another model."""
+    found = differences(model_config(folder), model)
+    if found:
+        told = ", ".join(
+            f"{d.key} is {one_line(d.one, 60)} there and {one_line(d.other, 60)} in the "
+            "configuration"
+            for d in found
+        )
+        raise UserError(
+            f"The checkpoint {folder.name} holds another model: {told}; resume with the model it "
+            "was trained with."
+        )
 
 
 def restore(session: Session, folder: Path) -> None:

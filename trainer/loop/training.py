@@ -22,7 +22,7 @@ from trainer.loop.signals import StopSignals
 from trainer.loop.stability import BadSteps, SpikeWindow
 from trainer.loop.steering import Steering, Stop
 from trainer.loop.step import OptimizerStep, StepResult
-from trainer.model.parameters import flops_per_token
+from trainer.model.estimates import flops_per_token
 from trainer.optim.schedule import learning_rate
 
 FIRST_LOSS_TOLERANCE = 0.25  # share of ln V

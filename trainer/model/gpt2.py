@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
+from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
-from trainer.model.parameters import Dimensions, dimensions
 
 
 class Affine(nn.Module):

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
+from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.llama import LlamaBody
-from trainer.model.loss import Losses, language_loss
-from trainer.model.parameters import LOSS_MEMORY, LossMemory, dimensions
+from trainer.model.loss import LOSS_MEMORY, Losses, LossMemory, language_loss
 
 INIT_STD = 0.02
 

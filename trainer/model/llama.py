@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
+from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
-from trainer.model.parameters import Dimensions, dimensions
 from trainer.model.parts.hyper_connections import HyperConnection, Streams, collapse, expand
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
@@ -33,6 +33,9 @@ class RMSNorm(nn.Module):
 
 def rotary_table(length: int, channels: int, theta: float) -> Rotary:
     """cos and sin of position x frequency, frequencies repeated for rotate-half. (T, C) fp32."""
+    if torch.get_default_device().type == "meta":
+        # Shapes are enough there, and `arange` would load torch's compiler, which takes seconds.
+        return torch.empty(length, channels), torch.empty(length, channels)
     frequencies = 1.0 / theta ** (torch.arange(0, channels, 2).float() / channels)
     angles = torch.outer(torch.arange(length).float(), frequencies)
     angles = torch.cat((angles, angles), dim=-1)

@@ -6,6 +6,7 @@ B batch, T positions, N = B T tokens, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -13,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-from trainer.model.parameters import LossMemory
 
 #: A target with this value does not count, as in transformers.
 IGNORED = -100
@@ -24,6 +23,26 @@ Head = Callable[[Tensor], Tensor]
 
 #: Maps hidden states (N, D), targets (N,) and weights (N,) or None to the sum of the token losses.
 Summed = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class LossMemory:
+    """How many logits are held at once.
+
+    Up to `logits` numbers are computed in one piece. A larger batch is computed `chunk` tokens at a
+    time, and again in the backward pass: a third more work in the output head for a fraction of
+    its memory.
+    """
+
+    logits: int = 1 << 30
+    chunk: int = 4096
+
+    def held(self, tokens: int, vocabulary: int) -> int:
+        """How many tokens' logits are in memory at once."""
+        return tokens if tokens * vocabulary <= self.logits else self.chunk
+
+
+LOSS_MEMORY = LossMemory()
 
 
 class Losses(NamedTuple):

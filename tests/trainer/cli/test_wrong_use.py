@@ -389,14 +389,15 @@ def test_an_ambiguous_run_is_told(resume_refused, finished) -> None:
     assert "did you mean done_1?" in sentence
 
 
-def test_another_shape_is_told_with_both(resume_refused, finished) -> None:
+def test_another_model_is_refused_with_every_difference(resume_refused, finished) -> None:
     run = finished()
     code, sentence = resume_refused(
-        "resume", run.name, "--max-steps", 9, "--set", "model.hidden_size=16"
-    )
+        "resume", run.name, "--max-steps", 9, "--set", "model.hidden_size=16",
+        "--set", "model.norm_eps=0.1",
+    )  # fmt: skip
     assert code == 2
-    assert "width 8" in sentence
-    assert "width 16" in sentence
+    assert "model.hidden_size is 8 there and 16 in the configuration" in sentence
+    assert "model.norm_eps is 1e-06 there and 0.1 in the configuration" in sentence
 
 
 def test_damaged_checkpoints_are_told(resume_refused, finished) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import UserError
 from trainer.config.resolve import load_source, parse_settings, resolve
-from trainer.model.parameters import count_parameters
+from trainer.model.shapes import count_parameters
 
 GUIDE = Path(__file__).parents[3] / "configs" / "training_config.yaml"
 

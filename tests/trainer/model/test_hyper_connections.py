@@ -19,7 +19,6 @@ from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model import llama
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import count_parameters, parameter_shapes
 from trainer.model.parts.hyper_connections import (
     HyperConnection,
     Streams,
@@ -27,6 +26,7 @@ from trainer.model.parts.hyper_connections import (
     expand,
     fold_hyper_connections,
 )
+from trainer.model.shapes import count_parameters, parameter_shapes
 
 SHAPE = {
     "vocab_size": 97,

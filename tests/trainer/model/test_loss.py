@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config.schema import ModelConfig
-from trainer.model.loss import IGNORED, Losses
-from trainer.model.parameters import LossMemory
+from trainer.model.loss import IGNORED, Losses, LossMemory
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel

@@ -5,14 +5,10 @@ import torch
 
 from trainer.config.resolve import load_source, resolve
 from trainer.config.schema import ModelConfig
+from trainer.model.estimates import estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import (
-    LossMemory,
-    count_parameters,
-    describe,
-    estimate_memory,
-    flops_per_token,
-)
+from trainer.model.loss import LossMemory
+from trainer.model.shapes import count_parameters, describe
 from trainer.optim.adamw import build_optimizer
 
 

@@ -23,10 +23,10 @@ from shared.text import format_bytes, one_line
 from trainer.checkpoint.opening import OpenedModel
 from trainer.generate.batched.decoder import Decoder, Outcome, Running
 from trainer.generate.batched.engine import Event, Finished, Job, Load, NewToken, QueueFullError
+from trainer.model.dimensions import Dimensions
 from trainer.model.inference.packing import can_pack, packed
 from trainer.model.inference.slot_cache import SlotCache
 from trainer.model.language_model import LanguageModel
-from trainer.model.parameters import Dimensions
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainer.model.attention import causal_attention
-from trainer.model.parameters import Dimensions
+from trainer.model.dimensions import Dimensions
 
 
 class Cache(Protocol):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.model.attention import causal_attention
-from trainer.model.parameters import Dimensions
+from trainer.model.dimensions import Dimensions
 
 #: Padded positions that cost as much as one more call of attention (measured on a CPU).
 CALL_POSITIONS = 128

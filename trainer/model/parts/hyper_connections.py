@@ -36,10 +36,13 @@ from torch import Tensor, nn
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.model.parameters import hyper_shapes
 
 #: n residual streams of (B, T, D).
 Streams = tuple[Tensor, ...]
+
+#: What makes H_res, by the number of streams: the parameter's name and size.
+_MIXING = {2: ("alpha_logit", 1), 4: ("res_logits", 24)}
+_SCALARS = ("pre_logits", "pre_bias", "post_logits", "post_bias")
 
 
 class HyperConnection(nn.Module):
@@ -56,8 +59,11 @@ class HyperConnection(nn.Module):
     def __init__(self, streams: int) -> None:
         super().__init__()
         self.streams = streams
-        for name, size in hyper_shapes(streams).items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(size)))
+        if streams in _MIXING:
+            name, count = _MIXING[streams]
+            self.register_parameter(name, nn.Parameter(torch.zeros(count)))
+        for name in _SCALARS:
+            self.register_parameter(name, nn.Parameter(torch.zeros(streams)))
 
     def h_pre(self) -> Tensor:
         """What each stream gives to the input, (n,)."""
@@ -160,6 +166,6 @@ def fold_hyper_connections(weights: Mapping[str, Tensor], config: ModelConfig) -
 
 def _connection(weights: Mapping[str, Tensor], prefix: str, streams: int) -> HyperConnection:
     connection = HyperConnection(streams).double()
-    scalars = {name: weights[prefix + name] for name in hyper_shapes(streams)}
+    scalars = {name: weights[prefix + name] for name, _ in connection.named_parameters()}
     connection.load_state_dict(scalars)
     return connection.requires_grad_(False)

@@ -1,0 +1,140 @@
+"""Names, shapes and counts of parameters, read from the modules themselves.
+
+The model is built on torch's meta device, where tensors have shapes but no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from shared.errors import UserError
+from shared.text import format_count
+from trainer.config.schema import Config, ModelConfig
+from trainer.model.dimensions import complete, dimensions
+from trainer.model.language_model import LanguageModel
+
+Shapes = dict[str, tuple[int, ...]]
+
+#: Settings that do not change what the model computes from the same weights.
+_NOT_COMPARED = {"name", "dropout"}
+#: Settings that the gpt2 flavour does not use.
+_NOT_IN_GPT2 = {"rope_theta"}
+
+
+class _SkipInitialization(TorchFunctionMode):
+    """Leaves out the modules' own random initialization.
+
+    Without values there is nothing to draw, and the first `normal_` on the meta device loads
+    torch's compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def meta_model(model: ModelConfig) -> LanguageModel:
+    """The model without memory. Raises UserError for sizes that no machine can address."""
+    try:
+        with torch.device("meta"), _SkipInitialization():
+            return LanguageModel(model)
+    except RuntimeError as error:  # a size beyond 64 bits
+        raise UserError(f"The model {model.name} is too large: {error}.") from error
+
+
+def parameter_shapes(model: ModelConfig) -> Shapes:
+    """The shape of every parameter by its transformers name, in state-dict order.
+
+    A tied output head is not listed: its weights are the embedding's.
+    """
+    return {name: tuple(p.shape) for name, p in meta_model(model).named_parameters()}
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """How many scalars are trained, and how many of them are only looked up, not multiplied."""
+
+    total: int
+    looked_up: int
+
+
+def parameter_count(model: ModelConfig) -> ParameterCount:
+    """Count the parameters of a model of any depth."""
+    # Layers are alike, so two models tell all of them: building 10^12 layers would take forever.
+    one, two = (
+        _counted(meta_model(model.model_copy(update={"num_layers": layers}))) for layers in (1, 2)
+    )
+    more = model.num_layers - 1
+    return ParameterCount(
+        one.total + more * (two.total - one.total),
+        one.looked_up + more * (two.looked_up - one.looked_up),
+    )
+
+
+def _counted(model: LanguageModel) -> ParameterCount:
+    tables = [
+        module.weight
+        for module in model.modules()
+        # A tied embedding is multiplied as the output head.
+        if isinstance(module, nn.Embedding) and module.weight is not model.lm_head.weight
+    ]
+    return ParameterCount(
+        sum(p.numel() for p in model.parameters()), sum(table.numel() for table in tables)
+    )
+
+
+def count_parameters(model: ModelConfig) -> int:
+    """The number of trained scalars."""
+    return parameter_count(model).total
+
+
+def describe(config: Config) -> str:
+    """One line about the model's size."""
+    model = config.model
+    n = dimensions(model)
+    return (
+        f"{model.name}: {format_count(count_parameters(model))} parameters, "
+        f"{model.flavour}, {n.L} layers, width {n.D}, {n.H} heads"
+        + (f" ({n.K} key-value)" if n.K != n.H else "")
+        + (f", hyper-connections of {model.hyper_streams}" if model.hyper_streams else "")
+        + f", vocabulary {n.V}, context {n.T}"
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting of two models that makes them compute different functions."""
+
+    key: str
+    one: object
+    other: object
+
+
+def differences(one: ModelConfig, other: ModelConfig) -> list[Difference]:
+    """Every setting by which the two compute something different from the same weights.
+
+    All fields of ModelConfig count except those listed above, so a new field counts by default.
+    """
+    ignored = set(_NOT_COMPARED)
+    if one.flavour == other.flavour == "gpt2":
+        ignored |= _NOT_IN_GPT2
+    pairs = zip(complete(one), complete(other), strict=True)
+    return [
+        Difference(f"model.{key}", value, others)
+        for (key, value), (_, others) in pairs
+        if key not in ignored and value != others
+    ]

@@ -1,18 +1,21 @@
-"""The connection to the Hub: huggingface_hub's HTTP client, taught to wait and to stop.
+"""huggingface_hub's HTTP client with time limits, retries and cancel.
 
-By itself it waits for an answer without end and sleeps where nobody can wake it. During an upload
-every request of the thread goes through here: it has time limits, is sent again after a dropped
-network, and ends at once when the upload is cancelled. Other requests pass as they are.
+By default it waits for an answer without a limit and sleeps where nothing can interrupt it. During
+an upload every request of the thread goes through here: it has time limits, is retried after a
+dropped connection, waits as long as `Retry-After` asks, and ends immediately when the upload is
+cancelled. Other requests are not changed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -34,7 +37,7 @@ class NetworkDroppedError(Exception):
 
 
 class HubBusyError(Exception):
-    """The Hub answered that it cannot now. `after` is how long it asks to wait, in seconds."""
+    """The Hub is busy or has an error. `after` is how long it asks to wait, in seconds."""
 
     def __init__(self, status: int, message: str, after: float) -> None:
         super().__init__(message)
@@ -44,19 +47,24 @@ class HubBusyError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How an upload's requests are made. `waited` is told why and for how long it waits."""
+    """How an upload's requests are retried.
+
+    `waits` are the seconds before each retry. With `offline_fails` a server that cannot be reached
+    is an error at once. `waited` is called with the reason and the seconds of each wait.
+    """
 
     waits: tuple[float, ...]
     cancel: threading.Event
     waited: Callable[[str, float], None]
+    offline_fails: bool = False
 
     def check(self) -> None:
-        """Raise UploadCancelledError when a person has stopped it."""
+        """Raise UploadCancelledError if the upload was cancelled."""
         if self.cancel.is_set():
             raise UploadCancelledError(CANCELLED)
 
     def wait(self, seconds: float, why: str) -> None:
-        """Sleep, unless it is cancelled."""
+        """Sleep. Raises UploadCancelledError as soon as the upload is cancelled."""
         self.waited(why, seconds)
         if self.cancel.wait(seconds):
             raise UploadCancelledError(CANCELLED)
@@ -67,7 +75,7 @@ _patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 @contextlib.contextmanager
 def patient(patience: Patience) -> Iterator[None]:
-    """Make the requests of this thread as `patience` says."""
+    """Apply `patience` to the requests of this thread."""
     install()
     token = _patience.set(patience)
     try:
@@ -78,9 +86,9 @@ def patient(patience: Patience) -> Iterator[None]:
 
 @contextlib.contextmanager
 def once() -> Iterator[None]:
-    """No second try: somebody who is offline is told at once."""
+    """Do not retry a server that cannot be reached; a busy one still gets its time."""
     current = _patience.get()
-    token = _patience.set(current and Patience((), current.cancel, current.waited))
+    token = _patience.set(current and replace(current, offline_fails=True))
     try:
         yield
     finally:
@@ -88,7 +96,7 @@ def once() -> Iterator[None]:
 
 
 def install() -> None:
-    """Let huggingface_hub use our client, and keep its own words off the screen."""
+    """Make huggingface_hub use this client, and silence its log and progress bars."""
     with _installing:
         if isinstance(get_session(), _Client):
             return
@@ -99,7 +107,7 @@ def install() -> None:
         set_client_factory(
             lambda: _Client(event_hooks=hooks, follow_redirects=True, timeout=limits)
         )
-        # Its log lines hold signed addresses, its bars would be drawn over a screen.
+        # Its log lines contain signed addresses; its bars would overwrite a screen.
         hub_logging.set_verbosity(hub_logging.CRITICAL)
         disable_progress_bars()
         warnings.filterwarnings("ignore", module=r"huggingface_hub\.")
@@ -112,7 +120,7 @@ class _Client(httpx2.Client):
             return super().request(method, url, **kwargs)
         data: Any = kwargs.get("data")
         start = data.tell() if hasattr(data, "tell") else None
-        # A commit that was made although its answer got lost must not be made twice.
+        # A commit whose answer was lost must not be made twice: `Hub._commit` retries it.
         waits = iter(() if "/commit/" in str(url) else patience.waits)
         while True:
             patience.check()
@@ -127,20 +135,27 @@ class _Client(httpx2.Client):
             else:
                 if response.status_code not in _BUSY:
                     return response
-                after = _asked_to_wait(response)
+                after = asked_to_wait(response)
                 problem = HubBusyError(response.status_code, _message(response), after)
                 why = f"the Hub answers HTTP {response.status_code}"
             wait = next(waits, None)
             if wait is None or after > LONGEST_WAIT:
                 raise problem
+            if patience.offline_fails and not after:
+                raise problem
             patience.wait(max(wait, after), why)
 
 
-def _asked_to_wait(response: httpx2.Response) -> float:
-    """Seconds after which the Hub wants to be asked again; 0 when it does not say."""
+def asked_to_wait(response: httpx2.Response) -> float:
+    """Seconds the Hub asks to wait before the next request; 0 if it does not say.
+
+    `Retry-After` holds seconds or a date (RFC 9110, section 10.2.3).
+    """
     told = response.headers.get("retry-after", "").strip()
     if told.isdecimal():
         return float(told[:9])
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
     limit = response.headers.get("ratelimit", "")  # "api";r=0;t=55
     rest = limit.rpartition("t=")[2].strip() if "r=0" in limit else ""
     return float(rest[:9]) + 1 if rest.isdecimal() else 0.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -25,20 +26,44 @@ _NO_ROOM = {402, 413, 507}
 
 @dataclass(frozen=True)
 class Asked:
-    """With whom we spoke about what. `token` is only there to be kept out of every sentence."""
+    """The server and the repository of a request.
+
+    `endpoint` is the address without a password. `token` and `password` are here only to be kept
+    out of every message.
+    """
 
     endpoint: str
     repo: str = ""
     token_source: str = ""
     token: str = ""
+    password: str = ""
+
+    def about(self, repo: str) -> Asked:
+        """The same server, another repository."""
+        return replace(self, repo=repo)
+
+
+def split_password(endpoint: str) -> tuple[str, str]:
+    """An address such as HF_ENDPOINT without its user name and password, and the password."""
+    parts = urlsplit(endpoint)
+    _, _, host = parts.netloc.rpartition("@")
+    try:
+        password = unquote(parts.password or "")
+    except ValueError:
+        password = ""
+    return urlunsplit(parts._replace(netloc=host)), password
 
 
 def explain(error: BaseException, asked: Asked) -> UserError:
-    """The sentence for `error`, without the token whatever the server said."""
+    """The message for `error`, without token or password whatever the server said."""
     found = _explain(error, asked)
-    if not asked.token or asked.token not in str(found):
+    text = str(found)
+    for secret in (asked.token, asked.password, quote(asked.password, safe="")):
+        if secret:
+            text = text.replace(secret, "***")
+    if text == str(found):
         return found
-    told = type(found)(str(found).replace(asked.token, "***"))
+    told = type(found)(text)
     told.exit_code = found.exit_code
     return told
 

@@ -1,8 +1,8 @@
-"""Speaking with the Hub: who we are, what is there, the files one by one, the one commit.
+"""Talking to the Hub: the account, the repository, the files one by one, a single commit.
 
-The files travel as Git LFS objects even where the Hub offers Xet: file objects that count what is
-read are what huggingface_hub sends that way, with any server, without a setting in the
-environment. Each file is told of while it goes, and one that the Hub has is not sent again.
+Large files go through Xet where the Hub offers it (`shared.hub.xet`), and as Git LFS objects
+elsewhere: huggingface_hub sends file objects that way, and ours count what is read. Progress is
+reported per file, and a file or chunk that the Hub already has is not sent again.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from shared import __version__
 from shared.errors import UserError
 from shared.hub.card import is_ours
 from shared.hub.client import (
+    LONGEST_WAIT,
     HubBusyError,
     NetworkDroppedError,
     Patience,
@@ -41,10 +42,11 @@ from shared.hub.client import (
     once,
     patient,
 )
-from shared.hub.problems import Asked, explain, not_logged_in, wrong_name
+from shared.hub.problems import Asked, explain, not_logged_in, split_password, wrong_name
 from shared.hub.settings import Progress, UploadProgress, UploadSettings
 from shared.hub.source import META, TRAINER_STATE
 from shared.hub.staging import CARD, OPTIMIZER, PICTURE, StagedFile
+from shared.hub.xet import XetStore, connect_xet, mark_as_sent
 from shared.text import format_duration, one_line
 
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack")
@@ -94,7 +96,7 @@ class Hub:
         self._api = api
         self._asked = asked
         self._patience = patience
-        self.endpoint = asked.endpoint
+        self.endpoint = api.endpoint
         self.user = ""
 
     def log_in(self) -> None:
@@ -106,7 +108,7 @@ class Hub:
         if access.get("role") == "read":
             raise UserError(
                 f"The token from {self._asked.token_source} may only read; make one with write "
-                f"access at {self.endpoint}/settings/tokens and log in with it: "
+                f"access at {self._asked.endpoint}/settings/tokens and log in with it: "
                 "hf auth login --force."
             )
 
@@ -123,7 +125,7 @@ class Hub:
 
     def url(self, repo: str) -> str:
         """The page of a repository."""
-        return f"{self.endpoint}/{repo}"
+        return f"{self._asked.endpoint}/{repo}"
 
     def look(self, repo: str) -> Existing | None:
         """The repository as it is, or None when there is none. Raises UserError."""
@@ -185,16 +187,28 @@ class Hub:
             # Open from the first to the last: retention may remove the checkpoint meanwhile.
             streams = [opened.enter_context(_Counted(file, meter)) for file in files]
             additions = [_addition(stream) for stream in streams]
-            for file, addition in zip(files, additions, strict=True):
+            large = [f for f in files if f.bytes >= _SMALL or f.name.endswith(_WEIGHT_FILES)]
+            store = self._xet_store(repo) if large else None
+            for stream, addition in zip(streams, additions, strict=True):
+                file = stream.file
                 # Small text goes with the commit itself; the Hub decides, this saves asking it.
-                if file.bytes >= _SMALL or file.name.endswith(_WEIGHT_FILES):
+                if file in large:
                     meter.begin(file)
-                    self._api.preupload_lfs_files(repo, [addition], free_memory=False)
+                    if store is not None and file.name.endswith(_WEIGHT_FILES):
+                        store.send(file, meter.at, self._patience.cancel)
+                        stream.sent = mark_as_sent(addition)
+                    else:
+                        self._api.preupload_lfs_files(repo, [addition], free_memory=False)
                 meter.end(file)
             stale = sorted(set(existing.files) & set(_OURS) - {file.name for file in files})
             progress(UploadProgress("committing", bytes=meter.total, total=meter.total))
             commit = self._commit(repo, streams, additions, stale, message)
         return Sent(str(commit.oid), meter.sent)
+
+    def _xet_store(self, repo: str) -> XetStore | None:
+        """The chunk store, if the Hub offers one and huggingface_hub lets us use it."""
+        probe = CommitOperationAdd("probe", b"")
+        return connect_xet(self.endpoint, repo, self._asked.token) if mark_as_sent(probe) else None
 
     def _commit(
         self,
@@ -211,10 +225,15 @@ class Hub:
             operations: list[Any] = [*additions, *map(CommitOperationDelete, stale)]
             try:
                 return self._api.create_commit(repo, operations, commit_message=message)
-            except (NetworkDroppedError, HubBusyError):
+            except NetworkDroppedError:
                 wait, why = next(waits, None), "the commit was not answered"
                 if wait is None:
                     raise
+            except HubBusyError as busy:
+                wait, why = next(waits, None), f"the Hub answers HTTP {busy.status}"
+                if wait is None or busy.after > LONGEST_WAIT:
+                    raise
+                wait = max(wait, busy.after)
             except HfHubHTTPError as error:
                 wait, why = next(waits, None), "somebody else changes the repository"
                 if error.response.status_code not in _COMMIT_CONFLICTS or wait is None:
@@ -238,7 +257,7 @@ class Hub:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            asked = Asked(self._asked.endpoint, repo, self._asked.token_source, self._asked.token)
+            asked = self._asked.about(repo)
             told = explain(error, asked)
             raise told from (None if told is error else error)
 
@@ -269,7 +288,8 @@ def connected(
             library_name="train-monitor",
             library_version=__version__,
         )
-        hub = Hub(api, Asked(endpoint, "", where, token), patience)
+        shown, password = split_password(endpoint)
+        hub = Hub(api, Asked(shown, "", where, token, password), patience)
         hub.log_in()
         yield hub
 
@@ -301,6 +321,8 @@ def _addition(stream: _Counted) -> CommitOperationAdd:
     addition = CommitOperationAdd(file.name, b"")
     addition.path_or_fileobj = stream  # type: ignore[assignment]  # any BufferedIOBase will do
     addition.upload_info = UploadInfo(file.bytes, stream.beginning, bytes.fromhex(file.sha256))
+    if stream.sent:
+        mark_as_sent(addition)
     return addition
 
 
@@ -351,6 +373,7 @@ class _Counted(io.BufferedIOBase):
 
     def __init__(self, file: StagedFile, meter: _Meter) -> None:
         self.file = file
+        self.sent = False  # through Xet
         self._stream = file.path.open("rb")
         self._meter = meter
         self.beginning = self._stream.read(_SAMPLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,22 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     assert list(work.iterdir()) == [], "a staging folder was left behind"
 
 
-Upload = Callable[..., Uploaded]
+class Upload:
+    """Uploads the run as `ada/tiny`, with short waits; keywords are settings."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def settings(self, **settings: Any) -> UploadSettings:
+        return UploadSettings(**{"repo": "tiny", "waits": (0.01, 0.01), **settings})
+
+    def __call__(
+        self, progress: Progress = unwatched, cancel: Any = None, **settings: Any
+    ) -> Uploaded:
+        return upload_checkpoint(self._run, self.settings(**settings), progress, cancel)
 
 
 @pytest.fixture
 def upload(run: RunDirectory, hub: HubServer) -> Upload:
-    """Upload the run as `ada/tiny`, with short waits; keywords are settings."""
-
-    def send(progress: Progress = unwatched, cancel: Any = None, **settings: Any) -> Uploaded:
-        chosen = {"repo": "tiny", "waits": (0.01, 0.01), **settings}
-        return upload_checkpoint(run, UploadSettings(**chosen), progress, cancel)
-
-    return send
+    """How the tests upload."""
+    return Upload(run)

@@ -275,6 +275,40 @@ def test_the_hub_says_how_long_to_wait(hub: HubServer, upload: Upload) -> None:
         upload()
 
 
+@pytest.mark.parametrize("match", ["whoami", "preupload", "create", "commit", r"PUT /lfs/"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_respected_for_every_request(
+    hub: HubServer, upload: Upload, match: str, status: int
+) -> None:
+    told: list[UploadProgress] = []
+    hub.fail(match, status, "busy", headers={"retry_after": "1"})
+    upload(told.append)
+    notes = [progress.note for progress in told if progress.stage == "waiting"]
+    assert notes == [f"the Hub answers HTTP {status}; trying again in 1s"]
+    assert set(hub.repos[NAME].files) == SENT
+
+
+def test_a_commit_that_must_wait_too_long_says_so(hub: HubServer, upload: Upload) -> None:
+    hub.fail("commit", 429, "slow down", headers={"retry_after": "1000"})
+    with pytest.raises(RunError, match=r"too many requests \(slow down\); try again in 16m40s"):
+        upload()
+
+
+def test_retry_after_may_be_a_date() -> None:
+    import httpx2
+
+    from shared.hub.client import asked_to_wait
+
+    for text, least, most in (
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0, 0.0),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 1e9, 1e10),
+        ("soon", 0.0, 0.0),
+        ("7", 7.0, 7.0),
+    ):
+        response = httpx2.Response(503, headers={"retry-after": text})
+        assert least <= asked_to_wait(response) <= most, text
+
+
 # -- cancelling --------------------------------------------------------------------------------
 
 
@@ -588,6 +622,31 @@ def test_the_token_is_nowhere(
         if path.is_file():
             assert TOKEN.encode() not in path.read_bytes()
     assert all(TOKEN.encode() not in data for data in hub.repos[NAME].files.values())
+
+
+@pytest.mark.parametrize("fault", [None, ("commit", 418), ("whoami", 401)])
+def test_a_password_in_the_endpoint_is_nowhere(
+    run: RunDirectory,
+    hub: HubServer,
+    upload: Upload,
+    capfd: pytest.CaptureFixture[str],
+    fault: tuple[str, int] | None,
+) -> None:
+    endpoint = hub.url.replace("http://", "http://ada:s3cr%40t@")
+    told: list[UploadProgress] = []
+    if fault:
+        hub.fail(*fault, message=f"not for {endpoint}, s3cr@t")
+        with pytest.raises(UserError) as error:
+            upload(told.append, endpoint=endpoint)
+        said = str(error.value)
+    else:
+        said = repr(upload(told.append, endpoint=endpoint))
+        assert hub.url in said
+    said += repr(told) + "".join(capfd.readouterr())
+    records = b"".join(p.read_bytes() for p in run.path.glob("*") if p.is_file())
+    for secret in ("s3cr%40t", "s3cr@t"):
+        assert secret not in said
+        assert secret.encode() not in records
 
 
 def test_two_uploads_at_once_leave_one_whole_model(hub: HubServer, upload: Upload) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shared.checkpoints.catalogue import BEST, LATEST, list_checkpoints, newest_sound
+from shared.checkpoints.catalogue import BEST, LATEST, META, list_checkpoints, newest_sound
 from shared.checkpoints.evaluation import Evaluation as DataEvaluation
 from shared.checkpoints.evaluation import Speed, read_evaluations, read_speeds
 from shared.checkpoints.manifest import Manifest, read_manifest
+from shared.checkpoints.owner import owner_of
 from shared.checkpoints.prune import named
 from shared.errors import RunError, UserError
 from shared.files import read_json
@@ -29,7 +30,6 @@ from shared.text import one_line
 
 WEIGHTS = "model.safetensors"
 TRAINER_STATE = "trainer_state.json"
-META = "meta.json"
 _SERIES = ("loss", "val_loss", "val_perplexity", "val_bits_per_byte", "step_time_ms")
 _READ = 8 << 20
 _MAX_CONFIG = 1 << 20
@@ -86,17 +86,12 @@ def _chosen(checkpoints: Path, text: str) -> str:
 
 def _run_of(checkpoints: Path) -> RunDirectory | None:
     """The run whose checkpoints these are: they lie in it, or name it as their owner."""
-    places = [checkpoints.parent] if checkpoints.name == "checkpoints" else []
-    try:
-        owner = (checkpoints / ".owner").read_text(errors="replace").strip()
-        places.append(Path(owner))
-    except OSError:
-        pass
-    for place in places:
-        run = RunDirectory(place)
+    if checkpoints.name == "checkpoints":
+        run = RunDirectory(checkpoints.parent)
         if run.state_path.is_file() and run.checkpoints.resolve() == checkpoints:
             return run
-    return None
+    owner = owner_of(checkpoints)
+    return owner if owner is not None and owner.state_path.is_file() else None
 
 
 # -- what is known -----------------------------------------------------------------------------

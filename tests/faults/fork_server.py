@@ -14,7 +14,7 @@ import torch._dynamo
 import torch._inductor.config
 
 import trainer.data.tokenizer
-import trainer.launch.starting
+import trainer.launch.launch
 import trainer.loop.session
 import trainer.loop.training
 from trainer.cli.main import main

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from shared.checkpoints.catalogue import FINAL, remove_checkpoint, step_folder
+from shared.checkpoints.catalogue import FINAL, META, remove_checkpoint, step_folder
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 TRAINER_STATE = "trainer_state.json"
-META = "meta.json"
 
 SMALL_FILES = 16 << 20  # bytes left for tokenizer, JSON and the run's own logs
 _DISK = Disk()

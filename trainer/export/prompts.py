@@ -7,10 +7,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.files import read_json
 from trainer.checkpoint.opening import OpenedModel
-from trainer.checkpoint.saving import META
 from trainer.data.tokens import find_tokens, open_tokens, validation_path
 
 NEW_TOKENS = 64

@@ -9,7 +9,7 @@ from shared.errors import UserError
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
-TIMEOUT = 30.0  # seconds
+TIMEOUT = 30.0  # seconds that Slurm may take to answer
 #: What a scheduler sends before it takes the machine away. Ctrl-C is a person's wish to stop.
 PREEMPTIONS = frozenset({"SIGTERM", "SIGUSR1"})
 

@@ -235,7 +235,7 @@ def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
 
 def test_the_daemon_loads_nothing_heavy() -> None:
     code = (
-        "import sys, trainer.daemon.daemon, trainer.cli.fleet.daemon, trainer.launch.queueing\n"
+        "import sys, trainer.daemon.daemon, trainer.cli.fleet.daemon, trainer.launch.queued\n"
         "print([m for m in ('torch', 'tokenizers', 'safetensors') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -372,7 +372,7 @@ def test_a_lost_checkpoint_folder_is_told(
     first = train("lost", "--checkpoint-dir", str(out))
     out.rename(tmp_path / "unmounted")
     assert resume(first.run, "--max-steps", "20").code == 1
-    assert "is its disk there?" in capsys.readouterr().err
+    assert "is its disk mounted?" in capsys.readouterr().err
     assert first.state.status == "completed"
     assert not out.exists()
 

@@ -68,7 +68,7 @@ def _upload(given: argparse.Namespace) -> int:
     from shared.hub.card import check_identifier
     from shared.hub.settings import UploadSettings
     from trainer.checkpoint.finding import find_checkpoint
-    from trainer.cli.hub.upload import send
+    from trainer.cli.hub.upload import send, show_plan
 
     folder = find_checkpoint(given.model)
     figures = {
@@ -87,7 +87,11 @@ def _upload(given: argparse.Namespace) -> int:
         token_file=given.token_file,
         work_dir=given.cache_dir,
     )
-    return send(folder, settings, dry_run=given.dry_run)
+    if given.dry_run:
+        show_plan(folder, settings)
+    else:
+        send(folder, settings)
+    return 0
 
 
 def _repo(folder: Path, given: argparse.Namespace) -> str:

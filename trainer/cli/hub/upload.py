@@ -82,7 +82,12 @@ def upload(
         overwrite=overwrite,
         token_file=token_file,
     )
-    return send(meant(run, runs_dir, checkpoint), settings, dry_run=dry_run)
+    source = meant(run, runs_dir, checkpoint)
+    if dry_run:
+        show_plan(source, settings)
+    else:
+        send(source, settings)
+    return 0
 
 
 def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory | Path:
@@ -100,15 +105,12 @@ def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory 
     return run_meant(reference, runs_dir)
 
 
-def send(source: RunDirectory | Path, settings: UploadSettings, *, dry_run: bool) -> int:
-    """Upload, or tell what would be uploaded."""
+def send(source: RunDirectory | Path, settings: UploadSettings) -> None:
+    """Upload with progress shown, asking for the repository on a terminal where none is known."""
     from shared.hub.settings import CANCELLED, UploadCancelledError
     from shared.hub.upload import upload_checkpoint
     from shared.text import one_line
 
-    if dry_run:
-        _show_plan(source, settings)
-        return 0
     with _shown() as progress:
         ask = progress.ask if sys.stdin.isatty() else None
         try:
@@ -119,10 +121,10 @@ def send(source: RunDirectory | Path, settings: UploadSettings, *, dry_run: bool
     typer.echo(one_line(uploaded, 500))
     for note in uploaded.notes:
         typer.echo(note, err=True)
-    return 0
 
 
-def _show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
+def show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
+    """Print the files that would be uploaded and where they would go."""
     from shared.hub.upload import plan_upload
     from shared.text import format_bytes, one_line
     from trainer.cli.checkpoints.place import print_table

@@ -78,7 +78,7 @@ def evaluate(
     """
     from shared.json_text import encode_json
     from shared.output_file import check_output, write_output
-    from trainer.launch.launching import git_commit
+    from trainer.launch.git_commit import git_commit
 
     model_options.check_numbers(threads=threads)
     check_max_tokens(max_tokens)

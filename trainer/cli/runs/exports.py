@@ -88,7 +88,7 @@ def command(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR
     from shared.errors import RunError
     from shared.library.repeat import repeat_command, shell_line
     from trainer.config.resolve import flatten, parse_assignment, resolve, to_plain
-    from trainer.launch.starting import load_layers, new_run
+    from trainer.launch.request import load_layers, new_run
 
     (found,) = runs_meant([run], runs_dir)
     words = repeat_command(found)

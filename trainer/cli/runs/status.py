@@ -151,7 +151,7 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
     from shared.control.daemons import care_of
     from shared.ownership.health import observe
     from shared.run.records import RunState
-    from trainer.launch.queueing import queue_of
+    from trainer.launch.queue import queue_of
 
     states = [(run, run.read_state() or RunState(run_id=run.run_id)) for run in runs]
     queue = queue_of(runs_dir) if any(s.status == "queued" for _, s in states) else []

@@ -31,9 +31,9 @@ def demo(
     Training goes on in the background when the monitor is closed.
     """
     from shared.control.launch import resume_detached, wait_until_running
-    from trainer.launch.launching import queue_run
+    from trainer.launch.create import create
     from trainer.launch.raw_text import prepare_text
-    from trainer.launch.starting import load_layers, new_run
+    from trainer.launch.request import load_layers, new_run
 
     settings, _, _ = load_layers(PRESET)
     # One thread: on a busy machine two wait for each other, and the second gains little here.
@@ -41,7 +41,7 @@ def demo(
     typer.echo("Reading the Python standard library's source…")
     flags["data.path"] = str(prepare_text(standard_library(), {**settings, **flags}, runs_dir))
     config = new_run(settings, {}, flags, preset=False)
-    run = queue_run(config, runs_dir)
+    run = create(config, runs_dir)
     process = resume_detached(run)
     typer.echo(f"Starting {run.run_id}…")
     wait_until_running(run, process)

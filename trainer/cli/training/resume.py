@@ -41,8 +41,8 @@ def resume(
     from dataclasses import replace
 
     from trainer.checkpoint.finding import find_checkpoint
-    from trainer.launch.launching import launch
-    from trainer.launch.starting import find_start
+    from trainer.cli.training.start import start
+    from trainer.launch.request import resume_request
 
     overrides = options.given(
         {
@@ -62,15 +62,10 @@ def resume(
         },
         set_,
     )
-    start = find_start(run, runs_dir, overrides)
+    request = resume_request(run, runs_dir, overrides)
     if from_ is not None:
-        own = start.run.checkpoints / from_ if start.run else Path(from_)
-        start = replace(start, checkpoint=find_checkpoint(own if own.exists() else from_))
-    return launch(
-        start,
-        Path(runs_dir),
-        detach=detach,
-        queue=queue,
-        supervised=supervised,
-        hooks=context.obj,
+        own = request.run.checkpoints / from_ if request.run else Path(from_)
+        request = replace(request, checkpoint=find_checkpoint(own if own.exists() else from_))
+    return start(
+        request, runs_dir, detach=detach, queue=queue, supervised=supervised, hooks=context.obj
     )

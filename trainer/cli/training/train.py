@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainer.cli import options
+
+if TYPE_CHECKING:
+    from trainer.launch.request import LaunchRequest
 
 
 def train(
@@ -93,18 +95,20 @@ def train(
 
     Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
     """
-    from trainer.launch.launching import launch, show_plan
-    from trainer.launch.places import check_writable
-    from trainer.launch.starting import (
-        Start,
+    from shared.errors import UserError
+    from trainer.cli.training.start import start
+    from trainer.launch.claim import check_writable
+    from trainer.launch.raw_text import prepare_text
+    from trainer.launch.request import (
+        LaunchRequest,
         check_preset,
-        find_start,
         load_layers,
         new_run,
+        resume_request,
     )
 
     if resume is None and not dry_run:
-        check_writable(Path(runs_dir))
+        check_writable(runs_dir)
     preset, file, is_preset = load_layers(config)
     flags = options.given(
         {
@@ -142,8 +146,6 @@ def train(
     if epochs is not None and max_steps is None:
         flags["train.max_steps"] = None  # asked for by passes, a preset's steps do not count
     if data and flags.get("data.path"):
-        from shared.errors import UserError
-
         raise UserError(
             f"--data {data[0]} and --data-path {flags['data.path']} are both given; give the text "
             "or the tokens."
@@ -154,23 +156,29 @@ def train(
                 "--data and --resume are both given; a resumed run keeps its data, and other "
                 "token files can be named with --data-path."
             )
-        start = find_start(resume, runs_dir, {**file, **flags}, name)
-        check_preset(preset, start)
+        request = resume_request(resume, runs_dir, {**file, **flags}, name)
+        check_preset(preset, request)
     else:
         if data:
-            from trainer.launch.raw_text import prepare_text
-
             if config is None:
                 preset, file, is_preset = load_layers("minigpt")
             flags["data.path"] = str(prepare_text(data, {**preset, **file, **flags}, runs_dir))
         elif config is None and not flags.get("data.path") and dataset is None:
-            from shared.errors import UserError
-
             raise UserError(
                 "trainer train needs to know what to train: give --config (a preset such as "
                 "tiny-cpu, or a file) and --data-path (what prepare-data wrote)."
             )
-        start = Start(new_run(preset, file, flags, preset=is_preset))
+        request = LaunchRequest(new_run(preset, file, flags, preset=is_preset))
     if dry_run:
-        return show_plan(start)
-    return launch(start, Path(runs_dir), detach=detach, queue=queue, hooks=context.obj)
+        return _show_plan(request)
+    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)
+
+
+def _show_plan(request: LaunchRequest) -> int:
+    """Print what would be trained and on what, without creating a run."""
+    from shared.text import many_lines
+    from trainer.launch.checks import check
+
+    for line in check(request).describe():
+        typer.echo(many_lines(line))
+    return 0

@@ -1,4 +1,4 @@
-"""Whether a run can be made or continued where it is asked for, told before torch is loaded."""
+"""A place to write: a runs directory for a new run, or the lock of one that is continued."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
-_PROBE = bytes(16384)  # more than an inode holds by itself
+_PROBE = bytes(16384)  # more than a filesystem stores inside an inode
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UserError when nothing can be written in `folder`, or where it would be made."""
+    """Raise UserError when nothing can be written in `folder`, or where it would be created."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise UserError(
-            f"Cannot create a run in {one_line(folder)}: {one_line(place)} is no folder; choose "
+            f"Cannot create a run in {one_line(folder)}: {one_line(place)} is not a folder; choose "
             "another with --runs-dir."
         )
     problem = _try_to_write(place)
     if problem:
         raise UserError(
-            f"Cannot create a run in {one_line(folder)}: {problem}; make room, or choose a "
+            f"Cannot create a run in {one_line(folder)}: {problem}; free some space, or choose a "
             "writable folder with --runs-dir."
         )
 
 
-def take_run(run: RunDirectory) -> RunLock:
-    """Take the lock of a run that is to be continued, and see that it can be written.
+def claim(run: RunDirectory) -> RunLock:
+    """Take the lock of a run that is continued, and check that its folder can be written.
 
-    Raises LockHeldError naming the holder, RunError when it cannot be written.
+    Raises LockHeldError with the holder's name, RunError when the folder cannot be written.
     """
     lock = RunLock(run.lock_path)
     try:
@@ -57,8 +57,8 @@ def _unwritable(run: RunDirectory, problem: str) -> RunError:
 
 
 def _try_to_write(folder: Path) -> str:
-    """Why nothing can be written there; empty if something can."""
-    # The name of a replacement under way: the next holder of the lock removes what a kill leaves.
+    """Why nothing can be written in `folder`; empty if something can."""
+    # Named like an unfinished replacement: the next holder of the lock removes what a kill leaves.
     probe = folder / f".probe.tmp-{os.getpid()}-0"
     try:
         try:

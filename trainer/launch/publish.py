@@ -1,15 +1,31 @@
-"""Sending a run to the Hub by itself, once it is complete: `hub.upload`."""
+"""`hub.upload`: a completed run goes to the Hugging Face Hub by itself."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shared.errors import ExitCode, UserError
 from shared.run.directory import RunDirectory, slug
 from shared.text import one_line
 from trainer.config.schema import Config
 
+if TYPE_CHECKING:
+    from shared.hub.settings import UploadSettings
+
+Send = Callable[[RunDirectory, "UploadSettings"], None]
+"""Uploads a run, showing progress as the caller likes."""
+
+
+def send_quietly(run: RunDirectory, settings: UploadSettings) -> None:
+    """Upload a run without showing progress."""
+    from shared.hub.upload import upload_checkpoint
+
+    print(one_line(upload_checkpoint(run, settings), 500), flush=True)
+
 
 def check_upload(config: Config) -> None:
-    """Raise UserError when the run could not be sent at its end, as far as can be told offline."""
+    """Raise UserError when the run could not be uploaded at its end, as far as is known offline."""
     if not config.hub.upload:
         return
     from huggingface_hub import get_token
@@ -18,12 +34,12 @@ def check_upload(config: Config) -> None:
     if not get_token():
         raise UserError(
             "--upload sends the model to the Hub when the run is complete, and you are not logged "
-            "in there: run `hf auth login` once, or set HF_TOKEN."
+            "in: run `hf auth login` once, or set HF_TOKEN."
         )
 
 
 def repository(config: Config) -> str:
-    """Where the run goes: `NAME`, or `OWNER/NAME`. Raises UserError for what is no such name."""
+    """The repository of the run: `NAME`, or `OWNER/NAME`. Raises UserError for two owners."""
     name = config.hub.repo or slug(config.name)
     if config.hub.user and "/" in name:
         raise UserError(
@@ -33,23 +49,21 @@ def repository(config: Config) -> str:
     return f"{config.hub.user}/{name}" if config.hub.user else name
 
 
-def publish(run: RunDirectory, config: Config) -> int:
-    """Upload what came of a complete run, where that was asked for; the exit code.
+def publish(run: RunDirectory, config: Config, send: Send) -> int:
+    """Upload a completed run where its configuration asks for it; returns the exit code.
 
-    The run is complete whatever becomes of it.
+    The run stays completed when the upload fails.
     """
     state = run.read_state()
     if not config.hub.upload or state is None or state.status != "completed":
         return ExitCode.OK
     from shared.hub.settings import UploadSettings
-    from trainer.cli.hub.upload import send
 
     settings = UploadSettings(repo=repository(config), private=not config.hub.public)
     try:
-        return send(run, settings, dry_run=False)
+        send(run, settings)
     except UserError as error:
         again = f"trainer upload {one_line(run.path)} --repo {settings.repo}"
-        message = (
-            f"The run is complete, but it could not be sent to the Hub: {error} Again: {again}"
-        )
+        message = f"The run is complete, but its upload failed: {error} Try again: {again}"
         raise type(error)(message) from error
+    return ExitCode.OK

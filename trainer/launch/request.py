@@ -1,4 +1,4 @@
-"""What a command line means: a new run's configuration, or a run and checkpoint to go on from."""
+"""What a command line asks for: a new run's configuration, or a run and checkpoint to continue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.files import read_json
 from shared.run.directory import RunDirectory, find_run
@@ -23,22 +24,30 @@ from trainer.config.resolve import (
 )
 from trainer.config.schema import Config
 
-META = "meta.json"
-
 
 @dataclass(frozen=True)
-class Start:
-    """What to train: a configuration, the run to continue, the checkpoint to begin from."""
+class LaunchRequest:
+    """What to train: a configuration, the run to continue, the checkpoint to start from.
+
+    Without a run it is a new one; without a checkpoint a continued run starts from its newest.
+    """
 
     config: Config
     run: RunDirectory | None = None
     checkpoint: Path | None = None
 
+    def new_config(self) -> Config:
+        """The configuration with the checkpoint in it, as `checkpoint.begin_from`."""
+        if self.checkpoint is None:
+            return self.config
+        section = self.config.checkpoint.model_copy(update={"begin_from": str(self.checkpoint)})
+        return self.config.model_copy(update={"checkpoint": section})
+
 
 def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) -> Config:
-    """The configuration of a new run, paths made absolute.
+    """The configuration of a new run, with absolute paths.
 
-    A preset's vocabulary size gives way to the data's own, unless a person set it.
+    The data's vocabulary size replaces a preset's, unless a person set one.
     """
     config = resolve(source, file, flags)
     explicit = "model.vocab_size" in flags or (
@@ -55,7 +64,7 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
 
 
 def absolute(config: Config) -> Config:
-    """Paths as seen from anywhere: a run is resumed from other folders than it was started in."""
+    """The configuration with absolute paths: a run may be resumed from any working directory."""
     settings = flatten(to_plain(config))
     for key in (
         "data.path",
@@ -69,24 +78,24 @@ def absolute(config: Config) -> Config:
     return resolve(settings)
 
 
-def find_start(
+def resume_request(
     reference: str, runs_dir: Path, overrides: Mapping[str, Any], name: str | None = None
-) -> Start:
+) -> LaunchRequest:
     """What `--resume REFERENCE` means: `latest`, a run, a checkpoint folder or a file in one.
 
-    A checkpoint that belongs to a run continues that run; any other begins a new one from it.
-    Raises UserError when it means nothing.
+    A checkpoint of a run continues that run; any other starts a new run. Raises UserError when
+    there is no such run or checkpoint.
     """
     path = packed_or_plain(Path(reference)) or Path(reference)
     if reference == "latest" or not path.exists():
         run = find_run(runs_dir, name if reference == "latest" and name else reference)
         return continue_run(run, overrides)
     run = RunDirectory(path.resolve())
-    if run.config_path.is_file() or run.state_path.is_file():  # also one that has lost the other
+    if run.config_path.is_file() or run.state_path.is_file():  # a run that lost one of them too
         return continue_run(run, overrides)
     above = RunDirectory(path.resolve().parent)
     if path.resolve() == above.checkpoints.resolve() and above.config_path.is_file():
-        return continue_run(above, overrides)  # which is the newest is seen under the run's lock
+        return continue_run(above, overrides)  # its newest is chosen under the run's lock
     folder = find_checkpoint(path)
     run_of = owner(folder)
     if run_of is not None:
@@ -96,31 +105,31 @@ def find_start(
         raise UserError(
             f"{one_line(folder)} cannot be trained on: it has no {META} with its configuration."
         )
-    return Start(absolute(resolve(flatten(meta["config"]), overrides)), None, folder)
+    return LaunchRequest(absolute(resolve(flatten(meta["config"]), overrides)), None, folder)
 
 
 def owner(checkpoint: Path) -> RunDirectory | None:
-    """The run whose checkpoints folder holds `checkpoint`, if it is known."""
+    """The run whose checkpoints folder holds `checkpoint`; None when it belongs to no known run."""
     near = RunDirectory(checkpoint.parent.parent)
     if checkpoint.parent.name == "checkpoints" and near.config_path.is_file():
         return near
     meta = read_json(checkpoint / META) or {}
-    told = meta.get("run_path")
-    if isinstance(told, str):
-        run = RunDirectory(Path(told))
+    recorded = meta.get("run_path")
+    if isinstance(recorded, str):
+        run = RunDirectory(Path(recorded))
         if run.config_path.is_file() and run.checkpoints.resolve() == checkpoint.parent:
             return run
     return None
 
 
-def check_preset(preset: Settings, start: Start) -> None:
-    """Raise UserError when `--config PRESET` names another shape than the run to be resumed has.
+def check_preset(preset: Settings, request: LaunchRequest) -> None:
+    """Raise UserError when `--config PRESET` names another shape than the resumed run has.
 
-    A run is resumed with its own configuration; the guides name the preset all the same.
+    A run is resumed with its own configuration, but the guides' commands repeat the preset.
     """
     if not preset:
         return
-    model, asked = start.config.model, resolve(preset).model
+    model, asked = request.config.model, resolve(preset).model
     for key in ("flavour", "hidden_size", "num_layers", "num_heads"):
         ours, theirs = getattr(model, key), getattr(asked, key)
         if ours != theirs:
@@ -132,13 +141,13 @@ def check_preset(preset: Settings, start: Start) -> None:
 
 def continue_run(
     run: RunDirectory, overrides: Mapping[str, Any], checkpoint: Path | None = None
-) -> Start:
+) -> LaunchRequest:
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
     settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
     if not settings:
         raise UserError(
-            f"The config.yaml of {one_line(run.run_id)} is empty; put back what the run was "
-            "started with: the meta.json of each of its checkpoints holds a copy."
+            f"The config.yaml of {one_line(run.run_id)} is empty; restore it from the copy in the "
+            "meta.json of any of its checkpoints."
         )
     config = absolute(resolve(settings, overrides))
     asked, present = config.checkpoint.dir, run.checkpoints.resolve()
@@ -147,7 +156,7 @@ def continue_run(
             f"--checkpoint-dir {asked} is not where the checkpoints of {run.run_id} are, "
             f"{present}; a continued run keeps its folder."
         )
-    return Start(config, run, checkpoint)
+    return LaunchRequest(config, run, checkpoint)
 
 
 def load_layers(config: str | None) -> tuple[Settings, Settings, bool]:

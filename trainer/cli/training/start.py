@@ -1,0 +1,77 @@
+"""Starting what `train` and `resume` ask for, and saying where it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from shared.errors import ExitCode, UserError
+from shared.text import one_line
+
+if TYPE_CHECKING:
+    from shared.control.daemons import DaemonView
+    from trainer.launch.detached import Detached
+    from trainer.launch.launch import Mode
+    from trainer.launch.queued import Queued
+    from trainer.launch.request import LaunchRequest
+    from trainer.loop.hooks import Hooks
+
+
+def start(
+    request: LaunchRequest,
+    runs_dir: Path,
+    *,
+    detach: bool = False,
+    queue: bool = False,
+    supervised: bool = False,
+    hooks: Hooks | None = None,
+) -> int:
+    """Train here, in the background, or through a daemon; returns the exit code."""
+    from trainer.cli.hub.upload import send
+    from trainer.launch.detached import Detached
+    from trainer.launch.launch import launch
+
+    if detach and queue:
+        raise UserError(
+            "--detach and --queue are both given; start it now, or leave it to a daemon."
+        )
+    mode: Mode = "detached" if detach else "queued" if queue else "here"
+    launched = launch(request, runs_dir, mode, supervised=supervised, send=send, hooks=hooks)
+    if isinstance(launched, int):
+        return launched
+    if isinstance(launched, Detached):
+        _show_detached(launched)
+    else:
+        _show_queued(launched)
+    return ExitCode.OK
+
+
+def _show_detached(launched: Detached) -> None:
+    run = launched.run
+    typer.echo(f"{one_line(run.run_id)} is {launched.status} (process {launched.pid})")
+    typer.echo(f"watch: train-monitor --runs-dir {one_line(run.path.parent)}")
+    typer.echo(f"stop:  trainer stop {one_line(run.path)}")
+
+
+def _show_queued(queued: Queued) -> None:
+    run = queued.run
+    typer.echo(
+        f"{one_line(run.run_id)} is queued" + (f", behind {queued.behind}" if queued.behind else "")
+    )
+    if queued.daemon is not None:
+        typer.echo(f"started by: {_describe(queued.daemon)}, when there is room")
+    else:
+        runs_dir = one_line(run.path.parent)
+        typer.echo(f"no daemon watches {runs_dir}; start one with:")
+        typer.echo(f"  trainer daemon --runs-dir {runs_dir} --detach")
+    typer.echo(f"take it out: trainer stop {one_line(run.path)}")
+
+
+def _describe(daemon: DaemonView) -> str:
+    """`the daemon on this host (process 12)`."""
+    from shared.ownership.process import host_name
+
+    host = "this host" if daemon.host == host_name() else one_line(daemon.host)
+    return f"the daemon on {host} (process {daemon.pid})"

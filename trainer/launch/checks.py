@@ -1,0 +1,98 @@
+"""Everything that would make the training fail, found before any run is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.checkpoints.catalogue import newest_sound
+from shared.errors import RunError
+from shared.run.directory import RunDirectory, slug
+from shared.run.records import RunState
+from shared.text import one_line
+from trainer.checkpoint.finding import find_checkpoint
+from trainer.config.resolve import to_yaml
+from trainer.launch.checkpoint_folder import check_checkpoint_folder
+from trainer.launch.publish import check_upload
+from trainer.launch.request import LaunchRequest
+
+if TYPE_CHECKING:
+    from trainer.loop.session import Plan
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that can be trained: the plan, the checkpoint it starts from, and warnings."""
+
+    request: LaunchRequest
+    plan: Plan
+    checkpoint: Path | None
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """What would be trained and on what, as lines for a person."""
+        start = [f"from {one_line(self.checkpoint)}"] if self.checkpoint else []
+        configuration = f"Configuration:\n{to_yaml(self.request.config)}"
+        return [*self.plan.describe(), *self.warnings, *start, configuration]
+
+
+def check(request: LaunchRequest) -> Checked:
+    """Check data, device, memory, upload login, checkpoint and folders of a request.
+
+    Nothing is written. Raises UserError or RunError with the first problem found.
+    """
+    from trainer.loop.session import check_resumable, plan
+
+    check_upload(request.config)
+    checkpoint, verified, warnings = _starting_point(request)
+    planned = plan(request.config, checkpoint)
+    if checkpoint is not None:
+        state = request.run.read_state() if request.run is not None else None
+        # Only a completed run has nothing left to do: one killed at its last step may still end.
+        ended = state is None or state.status == "completed"
+        check_resumable(planned, checkpoint, verified=verified, ended=ended)
+    if request.run is None:
+        slug(request.config.name)
+        check_checkpoint_folder(request.config)
+    return Checked(request, planned, checkpoint, warnings)
+
+
+def _starting_point(request: LaunchRequest) -> tuple[Path | None, bool, tuple[str, ...]]:
+    """The checkpoint to start from, whether its checksums were verified, and warnings."""
+    if request.checkpoint is not None:
+        return request.checkpoint, False, ()
+    if request.run is not None:
+        newest, warnings = newest_checkpoint(request.run)
+        if newest is not None:
+            return newest, True, warnings
+    else:
+        warnings = ()
+    begin_from = request.config.checkpoint.begin_from
+    if begin_from is not None:
+        return find_checkpoint(begin_from), False, ()
+    return None, False, warnings
+
+
+def newest_checkpoint(run: RunDirectory) -> tuple[Path | None, tuple[str, ...]]:
+    """The newest sound checkpoint of a run, and warnings; None when the run never saved one.
+
+    Raises RunError when it saved some and none of them can be used.
+    """
+    newest, problems = newest_sound(run.checkpoints)
+    if newest is not None:
+        return newest.path, tuple(f"{p}; using an older checkpoint" for p in problems)
+    if problems:
+        raise RunError(f"No checkpoint of {run.run_id} is sound: {problems[0]}.")
+    state = run.read_state() or RunState()
+    if state.latest_checkpoint is not None:
+        raise RunError(
+            f"{run.run_id} saved {one_line(state.latest_checkpoint)}, but "
+            f"{run.checkpoints.resolve()} holds no checkpoint: is its disk mounted? "
+            "Nothing was changed; to train from the beginning, start a new run."
+        )
+    if state.current_step:
+        return None, (
+            f"no checkpoint was saved in {state.current_step} steps: starting from the beginning",
+        )
+    return None, ()

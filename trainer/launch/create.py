@@ -1,0 +1,47 @@
+"""A new run directory that is ready to be trained: its folder, configuration and state."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from shared.files import replace_file, write_json
+from shared.run.directory import RunDirectory, create_run, slug
+from shared.run.records import RunState
+from shared.text import one_line
+from trainer.config.resolve import to_yaml
+from trainer.config.schema import Config
+from trainer.launch.checkpoint_folder import (
+    check_checkpoint_folder,
+    make_checkpoint_folder,
+    use_checkpoint_folder,
+)
+
+
+def create(config: Config, runs_dir: Path, *, supervised: bool = False) -> RunDirectory:
+    """Create a run with status `queued`; `supervised`: a daemon may start it.
+
+    Raises UserError for a name or a checkpoint folder that cannot be used; nothing is left then.
+    """
+    slug(config.name)
+    check_checkpoint_folder(config)
+    folder = make_checkpoint_folder(config)
+    run = create_run(runs_dir, config.name)
+    try:
+        if folder is not None:
+            use_checkpoint_folder(folder, run)
+        replace_file(run.config_path, to_yaml(config).encode())
+        state = RunState(
+            run_id=run.run_id,
+            run_name=one_line(config.name),
+            status="queued",
+            max_steps=config.train.max_steps,
+            started_at=time.time(),
+            supervised=supervised,
+        )
+        write_json(run.state_path, state.to_json())
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    return run

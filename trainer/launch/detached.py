@@ -1,0 +1,75 @@
+"""Training in the background: checked here, then left to a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shared.control.launch import resume_detached, wait_until_running
+from shared.errors import ExitCode, RunError, UserError
+from shared.files import write_json
+from shared.ownership.lock import RunLock
+from shared.run.directory import RunDirectory
+from shared.run.records import ExitRecord
+from trainer.config.resolve import assignment, flatten, to_plain
+from trainer.launch.checks import check
+from trainer.launch.claim import check_writable, claim
+from trainer.launch.create import create
+from trainer.launch.request import LaunchRequest
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A run that trains in process `pid`."""
+
+    run: RunDirectory
+    status: str
+    pid: int
+
+
+def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
+    """Start the training in the background and wait until it runs.
+
+    Raises UserError or RunError here for whatever would otherwise only be in a log.
+    """
+    if request.run is None:
+        check_writable(runs_dir)
+        check(request)
+        run, options = create(request.new_config(), runs_dir), []
+    else:
+        run, options = request.run, _as_options(request)
+        lock = claim(run)
+        try:
+            check(request)
+        finally:
+            lock.release()
+    process = resume_detached(run, options)
+    try:
+        status = wait_until_running(run, process)
+    except RunError as error:
+        _record_failed_start(run, str(error))
+        raise
+    return Detached(run, status, process.pid)
+
+
+def _as_options(request: LaunchRequest) -> list[str]:
+    """The configuration of a continued run as options of its background process."""
+    options = ["--from", str(request.checkpoint)] if request.checkpoint else []
+    for key, value in flatten(to_plain(request.config)).items():
+        options += ["--set", assignment(key, value)]
+    return options
+
+
+def _record_failed_start(run: RunDirectory, reason: str) -> None:
+    """Record the failure of a trainer that died before it could, or the run looks queued."""
+    with contextlib.suppress(OSError, UserError), contextlib.ExitStack() as held:
+        lock = RunLock(run.lock_path)
+        lock.acquire()
+        held.callback(lock.release)
+        state = run.read_state()
+        if state is not None and state.status == "queued":
+            ended = ExitRecord(int(ExitCode.FAILURE), reason)
+            failed = replace(state, status="failed", ended_at=time.time(), exit=ended)
+            write_json(run.state_path, failed.to_json())

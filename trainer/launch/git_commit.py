@@ -1,0 +1,16 @@
+"""Which commit of the working directory's repository a record was made with."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, or None outside a git repository."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None

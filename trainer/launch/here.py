@@ -1,0 +1,189 @@
+"""Training in this process, from the checks to what follows the last step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.checkpoints.catalogue import set_aside_damaged
+from shared.errors import ExitCode, UserError
+from shared.files import replace_file
+from shared.ownership.lock import LockHeldError, RunLock
+from shared.run.directory import RunDirectory
+from shared.text import one_line
+from trainer.config.resolve import flatten, parse_settings, read_text, to_plain, to_yaml
+from trainer.launch.checks import Checked, check
+from trainer.launch.claim import check_writable, claim
+from trainer.launch.create import create
+from trainer.launch.git_commit import git_commit
+from trainer.launch.publish import Send, publish
+from trainer.launch.request import LaunchRequest
+from trainer.launch.requeue import requeue
+from trainer.launch.superseded import set_aside_newer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.json_text import Json
+    from shared.run_writer import RunWriter
+    from trainer.loop.hooks import Hooks
+    from trainer.loop.session import Session
+
+#: A micro-batch that was found to fit is kept across a resume while these settings stay.
+_MEMORY_KEYS = tuple(
+    f"train.{key}"
+    for key in ("micro_batch", "batch_size", "accumulation_steps", "seq_len", "device", "dtype")
+)
+
+
+def train_here(
+    request: LaunchRequest,
+    runs_dir: Path,
+    *,
+    supervised: bool = False,
+    send: Send,
+    hooks: Hooks | None = None,
+) -> int:
+    """Train to the last step or to a stop; returns the exit code.
+
+    `supervised`: a daemon may start this process again. `send` uploads a completed run;
+    `hooks` watch the training.
+    """
+    from trainer.alerts.alerter import alerts_of_run
+    from trainer.loop.signals import StopSignals
+
+    with contextlib.ExitStack() as cleanup:
+        # Before torch is loaded: a signal during the start ends the run cleanly.
+        signals = cleanup.enter_context(StopSignals())
+        lock = None
+        if request.run is None:
+            check_writable(runs_dir)
+        else:
+            # Held while the checkpoint is chosen: another trainer may be saving a newer one.
+            lock = _claim(request.run, supervised=supervised)
+            cleanup.callback(lock.release)
+        checked = check(request)
+        run = request.run or create(request.new_config(), runs_dir)
+        alerter = alerts_of_run(run, strict=not supervised)
+        if alerter is not None:
+            cleanup.callback(alerter.close)  # after the run has reported its end
+        listener = None if alerter is None else partial(alerter.notice, run)
+        writer = _open_writer(checked, run, lock, listener, supervised=supervised)
+        with _failure_recorded(writer):
+            session = _open_session(checked, run, writer)
+            kept = request.config if request.run else request.new_config()
+            replace_file(run.config_path, to_yaml(kept).encode())
+
+            from trainer.loop.hooks import Hooks
+            from trainer.loop.training import Training
+
+            code: int = Training(session, writer, signals, hooks or Hooks()).run()
+        if code == ExitCode.OK:
+            code = publish(run, request.config, send)
+        if code == ExitCode.REQUEUE:
+            requeue(run, signals.received, os.environ)
+        return code
+
+
+def _claim(run: RunDirectory, *, supervised: bool) -> RunLock:
+    try:
+        return claim(run)
+    except LockHeldError as error:
+        if supervised:  # the lock may be held for a moment only, so the daemon should try again
+            error.exit_code = ExitCode.REQUEUE
+        raise
+
+
+def _open_writer(
+    checked: Checked,
+    run: RunDirectory,
+    lock: RunLock | None,
+    listener: Callable[[Json], None] | None,
+    *,
+    supervised: bool,
+) -> RunWriter:
+    """Begin an attempt in the run's record."""
+    from shared.run_writer import RunWriter
+    from trainer.checkpoint.loading import read_progress
+    from trainer.model.dimensions import dimensions
+    from trainer.model.shapes import count_parameters
+
+    config, planned = checked.request.config, checked.plan
+    n = dimensions(config.model)
+    reset: Json = {"micro_batch": None} if _memory_settings_changed(checked.request) else {}
+    if not supervised:
+        reset["paused"] = False  # a person started it
+    # An attempt that died may have recorded more steps than its checkpoint holds.
+    first = read_progress(checked.checkpoint)[0].step if checked.checkpoint else 0
+    return RunWriter(
+        run=run,
+        lock=lock,
+        listener=listener,
+        run_name=one_line(config.name),
+        current_step=first,
+        max_steps=planned.max_steps,
+        device=planned.compute.describe(),
+        supervised=supervised,
+        git_commit=git_commit(),
+        **reset,
+        model={
+            "name": config.model.name,
+            "flavour": config.model.flavour,
+            "parameters": count_parameters(config.model),
+            "layers": n.L,
+            "width": n.D,
+            "vocab_size": n.V,
+            "context": n.T,
+        },
+    )
+
+
+def _memory_settings_changed(request: LaunchRequest) -> bool:
+    """Whether a setting that decides on memory differs from the run's last attempt."""
+    if request.run is None:
+        return False
+    path = request.run.config_path
+    before = parse_settings(read_text(path), one_line(path))
+    now = flatten(to_plain(request.config))
+    return any(before.get(key, now[key]) != now[key] for key in _MEMORY_KEYS)
+
+
+@contextlib.contextmanager
+def _failure_recorded(writer: RunWriter) -> Iterator[None]:
+    """Record how the run failed before the error goes on to the person who started it."""
+    try:
+        yield
+    except UserError as error:
+        writer.say(f"[ERROR] {error}")
+        writer.finish("failed", int(error.exit_code), str(error))
+        raise
+    except BaseException as error:
+        writer.__exit__(type(error), error, error.__traceback__)
+        raise
+
+
+def _open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Session:
+    """Build model and optimizer, and restore the checkpoint to start from, if there is one."""
+    from trainer.loop.session import build, restore
+
+    request, checkpoint = checked.request, checked.checkpoint
+    for warning in checked.warnings:
+        writer.event("warning", message=warning)
+        writer.say(f"[WARN] {warning}")
+    if checkpoint is not None and request.checkpoint is None:
+        for bad in set_aside_damaged(run.checkpoints, checkpoint):
+            writer.event("checkpoint_corrupt", **vars(bad))
+            writer.say(f"[WARN] {bad.name} is damaged and was renamed to {bad.moved_to}")
+    session = build(checked.plan)
+    if checkpoint is None:
+        return session
+    restore(session, checkpoint)
+    if request.checkpoint and request.run:
+        step, attempt = session.progress.step, writer.state.attempt
+        for name in set_aside_newer(run, request.checkpoint, step, attempt):
+            writer.event("checkpoint_superseded", name=name)
+    return session

@@ -86,7 +86,7 @@ def encode_line(record: Mapping[str, Any]) -> bytes:
     return encode_json(split_nonfinite(record))
 
 
-def encode_json(value: Mapping[str, Any], *, indent: bool = False) -> bytes:
+def encode_json(value: Any, *, indent: bool = False) -> bytes:
     """`value` as JSON, whatever is in it: a message with a stray byte must not stop a training.
 
     Non-finite numbers become null, unknown objects their text, text that is no Unicode gets

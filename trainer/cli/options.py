@@ -1,4 +1,4 @@
-"""The options that `train` and `resume` share, and the settings they stand for."""
+"""Arguments and options that several commands share, and the settings they stand for."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ RunsDirOption = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Where the run directories are.")
 ]
 RUNS_DIR = Path("runs")
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
+RunsArgument = Annotated[
+    list[str], typer.Argument(metavar="RUN…", help="Run ids, names, paths, or latest.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in all.")]
 MaxHours = Annotated[
     float | None, typer.Option(help="End after so many hours of training, whole and saved.")
 ]
-Device = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
-]
+DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
+Device = Annotated[str | None, DEVICE]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default all cores.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
 BatchSize = Annotated[int | None, typer.Option(help="Sequences per micro-batch.")]
@@ -53,3 +58,18 @@ def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, 
         key, value = parse_assignment(assignment)
         chosen[key] = value
     return chosen
+
+
+def check_range(option: str, value: float | None, least: float, most: float) -> None:
+    """Raise UserError when the value of an option is given and outside its range."""
+    from shared.errors import UserError
+
+    if value is not None and not least <= value <= most:
+        raise UserError(f"{option} is {value}; it must be between {least} and {most}.")
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise UserError for a number of CPU threads that cannot be."""
+    from trainer.config.schema import MAX_THREADS
+
+    check_range("--threads", threads, 1, MAX_THREADS)

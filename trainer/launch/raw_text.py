@@ -1,4 +1,4 @@
-"""`--data`: training straight from text, through the same preparation, done once and kept."""
+"""`--data`: training straight from text, which is prepared once and kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from trainer.config.resolve import Settings, resolve
+from trainer.data.progress import ProgressFactory, silent
 
 ASCII_VOCABULARY = 99
 BYTE_VOCABULARY = 258
@@ -17,16 +18,16 @@ BPE_SPLIT = 0.05
 BPE_VOCABULARY = 4096
 
 
-def prepare_text(paths: Sequence[str], settings: Settings, runs_dir: Path) -> Path:
-    """Token files made from `paths`, in a folder named after them and the tokenizer wanted.
+def prepare_text(
+    paths: Sequence[str], settings: Settings, runs_dir: Path, progress: ProgressFactory = silent
+) -> Path:
+    """Prepare token files from `paths`; returns their folder, below the runs directory.
 
-    The vocabulary size of the configuration decides: 99 means ASCII characters, 258 bytes, any
-    other byte-level BPE of that size. Files already there are used again as long as no input has
-    changed.
+    The configured vocabulary size picks the tokenizer: 99 means ASCII characters, 258 bytes, any
+    other size byte-level BPE. The files are used again as long as no input changes.
     """
     from trainer.data.inputs import find_inputs
     from trainer.data.prepare import PrepareSettings, prepare
-    from trainer.data.progress import shown
 
     size = resolve(settings).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
@@ -46,6 +47,6 @@ def prepare_text(paths: Sequence[str], settings: Settings, runs_dir: Path) -> Pa
                 replace=size == ASCII_VOCABULARY,
                 overwrite=True,
             ),
-            shown,
+            progress,
         )
     return folder

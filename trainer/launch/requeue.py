@@ -1,4 +1,4 @@
-"""A preempted run in a Slurm job: the job is put back into Slurm's queue."""
+"""A preempted run in a Slurm job: put the job back into Slurm's queue."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 TIMEOUT = 30.0  # seconds that Slurm may take to answer
-#: What a scheduler sends before it takes the machine away. Ctrl-C is a person's wish to stop.
+#: What a scheduler sends before it takes the machine away. Ctrl-C means a person wants to stop.
 PREEMPTIONS = frozenset({"SIGTERM", "SIGUSR1"})
 
 
-def requeue(run: RunDirectory, received: str | None, environment: Mapping[str, str]) -> None:
-    """Ask Slurm to start this job again, if `received` is a signal of preemption in one.
+def requeue(
+    run: RunDirectory,
+    received: str | None,
+    environment: Mapping[str, str],
+    timeout: float = TIMEOUT,
+) -> None:
+    """Ask Slurm to start this job again, if `received` is a signal that announces preemption.
 
-    A daemon's worker is left to the daemon. A failure is told in the run's log and events.
+    A daemon's worker is left to the daemon. The outcome goes into the run's log, a failure into its
+    events too.
     """
     job = environment.get("SLURM_JOB_ID")
     if not job or received not in PREEMPTIONS or environment.get("TRAINER_SUPERVISED"):
         return
-    problem = _ask_slurm(job)
-    _tell(run, problem or f"Slurm starts job {one_line(job, 40)} again", failed=bool(problem))
+    problem = _ask_slurm(job, timeout)
+    _report(run, problem or f"Slurm starts job {one_line(job, 40)} again", failed=bool(problem))
 
 
-def _ask_slurm(job: str) -> str:
+def _ask_slurm(job: str, timeout: float) -> str:
     """Why the job could not be requeued; empty if it was."""
     try:
         done = subprocess.run(
@@ -35,11 +41,11 @@ def _ask_slurm(job: str) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        why = f"scontrol has not answered within {TIMEOUT:.0f} s"
+        why = f"scontrol has not answered within {timeout:.0f} s"
     except OSError as error:
         why = f"scontrol cannot be run: {error.strerror}"
     else:
@@ -50,7 +56,7 @@ def _ask_slurm(job: str) -> str:
     return f"Slurm job {one_line(job, 40)} was not requeued: {why}"
 
 
-def _tell(run: RunDirectory, message: str, *, failed: bool) -> None:
+def _report(run: RunDirectory, message: str, *, failed: bool) -> None:
     from shared.files import AppendLog
     from trainer.daemon.run_record import RunRecord
 
@@ -64,4 +70,4 @@ def _tell(run: RunDirectory, message: str, *, failed: bool) -> None:
             log.append(line.encode())
             log.close()
     except (UserError, OSError):
-        return  # the run is saved, and somebody else has it already; the console has told
+        return  # the run is saved and another process owns it; the console has the message

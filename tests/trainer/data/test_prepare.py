@@ -22,9 +22,9 @@ import trainer.data.prepare as module
 from shared.errors import RunError, UserError
 from trainer.cli.data import prepare as prepare_command
 from trainer.cli.data import tokenizer as tokenizer_command
+from trainer.cli.output import LINE_INTERVAL, show_progress
 from trainer.data.outputs import Targets, open_writers, partial_path
 from trainer.data.prepare import Prepared, PrepareSettings, prepare
-from trainer.data.progress import LINE_INTERVAL, shown
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import TrainSettings, train_on_files
 from trainer.data.tokens import open_tokens
@@ -384,7 +384,7 @@ def test_two_at_once_are_kept_apart(corpus: Path, tmp_path: Path) -> None:
 def test_log_lines_come_every_few_seconds_with_rate_and_time_left() -> None:
     now = [0.0]
     stream = io.StringIO()
-    with shown("encoding", 100_000_000, stream=stream, clock=lambda: now[0]) as update:
+    with show_progress("encoding", 100_000_000, stream=stream, clock=lambda: now[0]) as update:
         for second in range(1, 12):
             now[0] = float(second)
             update(second * 5_000_000)
@@ -402,7 +402,7 @@ def test_a_terminal_gets_a_bar() -> None:
             return True
 
     stream = Terminal()
-    with shown("encoding", 1000, stream=stream) as update:
+    with show_progress("encoding", 1000, stream=stream) as update:
         update(1000)
     assert "encoding" in stream.getvalue()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,9 +17,8 @@ from trainer.cli.checkpoints.place import (
     PlaceArgument,
     checkpoints_meant,
     named_checkpoints,
-    print_table,
-    progress,
 )
+from trainer.cli.output import loss_cell, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from shared.checkpoints.catalogue import CheckpointInfo
@@ -30,14 +29,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-
 
 @app.command("list")
 def list_(
     run: PlaceArgument,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    json: Json = False,
+    json: options.Json = False,
 ) -> int:
     """List the checkpoints of a run: step, size, age, losses, and what each is."""
     from shared.checkpoints.catalogue import is_in_use, list_set_aside
@@ -71,7 +68,7 @@ def list_(
             rows[-1] |= {"corrupt": path in corrupt, "superseded": path in superseded}
             rows[-1]["in_use"] = is_in_use(path)
     if json:
-        _print_json(rows)
+        print_json(rows)
         return 0
     if not rows:
         typer.echo(f"{one_line(folder)} holds no checkpoints yet.")
@@ -87,12 +84,12 @@ def list_(
                 "-" if row["step"] is None else str(row["step"]),
                 format_bytes(row["bytes"]),
                 format_duration(max(0.0, now - made)) if made else "-",
-                _loss(row.get("loss")),
-                _loss(row.get("val_loss")),
+                loss_cell(row.get("loss")),
+                loss_cell(row.get("val_loss")),
                 ", ".join(flag.replace("_", " ") for flag in flags if row.get(flag)),
             )
         )
-    print_table(table)
+    print_table(table, numbers=(1, 2, 3, 4, 5))
     trash = in_trash(folder)
     if trash.checkpoints or trash.bytes:
         typer.echo(f"in the trash: {many(trash.checkpoints)}, {format_bytes(trash.bytes)}")
@@ -111,7 +108,7 @@ def verify(
     names: NamesArgument = None,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    json: Json = False,
+    json: options.Json = False,
 ) -> int:
     """Read every file of the checkpoints and hold it against its checksum; 1 if any is bad."""
     from shared.checkpoints.catalogue import in_use
@@ -128,7 +125,7 @@ def verify(
                 problems[info.name] = verify_folder(info.path, advance)
     bad = [name for name, found in problems.items() if found]
     if json:
-        _print_json(
+        print_json(
             [
                 {
                     "name": info.name,
@@ -155,7 +152,7 @@ def verify(
                     f"{one_line(found[0])}{more}" if found else "ok",
                 )
             )
-        print_table(table)
+        print_table(table, numbers=(1, 2, 3))
     return ExitCode.FAILURE if bad else ExitCode.OK
 
 
@@ -163,13 +160,3 @@ def verify(
 app.command("prune")(checkpoint_prune.prune)
 app.command("compress")(checkpoint_packing.compress)
 app.command("decompress")(checkpoint_packing.decompress)
-
-
-def _print_json(rows: Sequence[dict[str, Any]]) -> None:
-    import orjson
-
-    typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
-
-
-def _loss(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -12,12 +12,11 @@ import typer
 from trainer.cli import options
 from trainer.cli.checkpoints.place import (
     NamesArgument,
-    RunArgument,
     named_checkpoints,
     owned,
-    progress,
     run_meant,
 )
+from trainer.cli.output import progress
 
 if TYPE_CHECKING:
     from shared.checkpoints.catalogue import CheckpointInfo
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def compress(
-    run: RunArgument,
+    run: options.RunArgument,
     names: NamesArgument = None,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
@@ -42,11 +41,9 @@ def compress(
     """
     from shared.checkpoints.compression import pack_checkpoint
     from shared.checkpoints.packed_file import LEVELS
-    from shared.errors import UserError
 
-    if level not in LEVELS:
-        raise UserError(f"--level is {level}; it must be between 1 and {LEVELS[-1]}.")
-    _check_threads(threads)
+    options.check_range("--level", level, LEVELS[0], LEVELS[-1])
+    options.check_threads(threads)
 
     def pack(info: CheckpointInfo, advance: Callable[[int], None]) -> Packed:
         return pack_checkpoint(info.path, level=level, threads=threads, advance=advance)
@@ -55,7 +52,7 @@ def compress(
 
 
 def decompress(
-    run: RunArgument,
+    run: options.RunArgument,
     names: NamesArgument = None,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
@@ -67,20 +64,12 @@ def decompress(
     """Unpack packed checkpoints again: all, or those named."""
     from shared.checkpoints.compression import unpack_checkpoint
 
-    _check_threads(threads)
+    options.check_threads(threads)
 
     def unpack(info: CheckpointInfo, advance: Callable[[int], None]) -> Packed:
         return unpack_checkpoint(info.path, threads=threads, advance=advance)
 
     return _repack(run, runs_dir, names, unpack, verb="unpack", dry_run=dry_run)
-
-
-def _check_threads(threads: int | None) -> None:
-    from shared.errors import UserError
-    from trainer.config.schema import MAX_THREADS
-
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UserError(f"--threads is {threads}; it must be between 1 and {MAX_THREADS}.")
 
 
 def _repack(

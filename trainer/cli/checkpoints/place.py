@@ -1,9 +1,9 @@
-"""Which checkpoints a command means, whose run they are, and how they are shown."""
+"""Which checkpoints a command means, and whose run they belong to."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from shared.checkpoints.catalogue import CheckpointInfo
     from shared.run.directory import RunDirectory
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
 PlaceArgument = Annotated[
     str,
     typer.Argument(metavar="RUN|PATH", help="Run id, name, path, latest; or a checkpoints folder."),
@@ -42,6 +41,7 @@ def checkpoints_meant(reference: str, runs_dir: Path) -> tuple[Path, list[str]]:
 
 def run_meant(reference: str, runs_dir: Path) -> RunDirectory:
     """The run meant, also by its checkpoints folder."""
+    from shared.checkpoints.owner import owner_of
     from shared.errors import UserError
     from shared.run.directory import RunDirectory, find_run
     from shared.text import one_line
@@ -52,10 +52,9 @@ def run_meant(reference: str, runs_dir: Path) -> RunDirectory:
         run = RunDirectory(folder.parent)
         if folder.name == "checkpoints" and run.state_path.is_file():
             return run
-        with contextlib.suppress(OSError):  # a folder of --checkpoint-dir names its run
-            run = RunDirectory(Path((folder / ".owner").read_text(errors="replace").strip()))
-            if run.state_path.is_file() and run.checkpoints.resolve() == folder:
-                return run
+        owner = owner_of(folder)  # a folder of --checkpoint-dir names its run
+        if owner is not None and owner.state_path.is_file():
+            return owner
         if not (path / "metrics.jsonl").is_file():
             raise UserError(f"{one_line(path)} is no run; give a run's id, name or folder.")
     return find_run(runs_dir, reference)
@@ -109,30 +108,3 @@ def owned(run: RunDirectory) -> Iterator[bool]:
         raise UserError(f"{place} cannot be changed: {error.strerror}.") from error
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line every few seconds otherwise; told of bytes as they are read."""
-    from trainer.data.progress import shown, silent
-
-    done = 0
-    with (silent if quiet else shown)(title, total) as update:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            update(min(done, total))
-
-        yield advance
-
-
-def print_table(rows: Sequence[Sequence[str]], numbers: Sequence[int] = (1, 2, 3, 4, 5)) -> None:
-    """Columns as wide as they must be; the last one, words, as long as it is."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i in numbers and i < len(row) - 1 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        typer.echo("  ".join(cells).rstrip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +10,10 @@ import typer
 from trainer.cli import options
 from trainer.cli.checkpoints.place import (
     NamesArgument,
-    RunArgument,
     owned,
-    print_table,
     run_meant,
 )
+from trainer.cli.output import confirm, print_table
 
 if TYPE_CHECKING:
     from shared.checkpoints.prune import PrunePlan
@@ -25,7 +23,7 @@ ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps 
 
 
 def prune(
-    run: RunArgument,
+    run: options.RunArgument,
     names: NamesArgument = None,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
@@ -50,7 +48,7 @@ def prune(
     empty_trash: Annotated[
         bool, typer.Option("--empty-trash", help="Delete what was pruned for good.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: options.Yes = False,
 ) -> int:
     """Throw checkpoints away: those named, and those that no --keep option keeps.
 
@@ -79,7 +77,7 @@ def prune(
         if dry_run:
             typer.echo(f"{many(size.checkpoints)} in the trash, {format_bytes(size.bytes)} to free")
             return 0
-        _confirm(f"Delete {format_bytes(size.bytes)} in the trash for good?", yes)
+        confirm(f"Delete {format_bytes(size.bytes)} in the trash permanently?", yes=yes)
         return _act(directory, {"empty_trash": True})
     plan = plan_prune(folder, rule)
     if plan.goes:
@@ -95,7 +93,7 @@ def prune(
             typer.echo("the trash was left as it is: --empty-trash empties it")
         return 0
     where = "for good, with all that is in the trash" if now else "into the trash"
-    _confirm(f"Remove {len(plan.goes)} of {one_line(directory.run_id)} {where}?", yes)
+    confirm(f"Remove {len(plan.goes)} of {one_line(directory.run_id)} {where}?", yes=yes)
     # What was shown and agreed to, by name: the rule might mean others by then.
     shown = Rule(remove=tuple(item.name for item in plan.goes))
     return _act(directory, {"rule": shown.to_json(), "now": now})
@@ -113,17 +111,6 @@ def _show(plan: PrunePlan) -> None:
     print_table(table, numbers=(2, 3))
     shared = "" if plan.freed == plan.bytes else "; the rest is shared with what stays"
     typer.echo(f"{counted(plan)}; {format_bytes(plan.freed)} freed when deleted{shared}")
-
-
-def _confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal; elsewhere only `--yes` will do."""
-    from shared.errors import UserError
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UserError("Nobody is there to ask: give --yes to go ahead, or --dry-run to look.")
-    typer.confirm(question, abort=True)
 
 
 def _act(run: RunDirectory, arguments: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli.data.tokenizer import CharsetOption, FieldOption, KindOption, MinFrequencyOption
+from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
     from trainer.data.prepare import Prepared
@@ -74,7 +75,6 @@ def prepare_data(
     Each file or record is one document. Old files stay until the new ones are complete.
     """
     from trainer.data.prepare import PrepareSettings, prepare
-    from trainer.data.progress import shown
 
     prepared = prepare(
         PrepareSettings(
@@ -94,7 +94,7 @@ def prepare_data(
             seed=seed,
             overwrite=overwrite,
         ),
-        shown,
+        show_progress,
     )
     for note in prepared.notes:
         typer.echo(f"note: {note}", err=True)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from trainer.cli.output import show_progress
+
 app = typer.Typer(help="Make tokenizers.")
 
 KindOption = Annotated[
@@ -57,7 +59,6 @@ def train(
     ] = False,
 ) -> None:
     """Train a tokenizer and write tokenizer.json, vocab.json and merges.txt."""
-    from trainer.data.progress import shown
     from trainer.data.tokenizer_training import TrainSettings, train_on_files
 
     trained, notes = train_on_files(
@@ -71,7 +72,7 @@ def train(
             text_field=text_field,
             overwrite=overwrite,
         ),
-        shown,
+        show_progress,
     )
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shared.errors import RunError, UserError
 from shared.text import format_duration, format_time, many_lines, one_line
 from trainer.cli import options
+from trainer.cli.output import print_json
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
@@ -179,7 +180,7 @@ def stop(
 def status(
     context: typer.Context,
     runs_dir: SubRunsDir = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json: options.Json = False,
 ) -> int:
     """Tell which daemons watch the directory, and what each takes care of."""
     from shared.control.daemons import find_daemons
@@ -191,7 +192,7 @@ def status(
         )
     views = find_daemons(place)
     if json:
-        _print_json(views)
+        print_json([_record(view) for view in views])
         return 0
     living = [view for view in views if view.alive]
     for view in living:
@@ -201,31 +202,20 @@ def status(
     return 0 if living else 1
 
 
-def _print_json(views: list[DaemonView]) -> None:
-    import orjson
-
-    from shared.json_text import encode_json
-
-    records = [
-        orjson.loads(
-            encode_json(
-                {
-                    "host": view.host,
-                    "alive": view.alive,
-                    "pid": view.pid,
-                    "since": view.since,
-                    "alerts": view.alerts,
-                    "limits": view.limits,
-                    "gpus": list(view.gpus),
-                    "runs": view.runs,
-                    "queue": list(view.queue),
-                    "log": str(view.directory.log_path),
-                }
-            )
-        )
-        for view in views
-    ]
-    typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
+def _record(view: DaemonView) -> dict[str, Any]:
+    """A daemon, for programs."""
+    return {
+        "host": view.host,
+        "alive": view.alive,
+        "pid": view.pid,
+        "since": view.since,
+        "alerts": view.alerts,
+        "limits": view.limits,
+        "gpus": list(view.gpus),
+        "runs": view.runs,
+        "queue": list(view.queue),
+        "log": str(view.directory.log_path),
+    }
 
 
 def _print_daemon(view: DaemonView) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli import options
+from trainer.cli.output import LINE_INTERVAL, ask, byte_bar, print_table
 
 if TYPE_CHECKING:
     from shared.hub.settings import UploadProgress, UploadSettings
     from shared.run.directory import RunDirectory
 
-LINE_INTERVAL = 5.0  # seconds between log lines
 _ASK_REPO = "Repository on the Hub, NAME or OWNER/NAME"
 _TOO_LATE = (
     "The upload was interrupted in its last moment, and may be in the repository or not; the same "
@@ -127,7 +127,6 @@ def show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
     """Print the files that would be uploaded and where they would go."""
     from shared.hub.upload import plan_upload
     from shared.text import format_bytes, one_line
-    from trainer.cli.checkpoints.place import print_table
 
     plan = plan_upload(source, settings)
     print_table(
@@ -147,10 +146,8 @@ def _ask(user: str, settings: UploadSettings) -> UploadSettings:
     from dataclasses import replace
 
     typer.echo(f"Logged in as {user}.", err=True)
-    repo = typer.prompt(_ASK_REPO, err=True)
-    license_ = settings.license
-    if not license_:
-        license_ = typer.prompt(_ASK_LICENSE, default="", show_default=False, err=True)
+    repo = ask(_ASK_REPO)
+    license_ = settings.license or ask(_ASK_LICENSE, default="")
     return replace(settings, repo=repo, license=license_)
 
 
@@ -209,25 +206,7 @@ class _Bars:
     """A bar for each file as it goes."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-            transient=True,
-        )
+        self._progress = byte_bar(sys.stderr)
         self.stage = self._file = ""
         self._task = self._progress.add_task("", total=None, start=False, visible=False)
         self._progress.start()

@@ -52,7 +52,7 @@ def chat(
     seed: model_options.Seed = None,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
-    threads: model_options.Threads = None,
+    threads: options.Threads = None,
 ) -> int:
     """Talk with a model. /help lists what else can be typed.
 

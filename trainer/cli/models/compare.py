@@ -53,7 +53,7 @@ def compare(
     top_p: model_options.TopP = 1.0,
     seed: Annotated[int, typer.Option(help="The same for every model and prompt.")] = 0,
     device: model_options.Device = "auto",
-    threads: model_options.Threads = None,
+    threads: options.Threads = None,
     dtype: model_options.Dtype = "fp32",
     speed: Annotated[
         bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainer.cli.models import evaluate
+from trainer.cli.output import print_table, shorten_path
 
 if TYPE_CHECKING:
     from shared.checkpoints.evaluation import Evaluation
@@ -43,7 +44,6 @@ def show_comparison(found: Sequence[Compared], prompts: Sequence[str]) -> None:
 
 def _show_models(found: Sequence[Compared]) -> None:
     from shared.text import format_bytes, format_count
-    from trainer.cli.checkpoints.place import print_table
 
     for letter, side in zip(LETTERS, found, strict=False):
         typer.echo(f"{letter}  {side.name[:77]}")
@@ -67,7 +67,6 @@ def _show_models(found: Sequence[Compared]) -> None:
 
 def _show_results(results: Sequence[Evaluation], same_tokens: bool) -> None:
     """One data set: the lowest figure that can be compared is marked."""
-    from trainer.cli.checkpoints.place import print_table
 
     first = results[0]
     held_back = evaluate.HELD_BACK if first.split == "validation" else ""
@@ -90,7 +89,6 @@ def _show_results(results: Sequence[Evaluation], same_tokens: bool) -> None:
 
 def _show_files(results: Sequence[Evaluation], key: str) -> None:
     """Each file by itself, a column for each model; the ones found hardest where there are many."""
-    from trainer.cli.checkpoints.place import print_table
 
     values = [[file.to_json() for file in result.files] for result in results]
     order = sorted(range(len(values[0])), key=lambda i: -(values[0][i][key] or 0.0))
@@ -103,7 +101,7 @@ def _show_files(results: Sequence[Evaluation], key: str) -> None:
         rows: list[tuple[str, ...]] = [(*(LETTERS[c] for c in columns), "file")]
         for i in shown:
             cells = (evaluate.number(values[c][i], key) for c in columns)
-            rows.append((*cells, evaluate.end_of(values[0][i]["data"], 34)))
+            rows.append((*cells, shorten_path(values[0][i]["data"], 34)))
         print_table(rows, numbers=range(len(columns)))
 
 

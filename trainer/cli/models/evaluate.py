@@ -13,6 +13,7 @@ import typer
 
 from trainer.cli import options
 from trainer.cli.models import model_options
+from trainer.cli.output import print_table, shorten_path, show_progress
 
 if TYPE_CHECKING:
     from shared.checkpoints.evaluation import Evaluation, Speed
@@ -56,7 +57,7 @@ def evaluate(
     max_tokens: MaxTokens = None,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
-    threads: model_options.Threads = None,
+    threads: options.Threads = None,
     dtype: model_options.Dtype = "fp32",
     speed: Annotated[
         bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")
@@ -162,11 +163,9 @@ def tell_notes(data_set: DataSet) -> None:
 @contextlib.contextmanager
 def scoring(data_set: DataSet) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, a line every few seconds otherwise; told of the tokens scored."""
-    from trainer.data.progress import shown
-
     sizes = [file.bytes or 4 * len(file.tokens) for file in data_set.files]
     total, tokens, done = sum(sizes), data_set.tokens, 0
-    with shown(f"scoring {data_set.name}", total) as update:
+    with show_progress(f"scoring {data_set.name}", total) as update:
 
         def advance(count: int) -> None:
             nonlocal done
@@ -238,7 +237,6 @@ def _show(figures: dict[str, Any], windows: str) -> None:
     from textwrap import fill
 
     from shared.text import format_count, format_duration
-    from trainer.cli.checkpoints.place import print_table
 
     parameters, context = format_count(figures["parameters"]), figures["context"]
     typer.echo(f"{figures['name']}: {parameters} parameters, context {context:,} tokens")
@@ -254,7 +252,7 @@ def _show(figures: dict[str, Any], windows: str) -> None:
             ("tokens", counted),
             ("time", f"{format_duration(seconds)}, {speed}"),
         ]
-        print_table([("  " + name, value) for name, value in rows], numbers=())
+        print_table([("  " + name, value) for name, value in rows])
         typer.echo(fill(f"in {windows}", 78, initial_indent="  ", subsequent_indent="  "))
         _show_files(result["files"])
     speed = figures["speed"]
@@ -264,13 +262,11 @@ def _show(figures: dict[str, Any], windows: str) -> None:
             ("  reads", f"{speed['prefill']:,.0f} tokens/s, {speed['prompt_tokens']} at once"),
             ("  writes", f"{speed['decode']:,.1f} tokens/s, {speed['new_tokens']} one by one"),
         ]
-        print_table(rows, numbers=())
+        print_table(rows)
 
 
 def _show_files(files: Sequence[dict[str, Any]]) -> None:
     """Each file by itself, the ones it finds hardest where there are many."""
-    from trainer.cli.checkpoints.place import print_table
-
     if not files:
         return
     shown = list(files)
@@ -281,15 +277,14 @@ def _show_files(files: Sequence[dict[str, Any]]) -> None:
     head = ("  tokens", "loss", "perplexity", "bits/byte", "file")
     figures = ("loss", "perplexity", "bits_per_byte")
     rows = [
-        (f"{file['tokens']:,}", *(number(file, key) for key in figures), end_of(file["data"], 34))
+        (
+            f"{file['tokens']:,}",
+            *(number(file, key) for key in figures),
+            shorten_path(file["data"], 34),
+        )
         for file in shown
     ]
     print_table([head, *rows], numbers=(0, 1, 2, 3))
-
-
-def end_of(text: str, length: int) -> str:
-    """The end of a path, which tells more than its beginning."""
-    return text if len(text) <= length else "…" + text[1 - length :]
 
 
 def number(measured: dict[str, Any], key: str) -> str:

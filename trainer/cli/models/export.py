@@ -10,6 +10,7 @@ import typer
 
 from trainer.cli import options
 from trainer.cli.models import model_options
+from trainer.cli.output import print_table, progress
 
 if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
@@ -117,7 +118,6 @@ def export(
 def _write_gguf(file: GGUFExport, *, force: bool) -> None:
     """Write the file, and tell what is in it."""
     from shared.text import format_bytes, one_line
-    from trainer.cli.checkpoints.place import print_table, progress
     from trainer.export.gguf_file import write_gguf, written_tensors
     from trainer.export.table import compression, tensor_rows
 
@@ -133,13 +133,13 @@ def _write_gguf(file: GGUFExport, *, force: bool) -> None:
 def _write_hf(folder: HFExport, *, force: bool) -> None:
     """Write the folder, and tell what is in it."""
     from shared.text import format_bytes, one_line
-    from trainer.cli.checkpoints.place import print_table
     from trainer.export.hf_folder import write_hf_folder
 
     for note in folder.prepared.notes:
         typer.echo(one_line(note, 2000))
     files = write_hf_folder(folder, force=force)
-    print_table([["file", "bytes", ""], *([n, format_bytes(size), ""] for n, size in files)])
+    rows = [(name, format_bytes(size), "") for name, size in files]
+    print_table([("file", "bytes", ""), *rows], numbers=(1,))
     typer.echo(f"{one_line(folder.path)}: a folder that transformers loads.")
 
 

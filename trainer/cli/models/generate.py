@@ -38,7 +38,7 @@ def generate(
     ] = True,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
-    threads: model_options.Threads = None,
+    threads: options.Threads = None,
     speed: Annotated[bool, typer.Option("--speed", help="Print tokens per second at the end.")] = (
         False
     ),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainer.cli import options
+
 if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
     from trainer.distributed.device import Compute
@@ -24,8 +26,7 @@ TokenizerOption = Annotated[
     str | None,
     typer.Option("--tokenizer", metavar="FILE|DIR", help="Default: the model's own."),
 ]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default all cores.")]
+Device = Annotated[str, options.DEVICE]
 Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="Precision of the matrix products.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
 TopK = Annotated[int, typer.Option(help="Only the k likeliest tokens; 0 for all.")]
@@ -41,12 +42,10 @@ def check_numbers(
 ) -> None:
     """Refuse what can be seen to be wrong before torch is loaded. Raises UserError."""
     from shared.errors import UserError
-    from trainer.config.schema import MAX_THREADS
 
     if max_new_tokens < 1:
         raise UserError(f"--max-new-tokens is {max_new_tokens}; it must be 1 or more.")
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UserError(f"--threads is {threads}; it must be between 1 and {MAX_THREADS}.")
+    options.check_threads(threads)
     if seed is not None and not -(2**63) <= seed < 2**63:
         raise UserError(f"--seed is {seed}; it must fit 64 bits.")
 

@@ -42,7 +42,7 @@ def serve(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 600.0,
     device: model_options.Device = "auto",
-    threads: model_options.Threads = None,
+    threads: options.Threads = None,
     engine: Annotated[
         str, typer.Option(metavar="auto|torch|llama.cpp", help="What runs the model.")
     ] = "auto",
@@ -73,7 +73,6 @@ def serve(
 
     from shared.errors import UserError
     from shared.text import one_line
-    from trainer.config.schema import MAX_THREADS
 
     for option, value, least, most in (
         ("--port", port, 0, 65535),
@@ -82,10 +81,9 @@ def serve(
         ("--max-tokens-limit", max_tokens_limit, 1, 10_000_000),
         ("--context", context, 1, 10_000_000),
         ("--timeout", timeout, 1, 86400),
-        ("--threads", threads, 1, MAX_THREADS),
     ):
-        if value is not None and not least <= value <= most:
-            raise UserError(f"{option} is {value}; it must be between {least} and {most}.")
+        options.check_range(option, value, least, most)
+    options.check_threads(threads)
     if engine not in ("auto", "torch", "llama.cpp"):
         raise UserError(f"--engine is {one_line(engine, 60)!r}; it is auto, torch or llama.cpp.")
     if precision not in (None, "fp32", "fp16", "bf16"):

@@ -13,13 +13,13 @@ import typer
 from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.cli import options
+from trainer.cli.runs.place import all_runs
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
     from shared.json_text import Json
     from shared.run.directory import RunDirectory
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
 ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps a save
 _LOOK = 0.1  # seconds between looks for an answer
 _GONE = 15.0  # seconds after which a run that died unheard is not waited for any more
@@ -76,17 +76,17 @@ def _ask(reference: str, runs_dir: Path, action: str) -> int:
     return 0
 
 
-def pause(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def pause(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Ask a run to wait after its step."""
     return _ask(run, runs_dir, "pause")
 
 
-def continue_(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def continue_(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Ask a paused run to go on."""
     return _ask(run, runs_dir, "resume")
 
 
-def checkpoint(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def checkpoint(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Ask a run to save a checkpoint now."""
     return _ask(run, runs_dir, "checkpoint")
 
@@ -104,7 +104,7 @@ def stop(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
     """Ask a run to finish its step, save and end; one that waits is not started any more."""
-    from shared.run.directory import discover_runs, find_run
+    from shared.run.directory import find_run
 
     if everything and run is not None:
         raise UserError(f"{one_line(run)!r} and --all are both given; name one run, or all.")
@@ -112,13 +112,7 @@ def stop(
         return _stop([find_run(runs_dir, run)], told=True)
     if not everything:
         raise UserError("trainer stop needs to know what to stop: name a run, or give --all.")
-    try:
-        runs = discover_runs(runs_dir)
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {runs_dir}: {error.strerror}; name your runs folder with --runs-dir."
-        ) from error
-    return _stop(runs, told=False)
+    return _stop(all_runs(runs_dir), told=False)
 
 
 def _stop(runs: list[RunDirectory], *, told: bool) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli import options
-from trainer.cli.runs.place import RunArgument, runs_meant
+from trainer.cli.output import print_json, print_table, progress
+from trainer.cli.runs.place import runs_meant
 
 if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
@@ -17,7 +18,7 @@ _LONG = 64 << 20  # bytes of metrics that take more than a moment
 
 
 def export(
-    run: RunArgument,
+    run: options.RunArgument,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     csv: Annotated[
@@ -64,8 +65,6 @@ def export(
 
 def _reading(run: RunDirectory, path: Path) -> Any:
     """A bar for a long log; nothing where the bar would get into the data."""
-    from trainer.cli.checkpoints.place import progress
-
     try:
         size = run.metrics_path.stat().st_size
     except OSError:
@@ -80,7 +79,7 @@ def _wrote(path: Path, size: int, what: str = "") -> None:
         typer.echo(f"wrote {one_line(path)} ({what + ', ' if what else ''}{format_bytes(size)})")
 
 
-def command(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Print the command that repeats a run.
 
     It trains a new run, with the same configuration, from its beginning.
@@ -111,18 +110,17 @@ def command(run: RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR
 
 
 def diff(
-    first: RunArgument,
-    second: RunArgument,
+    first: options.RunArgument,
+    second: options.RunArgument,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json: options.Json = False,
 ) -> int:
     """Say where the configurations of two runs differ."""
     from shared.errors import UserError
     from shared.run.config import differences, flat_config
     from shared.run.directory import find_run
     from shared.text import one_line
-    from trainer.cli.checkpoints.place import print_table
 
     runs = [find_run(runs_dir, reference) for reference in (first, second)]
     found = []
@@ -135,9 +133,7 @@ def diff(
             ) from error
     different = differences(*found)
     if json:
-        import orjson
-
-        typer.echo(orjson.dumps(different, option=orjson.OPT_INDENT_2).decode())
+        print_json(different)
         return 0
     names = [one_line(run.run_id) for run in runs]
     if not different:
@@ -145,5 +141,5 @@ def diff(
         return 0
     rows = [("key", *names)]
     rows += [(key, *("-" if v is None else v for v in pair)) for key, pair in different.items()]
-    print_table(rows, numbers=())
+    print_table(rows)
     return 0

@@ -23,7 +23,7 @@ _HEALTH_EVERY = 1.0  # seconds between looks whether the run has ended
 
 
 def logs(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")],
+    run: options.RunArgument,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")

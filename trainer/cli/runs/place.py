@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
-
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
-RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN…", help="Run ids, names, paths, or latest.")
-]
 
 
 def runs_meant(references: Sequence[str], runs_dir: Path) -> list[RunDirectory]:
@@ -32,3 +25,18 @@ def runs_meant(references: Sequence[str], runs_dir: Path) -> list[RunDirectory]:
         run = find_run(runs_dir, reference)
         found.setdefault(run.path.resolve(), run)
     return list(found.values())
+
+
+def all_runs(runs_dir: Path) -> list[RunDirectory]:
+    """Every run of a runs directory. Raises UserError when it cannot be read."""
+    from shared.errors import UserError
+    from shared.run.directory import discover_runs
+    from shared.text import one_line
+
+    try:
+        return discover_runs(runs_dir)
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {one_line(runs_dir)}: {error.strerror}; name your runs folder with "
+            "--runs-dir."
+        ) from error

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli import options
+from trainer.cli.output import confirm_word, print_json, print_table, shorten
 from trainer.cli.runs import exports as run_exports
-from trainer.cli.runs.place import RunArgument, RunsArgument, runs_meant
+from trainer.cli.runs.place import all_runs, runs_meant
 
 if TYPE_CHECKING:
     from shared.library.labels import Labels
@@ -23,7 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; touch nothing.")]
 
 
@@ -38,7 +38,7 @@ def list_(
     archived: Annotated[bool, typer.Option("--archived", help="Only archived ones.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
     trash: Annotated[bool, typer.Option("--trash", help="What is in the trash.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json: options.Json = False,
 ) -> int:
     """List runs with their labels."""
     if trash:
@@ -49,7 +49,7 @@ def list_(
         kept = [row for row in rows if row["archived"] == archived]
         hidden, rows = len(rows) - len(kept), kept
     if json:
-        _print_json(rows)
+        print_json(rows)
         return 0
     if rows:
         table = [("run", "status", "step", "name", "tags", "note")]
@@ -57,8 +57,8 @@ def list_(
             note = row["note"].partition("\n")[0]
             status = row["status"] + (", archived" if row["archived"] and not archived else "")
             cells = (row["run_id"], status, f"{row['step']:,}", row["name"])
-            table.append((*cells, ", ".join(row["tags"]), _short(note, 60)))
-        _print_columns(table, numbers=(2,))
+            table.append((*cells, ", ".join(row["tags"]), shorten(note, 60)))
+        print_table(table, numbers=(2,), drop_empty=True)
     else:
         typer.echo("no runs to list")
     if hidden and not archived:
@@ -67,22 +67,13 @@ def list_(
 
 
 def _rows(runs_dir: Path) -> list[dict[str, Any]]:
-    from shared.errors import UserError
     from shared.library.labels import read_labels
     from shared.ownership.health import observe
-    from shared.run.directory import discover_runs
     from shared.run.records import RunState
     from shared.text import one_line
 
-    try:
-        runs = discover_runs(runs_dir)
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {one_line(runs_dir)}: {error.strerror}; name your runs folder with "
-            "--runs-dir."
-        ) from error
     rows = []
-    for run in runs:
+    for run in all_runs(runs_dir):
         state, labels = run.read_state() or RunState(), read_labels(run)
         rows.append(
             {
@@ -112,7 +103,7 @@ def _has_tags(tags: Sequence[str], wanted: Sequence[str]) -> bool:
 
 @app.command()
 def tag(
-    run: RunArgument,
+    run: options.RunArgument,
     tags: Annotated[list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Tags to take away.")] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
@@ -134,7 +125,7 @@ def tag(
 
 @app.command()
 def note(
-    run: RunArgument,
+    run: options.RunArgument,
     text: Annotated[
         str | None, typer.Argument(help="The note; '-' reads it from standard input, '' clears it.")
     ] = None,
@@ -156,7 +147,7 @@ def note(
 
 @app.command()
 def rename(
-    run: RunArgument,
+    run: options.RunArgument,
     name: Annotated[str, typer.Argument(help="The name to show; '' goes back to its own.")],
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
@@ -174,13 +165,15 @@ def rename(
 
 
 @app.command()
-def archive(runs: RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def archive(runs: options.RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Put runs out of sight."""
     return _archive(runs_meant(runs, runs_dir), archived=True)
 
 
 @app.command()
-def unarchive(runs: RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
+def unarchive(
+    runs: options.RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR
+) -> int:
     """Bring archived runs back into sight."""
     return _archive(runs_meant(runs, runs_dir), archived=False)
 
@@ -200,10 +193,10 @@ def _archive(runs: Sequence[RunDirectory], *, archived: bool) -> int:
 
 @app.command()
 def delete(
-    runs: RunsArgument,
+    runs: options.RunsArgument,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dry_run: DryRun = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> int:
     """Move runs into the trash.
 
@@ -224,7 +217,7 @@ def delete(
     if dry_run:
         return 0
     what = f"{len(doomed)} runs" if len(doomed) > 1 else one_line(doomed[0].run.run_id)
-    _confirm("delete", f"move {what} to the trash", yes=yes)
+    confirm_word("delete", f"move {what} to the trash", yes=yes)
     throw_away_runs(doomed)
     parent = doomed[0].run.path.parent
     place = "" if parent == options.RUNS_DIR else f" --runs-dir {one_line(parent)}"
@@ -256,7 +249,7 @@ def restore(
 def empty_trash(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dry_run: DryRun = False,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> int:
     """Delete for good what is there."""
     from shared.library.run_trash import empty_run_trash, list_trash, trash_bytes
@@ -268,7 +261,7 @@ def empty_trash(
         return 0
     if not dry_run:
         what = f"{count} run{'s' if count != 1 else ''}, {format_bytes(size)},"
-        _confirm("empty", f"delete {what} for good", yes=yes)
+        confirm_word("empty", f"delete {what} for good", yes=yes)
         size = empty_run_trash(runs_dir)
     else:
         _list_trash(runs_dir, json=False)
@@ -283,7 +276,7 @@ def _list_trash(runs_dir: Path, *, json: bool) -> int:
     trashed = list_trash(runs_dir)
     if json:
         keys = ("run_id", "time", "files", "bytes")
-        _print_json([{key: getattr(item, key) for key in keys} for item in trashed])
+        print_json([{key: getattr(item, key) for key in keys} for item in trashed])
         return 0
     if not trashed:
         typer.echo("the trash is empty")
@@ -293,21 +286,8 @@ def _list_trash(runs_dir: Path, *, json: bool) -> int:
         size = format_bytes(item.bytes)
         cells = (one_line(item.run_id, 120), f"{item.files:,}", size, format_time(item.time))
         table.append(cells)
-    _print_columns(table, numbers=(1, 2))
+    print_table(table, numbers=(1, 2), drop_empty=True)
     return 0
-
-
-def _confirm(word: str, deed: str, *, yes: bool) -> None:
-    """Go on only when a person types the word; elsewhere only `--yes` will do."""
-    from shared.errors import UserError
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UserError("Nobody is there to ask: give --yes to go ahead, or --dry-run to look.")
-    typed = typer.prompt(f"Type {word} to {deed}", default="", show_default=False)
-    if typed.strip().lower() != word:
-        raise typer.Abort
 
 
 # -- taking along ------------------------------------------------------------------------------
@@ -315,25 +295,3 @@ def _confirm(word: str, deed: str, *, yes: bool) -> None:
 app.command("export")(run_exports.export)
 app.command("command")(run_exports.command)
 app.command("diff")(run_exports.diff)
-
-
-# -- printing ----------------------------------------------------------------------------------
-
-
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _print_columns(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
-    """A table without the columns that say nothing."""
-    from trainer.cli.checkpoints.place import print_table
-
-    said = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
-    places = [said.index(i) for i in numbers if i in said]
-    print_table([[row[i] for i in said] for row in rows], numbers=places)
-
-
-def _print_json(rows: Sequence[dict[str, Any]]) -> None:
-    import orjson
-
-    typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())

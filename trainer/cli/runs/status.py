@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.errors import UserError
 from shared.text import format_count, format_duration, format_time, one_line
 from trainer.cli import options
+from trainer.cli.output import loss_cell, print_json, shorten
+from trainer.cli.runs.place import all_runs
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
@@ -77,8 +78,8 @@ class _Row:
             "run": one_line(self.run.run_id, 60),
             "status": one_line(self.health.status, 12),
             "steps": f"{state.current_step}/{state.max_steps or '?'}{percent}",
-            "loss": _loss(state.current_loss),
-            "best": _loss(state.best_loss),
+            "loss": loss_cell(state.current_loss),
+            "best": loss_cell(state.best_loss),
             "tok/s": format_count(rate) if rate is not None else "-",
             "ETA": format_duration(state.eta_seconds) if alive else "-",
             "try": str(state.attempt or "-"),
@@ -106,35 +107,26 @@ class _Row:
         }
 
 
-def _loss(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def status(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="Only this one: id, name, path, or latest.")
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json: options.Json = False,
 ) -> int:
     """List the runs with what each is really doing."""
     from shared.control.daemons import find_daemons
-    from shared.run.directory import discover_runs, find_run
+    from shared.run.directory import find_run
 
     if run is None:
-        try:
-            runs = discover_runs(runs_dir)
-        except OSError as error:
-            raise UserError(
-                f"Cannot read {runs_dir}: {error.strerror}; name your runs folder with --runs-dir."
-            ) from error
+        runs = all_runs(runs_dir)
     else:
         runs = [find_run(runs_dir, run)]
         runs_dir = runs[0].path.parent
     daemons = find_daemons(runs_dir)
     rows = _look(runs, runs_dir, daemons)
     if json:
-        _print_json(rows)
+        print_json([row.record() for row in rows])
         return 0
     for line in _daemon_lines(daemons, runs_dir):
         typer.echo(line)
@@ -166,15 +158,6 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
         )
         for run, state in states
     ]
-
-
-def _print_json(rows: list[_Row]) -> None:
-    import orjson
-
-    from shared.json_text import encode_json
-
-    records = [orjson.loads(encode_json(row.record())) for row in rows]
-    typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
 
 
 def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
@@ -234,6 +217,6 @@ def _line(row: dict[str, str], columns: list[str], sizes: dict[str, int]) -> str
     cells = []
     for column in columns:
         size = sizes[column]
-        text = row[column] if len(row[column]) <= size else row[column][: max(0, size - 1)] + "…"
+        text = shorten(row[column], size)
         cells.append(text.rjust(size) if column in _RIGHT else text.ljust(size))
     return "  ".join(cells).rstrip()

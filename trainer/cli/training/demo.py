@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli import options
+from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
@@ -39,7 +40,8 @@ def demo(
     # One thread: on a busy machine two wait for each other, and the second gains little here.
     flags = options.given({"name": "demo", "train.max_steps": max_steps, "train.threads": 1}, None)
     typer.echo("Reading the Python standard library's source…")
-    flags["data.path"] = str(prepare_text(standard_library(), {**settings, **flags}, runs_dir))
+    text = standard_library()
+    flags["data.path"] = str(prepare_text(text, {**settings, **flags}, runs_dir, show_progress))
     config = new_run(settings, {}, flags, preset=False)
     run = create(config, runs_dir)
     process = resume_detached(run)

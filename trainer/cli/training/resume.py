@@ -11,7 +11,7 @@ from trainer.cli import options
 
 
 def resume(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")],
+    run: options.RunArgument,
     *,
     context: typer.Context,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli import options
+from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
     from trainer.launch.request import LaunchRequest
@@ -162,7 +163,8 @@ def train(
         if data:
             if config is None:
                 preset, file, is_preset = load_layers("minigpt")
-            flags["data.path"] = str(prepare_text(data, {**preset, **file, **flags}, runs_dir))
+            settings = {**preset, **file, **flags}
+            flags["data.path"] = str(prepare_text(data, settings, runs_dir, show_progress))
         elif config is None and not flags.get("data.path") and dataset is None:
             raise UserError(
                 "trainer train needs to know what to train: give --config (a preset such as "

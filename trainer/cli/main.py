@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,44 +16,69 @@ from shared.text import many_lines, one_line
 from trainer.cli.checkpoints import checkpoints
 from trainer.cli.data import prepare, tokenizer
 from trainer.cli.fleet import alerts, daemon
+from trainer.cli.help import command_groups
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.runs import control, logs, runs, status
-from trainer.cli.training import demo, resume, train
+from trainer.cli.training import config, demo, resume, train
 
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
 
+COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
+    "Data": {
+        "prepare-data": prepare.prepare_data,
+        "tokenizer": tokenizer.app,
+    },
+    "Train": {
+        "train": train.train,
+        "resume": resume.resume,
+        "config": config.app,
+        "demo": demo.demo,
+    },
+    "Watch and control": {
+        "status": status.status,
+        "logs": logs.logs,
+        "pause": control.pause,
+        "continue": control.continue_,
+        "checkpoint": control.checkpoint,
+        "stop": control.stop,
+        "runs": runs.app,
+        "daemon": daemon.app,
+        "alerts": alerts.app,
+    },
+    "Checkpoints": {
+        "checkpoints": checkpoints.app,
+    },
+    "Use a model": {
+        "generate": generate.generate,
+        "chat": chat.chat,
+        "eval": evaluate.evaluate,
+        "compare": compare.compare,
+        "export": export.export,
+        "serve": serve.serve,
+    },
+    "Publish": {
+        "upload": upload.upload,
+    },
+}
+
 app = typer.Typer(
     name="trainer",
     help="Train small language models headless; watch them with train-monitor.",
+    cls=command_groups({heading: list(commands) for heading, commands in COMMANDS.items()}),
+    subcommand_metavar="COMMAND",
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its table cuts long option names on a terminal of 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(tokenizer.app, name="tokenizer")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(runs.app, name="runs")
-app.add_typer(daemon.app, name="daemon")
-app.add_typer(alerts.app, name="alerts")
-app.command("prepare-data")(prepare.prepare_data)
-app.command("train")(train.train)
-app.command("resume")(resume.resume)
-app.command("generate")(generate.generate)
-app.command("export")(export.export)
-app.command("chat")(chat.chat)
-app.command("compare")(compare.compare)
-app.command("eval")(evaluate.evaluate)
-app.command("serve")(serve.serve)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("stop")(control.stop)
-app.command("pause")(control.pause)
-app.command("continue")(control.continue_)
-app.command("checkpoint")(control.checkpoint)
-app.command("upload")(upload.upload)
-app.command("demo")(demo.demo)
+for _commands in COMMANDS.values():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name)
+        else:
+            app.command(_name)(_command)
 
 
 def _print_version(value: bool) -> None:
@@ -84,9 +110,7 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        result = app(
-            args=arguments or ["--help"], prog_name="trainer", standalone_mode=False, obj=hooks
-        )
+        result = app(args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks)
         sys.stdout.flush()
     except UserError as error:
         _complain(str(error))

@@ -73,6 +73,11 @@ def to_yaml(config: Config) -> str:
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def yaml_entry(key: str, value: Any) -> str:
+    """`key: value` on one line of YAML."""
+    return yaml.dump({key: value}, Dumper=_Dumper, width=math.inf, allow_unicode=True).rstrip("\n")
+
+
 def assignment(key: str, value: Any) -> str:
     """`key=value` as `parse_assignment` reads it back."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf)
@@ -108,7 +113,7 @@ def load_source(reference: str) -> tuple[Settings, bool]:
     if not os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises for a name too long)
         hint = nearest(name, preset_names())
         raise UserError(
-            f"--config {one_line(reference)!r} is neither a file nor a preset{hint}; "
+            f"{one_line(reference)!r} is neither a configuration file nor a preset{hint}; "
             f"the presets are {', '.join(preset_names())}."
         )
     return parse_settings(read_text(path), one_line(path)), False
@@ -187,15 +192,16 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     merged: Settings = {}
     for layer in layers:
         merged.update(layer)
+    known = known_keys()
     problems = [
-        f"unknown key {one_line(key, 60)}{nearest(key[:60], known_keys())}"
+        f"unknown key {one_line(key, 60)}{nearest(key[:60], known)}"
         for key in merged
-        if key not in known_keys()
+        if key not in known
     ]
     tree: dict[str, Any] = {}
     for key, value in merged.items():
         section, dot, inner = key.partition(".")
-        if key not in known_keys():
+        if key not in known:
             continue
         if dot:
             tree.setdefault(section, {})[inner] = value

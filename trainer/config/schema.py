@@ -1,4 +1,8 @@
-"""The sections of a configuration, every key with its type, unit and default."""
+"""The sections of a configuration: every key with its type, range, default and description.
+
+`trainer config show` prints the descriptions; null (None) means that a key takes its value from
+what the description names.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ MAX_THREADS = 1024  # OpenMP crashes when the system refuses it a thread
 
 
 class Section(BaseModel):
-    """A frozen section; keys it does not know are refused."""
+    """A frozen section; unknown keys are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
@@ -31,50 +35,80 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The shape. `llama` is LlamaForCausalLM (Qwen3ForCausalLM with `qk_norm`), `gpt2` is GPT-2."""
+    """The model's shape."""
 
-    name: str = "custom"
-    flavour: Literal["llama", "gpt2"] = "llama"
-    vocab_size: Count | None = None  # None: taken from the data
-    hidden_size: Count = 256
-    intermediate_size: Count | None = None  # None: 4 x hidden (gpt2), 8/3 x hidden (llama)
-    num_layers: Count = 4
-    num_heads: Count = 4
-    num_kv_heads: Count | None = None  # None: num_heads
-    head_dim: Count | None = None  # None: hidden_size / num_heads
-    max_seq_len: Size = 256  # tokens
-    rope_theta: float = Field(10000.0, gt=0)
-    norm_eps: float = Field(1e-6, gt=0)
-    tie_embeddings: bool = True
-    qk_norm: bool = False
-    hyper_streams: Literal[0, 1, 2, 4] = 0  # residual streams of hyper-connections; 0: without them
-    dropout: float = Field(0.0, ge=0, lt=1)
+    name: str = Field("custom", description="Name of the shape, in logs and model cards.")
+    flavour: Literal["llama", "gpt2"] = Field(
+        "llama",
+        description="Architecture; llama is LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.",
+    )
+    vocab_size: Count | None = Field(
+        None, description="Tokens in the vocabulary; null: as many as the data's tokenizer has."
+    )
+    hidden_size: Count = Field(256, description="Width of the residual stream.")
+    intermediate_size: Count | None = Field(
+        None,
+        description="Width of the feed-forward layers; null: 8/3 (llama) or 4 (gpt2) x hidden.",
+    )
+    num_layers: Count = Field(4, description="Transformer blocks.")
+    num_heads: Count = Field(4, description="Attention heads.")
+    num_kv_heads: Count | None = Field(
+        None, description="Key-value heads (grouped-query attention); null: num_heads."
+    )
+    head_dim: Count | None = Field(
+        None, description="Channels of a head; null: hidden_size / num_heads."
+    )
+    max_seq_len: Size = Field(256, description="Context, in tokens.")
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary embedding (llama).")
+    norm_eps: float = Field(1e-6, gt=0, description="Epsilon of the norms.")
+    tie_embeddings: bool = Field(True, description="Use the token embedding as the output head.")
+    qk_norm: bool = Field(False, description="Normalize queries and keys, as Qwen3 does (llama).")
+    hyper_streams: Literal[0, 1, 2, 4] = Field(
+        0, description="Residual streams of hyper-connections; 0: none. Cannot be trained yet."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability (gpt2).")
 
 
 class DataConfig(Section):
     """Where tokens come from."""
 
-    dataset: Literal["tokens", "synthetic"] = "tokens"
-    path: str | None = None  # train.bin or the folder prepare-data wrote
-    val_path: str | None = None  # None: val.bin beside it, if there is one
-    tokenizer: str | None = None  # None: tokenizer.json beside the data, if there is one
-    n_samples: Count = 100_000  # synthetic samples
+    dataset: Literal["tokens", "synthetic"] = Field(
+        "tokens", description="Token files, or a generated sequence that needs no files."
+    )
+    path: str | None = Field(None, description="train.bin, or the folder prepare-data wrote.")
+    val_path: str | None = Field(
+        None, description="Validation tokens; null: val.bin beside the training data, if any."
+    )
+    tokenizer: str | None = Field(
+        None, description="tokenizer.json; null: the one beside the data, if any."
+    )
+    n_samples: Count = Field(100_000, description="Sequences of the synthetic data.")
 
 
 class OptimConfig(Section):
-    """AdamW and its learning rate, a pure function of the step."""
+    """AdamW and its learning-rate schedule."""
 
-    name: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(6e-4, gt=0)
-    min_lr: NonNegativeFloat | None = None  # None: a tenth of learning_rate
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    warmup_steps: CountOrZero = 100
-    decay_start: float = Field(0.8, ge=0, le=1)  # wsd: where the decay begins, share of all steps
-    weight_decay: NonNegativeFloat = 0.1
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-    grad_clip: NonNegativeFloat = 1.0  # global norm; 0 turns it off
+    name: Literal["adamw"] = Field("adamw", description="Optimizer.")
+    learning_rate: float = Field(6e-4, gt=0, description="Peak learning rate.")
+    min_lr: NonNegativeFloat | None = Field(
+        None, description="Learning rate at the last step; null: a tenth of the peak."
+    )
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        "cosine", description="What follows the warmup; wsd holds the peak, then decays."
+    )
+    warmup_steps: CountOrZero = Field(100, description="Steps of linear warmup.")
+    decay_start: float = Field(
+        0.8, ge=0, le=1, description="Where the decay of wsd begins, as a share of all steps."
+    )
+    weight_decay: NonNegativeFloat = Field(
+        0.1, description="Weight decay of matrices and embeddings."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
+    eps: float = Field(1e-8, gt=0, description="Epsilon of the update.")
+    grad_clip: NonNegativeFloat = Field(
+        1.0, description="Clip the global gradient norm to this; 0: no clipping."
+    )
 
     @property
     def final_lr(self) -> float:
@@ -83,78 +117,121 @@ class OptimConfig(Section):
 
 
 class TrainConfig(Section):
-    """How long, how much at once, and on what."""
+    """How long to train, on how many tokens at once, and where."""
 
-    max_steps: Count | None = None  # optimizer steps; None: from epochs
-    # Passes over the data; used when max_steps is None.
-    epochs: float | None = Field(None, gt=0, le=1e6)
-    max_hours: float | None = Field(None, gt=0, le=1e5)  # of training in all; None: no limit
-    batch_size: Size = 8  # sequences per micro-batch
-    accumulation_steps: Size = 1  # micro-batches per optimizer step
-    # Sequences that go through the model at once, when memory does not hold batch_size of them;
-    # auto: the most that fit. The optimizer step has batch_size x accumulation_steps all the same.
-    micro_batch: Literal["auto"] | Size | None = None
-    seq_len: Size | None = None  # tokens; None: max_seq_len / 2
-    seed: int = Field(1337, ge=0, lt=2**63)
-    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
-    threads: int | None = Field(None, ge=1, le=MAX_THREADS)  # None: all cores
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is faster
-    deterministic: bool = False
-    compile: bool | None = None  # None: on CUDA only
+    max_steps: Count | None = Field(
+        None, description="Optimizer steps in total; null: as many as epochs needs."
+    )
+    epochs: float | None = Field(
+        None, gt=0, le=1e6, description="Passes over the data, where max_steps is null; null: 5."
+    )
+    max_hours: float | None = Field(
+        None, gt=0, le=1e5, description="Stop after this many hours of training; null: no limit."
+    )
+    batch_size: Size = Field(8, description="Sequences per micro-batch.")
+    accumulation_steps: Size = Field(1, description="Micro-batches per optimizer step.")
+    micro_batch: Literal["auto"] | Size | None = Field(
+        None,
+        description="Sequences in the model at once; auto: as many as memory holds; "
+        "null: batch_size.",
+    )
+    seq_len: Size | None = Field(
+        None, description="Tokens per training sequence; null: half of max_seq_len."
+    )
+    seed: int = Field(1337, ge=0, lt=2**63, description="Seed of weights, data order and dropout.")
+    device: str = Field(
+        "auto", description="Device: auto, cpu, cuda, cuda:N or mps; auto: a GPU if there is one."
+    )
+    threads: int | None = Field(
+        None, ge=1, le=MAX_THREADS, description="CPU threads; null: all cores."
+    )
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Precision of the forward pass; auto: bf16 where it is faster."
+    )
+    deterministic: bool = Field(
+        False, description="Bit-identical results, also across a resume; slower on a GPU."
+    )
+    compile: bool | None = Field(None, description="Use torch.compile; null: on CUDA only.")
 
 
 class StabilityConfig(Section):
-    """What happens when the loss leaps, or is no number any more, or the disk goes away."""
+    """What to do about NaN losses, loss spikes, and a run directory that disappears."""
 
-    nonfinite_steps: Count = 3  # in a row, then back to the last checkpoint, past that data
-    rollbacks: CountOrZero = 3  # without a new checkpoint in between, then the run fails
-    spike_window: Annotated[int, Field(ge=2, le=100_000)] = 128  # steps
-    spike_zscore: float = Field(6.0, gt=0)  # standard deviations above the window's mean
-    skip_spikes: bool = False  # leave the update of such a step out
-    directory_grace: NonNegativeFloat = 600.0  # seconds to train on without a run directory
+    nonfinite_steps: Count = Field(
+        3, description="NaN or inf steps in a row before rolling back to the last checkpoint."
+    )
+    rollbacks: CountOrZero = Field(
+        3, description="Rollbacks without a new checkpoint in between before the run fails."
+    )
+    spike_window: Annotated[int, Field(ge=2, le=100_000)] = Field(
+        128, description="Steps whose losses define what a spike is."
+    )
+    spike_zscore: float = Field(
+        6.0, gt=0, description="Standard deviations above the window's mean that make a spike."
+    )
+    skip_spikes: bool = Field(False, description="Skip the update of a step whose loss spikes.")
+    directory_grace: NonNegativeFloat = Field(
+        600.0, description="Seconds to train on while the run directory is missing."
+    )
 
 
 class CheckpointConfig(Section):
-    """When checkpoints are saved and which are kept."""
+    """When checkpoints are saved, and which are kept."""
 
-    interval: Count = 1000  # steps
-    keep_last: Count = 3
-    save_top_k: CountOrZero = 1  # the best by validation loss, kept beside the last ones
-    always_save: bool = True  # False: only when the validation loss improved
-    dir: str | None = None  # None: checkpoints/ in the run directory
-    begin_from: str | None = None  # a checkpoint that a run without one of its own begins from
-    background: bool = True  # write from a copy while training goes on
+    interval: Count = Field(1000, description="Steps between checkpoints.")
+    keep_last: Count = Field(3, description="Newest checkpoints to keep.")
+    save_top_k: CountOrZero = Field(
+        1, description="Best checkpoints by validation loss to keep as well."
+    )
+    always_save: bool = Field(
+        True, description="Save when due; false: only when the validation loss has improved."
+    )
+    dir: str | None = Field(
+        None, description="Folder for checkpoints; null: checkpoints/ in the run directory."
+    )
+    begin_from: str | None = Field(
+        None, description="Checkpoint that a new run starts from; null: random weights."
+    )
+    background: bool = Field(
+        True, description="Write checkpoints from a copy while training continues."
+    )
 
 
 class EvalConfig(Section):
     """Validation and samples during training."""
 
-    interval: Count = 500  # steps
-    batches: Count = 20  # fixed validation batches of train.batch_size sequences
-    sample_interval: CountOrZero | None = None  # None: at every evaluation; 0: never
-    sample_prompt: str = "\n"
-    sample_tokens: Count = 128
+    interval: Count = Field(500, description="Steps between evaluations.")
+    batches: Count = Field(
+        20, description="Validation batches of batch_size sequences, the same each time."
+    )
+    sample_interval: CountOrZero | None = Field(
+        None, description="Steps between text samples; null: at every evaluation; 0: never."
+    )
+    sample_prompt: str = Field("\n", description="Prompt of the samples.")
+    sample_tokens: Count = Field(128, description="Tokens per sample.")
 
 
 class LogConfig(Section):
-    """The console."""
+    """The console and train.log."""
 
-    interval: Count = 10  # steps between lines; metrics.jsonl has every step
+    interval: Count = Field(
+        10, description="Steps between log lines; metrics.jsonl has every step."
+    )
 
 
 class HubConfig(Section):
-    """What goes to the Hugging Face Hub by itself."""
+    """Upload to the Hugging Face Hub when the run is complete."""
 
-    upload: bool = False  # the best checkpoint, once the run is complete
-    repo: str | None = None  # NAME or OWNER/NAME; None: the run's name
-    user: str | None = None  # the owner; None: who is logged in
-    public: bool = False
+    upload: bool = Field(False, description="Upload the best checkpoint.")
+    repo: str | None = Field(None, description="NAME or OWNER/NAME; null: the run's name.")
+    user: str | None = Field(None, description="Owner; null: the account you are logged in with.")
+    public: bool = Field(False, description="Make the repository public.")
 
 
 class Config(Section):
-    """Everything a run can be repeated from; `config.yaml` holds it whole."""
+    """Everything needed to repeat a run; `config.yaml` holds all of it."""
 
-    name: str = "run"
+    name: str = Field("run", description="Name of the run; its folder is NAME_DATE_TIME.")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()

@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+import typer
 
 from shared import __version__
 
@@ -12,6 +14,9 @@ COMMANDS = [
     "",
     "train",
     "resume",
+    "config",
+    "config list",
+    "config show",
     "generate",
     "chat",
     "compare",
@@ -51,6 +56,7 @@ COMMANDS = [
     "runs empty-trash",
     "runs export",
     "runs command",
+    "runs diff",
     "upload",
     "serve",
 ]
@@ -80,12 +86,58 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
     assert done.stdout.count("Usage: trainer") == len(COMMANDS)
 
 
-def test_the_list_above_is_every_command(run_cli) -> None:
+def listed(page: str) -> list[str]:
+    """The commands of a help page in its order: what stands in the first column after Options."""
+    _, _, commands = page.partition("--help")
+    return re.findall(r"^  ([a-z-]+) ", commands, re.MULTILINE)
+
+
+GROUPS = sorted({command.partition(" ")[0] for command in COMMANDS if " " in command})
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_a_help_page_lists_every_command_once_with_a_whole_sentence(
+    run_cli, monkeypatch: pytest.MonkeyPatch, group: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    page = run_cli(*group.split(), "--help").out
+    inside = [c.removeprefix(group).strip() for c in COMMANDS if c.startswith(f"{group} ".lstrip())]
+    expected = [name for name in inside if name and " " not in name]
+    assert sorted(listed(page)) == sorted(expected)
+    assert max(map(len, page.splitlines())) <= columns
+    assert not re.search(r"(…|\.\.\.)$", page, re.MULTILINE)
+    commands = page.partition("--help")[2]
+    sentences = re.split(r"^  (?=[a-z])|^\S.*$", commands, flags=re.MULTILINE)[1:]
+    for sentence in filter(None, map(str.strip, sentences)):
+        assert sentence.endswith("."), sentence
+
+
+def test_the_commands_are_grouped_by_what_a_person_wants_to_do(run_cli) -> None:
+    page = run_cli("--help").out
+    headings = re.findall(r"^([A-Z][a-z ]+):$", page, re.MULTILINE)
+    assert headings[-6:] == [
+        "Data", "Train", "Watch and control", "Checkpoints", "Use a model", "Publish",
+    ]  # fmt: skip
+
+
+def test_the_list_above_is_every_command() -> None:
     from trainer.cli.main import app
 
-    names = {command.name for command in app.registered_commands}
-    groups = {group.name for group in app.registered_groups}
-    assert names | groups == {command for command in COMMANDS if command and " " not in command}
+    def names(app: typer.Typer, before: str = "") -> Iterator[str]:
+        for command in app.registered_commands:
+            name = command.name or command.callback.__name__.replace("_", "-")
+            yield f"{before}{name}"
+        for group in app.registered_groups:
+            yield f"{before}{group.name}"
+            yield from names(group.typer_instance, f"{before}{group.name} ")
+
+    assert sorted(names(app)) == sorted(filter(None, COMMANDS))
+
+
+@pytest.mark.parametrize("group", ["runs", "checkpoints", "config", "tokenizer", "alerts"])
+def test_a_group_without_a_command_shows_its_help(run_cli, group: str) -> None:
+    assert run_cli(group) == run_cli(group, "--help")
 
 
 def test_without_arguments_it_shows_its_help(run_cli) -> None:

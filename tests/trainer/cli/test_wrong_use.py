@@ -252,7 +252,6 @@ WRONG: dict[str, tuple[list[str], list[str], int]] = {
         2,
     ),
     "tokenizer nowhere": (["tokenizer", "train", "--files", "text.txt"], ["--output-dir"], 2),
-    "tokenizer command missing": (["tokenizer"], ["command", "trainer tokenizer --help"], 2),
     "tokenizer misspelt": (["tokenizer", "trian"], ["'trian'"], 2),
 }
 

@@ -18,16 +18,13 @@ from trainer.cli.checkpoints.place import (
     checkpoints_meant,
     named_checkpoints,
 )
+from trainer.cli.help import command_group
 from trainer.cli.output import loss_cell, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from shared.checkpoints.catalogue import CheckpointInfo
 
-app = typer.Typer(
-    help="List, verify, prune and pack the checkpoints of a run.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = command_group("List, verify, prune and compress the checkpoints of a run.")
 
 
 @app.command("list")

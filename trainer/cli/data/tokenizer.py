@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from trainer.cli.help import command_group
 from trainer.cli.output import show_progress
 
-app = typer.Typer(help="Make tokenizers.")
+app = command_group("Train tokenizers.")
 
 KindOption = Annotated[
     str,
@@ -30,7 +31,7 @@ FieldOption = Annotated[str, typer.Option(help="Field or column that holds the t
 
 @app.callback()
 def tokenizer() -> None:
-    """Make tokenizers."""
+    """Train tokenizers."""
 
 
 @app.command()

@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Be told when a run finishes, fails, stalls or crashes.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+from trainer.cli.help import command_group
+
+app = command_group("Test the alerts about runs that finish, fail, stall or crash.")
 
 
 @app.callback()
 def alerts() -> None:
-    """Be told when a run finishes, fails, stalls or crashes."""
+    """Test the alerts about runs that finish, fail, stall or crash."""
 
 
 @app.command("test")

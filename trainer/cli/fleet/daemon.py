@@ -13,6 +13,7 @@ import typer
 from shared.errors import RunError, UserError
 from shared.text import format_duration, format_time, many_lines, one_line
 from trainer.cli import options
+from trainer.cli.help import command_group
 from trainer.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ START_TIMEOUT = 30.0  # seconds until a daemon in the background must hold its l
 STOP_TIMEOUT = 30.0  # seconds; with its runs, as long as these take to save
 _LOOK = 0.05
 
-app = typer.Typer(
-    help="Watch a runs directory: start queued runs, restart crashed ones, answer requests.",
-    rich_markup_mode=None,
+app = command_group(
+    "Start queued runs and restart crashed ones in a runs directory.",
     invoke_without_command=True,
 )
 

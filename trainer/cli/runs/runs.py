@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli import options
+from trainer.cli.help import command_group
 from trainer.cli.output import confirm_word, print_json, print_table, shorten
 from trainer.cli.runs import exports as run_exports
 from trainer.cli.runs.place import all_runs, runs_meant
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
     from shared.library.labels import Labels
     from shared.run.directory import RunDirectory
 
-app = typer.Typer(
-    help="Label, delete, restore and export runs.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = command_group("List, label, compare, export and delete runs.")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; touch nothing.")]
 

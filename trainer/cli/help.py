@@ -1,0 +1,62 @@
+"""Help pages that list every command with a whole sentence, under headings, at any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+_REST = "Commands"  # for commands without a heading of their own
+_NAME_COLUMN = 24  # columns at most
+
+
+def command_groups(headings: Mapping[str, Sequence[str]]) -> type[TyperGroup]:
+    """A group of commands whose help lists them under `headings`, in the order given.
+
+    Click cuts the sentence of a command at the end of the line; here it continues on the next.
+    Without a command, the help is shown.
+    """
+
+    class Group(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if not args and not self.invoke_without_command:
+                args = ["--help"]
+            return super().parse_args(ctx, args)
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
+            listed = {name for names in headings.values() for name in names}
+            everything = self.list_commands(ctx)
+            rest = [name for name in everything if name not in listed]
+            width = max(map(len, everything), default=0)  # the same under every heading
+            for heading, names in (*headings.items(), (_REST, rest)):
+                rows = [(name, self.get_command(ctx, name)) for name in names]
+                lines = [
+                    (name.ljust(width), first_sentence(command.help or ""))
+                    for name, command in rows
+                    if command is not None and not command.hidden
+                ]
+                if lines:
+                    with formatter.section(heading):
+                        formatter.write_dl(lines, col_max=_NAME_COLUMN)
+
+    return Group
+
+
+def command_group(sentence: str, **options: Any) -> typer.Typer:
+    """A command that only has subcommands; `sentence` says what they do."""
+    return typer.Typer(
+        help=sentence,
+        cls=command_groups({}),
+        subcommand_metavar="COMMAND",
+        rich_markup_mode=None,  # its table cuts long option names on a terminal of 80 columns
+        **options,
+    )
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a help text, on one line."""
+    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
+    sentence, stop, _ = paragraph.partition(". ")
+    return sentence + stop.strip()

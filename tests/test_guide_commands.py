@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import keyword
 import os
 import re
 import signal
@@ -11,7 +10,9 @@ import subprocess
 import sys
 import sysconfig
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ from shared.checkpoints.catalogue import link_target, list_checkpoints
 from shared.run.directory import RunDirectory, discover_runs, find_run
 from shared.run.metrics_log import MetricsReader
 from trainer.data.tokens import open_tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.model.inference.cache import KeyValueCache
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 CONFIG = Path(__file__).parents[1] / "configs" / "training_config.yaml"
@@ -206,26 +212,22 @@ def test_without_a_gpu_asking_for_one_is_refused_in_a_sentence(run_cli, here: Pa
     assert not (here / "runs").exists()
 
 
-def test_gradients_are_clipped_to_the_limit(
-    run_cli, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_are_clipped_to_the_limit(run_cli, here: Path) -> None:
+    """After one step AdamW's first moment is (1 - beta1) times the gradient it was given."""
     import torch
+    from safetensors.torch import load_file
 
-    stepped: list[float] = []
-    original = torch.optim.AdamW.step
-
-    def step(self: torch.optim.AdamW) -> None:
-        gradients = [p.grad for group in self.param_groups for p in group["params"]]
-        stepped.append(torch.nn.utils.get_total_norm(gradients).item())
-        original(self)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
     small = "--set=model.hidden_size=32 --set=model.num_layers=1 --set=optim.grad_clip=0.01"
-    size = "--max-steps 3 --batch-size 2 --seq-len 8 --threads 1 --device cpu"
+    size = "--max-steps 1 --batch-size 2 --seq-len 8 --threads 1 --device cpu"
     succeed(run_cli, f"train --config tiny-cpu --dataset synthetic {small} {size}")
-    metrics = MetricsReader(only_run(here / "runs").metrics_path).read_all()
-    assert (metrics.series("gradient_norm").values > 0.01).all(), "told as it was before"
-    assert stepped == pytest.approx([0.01] * 3, rel=1e-3)
+    run = only_run(here / "runs")
+    metrics = MetricsReader(run.metrics_path).read_all()
+    assert (metrics.series("gradient_norm").values > 0.01).all(), "recorded before clipping"
+    state = load_file(run.checkpoints / "final" / "optimizer.safetensors")
+    moments = [moment for name, moment in state.items() if name.startswith("exp_avg.")]
+    assert moments
+    used = torch.nn.utils.get_total_norm(moments).item() / (1 - 0.9)
+    assert used == pytest.approx(0.01, rel=1e-3)
 
 
 # Guide 001
@@ -324,7 +326,7 @@ def test_the_presets_of_the_minigpt_guide_train_its_model(run_cli, here: Path) -
 
 
 @pytest.mark.slow
-def test_text_goes_from_noise_to_keywords_and_indented_lines(run_cli, here: Path) -> None:
+def test_a_model_learns_names_and_indentation(run_cli, here: Path) -> None:
     copy_sources(here / "data", ".py", "argparse", "ast", "shutil", "subprocess", "zipfile")
     size = "--batch-size 16 --seq-len 64 --learning-rate 1e-2 --threads 1 --device cpu"
     calm = "--set=optim.warmup_steps=20 --set=eval.batches=2 --set=eval.sample_interval=1"
@@ -338,83 +340,96 @@ def test_text_goes_from_noise_to_keywords_and_indented_lines(run_cli, here: Path
     assert loss[-1] < loss[0] - 2
     kept = {p.name for p in run.samples.iterdir()}
     assert kept == {"step_1.txt", "step_250.txt", "step_500.txt"}
-    noise, text = (text_of(run_cli, run.checkpoints / name) for name in ("step_1", "step_500"))
-    assert python_words(noise) <= 3
-    assert python_words(text) >= 6
-    assert indented(noise) == 0
-    assert indented(text) >= 6
+    before, after = (certainty(run.checkpoints / name) for name in ("step_1", "step_500"))
+    assert max(before.values()) < 0.1, before
+    assert min(after.values()) > 0.3, after
 
 
-def text_of(run_cli, checkpoint: Path) -> str:  # type: ignore[no-untyped-def]
-    """Three samples of a checkpoint, joined."""
-    ask = "--max-new-tokens 1000 --ignore-eos --temperature 0.7 --device cpu --prompt def"
-    line = f"generate --checkpoint {checkpoint} {ask}"
-    return "\n".join(succeed(run_cli, line, "--seed", seed) for seed in range(3))
+#: What nearly always follows in Python's own source: a name, a call on it, indentation.
+FOLLOWS = {"    sel": "f", "        if self": ".", "):\n": " ", "\n  ": " "}
 
 
-def python_words(text: str) -> int:
-    words = {*keyword.kwlist, "self"}
-    return sum(len(word) > 1 and word in words for word in re.findall(r"[A-Za-z_]+", text))
+def certainty(checkpoint: Path) -> dict[str, float]:
+    """The probability that a checkpoint's model gives each character of `FOLLOWS`."""
+    import torch
+
+    from trainer.checkpoint.opening import open_model
+
+    opened = open_model(checkpoint, torch.device("cpu"))
+    found = {}
+    for text, character in FOLLOWS.items():
+        logits = opened.model.last_logits(torch.tensor([opened.tokenizer.encode(text)]))
+        (right,) = opened.tokenizer.encode(character)
+        found[text + character] = logits.softmax(-1)[0, right].item()
+    return found
 
 
-def indented(text: str) -> int:
-    return sum(line.startswith("    ") and bool(line.strip()) for line in text.splitlines())
+@dataclass
+class WrongInOneLayer:
+    """A key-value cache whose attention has a wrong shape in one layer."""
+
+    cache: KeyValueCache
+    wrong: int
+
+    def rows(self, table: Tensor, count: int) -> Tensor:
+        return self.cache.rows(table, count)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed = self.cache.attend(layer, q, k, v)
+        assert layer <= self.wrong, "the layer before went on with a wrong shape"
+        return mixed.transpose(1, 2) if layer == self.wrong else mixed
+
+    def advance(self, count: int) -> None:
+        self.cache.advance(count)
 
 
 @pytest.mark.parametrize("flavour", ["gpt2", "llama"])
-def test_shapes_are_asserted_in_every_layer(flavour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_are_asserted_in_every_layer(flavour: Literal["gpt2", "llama"]) -> None:
     import torch
 
     from trainer.config.schema import ModelConfig
-    from trainer.model import gpt2, llama
     from trainer.model.language_model import LanguageModel
 
-    module = gpt2 if flavour == "gpt2" else llama
     shape = {"vocab_size": 9, "hidden_size": 8, "num_layers": 3, "num_heads": 2, "max_seq_len": 8}
     model = LanguageModel(ModelConfig(flavour=flavour, **shape))
     model.initialize(1)
-    original = module.causal_attention
+    ids = torch.zeros(1, 5, dtype=torch.long)
+    model(ids, cache=WrongInOneLayer(model.new_cache(1, 8), wrong=3))
     for wrong in range(3):
-        layers = iter(range(3))
-
-        def attend(*arguments, layers=layers, wrong=wrong, **more):  # type: ignore[no-untyped-def]
-            mixed = original(*arguments, **more)
-            return mixed.transpose(1, 2) if next(layers) == wrong else mixed
-
-        monkeypatch.setattr(module, "causal_attention", attend)
-        with pytest.raises(AssertionError):
-            model(torch.zeros(1, 5, dtype=torch.long))
-        assert next(layers, None) == (wrong + 1 if wrong < 2 else None)
-    monkeypatch.setattr(module, "causal_attention", original)
+        with pytest.raises(AssertionError) as caught:
+            model(ids, cache=WrongInOneLayer(model.new_cache(1, 8), wrong))
+        assert "the layer before" not in str(caught.value)
     with pytest.raises(AssertionError, match="longer than max_seq_len"):
         model(torch.zeros(1, 9, dtype=torch.long))
 
 
-def test_cached_generation_is_faster() -> None:
-    import torch
-
+def test_cached_generation_does_less_work() -> None:
+    """The guide's claim that it is faster, counted in positions that go through the model."""
     from trainer.config.schema import ModelConfig
     from trainer.generate.decoding import generate
     from trainer.generate.sampling import Sampling
     from trainer.model.language_model import LanguageModel
 
-    shape = {"vocab_size": 99, "hidden_size": 128, "num_layers": 4, "max_seq_len": 256}
+    shape = {"vocab_size": 99, "hidden_size": 32, "num_layers": 1, "max_seq_len": 256}
     model = LanguageModel(ModelConfig(flavour="gpt2", **shape)).eval()
     model.initialize(1)
-    assert torch.get_num_threads() == 1
+    positions = 0
 
-    def measured(use_cache: bool) -> tuple[float, list[int]]:
-        best, tokens = 1e9, []
-        for _ in range(2):
-            started = time.perf_counter()
-            drawn = generate(model, [5] * 56, 150, Sampling(), seed=1, use_cache=use_cache)
-            tokens = list(drawn)
-            best = min(best, time.perf_counter() - started)
-        return best, tokens
+    def count(_module: object, arguments: tuple[Tensor, ...]) -> None:
+        nonlocal positions
+        positions += arguments[0].shape[1]
 
-    (cached, first), (plain, second) = measured(True), measured(False)
+    model.body.register_forward_pre_hook(count)
+
+    def counted(use_cache: bool) -> tuple[list[int], int]:
+        nonlocal positions
+        positions = 0
+        drawn = generate(model, [5] * 56, 150, Sampling(), seed=1, use_cache=use_cache)
+        return list(drawn), positions
+
+    (first, cached), (second, plain) = counted(True), counted(False)
     assert first == second
-    assert plain > 1.5 * cached
+    assert cached < 56 + 150 < plain / 50
 
 
 # Guide 004
@@ -481,7 +496,7 @@ def test_a_detached_run_is_watched_stopped_and_resumed(
         stopped = run_cli("stop", "long")
     assert stopped.code == 0, stopped.err
     run = find_run(here / "runs", "long")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while run.read_state().status != "cancelled":
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -37,17 +37,13 @@ def test_both_at_once_with_what_was_written(run_cli, folder: Path, tmp_path: Pat
 def test_verify_alone_leaves_nothing(
     run_cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.export.verification.NEW_TOKENS", 6)
     monkeypatch.chdir(tmp_path)
     done = run_cli("export", "--checkpoint", folder, "--quant", "F32", "--verify")
     assert done.code == 0 and "passed" in done.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_looks_at_a_file_that_is_there(
-    run_cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.export.verification.NEW_TOKENS", 6)
+def test_verify_looks_at_a_file_that_is_there(run_cli, folder: Path, tmp_path: Path) -> None:
     gguf = tmp_path / "model.gguf"
     assert run_cli("export", "--checkpoint", folder, "--gguf", gguf, "--quant", "q8_0").code == 0
     before = gguf.stat()
@@ -58,10 +54,7 @@ def test_verify_looks_at_a_file_that_is_there(
     assert done.code == 2 and "--force" in done.err and gguf.stat() == before
 
 
-def test_a_verification_that_fails_is_exit_1(
-    run_cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainer.export.verification.NEW_TOKENS", 6)
+def test_a_verification_that_fails_is_exit_1(run_cli, folder: Path, tmp_path: Path) -> None:
     done = run_cli(
         "export", "--checkpoint", folder, "--gguf", tmp_path / "m.gguf", "--quant", "tq2_0",
         "--lossy", "--verify",

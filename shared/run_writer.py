@@ -1,4 +1,4 @@
-"""The writing side of a run directory, for our trainer and for anybody's training script.
+"""The writing side of a run directory, for our trainer and for any other training script.
 
 with RunWriter("runs", name="my-model", max_steps=1000) as run:
     for step in range(1, 1001):
@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import sys
-import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,23 +20,26 @@ from typing import Any, Self
 import orjson
 import yaml
 
-from shared.control.requests import Request, pending
+from shared.control.inbox import Inbox
+from shared.control.pulse import Pulse, Timings
+from shared.control.requests import Request, answer_fields, pending
 from shared.errors import UserError
 from shared.files import AppendLog, open_file, remove_temporaries, replace_file, write_json
-from shared.json_text import Json, encode_json, encode_line, is_number
-from shared.ownership.heartbeat import INTERVAL, HeartbeatFile, read_beat
+from shared.json_text import encode_json, encode_line, is_number
+from shared.ownership.heartbeat import HeartbeatFile, read_beat
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch, Turn
+from shared.run.alarms import Alarms
 from shared.run.directory import RunDirectory, create_run
+from shared.run.events import EventLog, Listener
+from shared.run.log import RunLog
 from shared.run.pace import Pace
 from shared.run.record_lines import parse_lines
 from shared.run.records import ExitRecord, PhaseTransition, RunState
-from shared.text import many_lines, one_line
+from shared.run.state import StateFile, WriteJson
+from shared.text import one_line
 
-PULSE = 0.25  # seconds between looks at the control folder
-STATE_EVERY = 0.5  # seconds between writes of a changing state
-LAST_LINES = 20
 MAX_ATTEMPT = 1 << 31
 _NEW_ATTEMPT = {
     "status": "initializing",
@@ -52,7 +52,7 @@ _NEWEST_BYTES = 1 << 16
 
 
 class RunWriter:
-    """Owns one run directory: takes its lock, beats its heart, appends its records.
+    """Owns one run directory: holds its lock, writes its heartbeat and its records.
 
     Opening raises LockHeldError if another process owns the run, UserError if it cannot be written.
     As a context manager it records how the run ended: completed, cancelled by Ctrl-C, or failed
@@ -67,84 +67,92 @@ class RunWriter:
         run: RunDirectory | None = None,
         lock: RunLock | None = None,
         config: Mapping[str, Any] | None = None,
-        listener: Callable[[Json], None] | None = None,
+        listener: Listener | None = None,
+        timings: Timings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        write_state: WriteJson = write_json,
         **state: Any,
     ) -> None:
         """Create a run, or take over `run`; `state` sets fields of `RunState` (`max_steps`…).
 
-        `lock` is the run's, when the caller has taken it already. `listener` is called with every
-        event, from any thread; it must not block, and what it raises is ignored.
+        `lock` is the run's, if the caller holds it already. `listener` is called with every event,
+        from any thread; it must not block, and its exceptions are ignored. `clock` measures the
+        pace of the steps. `write_state` replaces `run_state.json`.
         """
         self.run = run or create_run(Path(runs_dir), name)
         self._lock = lock or RunLock(self.run.lock_path)
-        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._guard = threading.Lock()
-        self._writing = threading.Lock()
-        self._appending = threading.Lock()
-        self._alarms: dict[str, str] = {}
-        self._dirty = False
         self._closed = False
-        self._listener = listener
-        self._pace = Pace()
-        self._stall, self._backlog = StallWatch(), BacklogWatch()
-        self._unwritten: OSError | None = None
+        self._pace = Pace(clock)
+        timings = timings or Timings()
+        self._stall, self._backlog = StallWatch(timings.stalled), BacklogWatch(timings.backlog)
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock.release)
             try:
                 self._directory = DirectoryWatch(self.run.path)
-                self._open(undo, name, state, config)
+                old_status = self._open(
+                    undo, name, state, config=config, listener=listener, write_state=write_state
+                )
             except OSError as error:
                 raise UserError(
                     f"Cannot write in {self.run.path}: {error.strerror}; "
                     "check its permissions and the free space."
                 ) from error
             undo.pop_all()
-        self._console_is_log = _is_same_file(sys.stdout, self.run.log_path)
-        self._requests: list[Request] = []
-        self._seen_requests: frozenset[str] = frozenset()
-        self._stop = threading.Event()
-        self._pulse = threading.Thread(target=self._beat_forever, name="run-pulse", daemon=True)
-        self._pulse.start()
-        self.event("started", previous_status=self._old_status, pid=os.getpid())
+        self._inbox = Inbox(self.run.control)
+        self._pulse = Pulse(
+            timings,
+            save=self._save_changes,
+            beat=self._beat,
+            watch=self._look_around,
+            look=self._inbox.look,
+        )
+        self.event("started", previous_status=old_status, pid=os.getpid())
 
     def _open(
         self,
         undo: contextlib.ExitStack,
         name: str,
         changes: Mapping[str, Any],
+        *,
         config: Mapping[str, Any] | None,
-    ) -> None:
-        """Take the lock, beat once, open the logs and write the first state of this attempt."""
+        listener: Listener | None,
+        write_state: WriteJson,
+    ) -> str | None:
+        """Take the lock, beat once, open the logs and write the first state of this attempt.
+
+        Returns the status before.
+        """
         if not self._lock.held:
             self._lock.acquire()
         remove_temporaries(self.run.path)
-        old = self.run.read_state()
+        self._state = StateFile(
+            self.run, check=self._directory.check, stamps=self._stamps, write=write_state
+        )
+        fields = self._state.fields
+        self._fields = fields
+        old_status = fields["status"] if self._state.found else None
         last_beat = read_beat(self.run.heartbeat_path)
         self._heartbeat = HeartbeatFile(self.run.heartbeat_path)
         undo.callback(self._heartbeat.close)
         # Before the state says "initializing": the last beat of a dead process would refute it.
-        step = old.current_step if old else 0
-        self._heartbeat.beat(step, self._pace.idle_seconds)
+        self._heartbeat.beat(fields["current_step"], self._pace.idle_seconds)
         self._metrics = AppendLog(self.run.metrics_path)
         undo.callback(self._metrics.close)
-        self._events = AppendLog(self.run.events_path)
-        undo.callback(self._events.close)
-        self._log = AppendLog(self.run.log_path)
-        undo.callback(self._log.close)
-        self._logs = (self._metrics, self._events, self._log)
-        self._old_status = old.status if old else None
-        now = time.time()
-        state = old or RunState(run_id=self.run.run_id, run_name=one_line(name))
-        # A plain dict: a frozen state of 30 fields built anew costs more than the rest of a step's
-        # bookkeeping. `state` makes one when somebody looks.
-        self._fields = {
-            **vars(state),
+        self._events = EventLog(self.run, self._state, listener=listener)
+        undo.callback(self._events.lines.close)
+        self._log = RunLog(self.run.log_path)
+        undo.callback(self._log.lines.close)
+        self._logs = (self._metrics, self._events.lines, self._log.lines)
+        self._alarms = Alarms(self._events, self._log, lambda text: self.update(alarm=text))
+        newest = fields["attempt"] if self._state.found else _newest_attempt(self.run)
+        self._state.set(
             **_NEW_ATTEMPT,
-            "host": host_name(),
-            "pid": os.getpid(),
-            "attempt": max(state.attempt, 0 if old else _newest_attempt(self.run)) + 1,
-            "started_at": now if state.started_at is None else state.started_at,
-        }
+            run_name=fields["run_name"] if self._state.found else one_line(name),
+            host=host_name(),
+            pid=os.getpid(),
+            attempt=newest + 1,
+            started_at=time.time() if fields["started_at"] is None else fields["started_at"],
+        )
         if config is not None:
             self.write_config(config)
         self.update(durable=True, **changes)
@@ -153,14 +161,17 @@ class RunWriter:
             if last_beat is not None and request.asked_at <= last_beat.time:
                 message = "the attempt it was meant for ended before it could act"
                 self.answer(request, ok=False, message=message)
+        return old_status
+
+    def _stamps(self) -> Mapping[str, Any]:
+        return {"updated_at": time.time(), "eta_seconds": self.eta_seconds()}
 
     # -- reading -------------------------------------------------------------------------
 
     @property
     def state(self) -> RunState:
         """The state as it will next be written."""
-        with self._guard:
-            return RunState(**self._fields)
+        return self._state.state
 
     @property
     def step_seconds(self) -> float | None:
@@ -169,27 +180,26 @@ class RunWriter:
 
     @property
     def directory_problem(self) -> str:
-        """A sentence while the run directory is gone or cannot be written, else empty."""
+        """A sentence while the run directory is missing or not writable, else empty."""
         return self._directory.problem
 
     @property
-    def taken_over(self) -> bool:
-        """Whether another process has taken the run over, for good."""
-        return self._directory.taken
+    def directory_lost_seconds(self) -> float:
+        """How long `directory_problem` has lasted, by the monotonic clock; 0.0 without one."""
+        return self._directory.lost_seconds
 
     @property
-    def directory_lost_seconds(self) -> float:
-        """How long that has been so, by the monotonic clock; 0.0 while it is not."""
-        return self._directory.lost_seconds
+    def taken_over(self) -> bool:
+        """Whether another process has taken the run over. That is final."""
+        return self._directory.taken
 
     # -- records -------------------------------------------------------------------------
 
     def log(self, step: int, **metrics: Any) -> None:
-        """Append the record of one finished step and bring the state up to it.
+        """Append the record of one finished step and update the state.
 
-        `loss`, `val_loss`, `tokens_total` and `tokens_per_second` are also shown in the state;
-        `best_loss` follows `val_loss` from the first one on, and `loss` until then. A `phase` that
-        is not the present one is entered.
+        The state also shows `loss`, `tokens_total` and `tokens_per_second`. `best_loss` follows
+        `val_loss` once there is one, and `loss` until then. A new `phase` is entered.
         """
         now = time.time()
         fields = self._fields
@@ -214,9 +224,7 @@ class RunWriter:
             if is_number(metrics.get(key)):
                 changes[key] = metrics[key]
         changes.update(self._new_best(step, metrics))
-        with self._guard:
-            fields.update(changes)
-            self._dirty = True
+        self._state.set(**changes)
 
     def _new_best(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         metric, best = self._fields["best_metric"], self._fields["best_loss"]
@@ -229,69 +237,34 @@ class RunWriter:
         return {"best_loss": value, "best_step": step, "best_metric": key}
 
     def progress(self) -> None:
-        """Say that work goes on although no step was finished (evaluation, saving)."""
+        """Report work that is not a step, such as an evaluation: the run is not stalled."""
         self._pace.other_work()
 
     def eta_seconds(self) -> float | None:
-        """Seconds to the last step, None when that is not known or the run has ended."""
+        """Seconds to the last step; None when unknown or when the run has ended."""
         last = self._fields["max_steps"]
         if last is None or self._fields["ended_at"] is not None:
             return None
         return self._pace.seconds_to(last)
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, /, **fields: Any) -> None:
         """Append to `events.jsonl`: what happened, at which step, when."""
-        record = {
-            "time": time.time(),
-            "event": kind,
-            "step": self._fields["current_step"],
-            "attempt": self._fields["attempt"],
-            **fields,
-        }
-        with self._appending:
-            self._events.append(encode_line(record))
-        if self._listener is not None:
-            with contextlib.suppress(Exception):
-                self._listener(record)
+        self._events.append(kind, **fields)
 
     def alarm(self, kind: str, message: str) -> None:
-        """Tell once that something is wrong with which training goes on, until `alarm_over`.
+        """Report once that something is wrong while training continues, until `alarm_over`.
 
-        Works from any thread, and when nothing can be written: then the console tells it.
+        Works from any thread, and when nothing can be written: then the console shows it.
         """
-        with self._guard:
-            before = self._alarms.get(kind)
-            self._alarms[kind] = message
-        if before is None:
-            self.event("alarm", alarm=kind, message=message)
-            self.say(f"[ALARM] {message}")
-        if before != message:
-            self._show_alarms()
+        self._alarms.start(kind, message)
 
     def alarm_over(self, kind: str, message: str) -> None:
-        """What `alarm` told of is mended. Does nothing when there was no such alarm."""
-        with self._guard:
-            before = self._alarms.pop(kind, None)
-        if before is not None:
-            self._show_alarms()
-            self.event("alarm_over", alarm=kind, message=message)
-            self.say(f"[INFO] {message}")
-
-    def _show_alarms(self) -> None:
-        with self._guard:
-            self._fields["alarm"] = "; ".join(self._alarms.values())
-            self._dirty = True
+        """Report that an alarm has ended. Does nothing if there was no such alarm."""
+        self._alarms.end(kind, message)
 
     def say(self, line: str) -> None:
-        """Put a line into `train.log` and on the console, at once."""
-        text = many_lines(line)
-        with self._appending:
-            for part in text.split("\n"):
-                self._last_lines.append(part)
-                self._log.append(part.encode("utf-8", "replace"))
-        if not self._console_is_log:
-            with contextlib.suppress(OSError, ValueError):
-                print(text, flush=True)
+        """Write a line to `train.log` and to the console, immediately."""
+        self._log.say(line)
 
     # -- state ---------------------------------------------------------------------------
 
@@ -300,17 +273,12 @@ class RunWriter:
 
         Raises TypeError for a field that `RunState` does not have.
         """
-        unknown = changes.keys() - self._fields.keys()
-        if unknown:
-            raise TypeError(f"RunState has no field {', '.join(sorted(unknown))}")
-        with self._guard:
-            self._fields.update(changes)
-            self._dirty = True
+        self._state.set(**changes)
         if durable:
-            self._write_state(durable=True)
+            self._state.save()
 
     def set_status(self, status: str) -> None:
-        """Record a change of status, durably, or as soon as a full disk lets us."""
+        """Record a change of status, durably. If the disk is full, as soon as there is room."""
         previous = self._fields["status"]
         self.progress()
         if status == "running":
@@ -321,7 +289,7 @@ class RunWriter:
                 self.update(status=status, durable=True)
 
     def set_phase(self, phase: str, step: int) -> None:
-        """Enter `phase` at `step`, if it is not the present one."""
+        """Enter `phase` at `step`. Does nothing if it is the current phase."""
         previous = self._fields["current_phase"]
         if phase == previous:
             return
@@ -338,50 +306,38 @@ class RunWriter:
 
     # -- control -------------------------------------------------------------------------
 
+    def take_requests(self) -> list[Request]:
+        """Requests that arrived since the last call, oldest first. Makes no system call."""
+        return self._inbox.take()
+
     @property
     def waiting_requests(self) -> int:
-        """How many requests have arrived and were not taken yet."""
-        return len(self._requests)
-
-    def take_requests(self) -> list[Request]:
-        """Requests that arrived since the last call, oldest first. Costs no system call."""
-        if not self._requests:
-            return []
-        with self._guard:
-            taken, self._requests = self._requests, []
-        return taken
+        """How many requests arrived and were not taken yet."""
+        return self._inbox.waiting
 
     def answer(self, request: Request, *, ok: bool, message: str) -> None:
-        """Answer a request by an event, then take its file away."""
-        self.event(
-            "answer",
-            request=request.request_id,
-            action=one_line(request.action),
-            asked_by=one_line(request.asked_by),
-            ok=ok,
-            message=message,
-        )
+        """Answer a request with an event, then remove its file."""
+        self.event("answer", **answer_fields(request, ok=ok, message=message))
         request.remove()
 
     # -- the end -------------------------------------------------------------------------
 
     def finish(self, status: str, code: int = 0, reason: str = "", *, final: bool = False) -> None:
-        """Record how the run ended and give it up. Later calls do nothing.
+        """Record how the run ended and release it. Later calls do nothing.
 
         `final`: starting it again would end the same way, so that no supervisor tries.
-        Raises OSError when the state cannot be written; the run is given up all the same.
+        Raises OSError when the state cannot be written; the run is released all the same.
         """
         if self._closed:
             return
         self._closed = True
-        self._stop.set()
-        self._pulse.join()
+        self._pulse.stop()
         for request in pending(self.run.control):  # also those taken and never answered
             self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
         self.event(
             "status", status=status, previous=self._fields["status"], code=code, reason=reason
         )
-        record = ExitRecord(code, reason, tuple(self._last_lines), final)
+        record = ExitRecord(code, reason, self._log.last_lines, final)
         try:
             self.update(status=status, ended_at=time.time(), exit=record, durable=True)
         finally:
@@ -421,26 +377,9 @@ class RunWriter:
 
     # -- the pulse -----------------------------------------------------------------------
 
-    def _beat_forever(self) -> None:
-        next_beat = next_state = 0.0
-        while True:
-            now = time.monotonic()
-            if self._dirty and now >= next_state:
-                # A full disk must not end the pulse: the next round tries again.
-                with contextlib.suppress(OSError):
-                    self._write_state(durable=False)
-                next_state = now + STATE_EVERY
-            if now >= next_beat:
-                failure = self._beat()
-                with contextlib.suppress(Exception):  # whatever is wrong there, the beat goes on
-                    self._look_around(failure or self._unwritten)
-                next_beat = now + INTERVAL
-            found = self._unseen_requests()
-            if found:
-                with self._guard:
-                    self._requests = self._requests + found
-            if self._stop.wait(PULSE):
-                return
+    def _save_changes(self) -> None:
+        if self._state.dirty:
+            self._state.save(durable=False)
 
     def _beat(self) -> OSError | None:
         return self._heartbeat.beat(
@@ -448,7 +387,10 @@ class RunWriter:
         )
 
     def _look_around(self, failure: OSError | None) -> None:
-        """Tell what is wrong with this run, and what no longer is."""
+        """Report what is wrong with this run, and what no longer is.
+
+        `failure` is the error of the last heartbeat.
+        """
         stall = self._stall.look(
             running=self._fields["status"] == "running",
             idle=self._pace.idle_seconds,
@@ -457,41 +399,17 @@ class RunWriter:
         if stall:
             self.event("stall_over" if stall.over else "stalled", message=stall.message)
         self._directory.taken = self._lock.lost
-        self._alarm_of("directory", self._directory.look(failure))
+        self._alarm_of("directory", self._directory.look(failure or self._state.problem))
         if not self._directory.problem:
-            self._alarm_of("log", self._backlog.look(self._logs, self._unwritten))
+            self._alarm_of("log", self._backlog.look(self._logs, self._state.problem))
 
     def _alarm_of(self, kind: str, turn: Turn | None) -> None:
         if turn:
             (self.alarm_over if turn.over else self.alarm)(kind, turn.message)
 
-    def _unseen_requests(self) -> list[Request]:
-        seen = self._seen_requests
-        found = pending(self.run.control)
-        self._seen_requests = frozenset(r.request_id for r in found)
-        return [r for r in found if r.request_id not in seen]
-
-    def _write_state(self, *, durable: bool) -> None:
-        with self._writing:  # from snapshot to rename, or an older state could land on a newer one
-            self._write_state_now(durable=durable)
-
-    def _write_state_now(self, *, durable: bool) -> None:
-        with self._guard:
-            fields = self._fields
-            fields["updated_at"], fields["eta_seconds"] = time.time(), self.eta_seconds()
-            state = RunState(**fields)
-            self._dirty = False
-        try:
-            self._directory.check()
-            write_json(self.run.state_path, state.to_json(), durable=durable)
-        except OSError as error:
-            self._dirty, self._unwritten = True, error
-            raise
-        self._unwritten = None
-
 
 def _plain(value: Any) -> Any:
-    """The number in a numpy scalar or a one-element tensor; anything else as it is."""
+    """The number in a numpy scalar or a one-element tensor; anything else unchanged."""
     if value is None or type(value) in (float, int, str, bool):
         return value
     try:
@@ -516,7 +434,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _newest_attempt(run: RunDirectory) -> int:
-    """The attempt the records end with: a lost state must not make new records yield to old."""
+    """The attempt of the last records: if the state is lost, new records must still win."""
     newest = 0
     for path in (run.metrics_path, run.events_path):
         with contextlib.suppress(OSError), open_file(path) as file:
@@ -524,11 +442,3 @@ def _newest_attempt(run: RunDirectory) -> int:
             attempts = (r.get("attempt") for r in parse_lines(file.read())[0])
             newest = max([newest, *(a for a in attempts if type(a) is int and a < MAX_ATTEMPT)])
     return newest
-
-
-def _is_same_file(stream: Any, path: Path) -> bool:
-    """Whether `stream` already goes into `path` (a detached run's console does)."""
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except (OSError, ValueError, AttributeError):
-        return False

@@ -5,23 +5,20 @@ While nobody owns the run this is done here, under its lock; otherwise its owner
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from monitor.actions.steer import GiveUp, ask
+from monitor.actions.steer import GiveUp, patience_of, sentence
 from monitor.data.views import RunView
 from shared.checkpoints.catalogue import CheckpointInfo, in_use, list_checkpoints
 from shared.checkpoints.manifest import verify_folder
 from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, serve_prune
 from shared.checkpoints.trash import TrashSize, folder_size, freed_bytes, in_trash
+from shared.control.idle_run import act_or_ask
 from shared.errors import RunError, UserError
-from shared.ownership.health import observe
-from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory
-from shared.run.records import RunState
 from shared.text import format_bytes, one_line
 
 #: Keeps everything: what it plans tells which checkpoints there are, and which must stay anyway.
@@ -235,30 +232,18 @@ def empty_checkpoint_trash(view: RunView, give_up: GiveUp | None = None) -> str:
 
 
 def _act(view: RunView, arguments: Mapping[str, Any], give_up: GiveUp | None) -> str:
+    """Do it here while nobody owns the run, else by asking its owner."""
     run = RunDirectory(view.path)
-    with _owned(run) as ours:
-        if ours:
-            return f"{view.label}: {one_line(serve_prune(run, arguments), 400)}"
-    # Whoever owns it beats or holds its lock: the view may be of a moment before that.
-    return ask(dataclasses.replace(view, alive=True), "prune", arguments, give_up)
-
-
-@contextlib.contextmanager
-def _owned(run: RunDirectory) -> Iterator[bool]:
-    """Whether the run's lock is ours while this is entered; not when its trainer lives."""
-    if observe(run, run.read_state() or RunState()).alive:
-        yield False
-        return
-    lock = RunLock(run.lock_path)
     try:
-        try:
-            lock.acquire()
-        except LockHeldError:
-            yield False
-            return
-        yield True
+        answer = act_or_ask(
+            run,
+            "prune",
+            arguments,
+            lambda idle: serve_prune(run, arguments, idle.event),
+            label=view.label,
+            patience=patience_of(give_up),
+        )
     except OSError as error:
         place = one_line(error.filename or run.path)
         raise RunError(f"{place} cannot be changed: {error.strerror}.") from error
-    finally:
-        lock.release()
+    return sentence(view, answer)

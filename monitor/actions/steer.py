@@ -1,40 +1,31 @@
-"""Steering a run: asking its trainer or a daemon, or starting one here.
+"""Steering a run: asking its trainer or a daemon, or starting a trainer here.
 
-Everything here says in a sentence what became true, or raises UserError saying why not. Functions
-that wait are called from a thread of their own; `give_up(seconds)` sleeps and says whether to stop
-waiting, and then their answer is empty.
+Every function returns a sentence about what was done, or raises UserError with the reason why not.
+Functions that wait run in a thread of their own. `give_up(seconds)` sleeps and returns True to stop
+waiting; the result is empty then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RESUMABLE, RunView
-from shared.checkpoints.prune import event_teller
-from shared.control.daemons import DaemonView, find_daemons, watching
-from shared.control.launch import last_log_lines, resume_detached, wait_until_running
-from shared.control.requests import submit
+from shared.control import client
+from shared.control.client import Answer, Asked
+from shared.control.daemons import DaemonView, find_daemons, watching, would_start
+from shared.control.idle_run import IdleRun
+from shared.control.launch import resume_detached, wait_until_running
+from shared.control.waiting import Patience
 from shared.errors import RunError, UserError
-from shared.files import read_json, write_json
-from shared.json_text import Json
-from shared.ownership.health import observe
-from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
-from shared.run.record_lines import parse_lines
-from shared.run.records import ENDED_STATUSES, ExitRecord, RunState
-from shared.run.tail import Tailer
+from shared.run.records import RunState
 from shared.text import one_line
 
-ANSWER_TIMEOUT = 120.0  # seconds: a step of a large model, then the saving of a checkpoint
-_LOOK = 0.1  # seconds between looks for the answer
-_GONE = 15.0  # seconds after which nobody is waited for that is not there
-_LAST_LINES = 20  # of the log, in an exit record
 _DAEMON = "trainer daemon --runs-dir {} --detach"
 
 GiveUp = Callable[[float], bool]
@@ -68,7 +59,12 @@ def why_not_resumable(view: RunView) -> str:
     return ""
 
 
-def resume(view: RunView, launcher: Launcher = launch, give_up: GiveUp | None = None) -> str:
+def resume(
+    view: RunView,
+    launcher: Launcher = launch,
+    give_up: GiveUp | None = None,
+    patience: Patience | None = None,
+) -> str:
     """Start the trainer of an ended run again: by a daemon where one watches, else from here.
 
     Raises UserError when the run is alive, completed or at home on another host, RunError when the
@@ -83,12 +79,12 @@ def resume(view: RunView, launcher: Launcher = launch, give_up: GiveUp | None = 
     if view.status == "queued":
         return _told_of_queue(view, daemons)
     if daemons:
-        return _resume_by_daemon(view, give_up)
+        return _resume_by_daemon(view, patience_of(give_up, patience))
     host = (run.read_state() or RunState()).host
     if host not in ("", host_name()):
         command = _DAEMON.format(one_line(view.path.parent))
         raise UserError(
-            f"{view.label} was last at work on {one_line(host, 80)}, and no daemon watches it: "
+            f"{view.label} last ran on {one_line(host, 80)}, and no daemon watches it: "
             f"start one there ({command}) and R reaches it, or resume it there by hand."
         )
     status = launcher(run)
@@ -106,16 +102,14 @@ def _told_of_queue(view: RunView, daemons: list[DaemonView]) -> str:
     return f"{view.label} is queued already{behind}; it starts when there is room."
 
 
-def _resume_by_daemon(view: RunView, give_up: GiveUp | None) -> str:
-    request_id, tailer = _leave(view, "resume")
-    wait = _Wait(view, request_id, tailer, ANSWER_TIMEOUT, give_up, by_daemon=True)
-    for event in wait.events():
-        if event is not None:
-            return _sentence(view, event)
-        # A first step may take minutes; that the trainer works is true before it answers.
-        state = wait.state
-        if state.attempt > view.attempt and state.status == "running" and wait.alive:
-            return f"{view.label} is running again (attempt {state.attempt})."
+def _resume_by_daemon(view: RunView, patience: Patience) -> str:
+    asked = _ask(view, "resume", None, patience)
+    for look in asked.looks(by_daemon=True):
+        if look.answer is not None:
+            return sentence(view, look.answer)
+        # A first step may take minutes, and the trainer answers only after it.
+        if look.alive and look.state.status == "running" and look.state.attempt > view.attempt:
+            return f"{view.label} is running again (attempt {look.state.attempt})."
     return ""
 
 
@@ -143,135 +137,39 @@ def ask(
     action: str,
     arguments: Mapping[str, Any] | None = None,
     give_up: GiveUp | None = None,
+    patience: Patience | None = None,
 ) -> str:
-    """Ask the trainer of `view` for `action`; what it answered once it has done it.
+    """Ask the trainer of `view` for `action`; returns its answer once it has acted.
 
-    Raises UserError when nobody is there to answer, RunError when it refuses.
-    """
-    return wait_for_answer(view, *request(view, action, arguments), give_up=give_up)
-
-
-def request(
-    view: RunView, action: str, arguments: Mapping[str, Any] | None = None
-) -> tuple[str, Tailer]:
-    """Ask the trainer for `action`; returns the request's id and where its answer will appear.
-
-    Raises UserError when nobody is there to answer or the request cannot be written.
+    Raises UserError when there is no trainer, RunError when it refuses or does not answer.
     """
     reason = why_no_request(view, action)
     if reason:
         raise UserError(reason)
-    return _leave(view, action, arguments)
+    return sentence(view, _ask(view, action, arguments, patience_of(give_up, patience)).wait())
 
 
-def _leave(
-    view: RunView, action: str, arguments: Mapping[str, Any] | None = None
-) -> tuple[str, Tailer]:
+def _ask(
+    view: RunView, action: str, arguments: Mapping[str, Any] | None, patience: Patience
+) -> Asked:
     run = RunDirectory(view.path)
-    tailer = Tailer(run.events_path)
-    while tailer.read().more:
-        pass
-    try:
-        return submit(run.control, action, arguments), tailer
-    except OSError as error:
-        raise RunError(
-            f"Cannot leave a request in {one_line(run.control)}: {error.strerror}; "
-            "only the user who trains may steer."
-        ) from error
+    return client.ask(run, action, arguments, label=view.label, patience=patience)
 
 
-def wait_for_answer(
-    view: RunView,
-    request_id: str,
-    tailer: Tailer,
-    timeout: float = ANSWER_TIMEOUT,
-    give_up: GiveUp | None = None,
-    *,
-    by_daemon: bool = False,
-) -> str:
-    """What was answered to `request_id`.
-
-    `by_daemon`: a daemon may answer for a run without a trainer. Raises RunError when it is
-    refused, when nobody is there any more, or nobody answers within `timeout` seconds.
-    """
-    wait = _Wait(view, request_id, tailer, timeout, give_up, by_daemon=by_daemon)
-    for event in wait.events():
-        if event is not None:
-            return _sentence(view, event)
-    return ""
+def patience_of(give_up: GiveUp | None, patience: Patience | None = None) -> Patience:
+    """How long to wait, until `give_up` stops the wait."""
+    patience = patience or Patience()
+    return dataclasses.replace(patience, pause=give_up) if give_up else patience
 
 
-def _sentence(view: RunView, event: Json) -> str:
-    message = one_line(event.get("message") or "done", 300)
-    if event.get("ok") is not True:
-        raise RunError(f"{view.label}: {message}")
-    return f"{view.label}: {message}"
-
-
-def withdraw(view: RunView, request_id: str) -> None:
-    """Take a request away that nobody has served."""
-    with contextlib.suppress(OSError):
-        (RunDirectory(view.path).control / f"{request_id}.json").unlink()
-
-
-class _Wait:
-    """The waiting for one answer. `state` and `alive` are the run's at the last look."""
-
-    def __init__(
-        self,
-        view: RunView,
-        request_id: str,
-        tailer: Tailer,
-        timeout: float,
-        give_up: GiveUp | None,
-        *,
-        by_daemon: bool,
-    ) -> None:
-        self._view, self._request_id, self._tailer = view, request_id, tailer
-        self._timeout, self._give_up, self._by_daemon = timeout, give_up, by_daemon
-        self._run = RunDirectory(view.path)
-        self.state, self.alive = RunState(), True
-
-    def events(self) -> Iterator[Json | None]:
-        """The answer when it is there, None after every look without it; the end: given up.
-
-        Raises RunError.
-        """
-        began = time.monotonic()
-        gone_since: float | None = None
-        ended = False
-        while True:
-            answer = self._answer()
-            if answer is not None:
-                yield answer
-                return
-            if ended:
-                raise RunError(f"{self._view.label} ended without an answer.")
-            now = time.monotonic()
-            if now - began > self._timeout:
-                raise RunError(f"{self._view.label} has not answered within {self._timeout:.0f} s.")
-            self.state = self._run.read_state() or RunState()
-            self.alive = observe(self._run, self.state).alive
-            if not self._by_daemon:
-                # An ended run gets one more look, for the answer written just before its end.
-                ended = self.state.status in ENDED_STATUSES or not self.alive
-            elif self.alive or watching(self._view.path.parent):
-                gone_since = None
-            else:
-                gone_since = gone_since or now
-                ended = now - gone_since > _GONE
-            yield None
-            if self._give_up is None:
-                time.sleep(_LOOK)
-            elif self._give_up(_LOOK):
-                return
-
-    def _answer(self) -> Json | None:
-        records, _ = parse_lines(self._tailer.read().lines)
-        for record in records:
-            if record.get("event") == "answer" and record.get("request") == self._request_id:
-                return record
-        return None
+def sentence(view: RunView, answer: Answer | None) -> str:
+    """An answer as a sentence; empty if there is none. Raises RunError for a refusal."""
+    if answer is None:
+        return ""
+    told = f"{view.label}: {one_line(answer.message, 400)}"
+    if not answer.ok:
+        raise RunError(told)
+    return told
 
 
 # -- stopping ----------------------------------------------------------------------------------
@@ -307,46 +205,39 @@ def stop_question(view: RunView) -> Question:
     raise UserError(why_no_request(view, "stop"))
 
 
-def stop(view: RunView, give_up: GiveUp | None = None) -> str:
-    """Let a run save and end, or see to it that one that waits is not started.
+def stop(view: RunView, give_up: GiveUp | None = None, patience: Patience | None = None) -> str:
+    """Let a run save and end, or prevent the start of one that waits.
 
-    Returns when it has ended. Raises UserError when nothing of it is at work or waits.
+    Returns when the run has ended. Raises UserError when there is nothing to stop.
     """
     view = _look_again(view)
     run = RunDirectory(view.path)
+    patience = patience_of(give_up, patience)
     if not view.alive:
-        return _cancel(view, run, give_up)
+        return _cancel(view, run, patience)
+    reason = why_no_request(view, "stop")
+    if reason:
+        raise UserError(reason)
     # A daemon that serves a run holds its lock for a moment, and looks like a trainer.
     by_daemon = bool(watching(view.path.parent))
     try:
-        answer = wait_for_answer(view, *request(view, "stop"), give_up=give_up, by_daemon=by_daemon)
+        answer = sentence(view, _ask(view, "stop", None, patience).wait(by_daemon=by_daemon))
     except RunError:
         # It died in the same moment, and a daemon would start it again.
         if not _waits(view, run):
             raise
-        return _cancel(_look_again(view), run, give_up)
-    return _until_ended(view, run, give_up) or answer if answer else ""
+        return _cancel(_look_again(view), run, patience)
+    ended = client.wait_until_ended(run, patience) if answer else None
+    if ended is None:
+        return answer
+    return f"{view.label} is {one_line(ended.status, 20)} at step {ended.current_step:,}."
 
 
-def _until_ended(view: RunView, run: RunDirectory, give_up: GiveUp | None) -> str:
-    """How the run has ended, once its trainer has saved and gone; empty if that takes too long."""
-    deadline = time.monotonic() + ANSWER_TIMEOUT
-    while time.monotonic() < deadline:
-        state = run.read_state() or RunState()
-        if not observe(run, state).alive:
-            return f"{view.label} is {one_line(state.status, 20)} at step {state.current_step:,}."
-        if give_up is None:
-            time.sleep(_LOOK)
-        elif give_up(_LOOK):
-            break
-    return ""
-
-
-def _cancel(view: RunView, run: RunDirectory, give_up: GiveUp | None) -> str:
-    """Take a run that waits out of the hands of whoever would start it."""
+def _cancel(view: RunView, run: RunDirectory, patience: Patience) -> str:
+    """Prevent the start of a run that waits: by its daemon, or here if no daemon watches."""
     if _waits(view, run):
         if watching(view.path.parent):
-            return wait_for_answer(view, *_leave(view, "stop"), give_up=give_up, by_daemon=True)
+            return sentence(view, _ask(view, "stop", None, patience).wait(by_daemon=True))
         return _cancel_here(view, run)
     state = run.read_state() or RunState()
     if state.status == "queued":
@@ -355,43 +246,21 @@ def _cancel(view: RunView, run: RunDirectory, give_up: GiveUp | None) -> str:
 
 
 def _waits(view: RunView, run: RunDirectory) -> bool:
-    """Whether a daemon, or the successor of one that is gone, would start the run."""
+    """Whether a daemon, or the successor of a dead one, would start the run."""
     state = run.read_state() or RunState()
     if state.status in ("completed", "cancelled"):
         return False
     if state.status == "queued":
         return state.supervised
-    for daemon in find_daemons(view.path.parent):
-        care = (read_json(daemon.directory.care_path) or {}).get("runs")
-        if isinstance(care, dict) and view.run_id in care:
-            return True
-        if daemon.alive and view.run_id in daemon.runs:
-            return True
-    return False
+    return would_start(find_daemons(view.path.parent), view.run_id)
 
 
 def _cancel_here(view: RunView, run: RunDirectory) -> str:
-    """Nobody is there who would start it: its record says that nobody shall."""
+    """Record in the run itself that it is cancelled, so that no daemon starts it."""
     reason = "taken out of the queue by train-monitor"
-    lock = RunLock(run.lock_path)
     try:
-        lock.acquire()
-        try:
-            _end(run, reason)
-        finally:
-            lock.release()
+        with IdleRun(run) as idle:
+            idle.end("cancelled", 0, reason)
     except OSError as error:
         raise RunError(f"{view.label} cannot be changed: {error.strerror}.") from error
     return f"{view.label} is cancelled: {reason}."
-
-
-def _end(run: RunDirectory, reason: str) -> None:
-    """Record that the run ended, as a trainer would have done it. For the holder of its lock."""
-    state = run.read_state() or RunState()
-    event_teller(run)("status", status="cancelled", previous=state.status, code=0, reason=reason)
-    record = ExitRecord(0, reason, tuple(last_log_lines(run, _LAST_LINES) or ()))
-    ended = dataclasses.replace(
-        state, status="cancelled", ended_at=time.time(), exit=record, eta_seconds=None
-    )
-    # What a newer program has written there stays.
-    write_json(run.state_path, {**(read_json(run.state_path) or {}), **ended.to_json()})

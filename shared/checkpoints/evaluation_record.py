@@ -1,4 +1,4 @@
-"""Writing into a run's events that a checkpoint of it was evaluated."""
+"""Recording in a run's events that one of its checkpoints was evaluated."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.checkpoints.evaluation import Evaluation, Speed
-from shared.checkpoints.prune import event_teller
+from shared.control.idle_run import hold_if_idle
 from shared.control.requests import submit
 from shared.errors import UserError
 from shared.json_text import Json, is_number, split_nonfinite
-from shared.ownership.claim import ownership
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 EVENT = "checkpoint_evaluated"
-REQUEST = "evaluated"  # asks a run's owner to write that event: nobody else may
+REQUEST = "evaluated"  # asks the owner of a run to write that event
 _TEXTS = ("name", "data", "sha256")
 _NUMBERS = ("loss", "perplexity", "bits_per_byte", "tokens", "bytes")
 _SPEEDS = ("prefill", "decode")  # where they were measured
@@ -23,7 +22,7 @@ _NONFINITE = ("nan", "inf", "-inf")
 
 
 def event_fields(name: str, evaluation: Evaluation, speed: Speed | None = None) -> Json:
-    """What the event tells of the checkpoint `name`."""
+    """The fields of the event for the checkpoint `name`."""
     total = evaluation.total
     return split_nonfinite(
         {
@@ -43,17 +42,17 @@ def event_fields(name: str, evaluation: Evaluation, speed: Speed | None = None) 
 def record_evaluation(
     run: RunDirectory, name: str, evaluation: Evaluation, speed: Speed | None = None
 ) -> str:
-    """Tell the run: itself while it lives, by its files otherwise.
+    """Record an evaluation in its run: in its events, or with a request while its trainer lives.
 
-    Returns a sentence when it could not be told, which takes nothing from what was measured.
+    Returns a sentence if that failed. The evaluation itself is not affected.
     """
     fields = event_fields(name, evaluation, speed)
     try:
-        with ownership(run) as ours:
-            if ours:
-                event_teller(run)(EVENT, **fields)
-            else:
+        with hold_if_idle(run) as idle:
+            if idle is None:
                 submit(run.control, REQUEST, fields)
+            else:
+                idle.event(EVENT, **fields)
     except OSError as error:
         return (
             f"The evaluation could not be written into the events of {one_line(run.path)}: "
@@ -63,10 +62,10 @@ def record_evaluation(
 
 
 def serve_evaluated(arguments: Mapping[str, Any], tell: Callable[..., None]) -> str:
-    """Do what an `evaluated` request asks, for the run's owner; returns the sentence to answer.
+    """Do what an `evaluated` request asks, for the run's owner; returns the answer.
 
-    `tell` is `RunWriter.event`, or what a daemon has for it. Raises UserError for anything else
-    than the record of an evaluation.
+    `tell` is `RunWriter.event` or `IdleRun.event`. Raises UserError if `arguments` is not the
+    record of an evaluation.
     """
     texts = {key: arguments.get(key) for key in _TEXTS}
     numbers = {key: arguments.get(key) for key in _NUMBERS}
@@ -79,7 +78,7 @@ def serve_evaluated(arguments: Mapping[str, Any], tell: Callable[..., None]) -> 
         or not isinstance(named, dict)
         or not all(key in _NUMBERS and name in _NONFINITE for key, name in named.items())
     ):
-        raise UserError(f"{one_line(dict(arguments))} is no record of an evaluation.")
+        raise UserError(f"{one_line(dict(arguments))} is not the record of an evaluation.")
     record = {key: one_line(text, 300) for key, text in texts.items()} | numbers
     tell(EVENT, **record, **({"nonfinite": named} if named else {}))
     return f"the evaluation of {one_line(texts['name'], 80)} is in the events"

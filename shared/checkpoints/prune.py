@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +22,8 @@ from shared.checkpoints.catalogue import (
 from shared.checkpoints.manifest import find_problems
 from shared.checkpoints.trash import Doomed, TrashSize, folder_size, freed_bytes, in_trash
 from shared.errors import RunError, UserError
-from shared.files import AppendLog
-from shared.json_text import Json, encode_line
+from shared.json_text import Json
 from shared.run.directory import RunDirectory
-from shared.run.records import RunState
 from shared.text import format_bytes, nearest, one_line
 
 PRUNED = "pruned"  # the reason in a `checkpoint_removed` event
@@ -286,47 +283,27 @@ def prune(plan: PrunePlan, tell: trash.Tell = trash.untold) -> None:
         )
 
 
-def event_teller(run: RunDirectory) -> trash.Tell:
-    """What appends an event to a run's record. For the holder of the run's lock."""
-
-    def tell(kind: str, **fields: Any) -> None:
-        state = run.read_state() or RunState()
-        log = AppendLog(run.events_path)
-        try:
-            log.append(
-                encode_line(
-                    {
-                        "time": time.time(),
-                        "event": kind,
-                        "step": state.current_step,
-                        "attempt": state.attempt,
-                        **fields,
-                    }
-                )
-            )
-        finally:
-            log.close()
-
-    return tell
-
-
 # -- a request ---------------------------------------------------------------------------------
 
 
 def serve_prune(
-    run: RunDirectory, arguments: Mapping[str, Any], protected: Collection[str] = ()
+    run: RunDirectory,
+    arguments: Mapping[str, Any],
+    tell: trash.Tell,
+    protected: Collection[str] = (),
 ) -> str:
     """Do what a `prune` request asks; returns the sentence for the answer.
 
     `arguments` holds `rule` (as `Rule.to_json`) and perhaps `now: true`, or `undo: true`, or
-    `empty_trash: true`. `protected` names what the caller itself uses. For the holder of the run's
+    `empty_trash: true`. `tell` appends the events of the run's owner (`RunWriter.event`,
+    `IdleRun.event`). `protected` names what the caller itself uses. For the holder of the run's
     lock. Raises UserError or RunError with the refusal, and OSError from the disk.
     """
     known = {"rule", "now", "undo", "empty_trash"}
     flags = {name: arguments.get(name, False) for name in known - {"rule"}}
     if set(arguments) - known or not all(type(flag) is bool for flag in flags.values()):
         raise UserError(f"{one_line(dict(arguments))} is no request for pruning.")
-    checkpoints, tell = run.checkpoints.resolve(), event_teller(run)
+    checkpoints = run.checkpoints.resolve()
     if flags["undo"]:
         return undone(checkpoints, trash.undo(checkpoints, tell))
     if flags["empty_trash"]:

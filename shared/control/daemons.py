@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,17 @@ def watching(runs_dir: Path) -> list[DaemonView]:
 def care_of(daemons: list[DaemonView], run_id: str) -> Json | None:
     """What a living daemon says of a run under its care; None when it is under nobody's."""
     return next((v.runs[run_id] for v in daemons if v.alive and run_id in v.runs), None)
+
+
+def would_start(daemons: Iterable[DaemonView], run_id: str) -> bool:
+    """Whether one of the daemons, or the successor of a dead one, would start the run again."""
+    for daemon in daemons:
+        if daemon.alive and run_id in daemon.runs:
+            return True
+        remembered = (read_json(daemon.directory.care_path) or {}).get("runs")
+        if isinstance(remembered, dict) and run_id in remembered:
+            return True
+    return False
 
 
 def next_start_of(care: Json) -> float | None:

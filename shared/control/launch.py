@@ -5,30 +5,33 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 
+from shared.control.waiting import Patience, wait_for
 from shared.errors import RunError
 from shared.ownership.health import observe
 from shared.run.directory import RunDirectory
+from shared.run.log import last_log_line
 from shared.run.records import ENDED_STATUSES, RunState
-from shared.text import one_line
 
 START_TIMEOUT = 60.0  # seconds: importing torch from a cold disk takes a while
+_START = Patience(timeout=START_TIMEOUT, look=0.05)
 
 
 def resume_detached(
     run: RunDirectory,
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    python: str = "",
 ) -> subprocess.Popen[bytes]:
-    """Start `trainer resume RUN` in its own session, its console going into `train.log`.
+    """Start `trainer resume RUN` in its own session, with its console in `train.log`.
 
-    A daemon may start such a run again; `environment` is added to this process's. Raises RunError
-    when the process cannot be started or the log cannot be written.
+    A daemon may start such a run again. `environment` is added to this process's. `python` is the
+    interpreter, by default this process's. Raises RunError when the process cannot be started or
+    the log cannot be written.
     """
     path = str(run.path.resolve())
-    command = [sys.executable, "-m", "trainer", "resume", path, "--supervised", *options]
+    command = [python or sys.executable, "-m", "trainer", "resume", path, "--supervised", *options]
     try:
         with run.log_path.open("ab") as log:
             return subprocess.Popen(
@@ -44,14 +47,16 @@ def resume_detached(
 
 
 def wait_until_running(
-    run: RunDirectory, process: subprocess.Popen[bytes], timeout: float = START_TIMEOUT
+    run: RunDirectory,
+    process: subprocess.Popen[bytes],
+    patience: Patience = _START,
 ) -> str:
-    """Wait until the started trainer owns the run and is past its start; returns its status.
+    """Wait until the started trainer owns the run and has begun; returns its status.
 
-    Raises RunError with the last line of the log when it ends or takes longer than `timeout`.
+    Raises RunError with the last line of the log if the trainer ends before that.
     """
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+
+    def status() -> str | None:
         state = run.read_state() or RunState()
         if state.pid == process.pid and state.status != "initializing":
             health = observe(run, state)
@@ -59,27 +64,10 @@ def wait_until_running(
                 return health.status
         if process.poll() is not None:
             raise RunError(
-                f"The trainer of {run.run_id} ended at once (exit code {process.returncode}): "
+                f"The trainer of {run.run_id} ended immediately (exit code {process.returncode}): "
                 f"{last_log_line(run)}"
             )
-        time.sleep(0.05)
-    return "still starting"  # a large checkpoint takes its time; the process lives
-
-
-def last_log_line(run: RunDirectory) -> str:
-    """The last line of `train.log` that says something."""
-    lines = last_log_lines(run, 1)
-    if lines is None:
-        return "its log cannot be read"
-    return lines[-1] if lines else "its log is empty"
-
-
-def last_log_lines(run: RunDirectory, count: int) -> list[str] | None:
-    """The last lines of `train.log` that say something; None when it cannot be read."""
-    try:
-        with run.log_path.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-    except OSError:
         return None
-    return [one_line(line, 300) for line in lines if line.strip()][-count:]
+
+    # A large checkpoint takes its time, and the process is alive.
+    return wait_for(status, patience) or "still starting"

@@ -16,6 +16,7 @@ from typing import Any
 from shared.files import read_json, replace_file
 from shared.json_text import Json, encode_line
 from shared.ownership.process import host_name
+from shared.text import one_line
 
 #: What can be asked of a run, and who serves it: its `trainer` while one lives, the `daemon` while
 #: none does. `resume` continues a paused run, and starts a dead one.
@@ -59,6 +60,22 @@ def served_by(who: str) -> list[str]:
     return sorted(action for action, servers in ACTIONS.items() if who in servers)
 
 
+def path_of(control: Path, request_id: str) -> Path:
+    """The file of a request."""
+    return control / f"{request_id}.json"
+
+
+def answer_fields(request: Request, *, ok: bool, message: str) -> Json:
+    """The fields of the `answer` event."""
+    return {
+        "request": request.request_id,
+        "action": one_line(request.action),
+        "asked_by": one_line(request.asked_by),
+        "ok": ok,
+        "message": message,
+    }
+
+
 def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = None) -> str:
     """Leave a request; returns its id, which the event that answers it repeats.
 
@@ -76,7 +93,7 @@ def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = Non
         "asked_by": f"{user}@{host_name()}:{os.getpid()}",
         "time": time.time(),
     }
-    replace_file(control / f"{request_id}.json", encode_line(record) + b"\n")
+    replace_file(path_of(control, request_id), encode_line(record) + b"\n")
     return request_id
 
 

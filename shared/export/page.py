@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
-from shared.control.launch import last_log_lines
 from shared.json_text import is_number
 from shared.library.labels import Labels, read_labels
 from shared.output_file import check_output, write_output
 from shared.ownership.health import Health, observe
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
+from shared.run.log import last_log_lines
 from shared.run.metrics_log import MetricsTable
 from shared.run.record_lines import read_records
 from shared.run.records import RunState

@@ -1,30 +1,32 @@
-"""Whether a run may be written by this process: only the holder of its lock may."""
+"""Holding a lock for a block of code, with some patience for its present holder."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from shared.ownership.health import observe
 from shared.ownership.lock import LockHeldError, RunLock
-from shared.run.directory import RunDirectory
-from shared.run.records import RunState
 
 
 @contextlib.contextmanager
-def ownership(run: RunDirectory) -> Iterator[bool]:
-    """Whether the run's lock is ours while this is entered; not while its trainer lives.
+def hold_lock(path: Path, wait: float = 0.0) -> Iterator[RunLock]:
+    """Hold the lock at `path` until the end of the block.
 
-    Raises OSError where the run may not be written.
+    If another process holds it, try again for `wait` seconds. Raises LockHeldError after that, and
+    OSError when the lock file cannot be written.
     """
-    lock = None if observe(run, run.read_state() or RunState()).alive else RunLock(run.lock_path)
+    lock = RunLock(path)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            lock.acquire()  # one attempt takes a moment by itself
+            break
+        except LockHeldError:
+            if time.monotonic() >= deadline:
+                raise
     try:
-        if lock is not None:
-            lock.acquire()
-    except LockHeldError:
-        lock = None
-    try:
-        yield lock is not None
+        yield lock
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()

@@ -28,9 +28,11 @@ class Health:
     reason: str = ""
 
 
-def is_stalled(idle_seconds: float, step_seconds: float | None) -> bool:
+def is_stalled(
+    idle_seconds: float, step_seconds: float | None, after: float = STALLED_AFTER
+) -> bool:
     """Whether a running run has done nothing for too long, given the usual time of its steps."""
-    return idle_seconds > max(STALLED_AFTER, STALLED_STEPS * (step_seconds or 0.0))
+    return idle_seconds > max(after, STALLED_STEPS * (step_seconds or 0.0))
 
 
 def observe(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.files import AppendLog
-from shared.ownership.health import is_stalled
+from shared.ownership.health import STALLED_AFTER, is_stalled
 
 BACKLOG_SECONDS = 2.0  # how long records may wait before it is told
 #: What is no want of room but a filesystem that does not take writes any more.
@@ -42,17 +42,22 @@ class Turn:
 class StallWatch:
     """Notices that a running run makes no progress, and that it goes on."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, after: float = STALLED_AFTER, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`after`: seconds without a step, at least."""
+        self._after, self._clock = after, clock
         self._since: float | None = None
 
     def look(self, *, running: bool, idle: float, step_seconds: float | None) -> Turn | None:
         """`idle` are the seconds since work last went on."""
-        now = time.monotonic()
+        now = self._clock()
+        stalled = running and is_stalled(idle, step_seconds, self._after)
         if self._since is None:
-            if running and is_stalled(idle, step_seconds):
+            if stalled:
                 self._since = now - idle
                 return Turn(over=False, message=f"no step for {idle:.0f} s")
-        elif not running or not is_stalled(idle, step_seconds):
+        elif not stalled:
             lasted, self._since = max(0.0, now - idle - self._since), None
             return Turn(over=True, message=f"work goes on after {lasted:.0f} s")
         return None
@@ -61,9 +66,9 @@ class StallWatch:
 class DirectoryWatch:
     """Notices that the directory we write in is gone, is another one, or takes no writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises OSError when there is no such directory."""
-        self._path = path
+        self._path, self._clock = path, clock
         self._identity = _identity(path)
         self._since = 0.0
         self.problem = ""
@@ -73,7 +78,7 @@ class DirectoryWatch:
     @property
     def lost_seconds(self) -> float:
         """How long the problem has lasted; 0.0 while there is none."""
-        return time.monotonic() - self._since if self.problem else 0.0
+        return self._clock() - self._since if self.problem else 0.0
 
     def check(self) -> None:
         """Raise OSError unless the path still leads to the directory we began with.
@@ -89,7 +94,7 @@ class DirectoryWatch:
         """`failure` is what the last write met with."""
         before, self.problem = self.problem, self._found(failure)
         if self.problem and not before:
-            self._since = time.monotonic()
+            self._since = self._clock()
             message = (
                 f"{self.problem}; training goes on, but until it is back nothing more is saved"
             )
@@ -120,13 +125,17 @@ class DirectoryWatch:
 class BacklogWatch:
     """Notices that records wait in memory because they cannot be written, and tries again."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, after: float = BACKLOG_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`after`: seconds that records may wait before it is reported."""
+        self._after, self._clock = after, clock
         self._since: float | None = None
         self._told = False
 
     def look(self, logs: Iterable[AppendLog], failure: OSError | None) -> Turn | None:
         """`failure` is what the last writing of the state met with."""
-        now = time.monotonic()
+        now = self._clock()
         stuck = [log for log in logs if log.waiting and not log.flush()]
         if not stuck and failure is None:
             self._since = None
@@ -134,7 +143,7 @@ class BacklogWatch:
             message = "The run's records are written again; nothing was left out"
             return Turn(over=True, message=message) if over else None
         self._since = now if self._since is None else self._since
-        if self._told or now - self._since < BACKLOG_SECONDS:
+        if self._told or now - self._since < self._after:
             return None
         self._told = True
         cause = next((log.problem for log in stuck if log.problem), failure)

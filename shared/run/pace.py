@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 
 WINDOW = 512  # steps
 _DECAY = 0.9
@@ -18,19 +19,20 @@ class Pace:
     first step, which compiles and warms up, and pauses do not count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.step_seconds: float | None = None
+        self._clock = clock
         self._ticks: deque[tuple[int, float]] = deque(maxlen=WINDOW)
-        self._last_tick = time.monotonic()
+        self._last_tick = clock()
 
     @property
     def idle_seconds(self) -> float:
         """Seconds since work last went on: a step was done, or `other_work` said so."""
-        return time.monotonic() - self._last_tick
+        return self._clock() - self._last_tick
 
     def finished(self, step: int, milliseconds: object) -> None:
         """A step is done; `milliseconds` is what it took, if that is known."""
-        tick = time.monotonic()
+        tick = self._clock()
         previous = self._ticks[-1][0] if self._ticks else None
         self._ticks.append((step, tick))
         seconds: float | None = None
@@ -46,7 +48,7 @@ class Pace:
 
     def other_work(self) -> None:
         """Time since the last step went into something that is no step."""
-        self._last_tick = time.monotonic()
+        self._last_tick = self._clock()
 
     def interrupt(self) -> None:
         """The run was paused, or begins: what lies before is no measure of what comes."""

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import orjson
 import pytest
 import yaml
 
-from shared import run_writer
+from shared.control.pulse import Timings
 from shared.control.requests import Request, pending, submit
 from shared.errors import RunError, UserError
+from shared.files import write_json
 from shared.ownership.health import observe
 from shared.ownership.heartbeat import read_beat
 from shared.ownership.lock import LockHeldError, lock_is_held
@@ -252,22 +253,25 @@ def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_does_not_stop_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., Any]
+    tmp_path: Path, wait_until: Callable[..., Any]
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    full = threading.Event()
 
-    with RunWriter(tmp_path) as writer:
-        with monkeypatch.context() as patch:
-            patch.setattr(run_writer, "write_json", full)
-            writer.log(1, loss=1.0)
-            writer.set_status("paused")
-            assert state_of(writer.run).status == "running"
+    def write(path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        if full.is_set():
+            raise OSError(28, "No space left on device")
+        write_json(path, value, durable=durable)
+
+    with RunWriter(tmp_path, write_state=write) as writer:
+        full.set()
+        writer.log(1, loss=1.0)
+        writer.set_status("paused")
+        assert state_of(writer.run).status == "running"
+        full.clear()
         wait_until(lambda: state_of(writer.run).status == "paused")
-        with monkeypatch.context() as patch:
-            patch.setattr(run_writer, "write_json", full)
-            with pytest.raises(OSError, match="No space"):
-                writer.finish("completed")
+        full.set()
+        with pytest.raises(OSError, match="No space"):
+            writer.finish("completed")
     assert not lock_is_held(writer.run.lock_path)
 
 
@@ -372,11 +376,8 @@ def test_a_request_to_a_trainer_that_died_is_not_for_the_next_one(
 # -- the state while it changes ------------------------------------------------------------------
 
 
-def test_the_state_is_whole_at_every_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_writer, "STATE_EVERY", 0.0)
-    monkeypatch.setattr(run_writer, "PULSE", 0.0005)
+def test_the_state_is_whole_at_every_moment(tmp_path: Path) -> None:
+    timings = Timings(state=0.0, look=0.0005)
     stop, seen, faults = threading.Event(), set(), []
 
     def hammer(path: Path) -> None:
@@ -392,7 +393,7 @@ def test_the_state_is_whole_at_every_moment(
             step = state.current_step
             seen.add(step)
 
-    with RunWriter(tmp_path, current_loss=0.0, max_steps=10**6) as writer:
+    with RunWriter(tmp_path, current_loss=0.0, max_steps=10**6, timings=timings) as writer:
         reader = threading.Thread(target=hammer, args=(writer.run.state_path,))
         reader.start()
         step = 0
@@ -407,28 +408,6 @@ def test_the_state_is_whole_at_every_moment(
         reader.join()
     assert not faults
     assert len(seen) >= 50
-
-
-def test_an_older_state_never_lands_on_a_newer_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pulse_writes, main_wrote, pulse_wrote = (threading.Event() for _ in range(3))
-    real, me = run_writer.write_json, threading.get_ident()
-
-    def slow_in_the_pulse(*args: Any, **options: Any) -> None:
-        if threading.get_ident() != me:
-            pulse_writes.set()
-            main_wrote.wait(0.5)
-        real(*args, **options)
-        (main_wrote if threading.get_ident() == me else pulse_wrote).set()
-
-    with RunWriter(tmp_path) as writer:
-        monkeypatch.setattr(run_writer, "write_json", slow_in_the_pulse)
-        writer.log(1, loss=1.0)
-        assert pulse_writes.wait(30)
-        writer.set_status("paused")
-        assert pulse_wrote.wait(30)
-        assert state_of(writer.run).status == "paused"
 
 
 def test_the_pulse_writes_the_state_and_the_eta(
@@ -455,8 +434,7 @@ def test_logging_a_step_is_one_system_call_of_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cheap by construction: no file is opened, flushed or listed on the way."""
-    with RunWriter(tmp_path) as writer:
-        monkeypatch.setattr(run_writer, "PULSE", 3600)
+    with RunWriter(tmp_path, timings=Timings(look=3600)) as writer:
         writes: list[int] = []
         real_write, me = os.write, threading.get_ident()
 
@@ -495,13 +473,10 @@ def test_the_record_of_a_step(tmp_path: Path) -> None:
     assert dataclasses.asdict(writer.state)["current_step"] == 7
 
 
-def test_the_eta_is_the_pace_of_all_that_happens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_eta_is_the_pace_of_all_that_happens(tmp_path: Path) -> None:
     """The first step, which compiles, and pauses do not count; evaluations between steps do."""
     clock = [1000.0]
-    with RunWriter(tmp_path, max_steps=100) as writer:
-        monkeypatch.setattr("shared.run.pace.time.monotonic", lambda: clock[0])
+    with RunWriter(tmp_path, max_steps=100, clock=lambda: clock[0]) as writer:
         clock[0] += 60
         writer.log(1, loss=1.0, step_time_ms=60_000)
         for step in range(2, 12):
@@ -516,7 +491,6 @@ def test_the_eta_is_the_pace_of_all_that_happens(
             clock[0] += 1
             writer.log(step, loss=1.0, step_time_ms=1000)
         assert writer.eta_seconds() == pytest.approx(87)
-        monkeypatch.undo()
 
 
 def test_a_config_of_any_values(tmp_path: Path) -> None:

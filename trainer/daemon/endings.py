@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from shared.control.launch import last_log_line
+from shared.control.idle_run import IdleRun
 from shared.control.requests import pending
+from shared.run.log import last_log_line
 from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.daemon.care import WAITING, Care
 from trainer.daemon.memory import killed_for_memory, oom_kills, smaller_micro_batch
 from trainer.daemon.policy import Done, Ending, GiveUp, Hopeless, RestartLimits, decide
-from trainer.daemon.run_record import RunRecord
 from trainer.daemon.workers import describe_end
 
 _STEP = re.compile(r"step_(\d{1,16})")
@@ -35,7 +35,7 @@ def saved_step(state: RunState) -> int:
 
 
 def record_end(
-    record: RunRecord,
+    record: IdleRun,
     care: Care,
     code: int | None,
     limits: RestartLimits,
@@ -93,7 +93,7 @@ def record_end(
     return Outcome(f"{reason}; {message}", waiting, decision.delay)
 
 
-def _describe(record: RunRecord, code: int | None, *, began: bool) -> str:
+def _describe(record: IdleRun, code: int | None, *, began: bool) -> str:
     """How it ended, with what the trainer said of it."""
     words = ""
     if code is None or code > 0:
@@ -104,7 +104,7 @@ def _describe(record: RunRecord, code: int | None, *, began: bool) -> str:
     return describe_end(code, record.state.current_step, words)
 
 
-def _hopeless(record: RunRecord, code: int | None, reason: str, *, began: bool) -> Outcome:
+def _hopeless(record: IdleRun, code: int | None, reason: str, *, began: bool) -> Outcome:
     """Starting it again would end the same way."""
     status = record.state.status
     # One that has ended well must not become a failed one because it could not go on.
@@ -115,7 +115,7 @@ def _hopeless(record: RunRecord, code: int | None, reason: str, *, began: bool) 
 
 
 def _give_up(
-    record: RunRecord, decision: GiveUp, code: int | None, reason: str, limits: RestartLimits
+    record: IdleRun, decision: GiveUp, code: int | None, reason: str, limits: RestartLimits
 ) -> Outcome:
     if limits.max_restarts == 0:
         message = f"not started again (--max-restarts 0): {reason}"
@@ -131,7 +131,7 @@ def _give_up(
     return Outcome(message)
 
 
-def _want_of_memory(record: RunRecord, care: Care, code: int | None) -> str:
+def _want_of_memory(record: IdleRun, care: Care, code: int | None) -> str:
     """More words when the kernel killed for want of memory; the next attempt takes half then."""
     if code not in (None, _SIGKILL) or not killed_for_memory(dict(care.oom_kills), oom_kills()):
         return ""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from shared.control.idle_run import IdleRun
 from shared.control.requests import Request, served_by
 from shared.errors import UserError
 from shared.run.directory import RunDirectory
-from shared.run.records import RunState
 from shared.text import format_duration, one_line
 from trainer.daemon.care import Care
 from trainer.daemon.configuration import setting
@@ -36,8 +36,7 @@ class Case:
     `full` says why it cannot start now (empty: it can), `protected` names checkpoints in use.
     """
 
-    run: RunDirectory
-    state: RunState
+    idle: IdleRun
     status: str
     request: Request
     care: Care | None = None
@@ -109,7 +108,8 @@ def _needs_trainer(case: Case) -> Verdict:
 def _prune(case: Case) -> Verdict:
     from shared.checkpoints.prune import serve_prune
 
-    return Verdict(True, serve_prune(case.run, case.request.arguments, case.protected))
+    message = serve_prune(case.idle.run, case.request.arguments, case.idle.event, case.protected)
+    return Verdict(True, message)
 
 
 def _upload(_case: Case) -> Verdict:
@@ -117,16 +117,16 @@ def _upload(_case: Case) -> Verdict:
 
 
 def _uploaded(case: Case) -> Verdict:
-    from shared.hub.record import serve_uploaded_here
+    from shared.hub.record import serve_uploaded
 
-    return Verdict(True, serve_uploaded_here(case.run, case.request.arguments))
+    answer = serve_uploaded(case.request.arguments, case.idle.event, case.idle.update)
+    return Verdict(True, answer)
 
 
 def _evaluated(case: Case) -> Verdict:
     from shared.checkpoints.evaluation_record import serve_evaluated
-    from shared.checkpoints.prune import event_teller
 
-    return Verdict(True, serve_evaluated(case.request.arguments, event_teller(case.run)))
+    return Verdict(True, serve_evaluated(case.request.arguments, case.idle.event))
 
 
 #: Every action a daemon knows. One that is not listed is refused with the list of those that are.

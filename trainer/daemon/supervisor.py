@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from shared.control.idle_run import IdleRun
 from shared.control.requests import pending
 from shared.errors import UserError
 from shared.hub.requests import RequestedUploads
@@ -32,7 +33,6 @@ from trainer.daemon.gpus import VISIBLE, GpuDevice
 from trainer.daemon.memory import oom_kills
 from trainer.daemon.policy import History, RestartLimits
 from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
-from trainer.daemon.run_record import RunRecord
 from trainer.daemon.scan import DirectoryScan, Seen
 from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
 from trainer.daemon.workers import Workers
@@ -236,7 +236,7 @@ class Supervisor:
         if observe(run, state).alive:
             self._take_over(care, run, state)
             return
-        with RunRecord(run) as record:
+        with IdleRun(run) as record:
             outcome = record_end(
                 record, care, gone.code, self._restarts, self._clock(), draining=self._draining
             )
@@ -298,7 +298,7 @@ class Supervisor:
 
     def _start(self, run: RunDirectory, history: History | None, gpu: int | None) -> None:
         """Start a worker, unless somebody was faster. Raises LockHeldError, RunError, OSError."""
-        with RunRecord(run) as record:
+        with IdleRun(run) as record:
             state = record.state
             if state.host not in ("", self._host) and state.host in self._others():
                 self._drop(run.run_id)  # the daemon of that host has claimed it
@@ -395,13 +395,12 @@ class Supervisor:
         if observe(run, state).alive:
             return
         start = False
-        with RunRecord(run) as record:
+        with IdleRun(run) as record:
             for request in pending(run.control):
                 state, care = record.state, self._cares.get(run_id)
                 verdict = serve(
                     Case(
-                        run=run,
-                        state=state,
+                        idle=record,
                         status=observe_dead(state),
                         request=request,
                         care=care,

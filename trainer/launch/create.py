@@ -6,9 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
-from shared.files import replace_file, write_json
+from shared.files import replace_file
 from shared.run.directory import RunDirectory, create_run, slug
-from shared.run.records import RunState
+from shared.run.state import StateFile
 from shared.text import one_line
 from trainer.config.resolve import to_yaml
 from trainer.config.schema import Config
@@ -32,15 +32,13 @@ def create(config: Config, runs_dir: Path, *, supervised: bool = False) -> RunDi
         if folder is not None:
             use_checkpoint_folder(folder, run)
         replace_file(run.config_path, to_yaml(config).encode())
-        state = RunState(
-            run_id=run.run_id,
+        StateFile(run).update(
             run_name=one_line(config.name),
             status="queued",
             max_steps=config.train.max_steps,
             started_at=time.time(),
             supervised=supervised,
         )
-        write_json(run.state_path, state.to_json())
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise

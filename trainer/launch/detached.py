@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from shared.control.idle_run import IdleRun
 from shared.control.launch import resume_detached, wait_until_running
 from shared.errors import ExitCode, RunError, UserError
-from shared.files import write_json
-from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
 from shared.run.records import ExitRecord
 from trainer.config.resolve import assignment, flatten, to_plain
@@ -64,12 +63,7 @@ def _as_options(request: LaunchRequest) -> list[str]:
 
 def _record_failed_start(run: RunDirectory, reason: str) -> None:
     """Record the failure of a trainer that died before it could, or the run looks queued."""
-    with contextlib.suppress(OSError, UserError), contextlib.ExitStack() as held:
-        lock = RunLock(run.lock_path)
-        lock.acquire()
-        held.callback(lock.release)
-        state = run.read_state()
-        if state is not None and state.status == "queued":
+    with contextlib.suppress(OSError, UserError), IdleRun(run) as idle:
+        if idle.has_state and idle.state.status == "queued":
             ended = ExitRecord(int(ExitCode.FAILURE), reason)
-            failed = replace(state, status="failed", ended_at=time.time(), exit=ended)
-            write_json(run.state_path, failed.to_json())
+            idle.update(status="failed", ended_at=time.time(), exit=ended)

@@ -54,10 +54,10 @@ def launch_queued(request: LaunchRequest, runs_dir: Path) -> Queued:
 
 def _queue_again(run: RunDirectory, lock: RunLock, changes: dict[str, Any]) -> None:
     """Put a run that was started before into the queue; `changes` are fields of its state."""
-    from trainer.daemon.run_record import RunRecord
+    from shared.control.idle_run import IdleRun
 
     try:
-        with RunRecord(run, lock) as record:
+        with IdleRun(run, lock) as record:
             record.queue(changes)
     except OSError as error:
         raise UserError(f"Cannot write in {run.path}: {error.strerror}.") from error

@@ -57,13 +57,13 @@ def _ask_slurm(job: str, timeout: float) -> str:
 
 
 def _report(run: RunDirectory, message: str, *, failed: bool) -> None:
+    from shared.control.idle_run import IdleRun
     from shared.files import AppendLog
-    from trainer.daemon.run_record import RunRecord
 
     line = f"[{'WARN' if failed else 'INFO'}] {message}"
     print(line, flush=True)
     try:
-        with RunRecord(run) as record:
+        with IdleRun(run) as record:
             if failed:
                 record.event("warning", message=message)
             log = AppendLog(run.log_path)

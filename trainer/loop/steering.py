@@ -117,7 +117,10 @@ class Steering:
         self._keeper.wait()
         try:
             message = serve_prune(
-                self._writer.run, request.arguments, protected=self._keeper.in_use()
+                self._writer.run,
+                request.arguments,
+                self._writer.event,
+                protected=self._keeper.in_use(),
             )
             self._writer.answer(request, ok=True, message=message)
         except (UserError, OSError) as error:

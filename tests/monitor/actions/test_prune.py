@@ -127,7 +127,7 @@ def test_a_living_trainer_is_asked_and_its_refusal_told(run: RunDirectory) -> No
             while not over.wait(0.01):
                 for asked in writer.take_requests():
                     try:
-                        message = serve_prune(run, asked.arguments, protected=["step_400"])
+                        message = serve_prune(run, asked.arguments, writer.event, ["step_400"])
                         writer.answer(asked, ok=True, message=message)
                     except UserError as error:
                         writer.answer(asked, ok=False, message=str(error))

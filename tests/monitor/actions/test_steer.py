@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from monitor.actions import steer
-from monitor.actions.steer import (
-    ask,
-    request,
-    resume,
-    stop,
-    stop_question,
-    wait_for_answer,
-    why_no_request,
-)
+from monitor.actions.steer import ask, resume, stop, stop_question, why_no_request
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView
+from shared.control.waiting import Patience
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
 from shared.run.directory import RunDirectory
@@ -85,45 +77,43 @@ def test_the_answer_is_the_trainers(tmp_path: Path) -> None:
     with RunWriter(tmp_path, name="live") as writer:
         view = look(writer.run)
         serving = answer_next(writer, ok=True, message="paused at step 5")
-        assert wait_for_answer(view, *request(view, "pause")).endswith("paused at step 5")
+        assert ask(view, "pause").endswith("paused at step 5")
         serving.join()
         serving = answer_next(writer, ok=False, message="disk\x1b[2J full")
         with pytest.raises(RunError, match=r"disk\[2J full"):
-            wait_for_answer(view, *request(view, "checkpoint"))
+            ask(view, "checkpoint")
         serving.join()
 
 
-def test_asking_is_waiting_too(tmp_path: Path) -> None:
-    with RunWriter(tmp_path, name="live") as writer:
-        serving = answer_next(writer, ok=True, message="saved step_7")
-        assert ask(look(writer.run), "checkpoint").endswith("saved step_7")
-        serving.join()
-
-
-def test_a_run_that_ends_answers_or_is_told_to_have_ended(tmp_path: Path) -> None:
+def test_a_run_that_ends_is_told_to_have_ended(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, name="live")
     view = look(writer.run)
-    asked = request(view, "checkpoint")
-    writer.finish("cancelled")
+    ending = threading.Thread(target=writer.finish, args=("cancelled",))
+
+    def leave(seconds: float) -> bool:
+        if not ending.ident:
+            ending.start()
+        time.sleep(seconds)
+        return False
+
     with pytest.raises(RunError, match="the run ended"):
-        wait_for_answer(view, *asked)
-    with pytest.raises(RunError, match="ended without an answer"):
-        wait_for_answer(view, "unknown", asked[1])
+        ask(view, "checkpoint", give_up=leave)
+    ending.join()
 
 
 def test_waiting_ends_with_patience_or_leaving(tmp_path: Path) -> None:
     with RunWriter(tmp_path, name="live") as writer:
         view = look(writer.run)
         with pytest.raises(RunError, match="not answered"):
-            wait_for_answer(view, *request(view, "pause"), timeout=0.0)
-        assert wait_for_answer(view, *request(view, "pause"), give_up=lambda _: True) == ""
+            ask(view, "pause", patience=Patience(timeout=0.0))
+        assert ask(view, "pause", give_up=lambda _: True) == ""
 
 
 def test_nobody_is_asked_where_nobody_is(crashed_run: RunDirectory) -> None:
     view = look(crashed_run)
     assert "no trainer" in why_no_request(view, "stop")
     with pytest.raises(UserError, match="no trainer"):
-        request(view, "stop")
+        ask(view, "stop")
     assert not list(crashed_run.control.iterdir())
 
 
@@ -140,7 +130,7 @@ def at_home_on(run: RunDirectory, host: str) -> None:
 
 def test_a_run_of_another_host_is_not_started_here(crashed_run: RunDirectory) -> None:
     at_home_on(crashed_run, "gpu-7")
-    with pytest.raises(UserError, match=r"last at work on gpu-7, .* \(trainer daemon --runs-dir"):
+    with pytest.raises(UserError, match=r"last ran on gpu-7, .* \(trainer daemon --runs-dir"):
         resume(look(crashed_run), never)
 
 
@@ -197,15 +187,6 @@ def test_a_trainer_that_does_not_start_is_told(house: House, watched: Watch, slo
 def test_a_queued_run_without_a_daemon_says_who_would_start_it(house: House) -> None:
     with pytest.raises(UserError, match="no daemon is there to start it: trainer daemon"):
         resume(look(house.run("r")), never)
-
-
-def test_a_daemon_that_goes_away_is_not_waited_for(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steer, "_GONE", 0.2)
-    run = house.dead()
-    with pytest.raises(RunError, match="ended without an answer"):
-        wait_for_answer(look(run), *steer._leave(look(run), "resume"), by_daemon=True)
 
 
 # -- stopping ----------------------------------------------------------------------------

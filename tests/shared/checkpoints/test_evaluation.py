@@ -193,7 +193,7 @@ def test_a_diverged_model_is_told_of_too(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_record_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="is no record of an evaluation"):
+    with pytest.raises(UserError, match="is not the record of an evaluation"):
         serve_evaluated({**event_fields("step_1", RESULT), **change}, lambda *_a, **_k: None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from shared.checkpoints.catalogue import (
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, prune, serve_prune
 from shared.checkpoints.trash import Doomed, empty, in_trash, settle, throw_away, undo
+from shared.control.idle_run import IdleRun
 from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
@@ -431,8 +432,13 @@ def test_an_emptying_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> 
 # -- requests ----------------------------------------------------------------------------------
 
 
+def served(run: RunDirectory, arguments: dict[str, Any], protected: Collection[str] = ()) -> str:
+    with IdleRun(run) as idle:
+        return serve_prune(run, arguments, idle.event, protected)
+
+
 def test_a_request_is_served(run: RunDirectory, checkpoints: Path) -> None:
-    answer = serve_prune(run, {"rule": Rule(keep_last=2).to_json()})
+    answer = served(run, {"rule": Rule(keep_last=2).to_json()})
     assert "2 checkpoints (6 files" in answer
     assert "--undo" in answer
     assert "--empty-trash" in answer
@@ -442,18 +448,18 @@ def test_a_request_is_served(run: RunDirectory, checkpoints: Path) -> None:
         ("checkpoint_removed", "step_300", "pruned"),
     ]
     assert all(e["bytes"] > 0 and e["step"] == 500 and e["attempt"] == 3 for e in events)
-    assert serve_prune(run, {"undo": True}) == "brought back step_100, step_300"
+    assert served(run, {"undo": True}) == "brought back step_100, step_300"
     assert [e["event"] for e in read_records(run.events_path)][2:] == ["checkpoint_restored"] * 2
-    assert "removed for good" in serve_prune(run, {"rule": {"keep_last": 2}, "now": True})
-    assert serve_prune(run, {"empty_trash": True}) == "the trash was empty"
-    assert "nothing had to go" in serve_prune(run, {"rule": {"keep_last": 2}})
+    assert "removed for good" in served(run, {"rule": {"keep_last": 2}, "now": True})
+    assert served(run, {"empty_trash": True}) == "the trash was empty"
+    assert "nothing had to go" in served(run, {"rule": {"keep_last": 2}})
 
 
 def test_what_the_trainer_uses_stays(run: RunDirectory, checkpoints: Path) -> None:
-    serve_prune(run, {"rule": {"keep_last": 2}}, protected=["step_100"])
+    served(run, {"rule": {"keep_last": 2}}, protected=["step_100"])
     assert "step_100" in names(checkpoints)
     with pytest.raises(UserError, match="step_100 cannot be removed: it is in use by the trainer"):
-        serve_prune(run, {"rule": {"remove": ["100"]}}, {"step_100"})
+        served(run, {"rule": {"remove": ["100"]}}, {"step_100"})
 
 
 @pytest.mark.parametrize(
@@ -479,17 +485,17 @@ def test_requests_that_make_no_sense_are_refused(
     run: RunDirectory, checkpoints: Path, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError):
-        serve_prune(run, arguments)
+        served(run, arguments)
     assert len(names(checkpoints)) == 6
 
 
 def test_undo_tells_when_it_changes_where_a_resume_goes_on(
     run: RunDirectory, checkpoints: Path
 ) -> None:
-    serve_prune(run, {"rule": {"remove": ["400"]}})
+    served(run, {"rule": {"remove": ["400"]}})
     for name in ("step_500", "final"):
         (checkpoints / name).rename(checkpoints / f"superseded_2_{name}")
-    assert "step_400 is the newest now" in serve_prune(run, {"undo": True})
+    assert "step_400 is the newest now" in served(run, {"undo": True})
 
 
 def test_in_use_is_released_with_the_process(checkpoints: Path) -> None:

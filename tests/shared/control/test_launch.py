@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.control.launch import last_log_line, last_log_lines, resume_detached, wait_until_running
+from shared.control.launch import resume_detached, wait_until_running
+from shared.control.waiting import Patience
 from shared.errors import RunError
 from shared.run.directory import RunDirectory, create_run
+from shared.run.log import last_log_line, last_log_lines
 
 TRAINER = """
 import sys
@@ -47,7 +49,7 @@ def test_a_trainer_that_ends_at_once_is_told_with_its_last_words(run: RunDirecto
 
 def test_a_trainer_that_never_starts_is_told(run: RunDirectory) -> None:
     process = start("import sys; sys.stdin.readline()", run)
-    assert wait_until_running(run, process, timeout=0.2) == "still starting"
+    assert wait_until_running(run, process, Patience(timeout=0.0)) == "still starting"
     process.communicate(b"\n", timeout=60)
 
 
@@ -62,13 +64,12 @@ def test_a_log_that_says_nothing(run: RunDirectory) -> None:
 
 
 def test_a_trainer_is_started_apart_with_what_its_environment_needs(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: RunDirectory, tmp_path: Path
 ) -> None:
     fake = tmp_path / "python"
     fake.write_text('#!/bin/sh\necho "$@ $MORE $HOME $(ps -o sid= -p $$)"\n')
     fake.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(fake))
-    process = resume_detached(run, ["--max-steps", "5"], {"MORE": "more"})
+    process = resume_detached(run, ["--max-steps", "5"], {"MORE": "more"}, str(fake))
     process.wait()
     said = run.log_path.read_text().split()
     assert said[:4] == ["-m", "trainer", "resume", str(run.path)]

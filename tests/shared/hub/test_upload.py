@@ -13,9 +13,10 @@ import pytest
 from shared.checkpoints.catalogue import in_use, is_in_use
 from shared.checkpoints.compression import pack_checkpoint
 from shared.checkpoints.manifest import verify_folder
+from shared.control.idle_run import IdleRun
 from shared.control.requests import pending
 from shared.errors import RunError, UserError
-from shared.hub.record import serve_uploaded, serve_uploaded_here
+from shared.hub.record import serve_uploaded
 from shared.hub.settings import UploadCancelledError, UploadProgress, UploadSettings
 from shared.hub.upload import plan_upload, serve_upload, upload_checkpoint
 from shared.run.directory import RunDirectory
@@ -555,7 +556,8 @@ def test_a_living_run_is_asked_to_write_it_down(
 
 def test_the_record_of_a_run_that_died_meanwhile(run: RunDirectory, upload: Upload) -> None:
     record = upload().to_json()
-    answer = serve_uploaded_here(run, {**record, "repo": "lab/other"})
+    with IdleRun(run) as idle:
+        answer = serve_uploaded({**record, "repo": "lab/other"}, idle.event, idle.update)
     assert answer == f"{record['name']} is at {record['url']}"
     state = run.read_state()
     assert state is not None and state.hub_repo == "lab/other"
@@ -566,17 +568,15 @@ def test_the_record_of_a_run_that_died_meanwhile(run: RunDirectory, upload: Uplo
     "arguments", [{}, {"name": "x"}, {"files": "9"}, {"repo": "a", "extra": 1}]
 )
 def test_a_record_that_is_none_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="is no record of an upload"):
+    with pytest.raises(UserError, match="is not the record of an upload"):
         serve_uploaded(arguments, pytest.fail, pytest.fail)
 
 
 def test_a_run_that_cannot_be_written_is_no_failure(
-    run: RunDirectory, hub: HubServer, upload: Upload, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory, hub: HubServer, upload: Upload
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("shared.hub.record.write_record", refuse)
+    run.events_path.unlink()
+    run.events_path.mkdir()
     uploaded = upload()
     assert "could not be written into" in uploaded.notes[-1]
     assert set(hub.repos[NAME].files) == SENT

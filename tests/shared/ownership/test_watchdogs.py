@@ -6,15 +6,17 @@ import errno
 import os
 import shutil
 import stat
-import time
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared import run_writer
-from shared.files import AppendLog
+from shared.control.pulse import Pulse, Timings
+from shared.files import AppendLog, write_json
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
@@ -24,10 +26,7 @@ from shared.run_writer import RunWriter
 Wait = Callable[..., Any]
 
 
-@pytest.fixture
-def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("INTERVAL", "PULSE", "STATE_EVERY"):
-        monkeypatch.setattr(run_writer, name, 0.02)
+QUICK = Timings(look=0.02, state=0.02, beat=0.02)
 
 
 def events_of(run: RunDirectory, *kinds: str) -> list[dict[str, Any]]:
@@ -60,10 +59,9 @@ def test_the_listener_hears_every_event_and_breaks_nothing(tmp_path: Path) -> No
 # -- stalls --------------------------------------------------------------------------------------
 
 
-def test_a_stall_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_is_told_once_and_so_is_its_end() -> None:
     clock = [1000.0]
-    monkeypatch.setattr("shared.ownership.watchdogs.time.monotonic", lambda: clock[0])
-    watch = StallWatch()
+    watch = StallWatch(clock=lambda: clock[0])
 
     def look(idle: float, usual: float | None = 0.1, *, running: bool = True) -> str | None:
         turn = watch.look(running=running, idle=idle, step_seconds=usual)
@@ -82,11 +80,8 @@ def test_a_stall_is_told_once_and_so_is_its_end(monkeypatch: pytest.MonkeyPatch)
     assert look(0.0, running=False) is not None
 
 
-def test_a_run_tells_of_its_own_stall(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait, quick_pulse: None
-) -> None:
-    monkeypatch.setattr("shared.ownership.health.STALLED_AFTER", 0.15)
-    with RunWriter(tmp_path) as writer:
+def test_a_run_tells_of_its_own_stall(tmp_path: Path, wait_until: Wait) -> None:
+    with RunWriter(tmp_path, timings=replace(QUICK, stalled=0.15)) as writer:
         stalled = wait_until(lambda: events_of(writer.run, "stalled"))
         assert stalled[0]["message"].startswith("no step for")
         writer.progress()
@@ -102,10 +97,9 @@ def test_a_run_tells_of_its_own_stall(
 def test_a_directory_that_goes_and_comes_back(
     tmp_path: Path,
     wait_until: Wait,
-    quick_pulse: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with RunWriter(tmp_path / "runs", max_steps=9) as writer:
+    with RunWriter(tmp_path / "runs", max_steps=9, timings=QUICK) as writer:
         run, away = writer.run, tmp_path / "away"
         writer.log(1, loss=1.0)
         assert (writer.directory_problem, writer.directory_lost_seconds) == ("", 0.0)
@@ -131,10 +125,8 @@ def test_a_directory_that_goes_and_comes_back(
     assert state_of(run).status == "completed"
 
 
-def test_a_directory_that_is_deleted_is_not_made_anew(
-    tmp_path: Path, wait_until: Wait, quick_pulse: None
-) -> None:
-    writer = RunWriter(tmp_path)
+def test_a_directory_that_is_deleted_is_not_made_anew(tmp_path: Path, wait_until: Wait) -> None:
+    writer = RunWriter(tmp_path, timings=QUICK)
     shutil.rmtree(writer.run.path)
     wait_until(lambda: "is gone" in writer.directory_problem)
     for step in range(5):
@@ -144,10 +136,8 @@ def test_a_directory_that_is_deleted_is_not_made_anew(
     assert not writer.run.path.exists()
 
 
-def test_a_stranger_in_its_place_gets_nothing(
-    tmp_path: Path, wait_until: Wait, quick_pulse: None
-) -> None:
-    writer = RunWriter(tmp_path / "runs")
+def test_a_stranger_in_its_place_gets_nothing(tmp_path: Path, wait_until: Wait) -> None:
+    writer = RunWriter(tmp_path / "runs", timings=QUICK)
     run = writer.run
     run.path.rename(tmp_path / "away")
     run.path.mkdir()
@@ -162,17 +152,25 @@ def test_a_stranger_in_its_place_gets_nothing(
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES])
 def test_a_directory_that_takes_no_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait, quick_pulse: None, code: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait, code: int
 ) -> None:
+    broken = threading.Event()
+
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    with RunWriter(tmp_path) as writer:
+    def write(path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
+        if broken.is_set():
+            fail()
+        write_json(path, value, durable=durable)
+
+    with RunWriter(tmp_path, timings=QUICK, write_state=write) as writer:
         with monkeypatch.context() as patch:
-            patch.setattr(run_writer, "write_json", fail)
-            patch.setattr("shared.ownership.heartbeat.os.pwrite", fail)
+            patch.setattr("os.pwrite", fail)
+            broken.set()
             writer.log(1, loss=1.0)
             wait_until(lambda: os.strerror(code) in writer.directory_problem)
+            broken.clear()
         wait_until(lambda: not writer.directory_problem)
     assert not events_of(writer.run, "log")
     assert len(events_of(writer.run, "alarm")) == len(events_of(writer.run, "alarm_over")) == 1
@@ -211,8 +209,7 @@ def test_waiting_records_are_told_after_a_while_and_written_by_the_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("shared.ownership.watchdogs.time.monotonic", lambda: clock[0])
-    log, watch = AppendLog(tmp_path / "log"), BacklogWatch()
+    log, watch = AppendLog(tmp_path / "log"), BacklogWatch(clock=lambda: clock[0])
 
     def fail(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -244,11 +241,10 @@ def test_waiting_records_are_told_after_a_while_and_written_by_the_watch(
 
 
 def test_a_full_disk_raises_the_alarm_and_room_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait, quick_pulse: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait
 ) -> None:
-    monkeypatch.setattr("shared.ownership.watchdogs.BACKLOG_SECONDS", 0.1)
     real = os.write
-    with RunWriter(tmp_path) as writer:
+    with RunWriter(tmp_path, timings=replace(QUICK, backlog=0.1)) as writer:
         run = writer.run
         paths = {p.stat().st_ino for p in (run.metrics_path, run.events_path, run.log_path)}
 
@@ -277,15 +273,30 @@ def test_a_full_disk_raises_the_alarm_and_room_ends_it(
     ]
 
 
-def test_the_pulse_survives_its_own_watches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_until: Wait, quick_pulse: None
-) -> None:
-    def broken(*_: object, **__: object) -> None:
+def test_the_pulse_survives_errors(wait_until: Wait) -> None:
+    calls: Counter[str] = Counter()
+    failure = OSError(errno.EIO, "the heartbeat failed")
+    given: list[OSError | None] = []
+
+    def save() -> None:
+        calls["save"] += 1
+        raise OSError(errno.ENOSPC, "full")
+
+    def beat() -> OSError:
+        calls["beat"] += 1
+        return failure
+
+    def watch(error: OSError | None) -> None:
+        given.append(error)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(DirectoryWatch, "look", broken)
-    with RunWriter(tmp_path) as writer:
-        before = writer.run.heartbeat_path.stat().st_mtime_ns
-        for _ in range(3):
-            wait_until(lambda last=before: writer.run.heartbeat_path.stat().st_mtime_ns > last)
-            before = time.time_ns()
+    def look() -> None:
+        calls["look"] += 1
+
+    pulse = Pulse(QUICK, save=save, beat=beat, watch=watch, look=look)
+    wait_until(lambda: len(calls) == 3 and min(calls.values()) >= 3)
+    pulse.stop()
+    assert set(given) == {failure}
+    before = dict(calls)
+    pulse.stop()
+    assert dict(calls) == before

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.checkpoints.catalogue import in_use, is_in_use, list_checkpoints
-from shared.ownership.lock import RunLock
+from shared.checkpoints.catalogue import in_use, list_checkpoints
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
-from trainer.cli.checkpoints import prune as checkpoint_prune
 
 Finished = Callable[..., Path]
 
@@ -183,7 +181,7 @@ def test_a_live_run_is_asked_and_its_answer_told(run_cli: RunCli, run: RunDirect
         while not done.wait(0.02):
             for request in writer.take_requests():
                 try:
-                    told = serve_prune(run, request.arguments, protected=["step_4"])
+                    told = serve_prune(run, request.arguments, writer.event, ["step_4"])
                     writer.answer(request, ok=True, message=told)
                 except UserError as error:
                     writer.answer(request, ok=False, message=str(error))
@@ -317,20 +315,3 @@ def test_no_permission(
     assert code == 2
     assert "cannot be changed: Permission denied" in err
     assert "step_2" in names(run)
-
-
-def test_a_run_locked_by_somebody_who_does_not_answer(
-    run_cli: RunCli, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint_prune, "ANSWER_TIMEOUT", 0.3)
-    lock = RunLock(run.lock_path)
-    lock.acquire()
-    try:
-        code, _, err = run_cli("checkpoints", "prune", run.path, 2, "--yes")
-    finally:
-        lock.release()
-    assert code == 1
-    assert "has not answered within" in err
-    assert "step_2" in names(run)
-    assert list(run.control.iterdir()) == []
-    assert not is_in_use(run.checkpoints / "step_2")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.control.idle_run import IdleRun
 from shared.control.requests import submit
 from shared.files import write_json
 from shared.ownership.health import observe
@@ -25,7 +26,6 @@ from tests.trainer.daemon.conftest import (
     state_of,
 )
 from trainer.daemon.gpus import GpuDevice
-from trainer.daemon.run_record import RunRecord
 
 CRASH = {"refuse": 1, "words": "bad luck"}
 
@@ -544,7 +544,7 @@ def test_draining_saves_and_the_next_daemon_goes_on(house: House, quick: None) -
 def test_an_end_of_ours_looks_like_a_trainers(house: House) -> None:
     run = house.dead()
     run.log_path.write_text("one\ntwo\n")
-    with RunRecord(run) as record:
+    with IdleRun(run) as record:
         record.end("failed", 1, "because")
     state = state_of(run)
     assert state.exit is not None

@@ -83,7 +83,6 @@ def _repack(
 ) -> int:
     """Pack or unpack what is meant, one after another. 1 when one of them could not be."""
     from shared.checkpoints.compression import choose, work_bytes
-    from shared.checkpoints.prune import event_teller
     from shared.errors import ExitCode, RunError, UserError
     from shared.text import format_bytes, one_line
 
@@ -102,12 +101,12 @@ def _repack(
         return ExitCode.FAILURE if failed else ExitCode.OK
     before = after = 0
     with contextlib.ExitStack() as stack:
-        if not stack.enter_context(owned(run)):
+        idle = stack.enter_context(owned(run))
+        if idle is None:
             raise UserError(
                 f"Run {one_line(run.run_id)} has a live process, whose checkpoints must not be "
                 f"{verb}ed; wait until it has ended, or stop it."
             )
-        tell = event_teller(run)
         total = sum(work_bytes(info) for info in chosen)
         advance = stack.enter_context(progress(f"{verb}ing", total))
         for info in chosen:
@@ -122,7 +121,7 @@ def _repack(
                 typer.echo(f"{info.name}: left as it is: nothing in it gains by packing")
                 continue
             fields = {"bytes_before": done.bytes_before, "bytes_after": done.bytes_after}
-            tell(f"checkpoint_{'compressed' if verb == 'pack' else 'decompressed'}",
+            idle.event(f"checkpoint_{'compressed' if verb == 'pack' else 'decompressed'}",
                  name=info.name, **fields)  # fmt: skip
             typer.echo(
                 f"{info.name}: {format_bytes(done.bytes_before)} to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,10 @@ import typer
 
 if TYPE_CHECKING:
     from shared.checkpoints.catalogue import CheckpointInfo
+    from shared.control.idle_run import IdleRun
     from shared.run.directory import RunDirectory
+
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 PlaceArgument = Annotated[
     str,
@@ -77,34 +81,27 @@ def named_checkpoints(folder: Path, names: Sequence[str] | None) -> list[Checkpo
 
 
 @contextlib.contextmanager
-def owned(run: RunDirectory) -> Iterator[bool]:
-    """Whether the run's lock is ours while this is entered; not when its trainer lives.
+def owned(run: RunDirectory) -> Iterator[IdleRun | None]:
+    """The run, held until the end of the block; None while its trainer lives.
 
     Raises UserError where the run may not be written.
     """
+    from shared.control.idle_run import hold_if_idle
+
+    with told_unwritable(run), hold_if_idle(run) as idle:
+        yield idle
+
+
+@contextlib.contextmanager
+def told_unwritable(run: RunDirectory) -> Iterator[None]:
+    """Turn a missing permission into a UserError that names the file."""
     from shared.errors import UserError
-    from shared.ownership.health import observe
-    from shared.ownership.lock import LockHeldError, RunLock
-    from shared.run.records import RunState
     from shared.text import one_line
 
-    if observe(run, run.read_state() or RunState()).alive:
-        yield False
-        return
-    lock = RunLock(run.lock_path)
     try:
-        lock.acquire()
-    except LockHeldError:
-        yield False
-        return
+        yield
     except OSError as error:
-        raise UserError(
-            f"{one_line(run.path)} cannot be changed: {error.strerror}; nothing was touched."
-        ) from error
-    try:
-        yield True
-    except PermissionError as error:
-        place = one_line(error.filename or run.checkpoints)
+        if error.errno not in _FORBIDDEN:
+            raise
+        place = one_line(error.filename or run.path)
         raise UserError(f"{place} cannot be changed: {error.strerror}.") from error
-    finally:
-        lock.release()

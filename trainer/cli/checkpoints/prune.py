@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,16 +9,14 @@ import typer
 from trainer.cli import options
 from trainer.cli.checkpoints.place import (
     NamesArgument,
-    owned,
     run_meant,
+    told_unwritable,
 )
 from trainer.cli.output import confirm, print_table
 
 if TYPE_CHECKING:
     from shared.checkpoints.prune import PrunePlan
     from shared.run.directory import RunDirectory
-
-ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps a save
 
 
 def prune(
@@ -116,41 +113,18 @@ def _show(plan: PrunePlan) -> None:
 def _act(run: RunDirectory, arguments: dict[str, Any]) -> int:
     """Prune, undo or empty: here while nobody owns the run, else by asking its owner."""
     from shared.checkpoints.prune import serve_prune
-
-    with owned(run) as ours:
-        if ours:
-            typer.echo(_as_sentence(serve_prune(run, arguments)))
-            return 0
-    typer.echo(_as_sentence(_ask(run, arguments)))
-    return 0
-
-
-def _ask(run: RunDirectory, arguments: dict[str, Any]) -> str:
-    """Leave a `prune` request for the run's owner; its answer. Raises RunError for a refusal."""
-    from shared.control.requests import submit
+    from shared.control.idle_run import act_or_ask
     from shared.errors import RunError
-    from shared.ownership.health import observe
-    from shared.run.record_lines import read_records
-    from shared.run.records import RunState
 
-    try:
-        request = submit(run.control, "prune", arguments)
-    except OSError as error:
-        raise RunError(f"Cannot leave a request in {run.control}: {error.strerror}.") from error
-    deadline = time.monotonic() + ANSWER_TIMEOUT
-    while True:
-        # Looked at first: who ends now has answered before.
-        alive = observe(run, run.read_state() or RunState()).alive
-        for event in read_records(run.events_path, limit=200):
-            if event.get("event") == "answer" and event.get("request") == request:
-                if not event.get("ok"):
-                    raise RunError(_as_sentence(str(event.get("message"))))
-                return str(event.get("message"))
-        if not alive or time.monotonic() > deadline:
-            (run.control / f"{request}.json").unlink(missing_ok=True)
-            why = f"has not answered within {ANSWER_TIMEOUT:.0f} s" if alive else "ended just now"
-            raise RunError(f"Run {run.run_id} {why}; nothing was asked of it any more. Try again.")
-        time.sleep(0.1)
+    with told_unwritable(run):
+        answer = act_or_ask(
+            run, "prune", arguments, lambda idle: serve_prune(run, arguments, idle.event)
+        )
+    assert answer is not None
+    if not answer.ok:
+        raise RunError(_as_sentence(answer.message))
+    typer.echo(_as_sentence(answer.message))
+    return 0
 
 
 def _as_sentence(text: str) -> str:

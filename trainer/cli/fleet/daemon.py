@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
 
 START_TIMEOUT = 30.0  # seconds until a daemon in the background must hold its lock
-STOP_TIMEOUT = 30.0  # seconds; with its runs, as long as these take to save
+STOP_TIMEOUT = 30.0  # seconds until a daemon has ended
+DRAIN_TIMEOUT = 600.0  # seconds until a daemon and its runs have ended
 _LOOK = 0.05
 
 app = command_group(
@@ -91,6 +91,7 @@ def _command(runs_dir: Path, given: list[str]) -> list[str]:
 def _detach(runs_dir: Path, given: list[str]) -> int:
     """Start a daemon in its own session; wait until it is at work."""
     from shared.control.daemons import view_daemon
+    from shared.control.waiting import Patience, wait_for
     from trainer.daemon.daemon import open_folder, take_lock
 
     directory = open_folder(runs_dir)
@@ -104,22 +105,26 @@ def _detach(runs_dir: Path, given: list[str]) -> int:
             stderr=file,
             start_new_session=True,
         )
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
+
+    def at_work() -> DaemonView | None:
         view = view_daemon(directory)
         if view.alive and view.pid == process.pid and directory.state_path.exists():
-            typer.echo(f"{describe_daemon(view)}, watching {one_line(runs_dir)}")
-            typer.echo(f"log:  {one_line(directory.log_path)}")
-            typer.echo(f"stop: trainer daemon --runs-dir {one_line(runs_dir)} stop")
-            return 0
+            return view
         if process.poll() is not None:
             said = many_lines(errors.read_text(errors="replace")).strip()
             said = said.removeprefix("trainer: ")
             if process.returncode == UserError.exit_code:
                 raise UserError(said)
-            raise RunError(f"The daemon ended at once (exit code {process.returncode}): {said}")
-        time.sleep(_LOOK)
-    raise RunError(f"The daemon is not at work after {START_TIMEOUT:.0f} s; see {errors}.")
+            raise RunError(f"The daemon ended immediately (exit code {process.returncode}): {said}")
+        return None
+
+    view = wait_for(at_work, Patience(timeout=START_TIMEOUT, look=_LOOK))
+    if view is None:
+        raise RunError(f"The daemon is not at work after {START_TIMEOUT:.0f} s; see {errors}.")
+    typer.echo(f"{describe_daemon(view)}, watching {one_line(runs_dir)}")
+    typer.echo(f"log:  {one_line(directory.log_path)}")
+    typer.echo(f"stop: trainer daemon --runs-dir {one_line(runs_dir)} stop")
+    return 0
 
 
 def describe_daemon(view: DaemonView) -> str:
@@ -143,6 +148,7 @@ def stop(
     """End the daemon. Its runs go on without it, unless --runs is given."""
     from shared.control.daemons import find_daemons, is_watching
     from shared.control.requests import submit
+    from shared.control.waiting import Patience, wait_for
     from shared.ownership.process import host_name
 
     place = runs_dir or context.obj
@@ -161,13 +167,11 @@ def stop(
             f"Cannot leave a request in {view.directory.control}: {error.strerror}; "
             f"send SIGTERM to process {view.pid}."
         ) from error
-    started = time.monotonic()
-    deadline = started + (600.0 if runs else STOP_TIMEOUT)
-    while is_watching(view.directory):
-        if time.monotonic() > deadline:
-            waited = format_duration(time.monotonic() - started)
-            raise RunError(f"The {describe_daemon(view)} has not ended within {waited}.")
-        time.sleep(_LOOK)
+    timeout = DRAIN_TIMEOUT if runs else STOP_TIMEOUT
+    ended = wait_for(lambda: not is_watching(view.directory), Patience(timeout=timeout, look=_LOOK))
+    if not ended:
+        waited = format_duration(timeout)
+        raise RunError(f"The {describe_daemon(view)} has not ended within {waited}.")
     left = len(view.runs)
     if left and not runs:
         typer.echo(f"the daemon has ended; {left} runs go on, and the next daemon adopts them")

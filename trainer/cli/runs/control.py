@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,50 +17,15 @@ from trainer.cli import options
 from trainer.cli.runs.place import all_runs
 
 if TYPE_CHECKING:
+    from shared.control.client import Answer, Asked
     from shared.control.daemons import DaemonView
-    from shared.json_text import Json
+    from shared.control.waiting import Patience
     from shared.run.directory import RunDirectory
-
-ANSWER_TIMEOUT = 120.0  # seconds: the step in progress has to end, and perhaps a save
-_LOOK = 0.1  # seconds between looks for an answer
-_GONE = 15.0  # seconds after which a run that died unheard is not waited for any more
-
-
-def _leave(run: RunDirectory, action: str) -> str:
-    """Leave a request; returns its id. Raises RunError when it cannot be written."""
-    from shared.control.requests import submit
-
-    try:
-        return submit(run.control, action)
-    except OSError as error:
-        raise RunError(f"Cannot leave a request in {run.control}: {error.strerror}.") from error
-
-
-def _answer(run: RunDirectory, request: str) -> Json | None:
-    from shared.run.record_lines import read_records
-
-    for event in read_records(run.events_path, limit=200):
-        if event.get("event") == "answer" and event.get("request") == request:
-            return event
-    return None
-
-
-def _wait_for_answer(run: RunDirectory, request: str, deadline: float) -> Json:
-    """The event that answers a request. Raises RunError when none comes."""
-    while True:
-        event = _answer(run, request)
-        if event is not None:
-            return event
-        if time.monotonic() >= deadline:
-            raise RunError(
-                f"Run {run.run_id} has not answered within {ANSWER_TIMEOUT:.0f} s; the request "
-                "stays."
-            )
-        time.sleep(_LOOK)
 
 
 def _ask(reference: str, runs_dir: Path, action: str) -> int:
     """Leave a request for a living run and wait for its answer."""
+    from shared.control import client
     from shared.ownership.health import observe
     from shared.run.directory import find_run
     from shared.run.records import RunState
@@ -68,12 +34,16 @@ def _ask(reference: str, runs_dir: Path, action: str) -> int:
     health = observe(run, run.read_state() or RunState())
     if not health.alive:
         raise UserError(f"Run {run.run_id} is {health.status}: no process to {action} it.")
-    request = _leave(run, action)
-    event = _wait_for_answer(run, request, time.monotonic() + ANSWER_TIMEOUT)
-    if not event.get("ok"):
-        raise RunError(f"{run.run_id}: {event.get('message')}.")
-    typer.echo(f"{one_line(run.run_id)}: {one_line(event.get('message'))}")
+    _print_answer(run, client.ask(run, action).wait())
     return 0
+
+
+def _print_answer(run: RunDirectory, answer: Answer | None) -> None:
+    """Print what was answered. Raises RunError for a refusal."""
+    assert answer is not None
+    if not answer.ok:
+        raise RunError(f"{run.run_id}: {answer.message}.")
+    typer.echo(f"{one_line(run.run_id)}: {answer.message}")
 
 
 def pause(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
@@ -116,23 +86,26 @@ def stop(
 
 
 def _stop(runs: list[RunDirectory], *, told: bool) -> int:
-    """Stop `runs`: all are asked before any is waited for. `told`: one that cannot be is a mistake.
+    """Stop `runs`: all are asked before any is waited for.
 
-    Returns 1 when one of several did not stop.
+    `told`: the runs were named, so one that cannot be stopped is an error. Returns 1 when one of
+    several did not stop.
     """
     from shared.control.daemons import watching
+    from shared.control.waiting import Patience
 
+    patience = Patience()
     daemons = {place: watching(place) for place in {run.path.parent for run in runs}}
     asked: list[_Stop] = []
     failures = 0
-    for stop in [_Stop(run, daemons[run.path.parent]) for run in runs]:
+    for stop in [_Stop(run, daemons[run.path.parent], patience) for run in runs]:
         with _one_of_several(told=told) as failed:
             if stop.ask(told=told):
                 asked.append(stop)
         failures += len(failed)
     if not asked and not failures:
         typer.echo("no run trains, waits or is queued")
-    deadline = time.monotonic() + ANSWER_TIMEOUT
+    deadline = patience.clock() + patience.timeout
     for stop in asked:
         with _one_of_several(told=told) as failed:
             stop.wait(deadline)
@@ -156,17 +129,18 @@ def _one_of_several(*, told: bool) -> Iterator[list[UserError]]:
 class _Stop:
     """The stopping of one run."""
 
-    def __init__(self, run: RunDirectory, daemons: list[DaemonView]) -> None:
+    def __init__(self, run: RunDirectory, daemons: list[DaemonView], patience: Patience) -> None:
         self._run = run
         self._daemons = daemons
-        self._request = ""
+        self._patience = patience
+        self._asked: Asked | None = None
 
     def ask(self, *, told: bool) -> bool:
         """Leave the request, or take the run out of the queue; False when there is nothing to do.
 
         Raises UserError then if the run was `told` by name.
         """
-        from shared.control.daemons import care_of
+        from shared.control.daemons import care_of, find_daemons, would_start
         from shared.control.launch import START_TIMEOUT
         from shared.ownership.health import observe
         from shared.run.records import RunState
@@ -180,98 +154,55 @@ class _Stop:
         queued = state.status == "queued" and (state.supervised or abandoned)
         cared = care_of(self._daemons, run.run_id) is not None
         if health.alive or cared or (queued and self._daemons):
-            self._request = _leave(run, "stop")
+            self._leave_request()
             return True
-        if queued or _was_cared_for(run):
+        # A daemon that is gone may have had it under its care: its successor would start it.
+        waits = state.status not in ("completed", "cancelled") and would_start(
+            find_daemons(run.path.parent), run.run_id
+        )
+        if queued or waits:
             self._cancel()
             return True
         if told:
             raise UserError(f"Run {run.run_id} is {health.status}: no process to stop it.")
         return False
 
+    def _leave_request(self) -> Asked:
+        from shared.control import client
+
+        self._asked = client.ask(self._run, "stop", patience=self._patience)
+        return self._asked
+
     def _cancel(self) -> None:
-        """Nobody is there who would start it: its record says that nobody shall."""
-        from trainer.daemon.run_record import RunRecord
+        """Record in the run itself that it is cancelled: no daemon is there to do it."""
+        from shared.control.idle_run import IdleRun
 
         try:
-            with RunRecord(self._run) as record:
-                record.end("cancelled", 0, "taken out of the queue by trainer stop")
+            with IdleRun(self._run) as idle:
+                idle.end("cancelled", 0, "taken out of the queue by trainer stop")
         except OSError as error:
             raise RunError(f"Cannot write in {self._run.path}: {error.strerror}.") from error
 
     def wait(self, deadline: float) -> None:
         """Until the run has ended. Raises RunError when it does not."""
+        from shared.control.client import wait_until_ended
+
         name = one_line(self._run.run_id)
-        if not self._request:
+        if self._asked is None:
             typer.echo(f"{name}: cancelled")
             return
-        event = self._wait_for_answer(deadline)
-        while not event.get("ok") and self._ask_again():
+        answer = self._asked.wait(by_daemon=True)
+        while answer is not None and not answer.ok and self._is_cared_for():
             # It was preempted or crashed in the same moment, and would be started again.
-            event = self._wait_for_answer(deadline)
-        if not event.get("ok"):
-            raise RunError(f"{self._run.run_id}: {event.get('message')}.")
-        typer.echo(f"{name}: {one_line(event.get('message'))}")
-        status = self._wait_for_end(deadline)
-        if status:
-            typer.echo(f"{name}: {status}")
+            answer = self._leave_request().wait(by_daemon=True)
+        _print_answer(self._run, answer)
+        # So that the next command finds the run free.
+        left = max(0.0, deadline - self._patience.clock())
+        ended = wait_until_ended(self._run, replace(self._patience, timeout=left))
+        if ended is not None:
+            typer.echo(f"{name}: {ended.status}")
 
-    def _wait_for_answer(self, deadline: float) -> Json:
-        """The answer, or none when the run died and no daemon is there to give one."""
-        from shared.control.daemons import watching
-        from shared.ownership.health import observe
-        from shared.run.records import RunState
-
-        gone_since: float | None = None
-        while True:
-            try:
-                return _wait_for_answer(self._run, self._request, time.monotonic())
-            except RunError:
-                now = time.monotonic()
-                if now >= deadline:
-                    raise
-            alive = observe(self._run, self._run.read_state() or RunState()).alive
-            if alive or watching(self._run.path.parent):
-                gone_since = None
-            else:
-                gone_since = gone_since or now
-                if now - gone_since > _GONE:
-                    raise RunError(f"{self._run.run_id} ended without an answer.")
-            time.sleep(_LOOK)
-
-    def _ask_again(self) -> bool:
+    def _is_cared_for(self) -> bool:
         from shared.control.daemons import care_of, watching
 
-        if care_of(watching(self._run.path.parent), self._run.run_id) is None:
-            return False
-        self._request = _leave(self._run, "stop")
-        return True
-
-    def _wait_for_end(self, deadline: float) -> str:
-        """Until the trainer has saved and gone, so that the next command finds the run free."""
-        from shared.ownership.health import observe
-        from shared.run.records import RunState
-
-        while time.monotonic() < deadline:
-            state = self._run.read_state() or RunState()
-            if not observe(self._run, state).alive:
-                return state.status
-            time.sleep(_LOOK)
-        return ""
-
-
-def _was_cared_for(run: RunDirectory) -> bool:
-    """Whether a daemon that is gone had `run` under its care: its successor would start it."""
-    from shared.control.daemons import find_daemons
-    from shared.files import read_json
-    from shared.ownership.health import observe
-    from shared.run.records import RunState
-
-    state = run.read_state() or RunState()
-    if state.status in ("completed", "cancelled") or observe(run, state).alive:
-        return False
-    for daemon in find_daemons(run.path.parent):
-        care = (read_json(daemon.directory.care_path) or {}).get("runs")
-        if isinstance(care, dict) and run.run_id in care:
-            return True
-    return False
+        return care_of(watching(self._run.path.parent), self._run.run_id) is not None

@@ -69,8 +69,8 @@ def standard_library() -> list[str]:
 
 def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
     """Print progress until the run ends, then the loss before and after and a sample."""
-    from shared.control.launch import last_log_line
     from shared.errors import RunError
+    from shared.run.log import last_log_line
     from shared.run.metrics_log import MetricsReader
     from shared.run.records import ENDED_STATUSES, RunState
     from shared.text import format_duration, many_lines

@@ -135,11 +135,11 @@ class AppendLog:
     any may flush.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pending_limit: int = PENDING_LINES_LIMIT) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o644)
-        self._pending: deque[bytes] = deque(maxlen=PENDING_LINES_LIMIT)
+        self._pending: deque[bytes] = deque(maxlen=pending_limit)
         self._flushing = threading.Lock()
         self.problem: OSError | None = None
         self._torn = self._last_line_is_torn()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
 from shared.json_text import Json, parse_json
-from shared.ownership.lock import LockHeldError, RunLock
+from shared.ownership.claim import hold_lock
+from shared.ownership.lock import LockHeldError
 from shared.run.directory import RunDirectory
 from shared.run.records import SCHEMA_VERSION
 from shared.text import many_lines, one_line
@@ -27,7 +27,7 @@ MAX_TAG = 40
 MAX_TAGS = 32
 MAX_BYTES = 256 << 10  # of the file; a larger one is none of ours
 
-_WAIT = 5.0  # seconds for another writer to finish
+WAIT = 5.0  # seconds for another writer to finish
 _TRIES = 5
 
 
@@ -65,11 +65,13 @@ def change_labels(
     archived: bool | None = None,
     add_tags: Iterable[str] = (),
     remove_tags: Iterable[str] = (),
+    wait: float = WAIT,
 ) -> Labels:
     """Change what is given and leave the rest, whoever else writes; an empty text clears.
 
-    Works while the run trains. Returns the new labels. Raises UserError for a text that will not
-    do, and RunError when the file cannot be read or written.
+    Works while the run trains. Waits up to `wait` seconds for another writer. Returns the new
+    labels. Raises UserError for an invalid text, and RunError when the file cannot be read or
+    written.
     """
     added, gone = _checked(add_tags), {tag.casefold() for tag in map(_plain, remove_tags)}
     changes: Json = {}
@@ -80,7 +82,7 @@ def change_labels(
     if archived is not None:
         changes["archived"] = archived
     try:
-        with _alone(run):
+        with _alone(run, wait):
             value = _read_to_change(run)
             if added or gone:
                 kept = [t for t in Labels.from_json(value).tags if t.casefold() not in gone]
@@ -136,24 +138,15 @@ def _write(run: RunDirectory, value: Json) -> None:
 
 
 @contextlib.contextmanager
-def _alone(run: RunDirectory) -> Iterator[None]:
+def _alone(run: RunDirectory, wait: float) -> Iterator[None]:
     """While entered, no other tool changes the labels of `run`."""
-    lock = RunLock(run.path / LOCK)
-    deadline = time.monotonic() + _WAIT
-    while True:
-        try:
-            lock.acquire()
-            break
-        except LockHeldError as error:
-            if time.monotonic() > deadline:
-                raise RunError(
-                    f"The labels of {one_line(run.run_id)} are being changed by {error.holder}; "
-                    "try again."
-                ) from error
     try:
-        yield
-    finally:
-        lock.release()
+        with hold_lock(run.path / LOCK, wait):
+            yield
+    except LockHeldError as error:
+        raise RunError(
+            f"The labels of {one_line(run.run_id)} are being changed by {error.holder}; try again."
+        ) from error
 
 
 # -- texts -------------------------------------------------------------------------------------

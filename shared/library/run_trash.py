@@ -23,7 +23,8 @@ from shared.errors import RunError, UserError
 from shared.files import fsync_directory, read_json, remove_temporaries, write_json
 from shared.json_text import Json, is_number
 from shared.library.deletion import DoomedRun, refusal
-from shared.ownership.lock import LockHeldError, RunLock
+from shared.ownership.claim import hold_lock
+from shared.ownership.lock import LockHeldError
 from shared.run.directory import RunDirectory
 from shared.run.records import SCHEMA_VERSION
 from shared.text import one_line
@@ -31,7 +32,7 @@ from shared.text import one_line
 LOCK = "lock"
 _BATCH = re.compile(r"\d{6,}")
 _EMPTYING = ".emptying-"
-_WAIT = 5.0  # seconds for another process that changes the trash
+WAIT = 5.0  # seconds for another process that changes the trash
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def trash_bytes(runs_dir: Path) -> int:
 # -- throwing away -----------------------------------------------------------------------------
 
 
-def throw_away_runs(doomed: Sequence[DoomedRun]) -> None:
+def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
     """Move runs of one runs directory into a new batch, from which `restore_runs` brings them back.
 
     Raises UserError, with nothing moved, if one may not go: it is alive, in use, or no folder.
@@ -86,7 +87,7 @@ def throw_away_runs(doomed: Sequence[DoomedRun]) -> None:
     for item in doomed:
         if told := refusal(item.run):  # the look at it may be minutes old
             raise UserError(told)
-    with _changing(runs_dir) as trash, contextlib.ExitStack() as held:
+    with _changing(runs_dir, wait) as trash, contextlib.ExitStack() as held:
         _settle(runs_dir)
         for item in doomed:
             _hold(item.run, held)
@@ -111,15 +112,13 @@ def throw_away_runs(doomed: Sequence[DoomedRun]) -> None:
 
 def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
     """Own `run` and claim its checkpoints until `held` ends. Raises UserError when another does."""
-    lock = RunLock(run.lock_path)
     try:
-        lock.acquire()
+        held.enter_context(hold_lock(run.lock_path))
     except LockHeldError as error:
         who = error.holder or "another process"
         raise UserError(
             f"{one_line(run.run_id)} is owned by {who}; nothing was deleted. Stop it first."
         ) from error
-    held.callback(lock.release)
     # Those of a folder outside stay where they are, whoever reads them.
     for folder in [] if run.checkpoints.is_symlink() else _to_claim(run):
         if not held.enter_context(claimed(folder)):
@@ -148,7 +147,9 @@ def _finish_moving(runs_dir: Path, batch: Path, journal: Mapping[str, object]) -
 # -- bringing back -----------------------------------------------------------------------------
 
 
-def restore_runs(runs_dir: Path, run_ids: Collection[str] | None = None) -> dict[str, str]:
+def restore_runs(
+    runs_dir: Path, run_ids: Collection[str] | None = None, wait: float = WAIT
+) -> dict[str, str]:
     """Bring runs back, those of the newest batch by default; run id → the name it has now.
 
     Of several thrown away under one name the last one is meant. A name that is taken by now gets a
@@ -156,7 +157,7 @@ def restore_runs(runs_dir: Path, run_ids: Collection[str] | None = None) -> dict
     """
     asked = set(run_ids) if run_ids is not None else None
     _asked_for(runs_dir, asked)  # before a trash is made where none is
-    with _changing(runs_dir):
+    with _changing(runs_dir, wait):
         _settle(runs_dir)
         restored: dict[str, str] = {}
         for batch, members in _asked_for(runs_dir, asked).items():
@@ -220,14 +221,14 @@ def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
 # -- deleting for good -------------------------------------------------------------------------
 
 
-def empty_run_trash(runs_dir: Path) -> int:
+def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:
     """Delete what is in the trash for good; returns the bytes that were freed.
 
     Raises RunError when something cannot be deleted; the rest is gone then.
     """
     if not (runs_dir / TRASH).is_dir():
         return 0
-    with _changing(runs_dir) as trash:
+    with _changing(runs_dir, wait) as trash:
         size = trash_bytes(runs_dir)
         _settle(runs_dir)
         for batch in _batches(runs_dir):
@@ -258,27 +259,17 @@ def _delete_emptied(trash: Path) -> None:
 
 
 @contextlib.contextmanager
-def _changing(runs_dir: Path) -> Iterator[Path]:
+def _changing(runs_dir: Path, wait: float) -> Iterator[Path]:
     """The trash, which nobody else changes while this is entered. Raises RunError."""
     trash = runs_dir / TRASH
-    deadline = time.monotonic() + _WAIT
     try:
         trash.mkdir(exist_ok=True)
-        lock = RunLock(trash / LOCK)
-        while True:
-            try:
-                lock.acquire()
-                break
-            except LockHeldError as error:
-                if time.monotonic() > deadline:
-                    raise RunError(
-                        f"The trash of {one_line(runs_dir)} is being changed by {error.holder}; "
-                        "try again."
-                    ) from error
-        try:
+        with hold_lock(trash / LOCK, wait):
             yield trash
-        finally:
-            lock.release()
+    except LockHeldError as error:
+        raise RunError(
+            f"The trash of {one_line(runs_dir)} is being changed by {error.holder}; try again."
+        ) from error
     except OSError as error:
         place = one_line(error.filename or trash)
         raise RunError(f"{place} cannot be changed: {error.strerror}.") from error

@@ -32,7 +32,7 @@ _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _TRIES = 20
 _TRY_SECONDS = 0.02
-_UNSURE_SECONDS = 3.0  # how long a holder that seems dead is watched for another beat
+UNSURE_SECONDS = 3.0  # how long a holder that seems dead is watched for another beat
 _UNWRITTEN_SECONDS = 0.3  # how long a note may be empty before it counts as nobody's
 _counter = itertools.count()
 
@@ -94,8 +94,10 @@ def lock_is_held(path: Path) -> bool | None:
 class RunLock:
     """Holds a run's lock from `acquire` to `release` or the death of the process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, unsure: float = UNSURE_SECONDS) -> None:
+        """`unsure`: without flock, seconds to watch a holder that seems dead for another beat."""
         self.path = path
+        self._unsure = unsure
         self._fd = -1
         self._note: _Note | None = None
 
@@ -114,10 +116,10 @@ class RunLock:
             except OSError as error:
                 if not _no_flock(error):
                     raise LockHeldError(self.path.parent.name, read_holder(self.path)) from error
-                self._note = _take_note(self.path)
+                self._note = _take_note(self.path, self._unsure)
             else:
                 number = _newest_note(self.path)
-                holder = _living_note(self.path, number, _UNSURE_SECONDS) if number else None
+                holder = _living_note(self.path, number, self._unsure) if number else None
                 if holder:  # on a host that has no flock here
                     raise LockHeldError(self.path.parent.name, holder)
             undo.pop_all()
@@ -211,11 +213,11 @@ def _newest_note(path: Path) -> int:
     return max(_note_numbers(path), default=0)
 
 
-def _take_note(path: Path) -> _Note:
+def _take_note(path: Path, unsure: float) -> _Note:
     """Make the next numbered note. Raises LockHeldError when the newest one is alive."""
     for _ in range(_TRIES):
         newest = _newest_note(path)
-        holder = _living_holder(path, newest, _UNSURE_SECONDS)
+        holder = _living_holder(path, newest, unsure)
         if holder:
             raise LockHeldError(path.parent.name, holder)
         file = _make_note(path, newest + 1)

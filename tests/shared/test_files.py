@@ -175,9 +175,8 @@ def test_lines_wait_for_room_and_go_out_in_order(tmp_path: Path, spawn, limit: i
     assert names(tmp_path) == ["log", "state"]
 
 
-def test_what_waits_is_bounded_and_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.files.PENDING_LINES_LIMIT", 10)
-    log = AppendLog(Path("/dev/full"))
+def test_what_waits_is_bounded_and_keeps_the_newest() -> None:
+    log = AppendLog(Path("/dev/full"), pending_limit=10)
     assert not any(log.append(b"line") for _ in range(25))
     assert log.waiting == 10
     assert not log.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from shared.control.idle_run import IdleRun
@@ -11,7 +12,7 @@ from shared.run.log import last_log_line
 from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.daemon.care import WAITING, Care
-from trainer.daemon.memory import killed_for_memory, oom_kills, smaller_micro_batch
+from trainer.daemon.memory import killed_for_memory, smaller_micro_batch
 from trainer.daemon.policy import Done, Ending, GiveUp, Hopeless, RestartLimits, decide
 from trainer.daemon.workers import describe_end
 
@@ -42,11 +43,13 @@ def record_end(
     now: float,
     *,
     draining: bool,
+    oom_kills: Mapping[str, int],
 ) -> Outcome:
     """Write down how the worker of `care` ended and decide what follows.
 
     `code` is its exit code, negative for a signal, None where nobody saw it; `draining` means that
-    this daemon starts nothing any more. Raises OSError or RunError when it cannot be written.
+    this daemon starts nothing any more. `oom_kills` are the kernel's counters now. Raises OSError
+    when it cannot be written.
     """
     state = record.state
     began = state.attempt > care.attempt
@@ -69,7 +72,7 @@ def record_end(
     if isinstance(decision, Hopeless):
         return _hopeless(record, code, reason, began=began)
     if decision.crashed:
-        reason += _want_of_memory(record, care, code)
+        reason += _want_of_memory(record, care, code, oom_kills)
         number = -code if code is not None and code < 0 else None
         record.event("crashed", message=reason, code=code, signal=number)
     elif began:
@@ -131,9 +134,11 @@ def _give_up(
     return Outcome(message)
 
 
-def _want_of_memory(record: IdleRun, care: Care, code: int | None) -> str:
+def _want_of_memory(
+    record: IdleRun, care: Care, code: int | None, oom_kills: Mapping[str, int]
+) -> str:
     """More words when the kernel killed for want of memory; the next attempt takes half then."""
-    if code not in (None, _SIGKILL) or not killed_for_memory(dict(care.oom_kills), oom_kills()):
+    if code not in (None, _SIGKILL) or not killed_for_memory(dict(care.oom_kills), dict(oom_kills)):
         return ""
     words = ", probably by the kernel for want of memory"
     smaller = smaller_micro_batch(record.state.micro_batch, record.run.config_path)

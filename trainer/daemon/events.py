@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from shared.json_text import Json
-from shared.ownership.health import observe
+from shared.ownership.health import Health, observe
 from shared.ownership.heartbeat import SILENT_AFTER, read_beat
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import parse_lines
@@ -24,8 +24,17 @@ class EventFeed:
     it may write into the run; so those `stalled` and `stall_over` are told to `notice` alone.
     """
 
-    def __init__(self, notice: Notice) -> None:
+    def __init__(
+        self,
+        notice: Notice,
+        *,
+        health_every: float = HEALTH_EVERY,
+        health: Callable[[RunDirectory, RunState], Health] = observe,
+        silent_after: float = SILENT_AFTER,
+    ) -> None:
         self._notice = notice
+        self._health_every, self._health = health_every, health
+        self._silent_after = silent_after
         self._tailers: dict[str, tuple[RunDirectory, Tailer]] = {}
         self._stalled: set[str] = set()
         self._looked_at = 0.0
@@ -49,7 +58,7 @@ class EventFeed:
         """Read on; `running` are the runs that should be making steps."""
         for run, tailer in self._tailers.values():
             self._read(run, tailer)
-        if time.monotonic() - self._looked_at >= HEALTH_EVERY:
+        if time.monotonic() - self._looked_at >= self._health_every:
             self._looked_at = time.monotonic()
             for run_id in running:
                 if run_id in self._tailers:
@@ -65,9 +74,9 @@ class EventFeed:
 
     def _look(self, run: RunDirectory) -> None:
         state = run.read_state() or RunState()
-        health = observe(run, state)
+        health = self._health(run, state)
         beat = read_beat(run.heartbeat_path)
-        silent = beat is None or beat.age(time.time()) > SILENT_AFTER
+        silent = beat is None or beat.age(time.time()) > self._silent_after
         stalled = health.status == "stalled" and silent
         if stalled == (run.run_id in self._stalled):
             return

@@ -16,10 +16,15 @@ HARD_LIMIT = 4
 
 @dataclass(frozen=True)
 class RestartLimits:
-    """At most `max_restarts` within `window` seconds without a new checkpoint."""
+    """At most `max_restarts` within `window` seconds without a new checkpoint.
+
+    Delays are in seconds: `first_delay` doubles with every attempt without a new checkpoint.
+    """
 
     max_restarts: int = 5
     window: float = 3600.0
+    first_delay: float = FIRST_DELAY
+    requeue_delay: float = REQUEUE_DELAY
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def decide(
         ending.code is None and ending.status == "preempted"
     )
     if preempted and progressed:
-        return Restart(REQUEUE_DELAY, 0, crashed=False), history
+        return Restart(limits.requeue_delay, 0, crashed=False), history
     failures = (*history.failures, now)
     history = replace(history, failures=failures)
     recent = [t for t in failures if t > now - limits.window]
@@ -123,7 +128,7 @@ def decide(
     if len(recent) > limits.max_restarts or len(failures) > HARD_LIMIT * limits.max_restarts:
         span = max(0.0, now - failures[0])
         return GiveUp(len(failures), span, crashed=not preempted), history
-    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(len(failures) - 1, 30))
+    delay = min(LONGEST_DELAY, limits.first_delay * 2.0 ** min(len(failures) - 1, 30))
     if preempted:
-        delay = max(delay, REQUEUE_DELAY)
+        delay = max(delay, limits.requeue_delay)
     return Restart(delay, len(failures), crashed=not preempted), history

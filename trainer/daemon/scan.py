@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,14 @@ class _Known:
 class DirectoryScan:
     """Remembers every run's state and reads it again only when its file changed."""
 
-    def __init__(self, runs_dir: Path) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        read: Callable[[RunDirectory], RunState | None] = RunDirectory.read_state,
+    ) -> None:
+        """`read` reads the state of a run."""
         self.runs_dir = runs_dir
+        self._read = read
         self._known: dict[str, _Known] = {}
 
     def look(self) -> dict[str, Seen]:
@@ -62,8 +69,7 @@ class DirectoryScan:
         run = RunDirectory(self.runs_dir / name)
         return _Known(run, str(run.state_path), str(run.control))
 
-    @staticmethod
-    def _read_state(entry: _Known) -> bool:
+    def _read_state(self, entry: _Known) -> bool:
         try:
             stat = os.stat(entry.state_path)  # noqa: PTH116  (a Path costs more than the call)
             signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -73,7 +79,7 @@ class DirectoryScan:
             return changed
         if signature == entry.signature:
             return False
-        state = entry.run.read_state()
+        state = self._read(entry.run)
         if state is None:  # caught in the middle by a writer of another program: look again
             entry.signature = None
             return False

@@ -71,8 +71,15 @@ class Supervisor:
         say: Say = print,
         host: str | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        count_oom_kills: Callable[[], Mapping[str, int]] = oom_kills,
     ) -> None:
-        """`gpus` lists those that may be used, `others` the hosts that have a daemon here too."""
+        """`gpus` lists those that may be used, `others` the hosts that have a daemon here too.
+
+        `count_oom_kills` reads the kernel's counters of processes killed for want of memory.
+        """
+        self._monotonic = monotonic
+        self._count_oom_kills = count_oom_kills
         self._runs_dir = runs_dir
         self._care_path = care_path
         self._limits = limits
@@ -95,7 +102,7 @@ class Supervisor:
         for care in self._cares.values():
             if care.phase == WAITING:
                 left = (care.next_start or 0.0) - clock()
-                self._due[care.run_id] = time.monotonic() + min(max(0.0, left), 300.0)
+                self._due[care.run_id] = self._monotonic() + min(max(0.0, left), 300.0)
             self._follow(self._run(care.run_id))
 
     # -- what is known -------------------------------------------------------------------
@@ -150,7 +157,7 @@ class Supervisor:
             if seen.asked:
                 self._guarded(seen.run.run_id, self._serve_requests)
         if not self._draining:
-            now = time.monotonic()
+            now = self._monotonic()
             for care in list(self._cares.values()):
                 if care.phase == WAITING and self._due.get(care.run_id, 0.0) <= now:
                     self._guarded(care.run_id, self._restart)
@@ -165,7 +172,7 @@ class Supervisor:
 
     def _guarded(self, run_id: str, work: Callable[[str], None]) -> None:
         """Do `work` on a run; what goes wrong is told once and tried again later."""
-        if run_id in self._troubles and time.monotonic() < self._troubles[run_id][1]:
+        if run_id in self._troubles and self._monotonic() < self._troubles[run_id][1]:
             return
         try:
             work(run_id)
@@ -181,7 +188,7 @@ class Supervisor:
     def _trouble(self, about: str, message: str) -> None:
         if self._troubles.get(about, ("", 0.0))[0] != message:
             self._say(message)
-        self._troubles[about] = (message, time.monotonic() + RETRY)
+        self._troubles[about] = (message, self._monotonic() + RETRY)
 
     def _remember(self) -> None:
         """Write down who is under care, if that changed."""
@@ -238,14 +245,20 @@ class Supervisor:
             return
         with IdleRun(run) as record:
             outcome = record_end(
-                record, care, gone.code, self._restarts, self._clock(), draining=self._draining
+                record,
+                care,
+                gone.code,
+                self._restarts,
+                self._clock(),
+                draining=self._draining,
+                oom_kills=self._count_oom_kills(),
             )
         self._say(f"{run_id}: {outcome.said}")
         if outcome.care is None:
             self._drop(run_id)
         else:
             self._put(outcome.care)
-            self._due[run_id] = time.monotonic() + outcome.delay
+            self._due[run_id] = self._monotonic() + outcome.delay
 
     def _take_over(self, care: Care, run: RunDirectory, state: RunState) -> None:
         """Another process trains a run whose worker is gone: adopt it, or leave it to a person."""
@@ -279,7 +292,7 @@ class Supervisor:
                 attempt=state.attempt - 1,
                 gpu=int(gpu.group(1)) if gpu else None,
                 history=History((), saved_step(state)),
-                oom_kills=oom_kills(),
+                oom_kills=self._count_oom_kills(),
             )
         )
         self._follow(run)
@@ -312,7 +325,7 @@ class Supervisor:
             attempt=state.attempt,
             gpu=gpu,
             history=history or History((), saved_step(state)),
-            oom_kills=oom_kills(),
+            oom_kills=self._count_oom_kills(),
         )
         self._due.pop(run.run_id, None)
         self._put(care)
@@ -322,7 +335,7 @@ class Supervisor:
             worker = self._workers.start(run, environment)
         except UserError:
             self._put(replace(care, phase=WAITING, next_start=self._clock() + RETRY))
-            self._due[run.run_id] = time.monotonic() + RETRY
+            self._due[run.run_id] = self._monotonic() + RETRY
             raise
         self._put(replace(care, worker=worker))
         where = f", GPU {gpu}" if gpu is not None else ""

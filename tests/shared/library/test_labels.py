@@ -115,15 +115,12 @@ def test_no_change_of_several_programs_is_lost(run: RunDirectory, spawn) -> None
     assert set(read_labels(run).tags) == wanted
 
 
-def test_a_writer_that_does_not_end_is_named(
-    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.library.labels._WAIT", 0.0)
+def test_a_writer_that_does_not_end_is_named(run: RunDirectory) -> None:
     lock = RunLock(run.path / LOCK)
     lock.acquire()
     try:
         with pytest.raises(RunError, match=f"being changed by process {os.getpid()}"):
-            change_labels(run, name="x")
+            change_labels(run, name="x", wait=0.0)
     finally:
         lock.release()
     assert read_labels(run) == Labels()

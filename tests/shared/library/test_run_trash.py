@@ -21,7 +21,9 @@ from shared.checkpoints.catalogue import (
 )
 from shared.checkpoints.manifest import write_manifest
 from shared.checkpoints.trash import JOURNAL, TRASH
+from shared.control.daemons import DaemonDirectory
 from shared.errors import RunError, UserError
+from shared.files import write_json
 from shared.library.deletion import doom
 from shared.library.labels import change_labels, read_labels
 from shared.library.run_trash import (
@@ -31,6 +33,8 @@ from shared.library.run_trash import (
     throw_away_runs,
     trash_bytes,
 )
+from shared.ownership.claim import hold_lock
+from shared.ownership.heartbeat import HeartbeatFile
 from shared.ownership.lock import RunLock, lock_is_held
 from shared.run.directory import RunDirectory, discover_runs
 from shared.run_writer import RunWriter
@@ -183,14 +187,17 @@ def test_a_run_of_another_program_stays_while_it_is_written(tmp_path: Path) -> N
     delete(run)
 
 
-def test_a_run_under_the_care_of_a_daemon_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_under_the_care_of_a_daemon_stays(tmp_path: Path) -> None:
     run = make(tmp_path, "a", status="failed")
-    monkeypatch.setattr(
-        "shared.library.deletion.care_of", lambda _daemons, _run: {"status": "waiting"}
-    )
-    refused(run, "about to be started by a daemon; stop it first: trainer stop a")
+    daemon = DaemonDirectory.of(tmp_path)
+    daemon.control.mkdir(parents=True)
+    write_json(daemon.state_path, {"runs": {run.run_id: {"status": "waiting"}}})
+    heartbeat = HeartbeatFile(daemon.heartbeat_path)
+    heartbeat.beat()
+    with hold_lock(daemon.lock_path):
+        refused(run, "about to be started by a daemon; stop it first: trainer stop a")
+    heartbeat.close()
+    delete(run)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -206,7 +213,7 @@ def test_no_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     try:
         with pytest.raises(RunError, match="cannot be changed: Permission denied"):
-            delete(run)
+            throw_away_runs([doom(run)], wait=0.0)
     finally:
         tmp_path.chmod(0o755)
 
@@ -331,17 +338,14 @@ def test_what_cannot_be_deleted_is_told_and_tried_again(
     assert trash_bytes(tmp_path) == 0
 
 
-def test_a_trash_that_is_being_changed_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trash_that_is_being_changed_is_left(tmp_path: Path) -> None:
     run = make(tmp_path, "a")
     delete(make(tmp_path, "b"))
-    monkeypatch.setattr("shared.library.run_trash._WAIT", 0.0)
     lock = RunLock(tmp_path / TRASH / "lock")
     lock.acquire()
     try:
         with pytest.raises(RunError, match="is being changed by process"):
-            delete(run)
+            throw_away_runs([doom(run)], wait=0.0)
     finally:
         lock.release()
     assert runs_in(tmp_path) == ["a"]

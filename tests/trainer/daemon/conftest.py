@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,17 @@ sys.exit(code)
 
 
 class Children:
-    """A launcher that remembers what it started."""
+    """A launcher that remembers what it started, and has a bug for the runs in `broken`."""
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.broken: set[str] = set()
 
     def __call__(
         self, run: RunDirectory, environment: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
+        if run.run_id in self.broken:
+            raise ZeroDivisionError
         with run.log_path.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", WORKER, str(run.path)],
@@ -102,6 +105,8 @@ class House:
     runs_dir: Path
     children: Children
     said: list[str] = field(default_factory=list)
+    restarts: RestartLimits = field(default_factory=RestartLimits)
+    later: float = 0.0  # seconds that the supervisor's clock is ahead
     supervisor: Supervisor = None  # type: ignore[assignment]
 
     def supervise(self, *, max_runs: int = 8, max_restarts: int = 5, **options: Any) -> Supervisor:
@@ -112,9 +117,10 @@ class House:
             self.runs_dir,
             directory.care_path,
             Limits(max_runs, options.pop("per_gpu", 1)),
-            RestartLimits(max_restarts),
+            replace(self.restarts, max_restarts=max_restarts),
             workers=Workers(self.children),
             say=self.said.append,
+            monotonic=lambda: time.monotonic() + self.later,
             **options,
         )
         return self.supervisor
@@ -196,13 +202,14 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(house: House) -> None:
     """Restarts come at once."""
-    monkeypatch.setattr("trainer.daemon.policy.FIRST_DELAY", 0.01)
-    monkeypatch.setattr("trainer.daemon.policy.REQUEUE_DELAY", 0.01)
+    house.restarts = RestartLimits(first_delay=0.01, requeue_delay=0.01)
+    house.supervise()
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow(house: House) -> None:
     """Restarts come in five minutes."""
-    monkeypatch.setattr("trainer.daemon.policy.FIRST_DELAY", 300.0)
+    house.restarts = RestartLimits(first_delay=300.0)
+    house.supervise()

@@ -124,11 +124,15 @@ def test_of_daemons_on_several_hosts_one_starts_a_run(house: House) -> None:
 
 def test_a_run_that_another_daemon_claims_in_the_same_moment_is_left_to_it(house: House) -> None:
     one = house.supervise(host="one", others=lambda: {"two"})
-    two = house.supervise(host="two", others=lambda: {"one"})
     run = house.run("r", {"wait": True})
-    two._seen = two._scan.look()
-    one.tick()
-    two._start_queued()
+
+    def meanwhile() -> tuple[GpuDevice, ...]:
+        """Asked for when the other one has seen the run in the queue, and before it starts it."""
+        one.tick()
+        return ()
+
+    two = house.supervise(host="two", others=lambda: {"one"}, gpus=meanwhile)
+    two.tick()
     assert set(one.cares) == {run.run_id}
     assert not two.cares
     assert len(house.children.processes) == 1
@@ -243,16 +247,9 @@ def test_a_run_that_is_refused_at_the_start_does_not_stay_queued(house: House) -
     assert state.exit.last_log_lines == ("first line", "trainer: there is no data")
 
 
-def test_want_of_memory_is_named_and_the_next_attempt_takes_half(
-    house: House, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_want_of_memory_is_named_and_the_next_attempt_takes_half(house: House, quick: None) -> None:
     counts = iter(range(100))
-    monkeypatch.setattr(
-        "trainer.daemon.supervisor.oom_kills", lambda: {"vmstat": next(counts), "boot x": 0}
-    )
-    monkeypatch.setattr(
-        "trainer.daemon.endings.oom_kills", lambda: {"vmstat": next(counts), "boot x": 0}
-    )
+    house.supervise(count_oom_kills=lambda: {"vmstat": next(counts), "boot x": 0})
     plan = {"kill": signal.SIGKILL, "step": 5}
     run = house.run("large", plan, plan, {})
     state = house.until_left_alone(run)
@@ -317,7 +314,7 @@ def test_a_run_that_a_person_continues_is_theirs(house: House, slow: None) -> No
     run = house.run("taken", {"kill": signal.SIGKILL, "step": 2})
     house.until(lambda: run.run_id in house.supervisor.cares and events_of(run, "restarting"))
     with RunWriter(run=run, supervised=False) as writer:
-        house.supervisor._due[run.run_id] = 0.0
+        house.later += 600
         house.until(lambda: run.run_id not in house.supervisor.cares)
         writer.log(3, loss=1.0)
     assert state_of(run).status == "completed"
@@ -471,23 +468,14 @@ def test_one_spoilt_run_does_not_stop_the_care_for_the_others(house: House) -> N
     assert house.until_left_alone(run).status == "completed"
     assert sum("Is a directory" in line for line in house.said) == 1, "told once"
     spoilt.lock_path.rmdir()
-    house.supervisor._troubles.clear()
+    house.later += 60
     assert house.until_left_alone(spoilt).status == "completed"
 
 
-def test_a_bug_in_the_care_for_one_run_does_not_stop_it_for_the_others(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_in_the_care_for_one_run_does_not_stop_it_for_the_others(house: House) -> None:
     bad = house.run("a-bad", updated_at=1.0)
     good = house.run("b-good")
-    original = house.supervisor._start
-
-    def start(run, *rest):  # type: ignore[no-untyped-def]
-        if run.run_id == bad.run_id:
-            raise ZeroDivisionError
-        original(run, *rest)
-
-    monkeypatch.setattr(house.supervisor, "_start", start)
+    house.children.broken.add(bad.run_id)
     assert house.until_left_alone(good).status == "completed"
     assert any("ZeroDivisionError" in line for line in house.said)
 

@@ -13,6 +13,7 @@ from shared.control.daemons import DaemonDirectory, find_daemons
 from shared.control.requests import submit
 from shared.files import AppendLog, write_json
 from shared.json_text import Json, encode_line
+from shared.ownership.health import Health
 from shared.ownership.heartbeat import HeartbeatFile
 from shared.ownership.lock import RunLock
 from shared.ownership.process import identify
@@ -29,24 +30,20 @@ def put(run: RunDirectory, **state: object) -> None:
     write_json(run.state_path, RunState(run_id=run.run_id, **state).to_json())  # type: ignore[arg-type]
 
 
-def test_a_state_is_read_again_only_when_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_is_read_again_only_when_it_changed(tmp_path: Path) -> None:
     run = create_run(tmp_path, "x")
     create_run(tmp_path, "no-state")
     (tmp_path / ".daemon").mkdir()
     (tmp_path / "file").touch()
     put(run, status="queued")
-    scan = DirectoryScan(tmp_path)
     reads = 0
-    original = RunDirectory.read_state
 
-    def counted(self: RunDirectory) -> RunState | None:
+    def counted(run: RunDirectory) -> RunState | None:
         nonlocal reads
         reads += 1
-        return original(self)
+        return run.read_state()
 
-    monkeypatch.setattr(RunDirectory, "read_state", counted)
+    scan = DirectoryScan(tmp_path, counted)
     [seen] = scan.look().values()
     assert (seen.run, seen.state.status, seen.changed, seen.asked) == (run, "queued", True, False)
     assert not scan.look()[run.run_id].changed
@@ -138,23 +135,26 @@ def test_events_are_passed_on_from_now_on_and_to_the_last(tmp_path: Path) -> Non
 
 
 def test_a_trainer_that_stands_still_as_a_whole_is_told_of_and_so_is_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     noticed: list[Json] = []
-    feed = EventFeed(lambda _, record: noticed.append(record))
-    monkeypatch.setattr("trainer.daemon.events.HEALTH_EVERY", 0.0)
+    health = Health("running", alive=True)
+    feed = EventFeed(
+        lambda _, record: noticed.append(record),
+        health_every=0.0,
+        health=lambda _run, _state: health,
+        silent_after=-1.0,
+    )
     with RunWriter(tmp_path, "x") as writer:
         feed.follow(writer.run)
         feed.poll([writer.run.run_id])
         assert noticed == []
-        monkeypatch.setattr("trainer.daemon.events.SILENT_AFTER", -1.0)
-        monkeypatch.setattr("shared.ownership.health.SILENT_AFTER", -1.0)
+        health = Health("stalled", alive=True, reason="no sign of life for 9 s")
         feed.poll([writer.run.run_id])
         feed.poll([writer.run.run_id])
         assert [r["event"] for r in noticed] == ["stalled"]
         assert "no sign of life" in noticed[0]["message"]
-        monkeypatch.undo()
-        monkeypatch.setattr("trainer.daemon.events.HEALTH_EVERY", 0.0)
+        health = Health("running", alive=True)
         feed.poll([writer.run.run_id])
         assert [r["event"] for r in noticed] == ["stalled", "stall_over"]
 
@@ -164,9 +164,9 @@ def test_daemons_are_found_by_their_signs_of_life(tmp_path: Path) -> None:
     here, far, dead = (DaemonDirectory.of(tmp_path, host) for host in (None, "far", "dead"))
     for directory in (here, far, dead):
         directory.path.mkdir(parents=True)
-        file = HeartbeatFile(directory.heartbeat_path)
-        if directory is not here:
-            file._facts |= {"host": directory.path.name, "boot": directory.path.name}
+        name = directory.path.name
+        facts = {} if directory is here else {"host": name, "boot": name}
+        file = HeartbeatFile(directory.heartbeat_path, **facts)
         if directory is dead:
             past = dataclasses.replace(identify(os.getpid()), host="dead", boot="b")
             old = {**dataclasses.asdict(past), "time": time.time() - 60, "step": 0, "step_time": 0}

@@ -1,4 +1,4 @@
-"""Errors a person can act on, and the exit codes every command shares."""
+"""Errors that a person can act on, and the exit codes of all commands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class ExitCode(IntEnum):
     OK = 0
     FAILURE = 1
     USAGE = 2
-    REQUEUE = 75  # EX_TEMPFAIL: stopped on request, state saved, start me again
+    REQUEUE = 75  # EX_TEMPFAIL: stopped on request, checkpoint saved, please requeue
 
 
 class UserError(Exception):
-    """Wrong use, told in one sentence that names the value and the remedy.
+    """Wrong use. The message is one sentence with the value and the remedy.
 
     Commands print the message on stderr without a traceback and exit with `exit_code`.
     """
@@ -24,6 +24,6 @@ class UserError(Exception):
 
 
 class RunError(UserError):
-    """The request was sound but the work failed (exit code 1)."""
+    """The request was valid but the work failed (exit code 1)."""
 
     exit_code: int = ExitCode.FAILURE

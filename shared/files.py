@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic replacement, single-write appends."""
+"""Files: atomic replacement, and appends with a single write."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from shared.json_text import encode_json, parse_json
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
 PENDING_LINES_LIMIT = 100_000
-#: What a filesystem answers that cannot make a folder durable, or need not.
+#: Errors of filesystems that cannot fsync a folder, or need not.
 _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
 def fsync_directory(path: Path) -> None:
-    """Make renames inside `path` durable. Filesystems that cannot are left alone.
+    """Make renames inside `path` durable, on filesystems that can.
 
-    Raises OSError when the device says they are not.
+    Raises OSError when the device fails.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -41,7 +41,7 @@ def fsync_directory(path: Path) -> None:
 def fsync_file(path: Path) -> None:
     """Make the bytes of `path` durable.
 
-    Raises OSError when the device says they are not.
+    Raises OSError when the device fails.
     """
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -51,11 +51,11 @@ def fsync_file(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Put `data` at `path` so that readers see the old content or the new, never a part.
+    """Replace the content of `path` atomically: readers see the old content or the new.
 
-    `durable=False` leaves out the two fsyncs: safe against a killed process, not a power cut.
-    Raises OSError; the old content is there then. Only where the device fails while the folder is
-    written, the new content is in place and may be lost by a power cut.
+    `durable=False` skips both fsyncs: safe against a killed process, not against a power cut.
+    Raises OSError, and the old content stays. Exception: if the fsync of the folder fails, the new
+    content is in place, but a power cut may lose it.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
     try:
@@ -74,10 +74,11 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def replace_link(link: Path, target: str) -> None:
-    """Point the symlink `link` at `target` (relative) in one step."""
+    """Point the symlink `link` at `target` (relative) atomically."""
     temporary = link.with_name(f".{link.name}.tmp-{os.getpid()}-{next(_counter)}")
     with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()  # left by a killed namesake: in a container every process is number 1
+        # Left by a killed process with the same pid: in a container the pid is often 1.
+        temporary.unlink()
     temporary.symlink_to(target)
     try:
         temporary.replace(link)
@@ -88,9 +89,9 @@ def replace_link(link: Path, target: str) -> None:
 
 
 def remove_temporaries(folder: Path) -> list[str]:
-    """Remove what killed replacements left in `folder`; returns the names.
+    """Remove the temporary files of killed processes from `folder`; returns their names.
 
-    Only for the sole writer of the folder: a replacement under way looks the same.
+    Only for the sole writer of the folder: the temporary file of a running process looks the same.
     """
     removed: list[str] = []
     with contextlib.suppress(OSError):
@@ -103,9 +104,9 @@ def remove_temporaries(folder: Path) -> list[str]:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file to read it.
+    """Open a regular file for reading.
 
-    Raises OSError, also for what is no file: who opens a pipe waits for somebody who writes.
+    Raises OSError, also for anything else: opening a pipe would block.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "Not a file", str(path))
@@ -128,11 +129,12 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) ->
 
 
 class AppendLog:
-    """An append-only line file: one `write()` per line, a torn last line closed off on opening.
+    """An append-only file of lines, with one `write()` per line.
 
-    A line that cannot be written now (disk full) waits in memory, bounded, and goes out before
-    the next one; `waiting` tells how many do, `problem` why. One thread at a time may append;
-    any may flush.
+    A torn last line is ended with a newline before the first append. A line that cannot be written
+    (disk full) waits in memory and is written before the next one; the oldest lines are dropped
+    above `pending_limit`. `waiting` is the number of such lines, `problem` the last error. One
+    thread at a time may append; any thread may flush.
     """
 
     def __init__(self, path: Path, pending_limit: int = PENDING_LINES_LIMIT) -> None:
@@ -150,13 +152,13 @@ class AppendLog:
 
     @property
     def waiting(self) -> int:
-        """Lines accepted but not yet in the file."""
+        """Lines that are not in the file yet."""
         return len(self._pending)
 
     def append(self, line: bytes) -> bool:
-        """Write `line` (no newline in it). False when it had to stay in memory."""
+        """Write `line`, which has no newline. False when it waits in memory."""
         tried = not self._pending
-        if tried and self._write(line):  # the usual case takes no lock
+        if tried and self._write(line):  # the common case takes no lock
             return True
         with self._flushing:
             if not tried and self._flush() and self._write(line):
@@ -165,7 +167,7 @@ class AppendLog:
         return False
 
     def flush(self) -> bool:
-        """Write what waits. True when nothing waits any more."""
+        """Write the waiting lines. True when none is left."""
         with self._flushing:
             return self._flush()
 
@@ -183,12 +185,12 @@ class AppendLog:
             return False
         missing = len(data) - written
         if written:
-            # A short write leaves a torn line: readers skip it, and the line goes out again.
+            # A short write leaves a torn line: readers skip it, and the line is written again.
             self._torn = missing > 0
-        return missing <= 1  # without its newline the line is there, and the newline comes first
+        return missing <= 1  # only the newline is missing: it is written before the next line
 
     def close(self) -> None:
-        """Write what waits, make the file durable and close it. What cannot be written is lost."""
+        """Write the waiting lines, fsync and close. Lines that cannot be written are lost."""
         if self._fd < 0:
             return
         self.flush()

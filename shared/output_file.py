@@ -1,4 +1,4 @@
-"""A file that a person asked for: whole or absent, and never in the place of another unasked."""
+"""Output files that a person asked for: complete or absent, overwritten only on request."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) -> int:
-    """Write `chunks` to `path`, which has all of them or is as it was; returns the bytes.
+    """Write `chunks` to `path` atomically; returns the number of bytes.
 
-    `-` is standard output. Raises UserError when something is there already and `force` is not
-    given, or when the place will not do, before the first chunk is asked for; RunError when writing
-    fails.
+    `-` is standard output. Raises UserError before the first chunk is requested if the path exists
+    and `force` is not given, or if it is not usable. Raises RunError when writing fails.
     """
     if str(path) == STDOUT:
         return _to_stdout(chunks)
@@ -41,7 +40,7 @@ def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) ->
             file.close()
             _put(temporary, target, force=force)
         fsync_directory(target.parent)
-    except FileExistsError as error:  # it came while we wrote
+    except FileExistsError as error:  # created while we wrote
         raise _exists(path) from error
     except OSError as error:
         raise RunError(f"Cannot write {one_line(path)}: {error.strerror}.") from error
@@ -49,7 +48,7 @@ def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) ->
 
 
 def check_output(path: Path, *, force: bool = False) -> None:
-    """Raise UserError when `path` is no place for a new file."""
+    """Raise UserError when no file can be created at `path`."""
     shown = one_line(path)
     if str(path) == STDOUT:
         return
@@ -75,7 +74,7 @@ def _exists(path: Path) -> UserError:
 
 
 def _put(temporary: Path, target: Path, *, force: bool) -> None:
-    """Give the finished file its name; FileExistsError unless `force` when there is one by now."""
+    """Rename the finished file. Without `force`, raise FileExistsError if the name is taken."""
     if not force:
         try:
             os.link(temporary, target)

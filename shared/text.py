@@ -1,4 +1,4 @@
-"""Text from files and people: made safe to show, compared kindly, printed with units."""
+"""Text from files and people: sanitizing, suggestions, and numbers with units."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import Iterable
 
-# C0, DEL and C1 controls reach the terminal as commands; bidirectional and invisible format
-# characters let one name pass for another; lone surrogates cannot be encoded at all.
+# A terminal obeys C0, DEL and C1 controls; bidirectional and invisible format characters make one
+# name look like another; lone surrogates cannot be encoded.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -19,7 +19,7 @@ _UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08
 
 def one_line(text: object, limit: int = 200) -> str:
     """`text` on one line, without control or invisible characters, at most `limit` long."""
-    raw = str(text)[: limit * 4]  # bound the work done on a hostile megabyte
+    raw = str(text)[: limit * 4]  # limits the work on a hostile megabyte
     safe = _UNSAFE.sub("", re.sub(r"[\r\n\t]+", " ", raw))
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
@@ -54,7 +54,7 @@ def format_count(count: float) -> str:
 
 
 def format_time(seconds: float | None, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """Unix seconds as local time, or `-` when unknown or no time at all."""
+    """Unix seconds as local time; `-` when unknown or out of range."""
     try:
         return time.strftime(pattern, time.localtime(seconds)) if seconds is not None else "-"
     except (ValueError, OverflowError, OSError):

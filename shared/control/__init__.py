@@ -1,1 +1,1 @@
-"""Asking a run to do something, and starting trainers."""
+"""Requests to runs, acting for runs without a trainer, and starting trainers."""

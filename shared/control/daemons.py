@@ -1,4 +1,4 @@
-"""The folder of a daemon, `RUNS_DIR/.daemon/<host>/`, and what can be known of it from outside."""
+"""The folder of a daemon, `RUNS_DIR/.daemon/<host>/`, and its state seen from outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = ".daemon"
 
 @dataclass(frozen=True)
 class DaemonDirectory:
-    """The paths of one daemon: there is one per host and runs directory."""
+    """The paths of a daemon. There is one daemon per host and runs directory."""
 
     path: Path
 
@@ -42,22 +42,22 @@ class DaemonDirectory:
 
     @property
     def heartbeat_path(self) -> Path:
-        """A sign of life every second."""
+        """The heartbeat, written every second."""
         return self.path / "heartbeat"
 
     @property
     def state_path(self) -> Path:
-        """What it does, for people and programs."""
+        """Its current state, for people and programs."""
         return self.path / "state.json"
 
     @property
     def care_path(self) -> Path:
-        """The runs under its care, from which its successor goes on."""
+        """The runs under its care, for its successor."""
         return self.path / "runs.json"
 
     @property
     def log_path(self) -> Path:
-        """What it did."""
+        """Its log."""
         return self.path / "daemon.log"
 
     @property
@@ -68,7 +68,7 @@ class DaemonDirectory:
 
 @dataclass(frozen=True)
 class DaemonView:
-    """A daemon as its files tell it. Times are Unix seconds; nothing here is cleaned for a screen.
+    """A daemon according to its files. Times are Unix seconds; texts are not sanitized.
 
     `runs` are the runs under its care by id: `status` (starting, running, waiting), `pid`, `gpu`,
     `restarts`, `max_restarts`, `next_start`, `reason`. `queue` are the ids that wait, in order.
@@ -87,9 +87,9 @@ class DaemonView:
 
 
 def is_watching(directory: DaemonDirectory, watch: BeatWatch | None = None) -> bool:
-    """Whether the daemon of that folder is at work, here or on another host.
+    """Whether the daemon of this folder is at work, here or on another host.
 
-    Who asks again and again gives the same `watch`, so that clocks need not agree.
+    Repeated calls pass the same `watch`, so that clocks need not agree.
     """
     beat = read_beat(directory.heartbeat_path)
     if beat is None:
@@ -102,7 +102,7 @@ def is_watching(directory: DaemonDirectory, watch: BeatWatch | None = None) -> b
 
 
 def view_daemon(directory: DaemonDirectory) -> DaemonView:
-    """What is known of one daemon, dead ones included."""
+    """The view of a daemon, alive or dead."""
     value = read_json(directory.state_path) or {}
     holder: LockHolder | None = read_holder(directory.lock_path)
     alive = is_watching(directory)
@@ -127,7 +127,7 @@ def _objects(value: Any) -> dict[str, Json]:
 
 
 def find_daemons(runs_dir: Path) -> list[DaemonView]:
-    """Every daemon that ever watched `runs_dir`: those at work first, this host's before others."""
+    """All daemons that ever watched `runs_dir`: living ones first, this host's before others."""
     try:
         folders = sorted(p for p in (runs_dir / FOLDER).iterdir() if p.is_dir())
     except OSError:
@@ -143,7 +143,7 @@ def watching(runs_dir: Path) -> list[DaemonView]:
 
 
 def care_of(daemons: list[DaemonView], run_id: str) -> Json | None:
-    """What a living daemon says of a run under its care; None when it is under nobody's."""
+    """The record of a run under the care of a living daemon; None if there is none."""
     return next((v.runs[run_id] for v in daemons if v.alive and run_id in v.runs), None)
 
 
@@ -159,6 +159,6 @@ def would_start(daemons: Iterable[DaemonView], run_id: str) -> bool:
 
 
 def next_start_of(care: Json) -> float | None:
-    """When a run that waits for its restart will be started, in Unix seconds."""
+    """When a waiting run will be restarted, in Unix seconds."""
     value: Any = care.get("next_start")
     return float(value) if care.get("status") == "waiting" and is_number(value) else None

@@ -1,4 +1,4 @@
-"""Starting a trainer that outlives the program that started it."""
+"""Starting a trainer that outlives the process that started it."""
 
 from __future__ import annotations
 

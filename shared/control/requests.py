@@ -1,4 +1,4 @@
-"""Requests to a run: one small file each, answered by an event."""
+"""Requests to a run: one small file each, answered with an event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from shared.json_text import Json, encode_line
 from shared.ownership.process import host_name
 from shared.text import one_line
 
-#: What can be asked of a run, and who serves it: its `trainer` while one lives, the `daemon` while
-#: none does. `resume` continues a paused run, and starts a dead one.
+#: The actions of a run and who serves them: its `trainer` while it lives, a `daemon` otherwise.
+#: `resume` continues a paused run and restarts a dead one.
 ACTIONS: Mapping[str, frozenset[str]] = {
     "pause": frozenset({"trainer"}),
     "resume": frozenset({"trainer", "daemon"}),
@@ -36,7 +36,7 @@ _REQUEST = re.compile(r"[0-9]{19}-[0-9a-f]{8}\.json")
 
 @dataclass(frozen=True)
 class Request:
-    """One request: what is asked, by whom, with which arguments."""
+    """One request: the action, its arguments, and who asked."""
 
     request_id: str
     action: str
@@ -46,11 +46,11 @@ class Request:
 
     @property
     def asked_at(self) -> float:
-        """When it was asked, in Unix seconds."""
+        """The time of the request in Unix seconds."""
         return int(self.request_id.partition("-")[0]) / 1e9
 
     def remove(self) -> None:
-        """Take the file away once the answer is in the events."""
+        """Remove the file, after the answer is in the events."""
         with contextlib.suppress(OSError):
             self.path.unlink()
 
@@ -77,7 +77,7 @@ def answer_fields(request: Request, *, ok: bool, message: str) -> Json:
 
 
 def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = None) -> str:
-    """Leave a request; returns its id, which the event that answers it repeats.
+    """Leave a request; returns its id, which the answering event repeats.
 
     Raises OSError when the folder cannot be written.
     """
@@ -98,7 +98,7 @@ def submit(control: Path, action: str, arguments: Mapping[str, Any] | None = Non
 
 
 def names_of_requests(control: str | Path) -> list[str]:
-    """The file names of the requests in a folder, oldest first, without opening any."""
+    """The file names of the requests in a folder, oldest first."""
     try:
         return sorted(n for n in os.listdir(control) if _REQUEST.fullmatch(n))  # noqa: PTH208
     except OSError:
@@ -106,10 +106,10 @@ def names_of_requests(control: str | Path) -> list[str]:
 
 
 def pending(control: Path) -> list[Request]:
-    """The requests not yet answered, oldest first. Files that are no request are left alone."""
+    """The unanswered requests, oldest first. Other files are ignored."""
     requests: list[Request] = []
     for name in names_of_requests(control):
-        if not (control / name).is_file():  # a pipe would block, and an answered one is gone
+        if not (control / name).is_file():  # pipes would block, and answered requests are gone
             continue
         value = read_json(control / name)
         action = value.get("action") if value else None

@@ -1,4 +1,4 @@
-"""`labels.json`: what people say of a run. Their tools write it, the trainer never does."""
+"""`labels.json`: names, tags and notes that people give a run. The trainer never writes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_NAME = 100
 MAX_NOTE = 4000
 MAX_TAG = 40
 MAX_TAGS = 32
-MAX_BYTES = 256 << 10  # of the file; a larger one is none of ours
+MAX_BYTES = 256 << 10  # of the file; a larger one is not ours
 
 WAIT = 5.0  # seconds for another writer to finish
 _TRIES = 5
@@ -33,7 +33,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Labels:
-    """Safe to show. `name` is shown in place of the run's own; `note` may have several lines."""
+    """Safe to show. `name` replaces the run's own name; `note` may have several lines."""
 
     name: str = ""
     tags: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Labels:
 
     @classmethod
     def from_json(cls, value: Json) -> Labels:
-        """Read any object: what fits is taken, cleaned and cut to its limits."""
+        """Read any object. Valid fields are sanitized and cut to their limits."""
         name, note, tags = value.get("name"), value.get("note"), value.get("tags")
         return cls(
             name=_clean(name, MAX_NAME) if isinstance(name, str) else "",
@@ -53,7 +53,7 @@ class Labels:
 
 
 def read_labels(run: RunDirectory) -> Labels:
-    """The labels of `run`; none where the file is missing or holds something else."""
+    """The labels of `run`; empty if the file is missing or invalid."""
     return Labels.from_json(_read(run) or {})
 
 
@@ -67,7 +67,7 @@ def change_labels(
     remove_tags: Iterable[str] = (),
     wait: float = WAIT,
 ) -> Labels:
-    """Change what is given and leave the rest, whoever else writes; an empty text clears.
+    """Change the given labels and keep the others; an empty text clears a label.
 
     Works while the run trains. Waits up to `wait` seconds for another writer. Returns the new
     labels. Raises UserError for an invalid text, and RunError when the file cannot be read or
@@ -98,9 +98,9 @@ def change_labels(
 
 
 def _read(run: RunDirectory) -> Json | None:
-    """The object in the file, None when there is none that can be read."""
+    """The object in the file; None if it is missing or unreadable."""
     try:
-        # A pipe by that name must not make a reader wait.
+        # A pipe of that name must not block the reader.
         fd = os.open(run.path / LABELS, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(fd)
@@ -117,9 +117,9 @@ def _read(run: RunDirectory) -> Json | None:
 def _read_to_change(run: RunDirectory) -> Json:
     value = _read(run)
     if value is None and os.path.lexists(run.path / LABELS):
-        # Somebody's words may be in it: a change must not wipe them out.
+        # It may contain someone's notes: do not overwrite them.
         raise RunError(
-            f"{LABELS} of {one_line(run.run_id)} cannot be read; mend it or move it away, then "
+            f"{LABELS} of {one_line(run.run_id)} cannot be read; repair it or move it away, then "
             "try again."
         )
     return value or {}
@@ -130,7 +130,7 @@ def _write(run: RunDirectory, value: Json) -> None:
         try:
             write_json(run.path / LABELS, value)
         except FileNotFoundError:
-            # A trainer that starts just now removes every temporary it finds.
+            # A trainer that is starting removes all temporary files.
             if not left or not run.path.is_dir():
                 raise
         else:
@@ -139,7 +139,7 @@ def _write(run: RunDirectory, value: Json) -> None:
 
 @contextlib.contextmanager
 def _alone(run: RunDirectory, wait: float) -> Iterator[None]:
-    """While entered, no other tool changes the labels of `run`."""
+    """Within the block, no other tool changes the labels of `run`."""
     try:
         with hold_lock(run.path / LOCK, wait):
             yield
@@ -153,7 +153,7 @@ def _alone(run: RunDirectory, wait: float) -> Iterator[None]:
 
 
 def _plain(text: str) -> str:
-    """One line, without what a terminal would obey, its white space single."""
+    """One line without control characters, with single spaces."""
     return " ".join(one_line(text, MAX_BYTES).split())
 
 
@@ -168,7 +168,7 @@ def _within(text: str, limit: int, what: str) -> str:
 
 
 def _distinct(tags: Iterable[str]) -> tuple[str, ...]:
-    """The first `MAX_TAGS` of the tags that say something; upper and lower case are one."""
+    """The first `MAX_TAGS` non-empty tags, ignoring case."""
     found: dict[str, str] = {}
     for text in tags:
         tag = _clean(text, MAX_TAG)

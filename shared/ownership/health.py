@@ -1,4 +1,4 @@
-"""What a run is really doing: its recorded status held against the signs of life."""
+"""The real status of a run: its recorded status checked against lock and heartbeat."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STALLED_STEPS = 10.0  # usual step times without a step, at least
 
 @dataclass(frozen=True)
 class Health:
-    """`status` as a person should see it, with the reason where it differs from the record.
+    """`status` for display, with the reason where it differs from the record.
 
-    `alive` tells whether a process owns the run: while it does, nobody else may act on its files.
+    `alive`: a process owns the run, and nobody else may change its files.
     """
 
     status: str
@@ -31,16 +31,16 @@ class Health:
 def is_stalled(
     idle_seconds: float, step_seconds: float | None, after: float = STALLED_AFTER
 ) -> bool:
-    """Whether a running run has done nothing for too long, given the usual time of its steps."""
+    """Whether a running run has made no progress for too long, given its usual step time."""
     return idle_seconds > max(after, STALLED_STEPS * (step_seconds or 0.0))
 
 
 def observe(
     run: RunDirectory, state: RunState, now: float | None = None, watch: BeatWatch | None = None
 ) -> Health:
-    """Look at the lock and the heartbeat of `run`, whose record is `state`.
+    """Check the lock and the heartbeat of `run`, whose record is `state`.
 
-    A reader that looks again and again gives the same `watch` each time: then the clock of another
+    A reader that checks repeatedly passes the same `watch` each time: then the clock of another
     host need not agree with ours.
     """
     now = time.time() if now is None else now
@@ -61,28 +61,28 @@ def observe(
 
 
 def _is_alive(run: RunDirectory, beat: Beat | None, age: float, condition: str | None) -> bool:
-    """Whether some process owns the run now; `condition` is that of a process of this host."""
+    """Whether a process owns the run; `condition` is that of a process of this host."""
     held = lock_is_held(run.lock_path)
     if beat is None:
         return bool(held)
     beating = age < DEAD_AFTER
     if beat.process.is_here():
-        # Seen from outside its container a living process has another number, but it beats; and a
-        # child of a dead one may still hold the lock it inherited, but nobody beats.
+        # Outside its container a living process has another pid, but its heartbeat changes. A child
+        # of a dead process may still hold the inherited lock, but there is no heartbeat.
         return held is not False and (condition is not None or (bool(held) and beating))
-    # Another host: its flock may not reach us, its beats do.
+    # Another host: its flock may be invisible here, but its heartbeat is not.
     return bool(held) or beating
 
 
 def _stall(state: RunState, beat: Beat, age: float, condition: str | None, now: float) -> str:
-    """Why a living run does nothing, empty if it does something."""
+    """Why a living run makes no progress; empty if it does."""
     if condition == STOPPED:
         pid = beat.process.pid
-        return f"stopped by a signal (SIGSTOP or Ctrl-Z); it goes on with: kill -CONT {pid}"
-    if beat.idle_seconds is None:  # a writer that may beat only with its steps
+        return f"stopped by a signal (SIGSTOP or Ctrl-Z); continue it with: kill -CONT {pid}"
+    if beat.idle_seconds is None:  # a writer that may beat only once per step
         idle = now - beat.step_time
     elif age > SILENT_AFTER:
-        return f"no sign of life for {age:.0f} s"
+        return f"no heartbeat for {age:.0f} s"
     else:
         idle = beat.idle_seconds + age
     if state.status == "running" and is_stalled(idle, beat.step_seconds):

@@ -1,4 +1,4 @@
-"""The sign of life: a small file overwritten in place every second."""
+"""The heartbeat: a small file that is overwritten in place every second."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SIZE = 512
 
 @dataclass(frozen=True)
 class Beat:
-    """One sign of life. `time` and `step_time` are Unix seconds, the others seconds.
+    """One beat. `time` and `step_time` are Unix seconds, the others seconds.
 
-    `idle_seconds` is how long before the beat work last went on, by the writer's monotonic clock;
-    None from a writer that does not beat regularly. `monotonic` is that clock at the beat.
-    `step_seconds` is the usual time of a step.
+    `idle_seconds` is the time since the last progress by the writer's monotonic clock; None from a
+    writer that does not beat regularly. `monotonic` is that clock at the beat. `step_seconds` is
+    the usual time of a step.
     """
 
     process: ProcessIdentity
@@ -41,8 +41,8 @@ class Beat:
     def age(self, now: float) -> float:
         """Seconds since this beat; `now` is the reader's wall clock.
 
-        Processes of one boot share the monotonic clock, which nobody can set. Between machines
-        there are only the two wall clocks: the age may be wrong there, and negative.
+        Processes of the same boot share the monotonic clock. Between machines only the wall clocks
+        can be compared: the age may then be wrong, even negative.
         """
         if self.monotonic is not None and self.process.boot and self.process.boot == boot_id():
             since = time.monotonic() - self.monotonic
@@ -52,9 +52,9 @@ class Beat:
 
 
 class BeatWatch:
-    """A reader's own measure of silence: since when it has seen the same beat.
+    """A reader's own measurement: how long it has seen the same beat.
 
-    Once it has seen the beat change, neither the writer's clock nor ours being wrong matters.
+    Once it has seen the beat change, it no longer matters whether the clocks agree.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,7 +64,7 @@ class BeatWatch:
         self.moved = False
 
     def age(self, beat: Beat, now: float) -> float:
-        """Seconds since `beat`, the best that can be known; never negative."""
+        """The best estimate of the seconds since `beat`; never negative."""
         tick, seen = self._clock(), repr(beat)
         if seen != self._seen:
             self.moved = bool(self._seen)
@@ -79,14 +79,14 @@ class BeatWatch:
 class HeartbeatFile:
     """Writes beats in place, padded to a fixed size.
 
-    No new block is needed, so a full disk does not make a living run look dead.
+    This needs no new disk block, so a run on a full disk does not look dead.
     """
 
     def __init__(self, path: Path, **facts: Any) -> None:
         """`facts` are repeated in every beat."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._facts = {**dataclasses.asdict(this_process()), **facts}
-        if os.fstat(self._fd).st_size > _SIZE:  # what is not overwritten would spoil every beat
+        if os.fstat(self._fd).st_size > _SIZE:  # a longer remainder would corrupt every beat
             os.ftruncate(self._fd, 0)
 
     def beat(
@@ -96,9 +96,9 @@ class HeartbeatFile:
         step_seconds: float | None = None,
         **facts: Any,
     ) -> OSError | None:
-        """Say that the process lives, and how long ago work last went on.
+        """Record that the process is alive, and the seconds since the last progress.
 
-        Returns what went wrong, if something did; the next beat may go well again.
+        Returns the error if the write failed; the next beat may succeed.
         """
         now = time.time()
         record = {
@@ -119,7 +119,7 @@ class HeartbeatFile:
         return None
 
     def close(self) -> None:
-        """Stop beating; the last beat stays in the file."""
+        """Close the file; the last beat stays in it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,9 +1,9 @@
-"""One owner per run: an flock that dies with its process, and a note saying who holds it.
+"""One owner per run: an flock that the kernel releases with its process, and a note of the holder.
 
-Where the filesystem has no flock, numbered notes beside the lock decide: `lock.1`, `lock.2`, …
-Each is the heartbeat of one owner, and the highest one counts. Who finds it without life makes the
-next; that is exclusive, so of several takers one wins, and nobody ever touches a note that may be
-alive.
+On filesystems without flock, numbered notes beside the lock decide: `lock.1`, `lock.2`, … Each is
+the heartbeat of one owner, and the highest number counts. A process that finds it dead creates the
+next number. Creation is exclusive, so only one of several processes wins, and nobody touches a note
+that may be alive.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _TRIES = 20
 _TRY_SECONDS = 0.02
-UNSURE_SECONDS = 3.0  # how long a holder that seems dead is watched for another beat
-_UNWRITTEN_SECONDS = 0.3  # how long a note may be empty before it counts as nobody's
+UNSURE_SECONDS = 3.0  # how long to watch a holder that seems dead for another beat
+_UNWRITTEN_SECONDS = 0.3  # how long a note may be empty before it counts as abandoned
 _counter = itertools.count()
 
 
@@ -62,7 +62,7 @@ class LockHeldError(UserError):
 
 
 def read_holder(path: Path) -> LockHolder | None:
-    """What the lock file says of its last holder, or None."""
+    """The last holder according to the lock file, or None."""
     value = read_json(path)
     if value is None or value.get("released"):
         return None
@@ -73,9 +73,9 @@ def read_holder(path: Path) -> LockHolder | None:
 
 
 def lock_is_held(path: Path) -> bool | None:
-    """Whether some process holds the lock; None where the file cannot be looked at."""
+    """Whether a process holds the lock; None if the file cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # for pipes
     except FileNotFoundError:
         return False
     except OSError:
@@ -102,11 +102,11 @@ class RunLock:
         self._note: _Note | None = None
 
     def acquire(self) -> None:
-        """Take the lock or raise LockHeldError naming the holder, usually at once.
+        """Take the lock, or raise LockHeldError with the holder; usually returns immediately.
 
-        A lock whose process has died was released by the kernel. On a filesystem without flock a
-        holder is alive that runs here, or beats; taking over from one that does neither takes up
-        to three seconds, in which it could beat once more.
+        The kernel releases the lock of a dead process. On a filesystem without flock, a holder is
+        alive if its process runs here or its heartbeat changes. Taking over from a dead one takes
+        up to `unsure` seconds, in which it could beat once more.
         """
         with contextlib.ExitStack() as undo:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -120,19 +120,19 @@ class RunLock:
             else:
                 number = _newest_note(self.path)
                 holder = _living_note(self.path, number, self._unsure) if number else None
-                if holder:  # on a host that has no flock here
+                if holder:  # a host without flock on this filesystem
                     raise LockHeldError(self.path.parent.name, holder)
             undo.pop_all()
         self._fd = fd
         note = {**dataclasses.asdict(this_process()), "since": time.time()}
         data = orjson.dumps(note) + b"\n"
-        with contextlib.suppress(OSError):  # a full disk: the note only says whom to name
+        with contextlib.suppress(OSError):  # a full disk: the note is only for messages
             os.pwrite(fd, data, 0)
             os.ftruncate(fd, len(data))
 
     @staticmethod
     def _flock(fd: int) -> None:
-        # A reader's `lock_is_held` takes the lock for an instant, so one refusal proves nothing.
+        # A reader's `lock_is_held` takes the lock for an instant, so one failure proves nothing.
         for _ in range(_TRIES - 1):
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,17 +148,17 @@ class RunLock:
 
     @property
     def lost(self) -> bool:
-        """Whether another process took it for dead and the lock over. Never with flock."""
+        """Whether another process took over the lock. Never with flock."""
         return self._note is not None and self._note.lost
 
     def release(self) -> None:
-        """Give the lock back. The file stays: without it two processes could lock two files."""
+        """Release the lock. The file stays, or two processes could lock two different files."""
         if self._fd < 0:
             return
         if self._note is not None:
             if not self.lost:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, 0)  # a living process that holds it no more
+                    os.ftruncate(self._fd, 0)  # the process lives but no longer holds it
             self._note.release()
             self._note = None
         os.close(self._fd)
@@ -214,7 +214,7 @@ def _newest_note(path: Path) -> int:
 
 
 def _take_note(path: Path, unsure: float) -> _Note:
-    """Make the next numbered note. Raises LockHeldError when the newest one is alive."""
+    """Create the next numbered note. Raises LockHeldError when the newest one is alive."""
     for _ in range(_TRIES):
         newest = _newest_note(path)
         holder = _living_holder(path, newest, unsure)
@@ -222,11 +222,11 @@ def _take_note(path: Path, unsure: float) -> _Note:
             raise LockHeldError(path.parent.name, holder)
         file = _make_note(path, newest + 1)
         if file is None:
-            continue  # another taker was faster: it is alive, so the next round tells who it is
-        # Old numbers are free again: ours counts only if it is the highest there is.
+            continue  # another process was faster: the next round finds it alive
+        # Old numbers are free again: ours counts only if it is the highest.
         if _newest_note(path) == newest + 1:
             for number in _note_numbers(path):
-                if number < newest:  # the last one stays: a slow taker must not find its place free
+                if number < newest:  # keep the last one, or a slow process could reuse its number
                     with contextlib.suppress(OSError):
                         _note_path(path, number).unlink()
             return _Note(path, newest + 1, file)
@@ -236,7 +236,7 @@ def _take_note(path: Path, unsure: float) -> _Note:
 
 
 def _make_note(path: Path, number: int) -> HeartbeatFile | None:
-    """Make a note that did not exist, with its first beat in it; None if it did."""
+    """Create a note with its first beat; None if it exists."""
     target = _note_path(path, number)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{next(_counter)}")
     with contextlib.ExitStack() as undo:
@@ -263,7 +263,7 @@ def _link(temporary: Path, target: Path) -> None:
     try:
         os.link(temporary, target)
     except FileExistsError:
-        # An answer lost on the way to a file server: asked again, it finds the link there.
+        # A file server's answer was lost: the repeated request finds the link in place.
         if temporary.stat().st_nlink != 2:
             raise
 
@@ -279,11 +279,11 @@ def _make_note_without_links(target: Path) -> HeartbeatFile | None:
 
 
 def _living_holder(path: Path, number: int, patience: float = 0.0) -> LockHolder | None:
-    """Who holds the lock where there is no flock; waits up to `patience` seconds to be sure."""
+    """The living holder without flock; waits up to `patience` seconds to be sure."""
     holder = _living_note(path, number, patience) if number else None
     if holder:
         return holder
-    # A host where flock works leaves no numbered note, only the lock's and its run's heartbeat.
+    # A host with flock leaves no numbered note, only the lock file and the run's heartbeat.
     noted = read_holder(path)
     note = read_beat(_note_path(path, number)) if number else None
     if noted is None or (note is not None and note.process.is_same(noted.process)):
@@ -295,7 +295,7 @@ def _living_holder(path: Path, number: int, patience: float = 0.0) -> LockHolder
 def _living_note(path: Path, number: int, patience: float) -> LockHolder | None:
     note = _note_path(path, number)
     if patience and not _is_written(note):
-        time.sleep(_UNWRITTEN_SECONDS)  # it may be under way
+        time.sleep(_UNWRITTEN_SECONDS)  # it may be about to be written
     holder = read_holder(note)
     return holder if holder and _lives(holder, note, patience) else None
 
@@ -308,7 +308,7 @@ def _is_written(note: Path) -> bool:
 
 
 def _lives(holder: LockHolder, beats: Path, patience: float) -> bool:
-    """Whether `holder` lives: as a process of this host, or by what it writes into `beats`."""
+    """Whether `holder` is alive: its process runs here, or its heartbeat in `beats` changes."""
     here = holder.process.is_here()
     if here and holder.process.is_alive():
         return True
@@ -316,13 +316,13 @@ def _lives(holder: LockHolder, beats: Path, patience: float) -> bool:
     while True:
         beat = read_beat(beats)
         if beat is None or not beat.process.is_same(holder.process):
-            # It has not begun to beat. Here the process would be seen.
+            # It has not started to beat yet. On this host we would see the process.
             return not here and abs(time.time() - holder.since) < DEAD_AFTER
         fresh = watch.age(beat, time.time()) < DEAD_AFTER
         if watch.moved or (fresh and not here):
             return True
-        # Unsure: here a fresh beat may be that of a container, whose processes we do not see;
-        # elsewhere an old one may be due to a clock that differs. The next beat would tell.
+        # Unsure. On this host, a fresh beat may come from a container whose processes we cannot
+        # see; elsewhere, an old beat may be due to another clock. The next beat decides.
         if here and not fresh:
             return False
         if time.monotonic() >= deadline:

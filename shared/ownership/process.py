@@ -1,4 +1,4 @@
-"""Who a process is: host, pid, boot and start time, enough to tell it from a later namesake."""
+"""The identity of a process: host, pid, boot and start time, so that a reused pid is detected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {"T": STOPPED, "Z": None, "X": None, "x": None}
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Changes with every boot of this host; empty where the system does not tell."""
+    """An id that changes with every boot of this host; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -35,8 +35,8 @@ def host_name() -> str:
 class ProcessIdentity:
     """One process on one boot of one host. `started` is its start in Unix seconds.
 
-    `since_boot` is the same in seconds after the boot: setting the clock moves the one, not the
-    other. None where the system or the writer of a record does not tell.
+    `since_boot` is the same in seconds after the boot, which setting the clock does not change.
+    None if the system or the record does not have it.
     """
 
     host: str
@@ -47,7 +47,7 @@ class ProcessIdentity:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read a record. Raises KeyError, TypeError, ValueError or OverflowError if it is none."""
+        """Read a record. Raises KeyError, TypeError, ValueError or OverflowError for others."""
         since = value.get("since_boot")
         return cls(
             str(value["host"]),
@@ -58,15 +58,15 @@ class ProcessIdentity:
         )
 
     def is_here(self) -> bool:
-        """Whether it ran on this host, so that we can look for it."""
+        """Whether it ran on this host, so that we can check it."""
         return self.host == host_name()
 
     def is_alive(self) -> bool:
-        """Whether that very process still runs here. Only meaningful when `is_here()`."""
+        """Whether this process still runs. Only meaningful when `is_here()`."""
         return self.condition() is not None
 
     def condition(self) -> str | None:
-        """The system's word for what it does (`STOPPED`, …), None when it is gone.
+        """The system's state of the process (`STOPPED`, …); None when it is gone.
 
         Only meaningful when `is_here()`.
         """
@@ -80,7 +80,7 @@ class ProcessIdentity:
         return condition if self.is_same(found) else None
 
     def is_same(self, other: ProcessIdentity) -> bool:
-        """Whether `other` is this process, though the clock may have been set in between."""
+        """Whether `other` is the same process, even if the clock was set in between."""
         if (self.host, self.pid, self.boot) != (other.host, other.pid, other.boot):
             return False
         if self.since_boot is not None and other.since_boot is not None:
@@ -99,7 +99,7 @@ def identify(pid: int) -> ProcessIdentity:
 
 
 def _look_at(pid: int) -> tuple[str | None, float | None]:
-    """What a process does (None: it is gone or a zombie), and its start in seconds after boot."""
+    """The state of a process (None: gone or a zombie), and its start in seconds after boot."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         fields = stat.rpartition(")")[2].split()
@@ -115,7 +115,7 @@ def _look_at(pid: int) -> tuple[str | None, float | None]:
 
 
 def _start_time(pid: int) -> float:
-    """The start of a process in Unix seconds, as the clock is set now; 0.0 if it is gone."""
+    """The start of a process in Unix seconds by the current clock; 0.0 if it is gone."""
     try:
         started: float = psutil.Process(pid).create_time()
         return started

@@ -1,6 +1,6 @@
-"""What a run's pulse looks for besides beating: no progress, a lost directory, waiting records.
+"""Checks of a running trainer: no progress, a lost directory, unwritten records.
 
-Each watch is asked again and again and says only what is new, so that it can be told once.
+Each watch is called repeatedly and reports only changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from shared.files import AppendLog
 from shared.ownership.health import STALLED_AFTER, is_stalled
 
-BACKLOG_SECONDS = 2.0  # how long records may wait before it is told
-#: What is no want of room but a filesystem that does not take writes any more.
+BACKLOG_SECONDS = 2.0  # how long records may wait before an alarm
+#: Errors of a filesystem that no longer accepts writes, other than a full disk.
 _UNWRITABLE = {
     errno.EROFS,
     errno.EACCES,
@@ -33,14 +33,14 @@ _UNWRITABLE = {
 
 @dataclass(frozen=True)
 class Turn:
-    """Something became so (`over` is False), or is so no more."""
+    """A problem has started, or it is `over`."""
 
     over: bool
     message: str
 
 
 class StallWatch:
-    """Notices that a running run makes no progress, and that it goes on."""
+    """Notices that a running run stops making progress, and that it resumes."""
 
     def __init__(
         self, after: float = STALLED_AFTER, clock: Callable[[], float] = time.monotonic
@@ -50,7 +50,7 @@ class StallWatch:
         self._since: float | None = None
 
     def look(self, *, running: bool, idle: float, step_seconds: float | None) -> Turn | None:
-        """`idle` are the seconds since work last went on."""
+        """`idle`: seconds since the last progress."""
         now = self._clock()
         stalled = running and is_stalled(idle, step_seconds, self._after)
         if self._since is None:
@@ -64,7 +64,7 @@ class StallWatch:
 
 
 class DirectoryWatch:
-    """Notices that the directory we write in is gone, is another one, or takes no writes."""
+    """Notices that the run directory is missing, was replaced, or is not writable."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises OSError when there is no such directory."""
@@ -72,18 +72,18 @@ class DirectoryWatch:
         self._identity = _identity(path)
         self._since = 0.0
         self.problem = ""
-        #: Set when another process has taken the run over, which took this one for dead.
+        #: Set when another process assumed that this one was dead and took over the run.
         self.taken = False
 
     @property
     def lost_seconds(self) -> float:
-        """How long the problem has lasted; 0.0 while there is none."""
+        """How long the problem has lasted; 0.0 without one."""
         return self._clock() - self._since if self.problem else 0.0
 
     def check(self) -> None:
-        """Raise OSError unless the path still leads to the directory we began with.
+        """Raise OSError unless the path still leads to the original directory.
 
-        A stranger in its place must not get our files, nor what another process trains now.
+        We must not write into a directory that replaced it, or that another process owns now.
         """
         if self.taken:
             raise OSError(errno.ESTALE, "another process owns the run now", str(self._path))
@@ -91,7 +91,7 @@ class DirectoryWatch:
             raise OSError(errno.ESTALE, "another directory is in its place", str(self._path))
 
     def look(self, failure: OSError | None) -> Turn | None:
-        """`failure` is what the last write met with."""
+        """`failure`: the error of the last write."""
         before, self.problem = self.problem, self._found(failure)
         if self.problem and not before:
             self._since = self._clock()
@@ -123,7 +123,7 @@ class DirectoryWatch:
 
 
 class BacklogWatch:
-    """Notices that records wait in memory because they cannot be written, and tries again."""
+    """Notices that records wait in memory because they cannot be written, and retries."""
 
     def __init__(
         self, after: float = BACKLOG_SECONDS, clock: Callable[[], float] = time.monotonic
@@ -134,7 +134,7 @@ class BacklogWatch:
         self._told = False
 
     def look(self, logs: Iterable[AppendLog], failure: OSError | None) -> Turn | None:
-        """`failure` is what the last writing of the state met with."""
+        """`failure`: the error of the last write of the state."""
         now = self._clock()
         stuck = [log for log in logs if log.waiting and not log.flush()]
         if not stuck and failure is None:

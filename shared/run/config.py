@@ -1,4 +1,4 @@
-"""A run's `config.yaml` as people compare it: values by dotted keys, safe to show."""
+"""A run's `config.yaml` as values by dotted keys, for display and comparison."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ MAX_KEYS = 1000
 
 
 def flat_config(text: str) -> dict[str, str]:
-    """A YAML mapping by dotted keys, safe to show; empty where it is anything else."""
-    import yaml  # noqa: PLC0415  only a run that is looked at closely needs it
+    """A YAML mapping by dotted keys, safe to show; empty for any other text."""
+    import yaml  # noqa: PLC0415  slow to import, rarely needed
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -35,7 +35,7 @@ def flat_config(text: str) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, (dict, list, tuple, set)):
-        # Aliases make a small file into a tree without end: only its outline is written out.
+        # YAML aliases can make a small file an endless tree: nested values are not expanded.
         items = [one_line(x, 40) if not _nested(x) else "…" for x in list(value)[:20]]
         return one_line(f"[{', '.join(items)}]", 300)
     return "" if value is None else one_line(value, 300)
@@ -48,7 +48,7 @@ def _nested(value: Any) -> bool:
 def differences(
     first: Mapping[str, str], second: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
-    """Where two configurations differ, by key in the order of the files; None: it has none."""
+    """The keys where two configurations differ, in file order; None where a key is missing."""
     keys = dict.fromkeys([*first, *second])
     pairs = {key: (first.get(key), second.get(key)) for key in keys}
     return {key: (here, there) for key, (here, there) in pairs.items() if here != there}

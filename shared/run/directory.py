@@ -1,4 +1,4 @@
-"""Where everything of a run lies, and how runs are created and found."""
+"""The paths of a run directory, and how runs are created and found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME_LIMIT = 100
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths inside `runs/<run_id>/`. Holds no state: every read goes to the disk."""
+    """The paths inside `runs/<run_id>/`. Caches nothing: every read goes to the disk."""
 
     path: Path
 
@@ -74,11 +74,11 @@ class RunDirectory:
 
     @property
     def heartbeat_path(self) -> Path:
-        """A sign of life every second."""
+        """The heartbeat, written every second."""
         return self.path / "heartbeat"
 
     def read_state(self) -> RunState | None:
-        """The present state, or None when there is none that can be read."""
+        """The current state, or None if it is missing or unreadable."""
         value = read_json(self.state_path)
         return None if value is None else RunState.from_json(value)
 
@@ -86,7 +86,7 @@ class RunDirectory:
 def slug(name: str) -> str:
     """`name` as a folder name: letters, digits, dot, dash and underscore.
 
-    Raises UserError when nothing is left of it.
+    Raises UserError when no character is left.
     """
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:NAME_LIMIT]
     if not cleaned:
@@ -97,7 +97,7 @@ def slug(name: str) -> str:
 
 
 def create_run(runs_dir: Path, name: str, now: float | None = None) -> RunDirectory:
-    """Make a new, empty run directory `{name}_{YYYYmmdd_HHMMSS}`, with a suffix on collision.
+    """Create an empty run directory `{name}_{YYYYmmdd_HHMMSS}`, with a suffix on collision.
 
     Raises UserError when the runs directory cannot be written.
     """
@@ -126,7 +126,7 @@ def is_run(run: RunDirectory) -> bool:
     """Whether the folder has a state or a metrics file."""
     try:
         return run.state_path.is_file() or run.metrics_path.is_file()
-    except OSError:  # no permission to look into it, a name too long
+    except OSError:  # no permission, or a name that is too long
         return False
 
 
@@ -147,9 +147,9 @@ def discover_runs(runs_dir: Path) -> list[RunDirectory]:
 
 
 def find_run(runs_dir: Path, reference: str) -> RunDirectory:
-    """The run meant by a path, a run id, an unambiguous beginning of one, `latest`, or a name.
+    """Find a run by path, run id, unambiguous prefix of a run id, `latest`, or name.
 
-    Of several runs with that very name the newest is meant. Raises UserError otherwise.
+    Of several runs with the same name the newest wins. Raises UserError if there is none.
     """
     path = Path(reference)
     if reference and is_run(RunDirectory(path)):

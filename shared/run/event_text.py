@@ -1,4 +1,4 @@
-"""An event of a run as one readable sentence, whatever its record holds."""
+"""Events of a run as readable text, whatever their records contain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST = 1e300
 
 
 def event_text(record: dict[str, Any]) -> str:
-    """What happened, without its kind and its time; safe to show."""
+    """What happened, without kind and time; safe to show."""
     return one_line(_text(one_line(record.get("event", ""), 40), record), 400)
 
 
@@ -74,7 +74,7 @@ def _text(kind: str, record: dict[str, Any]) -> str:
 
 
 def _value(record: dict[str, Any], key: str) -> str:
-    """A number of an event; one that is not finite by its name."""
+    """A number of an event; NaN and infinities by name."""
     value, named = _finite(record.get(key)), record.get("nonfinite")
     if value is not None:
         return f"{value:.4g}"
@@ -82,7 +82,7 @@ def _value(record: dict[str, Any], key: str) -> str:
 
 
 def _finite(value: object) -> float | None:
-    """`value` as a float that can be printed; None for anything else."""
+    """`value` as a printable float; None for anything else."""
     if not is_number(value) or not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
         return None
     return float(value) if math.isfinite(value) else None  # type: ignore[arg-type]

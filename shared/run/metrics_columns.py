@@ -19,7 +19,7 @@ _MAX_ATTEMPT = 2**31 - 1
 
 
 def whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
-    """`raw` as an array, if these are all integers from 0 to `most`."""
+    """`raw` as an array, if all are integers from 0 to `most`."""
     if raw is None or set(map(type, raw)) != {int}:
         return None
     try:
@@ -30,7 +30,7 @@ def whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
 
 
 def attempts_of(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.int32]:
-    """The attempt of each record; `raw` has them if they are all there."""
+    """The attempt of each record; `raw` holds them if every record has one."""
     if raw is None:
         raw = [record.get("attempt", 0) for record in records]
     numbers = whole_numbers(raw, _MAX_ATTEMPT)
@@ -40,7 +40,7 @@ def attempts_of(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.in
 
 
 def named_nonfinite(records: list[Json]) -> list[Json]:
-    """What each record says of its non-finite numbers."""
+    """The `nonfinite` object of each record."""
     named = (record.get("nonfinite") for record in records)
     return [names if isinstance(names, dict) else {} for names in named]
 
@@ -49,12 +49,12 @@ Sparse = dict[str, tuple[list[int], list[Any]]]
 
 
 def by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
-    """The values of each key that all records have, and of the others with the records' indices."""
+    """Values of the keys that all records have; values of other keys with record indices."""
     sizes = set(map(len, records))
     complete = min(sizes)
     keys = list(next(record for record in records if len(record) == complete))
     try:
-        # Two keys at least, so that there are always tuples.
+        # At least two keys, so that itemgetter returns tuples.
         rows = list(map(itemgetter(*keys, *keys[:1]), records)) if keys else []
     except KeyError:
         shared = set(keys).intersection(*records)
@@ -66,7 +66,7 @@ def by_column(records: list[Json]) -> tuple[dict[str, Sequence[Any]], Sparse]:
         return common, sparse
     for index, record in enumerate(records):
         if len(record) == complete:
-            continue  # it has these keys and no others
+            continue  # it has exactly these keys
         for key, value in record.items():
             if key not in common:
                 at, raw = sparse.setdefault(key, ([], []))

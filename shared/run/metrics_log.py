@@ -24,20 +24,20 @@ from shared.run.record_lines import parse_lines
 from shared.run.records import RECORD_KEYS
 from shared.run.tail import Tailer
 
-MAX_SERIES = 10_000  # a file of ever new keys must not fill memory
-#: The key of each step's Unix time: no metric, but an axis to draw them on.
+MAX_SERIES = 10_000  # a file with ever new keys must not fill the memory
+#: The key of each step's Unix time: an axis of charts, not a metric.
 TIME = "time"
 _NOT_SERIES = RECORD_KEYS - {TIME}
-_JOINED = 1 << 18  # rows taken over at a time
-_PART = 128 << 10  # bytes parsed at a time: what is made of them stays in the processor's cache
+_JOINED = 1 << 18  # rows joined at a time
+_PART = 128 << 10  # bytes parsed at a time: the result fits into the processor's cache
 
 
 class MetricsTable:
-    """Every numeric series of a metrics log, appended to as lines arrive."""
+    """All numeric series of a metrics log, extended as lines arrive."""
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self._max_series = max_series
-        # Series that have always come together share their steps.
+        # Series that always appear together share their steps.
         self._rows: dict[str, Rows] = {}
         self.bad_lines = 0
         self.records = 0
@@ -49,9 +49,9 @@ class MetricsTable:
         return [key for key in self._rows if key != TIME]
 
     def series(self, key: str) -> Series:
-        """The series of `key`; an empty one if there is none.
+        """The series of `key`, empty if there is none.
 
-        `TIME` is there too, the Unix seconds of each step, though it is no metric.
+        `TIME` is available too: the Unix seconds of each step.
         """
         rows = self._rows.get(key)
         if rows is None:
@@ -60,24 +60,24 @@ class MetricsTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the series take."""
+        """The size of all series in bytes."""
         shared = {id(rows): rows for rows in self._rows.values()}
         return sum(rows.size * 8 * (1 + len(rows.columns)) for rows in shared.values())
 
     def release(self) -> None:
-        """Let the memory of long series go; they are read from disk again where they are used."""
+        """Release the memory of long series; they are read from disk when used."""
         for rows in {id(rows): rows for rows in self._rows.values()}.values():
             rows.release()
 
     def columns(self) -> Iterator[Columns]:
-        """Everything, for `join`: each series once, with those that share its steps."""
+        """All series for `join`, grouped by shared steps."""
         for rows in {id(rows): rows for rows in self._rows.values()}.values():
             yield rows.rows()
 
     def join(
         self, columns: Iterable[Columns], records: int, bad_lines: int, last_record: Json
     ) -> None:
-        """Take in what another table made of the lines that follow."""
+        """Append what another table parsed from the following lines."""
         for steps, attempts, values in columns:
             for start in range(0, len(steps), _JOINED):
                 part = slice(start, start + _JOINED)
@@ -91,7 +91,7 @@ class MetricsTable:
         self.version += 1
 
     def add_lines(self, block: bytes) -> None:
-        """Take in a block of whole lines."""
+        """Append a block of complete lines."""
         start = 0
         while start < len(block):
             end = len(block)
@@ -104,12 +104,12 @@ class MetricsTable:
         self.version += 1
 
     def add_records(self, records: Iterable[Json]) -> None:
-        """Take in parsed records; those without a usable step count as bad lines."""
+        """Append parsed records; those without a valid step count as bad lines."""
         self._add(list(records))
         self.version += 1
 
     def _add(self, records: list[Json]) -> None:
-        """Column by column, because numbers are cheap in an array and dear one by one."""
+        """Convert the records by column: arrays are much cheaper than single numbers."""
         if not records:
             return
         common, sparse = by_column(records)
@@ -121,7 +121,7 @@ class MetricsTable:
             common, sparse = by_column(records)
         attempts = attempts_of(common.get("attempt"), records)
         named = named_nonfinite(records) if "nonfinite" in (common | sparse) else None
-        # Columns by the records that hold them: all of them for most.
+        # Columns by the records that contain them; None: all records.
         found: dict[tuple[int, ...] | None, dict[str, Floats]] = {}
         for key, values in common.items():
             if key not in _NOT_SERIES:
@@ -139,14 +139,14 @@ class MetricsTable:
         self.last_record = records[-1]
 
     def _with_steps(self, records: list[Json]) -> tuple[list[Json], Ints]:
-        """The records with a usable step, and their steps."""
+        """The records with a valid step, and their steps."""
         steps = [as_step(record.get("step")) for record in records]
         kept = [record for record, step in zip(records, steps, strict=True) if step is not None]
         self.bad_lines += len(records) - len(kept)
         return kept, np.array([step for step in steps if step is not None], np.int64)
 
     def _append(self, steps: Ints, attempts: NDArray[np.int32], columns: dict[str, Floats]) -> None:
-        """Add rows to these columns, and see to it that only columns of equal rows share them."""
+        """Add rows to these columns; columns share rows only while all their rows are equal."""
         new = [key for key in columns if key not in self._rows]
         new = new[: max(0, self._max_series - len(self._rows))]
         if new:
@@ -175,7 +175,7 @@ class MetricsReader:
         return self._tailer.offset
 
     def poll(self, max_bytes: int = 1 << 20) -> bool:
-        """Read once; True when more is waiting. A replaced file starts a new table."""
+        """Read once; True when there is more to read. A replaced file starts a new table."""
         chunk = self._tailer.read(max_bytes)
         if chunk.restarted:
             self.table = MetricsTable()
@@ -184,11 +184,11 @@ class MetricsReader:
         return chunk.more
 
     def skip_to(self, offset: int, fd: int) -> bool:
-        """See `Tailer.skip_to`; what was skipped has to be joined to the table."""
+        """See `Tailer.skip_to`. The caller joins what was skipped to the table."""
         return self._tailer.skip_to(offset, fd)
 
     def read_all(self) -> MetricsTable:
-        """Read to the present end of the file."""
+        """Read to the current end of the file."""
         while self.poll(8 << 20):
             pass
         return self.table

@@ -32,14 +32,14 @@ class Series:
 class Rows:
     """Steps, and the columns that have a value at each of them.
 
-    Rows are appended as they were written; order and duplicates are settled when they are read.
+    Rows are appended in file order; they are sorted and deduplicated when they are read.
     """
 
     def __init__(self) -> None:
         self.columns: dict[str, Floats] = {}
         self.size = 0
         self._steps: Ints = np.empty(64, np.int64)
-        # Attempts are nearly always one and the same: then only that one is kept.
+        # Nearly always there is one attempt: then only its number is stored.
         self._attempt: int | None = None
         self._attempts: NDArray[np.int32] | None = None
         self._last_step = -1
@@ -78,11 +78,11 @@ class Rows:
             self.columns[key] = _enlarged(column, self.size, capacity)
 
     def add_columns(self, keys: Iterable[str]) -> None:
-        """Begin more columns, before the first row."""
+        """Add columns, before the first row."""
         self.columns |= {key: np.empty(len(self._steps)) for key in keys}
 
     def split(self, keys: Iterable[str]) -> Rows:
-        """Move these columns to rows of their own, because they no longer come together."""
+        """Move these columns to rows of their own, because they no longer appear together."""
         other = Rows()
         other.columns = {key: self.columns.pop(key) for key in keys}
         other.size, other._attempt = self.size, self._attempt
@@ -93,7 +93,7 @@ class Rows:
         return other
 
     def read(self, key: str) -> Series:
-        """One column, in order of steps. What is handed out never changes."""
+        """One column, in order of steps. The returned arrays never change."""
         if self._disorder:
             self._settle()
         return Series(key, self._steps[: self.size], self.columns[key][: self.size])
@@ -106,7 +106,7 @@ class Rows:
         steps = self._steps[order]
         last = np.append(steps[1:] != steps[:-1], True)
         keep = order[last]
-        # New arrays: those handed out by an earlier read must not change under their reader.
+        # New arrays: those returned by an earlier read must not change.
         self._steps = scratch.stored(self._steps[keep])
         if self._attempts is not None:
             self._attempts = scratch.stored(self._attempts[keep])
@@ -115,7 +115,7 @@ class Rows:
         self._disorder = False
 
     def rows(self) -> Columns:
-        """All that was appended, in that order, attempts included."""
+        """All rows in the order of appending, with their attempts."""
         n = self.size
         attempts = self._attempts
         if attempts is None:
@@ -124,7 +124,7 @@ class Rows:
         return self._steps[:n], attempts[:n], values
 
     def release(self) -> None:
-        """Let memory go that need not be held."""
+        """Release memory that can be read from disk."""
         scratch.release(self._steps, *self.columns.values())
         if self._attempts is not None:
             scratch.release(self._attempts)
@@ -133,5 +133,5 @@ class Rows:
 def _enlarged(array: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
     larger = scratch.empty(capacity, array.dtype)
     larger[:size] = array[:size]
-    scratch.release(array, larger)  # the two together would be much
+    scratch.release(array, larger)  # both in memory would be too much
     return larger

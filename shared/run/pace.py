@@ -1,4 +1,4 @@
-"""How fast a run goes: the usual time of a step, and when the last one will be done."""
+"""The pace of a run: the usual time of a step, and the time left."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _DECAY = 0.9
 
 
 class Pace:
-    """Fed with every finished step. Uses the monotonic clock: a changed wall clock bends nothing.
+    """Measures finished steps by a monotonic clock.
 
-    `step_seconds` is a moving average of single steps. The time left is reckoned from the last
-    `WINDOW` steps with all that came between them, evaluations and saves included; an attempt's
-    first step, which compiles and warms up, and pauses do not count.
+    `step_seconds` is a moving average of single steps. The time left is estimated from the last
+    `WINDOW` steps including everything between them, such as evaluations and saves. The first step
+    of an attempt, which compiles and warms up, and pauses do not count.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,11 +27,11 @@ class Pace:
 
     @property
     def idle_seconds(self) -> float:
-        """Seconds since work last went on: a step was done, or `other_work` said so."""
+        """Seconds since the last progress: a finished step, or a call of `other_work`."""
         return self._clock() - self._last_tick
 
     def finished(self, step: int, milliseconds: object) -> None:
-        """A step is done; `milliseconds` is what it took, if that is known."""
+        """A step is finished; `milliseconds` is its duration, if known."""
         tick = self._clock()
         previous = self._ticks[-1][0] if self._ticks else None
         self._ticks.append((step, tick))
@@ -47,16 +47,16 @@ class Pace:
         self._last_tick = tick
 
     def other_work(self) -> None:
-        """Time since the last step went into something that is no step."""
+        """Work other than a step was done."""
         self._last_tick = self._clock()
 
     def interrupt(self) -> None:
-        """The run was paused, or begins: what lies before is no measure of what comes."""
+        """The run starts or was paused: earlier steps no longer count."""
         self._ticks.clear()
         self.other_work()
 
     def seconds_to(self, last_step: int) -> float | None:
-        """Seconds until `last_step` is done; None while nothing is known."""
+        """Seconds until `last_step` is finished; None while unknown."""
         if len(self._ticks) < 2:
             return None
         (first, first_tick), (step, tick) = self._ticks[0], self._ticks[-1]

@@ -1,4 +1,4 @@
-"""JSON lines parsed whatever is in them: `metrics.jsonl`, `events.jsonl`."""
+"""Parsing of JSON lines with any content, such as `metrics.jsonl` and `events.jsonl`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import orjson
 from shared.json_text import SHALLOW, Json, is_too_deep, parse_nonfinite
 from shared.run.tail import Tailer
 
-# A string is matched to its end or that of the line, so that no line costs more than one pass.
+# A string is matched to its end or the end of the line, so that every line takes a single pass.
 _BARE_NONFINITE = re.compile(
     r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE | re.DOTALL
 )
@@ -34,7 +34,7 @@ def _canonical(match: re.Match[str]) -> str:
 def parse_line(line: bytes) -> Json | None:
     """The JSON object on one line, or None for anything else.
 
-    Accepts what strict JSON parsers refuse: bare NaN and infinities in any spelling, numbers too
+    Accepts what strict JSON parsers reject: bare NaN and infinities in any spelling, numbers too
     large for a double, lone surrogates, a byte order mark.
     """
     try:
@@ -64,7 +64,7 @@ def _parse_int(digits: str) -> int | float:
 
 
 def parse_lines(block: bytes) -> tuple[list[Json], int]:
-    """The records of a block of whole lines and the number of lines that held none."""
+    """The records of a block of complete lines, and the number of invalid lines."""
     if (quickly := _parse_uniform(block)) is not None:
         return quickly, 0
     records: list[Json] = []
@@ -81,11 +81,11 @@ def parse_lines(block: bytes) -> tuple[list[Json], int]:
 
 
 def _parse_uniform(block: bytes) -> list[Json] | None:
-    """The records of a block that is one object per line and nothing else; None if unsure.
+    """The records of a block with exactly one object per line; None if that is not certain.
 
-    They are parsed at once, as an array, in half the time. A newline stays between any two of
-    them, so that no string can reach over it, and it stands between a closing and an opening
-    brace: without another array in the block only the end of a record looks like that.
+    They are parsed together, as an array, in half the time. Every newline stays between a closing
+    and an opening brace. No string can contain a newline, and the block contains no array, so that
+    only the end of a record looks like this.
     """
     body = block.removesuffix(b"\n")
     if not (body.startswith(b"{") and body.endswith(b"}")) or b"[" in body:
@@ -107,7 +107,7 @@ def _parse_uniform(block: bytes) -> list[Json] | None:
 
 
 def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The newest `limit` records of a JSON-lines file such as `events.jsonl`, junk skipped."""
+    """The newest `limit` valid records of a JSON-lines file such as `events.jsonl`."""
     tailer = Tailer(path)
     blocks: list[bytes] = []
     while True:

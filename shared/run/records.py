@@ -1,4 +1,4 @@
-"""What the files of a run hold: the state, events, statuses and phases.
+"""The records of a run: state, exit, statuses and phases.
 
 Reading never fails: unknown keys are ignored, values of a wrong type become the field's default.
 """
@@ -39,16 +39,16 @@ class ExitRecord:
     code: int
     reason: str
     last_log_lines: tuple[str, ...] = ()
-    final: bool = False  # starting again would end the same way: no supervisor tries
+    final: bool = False  # a restart would end the same way, so no supervisor tries
 
 
 @dataclass(frozen=True)
 class RunState:
     """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step.
 
-    `alarm` is a sentence while something is wrong that training goes on with (a full disk);
-    `supervised` lets a daemon start the run again, `paused` that it is to wait then;
-    `micro_batch` is the size memory allowed.
+    `alarm` is a sentence while something is wrong and training continues (a full disk).
+    `supervised` lets a daemon restart the run; with `paused` it waits after the restart.
+    `micro_batch` is the size that fits in memory.
     """
 
     run_id: str = ""
@@ -90,7 +90,7 @@ class RunState:
     def to_json(self) -> Json:
         """The object written to `run_state.json`; non-finite numbers are named in `nonfinite`."""
         value = dataclasses.asdict(self)
-        del value["nonfinite"]  # what was read may speak of values that have changed since
+        del value["nonfinite"]  # the values may have changed since it was read
         value["phase_transitions"] = [
             {"step": t.step, "from": t.from_phase, "to": t.to, "time": t.time}
             for t in self.phase_transitions
@@ -99,7 +99,7 @@ class RunState:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunState:
-        """Read any object: what fits is taken, the rest keeps its default."""
+        """Read any object. Fields that do not fit keep their defaults."""
         known: Json = {}
         for name, (kind, optional) in _STATE_KINDS.items():
             raw = value.get(name)

@@ -1,7 +1,7 @@
-"""Large arrays that need not stay in memory: they are mapped from temporary files without a name.
+"""Large arrays outside the process's memory, mapped from unnamed temporary files.
 
-The kernel may write their pages out and take the memory back, and `release` gives back at once
-what was not touched lately. Where there is no room for such a file, they are ordinary arrays.
+The kernel can write their pages out and reclaim the memory; `release` does so at once. If there is
+no disk space for the file, they are ordinary arrays.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LARGE = 4 << 20  # bytes from which an array is mapped
 
 
 def empty(size: int, dtype: Any) -> NDArray[Any]:
-    """An array of `size` numbers of any value. Its disk space is claimed, so it can be filled."""
+    """An uninitialized array of `size` numbers. Its disk space is reserved."""
     array = np.empty(0, dtype)
     count = size * array.itemsize
     if count >= LARGE and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError), tempfile.TemporaryFile() as file:
-            # Without the claim a full disk would show itself as a signal that kills us.
+            # Without this, a full disk would kill the process with SIGBUS.
             os.posix_fallocate(file.fileno(), 0, count)
             return np.frombuffer(mmap.mmap(file.fileno(), count), dtype)
     return np.empty(size, dtype)
@@ -40,7 +40,7 @@ def stored(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def release(*arrays: NDArray[Any]) -> None:
-    """Let the memory of mapped arrays go; their numbers stay and are read again at need."""
+    """Release the memory of mapped arrays; their numbers are read from disk when needed."""
     for array in arrays:
         mapped = array.base.obj if isinstance(array.base, memoryview) else array.base
         if isinstance(mapped, mmap.mmap):

@@ -1,4 +1,4 @@
-"""Following a growing file by its complete lines, through truncation, replacement and rotation."""
+"""Following the complete lines of a growing file through truncation, replacement and rotation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_LINE = 64 << 20
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one read brought: a block of whole lines (each ends in `\\n`), possibly empty.
+    """The result of one read: a block of complete lines (each ends in `\\n`), possibly empty.
 
-    `restarted` means the file is a different one than before, or was cut or rewritten: forget what
-    came earlier. `more` means that another read would bring more at once.
+    `restarted`: the file was replaced, truncated or rewritten, so forget what came earlier. `more`:
+    another read would return more immediately.
     """
 
     lines: bytes
@@ -27,11 +27,11 @@ class Chunk:
 
 
 class Tailer:
-    """Reads what is new in `path`, only ever whole lines.
+    """Reads the new complete lines of `path`.
 
-    A torn last line is kept back until its newline comes. The file is taken for a new one when its
-    device or inode changes, when it is shorter than what was read, or when its first bytes or those
-    read last differ.
+    A torn last line is held back until its newline arrives. The file counts as a new one when its
+    device or inode changes, when it is shorter than what was read, or when its first bytes or the
+    last bytes that were read have changed.
     """
 
     def __init__(self, path: Path, max_line: int = MAX_LINE) -> None:
@@ -49,20 +49,20 @@ class Tailer:
 
     @property
     def offset(self) -> int:
-        """Bytes of the present file read so far, the torn line included."""
+        """Bytes of the current file read so far, including the torn line."""
         return self._offset
 
     def read(self, max_bytes: int = READ_SIZE) -> Chunk:
-        """The next whole lines, from at most `max_bytes` of the file.
+        """The next complete lines, from at most `max_bytes` of the file.
 
         A file that is missing or unreadable gives an empty chunk.
         """
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # for pipes
         except OSError:
             return Chunk(b"", restarted=False, more=False)
         try:
-            # Kept until it has been told: after the look, reading may still fail.
+            # Kept until it is returned: the read below may still fail.
             self._restarted |= self._check_identity(fd)
             data = os.pread(fd, max_bytes, self._offset)
         except OSError:
@@ -77,10 +77,10 @@ class Tailer:
         return Chunk(self._whole_lines(data), restarted, more=len(data) == max_bytes)
 
     def skip_to(self, offset: int, fd: int) -> bool:
-        """Go on at `offset`, where a line begins, as if all before it had been read.
+        """Continue at `offset`, the start of a line, as if everything before it had been read.
 
-        `fd` is the file in which somebody else has read it. False, and nothing is skipped, when it
-        is not the one that is followed, or does not reach so far.
+        `fd` is the file in which another reader has read it. False, with nothing skipped, if it is
+        not the followed file or is too short.
         """
         stat = os.fstat(fd)
         if (stat.st_dev, stat.st_ino) != self._identity or stat.st_size < offset:

@@ -154,7 +154,7 @@ def test_a_text_that_will_not_do_changes_nothing(
 def test_words_that_cannot_be_read_are_not_overwritten(run: RunDirectory, data: bytes) -> None:
     put(run, data)
     assert read_labels(run) == Labels()
-    with pytest.raises(RunError, match=r"labels\.json of .* cannot be read; mend it"):
+    with pytest.raises(RunError, match=r"labels\.json of .* cannot be read; repair it"):
         change_labels(run, name="x")
     assert (run.path / LABELS).read_bytes() == data
 

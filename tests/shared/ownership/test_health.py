@@ -223,7 +223,7 @@ def test_who_beats_no_more_but_lives_is_stalled(run: RunDirectory, status: str) 
     put_beat(run, time=now - SILENT_AFTER + 1, idle_seconds=0.1)
     assert look(run, now) == Health(status, alive=True)
     put_beat(run, time=now - SILENT_AFTER - 2, idle_seconds=0.1)
-    assert look(run, now) == Health("stalled", alive=True, reason="no sign of life for 7 s")
+    assert look(run, now) == Health("stalled", alive=True, reason="no heartbeat for 7 s")
     put_beat(run, time=now - SILENT_AFTER - 2)  # a writer that beats only with its steps
     assert look(run, now).status == status
     lock.release()

@@ -149,11 +149,11 @@ def test_a_trainer_that_stands_still_as_a_whole_is_told_of_and_so_is_its_end(
         feed.follow(writer.run)
         feed.poll([writer.run.run_id])
         assert noticed == []
-        health = Health("stalled", alive=True, reason="no sign of life for 9 s")
+        health = Health("stalled", alive=True, reason="no heartbeat for 9 s")
         feed.poll([writer.run.run_id])
         feed.poll([writer.run.run_id])
         assert [r["event"] for r in noticed] == ["stalled"]
-        assert "no sign of life" in noticed[0]["message"]
+        assert "no heartbeat" in noticed[0]["message"]
         health = Health("running", alive=True)
         feed.poll([writer.run.run_id])
         assert [r["event"] for r in noticed] == ["stalled", "stall_over"]

@@ -8,17 +8,16 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from trainer.generate.batched.engine import (
-    Engine,
+from trainer.generate.batched.job import (
     Event,
     Finished,
     FinishReason,
     Job,
     NewToken,
     PromptScored,
-    QueueFullError,
     TokenScore,
 )
+from trainer.serve.engine import Engine, QueueFullError
 from trainer.serve.text_stream import Piece, TextStream
 
 BUFFERED = 64  # pieces of a request that wait for their reader

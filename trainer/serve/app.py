@@ -15,10 +15,10 @@ from starlette.routing import Route
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.generate.batched.engine import QueueFullError
 from trainer.serve.access import Access
 from trainer.serve.chat import chat_completions
 from trainer.serve.completions import completions
+from trainer.serve.engine import QueueFullError
 from trainer.serve.errors import SERVER, ApiError, as_api_error
 from trainer.serve.jobs import check_model
 from trainer.serve.metrics import CONTENT_TYPE, Metrics

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from shared.errors import RunError, UserError
 from shared.text import many_lines
-from trainer.generate.batched.engine import QueueFullError
+from trainer.serve.engine import QueueFullError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trainer.generate.batched.engine import Job
+from trainer.generate.batched.job import Job
 from trainer.generate.sampling import Sampling
 from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest

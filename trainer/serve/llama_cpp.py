@@ -21,16 +21,8 @@ from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.formats.gguf_parsing import GGUFFile, open_gguf
 from trainer.formats.gguf_tokenizer_reading import end_ids, read_chat_template, read_tokenizer
-from trainer.generate.batched.engine import (
-    Codec,
-    Event,
-    Finished,
-    Job,
-    Load,
-    NewToken,
-    QueueFullError,
-    TokenScore,
-)
+from trainer.generate.batched.job import Event, Finished, Job, NewToken, TokenScore
+from trainer.serve.engine import Codec, Load, QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
 from trainer.serve.llama_process import LlamaProcess
 

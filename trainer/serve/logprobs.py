@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.generate.batched.engine import Codec, TokenScore
+from trainer.generate.batched.job import TokenScore
+from trainer.serve.engine import Codec
 from trainer.serve.text_stream import PlacedToken
 
 LEAST = -9999.0  # OpenAI's word for minus infinity, which JSON has no number for

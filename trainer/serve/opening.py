@@ -9,8 +9,9 @@ from typing import Literal
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.finding import is_gguf
-from trainer.generate.batched.batching import QUEUE_LIMIT, Precision, TorchEngine
-from trainer.generate.batched.engine import Engine
+from trainer.generate.batched.building import Precision
+from trainer.serve.engine import Engine
+from trainer.serve.torch_engine import QUEUE_LIMIT, TorchEngine
 
 EngineName = Literal["auto", "torch", "llama.cpp"]
 

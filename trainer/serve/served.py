@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.text import one_line
-from trainer.generate.batched.engine import Codec, Engine
 from trainer.generate.templates import ChatTemplate, Message, TemplateTokenizer
+from trainer.serve.engine import Codec, Engine
 from trainer.serve.template_process import TemplateProcess
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainer.generate.batched.engine import Codec, TokenScore
+from trainer.generate.batched.job import TokenScore
+from trainer.serve.engine import Codec
 
 
 @dataclass(frozen=True)

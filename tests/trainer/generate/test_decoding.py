@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from tests.trainer.generate.sharp_models import sharp_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.generate.decoding import generate, stream_text, window_start
@@ -26,17 +26,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def model_of(shape: str, **changes: Any) -> LanguageModel:
-    """A model whose likeliest token is far ahead of the next, so that rounding decides nothing."""
-    common = {"vocab_size": 50, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
-    model = LanguageModel(
-        ModelConfig(**{**common, "max_seq_len": CONTEXT, **SHAPES[shape], **changes})
-    )
-    model.initialize(0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
+    return sharp_model(**{"vocab_size": 50, "max_seq_len": CONTEXT, **SHAPES[shape], **changes})
 
 
 @pytest.fixture(params=SHAPES)

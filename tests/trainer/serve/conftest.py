@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from trainer.checkpoint.opening import OpenedModel
-    from trainer.generate.batched.engine import Event, Job, Load
+    from trainer.generate.batched.job import Event, Job
     from trainer.serve.app import Settings
+    from trainer.serve.engine import Load
     from trainer.serve.served import Served
 
 CONTEXT = 64
@@ -52,7 +53,7 @@ class SequentialEngine:
 
     def load(self) -> Load:
         """How busy it is."""
-        from trainer.generate.batched.engine import Load
+        from trainer.serve.engine import Load
 
         return Load(self.running, self.waiting, self._places, self.new, self.prompts)
 
@@ -60,8 +61,9 @@ class SequentialEngine:
         """The job's events."""
         import torch
 
-        from trainer.generate.batched.engine import Finished, NewToken, PromptScored, QueueFullError
+        from trainer.generate.batched.job import Finished, NewToken, PromptScored
         from trainer.generate.sampling import choose
+        from trainer.serve.engine import QueueFullError
 
         if self._turn.locked() and self.waiting >= self._queue:
             raise QueueFullError
@@ -114,7 +116,7 @@ class SequentialEngine:
             return self.model(torch.tensor([ids]))[0]
 
     def _score(self, logits, token: int, top: int | None):  # type: ignore[no-untyped-def]
-        from trainer.generate.batched.engine import TokenScore
+        from trainer.generate.batched.job import TokenScore
 
         if top is None:
             return TokenScore(token)
@@ -124,7 +126,7 @@ class SequentialEngine:
         return TokenScore(token, float(logprobs[token]), tuple(pairs))
 
     def _prompt_scores(self, job: Job):  # type: ignore[no-untyped-def]
-        from trainer.generate.batched.engine import TokenScore
+        from trainer.generate.batched.job import TokenScore
 
         logits = self._logits(list(job.prompt))
         return (
@@ -246,8 +248,8 @@ def make_served(opened: OpenedModel) -> Callable[..., Served]:
         other_ends: frozenset[int] = frozenset(),
         **options: Any,
     ) -> Served:
-        from trainer.generate.batched.batching import TorchEngine
         from trainer.serve.served import Served, chat_template, fingerprint
+        from trainer.serve.torch_engine import TorchEngine
 
         model = replace(opened, other_ends=opened.other_ends | other_ends)
         mark, created = fingerprint(opened.path)

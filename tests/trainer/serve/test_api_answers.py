@@ -7,16 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from trainer.generate.batched.engine import (
-    Event,
-    Finished,
-    Job,
-    Load,
-    NewToken,
-    QueueFullError,
-    TokenScore,
-)
+from trainer.generate.batched.job import Event, Finished, Job, NewToken, TokenScore
 from trainer.serve.answers import Ask, answers
+from trainer.serve.engine import Load, QueueFullError
 
 
 class Letters:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.generate.batched.engine import TokenScore
+from trainer.generate.batched.job import TokenScore
 from trainer.serve.text_stream import Piece, TextStream
 
 

@@ -18,9 +18,10 @@ import torch
 
 from shared.errors import RunError, UserError
 from trainer.checkpoint.opening import OpenedModel, open_model
-from trainer.generate.batched.engine import Event, Finished, Job, NewToken, QueueFullError
+from trainer.generate.batched.job import Event, Finished, Job, NewToken
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
+from trainer.serve.engine import QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
 from trainer.serve.llama_cpp import LlamaCppEngine
 from trainer.serve.llama_process import LlamaProcess

@@ -13,7 +13,7 @@ from trainer.cli.models import model_options
 if TYPE_CHECKING:
     import socket
 
-    from trainer.generate.batched.batching import Precision
+    from trainer.generate.batched.building import Precision
     from trainer.serve.app import Settings
     from trainer.serve.opening import EngineName
     from trainer.serve.served import Served

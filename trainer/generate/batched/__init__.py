@@ -1,1 +1,1 @@
-"""Decoding many sequences at once: continuous batching over one cache."""
+"""Continuous batching: many sequences decoded at once over one key-value cache."""

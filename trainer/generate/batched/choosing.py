@@ -1,7 +1,7 @@
-"""Choosing the next token of many rows at once, each with settings of its own.
+"""Choosing the next token of many rows at once, each with its own settings.
 
-R rows, V vocabulary. Randomness comes in as one uniform number a row, so that what a row draws
-does not depend on the others.
+R rows, V vocabulary, W candidates. Randomness comes in as one uniform number per row, so what a
+row draws does not depend on the others.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from trainer.generate.batched.engine import Job, TokenScore
+from trainer.generate.batched.job import Job, TokenScore
 from trainer.generate.sampling import MIN_TEMPERATURE, Sampling
 
-#: Likeliest tokens looked at before all of a large vocabulary is sorted for top-p.
+#: For top-p, so many of the likeliest tokens are tried before the whole vocabulary is sorted.
 CANDIDATES = 1024
 
 
 def adjustments(job: Job, counts: Mapping[int, int]) -> dict[int, float]:
-    """What is added to the logits of some tokens before a token is drawn.
+    """What is added to the logits of some tokens before sampling.
 
-    mu[j] + bias[j] - c[j] * frequency - (c[j] > 0) * presence, where c[j] is how often token j
-    has been drawn (OpenAI's API reference).
+    mu[j] + bias[j] - c[j] * frequency - (c[j] > 0) * presence, where c[j] is how often token j has
+    been drawn so far (the definition in OpenAI's API reference).
     """
     added = dict(job.logit_bias)
     if job.presence_penalty or job.frequency_penalty:
@@ -33,7 +33,7 @@ def adjustments(job: Job, counts: Mapping[int, int]) -> dict[int, float]:
 
 
 def adjust(logits_RV: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
-    """The logits with `added` of each row put on top."""
+    """The logits plus each row's `added`."""
     rows = [row for row, more in enumerate(added) for _ in more]
     if not rows:
         return logits_RV
@@ -46,10 +46,10 @@ def adjust(logits_RV: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
 
 
 def draw(logits_RV: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:
-    """The token of every row. `uniforms` are in [0, 1); greedy rows do not use theirs.
+    """The token of every row. `uniforms` are in [0, 1); greedy rows ignore theirs.
 
-    The same distribution as `trainer.generate.sampling`, except that of tokens that tie for the
-    last place of top-k only as many stay as there are places.
+    The same distribution as `trainer.generate.sampling`, except that exactly k tokens remain when
+    several tie for the last place of top-k.
     """
     tokens = logits_RV.argmax(dim=-1).tolist()
     V = logits_RV.shape[-1]
@@ -88,7 +88,7 @@ def _draw_top_k(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) 
 
 
 def _draw_top_p(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) -> list[int]:
-    """Only the likeliest are sorted, unless what top-p keeps reaches beyond them."""
+    """Sorts only the likeliest tokens, or all of them if top-p reaches further."""
     total = scaled_RV.logsumexp(dim=-1, keepdim=True)
     for width in (min(CANDIDATES, scaled_RV.shape[-1]), scaled_RV.shape[-1]):
         values, order = scaled_RV.topk(width, dim=-1)
@@ -102,18 +102,18 @@ def _draw_top_p(scaled_RV: Tensor, samplings: Sequence[Sampling], u_R1: Tensor) 
 def _draw_nucleus(
     probabilities_RW: Tensor, order_RW: Tensor, samplings: Sequence[Sampling], u_R1: Tensor
 ) -> list[int]:
-    """Draw from the likeliest tokens that reach top_p; `order_RW` names them, best first."""
+    """Draw from the likeliest tokens that reach top_p; `order_RW` has their ids, best first."""
     p = torch.tensor([[sampling.top_p] for sampling in samplings], device=u_R1.device)
     before = probabilities_RW.cumsum(dim=-1) - probabilities_RW
-    # At 1 nothing is left out, whatever rounding makes of the sum.
+    # top_p = 1 keeps every token, whatever the rounding of the sum.
     kept = probabilities_RW.masked_fill((before >= p) & (p < 1), 0.0)
     return order_RW.gather(-1, _invert(kept, u_R1)[:, None])[:, 0].tolist()
 
 
 def _invert(weights_RW: Tensor, u_R1: Tensor) -> Tensor:
-    """The place where the running sum passes u of the whole: a draw by weight, (R,)."""
+    """The index where the running sum passes u times the total: a weighted draw, (R,)."""
     running = weights_RW.cumsum(dim=-1)
-    # Just below the whole, so that rounding cannot pass the last place with any weight.
+    # Just below the total, so that rounding cannot select an index after the last weight.
     target = (u_R1 * running[:, -1:]).minimum(running[:, -1:] * (1 - 2**-23))
     return torch.searchsorted(running, target, right=True)[:, 0]
 
@@ -121,9 +121,9 @@ def _invert(weights_RW: Tensor, u_R1: Tensor) -> Tensor:
 def score(
     logits_RV: Tensor, tokens: Sequence[int], tops: Sequence[int], known: int
 ) -> list[TokenScore]:
-    """The log-probability of each row's token, and the `tops` likeliest of the `known` first ids.
+    """The log-probability of each row's token and its `tops` likeliest of the first `known` ids.
 
-    Only for rows that want it: the work is that of a softmax over the vocabulary.
+    Costs a softmax over the vocabulary, so call it only for rows that want it.
     """
     logs = logits_RV.log_softmax(dim=-1)
     own = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0].tolist()

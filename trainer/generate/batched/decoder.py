@@ -1,17 +1,19 @@
-"""Continuous batching: turn by turn, one forward pass for every job that runs.
+"""Continuous batching: turn by turn, one forward pass for all running jobs.
 
-A turn takes one token of every job that decodes and a chunk of the prompts that are not through
-yet, computes them together and chooses the next tokens. Jobs come and go between turns.
-No threads here, and no waiting: `trainer.generate.batched.batching` has those.
+A turn takes one token of every job that decodes and a chunk of the prompts that are still being
+read, computes them together and chooses the next tokens. Jobs come and go between turns. There are
+no threads and no waiting here: `completions` runs a list of jobs to the end, and
+`trainer.serve.torch_engine` runs a decoder in a thread for jobs that arrive at any time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,11 +21,19 @@ from torch import Tensor
 
 from shared.errors import RunError
 from trainer.generate.batched.choosing import adjust, adjustments, draw, score
-from trainer.generate.batched.engine import Event, Finished, Job, NewToken, PromptScored, TokenScore
+from trainer.generate.batched.job import (
+    Event,
+    Finished,
+    Job,
+    NewToken,
+    PromptScored,
+    TokenScore,
+    check_job,
+)
 from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
 
-#: A prompt that begins with this many tokens of a job in another slot has their keys copied.
+#: The keys of a prompt that shares at least this many first tokens with a running job are copied.
 MIN_COPY = 32
 #: Logits computed at once when a prompt is scored, in numbers.
 SCORE_LOGITS = 1 << 23
@@ -31,10 +41,10 @@ SCORE_LOGITS = 1 << 23
 
 @dataclass(eq=False)
 class Running:
-    """A job in its slot. `computed` tokens of it are in the cache; `limit` bounds the new ones.
+    """A job in its slot. `computed` of its tokens are in the cache; `limit` bounds the new ones.
 
-    While there is a `leader`, the first `shared` tokens are the leader's too and being computed
-    there: those of several choices of one prompt are computed once.
+    While there is a `leader`, that job is computing the first `shared` tokens, which both have in
+    common: several jobs with one prompt compute it once.
     """
 
     job: Job
@@ -48,24 +58,30 @@ class Running:
     scores: list[TokenScore] = field(default_factory=list)
     randomness: random.Random = field(init=False)
 
+    @classmethod
+    def of(cls, job: Job, context: int) -> Running:
+        """The job, for slots of `context` positions."""
+        # The last token needs no position, so a full context can still give one.
+        return cls(job, min(job.max_new_tokens, max(1, context - len(job.prompt))))
+
     def __post_init__(self) -> None:
         self.tokens = list(self.job.prompt)
         self.randomness = random.Random(self.job.seed)
 
     @property
     def missing(self) -> int:
-        """Tokens that are not in the cache yet: one when decoding."""
+        """Tokens that are not in the cache yet; one while decoding."""
         return len(self.tokens) - self.computed
 
     @property
     def prefilling(self) -> bool:
-        """Whether the prompt is not through."""
+        """Whether tokens of the prompt are still to be computed."""
         return self.computed < len(self.job.prompt)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a turn brought for a job; after an error or `Finished` it has left its slot."""
+    """What a turn gave a job. After an error or `Finished` the job has left its slot."""
 
     running: Running
     events: list[Event]
@@ -75,8 +91,8 @@ class Outcome:
 class Decoder:
     """The model, its cache and the jobs in its slots.
 
-    `known_ids` bounds the ids that are chosen to those the tokenizer has; `prefill_chunk` is how
-    many tokens of prompts a turn computes.
+    Only the first `known_ids` ids, those the tokenizer knows, are ever chosen. `prefill_chunk` is
+    the number of prompt tokens a turn computes. `admit` and `turn` must run inside `computing()`.
     """
 
     def __init__(
@@ -96,19 +112,47 @@ class Decoder:
         """Whether every slot is taken."""
         return not self._free
 
+    @property
+    def context(self) -> int:
+        """Positions of one slot, for prompt and new tokens together."""
+        return self.cache.capacity
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inference mode, and autocast where the cache is bf16.
+
+        Stay in one block for as long as possible: autocast keeps the weights it has cast.
+        """
+        bf16 = self.cache.keys.dtype == torch.bfloat16
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
+        ):
+            yield
+
     # Coming and going
 
+    def running_of(self, job: Job) -> Running:
+        """The job, ready to be admitted. Raises UserError if this decoder cannot run it."""
+        check_job(
+            job,
+            context=self.context,
+            vocabulary=self.model.dimensions.V,
+            known_ids=self.known_ids,
+        )
+        return Running.of(job, self.context)
+
     def admit(self, running: Running) -> None:
-        """Give a job a slot: that one where most of its prompt's beginning is already computed."""
+        """Give a job the free slot that already holds most of its prompt's beginning."""
         prompt = running.tokens
-        # The last token of a prompt is always computed: its logits are wanted.
+        # The last token of a prompt is always computed, for its logits.
         most = 0 if running.job.score_prompt else len(prompt) - 1
         shared = {slot: min(_common(prompt, held), most) for slot, held in self._free.items()}
         slot = max(shared, key=shared.__getitem__)
         del self._free[slot]
         self.cache.lengths[slot] = running.computed = shared[slot]
         for other in self.running:
-            # Not what it has yet to think of: that takes a turn for every token.
+            # Tokens it has chosen but not computed do not count: they take a turn each.
             known = max(other.computed, len(other.job.prompt))
             common = min(_common(prompt, other.tokens), known, most)
             if common >= max(MIN_COPY, 2 * running.computed, running.shared + 1):
@@ -117,7 +161,7 @@ class Decoder:
         self.running.append(running)
 
     def _follow(self) -> None:
-        """Copy what leaders have computed; who lost its leader computes for itself."""
+        """Copy what leaders have computed. A job whose leader left computes for itself."""
         for running in self.running:
             leader = running.leader
             if leader is None:
@@ -129,13 +173,13 @@ class Decoder:
                 running.computed, running.leader = running.shared, None
 
     def release(self, running: Running) -> None:
-        """Free the slot of a job; what is computed stays, for a prompt that begins the same."""
+        """Free a job's slot. Its keys and values stay for a prompt that begins the same."""
         if running in self.running:
             self.running.remove(running)
             self._free[running.slot] = running.tokens[: running.computed]
 
     def release_all(self) -> list[Running]:
-        """Free every slot and forget what is in it, after a pass that failed."""
+        """Free every slot and clear it, after a forward pass failed. Returns the jobs that ran."""
         failed, self.running = self.running, []
         self._free = {slot: [] for slot in range(len(self.cache.lengths))}
         for slot in self._free:
@@ -145,7 +189,7 @@ class Decoder:
     # A turn
 
     def turn(self) -> list[Outcome]:
-        """One forward pass and what came of it."""
+        """One forward pass; what it gave each job."""
         self._follow()
         parts = self._parts()
         if not parts:
@@ -161,11 +205,11 @@ class Decoder:
         return self._outcomes(parts, hidden_ND)
 
     def _parts(self) -> list[tuple[Running, int]]:
-        """Which jobs compute how many tokens in this turn: those that decode first, by slot.
+        """How many tokens each job computes in this turn: decoding jobs first, by slot.
 
-        Prompts share the chunk: half of it goes to the one that came first, the rest is dealt
-        out evenly, and what a short one leaves goes to the longer ones. So the first is soon
-        through, and a short prompt never waits for a long one to end.
+        Prompts share the chunk: half of it goes to the oldest, the rest is dealt out evenly, and
+        what a short prompt leaves goes to the longer ones. So the oldest is done soon, and a short
+        prompt never waits for a long one.
         """
         decoding = [running for running in self.running if not running.prefilling]
         prefilling = [r for r in self.running if r.prefilling and r.leader is None]
@@ -209,12 +253,12 @@ class Decoder:
         return outcomes
 
     def _logits(self, hidden_ND: Tensor) -> Tensor:
-        """(N, V) in fp32, also where the rest is in bf16: log-probabilities are made of them."""
+        """(N, V) in fp32 even if the rest is bf16, since log-probabilities come from them."""
         with torch.autocast(self._device.type, enabled=False):
             return self.model.lm_head(hidden_ND.float())
 
     def _score_prompt(self, running: Running, hidden_TD: Tensor) -> None:
-        """Score the prompt tokens that follow those that were just computed."""
+        """Score the prompt tokens that follow the ones just computed."""
         top = running.job.top_logprobs or 0
         if running.computed == 0:
             running.scores.append(TokenScore(running.tokens[0]))
@@ -226,10 +270,10 @@ class Decoder:
             running.scores += score(logits_TV, tokens, [top] * len(tokens), self.known_ids)
 
     def _choose(self, choosing: Sequence[Running], logits_RV: Tensor) -> list[Outcome]:
-        """The next token of every job whose tokens are all computed."""
+        """Choose the next token of every job whose tokens are all computed."""
         sound_R = logits_RV.amax(dim=-1).isfinite()
         sound = sound_R.tolist()
-        if not all(sound):  # what is drawn there is thrown away, but must be a token
+        if not all(sound):  # the draw of a bad row is discarded, but it has to be valid
             logits_RV = logits_RV.masked_fill(~sound_R[:, None], 0.0)
         chosen_from = adjust(
             logits_RV[:, : self.known_ids],
@@ -263,7 +307,7 @@ class Decoder:
         return scores
 
     def _advance(self, running: Running, chosen: TokenScore) -> Outcome:
-        """Take in the chosen token; the job goes on, or ends here."""
+        """Append the chosen token; the job continues or ends here."""
         events = _scored(running)
         if chosen.token in running.job.stop_ids:
             return self._finish(running, [*events, Finished("stop")])
@@ -287,7 +331,7 @@ class Decoder:
 
 
 def _scored(running: Running) -> list[Event]:
-    """The scores of the prompt, where they are wanted and have not been given."""
+    """The scores of the prompt, if the job wants them and has not had them yet."""
     if not running.job.score_prompt or len(running.tokens) > len(running.job.prompt):
         return []
     return [PromptScored(tuple(running.scores))]
@@ -298,7 +342,7 @@ def _is_nan(score: TokenScore) -> bool:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """The length of the common prefix."""
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return place

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config.schema import ModelConfig
+from tests.trainer.generate.inverse import inverse
+from tests.trainer.generate.sharp_models import sharp_model
+from trainer.generate.batched.choosing import adjust, adjustments
 from trainer.generate.batched.decoder import Decoder, Running
-from trainer.generate.batched.engine import Event, Finished, Job, NewToken, PromptScored
+from trainer.generate.batched.job import Event, Finished, Job, NewToken, PromptScored
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.inference.slot_cache import SlotCache
@@ -31,15 +33,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def model_of(shape: str) -> LanguageModel:
-    """A model whose likeliest token is far ahead of the next, so that rounding decides nothing."""
-    common = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
-    model = LanguageModel(ModelConfig(**{**common, "max_seq_len": CONTEXT, **SHAPES[shape]}))
-    model.initialize(0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
+    return sharp_model(vocab_size=VOCABULARY, max_seq_len=CONTEXT, **SHAPES[shape])
 
 
 MODELS = {shape: model_of(shape) for shape in SHAPES}
@@ -57,7 +51,7 @@ def decoder_of(model: LanguageModel, slots: int = 4, chunk: int = 16, known: int
 
 
 def running_of(job: Job) -> Running:
-    return Running(job, min(job.max_new_tokens, max(1, CONTEXT - len(job.prompt))))
+    return Running.of(job, CONTEXT)
 
 
 def prompt_of(length: int, first: int = 3) -> tuple[int, ...]:
@@ -126,16 +120,43 @@ def test_a_job_does_not_depend_on_its_company(jobs: list[Job], slots: int, chunk
     together = run(decoder_of(MODELS["llama"], slots, chunk), jobs)
     for job, events in zip(jobs, together, strict=True):
         (alone,) = run(decoder_of(MODELS["llama"], 1, CONTEXT), [job])
-        assert tokens_of(events) == tokens_of(alone)
-        assert events[-1] == alone[-1]
-        assert isinstance(events[-1], Finished)
-        assert sum(isinstance(event, Finished) for event in events) == 1
-        assert not job.stop_ids & set(tokens_of(events))
-        assert isinstance(events[0], PromptScored) == job.score_prompt
+        for found in (events, alone):
+            assert sum(isinstance(event, Finished) for event in found) == 1
+            assert isinstance(found[-1], Finished)
+            assert not job.stop_ids & set(tokens_of(found))
+            assert isinstance(found[0], PromptScored) == job.score_prompt
+        if not same_but_for_rounding(job, events, alone):
+            continue
         for one, other in zip(events, alone, strict=True):
             if isinstance(one, NewToken):
                 assert len(one.score.top) == (job.top_logprobs or 0)
                 assert one.score.logprob == pytest.approx(other.score.logprob, abs=1e-4)
+
+
+def same_but_for_rounding(job: Job, one: list[Event], other: list[Event]) -> bool:
+    """Whether two runs of a job gave the same tokens.
+
+    Fails where they part and rounding cannot be the reason: where the draw is not close to the edge
+    between the two tokens, or the logits of a greedy choice are not close.
+    """
+    texts = [tokens_of(events) for events in (one, other)]
+    if texts[0] == texts[1] and one[-1] == other[-1]:
+        return True
+    place = next(
+        (i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts))
+    )
+    before = texts[0][:place]
+    with torch.inference_mode():
+        ids = torch.tensor([[*job.prompt, *before]])
+        rows = MODELS["llama"](ids)[:, -1]
+        logits = adjust(rows, [adjustments(job, Counter(before))])[0]
+    randomness = random.Random(job.seed)
+    uniform = [randomness.random() for _ in range(place + 1)][place]
+    allowed = inverse(logits, job.sampling, uniform, margin=1e-3)
+    for text in texts:  # a shorter text ended with a stop token
+        assert set(text[place : place + 1]) or job.stop_ids & allowed
+        assert set(text[place : place + 1]) <= allowed
+    return False
 
 
 def test_a_seed_is_a_text_and_no_seed_another() -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.generate.inverse import inverse
 from trainer.generate.batched.choosing import CANDIDATES, draw
 from trainer.generate.sampling import Sampling, filtered_logits
 
@@ -23,22 +24,6 @@ SAMPLINGS = [
 
 def logits_of(rows: int, width: int, seed: int = 0) -> torch.Tensor:
     return 3 * torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
-
-
-def inverse(logits: torch.Tensor, sampling: Sampling, uniform: float) -> set[int]:
-    """The token whose share of the likeliest-first order holds `uniform`, naively.
-
-    Two where rounding may decide between neighbours.
-    """
-    if sampling.temperature == 0:
-        return {int(logits.argmax())}
-    probabilities = filtered_logits(logits[None].double(), sampling)[0].double().softmax(-1)
-    ordered = sampling.top_p < 1 or 0 < sampling.top_k < len(logits)
-    order = probabilities.argsort(descending=True) if ordered else torch.arange(len(logits))
-    edges = probabilities[order].cumsum(0)
-    last = int(order[probabilities[order] > 0][-1])
-    places = [int((edges <= u).sum()) for u in (uniform - 1e-5, uniform, uniform + 1e-5)]
-    return {int(order[place]) if place < len(order) else last for place in places}
 
 
 @given(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ import pytest
 import torch
 
 from shared.errors import RunError, UserError
+from tests.trainer.generate.sharp_models import sharp_model
 from trainer.checkpoint.opening import OpenedModel
-from trainer.config.schema import ModelConfig
 from trainer.data.tokenizer_training import train_tokenizer
-from trainer.generate.batched.batching import TorchEngine
-from trainer.generate.batched.decoder import Decoder
-from trainer.generate.batched.engine import Event, Finished, Job, NewToken, QueueFullError
+from trainer.generate.batched.building import build_decoder
+from trainer.generate.batched.decoder import Decoder, Outcome
+from trainer.generate.batched.job import Event, Finished, Job, NewToken
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel
+from trainer.serve.engine import QueueFullError
+from trainer.serve.torch_engine import TorchEngine
 
 CONTEXT = 64
 GREEDY = Sampling(temperature=0)
@@ -30,15 +32,7 @@ JOB = Job((1, 2, 3), 20, GREEDY)
 
 
 def model_of(**changes: Any) -> LanguageModel:
-    """A model whose likeliest token is far ahead of the next, so that rounding decides nothing."""
-    shape = {"vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 4}
-    model = LanguageModel(ModelConfig(**{**shape, "max_seq_len": CONTEXT, **changes}))
-    model.initialize(0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
+    return sharp_model(**{"vocab_size": 300, "max_seq_len": CONTEXT, **changes})
 
 
 MODEL = model_of()
@@ -72,19 +66,49 @@ def expected(job: Job) -> list[int]:
     )
 
 
-@pytest.fixture
-def permits(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+class Watched:
+    """A decoder that calls `before_turn` with itself before every turn."""
+
+    def __init__(self, decoder: Decoder, before_turn: Callable[[Decoder], None]) -> None:
+        self._decoder = decoder
+        self._before_turn = before_turn
+
+    def turn(self) -> list[Outcome]:
+        self._before_turn(self._decoder)
+        return self._decoder.turn()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+
+def watched(before_turn: Callable[[Decoder], None], **replaced: Any) -> Callable[..., Any]:
+    """What an engine takes as `make_decoder`; `replaced` are methods of the decoder to replace."""
+
+    def make(*arguments: Any) -> Watched:
+        decoder = Watched(build_decoder(*arguments), before_turn)
+        for name, method in replaced.items():
+            setattr(decoder, name, method)
+        return decoder
+
+    return make
+
+
+class Permits:
     """The decoding thread waits for one before every turn with jobs."""
-    semaphore = threading.Semaphore(0)
-    turn = Decoder.turn
 
-    def permitted(decoder: Decoder):  # type: ignore[no-untyped-def]
+    def __init__(self) -> None:
+        self._semaphore = threading.Semaphore(0)
+        self.release = self._semaphore.release
+        self.make_decoder = watched(self._acquire)
+
+    def _acquire(self, decoder: Decoder) -> None:
         if decoder.running:
-            assert semaphore.acquire(timeout=30)
-        return turn(decoder)
+            assert self._semaphore.acquire(timeout=120)
 
-    monkeypatch.setattr(Decoder, "turn", permitted)
-    return semaphore
+
+@pytest.fixture
+def permits() -> Permits:
+    return Permits()
 
 
 # What comes
@@ -163,7 +187,7 @@ async def test_a_smaller_context() -> None:
 
 
 async def test_a_full_queue_refuses_and_the_first_come_is_first(
-    permits: threading.Semaphore,
+    permits: Permits,
 ) -> None:
     order: list[int] = []
 
@@ -171,7 +195,7 @@ async def test_a_full_queue_refuses_and_the_first_come_is_first(
         await run(engine, replace(JOB, max_new_tokens=2))
         order.append(number)
 
-    async with engine_of(slots=1, queue_limit=3) as engine:
+    async with engine_of(slots=1, queue_limit=3, make_decoder=permits.make_decoder) as engine:
         first = asyncio.create_task(numbered(engine, 0))
         while engine.load().running == 0:
             await asyncio.sleep(0)
@@ -186,8 +210,8 @@ async def test_a_full_queue_refuses_and_the_first_come_is_first(
     assert order == [0, 1, 2, 3]
 
 
-async def test_leaving_frees_the_place_at_once(permits: threading.Semaphore) -> None:
-    async with engine_of(slots=1) as engine:
+async def test_leaving_frees_the_place_at_once(permits: Permits) -> None:
+    async with engine_of(slots=1, make_decoder=permits.make_decoder) as engine:
         leaving = engine.generate(JOB)
         permits.release()
         await anext(leaving)
@@ -201,8 +225,8 @@ async def test_leaving_frees_the_place_at_once(permits: threading.Semaphore) -> 
         assert engine.load().tokens_generated <= 5
 
 
-async def test_leaving_the_queue(permits: threading.Semaphore) -> None:
-    async with engine_of(slots=1) as engine:
+async def test_leaving_the_queue(permits: Permits) -> None:
+    async with engine_of(slots=1, make_decoder=permits.make_decoder) as engine:
         first = asyncio.create_task(run(engine, JOB))
         while engine.load().running == 0:
             await asyncio.sleep(0)
@@ -218,8 +242,8 @@ async def test_leaving_the_queue(permits: threading.Semaphore) -> None:
         assert engine.load().tokens_generated == 20
 
 
-async def test_tokens_come_one_by_one(permits: threading.Semaphore) -> None:
-    async with engine_of() as engine:
+async def test_tokens_come_one_by_one(permits: Permits) -> None:
+    async with engine_of(make_decoder=permits.make_decoder) as engine:
         events = engine.generate(JOB)
         for token in expected(JOB)[:5]:
             permits.release()
@@ -227,11 +251,10 @@ async def test_tokens_come_one_by_one(permits: threading.Semaphore) -> None:
         await events.aclose()
 
 
-async def test_an_idle_engine_takes_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_engine_takes_no_turns() -> None:
     turns: list[int] = []
-    turn = Decoder.turn
-    monkeypatch.setattr(Decoder, "turn", lambda d: (turns.append(len(d.running)), turn(d))[1])
-    async with engine_of() as engine:
+    count = watched(lambda decoder: turns.append(len(decoder.running)))
+    async with engine_of(make_decoder=count) as engine:
         await run(engine, JOB)
         await run(engine, JOB)
     assert turns == [1] * 40
@@ -240,16 +263,12 @@ async def test_an_idle_engine_takes_no_turns(monkeypatch: pytest.MonkeyPatch) ->
 # What fails
 
 
-async def test_a_failure_ends_the_jobs_it_met_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    turn = Decoder.turn
-
-    def failing(decoder: Decoder):  # type: ignore[no-untyped-def]
+async def test_a_failure_ends_the_jobs_it_met_and_no_more() -> None:
+    def fail(decoder: Decoder) -> None:
         if any(len(running.tokens) > 8 for running in decoder.running):
             raise RuntimeError("no memory\x1b[31m for this")
-        return turn(decoder)
 
-    monkeypatch.setattr(Decoder, "turn", failing)
-    async with engine_of() as engine:
+    async with engine_of(make_decoder=watched(fail)) as engine:
         with pytest.raises(RunError, match="The model failed: no memory") as failure:
             await run(engine, JOB)
         assert "\x1b" not in str(failure.value)
@@ -268,15 +287,11 @@ async def test_a_diverged_model_says_so() -> None:
                 await run(engine, JOB)
 
 
-async def test_a_failure_that_nothing_mends_leaves_nobody_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def failing(decoder: Decoder):  # type: ignore[no-untyped-def]
+async def test_a_failure_that_nothing_mends_leaves_nobody_waiting() -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("the device is lost")
 
-    monkeypatch.setattr(Decoder, "turn", failing)
-    monkeypatch.setattr(Decoder, "release_all", failing)
-    async with engine_of(slots=1) as engine:
+    async with engine_of(slots=1, make_decoder=watched(fail, release_all=fail)) as engine:
         results = await asyncio.gather(
             *(run(engine, JOB) for _ in range(3)), return_exceptions=True
         )
@@ -286,8 +301,9 @@ async def test_a_failure_that_nothing_mends_leaves_nobody_waiting(
             await run(engine, JOB)
 
 
-async def test_closing_ends_what_runs_and_what_waits(permits: threading.Semaphore) -> None:
-    engine = TorchEngine(OpenedModel(MODEL, TOKENIZER, Path("a")), slots=1, threads=1)
+async def test_closing_ends_what_runs_and_what_waits(permits: Permits) -> None:
+    opened = OpenedModel(MODEL, TOKENIZER, Path("a"))
+    engine = TorchEngine(opened, slots=1, threads=1, make_decoder=permits.make_decoder)
     await engine.start()
     tasks = [asyncio.create_task(run(engine, JOB)) for _ in range(3)]
     while engine.load().waiting < 2:
@@ -309,11 +325,3 @@ async def test_a_cache_that_no_memory_holds() -> None:
     with pytest.raises(RunError, match="fewer slots or a shorter context"):
         await engine.start()
     await engine.close()
-
-
-def test_slots_are_as_many_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
-    memory = type("Memory", (), {"available": 4 * 5 * 2 * 2 * 64 * 32 * 4})
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert TorchEngine(OpenedModel(MODEL, TOKENIZER, Path("a"))).load().capacity == 5

@@ -13,7 +13,7 @@ from shared.errors import UserError
 from trainer.checkpoint.opening import OpenedModel
 from trainer.distributed.device import Compute
 from trainer.evaluate.datasets import DataSet, ScoredFile
-from trainer.evaluate.scoring import summed_losses
+from trainer.evaluate.likelihood.scoring import bits_per_byte, score_sequences
 from trainer.evaluate.speed import machine_name
 
 USUAL_SEQ_LEN = 2048  # at most, where neither a run nor a person names it
@@ -79,7 +79,7 @@ def evaluate_data(
 ) -> Evaluation:
     """Score every file of `data` by itself, and all together. `progress` is told of tokens."""
     started = time.perf_counter()
-    nats = summed_losses(
+    nats = score_sequences(
         opened.model,
         [file.tokens for file in data.files],
         compute,
@@ -118,7 +118,7 @@ def _measured(name: str, sha256: str, files: Sequence[ScoredFile], nats: float) 
         data=name,
         sha256=sha256,
         loss=nats / tokens,
-        bits_per_byte=nats / math.log(2) / size if size else None,
+        bits_per_byte=bits_per_byte(nats, size) if size else None,
         tokens=tokens,
         bytes=size,
     )

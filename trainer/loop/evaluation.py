@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import torch
 from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.device import Compute
+from trainer.evaluate.likelihood.scoring import Scored, bits_per_byte, score_batch
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.loop.hooks import Purpose, nothing
@@ -53,13 +54,14 @@ def evaluate(
     total, tokens = 0.0, 0
     for batch in batches:
         fitting = micro_batch or MicroBatch(len(batch[0]))
-        attempt = partial(_summed, model, batch, compute, fitting, before_forward)
-        total += fitting.fitting(attempt, _nothing)
-        tokens += batch[1].size
+        attempt = partial(_scored, model, batch, compute, fitting, before_forward)
+        scored = fitting.fitting(attempt, _nothing)
+        total += scored.nats
+        tokens += scored.tokens
         progress()
     model.train(was_training)
     mean = total / tokens
-    bits = mean / math.log(2) / bytes_per_token if bytes_per_token else None
+    bits = bits_per_byte(mean, bytes_per_token) if bytes_per_token else None
     return Evaluation(mean, math.exp(min(mean, 700.0)), bits, tokens)
 
 
@@ -67,24 +69,20 @@ def _nothing() -> None:
     """A failed forward pass has left nothing behind."""
 
 
-def _summed(
+def _scored(
     model: LanguageModel,
     batch: Batch,
     compute: Compute,
     micro_batch: MicroBatch,
     before_forward: Callable[[Purpose, int], None],
-) -> float:
-    """The loss summed over all tokens of `batch`."""
+) -> Scored:
+    def parts() -> Iterator[int]:
+        for count in micro_batch.parts(len(batch[0])):
+            before_forward("evaluate", count)
+            yield count
+
     inputs, targets = to_tensors(batch, compute.device)
-    total, first = 0.0, 0
-    for count in micro_batch.parts(len(inputs)):
-        before_forward("evaluate", count)
-        part = slice(first, first + count)
-        with compute.autocast():
-            losses = model(inputs[part], targets[part])
-        total += losses.total.item() * targets[part].numel()
-        first += count
-    return total
+    return score_batch(model, inputs, targets, compute, parts=parts())
 
 
 def write_sample(

@@ -13,8 +13,8 @@ from tests.trainer.evaluate.conftest import CPU, TEXT
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.datasets import open_data
 from trainer.evaluate.evaluation import choose_windowing, evaluate_data
+from trainer.evaluate.likelihood.scoring import score_sequences
 from trainer.evaluate.origin import find_origin
-from trainer.evaluate.scoring import summed_losses
 from trainer.evaluate.speed import measure_speed
 
 
@@ -30,7 +30,7 @@ def test_files_add_up(opened: OpenedModel, tmp_path: Path) -> None:
     assert result.total.loss == pytest.approx(nats / result.total.tokens)
     assert result.total.bits_per_byte == pytest.approx(nats / math.log(2) / size)
     assert result.total.perplexity == pytest.approx(math.exp(result.total.loss))
-    [alone] = summed_losses(opened.model, [data.files[0].tokens], CPU, seq_len=64, stride=16)
+    [alone] = score_sequences(opened.model, [data.files[0].tokens], CPU, seq_len=64, stride=16)
     assert result.files[0].loss == pytest.approx(alone / (len(TEXT.encode()) + 1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluate.windows import Window, windows
+from trainer.evaluate.likelihood.windows import Window, windows
 
 
 @given(st.integers(0, 300), st.integers(1, 40), st.data())

@@ -1,4 +1,4 @@
-"""From the events of runs to alerts that somebody hears, without ever holding up a run."""
+"""Turning the events of runs into alerts, without ever delaying a run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from trainer.alerts.limits import RateLimiter
 from trainer.alerts.settings import AlertSettings, load_settings
 from trainer.alerts.sinks import Sink, sinks_of
 
-CLOSE_SECONDS = 5.0  # how long an ending process lets alerts go out
+CLOSE_SECONDS = 5.0  # for alerts to be delivered when the process ends
 _INBOX = 1000
-_STATE_WAIT = 1.0  # seconds to wait for the state that belongs to the event of an end
+STATE_SECONDS = 1.0  # to wait for the run state that belongs to the event of an end
 _ENDS = frozenset({"finished", "failed", "crashed", "diverged"})
 _TROUBLE = frozenset({"disk", "space", "log", "directory"})  # alarms
 
@@ -37,9 +37,9 @@ def _say(message: str) -> None:
 
 
 class Alerter:
-    """Turns events into alerts and sends them, from threads of its own.
+    """Turns events into alerts and sends them, in its own threads.
 
-    `warn` is told, in one line without any secret, of what cannot be delivered.
+    `warn` gets one line, without secrets, for what cannot be delivered.
     """
 
     def __init__(
@@ -51,12 +51,18 @@ class Alerter:
         sinks: list[Sink] | None = None,
         clock: Callable[[], float] = time.monotonic,
         back_off: Callable[[int], float] | None = None,
+        state_seconds: float = STATE_SECONDS,
     ) -> None:
-        """`wanted` is asked before each alert, in a thread of ours."""
+        """`wanted` is called before each alert, in the alerter's thread.
+
+        `back_off` gives the seconds before retry 0, 1, …; `state_seconds` is how long to wait for
+        the run state that belongs to the event of an end.
+        """
         self._on = settings.on.model_dump()
         self._warn = warn
         self._wanted = wanted
         self._limiter = RateLimiter(settings.rate_limit, clock)
+        self._state_seconds = state_seconds
         options = {} if back_off is None else {"back_off": back_off}
         self._couriers = [
             Courier(sink, self._tell, self._count, **options)
@@ -70,7 +76,7 @@ class Alerter:
         self._thread.start()
 
     def notice(self, run: RunDirectory, record: Json) -> None:
-        """Look at an event of `run`; what is worth an alert is queued. Never blocks."""
+        """Queue an alert if this event of `run` deserves one. Never blocks."""
         kind = self._kind_of(run, record)
         if kind is None or not self._on[kind] or self._closed:
             return
@@ -82,15 +88,19 @@ class Alerter:
         except queue.Full:
             self._limiter.suppress(run.run_id, 1 + suppressed)
 
+    def held_back(self, run_id: str) -> int:
+        """How many alerts of a run were not delivered and not yet counted in a later one."""
+        return self._limiter.suppressed(run_id)
+
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Let what waits go out, for at most `timeout` seconds."""
+        """Deliver the alerts that wait, for at most `timeout` seconds."""
         if self._closed:
             return
         self._closed = True
         deadline = time.monotonic() + timeout
         try:
             self._inbox.put_nowait(None)
-        except queue.Full:  # then one alert has to make room
+        except queue.Full:  # drop one alert to make room
             with contextlib.suppress(queue.Empty, queue.Full):
                 self._inbox.get_nowait()
                 self._inbox.put_nowait(None)
@@ -109,7 +119,7 @@ class Alerter:
         if event == "alarm":
             return "disk_low" if str(record.get("alarm")) in _TROUBLE else None
         if event == "stalled":
-            # The run tells of it, and the daemon that watches it: once is enough.
+            # Both the run and the daemon that watches it report a stall; one alert is enough.
             if run_id in self._stalled:
                 return None
             self._stalled.add(run_id)
@@ -128,7 +138,7 @@ class Alerter:
             return "finished"
         if status != "failed":
             return None
-        # That it diverged was told already, unless nobody wants to hear that.
+        # The divergence had its own alert already, unless that kind is switched off.
         if run_id in self._diverged and self._on["diverged"]:
             self._diverged.discard(run_id)
             return None
@@ -144,13 +154,15 @@ class Alerter:
             try:
                 self._send(*notice)
             except Exception as error:  # one strange record must not end all alerts
-                self._tell(f"alerts: {notice[0]} could not be told ({type(error).__name__})")
+                self._tell(f"alerts: no alert for {notice[0]} ({type(error).__name__})")
 
     def _send(self, kind: str, run: RunDirectory, record: Json, suppressed: int) -> None:
         if not self._wanted():
             return
         alert = alert_of(kind, run, record, _message(record))
-        alert = replace(alert.with_state(_state_after(run, record)), suppressed=suppressed)
+        alert = replace(
+            alert.with_state(_state_after(run, record, self._state_seconds)), suppressed=suppressed
+        )
         for courier in self._couriers:
             if not courier.send(alert):
                 self._count(alert)
@@ -164,7 +176,7 @@ class Alerter:
 
 
 def _message(record: Json) -> str:
-    """What the event says, in words."""
+    """The event's own message."""
     if record.get("event") == "new_best":
         value = record.get("value")
         shown = f"{value:.4g}" if isinstance(value, (int, float)) else value
@@ -173,9 +185,9 @@ def _message(record: Json) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _state_after(run: RunDirectory, record: Json) -> RunState:
-    """The run's state; that of its end is written just after the event that tells of it."""
-    deadline = time.monotonic() + _STATE_WAIT
+def _state_after(run: RunDirectory, record: Json, seconds: float) -> RunState:
+    """The run's state. At its end the state is written just after the event, so wait for it."""
+    deadline = time.monotonic() + seconds
     while True:
         state = run.read_state() or RunState()
         awaited = record.get("status") if record.get("event") == "status" else None
@@ -185,17 +197,22 @@ def _state_after(run: RunDirectory, record: Json) -> RunState:
 
 
 def is_told_by_daemon(run: RunDirectory) -> bool:
-    """Whether a living daemon of this host has `run` under its care and sends its alerts."""
+    """Whether a daemon on this host supervises `run` and sends its alerts."""
     daemon = view_daemon(DaemonDirectory.of(run.path.parent))
     return daemon.alerts and run.run_id in daemon.runs
 
 
 def alerts_of_run(
-    run: RunDirectory, warn: Callable[[str], None] = _say, *, strict: bool = True
+    run: RunDirectory,
+    warn: Callable[[str], None] = _say,
+    *,
+    strict: bool = True,
+    told_by_daemon: Callable[[RunDirectory], bool] = is_told_by_daemon,
 ) -> Alerter | None:
-    """An alerter by which a run tells of itself, silent while a daemon does; None without settings.
+    """The alerter of a run's own process, silent while `told_by_daemon`; None without settings.
 
-    Raises UserError for wrong settings if `strict`, else warns: nobody sits before a restart.
+    Raises UserError for wrong settings if `strict`. Otherwise it warns, since nobody watches a
+    restart.
     """
     try:
         settings = load_settings()
@@ -206,4 +223,4 @@ def alerts_of_run(
         return None
     if settings is None:
         return None
-    return Alerter(settings, warn, wanted=lambda: not is_told_by_daemon(run))
+    return Alerter(settings, warn, wanted=lambda: not told_by_daemon(run))

@@ -1,4 +1,4 @@
-"""One thread per way of telling: it waits, tries and gives up without holding up anything else."""
+"""One thread per sink: it waits, retries and gives up without delaying anything else."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NO_LIMIT = 1e9
 
 
 class Courier:
-    """Delivers alerts to one sink in a thread of its own, which never keeps a process alive.
+    """Delivers alerts to one sink in its own thread, which never keeps a process alive.
 
-    `warn` is told of a failure once, until a delivery succeeds again.
+    `warn` is called once for a series of failures, until a delivery succeeds again.
     """
 
     def __init__(
@@ -37,11 +37,12 @@ class Courier:
         self._closing = threading.Event()
         self._deadline = _NO_LIMIT  # on the monotonic clock
         self._failing = False
+        self._hurried = False
         self._thread = threading.Thread(target=self._work, name="alert-courier", daemon=True)
         self._thread.start()
 
     def send(self, alert: Alert) -> bool:
-        """Queue an alert; False when too many wait already. Never blocks."""
+        """Queue an alert; False if the queue is full. Never blocks."""
         try:
             self._queue.put_nowait(alert)
         except queue.Full:
@@ -49,14 +50,14 @@ class Courier:
         return True
 
     def close(self, deadline: float) -> None:
-        """Let what waits go out until `deadline` on the monotonic clock; do not wait for it."""
+        """Deliver what waits until `deadline` on the monotonic clock. Returns at once."""
         self._deadline = deadline
         self._closing.set()
-        with contextlib.suppress(queue.Full):  # then it looks at the flag after a delivery
+        with contextlib.suppress(queue.Full):  # then it sees the flag after a delivery
             self._queue.put_nowait(None)
 
     def join(self) -> None:
-        """Wait until everything is out, or the deadline has come."""
+        """Wait until everything is delivered or the deadline has passed."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()))
 
     def _work(self) -> None:
@@ -68,7 +69,7 @@ class Courier:
                 continue
             try:
                 self._deliver(alert)
-            except Exception as error:  # a sink's own fault must not end the others' alerts
+            except Exception as error:  # a bug of one sink must not end all alerts
                 self._failed(f"fails with {type(error).__name__}", alert)
 
     def _deliver(self, alert: Alert) -> None:
@@ -90,12 +91,16 @@ class Courier:
                 return
 
     def _rest(self, seconds: float, *, asked: bool) -> bool:
-        """Sleep before the next try; False when the end leaves no time for one.
+        """Sleep before the next try; False if the deadline leaves no time for one.
 
-        A wait that the other side `asked` for is kept to. Any other is cut short by the end.
+        A wait that the other side `asked` for is respected. The first other wait that is going on
+        when the process ends is cut short, for one more try.
         """
         until = time.monotonic() + seconds
-        if not self._closing.is_set() and not (self._closing.wait(seconds) and asked):
+        if not self._closing.wait(0.0 if self._hurried else seconds):
+            return True
+        if not (asked or self._hurried):
+            self._hurried = True
             return True
         if until >= self._deadline:
             return False

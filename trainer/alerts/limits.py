@@ -1,4 +1,4 @@
-"""Holding back what would be too much, and counting it."""
+"""Limiting how often alerts are sent, and counting those held back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _REMEMBERED = 10_000  # (run, kind) pairs
 
 
 class RateLimiter:
-    """At most one alert of a kind per run in a while, and so many in an hour altogether.
+    """Limits alerts per run and kind, and per hour over all runs. Thread-safe.
 
-    The end of a run is never held back for what others said. May be used by any thread.
+    The hourly limit never holds back the end of a run.
     """
 
     def __init__(self, settings: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class RateLimiter:
         self._guard = threading.Lock()
 
     def admit(self, run_id: str, kind: str, *, is_end: bool) -> bool:
-        """Whether an alert may go out now; counts it if not."""
+        """Whether an alert may be sent now; if not, it is counted as suppressed."""
         with self._guard:
             return self._admit(run_id, kind, is_end=is_end)
 
@@ -48,11 +48,16 @@ class RateLimiter:
         return True
 
     def suppress(self, run_id: str, count: int = 1) -> None:
-        """Count alerts of this run that did not go out."""
+        """Count alerts of this run that were not sent."""
         with self._guard:
             self._suppressed[run_id] += count
 
     def take_suppressed(self, run_id: str) -> int:
-        """How many of this run's did not go out since this was last asked."""
+        """How many of this run's alerts were not sent since the last call."""
         with self._guard:
             return self._suppressed.pop(run_id, 0)
+
+    def suppressed(self, run_id: str) -> int:
+        """What `take_suppressed` would return; does not reset it."""
+        with self._guard:
+            return self._suppressed[run_id]

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import __version__
@@ -214,7 +215,7 @@ def _unreachable(reason: object, timeout: float) -> DeliveryError:
     return DeliveryError(f"cannot be reached: {one_line(told, 100)}", again=True)
 
 
-def retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None, now: Callable[[], float] = time.time) -> float | None:
     """Seconds to wait, from the header's number or date; None for anything else."""
     if value is None:
         return None
@@ -222,7 +223,7 @@ def retry_after(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now()
         except (ValueError, OverflowError):
             return None
     return None if math.isnan(seconds) else min(LONGEST_WAIT, max(0.0, seconds))

@@ -68,7 +68,7 @@ def server() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            state.hold.wait(30)
+            state.hold.wait(300)
             state.posted.append(
                 Posted(self.path, dict(self.headers), json.loads(body), time.monotonic())
             )
@@ -117,7 +117,7 @@ def run(tmp_path: Path) -> RunDirectory:
 def wait_until() -> Wait:
     """Poll a condition until it is truthy."""
 
-    def wait(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+    def wait(condition: Callable[[], Any], timeout: float = 120.0) -> Any:
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             assert time.monotonic() < deadline, "waited in vain"

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.trainer.alerts.conftest import ENDED, TOKEN, Server, Wait, event, settings
 from trainer.alerts.alert import Alert
-from trainer.alerts.alerter import Alerter, alerts_of_run
+from trainer.alerts.alerter import Alerter, alerts_of_run, is_told_by_daemon
 from trainer.alerts.limits import RateLimiter
 from trainer.alerts.settings import VARIABLE, AlertSettings, RateLimit
+from trainer.alerts.sinks import sinks_of
 
 ALL = "on: {new_best: true}\nbell: true\nrate_limit: {per_run_seconds: 0, per_hour: 1000}"
 
@@ -46,19 +46,14 @@ class Ear:
         return [a.kind for a in self.heard]
 
 
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of these runs is not that of the events."""
-    monkeypatch.setattr("trainer.alerts.alerter._STATE_WAIT", 0.02)
-
-
 @pytest.fixture
 def ear() -> Ear:
     return Ear()
 
 
 def alerter_of(text: str, **options: Any) -> Alerter:
-    return Alerter(settings(text), **options)
+    # The state of these runs is not that of the events, so there is nothing to wait for.
+    return Alerter(settings(text), state_seconds=0.02, **options)
 
 
 def hook(server: Server, **more: Any) -> AlertSettings:
@@ -74,7 +69,7 @@ def heard_of(ear: Ear, run: RunDirectory, text: str, *records: dict[str, Any]) -
     alerter = alerter_of(text, sinks=[ear])
     for record in records:
         alerter.notice(run, record)
-    alerter.close(5)
+    alerter.close(60)
     return ear.kinds
 
 
@@ -192,7 +187,7 @@ def test_what_was_held_back_is_told_in_the_next_one(
     wait_until(lambda: len(ear.heard) == 2)
     clock[0] = 61
     alerter.notice(run, disk)
-    alerter.close(5)
+    alerter.close(60)
     assert [(a.kind, a.suppressed) for a in ear.heard] == [
         ("disk_low", 0),
         ("finished", 3),
@@ -204,12 +199,11 @@ def test_what_was_held_back_is_told_in_the_next_one(
 def test_a_flood_is_bounded_and_counted(ear: Ear, run: RunDirectory) -> None:
     ear.hold.clear()
     alerter = alerter_of(ALL, sinks=[ear])
-    began = time.monotonic()
-    for _ in range(5000):
+    for _ in range(5000):  # it does not wait for the sink, which hangs
         alerter.notice(run, event("crashed", message="again"))
-    assert time.monotonic() - began < 2
+    assert not ear.heard
     ear.hold.set()
-    alerter.close(5)
+    alerter.close(60)
     assert len(ear.heard) <= 1200
 
 
@@ -227,7 +221,7 @@ def test_it_is_tried_again(server: Server, run: RunDirectory, wait_until: Wait) 
     alerter = Alerter(hook(server), warnings.append, back_off=quick)
     alerter.notice(run, ENDED)
     wait_until(lambda: len(server.posted) == 3)
-    alerter.close(5)
+    alerter.close(60)
     assert server.kinds() == ["finished"] * 3
     assert warnings == []
 
@@ -237,18 +231,24 @@ def test_it_is_tried_again_until_somebody_is_there(
 ) -> None:
     tries: list[int] = []
 
+    class Moving:
+        """An endpoint that comes back, elsewhere as far as this test goes."""
+
+        name, retries = "webhook", 5
+
+        def deliver(self, alert: Alert, limit: float) -> None:
+            [sink] = sinks_of(hook(server)) if 2 in tries else sinks_of(settings(nobody))
+            sink.deliver(alert, limit)
+
     def then_there(attempt: int) -> float:
         tries.append(attempt)
-        if attempt == 2:  # the endpoint comes back, elsewhere as far as this test goes
-            courier = alerter._couriers[0]
-            courier._sink = Alerter(hook(server))._couriers[0]._sink
         return 0.01
 
-    text = f"webhook: {{url: 'http://127.0.0.1:{closed_port}/x'}}"
-    alerter = Alerter(settings(text), back_off=then_there)
+    nobody = f"webhook: {{url: 'http://127.0.0.1:{closed_port}/x'}}"
+    alerter = Alerter(settings(nobody), sinks=[Moving()], back_off=then_there)
     alerter.notice(run, ENDED)
     wait_until(lambda: server.posted)
-    alerter.close(5)
+    alerter.close(60)
     assert tries == [0, 1, 2]
 
 
@@ -259,7 +259,7 @@ def test_what_the_server_asks_for_is_kept_to(
     alerter = Alerter(hook(server), back_off=lambda _: 0.0)
     alerter.notice(run, ENDED)
     wait_until(lambda: len(server.posted) == 2)
-    alerter.close(5)
+    alerter.close(60)
     assert server.posted[1].at - server.posted[0].at >= 0.4
 
 
@@ -286,12 +286,12 @@ def test_giving_up_is_told_once_and_shows_no_secret(
     alerter.notice(run, ENDED)
     alerter.notice(run, ENDED)
     wait_until(lambda: len(server.posted) == 6)
-    wait_until(lambda: alerter._limiter._suppressed[run.run_id] == 2)
+    wait_until(lambda: alerter.held_back(run.run_id) == 2)
     alerter.notice(run, ENDED)  # it works again
     wait_until(lambda: len(server.posted) == 7)
     server.answers.append((403, {}))
     alerter.notice(run, ENDED)
-    alerter.close(5)
+    alerter.close(60)
     assert len(warnings) == 2
     assert f"webhook http://127.0.0.1:{server.port} answers 500; finished was not" in warnings[0]
     assert "answers 403" in warnings[1]
@@ -305,16 +305,14 @@ def test_giving_up_is_told_once_and_shows_no_secret(
 def test_a_slow_server_delays_neither_the_run_nor_its_end(
     server: Server, run: RunDirectory
 ) -> None:
+    """All of this comes back while the server does not answer."""
     server.hold.clear()
     alerter = Alerter(hook(server), lambda _: None, back_off=quick)
-    began = time.monotonic()
     for _ in range(100):
         alerter.notice(run, ENDED)
-    assert time.monotonic() - began < 0.2
-    began = time.monotonic()
     alerter.close(0.5)
-    assert 0.3 < time.monotonic() - began < 2
     alerter.notice(run, ENDED)  # too late, and no harm
+    assert not server.posted
 
 
 def test_a_slow_way_of_telling_does_not_hold_up_the_others(
@@ -327,20 +325,27 @@ def test_a_slow_way_of_telling_does_not_hold_up_the_others(
     wait_until(lambda: fast.heard)
     assert not slow.heard
     slow.hold.set()
-    alerter.close(5)
+    alerter.close(60)
     assert slow.kinds == ["finished"]
 
 
-def test_the_end_gives_what_waits_one_more_try(server: Server, run: RunDirectory) -> None:
+def test_the_end_gives_what_waits_one_more_try(
+    server: Server, run: RunDirectory, wait_until: Wait
+) -> None:
     server.answers.append((500, {}))
     alerter = Alerter(hook(server), back_off=lambda _: 3600.0)
     alerter.notice(run, ENDED)
-    deadline = time.monotonic() + 10
-    while not server.posted and time.monotonic() < deadline:
-        time.sleep(0.005)
-    began = time.monotonic()
-    alerter.close(5)
-    assert time.monotonic() - began < 2
+    wait_until(lambda: server.posted)
+    alerter.close(60)
+    assert len(server.posted) == 2
+
+
+def test_the_end_does_not_try_for_ever(server: Server, run: RunDirectory, wait_until: Wait) -> None:
+    server.answers.extend([(500, {})] * 9)
+    alerter = Alerter(hook(server), lambda _: None, back_off=lambda _: 3600.0)
+    alerter.notice(run, ENDED)
+    wait_until(lambda: server.posted)
+    alerter.close(60)
     assert len(server.posted) == 2
 
 
@@ -364,11 +369,10 @@ def test_a_process_ends_though_its_endpoint_hangs(
 ) -> None:
     server.hold.clear()
     text = json.dumps({"webhook": {"url": server.url, "timeout": 60}})
-    began = time.monotonic()
     command = [sys.executable, "-c", EXITING, str(run.path), text, ending]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert time.monotonic() - began < 10
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     assert result.stderr == ""
+    assert not server.posted  # it has still not been answered
 
 
 # -- a run on its own ----------------------------------------------------------------------------
@@ -397,7 +401,7 @@ def test_a_run_tells_of_its_own_end(
     ):
         writer.log(3, loss=float("nan"))
         raise ValueError("broken")
-    alerter.close(5)
+    alerter.close(60)
     [posted] = server.posted
     assert posted.body["kind"] == "failed"
     assert posted.body["message"] == "ValueError: broken"
@@ -425,20 +429,24 @@ def test_a_run_is_silent_while_its_daemon_tells(
     def care(*, alerts: bool, runs: dict[str, Any]) -> None:
         daemon.state_path.write_text(json.dumps({"alerts": alerts, "runs": runs}))
 
-    alerter = alerts_of_run(run)
+    asked: list[bool] = []
+
+    def told_by_daemon(run: RunDirectory) -> bool:
+        asked.append(is_told_by_daemon(run))
+        return asked[-1]
+
+    alerter = alerts_of_run(run, told_by_daemon=told_by_daemon)
     assert alerter is not None
-    wanted, asked = alerter._wanted, []
-    alerter._wanted = lambda: asked.append(wanted()) or asked[-1]
     for number, (alerts, runs) in enumerate(
         [(True, {}), (False, {run.run_id: {}}), (True, {run.run_id: {}})]
     ):
         care(alerts=alerts, runs=runs)
         alerter.notice(run, ENDED)
         wait_until(lambda count=number: len(asked) == count + 1)
-    assert asked == [True, True, False]
+    assert asked == [False, False, True]
     lock.release()
     alerter.notice(run, ENDED)  # its daemon is gone
-    alerter.close(5)
+    alerter.close(60)
     assert len(server.posted) == 3
 
 

@@ -13,7 +13,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -113,9 +112,8 @@ def test_what_a_server_answers(
 
 
 def test_a_date_to_wait_for() -> None:
-    in_a_minute = retry_after(formatdate(time.time() + 60, usegmt=True))
-    assert in_a_minute is not None
-    assert 50 < in_a_minute <= 60
+    now = 1_800_000_000.0
+    assert retry_after(formatdate(now + 60, usegmt=True), now=lambda: now) == 60.0
     assert retry_after(formatdate(0)) == 0.0
     assert retry_after("nan") is None
     assert retry_after(None) is None
@@ -139,11 +137,10 @@ def test_nobody_there_and_nobody_answering(server: Server, closed_port: int) -> 
         nobody.deliver(ALERT, 10)
     assert told.value.again
     server.hold.clear()
-    began = time.monotonic()
     with pytest.raises(DeliveryError, match="does not answer within") as told:
         webhook(server, timeout=0.2).deliver(ALERT, 10)
     assert told.value.again
-    assert time.monotonic() - began < 5
+    assert not server.posted
 
 
 def test_a_name_that_is_none_shows_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,11 +225,12 @@ def test_a_command_that_hangs_is_killed_with_all_it_started(
 ) -> None:
     pids = tmp_path / "pids"
     hang = f"trap '' TERM; sleep 600 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; sleep 600"
-    sink = sink_of(json.dumps({"command": {"run": hang, "shell": True, "timeout": 1.0}}))
-    began = time.monotonic()
-    with pytest.raises(DeliveryError, match="took longer than 1 s and was killed"):
-        sink.deliver(ALERT, 30)
-    assert time.monotonic() - began < 10
+    for timeout in (1, 10, 100):  # on a busy machine it may be killed before it has begun
+        sink = sink_of(json.dumps({"command": {"run": hang, "shell": True, "timeout": timeout}}))
+        with pytest.raises(DeliveryError, match=f"took longer than {timeout} s and was killed"):
+            sink.deliver(ALERT, 300)
+        if pids.exists():
+            break
     for pid in pids.read_text().split():
         wait_until(lambda pid=pid: _is_gone(int(pid)))
 

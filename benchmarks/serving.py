@@ -128,16 +128,15 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def llama_server(path: Path, threads: int) -> Iterator[Plan]:
     """llama.cpp's own server, asked directly."""
-    from trainer.serve.llama_process import LlamaProcess
+    from trainer.llama_cpp.process import ServerSettings, launch
 
-    process = LlamaProcess(path)
-    process.start(slots=max(CLIENTS), context=512, threads=threads)
+    process = launch(ServerSettings(path, context=512, slots=max(CLIENTS), threads=threads))
     try:
         address = urlsplit(process.address)
         assert address.hostname and address.port
         yield Plan(address.hostname, address.port, "/completion", process.headers, 1, [])
     finally:
-        process.stop()
+        process.end()
 
 
 # What is asked

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from trainer.export.llama_process import Logprobs
+from trainer.export.llama_client import Logprobs
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel

@@ -21,11 +21,12 @@ from trainer.export.comparison import (
     compare_tokens,
     predictions,
 )
-from trainer.export.llama_process import llama_cpp_installed, llama_server
+from trainer.export.llama_client import llama_model
 from trainer.export.prompts import NEW_TOKENS, TRICKY_TEXTS, prompts_for
 from trainer.formats.gguf_parsing import open_gguf
 from trainer.formats.gguf_reading import HYPER, read_config
 from trainer.formats.gguf_types import kind_of_file_type
+from trainer.llama_cpp.process import NOT_INSTALLED, llama_cpp_installed
 from trainer.model.dimensions import dimensions
 
 EXACT = Bounds(difference=1e-3, same_tokens=True)
@@ -47,7 +48,6 @@ DIVERGENCE = {
     "TQ2_0": 5e-3,
 }
 _MIXTURES = {"Q5_K": 0.1, "Q4_K": 0.2, "IQ4": 0.2, "Q3_K": 0.5, "Q2_K": 1.0}
-LLAMA_MISSING = "llama.cpp is not installed: pip install 'train-monitor[llama]'"
 
 
 @dataclass(frozen=True)
@@ -103,34 +103,48 @@ def bounds_for(kind: str, model: ModelConfig) -> Bounds:
     return Bounds(divergence=DIVERGENCE.get(kind, mixture))
 
 
-def verify_gguf(opened: OpenedModel, path: Path, kind: str, *, ours: bool = False) -> Verification:
-    """Compare a GGUF file with the model: in llama.cpp where it is installed, else read by us.
+def verify_gguf(
+    opened: OpenedModel,
+    path: Path,
+    kind: str,
+    *,
+    ours: bool = False,
+    with_llama_cpp: bool | None = None,
+    new_tokens: int = NEW_TOKENS,
+) -> Verification:
+    """Compare a GGUF file with the model: in llama.cpp if it is installed, else in this program.
 
-    `ours` is a file that llama.cpp does not know. Raises RunError when the file cannot be loaded.
+    `ours` is a file that llama.cpp does not know. `with_llama_cpp` says whether llama.cpp is
+    installed, by default looked up. `new_tokens` are compared after each prompt. Raises RunError if
+    the file cannot be loaded.
     """
     bounds = bounds_for(kind, opened.model.config)
-    if ours or not llama_cpp_installed():
-        program = "this program" + ("" if ours else f" ({LLAMA_MISSING})")
-        return Verification(path, program, _compare_with_file(opened, path), bounds)
+    if with_llama_cpp is None:
+        with_llama_cpp = llama_cpp_installed()
+    if ours or not with_llama_cpp:
+        program = "this program" + ("" if ours else f" ({NOT_INSTALLED.rstrip('.')})")
+        return Verification(path, program, _compare_with_file(opened, path, new_tokens), bounds)
     likeliest = min(LIKELIEST, opened.model.dimensions.V)
-    with llama_server(path, opened.context, torch.get_num_threads()) as server:
+    with llama_model(path, opened.context, torch.get_num_threads()) as llama:
         figures = compare_predictions(
             opened.model,
             prompts_for(opened),
-            NEW_TOKENS,
+            new_tokens,
             lambda prompt, tokens: [
-                server.next_logprobs([*prompt, *tokens[:place]], likeliest)
+                llama.next_logprobs([*prompt, *tokens[:place]], likeliest)
                 for place in range(len(tokens))
             ],
         )
-        compare_tokens(figures, _texts(opened), opened.tokenizer.encode, server.tokenize)
+        compare_tokens(figures, _texts(opened), opened.tokenizer.encode, llama.tokenize)
     return Verification(path, "llama.cpp", figures, bounds)
 
 
-def verify_written(opened: OpenedModel, path: Path) -> Verification:
-    """Compare a GGUF file from before with the model; it tells its type itself.
+def verify_written(
+    opened: OpenedModel, path: Path, *, new_tokens: int = NEW_TOKENS
+) -> Verification:
+    """Compare an existing GGUF file with the model; the file names its type.
 
-    Raises UserError for another model's file, or one of a type that nothing is known of.
+    Raises UserError for another model's file, or a type that has no tolerance.
     """
     file = open_gguf(path)
     if dimensions(read_config(file)) != opened.model.dimensions:
@@ -141,26 +155,38 @@ def verify_written(opened: OpenedModel, path: Path) -> Verification:
     number = file.values.get("general.file_type")
     kind = kind_of_file_type(number) if isinstance(number, int) else None
     if kind is None or bounds_for(kind, opened.model.config) == Bounds():
-        shown = f"is of the type {kind}" if kind else "does not tell its type"
+        shown = f"has the type {kind}" if kind else "does not name its type"
         raise UserError(
-            f"{one_line(path)} {shown}, so that it is not known how alike it should be; export the "
-            "model again to verify it."
+            f"{one_line(path)} {shown}, so no tolerance is defined for it; export the model again "
+            "to verify it."
         )
     ours = file.text("general.architecture") == HYPER
-    return verify_gguf(opened, path, kind, ours=ours)
+    return verify_gguf(opened, path, kind, ours=ours, new_tokens=new_tokens)
 
 
-def verify_hf_folder(opened: OpenedModel, folder: Path, dtype: str) -> Verification:
-    """Compare a transformers folder with the model: in transformers, else loaded here."""
+def verify_hf_folder(
+    opened: OpenedModel,
+    folder: Path,
+    dtype: str,
+    *,
+    with_transformers: bool | None = None,
+    new_tokens: int = NEW_TOKENS,
+) -> Verification:
+    """Compare a transformers folder with the model: in transformers if it is installed, else here.
+
+    `with_transformers` says whether it is installed, by default looked up.
+    """
     bounds = bounds_for(dtype, opened.model.config)
-    if importlib.util.find_spec("transformers") is None:
+    if with_transformers is None:
+        with_transformers = importlib.util.find_spec("transformers") is not None
+    if not with_transformers:
         program = "this program (transformers is not installed)"
-        return Verification(folder, program, _compare_with_file(opened, folder), bounds)
+        return Verification(folder, program, _compare_with_file(opened, folder, new_tokens), bounds)
     model, tokenizer = _from_transformers(folder)
     figures = compare_predictions(
         opened.model,
         prompts_for(opened),
-        NEW_TOKENS,
+        new_tokens,
         predictions(lambda ids: model(ids).logits),
     )
 
@@ -171,13 +197,13 @@ def verify_hf_folder(opened: OpenedModel, folder: Path, dtype: str) -> Verificat
     return Verification(folder, "transformers", figures, bounds)
 
 
-def _compare_with_file(opened: OpenedModel, path: Path) -> Figures:
-    """Compare with the model and the tokenizer that this program reads from `path`."""
+def _compare_with_file(opened: OpenedModel, path: Path, new_tokens: int) -> Figures:
+    """Compare with the model and tokenizer that this program reads from `path`."""
     again = open_model(path, torch.device("cpu"))
     figures = compare_predictions(
         opened.model,
         prompts_for(opened),
-        NEW_TOKENS,
+        new_tokens,
         predictions(again.model),
     )
     compare_tokens(figures, _texts(opened), opened.tokenizer.encode, again.tokenizer.encode)

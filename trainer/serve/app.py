@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +22,8 @@ from trainer.serve.completions import completions
 from trainer.serve.engine import QueueFullError
 from trainer.serve.errors import SERVER, ApiError, as_api_error
 from trainer.serve.jobs import check_model
+from trainer.serve.limits import LIMITS, Limits
+from trainer.serve.log_lines import LogLines
 from trainer.serve.metrics import CONTENT_TYPE, Metrics
 from trainer.serve.page import page
 from trainer.serve.request_log import RequestLog
@@ -72,13 +75,19 @@ class Settings:
     origins: Sequence[str] = ()
     local: bool = True
     timeout: float = 600.0
+    limits: Limits = LIMITS
 
 
-def build_app(served: Served, settings: Settings = Settings()) -> Starlette:
-    """The ASGI application for one model, whose engine must be running."""
+def build_app(
+    served: Served, settings: Settings = Settings(), log: TextIO | None = None
+) -> Starlette:
+    """The ASGI application for one model, whose engine must be running.
+
+    The request log goes to `log`, by default to standard output.
+    """
     metrics = Metrics(served.name, served.load_seconds)
     endpoints = frozenset(route.path for route in ROUTES)
-    middleware = [Middleware(RequestLog, metrics, endpoints)]
+    middleware = [Middleware(RequestLog, metrics, endpoints, LogLines(log))]
     if settings.origins:
         middleware.append(
             Middleware(
@@ -96,6 +105,7 @@ def build_app(served: Served, settings: Settings = Settings()) -> Starlette:
     }
     app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers)
     app.state.served = served
+    app.state.limits = settings.limits
     app.state.metrics = metrics
     app.state.deadlines = Deadlines(settings.timeout)
     return app

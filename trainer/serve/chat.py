@@ -15,6 +15,7 @@ from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
 from trainer.serve.errors import ApiError
 from trainer.serve.jobs import check_length, check_model, check_scores, jobs, new_tokens
+from trainer.serve.limits import Limits
 from trainer.serve.logprobs import chat_logprobs
 from trainer.serve.schemas import ChatMessage, ChatRequest, parse
 from trainer.serve.served import Served
@@ -26,14 +27,15 @@ async def chat_completions(request: Request) -> Response:
     served: Served = request.app.state.served
     asked = parse(await read_body(request), ChatRequest)
     check_model(asked.model, served)
-    asks = await asyncio.to_thread(_asks, asked, served)
+    limits: Limits = request.app.state.limits
+    asks = await asyncio.to_thread(_asks, asked, served, limits)
     envelope = Envelope("chatcmpl", "chat.completion", served, asked.stream_options.include_usage)
     wire = _Wire(served, asked.logprobs)
     prompt_tokens = len(asks[0].job.prompt)
     return await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
 
 
-def _asks(asked: ChatRequest, served: Served) -> list[Ask]:
+def _asks(asked: ChatRequest, served: Served, limits: Limits) -> list[Ask]:
     template = served.template
     limit = new_tokens(asked, served, served.max_new_tokens)
     check_length((message.content for message in asked.messages), served, "messages")
@@ -50,7 +52,7 @@ def _asks(asked: ChatRequest, served: Served) -> list[Ask]:
         stop_ids=template.stop_ids | served.engine.end_ids,
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
     )
-    check_scores(found, served.engine.context)
+    check_scores(found, served.engine.context, limits.scores)
     stops = (*asked.stop, *template.stop_texts)
     return [Ask(index, job, stops) for index, job in enumerate(found)]
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from trainer.serve.answers import Ask, Part
 from trainer.serve.body import read_body
 from trainer.serve.jobs import check_length, check_model, check_scores, jobs, new_tokens
+from trainer.serve.limits import Limits
 from trainer.serve.logprobs import completion_logprobs
 from trainer.serve.schemas import CompletionRequest, parse
 from trainer.serve.served import Served
@@ -26,14 +27,15 @@ async def completions(request: Request) -> Response:
     asked = parse(await read_body(request), CompletionRequest)
     check_model(asked.model, served)
     # A long prompt takes a while to encode; other requests go on meanwhile.
-    asks = await asyncio.to_thread(_asks, asked, served)
+    limits: Limits = request.app.state.limits
+    asks = await asyncio.to_thread(_asks, asked, served, limits)
     envelope = Envelope("cmpl", "text_completion", served, asked.stream_options.include_usage)
     wire = _Wire(served, asked.logprobs is not None)
     prompt_tokens = sum(len(ask.job.prompt) for ask in asks[:: asked.n])
     return await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
 
 
-def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
+def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]:
     codec = served.engine.codec
     limit = new_tokens(asked, served, DEFAULT_TOKENS)
     scored = asked.echo and asked.logprobs is not None
@@ -66,7 +68,7 @@ def _asks(asked: CompletionRequest, served: Served) -> list[Ask]:
                 )
             )
         ]
-    check_scores((ask.job for ask in asks), served.engine.context)
+    check_scores((ask.job for ask in asks), served.engine.context, limits.scores)
     return asks
 
 

@@ -10,7 +10,6 @@ from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest
 from trainer.serve.served import Served
 
-MAX_SCORES = 1 << 20  # log-probabilities in one response, which has some 50 bytes for each
 LEAST_TOP_P = 1e-6  # for a top_p of 0, which OpenAI allows and which means the likeliest token
 
 
@@ -106,17 +105,17 @@ def jobs(
     ]
 
 
-def check_scores(jobs: Iterable[Job], context: int) -> None:
-    """Raise ApiError for jobs whose response would have too many log-probabilities."""
+def check_scores(jobs: Iterable[Job], context: int, most: int) -> None:
+    """Raise ApiError for jobs whose response would have more than `most` log-probabilities."""
     count = 0
     for job in jobs:
         if job.top_logprobs is not None:
             new = min(job.max_new_tokens, context - len(job.prompt))
             count += (new + job.score_prompt * len(job.prompt)) * (job.top_logprobs + 1)
-    if count > MAX_SCORES:
+    if count > most:
         raise ApiError(
             400,
-            f"The response would have {count} log-probabilities, more than {MAX_SCORES}; ask for "
+            f"The response would have {count} log-probabilities, more than {most}; ask for "
             "fewer tokens, choices or logprobs.",
             param="logprobs",
             code="invalid_value",

@@ -1,4 +1,4 @@
-"""The vocabulary of a GGUF file, for llama.cpp: its own tokenizer encodes, a table decodes."""
+"""The vocabulary of a GGUF file: llama.cpp's tokenizer encodes, a table decodes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from shared.errors import UserError
 from shared.text import one_line
 from trainer.data.tokenizer import BYTE_OF_CHARACTER
 from trainer.formats.gguf_parsing import GGUFFile
-from trainer.serve.llama_process import LlamaProcess
+from trainer.serve.llama_supervisor import LlamaSupervisor
 
-_CONTROL = 3  # the kind of a token that is no text
+_CONTROL = 3  # the type of a token that is not text
 _SPACE = "\u2581"  # how SentencePiece writes a space
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_DEFAULT_EOS = {"llama": 2, "gpt2": 11}  # llama.cpp's, where a file names none
+_DEFAULT_EOS = {"llama": 2, "gpt2": 11}  # llama.cpp's defaults for files that name none
 
 
 class LlamaCodec:
-    """Text and ids as llama.cpp has them, whatever the kind of the vocabulary."""
+    """Text and ids as llama.cpp has them, for every kind of vocabulary."""
 
-    def __init__(self, file: GGUFFile, process: LlamaProcess) -> None:
+    def __init__(self, file: GGUFFile, llama: LlamaSupervisor) -> None:
         tokens, kinds = (file.values.get(f"tokenizer.ggml.{k}") for k in ("tokens", "token_type"))
         if not isinstance(tokens, list) or not tokens:
             raise UserError(f"{one_line(file.path)} has no tokenizer in it.")
@@ -31,7 +31,7 @@ class LlamaCodec:
             kinds = np.ones(len(tokens), np.int32)
         kind = file.text("tokenizer.ggml.model") or ""
         spelled = _byte_level if kind == "gpt2" else _sentence_piece
-        self._process = process
+        self._llama = llama
         self._bytes = [spelled(token) for token in tokens]
         self.special_ids = frozenset(np.flatnonzero(kinds == _CONTROL).tolist())
         for index in self.special_ids:
@@ -43,20 +43,20 @@ class LlamaCodec:
         self.bos_id = int(bos) if isinstance(bos, int) else self.eos_id
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """The ids of `text`, by llama.cpp itself. Raises RunError when it does not answer."""
+        """The ids of `text`, from llama.cpp. Raises RunError when it does not answer."""
         return self._ask(text, parse_special=allow_special)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The ids of a text to go on from: begun as the file says, and never empty."""
+        """The ids of a prompt: with the begin token the file names, and never empty."""
         return self._ask(text, add_special=True) or [self.eos_id]
 
     def _ask(
         self, text: str, *, add_special: bool = False, parse_special: bool = False
     ) -> list[int]:
-        # A lone surrogate is no text that JSON could carry.
+        # JSON cannot carry a lone surrogate.
         text = text.encode("utf-8", "replace").decode("utf-8", "replace")
         request: dict[str, Any] = {"content": text, "add_special": add_special}
-        answer = self._process.ask("/tokenize", request | {"parse_special": parse_special})
+        answer = self._llama.ask("/tokenize", request | {"parse_special": parse_special})
         return [int(token) for token in answer["tokens"]]
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:

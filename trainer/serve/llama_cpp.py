@@ -1,8 +1,8 @@
-"""The engine of GGUF files: llama.cpp's own server in a child process, streamed token by token.
+"""The engine for GGUF files: llama.cpp's server in a child process, streamed token by token.
 
-What is other than in our own engine: the penalties count the tokens of the prompt too; a prompt
-cannot be scored; and of a token that ends within a character llama.cpp tells neither id nor
-log-probability, so such a character comes whole, spelled as the tokenizer spells it.
+It differs from our own engine in three ways. The penalties count the tokens of the prompt too. A
+prompt cannot be scored. llama.cpp reports neither id nor log-probability of a token that ends
+inside a character, so such a character arrives whole, in the tokenizer's own spelling.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from shared.text import one_line
 from trainer.formats.gguf_parsing import GGUFFile, open_gguf
 from trainer.formats.gguf_tokenizer_reading import end_ids, read_chat_template, read_tokenizer
 from trainer.generate.batched.job import Event, Finished, Job, NewToken, TokenScore
+from trainer.llama_cpp.process import LlamaServer, ServerSettings, check_installed, launch
 from trainer.serve.engine import Codec, Load, QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
-from trainer.serve.llama_process import LlamaProcess
+from trainer.serve.llama_supervisor import LlamaSupervisor
 
 SLOTS = 8
-MAX_DEFAULT_CONTEXT = 8192  # llama.cpp allocates all of it at once, for every slot
+MAX_DEFAULT_CONTEXT = 8192  # llama.cpp allocates all of it for every slot at once
 QUEUE_LIMIT = 256
 SEEDS = 1 << 32
 
@@ -35,8 +37,9 @@ SEEDS = 1 << 32
 class LlamaCppEngine:
     """llama.cpp with `slots` jobs at once and `queue_limit` more waiting.
 
-    `context` is of one job; by default what the model was trained for, at most 8192. Raises
-    UserError when llama.cpp is not installed or `path` is no GGUF file.
+    `context` is that of one job: by default the trained length, at most 8192. `launcher` starts
+    llama.cpp and `clock` gives monotonic seconds. Raises UserError when llama.cpp is not installed
+    or `path` is not a GGUF file.
     """
 
     codec: Codec
@@ -49,42 +52,43 @@ class LlamaCppEngine:
         context: int | None = None,
         queue_limit: int = QUEUE_LIMIT,
         threads: int | None = None,
+        launcher: Callable[[ServerSettings], LlamaServer] = launch,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._process = LlamaProcess(path)
+        check_installed()
         file = open_gguf(path)
         trained = _trained_context(file)
         self.context = context or min(trained, MAX_DEFAULT_CONTEXT)
         if not 1 <= self.context <= trained:
             raise UserError(
-                f"--context is {self.context}; this model can see 1 to {trained} tokens."
+                f"--context is {self.context}; it must be between 1 and {trained} tokens."
             )
-        self.chat_template = read_chat_template(file)
-        self.codec = _codec(file, self._process)
-        self.end_ids = end_ids(file) | {self.codec.eos_id}
         self._slots = slots or SLOTS
+        settings = ServerSettings(path, self.context, self._slots, threads)
+        self._llama = LlamaSupervisor(settings, launcher, clock)
+        self.chat_template = read_chat_template(file)
+        self.codec = _codec(file, self._llama)
+        self.end_ids = end_ids(file) | {self.codec.eos_id}
         self._queue_limit = queue_limit
-        self._threads = threads
         self._places = asyncio.Semaphore(self._slots)
         self._running = self._waiting = self._tokens_generated = self._prompt_tokens = 0
         self._client: httpx2.AsyncClient | None = None
 
     async def start(self) -> None:
-        """Load the model. Raises RunError with llama.cpp's last words when it cannot."""
-        await asyncio.to_thread(
-            self._process.start, slots=self._slots, context=self.context, threads=self._threads
-        )
+        """Load the model. Raises RunError with llama.cpp's last words if it cannot."""
+        await asyncio.to_thread(self._llama.start)
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=10.0),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=self._slots),
-            trust_env=False,  # no proxy stands between us and our own child
+            trust_env=False,  # a proxy must not come between us and our own child
         )
 
     async def close(self) -> None:
-        """End llama.cpp; jobs that run end with an error."""
+        """End llama.cpp; running jobs end with an error."""
         if self._client:
             await self._client.aclose()
             self._client = None
-        await asyncio.to_thread(self._process.stop)
+        await asyncio.to_thread(self._llama.stop)
 
     def load(self) -> Load:
         """How busy it is now."""
@@ -115,7 +119,7 @@ class LlamaCppEngine:
             self._waiting -= 1
         self._running += 1
         try:
-            # Closed with us, not whenever its turn in garbage collection comes.
+            # Close the stream now, not when it is garbage collected.
             async with contextlib.aclosing(self._stream(self._client, job, limit)) as events:
                 async for event in events:
                     self._tokens_generated += isinstance(event, NewToken)
@@ -125,7 +129,7 @@ class LlamaCppEngine:
             self._places.release()
 
     def _check(self, job: Job) -> None:
-        """Raises UserError for a job that cannot be done."""
+        """Raise UserError for a job that llama.cpp cannot run."""
         if job.score_prompt:
             raise UserError(
                 "llama.cpp cannot score a prompt (echo with logprobs); serve the checkpoint "
@@ -142,18 +146,17 @@ class LlamaCppEngine:
         if len(job.prompt) >= self.context and job.max_new_tokens:
             raise UserError(
                 f"The prompt has {len(job.prompt)} tokens and the context is {self.context}; "
-                "llama.cpp needs a place in it for the first new token, so shorten it."
+                "llama.cpp needs a position for the first new token, so shorten the prompt."
             )
 
     async def _stream(
         self, client: httpx2.AsyncClient, job: Job, limit: int
     ) -> AsyncGenerator[Event, None]:
-        """Ask for the job and read the answer; leaving closes the connection, which cancels it."""
-        if not self._process.serving:
-            await asyncio.to_thread(self._process.revive)
+        """Send the job and read the answer. Leaving closes the connection, which cancels it."""
+        server = await asyncio.to_thread(self._llama.running)
         body = request_body(job, limit, self.codec.eos_id)
         reader = _Reader(job, self.codec)
-        url, headers = self._process.address + "/completion", self._process.headers
+        url, headers = server.address + "/completion", server.headers
         try:
             async with client.stream("POST", url, json=body, headers=headers) as answer:
                 if answer.status_code != httpx2.codes.OK:
@@ -169,8 +172,8 @@ class LlamaCppEngine:
                         if isinstance(event, Finished):
                             return
         except (httpx2.HTTPError, ValueError) as error:
-            raise self._process.failure(error) from error
-        raise self._process.failure(RuntimeError("the answer ended too early"))
+            raise server.failure(error) from error
+        raise server.failure(RuntimeError("the answer ended too early"))
 
 
 def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
         "stream": True,
         "return_tokens": True,
         "cache_prompt": True,
-        # The order of our own sampling; everything else that llama.cpp would do is off.
+        # The order of our own sampling; all of llama.cpp's other samplers are off.
         "samplers": ["penalties", "temperature", "top_k", "top_p"],
         "temperature": 1.0 if greedy else sampling.temperature,
         "top_k": 1 if greedy else sampling.top_k,
@@ -197,14 +200,14 @@ def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
         "frequency_penalty": job.frequency_penalty,
         "logit_bias": [[token, bias] for token, bias in job.logit_bias.items()],
         "seed": seed,
-        # It always ends at its end-of-text token, unless that can never be chosen.
+        # llama.cpp always stops at the end-of-text token unless it can never be chosen.
         "ignore_eos": eos_id not in job.stop_ids,
         "n_probs": 0 if job.top_logprobs is None else max(1, job.top_logprobs),
     }
 
 
 class _Reader:
-    """The messages of one answer, made into events."""
+    """Turns the messages of one answer into events."""
 
     def __init__(self, job: Job, codec: Codec) -> None:
         self._job = job
@@ -213,12 +216,12 @@ class _Reader:
         self._held: TokenScore | None = None
 
     def read(self, message: dict[str, Any]) -> list[Event]:
-        """The events of a message. Raises RunError for one that tells of an error."""
+        """The events of a message. Raises RunError if the message is an error."""
         if "error" in message:
             raise RunError(f"llama.cpp failed: {one_line(message['error'], 300)}.")
         if message.get("stop"):
             ended = message.get("stop_type") == "eos"
-            # The token that ended the text comes before the message that says so.
+            # The token that ended the text arrives before this message; drop it.
             left: list[Event] = [] if ended else self._release()
             return [*left, Finished("stop" if ended else "length")]
         events = self._release()
@@ -260,13 +263,13 @@ def _trained_context(file: GGUFFile) -> int:
     architecture = file.text("general.architecture") or ""
     length = file.values.get(f"{architecture}.context_length")
     if not isinstance(length, int) or length < 1:
-        raise UserError(f"{one_line(file.path)} does not say how long its context is.")
+        raise UserError(f"{one_line(file.path)} does not state its context length.")
     return length
 
 
-def _codec(file: GGUFFile, process: LlamaProcess) -> Codec:
-    """Our own tokenizer where it can read the file's, since asking a process takes longer."""
+def _codec(file: GGUFFile, llama: LlamaSupervisor) -> Codec:
+    """Our own tokenizer if it can read the file's, since asking a process takes longer."""
     try:
         return read_tokenizer(file)
     except UserError:
-        return LlamaCodec(file, process)
+        return LlamaCodec(file, llama)

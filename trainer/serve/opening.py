@@ -1,4 +1,4 @@
-"""Choosing and opening the engine for what is to be served."""
+"""Choosing and opening the engine for a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EngineName = Literal["auto", "torch", "llama.cpp"]
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """An engine that is not started yet, and what else its files hold.
+    """An engine that is not started yet, and its model's other files.
 
     `path` is the checkpoint folder or the file; `chat_template` a Jinja template, if there is one.
     """
@@ -41,13 +41,15 @@ def open_engine(
     threads: int | None = None,
     precision: Precision | None = None,
     prefill_chunk: int | None = None,
+    with_llama_cpp: bool | None = None,
 ) -> OpenedEngine:
     """The engine for `path`: a checkpoint, a transformers folder or a GGUF file.
 
-    `auto` gives a GGUF file to llama.cpp where that is installed and knows its architecture, and
-    everything else to our own engine. Raises UserError for what cannot be served.
+    `auto` gives a GGUF file to llama.cpp if that is installed and knows its architecture, and
+    everything else to our own engine. `with_llama_cpp` says whether llama.cpp is installed, by
+    default looked up. Raises UserError for what cannot be served.
     """
-    if _for_llama_cpp(path, engine):
+    if _for_llama_cpp(path, engine, with_llama_cpp):
         from trainer.serve.llama_cpp import LlamaCppEngine
 
         runtime = LlamaCppEngine(
@@ -71,21 +73,26 @@ def open_engine(
     return OpenedEngine(batching, "torch", opened.path, opened.chat_template)
 
 
-def _for_llama_cpp(path: Path, engine: EngineName) -> bool:
+def _for_llama_cpp(path: Path, engine: EngineName, installed: bool | None) -> bool:
     if engine == "torch":
         return False
+    from trainer.llama_cpp.process import NOT_INSTALLED, llama_cpp_installed
+
+    if installed is None:
+        installed = llama_cpp_installed()
     gguf = is_gguf(path)
     if engine == "llama.cpp":
         if not gguf:
             raise UserError(
-                f"--engine llama.cpp runs GGUF files, and {one_line(path)} is none; `trainer "
-                "export --gguf` makes one, or leave --engine out."
+                f"--engine llama.cpp runs GGUF files, and {one_line(path)} is not one; make one "
+                "with `trainer export --gguf`, or leave --engine out."
             )
+        if not installed:
+            raise UserError(NOT_INSTALLED)
         return True
-    if not gguf:
+    if not (gguf and installed):
         return False
     from trainer.formats.gguf_parsing import open_gguf
     from trainer.formats.gguf_reading import HYPER
-    from trainer.serve.llama_process import llama_cpp_installed
 
-    return llama_cpp_installed() and open_gguf(path).text("general.architecture") != HYPER
+    return open_gguf(path).text("general.architecture") != HYPER

@@ -51,11 +51,13 @@ class RequestRecord:
 class RequestLog:
     """Middleware around everything: makes the record, writes the line, counts."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, endpoints: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, endpoints: frozenset[str], lines: LogLines
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._endpoints = endpoints
-        self._lines = LogLines()
+        self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shared.text import one_line
 from trainer.generate.templates import ChatTemplate, Message, TemplateTokenizer
 from trainer.serve.engine import Codec, Engine
+from trainer.serve.limits import LIMITS
 from trainer.serve.template_process import TemplateProcess
 
 if TYPE_CHECKING:
@@ -86,19 +87,24 @@ class SpelledCodec:
 class GuardedTemplate(ChatTemplate):
     """A model's own template, which cannot keep the server from anything else."""
 
-    def __init__(self, tokenizer: TemplateTokenizer, source: str) -> None:
+    def __init__(self, tokenizer: TemplateTokenizer, source: str, seconds: float) -> None:
         super().__init__(tokenizer, source)
-        self._process = TemplateProcess(source)
+        self._process = TemplateProcess(source, seconds)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The conversation as text; see `ChatTemplate.render`."""
         return self._process.render(self._variables(messages, add_generation_prompt))
 
 
-def chat_template(codec: Codec, source: str | None) -> ChatTemplate:
-    """The template as it is served. Raises UserError for one that cannot be read."""
+def chat_template(
+    codec: Codec, source: str | None, seconds: float = LIMITS.template_time
+) -> ChatTemplate:
+    """The template as it is served; rendering may take `seconds` of CPU time.
+
+    Raises UserError for a template that cannot be parsed.
+    """
     spelled = SpelledCodec(codec)
-    return ChatTemplate(spelled) if source is None else GuardedTemplate(spelled, source)
+    return ChatTemplate(spelled) if source is None else GuardedTemplate(spelled, source, seconds)
 
 
 def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:

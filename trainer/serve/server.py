@@ -1,4 +1,4 @@
-"""Running the application: connections that cost little, and an end that loses no answer."""
+"""Running the application: limits on connections, and a shutdown that finishes the answers."""
 
 from __future__ import annotations
 
@@ -21,34 +21,31 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from shared.errors import RunError
 from trainer.serve.errors import SERVER, ApiError
+from trainer.serve.limits import Limits
 from trainer.serve.streaming import Deadlines
 
-MAX_CONNECTIONS = 1000
 SPARE_FILES = 256  # descriptors kept for accepting, the model and the log
 BACKLOG = 128
 MAX_HEADERS = 32 << 10  # bytes
-HEADER_PATIENCE = 10.0  # seconds for a request's headers
-KEEP_ALIVE = 60  # seconds between two requests
-STALL_PATIENCE = 30.0  # seconds a client may leave its answer unread
-GRACE = 30.0  # seconds that answers under way have to end
+GRACE = 30.0  # seconds for running answers to end
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket for the server, which does not listen yet. Port 0 takes a free one.
+    """A listening socket for the server. Port 0 takes a free port.
 
-    Raises RunError when the address cannot be had.
+    Raises RunError when the address is not available.
     """
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise RunError(f"--host {host} is no address of this machine: {error}.") from None
+        raise RunError(f"--host {host} is not an address of this machine: {error}.") from None
     sock = socket.socket(family, kind, number)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        # A socket that only binds leaves the port to others; the answers begin with the model.
+        # Listen now, so that no other process can take the port while the model loads.
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -59,7 +56,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address_of(sock: socket.socket) -> str:
-    """The address as a person types it into a browser."""
+    """The URL of the server."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -67,12 +64,14 @@ def address_of(sock: socket.socket) -> str:
 def make_server(app: Starlette, ready: Callable[[], None], grace: float = GRACE) -> Server:
     """A server for `app`: `await make_server(…).serve(sockets=[bind(…)])` answers until a signal.
 
-    `ready` is called when the first request may come; `grace` is how many seconds answers under way
-    have at the end.
+    `ready` is called when requests are accepted. `grace` is how many seconds running answers get to
+    end after a signal.
     """
-    # What a client does wrong is told to the client; a failure of ours is told here.
+    # The client is told about its own mistakes; only failures of the server are logged.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    protocol = type("Guarded", (GuardedProtocol,), {"idle": {}, "most": _most_connections()})
+    limits: Limits = app.state.limits
+    most = _most_connections(limits.connections)
+    protocol = type("Guarded", (GuardedProtocol,), {"idle": {}, "most": most, "limits": limits})
     config = uvicorn.Config(
         app,
         http=protocol,
@@ -84,15 +83,15 @@ def make_server(app: Starlette, ready: Callable[[], None], grace: float = GRACE)
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=int(grace + STALL_PATIENCE),
+        timeout_keep_alive=limits.keep_alive,
+        timeout_graceful_shutdown=int(grace + limits.stall_time),
         h11_max_incomplete_event_size=MAX_HEADERS,
     )
     return Server(config, app.state.deadlines, ready, grace)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which lets answers end when a signal comes, and then returns."""
+    """uvicorn's server; on a signal it lets running answers end, then returns."""
 
     def __init__(
         self,
@@ -107,12 +106,12 @@ class Server(uvicorn.Server):
         self._grace = grace
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start to accept requests."""
         await super().startup(sockets)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more requests; what is under way has `grace` seconds."""
+        """Accept no more requests; running answers get `grace` seconds."""
         timer = asyncio.get_running_loop().call_later(self._grace, self._deadlines.end_all)
         try:
             await super().shutdown(sockets)
@@ -120,13 +119,13 @@ class Server(uvicorn.Server):
             timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends the server when its answers are complete, the second at once."""
+        """The first signal stops the server after its answers, the second at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are obeyed, and not raised once more at the end as uvicorn does."""
+        """Handle signals without raising them again at the end, as uvicorn would."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -141,22 +140,23 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _most_connections() -> int:
+def _most_connections(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(16, min(MAX_CONNECTIONS, soft - SPARE_FILES))
+        return wanted
+    return max(16, min(wanted, soft - SPARE_FILES))
 
 
 class GuardedProtocol(H11Protocol):
     """uvicorn's protocol, with limits for connections that do nothing.
 
-    Headers and unread answers have their time. When all places are taken, the connection that has
-    waited longest without a request makes room; if all are at work, the new one gets a 503.
+    Headers must arrive and answers must be read in time. At the connection limit the one that has
+    been idle longest is closed; if all are at work, the new one gets a 503.
     """
 
     idle: dict[GuardedProtocol, None]  # oldest first
-    most: int
+    most: int  # connections
+    limits: Limits
     _header_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
 
@@ -177,38 +177,38 @@ class GuardedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes have arrived."""
         if self in self.idle and self._header_timer is None:
             self._wait_for_headers()
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Act on what has been parsed."""
+        """Handle the parsed events."""
         super().handle_events()
         if self._at_work:
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
-        """An answer is out; the client may ask again."""
+        """An answer is complete; the client may send another request."""
         super().on_response_complete()
         if not self._at_work and not self.transport.is_closing():
             self.idle[self] = None
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as its answer comes."""
+        """The client reads more slowly than its answer is written."""
         super().pause_writing()
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(STALL_PATIENCE, self.abort)
+            self._stall_timer = self.loop.call_later(self.limits.stall_time, self.abort)
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """The client has caught up."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
+        """The bytes are not HTTP."""
         if self._at_work or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
@@ -225,7 +225,7 @@ class GuardedProtocol(H11Protocol):
 
     def _wait_for_headers(self) -> None:
         self.idle[self] = None
-        self._header_timer = self.loop.call_later(HEADER_PATIENCE, self.abort)
+        self._header_timer = self.loop.call_later(self.limits.header_time, self.abort)
 
     def _stop_waiting(self) -> None:
         self.idle.pop(self, None)
@@ -238,7 +238,7 @@ class GuardedProtocol(H11Protocol):
         self._answer(ApiError(503, message, kind=SERVER, headers={"Retry-After": "1"}))
 
     def _answer(self, error: ApiError) -> None:
-        """Write an error past the application, and close."""
+        """Write an error without the application, and close."""
         body = orjson.dumps(error.body)
         headers: dict[str, Any] = {
             "Content-Type": "application/json",

@@ -1,10 +1,11 @@
-"""A model's chat template in a child process: it is a program of somebody else, and may never end.
+"""A model's chat template in a child process: it is somebody else's program and may never end.
 
     python -m trainer.serve.template_process
 
-reads the template with the seconds that a rendering may take, and then variables, a line of JSON
-each; answers variables with a line, and ends when its standard input does. The kernel ends a
-rendering that takes too long, also where Python itself could not, and bounds its memory.
+reads the template and the CPU seconds that one rendering may take, then variables, each as a line
+of JSON. It answers each with a line and ends with its standard input. The kernel bounds its memory
+and kills a rendering that takes too long, even inside a single operation of Python's. CPU time
+counts, so that a busy machine does not refuse a sound template.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ from typing import Any
 
 from shared.errors import UserError
 
-SECONDS = 10  # for one rendering
-MEMORY = 1 << 30  # bytes of the process's addresses
+MEMORY = 1 << 30  # bytes of address space
 
 
 class TemplateProcess:
-    """Renders `source`, one conversation at a time. Started when it is first needed."""
+    """Renders `source`, one conversation at a time, in `seconds` of CPU time each.
 
-    def __init__(self, source: str) -> None:
+    The process starts when it is first needed.
+    """
+
+    def __init__(self, source: str, seconds: float) -> None:
         self._source = source
+        self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """The text that the template makes of `variables`, which are plain JSON values.
+        """The template's text for `variables`, which are plain JSON values.
 
-        Raises UserError when it refuses them, fails, or does not come to an end.
+        Raises UserError when the template refuses them, fails or takes too long.
         """
-        if not self._turn.acquire(timeout=SECONDS):
+        if not self._turn.acquire(timeout=self._seconds):
             raise UserError("The model's chat template is busy with other messages; try again.")
         try:
             answer = self._ask(json.dumps(variables))
@@ -59,8 +63,8 @@ class TemplateProcess:
         if answer:
             return json.loads(answer)
         self._process.communicate()
-        slow = self._process.returncode == -signal.SIGALRM
-        why = f"takes more than {SECONDS} seconds" if slow else "cannot be rendered"
+        slow = self._process.returncode == -signal.SIGPROF
+        why = f"takes more than {self._seconds:g} seconds" if slow else "cannot be rendered"
         return {"refusal": f"The model's chat template {why} for these messages."}
 
     def _start(self) -> subprocess.Popen[str]:
@@ -69,28 +73,28 @@ class TemplateProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="ascii",  # of JSON with escapes
-            start_new_session=True,  # Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C must not reach it
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps([self._source, SECONDS]) + "\n")
+        process.stdin.write(json.dumps([self._source, self._seconds]) + "\n")
         return process
 
 
 def main() -> int:
-    """Render until nobody holds the other end of our standard input."""
+    """Render until standard input ends."""
     from trainer.generate.template_sandbox import render_template
 
-    with contextlib.suppress(OSError, ValueError):  # a lower limit holds already, or macOS has none
+    with contextlib.suppress(OSError, ValueError):  # set lower already, or macOS
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     source, seconds = json.loads(sys.stdin.readline())
     for line in sys.stdin:
-        signal.alarm(seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             answer = {"text": render_template(source, json.loads(line))}
         except UserError as error:
             answer = {"refusal": str(error)}
         print(json.dumps(answer), flush=True)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return 0
 
 

@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.shared.test_evaluation import RESULT
-
 from shared.checkpoints.evaluation_record import EVENT, event_fields, record_evaluation
 from shared.control.requests import submit
 from shared.run.directory import RunDirectory, discover_runs
 from shared.run.record_lines import read_records
 from tests.conftest import RunCli
+from tests.shared.checkpoints.test_evaluation import RESULT
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor

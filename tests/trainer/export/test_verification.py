@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from shared.errors import UserError
 from shared.files import write_json
 from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
-from trainer.export import verification
 from trainer.export.comparison import compare_predictions, logprobs
 from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import prompts_for
@@ -25,26 +25,21 @@ from trainer.export.verification import (
 FEW = 6  # tokens after each prompt
 
 
-@pytest.fixture(autouse=True)
-def in_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is done, on less text."""
-    monkeypatch.setattr(verification, "NEW_TOKENS", FEW)
+verify = partial(verify_gguf, new_tokens=FEW)
 
 
 @pytest.fixture(params=["llama.cpp", "this program"])
-def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def program(request: pytest.FixtureRequest) -> str:
     """Which one computes what is in the file."""
     if request.param == "llama.cpp":
         pytest.importorskip("xllamacpp")
-    else:
-        monkeypatch.setattr(verification, "llama_cpp_installed", lambda: False)
     return request.param
 
 
 def test_a_sound_file_passes(program: str, as_opened, tmp_path: Path) -> None:
     opened = as_opened(make_model(num_layers=1))
     path = export_gguf(opened, tmp_path / "model.gguf")
-    found = verify_gguf(opened, path, "F32")
+    found = verify(opened, path, "F32", with_llama_cpp=program == "llama.cpp")
     assert found.problems == []
     assert found.lines[-1].strip() == "passed" and program in found.lines[0]
     assert found.figures.places == found.figures.greedy_equal >= 6 * FEW
@@ -56,7 +51,7 @@ def test_another_models_file_fails(program: str, as_opened, tmp_path: Path) -> N
     path = export_gguf(opened, tmp_path / "model.gguf")
     other = make_model(num_layers=1)
     other.get_parameter("model.layers.0.mlp.up_proj.weight").data *= 1.5
-    found = verify_gguf(as_opened(other), path, "F32")
+    found = verify(as_opened(other), path, "F32", with_llama_cpp=program == "llama.cpp")
     assert "log-probabilities differ" in found.problems[0]
     assert "failed" in found.lines[-1]
 
@@ -64,63 +59,64 @@ def test_another_models_file_fails(program: str, as_opened, tmp_path: Path) -> N
 def test_another_tokenizer_fails(program: str, as_opened, tmp_path: Path) -> None:
     opened = as_opened(make_model(num_layers=1), make_tokenizer("gpt-2"))
     path = export_gguf(opened, tmp_path / "model.gguf")
-    found = verify_gguf(as_opened(opened.model), path, "F32")
+    found = verify(as_opened(opened.model), path, "F32", with_llama_cpp=program == "llama.cpp")
     assert "texts become other tokens" in "; ".join(found.problems)
 
 
-def test_a_file_from_before_tells_its_type(program: str, as_opened, tmp_path: Path) -> None:
+def test_a_file_from_before_tells_its_type(as_opened, tmp_path: Path) -> None:
     opened = as_opened(make_model(num_layers=1))
     path = export_gguf(opened, tmp_path / "model.gguf", "Q8_0")
-    found = verify_written(opened, path)
+    found = verify_written(opened, path, new_tokens=FEW)
     assert found.problems == [] and found.bounds == bounds_for("Q8_0", opened.model.config)
     other = make_model(num_layers=1)
     other.get_parameter("model.layers.0.mlp.up_proj.weight").data *= 1.5
-    assert "diverge" in verify_written(as_opened(other), path).problems[0]
+    assert "diverge" in verify_written(as_opened(other), path, new_tokens=FEW).problems[0]
     with pytest.raises(UserError, match="holds another model"):
         verify_written(as_opened(make_model(num_layers=1, vocab_size=530)), path)
 
 
-@pytest.mark.parametrize(("number", "words"), [(19, "the type IQ2_XXS"), (999, "does not tell")])
+@pytest.mark.parametrize(("number", "words"), [(19, "the type IQ2_XXS"), (999, "does not name")])
 def test_a_type_without_a_bound_is_not_passed(
-    number: int, words: str, as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, words: str, as_opened, tmp_path: Path
 ) -> None:
     opened = as_opened(make_model(num_layers=1))
-    monkeypatch.setattr("trainer.formats.gguf_writing.file_type", lambda kind: number)
     path = export_gguf(opened, tmp_path / "model.gguf")
+    data, key = bytearray(path.read_bytes()), b"general.file_type"
+    place = data.index(key) + len(key) + 4  # behind the type of the value
+    data[place : place + 4] = number.to_bytes(4, "little")
+    path.write_bytes(data)
     with pytest.raises(UserError, match=words):
-        verify_written(opened, path)
+        verify_written(opened, path, new_tokens=FEW)
 
 
 def test_garbage_in_a_coarse_type_fails(as_opened, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     opened = as_opened(make_model(num_layers=1))
     path = export_gguf(opened, tmp_path / "model.gguf", "TQ2_0", lossy=True)
-    assert "diverge" in verify_gguf(opened, path, "TQ2_0").problems[0]
+    assert "diverge" in verify(opened, path, "TQ2_0").problems[0]
 
 
 def test_hyper_connections_are_read_by_this_program(as_opened, tmp_path: Path) -> None:
     opened = as_opened(make_model(hyper_streams=4, num_layers=1))
     path = export_gguf(opened, tmp_path / "model.gguf", mhc=tmp_path / "model.mhc")
-    found = verify_gguf(opened, path, "F32", ours=True)
+    found = verify(opened, path, "F32", ours=True)
     assert found.problems == [] and found.figures.difference == 0
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_a_transformers_folder(
-    installed: bool, as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_transformers_folder(installed: bool, as_opened, tmp_path: Path) -> None:
     if installed:
         pytest.importorskip("transformers")
-    else:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check = partial(verify_hf_folder, with_transformers=installed, new_tokens=FEW)
     opened = as_opened(make_model("qwen3", num_layers=1))
     folder = tmp_path / "model"
     write_hf_folder(prepare_hf_folder(opened, folder))
-    found = verify_hf_folder(opened, folder, "F32")
-    assert found.problems == [] and found.figures.difference == 0
+    found = check(opened, folder, "F32")
+    assert found.problems == [] and found.figures.difference < 1e-5
+    assert (found.program == "transformers") == installed
     other = make_model("qwen3", num_layers=1)
     other.get_parameter("lm_head.weight").data *= 1.1
-    assert verify_hf_folder(as_opened(other), folder, "F32").problems
+    assert check(as_opened(other), folder, "F32").problems
 
 
 def test_numbers_that_are_not_finite_fail(program: str, as_opened, tmp_path: Path) -> None:
@@ -128,7 +124,10 @@ def test_numbers_that_are_not_finite_fail(program: str, as_opened, tmp_path: Pat
     broken = make_model(num_layers=1)
     broken.get_parameter("model.norm.weight").data.fill_(3e38)
     path = export_gguf(as_opened(broken), tmp_path / "model.gguf")
-    assert "not finite" in verify_gguf(opened, path, "F32").problems[0]
+    assert (
+        "not finite"
+        in verify(opened, path, "F32", with_llama_cpp=program == "llama.cpp").problems[0]
+    )
 
 
 def test_the_runs_validation_data_is_asked_where_it_is(as_opened, tmp_path: Path) -> None:

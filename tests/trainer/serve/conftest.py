@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
+
+from tests.trainer.serve.support import DEADLINE
 
 if TYPE_CHECKING:
     import openai
@@ -153,7 +155,7 @@ class Running:
         """OpenAI's own client. It does not ask again unless told."""
         import openai
 
-        options = {"api_key": "none", "max_retries": 0, "timeout": 60} | options
+        options = {"api_key": "none", "max_retries": 0, "timeout": DEADLINE} | options
         return openai.OpenAI(base_url=f"{self.url}/v1", **options)
 
     def run(self, action: Callable[[], Any]) -> None:
@@ -162,11 +164,16 @@ class Running:
         async def do() -> None:
             action()
 
-        asyncio.run_coroutine_threadsafe(do(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(do(), self.loop).result(DEADLINE)
 
 
 @contextlib.contextmanager
-def running(make: Callable[[], Served], settings: Settings | None = None) -> Iterator[Running]:
+def running(
+    make: Callable[[], Served],
+    settings: Settings | None = None,
+    grace: float = 60,
+    log: TextIO | None = None,
+) -> Iterator[Running]:
     """Serve what `make` makes, called in the loop, until the end of the block."""
     from trainer.serve import app as application
     from trainer.serve.server import address_of, bind, make_server
@@ -177,8 +184,8 @@ def running(make: Callable[[], Served], settings: Settings | None = None) -> Ite
     async def main() -> None:
         served = make()
         await served.engine.start()
-        app = application.build_app(served, settings or application.Settings())
-        uvicorn = make_server(app, ready.set, grace=1)
+        app = application.build_app(served, settings or application.Settings(), log)
+        uvicorn = make_server(app, ready.set, grace)
 
         def stop() -> None:
             uvicorn.should_exit = True
@@ -190,13 +197,13 @@ def running(make: Callable[[], Served], settings: Settings | None = None) -> Ite
 
     thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(DEADLINE)
     (server,) = box
     try:
         yield server
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(DEADLINE)
 
 
 @pytest.fixture(scope="session")
@@ -243,20 +250,27 @@ def make_served(opened: OpenedModel) -> Callable[..., Served]:
 
     def make(
         template: str | None = None,
+        *,
         max_new_tokens: int = 1000,
         plain: bool = False,
         other_ends: frozenset[int] = frozenset(),
+        template_time: float = 10.0,
+        codec: Any = None,
         **options: Any,
     ) -> Served:
         from trainer.serve.served import Served, chat_template, fingerprint
         from trainer.serve.torch_engine import TorchEngine
 
-        model = replace(opened, other_ends=opened.other_ends | other_ends)
+        model = replace(
+            opened,
+            other_ends=opened.other_ends | other_ends,
+            tokenizer=codec or opened.tokenizer,
+        )
         mark, created = fingerprint(opened.path)
         return Served(
             engine=(SequentialEngine if plain else TorchEngine)(model, **options),
             name="tiny",
-            template=chat_template(opened.tokenizer, template),
+            template=chat_template(model.tokenizer, template, template_time),
             created=created,
             fingerprint=mark,
             max_new_tokens=max_new_tokens,
@@ -274,11 +288,18 @@ def server(make_served: Callable[..., Served]) -> Iterator[Running]:
 
 @pytest.fixture
 def start(make_served: Callable[..., Served]) -> Iterator[Callable[..., Running]]:
-    """Start a server of one's own: `start(settings, template=…, plain=True, places=…)`."""
+    """Start a server of one's own: `start(settings, grace=…, template=…, plain=True, places=…)`."""
     with contextlib.ExitStack() as stack:
 
-        def begin(settings: Settings | None = None, **options: Any) -> Running:
-            return stack.enter_context(running(lambda: make_served(**options), settings))
+        def begin(
+            settings: Settings | None = None,
+            grace: float = 60,
+            log: TextIO | None = None,
+            **options: Any,
+        ) -> Running:
+            return stack.enter_context(
+                running(lambda: make_served(**options), settings, grace, log)
+            )
 
         yield begin
 

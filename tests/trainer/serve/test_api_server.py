@@ -9,14 +9,13 @@ import hashlib
 import os
 import re
 import threading
-import time
-from collections.abc import Callable
 
 import httpx2
 import openai
 import pytest
 
 from shared.errors import RunError, UserError
+from tests.trainer.serve.support import DEADLINE, connected, count_of, post, sample, wait
 from trainer.serve.access import is_loopback, read_key
 from trainer.serve.app import Settings
 from trainer.serve.metrics import Histogram
@@ -26,21 +25,6 @@ CHATML = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 ASK = {"prompt": "a", "max_tokens": 2, "temperature": 0}
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """Until it holds."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def sample(text: str, name: str) -> float:
-    """A value of the metrics."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    assert found, name
-    return float(found.group(1))
 
 
 def test_health(server) -> None:
@@ -235,7 +219,6 @@ def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> Non
     answer = httpx2.post(f"{server.url}/v1/completions", json=body, headers=secret)
     httpx2.get(f"{server.url}/v1/x%0d%0a2026 GET /forged%1b[2J?q=very-secret", headers=secret)
     httpx2.get(f"{server.url}/health")
-    wait(lambda: server.app.state.metrics._requests.total() == 3)
     lines: list[str] = []
     wait(lambda: bool(lines.extend(capfd.readouterr().out.splitlines()) or len(lines) == 2))
     first, second = lines
@@ -250,7 +233,7 @@ def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> Non
         assert "private" not in line
 
 
-def test_a_log_that_nobody_reads_holds_no_answer_up(start, monkeypatch) -> None:
+def test_a_log_that_nobody_reads_holds_no_answer_up(start) -> None:
     """As on a terminal that is held with Ctrl-S, or in a pipe whose reader sleeps."""
     read, write = os.pipe()
     stalled = os.fdopen(write, "w")
@@ -259,11 +242,10 @@ def test_a_log_that_nobody_reads_holds_no_answer_up(start, monkeypatch) -> None:
         while True:
             os.write(write, b"x" * 4096)
     os.set_blocking(write, True)
-    monkeypatch.setattr("sys.stdout", stalled)
     try:
-        server = start()
+        server = start(log=stalled)
         for _ in range(3):
-            answer = httpx2.post(f"{server.url}/v1/completions", json=ASK, timeout=10)
+            answer = httpx2.post(f"{server.url}/v1/completions", json=ASK, timeout=DEADLINE)
             assert answer.status_code == 200
     finally:
         os.close(read)
@@ -273,10 +255,10 @@ def test_a_client_that_leaves_frees_its_place(start) -> None:
     server = start(plain=True)
     server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
     for more in ({}, {"stream": True}, {"n": 3}):
-        before = server.engine.cancelled
-        with pytest.raises(httpx2.ReadTimeout):
-            httpx2.post(f"{server.url}/v1/completions", json=ASK | more, timeout=0.2)
-        count = more.get("n", 1)
+        before, count = server.engine.cancelled, more.get("n", 1)
+        with connected(server.url) as leaving:
+            leaving.sendall(post("/v1/completions", ASK | more))
+            wait(lambda c=count: server.engine.running == c)
         wait(lambda b=before, c=count: server.engine.cancelled == b + c)
         wait(lambda: server.engine.running == server.engine.waiting == 0)
     # In the middle of a stream too.
@@ -287,8 +269,7 @@ def test_a_client_that_leaves_frees_its_place(start) -> None:
         server.run(server.engine.held.clear)
         next(answer.iter_bytes())
     wait(lambda: server.engine.running == 0)
-    counts = server.app.state.metrics._requests
-    wait(lambda: counts["/v1/completions", 499] == 4)
+    wait(lambda: count_of(server.url, "/v1/completions", 499) == 4)
 
 
 def test_an_answer_that_takes_too_long(start) -> None:
@@ -315,17 +296,19 @@ def test_streams_end_before_the_server_does(start) -> None:
     server.stop()
     wait(lambda: _refused(server.url))
     server.run(server.engine.held.set)
-    reader.join(20)
+    reader.join(DEADLINE)
     assert texts[0][-1] == "length"
 
 
 def test_what_does_not_end_in_time_is_ended(start) -> None:
-    server = start(plain=True)
+    server = start(grace=1, plain=True)
     server.run(lambda: setattr(server.engine, "held", asyncio.Event()))
     answers = []
 
     def ask(more: dict[str, object]) -> None:
-        answers.append(httpx2.post(f"{server.url}/v1/completions", json=ASK | more, timeout=20))
+        answers.append(
+            httpx2.post(f"{server.url}/v1/completions", json=ASK | more, timeout=DEADLINE)
+        )
 
     asking = [threading.Thread(target=ask, args=[m]) for m in ({}, {"stream": True, "echo": True})]
     for thread in asking:
@@ -333,7 +316,7 @@ def test_what_does_not_end_in_time_is_ended(start) -> None:
     wait(lambda: server.engine.running == 2)
     server.stop()
     for thread in asking:
-        thread.join(20)
+        thread.join(DEADLINE)
     assert [answer.status_code for answer in answers] == [503, 503]
 
 
@@ -383,11 +366,8 @@ def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:
         ("{{ ('x' * 2 * 10 ** (messages|length + 7)) | length }}", "template refuses"),
     ],
 )
-def test_a_template_without_end_keeps_nobody_else_waiting(
-    start, monkeypatch: pytest.MonkeyPatch, loop: str, told: str
-) -> None:
-    monkeypatch.setattr("trainer.serve.template_process.SECONDS", 1)
-    server = start(template="{% if messages|length > 2 %}" + loop + "{% endif %}x")
+def test_a_template_without_end_keeps_nobody_else_waiting(start, loop: str, told: str) -> None:
+    server = start(template_time=1, template="{% if messages|length > 2 %}" + loop + "{% endif %}x")
     client, one = server.client(), {"role": "user", "content": "hi"}
     with pytest.raises(openai.BadRequestError, match=told):
         client.chat.completions.create(model="", messages=[one] * 3, max_tokens=1)

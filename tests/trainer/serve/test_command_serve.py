@@ -49,8 +49,8 @@ class Process:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; returns the exit code."""
         self.popen.send_signal(number)
-        code = self.popen.wait(60)
-        self._reader.join(10)
+        code = self.popen.wait(120)
+        self._reader.join(120)
         return code
 
 
@@ -148,12 +148,17 @@ def test_a_gguf_file_through_llama_cpp(
     assert server.lines[0] == "trainer: --precision says nothing to llama.cpp."
     other = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     ask = {"prompt": "import ", "max_tokens": 12, "temperature": 0, "logprobs": 1}
-    ours = client.completions.create(model="tiny", **ask)
     theirs = other.completions.create(model="small", **ask)
-    assert theirs.choices[0].text == ours.choices[0].text
-    assert theirs.usage == ours.usage
-    logprobs = [answer.choices[0].logprobs.token_logprobs for answer in (ours, theirs)]
-    assert logprobs[0] == pytest.approx(logprobs[1], abs=2e-2)
+    assert theirs.usage.prompt_tokens == 7
+    # Its keys are in fp16, so of two tokens that are nearly as likely it may take either: our
+    # engine must find every token that it took about as likely as the best one.
+    whole = {"prompt": "import " + theirs.choices[0].text, "max_tokens": 0, "echo": True}
+    scored = client.completions.create(model="tiny", logprobs=1, **whole).choices[0].logprobs
+    ours = list(zip(scored.token_logprobs, scored.top_logprobs, strict=True))[7:]
+    assert len(ours) == theirs.usage.completion_tokens == 12
+    for (own, best), said in zip(ours, theirs.choices[0].logprobs.token_logprobs, strict=True):
+        assert own == pytest.approx(said, abs=0.05)
+        assert own >= max(best.values()) - 0.05
     talk = [{"role": "user", "content": "hi"}]
     pieces = list(
         other.chat.completions.create(model="small", messages=talk, max_tokens=4, stream=True)

@@ -21,10 +21,11 @@ from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.generate.batched.job import Event, Finished, Job, NewToken
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
+from trainer.llama_cpp.process import LlamaServer, ServerSettings, launch
 from trainer.serve.engine import QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
 from trainer.serve.llama_cpp import LlamaCppEngine
-from trainer.serve.llama_process import LlamaProcess
+from trainer.serve.llama_supervisor import LlamaSupervisor
 from trainer.serve.opening import open_engine
 
 pytest.importorskip("xllamacpp")
@@ -157,60 +158,90 @@ async def test_leaving_frees_the_place_and_a_full_queue_refuses(gguf: Path) -> N
         assert engine.load().running == 0
 
 
-def kill(engine: LlamaCppEngine) -> None:
-    process = engine._process._process
-    assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+class Launched:
+    """Starts llama.cpp, and remembers what it has started."""
+
+    def __init__(self) -> None:
+        self.servers: list[LlamaServer] = []
+
+    def __call__(self, settings: ServerSettings) -> LlamaServer:
+        self.servers.append(launch(settings))
+        return self.servers[-1]
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out."""
+        os.kill(self.servers[-1].pid, signal.SIGKILL)
+        self.servers[-1].last_words()  # waits for the end
 
 
 async def test_its_death_is_told_and_the_next_job_starts_it_again(
-    gguf: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    job = Job((100, 101), 60, GREEDY)
-    async with engine_of(gguf) as engine:
+    context, now, launched = 1 << 15, 1000.0, Launched()
+    path = write_sentence_piece(tmp_path / "long.gguf", context=context)
+    job = Job((100, 101), 20, GREEDY, logit_bias={105: 1000.0})
+    # An answer of more bytes than the sockets between us can hold: it cannot be complete when
+    # llama.cpp dies, however fast that is and however slow we are.
+    endless = replace(job, max_new_tokens=context, top_logprobs=20)
+    async with engine_of(path, context=context, launcher=launched, clock=lambda: now) as engine:
         whole = await run(engine, job)
-        events = engine.generate(job)
+        assert tokens_of(whole) == [105] * 20
+        events = engine.generate(endless)
         await anext(events)
-        process = engine._process._process
-        assert process is not None
-        # Stopped first, so that it has not written all of its answer when it dies.
-        os.kill(process.pid, signal.SIGSTOP)
-        kill(engine)
+        launched.kill()
         with pytest.raises(RunError, match=r"llama\.cpp has ended: signal 9"):
             async for _ in events:
                 pass
         assert await asyncio.gather(run(engine, job), run(engine, job)) == [whole, whole]
         assert capfd.readouterr().err.count("and is started again") == 1
-        kill(engine)
+        launched.kill()
         with pytest.raises(RunError, match="may be started again in"):
             await run(engine, job)
-        engine._process._not_before = 0
+        now += 1000
         assert await run(engine, job) == whole
         assert engine.load().running == 0
+        assert len(launched.servers) == 3
 
 
-async def test_pauses_between_starts_double(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = LlamaProcess(gguf)
-    now = [1000.0]
-    monkeypatch.setattr("trainer.serve.llama_process.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(LlamaProcess, "_launch", lambda self, settings: None)  # it dies at once
-    process.start(slots=1, context=64, threads=1)
-    pauses = []
-    for _ in range(8):
-        process.revive()
-        with pytest.raises(RunError, match="may be started again"):
-            process.revive()
-        pauses.append(process._not_before - now[0])
-        now[0] = process._not_before
-    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    now[0] += 61
-    process.revive()
-    assert process._not_before - now[0] == 1
-    process.stop()
-    now[0] += 61
+class Dead:
+    """A server that has ended as soon as it was started."""
+
+    alive = False
+
+    def last_words(self) -> str:
+        return "signal 9"
+
+    def end(self) -> None:
+        pass
+
+
+def test_pauses_between_starts_double(tmp_path: Path) -> None:
+    now, starts = 1000.0, 0
+
+    def start(_settings: ServerSettings) -> Any:
+        nonlocal starts
+        starts += 1
+        return Dead()
+
+    settings = ServerSettings(tmp_path / "model.gguf", context=64)
+    llama = LlamaSupervisor(settings, launcher=start, clock=lambda: now)
+    llama.start()
+    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
+        llama.running()
+        words = "in a second" if pause == 1 else f"in {pause} seconds"
+        with pytest.raises(RunError, match=f"may be started again {words}"):
+            llama.running()
+        now += pause
+    assert starts == 9
+    now += 61
+    llama.running()
+    with pytest.raises(RunError, match="in a second"):
+        llama.running()
+    llama.stop()
+    now += 61
     with pytest.raises(RunError, match="was stopped"):
-        process.revive()
+        llama.running()
+    assert starts == 10
 
 
 async def test_a_prompt_that_leaves_no_place_is_the_clients_mistake(gguf: Path) -> None:
@@ -234,12 +265,17 @@ async def test_a_file_it_cannot_load(gguf: Path, tmp_path: Path) -> None:
 async def test_it_ends_with_us(gguf: Path) -> None:
     """A server that is killed leaves no llama.cpp behind."""
     code = (
-        "import asyncio, sys, pathlib\n"
+        "import asyncio, pathlib\n"
+        "from trainer.llama_cpp.process import launch\n"
         "from trainer.serve.llama_cpp import LlamaCppEngine\n"
+        "def told(settings):\n"
+        "    server = launch(settings)\n"
+        "    print(server.pid, flush=True)\n"
+        "    return server\n"
         "async def main():\n"
-        f"    engine = LlamaCppEngine(pathlib.Path({str(gguf)!r}), slots=1, threads=1)\n"
+        f"    path = pathlib.Path({str(gguf)!r})\n"
+        "    engine = LlamaCppEngine(path, slots=1, threads=1, launcher=told)\n"
         "    await engine.start()\n"
-        "    print(engine._process._process.pid, flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
@@ -251,7 +287,7 @@ async def test_it_ends_with_us(gguf: Path) -> None:
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(child).wait(20)
+        psutil.Process(child).wait(120)
     assert not psutil.pid_exists(child)
 
 
@@ -259,10 +295,11 @@ async def test_its_own_vocabulary(gguf: Path, model: OpenedModel) -> None:
     """The codec for kinds that we cannot read agrees with ours on one that we can."""
     from trainer.formats.gguf_parsing import open_gguf
 
-    async with engine_of(gguf) as engine:
-        codec = LlamaCodec(open_gguf(gguf), engine._process)
+    llama = LlamaSupervisor(ServerSettings(gguf, context=64, threads=1))
+    await asyncio.to_thread(llama.start)
+    try:
+        codec = LlamaCodec(open_gguf(gguf), llama)
         assert codec.eos_id == model.tokenizer.eos_id
-        assert engine.end_ids == model.end_ids
         for text in ("", "def é", "naïve 😀\n", model.tokenizer.eos_token, "\ud800"):
             assert codec.encode(text) == model.tokenizer.encode(text.replace("\ud800", "?"))
             ids = codec.encode(text, allow_special=True)
@@ -270,9 +307,12 @@ async def test_its_own_vocabulary(gguf: Path, model: OpenedModel) -> None:
             for skip in (False, True):
                 ours = model.tokenizer.decode_bytes(ids, skip_special=skip)
                 assert codec.decode_bytes(ids, skip_special=skip) == ours
+    finally:
+        llama.stop()
+    assert LlamaCppEngine(gguf).end_ids == model.end_ids
 
 
-def write_sentence_piece(path: Path) -> Path:
+def write_sentence_piece(path: Path, context: int = 64) -> Path:
     """A Llama with a vocabulary of SentencePiece's kind, as those of Llama 2 are."""
     from gguf import GGUFWriter
 
@@ -285,7 +325,7 @@ def write_sentence_piece(path: Path) -> Path:
     tokens += ["\u2581", "\u2581the", "t", "h", "e", "th", "\u2581t", "\u2581th", "é", "x"]
     kinds = [2, 3, 3, *[6] * 256, *[1] * 10]
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_layers": 1, "num_heads": 2}
-    config = ModelConfig(vocab_size=len(tokens), max_seq_len=64, **shape)
+    config = ModelConfig(vocab_size=len(tokens), max_seq_len=context, **shape)
     model = LanguageModel(config)
     model.initialize(0)
     writer = GGUFWriter(None, "llama")
@@ -333,18 +373,15 @@ async def test_a_vocabulary_that_only_llama_cpp_can_split(tmp_path: Path) -> Non
 # Which engine
 
 
-def test_the_engine_is_chosen_by_what_is_there(
-    gguf: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_engine_is_chosen_by_what_is_there(gguf: Path, run_folder: Path) -> None:
     assert open_engine(gguf).kind == "llama.cpp"
     assert open_engine(gguf, engine="torch", slots=1).kind == "torch"
     assert open_engine(run_folder, slots=1).kind == "torch"
     with pytest.raises(UserError, match="trainer export --gguf"):
         open_engine(run_folder, engine="llama.cpp")
-    monkeypatch.setattr("trainer.serve.llama_process.llama_cpp_installed", lambda: False)
-    assert open_engine(gguf, slots=1).kind == "torch"
+    assert open_engine(gguf, slots=1, with_llama_cpp=False).kind == "torch"
     with pytest.raises(UserError, match=r'pip install "train-monitor\[llama\]"'):
-        open_engine(gguf, engine="llama.cpp")
+        open_engine(gguf, engine="llama.cpp", with_llama_cpp=False)
 
 
 async def test_our_own_engine_reads_the_file_too(gguf: Path, model: OpenedModel) -> None:

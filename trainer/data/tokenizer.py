@@ -1,11 +1,10 @@
 """The tokenizer: lossless byte-level BPE, or one token per byte, in the Hugging Face format.
 
-Both kinds cover all 256 bytes, so any text comes back as it was. The `ascii` character set is
-the exception that says so: 99 tokens, and text outside it is refused or replaced.
+Both kinds cover all 256 bytes, so any text survives a round trip. The `ascii` character set is the
+exception: 99 tokens, and text outside it is refused or replaced.
 
-BPE splits with the Qwen2 pattern, which llama.cpp knows as `pre = "qwen2"` and which measured 6
-to 11 % fewer tokens than GPT-2's on Rust and on Shakespeare. `merges.txt` has no place for a
-pattern, so its version line names it; a pair without that name is taken for GPT-2's.
+`merges.txt` has no place for the pattern that splits text, so its version line names it; a pair of
+files without that name is read as GPT-2's.
 """
 
 from __future__ import annotations
@@ -22,11 +21,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import orjson
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import models
 
 from shared.errors import UserError
 from shared.files import read_json, replace_file, write_json
 from shared.text import one_line
+from trainer.data.byte_level import (
+    ASCII_END_OF_TEXT,
+    ASCII_PADDING,
+    BYTE_OF_CHARACTER,
+    CHARACTER_OF_BYTE,
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    PADDING,
+    QWEN2_PATTERN,
+    byte_level_backend,
+)
+from trainer.data.split_name import name_of_split, steps_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,24 +45,7 @@ if TYPE_CHECKING:
 Kind = Literal["bpe", "char"]
 Charset = Literal["bytes", "ascii"]
 
-END_OF_TEXT = "<|endoftext|>"
-PADDING = "<|pad|>"
-ASCII_END_OF_TEXT = "<eos>"
-ASCII_PADDING = "<pad>"
-ASCII_CHARACTERS = "\t\n" + "".join(map(chr, range(0x20, 0x7F)))
-
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
-
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-QWEN2_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-_PRE_OF_PATTERN = {GPT2_PATTERN: "gpt-2", QWEN2_PATTERN: "qwen2", LLAMA3_PATTERN: "llama-bpe"}
-
-#: Options of BPE that llama.cpp has not.
-_OTHER_BPE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 
 _KNOWN_ENDS = (
     END_OF_TEXT,
@@ -65,30 +59,18 @@ _KNOWN_PADS = (PADDING, ASCII_PADDING, "<|endoftext|>")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def _byte_characters() -> dict[int, str]:
-    """GPT-2's table: the printable character that stands for each byte in a vocabulary."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    table = {byte: chr(byte) for byte in printable}
-    return table | {byte: chr(256 + place) for place, byte in enumerate(others)}
-
-
-CHARACTER_OF_BYTE = _byte_characters()
-BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
-
-
 class Tokenizer:
     """Text to token ids and back.
 
-    `decode(encode(text)) == text` for every str when `lossless`; lone surrogates, which no
-    UTF-8 file can hold, become U+FFFD. Text is only text: `<|endoftext|>` typed by an author is
-    spelled out, unless `allow_special` says that the caller means the token.
+    `decode(encode(text)) == text` for every str if `lossless`; lone surrogates, which UTF-8 cannot
+    hold, become U+FFFD. `<|endoftext|>` in a text is encoded as ordinary characters, unless the
+    caller passes `allow_special`.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any] | None = None) -> None:
         """Wrap `backend`; `config` is a `tokenizer_config.json`, kept when saving.
 
-        Raises UserError when no token can be found that ends a text.
+        Raises UserError when the vocabulary has no end-of-text token.
         """
         backend.no_padding()
         backend.no_truncation()
@@ -132,9 +114,7 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises bare Exception for anything it cannot read
-            raise UserError(
-                f"{file} is not a tokenizer of the Hugging Face kind: {one_line(error)}"
-            ) from error
+            raise UserError(f"{file} is not a Hugging Face tokenizer: {one_line(error)}") from error
         return cls(backend, read_json(file.parent / "tokenizer_config.json"))
 
     @classmethod
@@ -204,7 +184,7 @@ class Tokenizer:
 
     @property
     def normalizes(self) -> bool:
-        """True when text is changed before it is split."""
+        """Whether text is changed before it is split."""
         return self._state["normalizer"] is not None
 
     @cached_property
@@ -214,34 +194,15 @@ class Tokenizer:
 
     @cached_property
     def pre(self) -> str | None:
-        """What llama.cpp calls the split (`tokenizer.ggml.pre`); None when it has no name for it.
+        """llama.cpp's name for the split (`tokenizer.ggml.pre`); None if it has none.
 
-        Without merges no split can matter, so any name is right and the simplest is given.
+        Without merges the split has no effect, so any name is right; this returns the simplest.
         """
         if not self._is_byte_level:
             return None
         if not self.merges:
             return "gpt-2"
-        model, steps = self._state["model"], _steps(self._state["pre_tokenizer"])
-        if any(model.get(option) for option in _OTHER_BPE):
-            return None
-        name = self._name_of_split(steps)
-        # llama.cpp looks whole words up before it merges for Llama 3's split alone.
-        return None if model.get("ignore_merges") and name != "llama-bpe" else name
-
-    def _name_of_split(self, steps: list[dict[str, Any]]) -> str | None:
-        """As the table knows it: a byte-level step that splits, or one that does not behind a
-        pattern."""
-        if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1].get("add_prefix_space"):
-            return None
-        splits = steps[-1].get("use_regex", True)
-        if len(steps) == 1:
-            return "gpt-2" if splits else None
-        first = steps[0]
-        plain = first["type"] == "Split" and first["behavior"] == "Isolated" and not first["invert"]
-        if len(steps) > 2 or splits or not plain:
-            return None
-        return _PRE_OF_PATTERN.get(first["pattern"].get("Regex"))
+        return name_of_split(self._state)
 
     @cached_property
     def hash(self) -> str:
@@ -252,11 +213,11 @@ class Tokenizer:
 
     @property
     def lossless(self) -> bool:
-        """True when every text comes back exactly."""
+        """Whether every text survives a round trip exactly."""
         return (
             self._is_byte_level
             and self._state["normalizer"] is None
-            and not any(s.get("add_prefix_space") for s in _steps(self._state["pre_tokenizer"]))
+            and not any(s.get("add_prefix_space") for s in steps_of(self._state["pre_tokenizer"]))
             and bool((self._id_of_byte >= 0).all())
         )
 
@@ -268,7 +229,7 @@ class Tokenizer:
     @cached_property
     def _is_byte_level(self) -> bool:
         return self._state["model"]["type"] == "BPE" and any(
-            step["type"] == "ByteLevel" for step in _steps(self._state["decoder"])
+            step["type"] == "ByteLevel" for step in steps_of(self._state["decoder"])
         )
 
     @cached_property
@@ -282,7 +243,7 @@ class Tokenizer:
         table = [b""] * self.vocab_size
         for token, index in self._backend.get_vocab(with_added_tokens=True).items():
             spelled = [BYTE_OF_CHARACTER.get(character, -1) for character in token]
-            # Added tokens may be written plainly, with characters that stand for no byte.
+            # Added tokens may be spelled in plain text instead of byte characters.
             table[index] = token.encode() if -1 in spelled else bytes(spelled)
         return table
 
@@ -294,10 +255,10 @@ class Tokenizer:
 
     @cached_property
     def begin_ids(self) -> list[int]:
-        """What transformers puts before a text: with our own tokenizers nothing, with others often
-        a bos token, which their models know every text to begin with."""
+        """The ids that transformers puts before a text: none with our own tokenizers, often a bos
+        token with others, whose models saw every text begin with it."""
         ids: list[int] = []
-        for step in _steps(self._state["post_processor"]):
+        for step in steps_of(self._state["post_processor"]):
             for piece in step.get("single", ()) if step["type"] == "TemplateProcessing" else ():
                 if "SpecialToken" not in piece:
                     break
@@ -309,8 +270,8 @@ class Tokenizer:
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`, no token added at either end.
 
-        With `allow_special` the spelling of a special token becomes that token (for templates
-        written by us). Raises UserError for characters a `restricted` tokenizer lacks.
+        With `allow_special` the spelling of a special token becomes that token, for templates of
+        our own. Raises UserError for characters that a `restricted` tokenizer lacks.
         """
         if allow_special:
             text = _SURROGATES.sub("\ufffd", text)
@@ -319,7 +280,7 @@ class Tokenizer:
         return [*self.encode_arrays([text])[0].tolist()]
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The ids of a text to go on from: begun as its model knows texts, and never empty."""
+        """The ids of a prompt: with the model's begin token where it has one, and never empty."""
         return [*self.begin_ids, *self.encode(text)] or [self.eos_id]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -327,7 +288,7 @@ class Tokenizer:
         return [ids.tolist() for ids in self.encode_arrays(texts)]
 
     def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
-        """`encode_batch` as arrays, the fast way for a corpus. Releases the GIL."""
+        """`encode_batch` as arrays, which is fast enough for a corpus. Releases the GIL."""
         if self.restricted:
             for text in texts:
                 self._refuse_outside(text)
@@ -378,8 +339,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD.
 
-        Special tokens are spelled out unless `skip_special`. Ids beyond the vocabulary (a model
-        may be padded past it) give nothing.
+        Special tokens are spelled out unless `skip_special`. Ids beyond the vocabulary, to which a
+        model may be padded, are dropped.
         """
         ids = list(ids)
         if self._is_byte_level:
@@ -388,10 +349,10 @@ class Tokenizer:
         return self._backend.decode(known, skip_special_tokens=skip_special)
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
-        """The bytes of `ids`, where a character may be incomplete at either end.
+        """The bytes of `ids`; a character may be incomplete at either end.
 
-        For streaming: feed them to an incremental UTF-8 decoder. A tokenizer that is not
-        byte-level gives the bytes of `decode`.
+        For streaming, with an incremental UTF-8 decoder. A tokenizer that is not byte-level returns
+        the bytes of `decode`.
         """
         if not self._is_byte_level:
             return self.decode(ids, skip_special).encode()
@@ -403,7 +364,7 @@ class Tokenizer:
 
     @property
     def added_ids(self) -> frozenset[int]:
-        """The ids of tokens that were added to the vocabulary, special or not."""
+        """The ids of the tokens added to the vocabulary, special or not."""
         return frozenset(self._backend.get_added_tokens_decoder())
 
     @cached_property
@@ -414,7 +375,7 @@ class Tokenizer:
 
 
 def outside_message(characters: Iterable[str], count: int) -> str:
-    """The sentence for `count` characters without a token, naming the first few different ones."""
+    """The message for `count` characters without a token; it names the first few distinct ones."""
     distinct = list(dict.fromkeys(characters))
     named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in distinct[:5])
     return (
@@ -423,36 +384,13 @@ def outside_message(characters: Iterable[str], count: int) -> str:
     )
 
 
-def byte_level_backend(model: models.Model, pattern: str | None) -> tokenizers.Tokenizer:
-    """A byte-level tokenizer around `model` that splits with `pattern`, or not at all."""
-    backend = tokenizers.Tokenizer(model)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern == GPT2_PATTERN)
-    if pattern in (None, GPT2_PATTERN):
-        backend.pre_tokenizer = byte_level
-    else:
-        split = pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
 def _special(
     config: dict[str, Any], key: str, vocabulary: dict[str, int], known: Sequence[str]
 ) -> str | None:
-    """The special token that the config names, or the first of the usual ones."""
+    """The special token that the config names, or else the first of `known` in the vocabulary."""
     named = config.get(key)
     if isinstance(named, dict):
         named = named.get("content")
     if isinstance(named, str) and named in vocabulary:
         return named
     return next((token for token in known if token in vocabulary), None)
-
-
-def _steps(part: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a serialized part of a tokenizer, whether a sequence or a single one."""
-    if part is None:
-        return []
-    if part["type"] == "Sequence":
-        kinds = ("pretokenizers", "decoders", "processors")
-        return next((part[kind] for kind in kinds if kind in part), [])
-    return [part]

@@ -10,10 +10,7 @@ from tokenizers import models, trainers
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.data.documents import DocumentReader, Piece, reading_notes
-from trainer.data.inputs import find_inputs
-from trainer.data.progress import ProgressFactory, Update, silent
-from trainer.data.tokenizer import (
+from trainer.data.byte_level import (
     ASCII_CHARACTERS,
     ASCII_END_OF_TEXT,
     ASCII_PADDING,
@@ -21,12 +18,12 @@ from trainer.data.tokenizer import (
     END_OF_TEXT,
     PADDING,
     QWEN2_PATTERN,
-    TOKENIZER_FILES,
-    Charset,
-    Kind,
-    Tokenizer,
     byte_level_backend,
 )
+from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.inputs import find_inputs
+from trainer.data.progress import ProgressFactory, Update, silent
+from trainer.data.tokenizer import TOKENIZER_FILES, Charset, Kind, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 4096
 SMALLEST_BPE_VOCABULARY = 256 + 2

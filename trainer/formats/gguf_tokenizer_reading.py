@@ -9,13 +9,8 @@ from tokenizers import AddedToken, models, processors
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.data.tokenizer import (
-    GPT2_PATTERN,
-    LLAMA3_PATTERN,
-    QWEN2_PATTERN,
-    Tokenizer,
-    byte_level_backend,
-)
+from trainer.data.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, byte_level_backend
+from trainer.data.tokenizer import Tokenizer
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.gguf_tokenizer import DUMMY_MERGE
 

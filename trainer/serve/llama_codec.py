@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.data.tokenizer import BYTE_OF_CHARACTER
+from trainer.data.byte_level import BYTE_OF_CHARACTER
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.serve.llama_supervisor import LlamaSupervisor
 

@@ -16,14 +16,9 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from shared.errors import UserError
+from trainer.data.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, byte_level_backend
 from trainer.data.documents import safe_cut
-from trainer.data.tokenizer import (
-    GPT2_PATTERN,
-    LLAMA3_PATTERN,
-    QWEN2_PATTERN,
-    Tokenizer,
-    byte_level_backend,
-)
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 
 TRICKY = [

@@ -11,15 +11,15 @@ from gguf import GGUFValueType
 from gguf.gguf_writer import GGUFValue
 
 from tests.trainer.formats.conftest import TEXTS, make_model, opened, refused, value
-from trainer.data.tokenizer import (
+from trainer.data.byte_level import (
     CHARACTER_OF_BYTE,
     END_OF_TEXT,
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     PADDING,
-    Tokenizer,
     byte_level_backend,
 )
+from trainer.data.tokenizer import Tokenizer
 from trainer.formats.gguf_writing import StoredTensor
 
 STRING, LIST = GGUFValueType.STRING, GGUFValueType.ARRAY

@@ -56,7 +56,7 @@ def score_batch(
     in evaluation mode. Draws no random number.
     """
     nats, tokens, first = 0.0, 0, 0
-    for count in parts or (len(inputs_BT),):
+    for count in (len(inputs_BT),) if parts is None else parts:
         part = slice(first, first + count)
         with compute.autocast():
             losses = model(inputs_BT[part], targets_BT[part])

@@ -9,15 +9,16 @@ from pathlib import Path
 from shared.checkpoints.evaluation import Evaluation, Speed
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.origin import find_origin
-from trainer.generate.decoding import generate
+from trainer.generate.batched.job import Job
+from trainer.generate.batched.same_draws import decode_as_generate
 from trainer.generate.sampling import Sampling
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One model's side of a comparison. `bytes` are those of its weights on disk.
+    """One model's side of a comparison. `bytes` is the size of its weights on disk.
 
-    `texts` are what it made of each prompt, in order.
+    `texts` are its continuations of the prompts, in order.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Compared:
 
 
 def describe(opened: OpenedModel) -> Compared:
-    """What a model is, before anything is measured."""
+    """The facts about a model, before anything is measured."""
     origin = find_origin(opened.path)
     return Compared(
         name=origin.name,
@@ -49,7 +50,7 @@ def describe(opened: OpenedModel) -> Compared:
 
 
 def weight_bytes(path: Path) -> int:
-    """The bytes of a model's weights as they lie on the disk, packed or not."""
+    """The size of a model's weights on disk, compressed or not."""
     if path.is_file():
         return path.stat().st_size
     files = [p for p in path.glob("model*.safetensors*") if not p.name.endswith(".json")]
@@ -64,24 +65,20 @@ def continue_prompts(
     sampling: Sampling,
     seed: int,
 ) -> tuple[str, ...]:
-    """How the model goes on with each prompt, all with the same seed, up to the end of a text."""
-    codec = opened.tokenizer
-    return tuple(
-        codec.decode(
-            generate(
-                opened.model,
-                codec.encode_prompt(prompt),
-                max_new_tokens,
-                sampling,
-                seed=seed,
-                stop_ids=opened.end_ids,
-                allowed_ids=codec.vocab_size,
-            )
-        )
+    """The model's continuation of each prompt, all with the same seed, up to the end of a text.
+
+    The same text as `trainer generate` gives for the prompt and the seed.
+    """
+    codec, stop_ids = opened.tokenizer, opened.end_ids
+    jobs = [
+        Job(tuple(codec.encode_prompt(prompt)), max_new_tokens, sampling, seed, stop_ids)
         for prompt in prompts
+    ]
+    return tuple(
+        codec.decode(tokens) for tokens in decode_as_generate(opened.model, jobs, codec.vocab_size)
     )
 
 
 def share_tokens(models: Sequence[Compared]) -> bool:
-    """Whether a token means the same to all of them, so that losses per token can be compared."""
+    """Whether all models have the same tokenizer, so that losses per token can be compared."""
     return len({model.tokenizer for model in models}) == 1

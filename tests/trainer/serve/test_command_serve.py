@@ -192,7 +192,7 @@ def test_a_port_in_use(run_cli, run_folder: Path) -> None:
         (("--engine", "magic"), 2, "it is auto, torch or llama.cpp"),
         (("--precision", "int8"), 2, "it is fp32, fp16 or bf16"),
         (("--served-name", "a\nb"), 2, "--served-name has characters"),
-        (("--host", "no.such.host.invalid"), 1, "is no address of this machine"),
+        (("--host", "no.such.host.invalid"), 1, "is not an address of this machine"),
         (("--api-key-file", "/no/such/key"), 2, "--api-key-file /no/such/key cannot be read"),
         (("--api-key", "secret"), 2, "--api-key"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -63,35 +63,33 @@ def generate(
         checkpoint, runs_dir, device=device, threads=threads, tokenizer=tokenizer
     )
 
-    from trainer.generate.decoding import generate as decode
+    from trainer.generate.batched.job import Job
+    from trainer.generate.batched.same_draws import decode_as_generate
     from trainer.generate.decoding import stream_text
 
     codec = opened.tokenizer
-    ids = codec.encode_prompt(text)
+    ids = tuple(codec.encode_prompt(text))
+    stop_ids = frozenset[int]() if ignore_eos else opened.end_ids
+    jobs = [
+        Job(ids, max_new_tokens, sampling, None if seed is None else seed + sample, stop_ids)
+        for sample in range(samples)
+    ]
     show = many_lines if sys.stdout.isatty() else str
     started, count = time.perf_counter(), 0
 
-    def counted(sample: int) -> Iterator[int]:
+    def counted(tokens: Iterable[int]) -> Iterator[int]:
         nonlocal count
-        for token in decode(
-            opened.model,
-            ids,
-            max_new_tokens,
-            sampling,
-            seed=None if seed is None else seed + sample,
-            stop_ids=() if ignore_eos else opened.end_ids,
-            use_cache=cache,
-            allowed_ids=codec.vocab_size,
-        ):
+        for token in tokens:
             count += 1
             yield token
 
-    for sample in range(samples):
+    found = decode_as_generate(opened.model, jobs, codec.vocab_size, use_cache=cache)
+    for sample, tokens in enumerate(found, 1):
         if samples > 1:
-            sys.stdout.write(f"--- {sample + 1} of {samples}\n")
+            sys.stdout.write(f"--- {sample} of {samples}\n")
         sys.stdout.write(show(text))
         sys.stdout.flush()
-        for piece in stream_text(counted(sample), codec):
+        for piece in stream_text(counted(tokens), codec):
             sys.stdout.write(show(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")

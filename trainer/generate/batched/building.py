@@ -10,7 +10,7 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.text import format_bytes, one_line
-from trainer.generate.batched.decoder import Decoder
+from trainer.generate.batched.decoder import Decoder, Draw, draw_by_uniforms
 from trainer.model.inference.packing import can_pack, packed
 from trainer.model.inference.slot_cache import SlotCache
 from trainer.model.language_model import LanguageModel
@@ -65,10 +65,12 @@ def plan_decoder(
 
 
 @torch.inference_mode()
-def build_decoder(model: LanguageModel, plan: DecoderPlan, known_ids: int) -> Decoder:
+def build_decoder(
+    model: LanguageModel, plan: DecoderPlan, known_ids: int, draw: Draw = draw_by_uniforms
+) -> Decoder:
     """Allocate the cache and pack the weights. Raises RunError when memory does not suffice.
 
-    `known_ids`: only the first so many ids, those the tokenizer knows, are ever chosen.
+    Only the first `known_ids` ids, those the tokenizer knows, are ever chosen.
     """
     dtype = _cache_type(plan.precision)
     try:
@@ -81,7 +83,7 @@ def build_decoder(model: LanguageModel, plan: DecoderPlan, known_ids: int) -> De
             f"The key-value cache of {plan.slots} slots needs {format_bytes(size)} "
             f"({one_line(error, 120)}); use fewer slots or a shorter context."
         ) from error
-    return Decoder(model, cache, known_ids=known_ids, prefill_chunk=plan.prefill_chunk)
+    return Decoder(model, cache, known_ids=known_ids, prefill_chunk=plan.prefill_chunk, draw=draw)
 
 
 def _cache_type(precision: Precision) -> torch.dtype:

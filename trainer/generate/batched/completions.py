@@ -1,12 +1,12 @@
-"""Decoding a list of jobs to the end, in the calling thread."""
+"""Decoding a list of jobs in the calling thread: all at once, or read one after the other."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trainer.generate.batched.decoder import Decoder, Outcome, Running
+from trainer.generate.batched.decoder import Decoder, Outcome
 from trainer.generate.batched.job import (
     Finished,
     FinishReason,
@@ -35,33 +35,67 @@ class Completion:
 
 
 def complete(decoder: Decoder, jobs: Iterable[Job]) -> list[Completion]:
-    """The completion of each job, in their order; as many run at once as `decoder` has slots.
-
-    `decoder` must be idle, and is idle again afterwards. Up to rounding, a job's tokens depend on
-    its own settings and seed alone. Raises UserError before anything runs if a job cannot run,
-    RunError if the model's output is not finite.
-    """
-    everyone = [decoder.running_of(job) for job in jobs]
-    waiting = deque(everyone)
-    collected: dict[Running, _Collected] = {running: _Collected() for running in everyone}
+    """The completion of each job, in their order. See `JobStreams`."""
+    streams = JobStreams(decoder, jobs)
     with decoder.computing():
-        try:
-            while waiting or decoder.running:
-                while waiting and not decoder.full:
-                    decoder.admit(waiting.popleft())
+        return [streams.completion(place) for place in range(len(streams))]
+
+
+class JobStreams:
+    """Jobs that are decoded together, as many at once as `decoder` has slots.
+
+    `decoder` must be idle, and belongs to the streams until every job has been read to its end.
+    Up to rounding, a job's tokens depend on its own settings and seed alone. Raises UserError
+    before anything runs if a job cannot run.
+    """
+
+    def __init__(self, decoder: Decoder, jobs: Iterable[Job]) -> None:
+        self._decoder = decoder
+        everyone = [decoder.running_of(job) for job in jobs]
+        self._waiting = deque(everyone)
+        self._collected = [_Collected() for _ in everyone]
+        self._of = dict(zip(everyone, self._collected, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._collected)
+
+    def tokens(self, place: int) -> Iterator[int]:
+        """The new tokens of one job as they come. Raises RunError if the output is not finite."""
+        collected, read = self._collected[place], 0
+        while True:
+            yield from (score.token for score in collected.new[read:])
+            read = len(collected.new)
+            if collected.reason is not None:
+                return
+            self._turn()
+
+    def completion(self, place: int) -> Completion:
+        """One job, decoded to its end. Raises RunError if the output is not finite."""
+        collected = self._collected[place]
+        while collected.reason is None:
+            self._turn()
+        return Completion(tuple(collected.new), collected.reason, collected.prompt)
+
+    def _turn(self) -> None:
+        decoder = self._decoder
+        with decoder.computing():
+            try:
+                while self._waiting and not decoder.full:
+                    decoder.admit(self._waiting.popleft())
                 for outcome in decoder.turn():
-                    collected[outcome.running].add(outcome)
-        except BaseException:
-            decoder.release_all()
-            raise
-    return [collected[running].completion() for running in everyone]
+                    self._of[outcome.running].add(outcome)
+            except BaseException:
+                decoder.release_all()
+                raise
 
 
 class _Collected:
+    """What a job has given so far."""
+
     def __init__(self) -> None:
-        self._new: list[TokenScore] = []
-        self._prompt: tuple[TokenScore, ...] = ()
-        self._reason: FinishReason | None = None
+        self.new: list[TokenScore] = []
+        self.prompt: tuple[TokenScore, ...] = ()
+        self.reason: FinishReason | None = None
 
     def add(self, outcome: Outcome) -> None:
         if outcome.error:
@@ -69,12 +103,8 @@ class _Collected:
         for event in outcome.events:
             match event:
                 case NewToken(score):
-                    self._new.append(score)
+                    self.new.append(score)
                 case PromptScored(scores):
-                    self._prompt = scores
+                    self.prompt = scores
                 case Finished(reason):
-                    self._reason = reason
-
-    def completion(self) -> Completion:
-        assert self._reason is not None, "a job has left the decoder without an end"
-        return Completion(tuple(self._new), self._reason, self._prompt)
+                    self.reason = reason

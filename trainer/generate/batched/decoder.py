@@ -13,7 +13,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -88,20 +88,41 @@ class Outcome:
     error: RunError | None = None
 
 
+#: Draws a token for each row of the logits (R, V), biases and penalties included, for these jobs.
+Draw = Callable[[Tensor, Sequence[Running]], list[int]]
+
+
+def draw_by_uniforms(logits_RV: Tensor, choosing: Sequence[Running]) -> list[int]:
+    """One uniform number of the job's own randomness for each token, all rows at once."""
+    return draw(
+        logits_RV,
+        [running.job.sampling for running in choosing],
+        [running.randomness.random() for running in choosing],
+    )
+
+
 class Decoder:
     """The model, its cache and the jobs in its slots.
 
     Only the first `known_ids` ids, those the tokenizer knows, are ever chosen. `prefill_chunk` is
-    the number of prompt tokens a turn computes. `admit` and `turn` must run inside `computing()`.
+    the number of prompt tokens a turn computes. `draw` samples the tokens. `admit` and `turn` must
+    run inside `computing()`.
     """
 
     def __init__(
-        self, model: LanguageModel, cache: SlotCache, *, known_ids: int, prefill_chunk: int
+        self,
+        model: LanguageModel,
+        cache: SlotCache,
+        *,
+        known_ids: int,
+        prefill_chunk: int,
+        draw: Draw = draw_by_uniforms,
     ) -> None:
         self.model = model
         self.cache = cache
         self.known_ids = known_ids
         self.prefill_chunk = prefill_chunk
+        self._draw = draw
         self.running: list[Running] = []
         self._device = cache.keys.device
         # What is left in the cache of jobs that ended, longest ago first.
@@ -279,11 +300,7 @@ class Decoder:
             logits_RV[:, : self.known_ids],
             [adjustments(running.job, running.counts) for running in choosing],
         )
-        tokens = draw(
-            chosen_from,
-            [running.job.sampling for running in choosing],
-            [running.randomness.random() for running in choosing],
-        )
+        tokens = self._draw(chosen_from, choosing)
         scores = self._scores(choosing, logits_RV, tokens)
         return [
             self._advance(running, token_score) if finite else self._fail(running)

@@ -1,78 +1,119 @@
-"""Acting: what a person does to runs from the screen. Looking at them is in `monitor.looking`.
+"""The app: takes snapshots in, and gives keys, clicks and messages to who answers for them.
 
-An act runs in a thread of its own; the line above the keys says what became true, or why not.
-Dialogs, and what only they need, are imported when a key first asks for them: a curve looked
-at once a minute should not wait for a form that is filled in once a week.
+It owns two values: the newest `snapshot` and the `look` at it. Whatever sets one of them is shown.
+What keys do is in `monitor.controllers`, what a page shows in `monitor.pages`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on
+from rich.text import Text
+from textual import events, on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.reactive import var
+from textual.screen import Screen
 
-from monitor.actions.steer import (
-    Launcher,
-    ask,
-    launch,
-    resume,
-    stop,
-    stop_question,
-    why_no_request,
-    why_not_resumable,
-)
+from monitor.actions.registry import ACTIONS
+from monitor.actions.steer import Launcher, launch
+from monitor.background import in_thread
+from monitor.controllers.charts import Charts
+from monitor.controllers.checkpoints import CheckpointCare, UploadDone, Verified
+from monitor.controllers.export import Export
+from monitor.controllers.host import Acts, Answer
+from monitor.controllers.moving import Moving
+from monitor.controllers.order import Order
+from monitor.controllers.runs import Runs
+from monitor.controllers.steering import Steering
 from monitor.data.poller import Source
-from monitor.data.views import RunView
-from monitor.looking import LookingApp
-from monitor.settings import SettingsFile
-from shared.errors import RunError, UserError
+from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.frame import Frame
+from monitor.layout import TALL, WIDE, Layout
+from monitor.leaving import HANGUP, Leaving, farewell, fault
+from monitor.list_order import Listing, arrange
+from monitor.look import PAGES, Look
+from monitor.pages.charts import ChartsPage
+from monitor.pages.checkpoints import CheckpointsPage
+from monitor.pages.config import config_page
+from monitor.pages.dynamics import DynamicsPage
+from monitor.pages.lines import events_page, log_page, samples_page
+from monitor.pages.overview import OverviewPage
+from monitor.pages.page import PageController, Seen
+from monitor.palette import CHOICES
+from monitor.plots.curves import CurveStore
+from monitor.settings import Settings, SettingsFile
+from monitor.theme import THEMES
+from monitor.watcher import SnapshotTaken, Watcher, only_machine_differs
+from monitor.widgets.bars import Prompt
+from monitor.widgets.chart_grid import ChartGrid
+from monitor.widgets.chart_pane import ChartMoved
+from monitor.widgets.checkpoints import CheckpointsPage as CheckpointLines
+from monitor.widgets.page_bar import PageBar
+from monitor.widgets.run_list import RunList
+from shared.errors import UserError
 from shared.text import one_line
 
 if TYPE_CHECKING:
-    from monitor.actions import export as exporting
-    from monitor.actions import order as ordering
-    from monitor.actions import upload as uploading
-    from monitor.actions.prune import PruneChoice
-    from monitor.screens.order_dialog import LineScreen, NoteScreen
-    from shared.checkpoints.catalogue import CheckpointInfo
-    from shared.hub.settings import UploadSettings
+    from textual.command import Provider
 
-_ASKED = {
-    "pause": "pause",
-    "resume": "go on",
-    "checkpoint": "save a checkpoint",
-}
+_AGES = 5.0  # seconds after which an age on the screen may have changed
 
 
-class MonitorApp(LookingApp):
+def _action_provider() -> type[Provider]:
+    from monitor.screens.palette import ActionProvider
+
+    return ActionProvider
+
+
+class Told(Message):
+    """Work in the background has something to say, and `ran` to its end if it is an act."""
+
+    def __init__(self, text: str, colour: str, *, ran: bool) -> None:
+        super().__init__()
+        self.text, self.colour, self.ran = text, colour, ran
+
+
+class RunsScreen(Screen[None]):
+    """The one screen under all dialogs. Tab is for its two panes, not for widgets."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "app.act('switch_pane')", show=False),
+        Binding("shift+tab", "app.act('switch_pane')", show=False),
+        Binding("escape", "app.act('leave')", show=False),
+    ]
+
+    class Resized(Message):
+        """It has another size now."""
+
+    def on_resize(self) -> None:
+        """Tell the app, which says what is to be seen."""
+        self.post_message(self.Resized())
+
+
+class MonitorApp(App[None]):
     """Watches the runs that `source` delivers, and acts on them."""
 
-    class ActDone(Message):
-        """An act came to its end: `text` says what became true, or why it did not."""
+    TITLE = "train-monitor"
+    CSS_PATH = "app.tcss"
+    COMMANDS = {_action_provider}  # noqa: RUF012
+    ALLOW_SELECT = False
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (TALL, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(",".join(a.keys), a.call, a.help, show=False) for a in ACTIONS
+    ]
 
-        def __init__(self, text: str, *, ok: bool) -> None:
-            super().__init__()
-            self.text = text
-            self.ok = ok
-
-    class Verified(Message):
-        """Every byte of a checkpoint was read: it is `sound`, or it is not."""
-
-        def __init__(self, info: CheckpointInfo, *, sound: bool) -> None:
-            super().__init__()
-            self.info, self.sound = info, sound
-
-    class UploadDone(Message):
-        """An upload is over, however it ended."""
-
-        def __init__(self, job: uploading.UploadJob) -> None:
-            super().__init__()
-            self.job = job
+    snapshot: var[Snapshot | None] = var(None, init=False, always_update=True)
+    look: var[Look] = var(Look(), init=False)
 
     def __init__(
         self,
@@ -86,348 +127,325 @@ class MonitorApp(LookingApp):
         theme: str = "",
         ascii: bool = False,
     ) -> None:
-        super().__init__(
-            source,
-            runs_dir,
-            selected=selected,
-            clock=clock,
-            settings=settings,
-            theme=theme,
-            ascii=ascii,
-        )
-        self._launcher = launcher
-        self._starting: set[str] = set()
-        self._uploads: dict[str, uploading.UploadJob] = {}  # the last one of each run
+        """`theme` overrides that of the settings, for a terminal that has no such colours.
+
+        `ascii` is for one that has no braille.
+        """
+        self._settings = settings or SettingsFile(None)
+        kept = self._settings.settings
+        name = theme or kept.theme
+        super().__init__(ansi_color=True if THEMES[name].ansi else None)
+        for one in THEMES.values():
+            self.register_theme(one)
+        self.theme = name
+        self.runs_dir, self.clock = runs_dir, clock
+        self.listing = Listing()
+        self.set_reactive(MonitorApp.look, Look.remembered(kept, selected))
+        self._leaving = Leaving(lambda code: self.exit(return_code=code))
+        self._watcher = Watcher(source, self.post_message)
+        self._frame = Frame()
+        store = CurveStore()
+        overview = OverviewPage(store, ascii=ascii)
+        charts = ChartsPage(store, ascii=ascii)
+        checkpoints = CheckpointsPage()
+        pages: list[PageController] = [
+            overview,
+            charts,
+            DynamicsPage(store, ascii=ascii),
+            checkpoints,
+            events_page(),
+            log_page(),
+            config_page(),
+            samples_page(),
+        ]
+        self.pages = dict(zip(PAGES, pages, strict=True))
+        self._moving = Moving(self)
+        self._runs = Runs(self, self._frame.prompt, self._frame.keys)
+        self._care = CheckpointCare(self, checkpoints)
+        self.acts: Acts = {
+            **self._moving.acts(),
+            **self._runs.acts(),
+            **Charts(self, charts).acts(),
+            **Steering(self, launcher).acts(),
+            **self._care.acts(),
+            **Order(self).acts(),
+            **Export(self, overview.loss).acts(),
+            "refresh": self.refresh_runs,
+            "theme": self._next_theme,
+            "help": self._show_help,
+            "command_palette": self.action_command_palette,
+            "quit": self.exit,
+        }
+
+    # -- life ----------------------------------------------------------------------------
+
+    def get_default_screen(self) -> Screen[Any]:
+        """The screen with the runs."""
+        return RunsScreen(id="_default")
+
+    def compose(self) -> ComposeResult:
+        """The frame with all pages in it, of which one is displayed."""
+        widgets = [widget for page in self.pages.values() for widget in page.widgets()]
+        yield from self._frame.compose(widgets)
+
+    def on_load(self) -> None:
+        """Signals must find their handlers before the terminal is taken over."""
+        self._leaving.handle_signals()
+
+    def on_mount(self) -> None:
+        """Begin to watch."""
+        self._arrange()
+        self._watcher.start(self.look.selected)
+        self.set_interval(_AGES, self._show_ages)
+        if not self.is_headless:
+            self.set_interval(HANGUP, self._leaving.check_terminal)
+        if self._settings.problem:
+            self.tell(self._settings.problem, "warning")
 
     def on_unmount(self) -> None:
-        """Uploads are part of this program: what is half sent is not to be seen on the Hub."""
-        if not self._uploads:
+        """Let waiting threads go; training goes on without us."""
+        self._leaving.begun.set()
+        self._watcher.stop()
+        self._care.leave()
+
+    def _fatal_error(self) -> None:
+        """A few lines instead of pages that show every variable, and so what is in files."""
+        error = sys.exception()
+        told = [Text("\n".join(fault(error)), overflow="fold")] if error else []
+        self.panic(*told)
+
+    def farewell(self) -> str:
+        """What to know on leaving while runs train; empty if none does."""
+        return farewell(self.snapshot.runs if self.snapshot else (), self.runs_dir)
+
+    # -- what can be known of it ---------------------------------------------------------
+
+    @property
+    def selected(self) -> RunView | None:
+        """The selected run as last seen."""
+        return self._seen().view
+
+    @property
+    def detail(self) -> RunDetail | None:
+        """What was read of it."""
+        return self._watcher.details.get(self.look.selected or "")
+
+    @property
+    def page(self) -> PageController:
+        """The present page."""
+        return self.pages[self.look.page]
+
+    @property
+    def layout(self) -> Layout:
+        """Which panes are shown."""
+        return Layout.fitting(*self.size, self.look, self.snapshot)
+
+    @property
+    def settings(self) -> Settings:
+        """The choices that are remembered."""
+        return self._settings.settings
+
+    @property
+    def notice(self) -> str:
+        """What is said above the keys."""
+        return self._frame.notice.text
+
+    @property
+    def is_filtering(self) -> bool:
+        """Whether a filter is being typed."""
+        return self._frame.prompt.is_open
+
+    @property
+    def gone(self) -> threading.Event:
+        """Set once nobody looks at the screen any more."""
+        return self._leaving.begun
+
+    def runs_by_name(self) -> list[tuple[str, str, str]]:
+        """Id, label and status of every run, for the palette."""
+        runs = self.snapshot.runs if self.snapshot else ()
+        return [(run.run_id, run.label, run.status) for run in runs]
+
+    def go_to(self, run_id: str) -> None:
+        """Select a run."""
+        self._moving.go_to_run(run_id)
+
+    def _seen(self) -> Seen:
+        return Seen(self.snapshot, self.look, self._watcher.details, self.clock())
+
+    # -- data in -------------------------------------------------------------------------
+
+    @on(SnapshotTaken)
+    def _take_snapshot(self, message: SnapshotTaken) -> None:
+        self._watcher.remember(message.snapshot, len(self.look.marked))
+        self.snapshot = message.snapshot
+
+    def watch_snapshot(self, before: Snapshot | None, snapshot: Snapshot) -> None:
+        """Show new data."""
+        if before is not None and only_machine_differs(before, snapshot):
+            self._frame.show_machine(self._seen(), self.layout)
             return
-        from monitor.actions import upload as uploading
+        look = self.look.settled(before.runs if before else (), snapshot.runs)
+        if look == self.look:
+            self._show()
+        else:
+            self.look = look  # which is shown
 
-        uploading.leave(self._uploads.values())
+    def watch_look(self, before: Look, look: Look) -> None:
+        """Show what is looked at now, and keep what is a choice."""
+        if look.selected != before.selected:
+            self._watcher.select(look.selected)
+        if look.followed != before.followed:
+            self._watcher.follow(look.followed)
+        self._keep(look.kept_in(self._settings.settings))
+        if dataclasses.replace(look, chart=before.chart) == before:
+            self.show_page()
+        else:
+            self._show()
 
-    # -- steer ---------------------------------------------------------------------------
+    @on(ChartMoved)
+    def _chart_moved(self, message: ChartMoved) -> None:
+        chart = self.page.chart_after(message.state, self.look.chart)
+        self.look = dataclasses.replace(self.look, chart=chart)
 
-    def action_pause(self) -> None:
-        """Pause the selected run, or let it go on."""
-        view = self.selected
-        if view is not None:
-            self._ask(view, "resume" if view.status == "paused" else "pause")
+    @on(RunList.Chosen)
+    def _run_clicked(self, message: RunList.Chosen) -> None:
+        self._moving.go_to_run(message.run_id, in_list=True)
 
-    def action_checkpoint(self) -> None:
-        """Have the selected run save a checkpoint."""
-        if self.selected is not None:
-            self._ask(self.selected, "checkpoint")
+    @on(RunList.SortChosen)
+    def _heading_clicked(self, message: RunList.SortChosen) -> None:
+        self._runs.sort(message.sort)
 
-    def action_stop(self) -> None:
-        """Stop the selected run, or its start, after a question."""
-        from monitor.screens.dialogs import ConfirmScreen
+    @on(PageBar.Chosen)
+    def _page_clicked(self, message: PageBar.Chosen) -> None:
+        self._moving.go_to_page(message.page)
 
-        view = self.selected
-        if view is None:
-            return
-        try:
-            asked = stop_question(view)
-        except UserError as error:
-            self._tell(str(error), "warning")
-            return
+    @on(ChartGrid.Opened)
+    def _chart_opened(self, message: ChartGrid.Opened) -> None:
+        self._moving.open_chart(message.key)
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._tell(f"Asked {view.label} to stop…")
-                self._in_background(lambda: stop(view, give_up=self._leaving.wait))
+    @on(CheckpointLines.Clicked)
+    def _checkpoint_clicked(self, message: CheckpointLines.Clicked) -> None:
+        self._care.point_at(message.name)
 
-        self.push_screen(ConfirmScreen(asked.question, asked.consequence), answered)
+    @on(Prompt.Changed)
+    def _filter_typed(self, message: Prompt.Changed) -> None:
+        message.stop()
+        self._runs.filter_typed(message.text)
 
-    def action_resume(self) -> None:
-        """Start the selected run again, as a process of its own."""
-        view = self.selected
-        if view is None:
-            return
-        reason = why_not_resumable(view)
-        if reason:
-            self._tell(reason, "warning")
-            return
-        if view.run_id in self._starting:
-            return  # the key was pressed again before the trainer is there
-        self._starting.add(view.run_id)
-        self._tell(f"Starting {view.label}…")
-
-        def work() -> str:
-            try:
-                return resume(view, self._launcher, give_up=self._leaving.wait)
-            finally:
-                self._starting.discard(view.run_id)
-
-        self._in_background(work)
-
-    def _ask(self, view: RunView, action: str) -> None:
-        reason = why_no_request(view, action)
-        if reason:
-            self._tell(reason, "warning")
-            return
-        self._tell(f"Asked {view.label} to {_ASKED[action]}…")
-        self._in_background(lambda: ask(view, action, give_up=self._leaving.wait))
-
-    # -- checkpoints ---------------------------------------------------------------------
-
-    def action_prune(self) -> None:
-        """Show what could go, and let it go."""
-        from monitor.actions.prune import carry_out, preview_prune
-        from monitor.screens.prune_dialog import PruneScreen
-
-        view = self.selected
-        if view is None:
-            return
-
-        def chosen(choice: PruneChoice | None) -> None:
-            if choice is None:
-                return
-            self._doomed.pop(view.run_id, None)
-            self._tell(f"{'Pruning' if choice.act == 'prune' else 'Asking'} {view.label}…")
-            self._in_background(lambda: carry_out(view, choice, self._leaving.wait))
-
-        marked = sorted(self._doomed.get(view.run_id, ()))
-        screen = PruneScreen(
-            view.label, lambda rule, spared: preview_prune(view, rule, spared), marked
-        )
-        self.push_screen(screen, chosen)
-
-    def action_verify(self) -> None:
-        """Read all of the checkpoint under the cursor and compare its checksums."""
-        from shared.checkpoints.manifest import verify_folder
-
-        view, detail = self.selected, self._detail
-        if view is None:
-            return
-        found = detail.checkpoints if detail else ()
-        info = next(
-            (c for c in found if c.name == self._at_checkpoint), found[-1] if found else None
-        )
-        if info is None:
-            self._tell(f"{view.label} has no checkpoint to verify.", "warning")
-            return
-        self._tell(f"Reading {info.name} of {view.label}…")
-
-        def work() -> str:
-            problems = verify_folder(info.path)
-            self.post_message(self.Verified(info, sound=not problems))
-            if problems:
-                raise RunError(one_line(problems[0], 300))
-            return f"{info.name} of {view.label} is whole: every checksum holds."
-
-        self._in_background(work)
+    @on(Prompt.Closed)
+    def _filter_closed(self, message: Prompt.Closed) -> None:
+        message.stop()
+        self.set_focus(None)
+        self._runs.filter_closed(message.text)
 
     @on(Verified)
-    def _keep_verified(self, message: Verified) -> None:
-        self._verified[message.info.path, message.info.created_at] = message.sound
-        self._show()
-
-    def action_upload(self) -> None:
-        """Send a checkpoint to the Hub: what was asked is remembered, how far it is can be seen."""
-        from monitor.actions import upload as uploading
-        from monitor.screens.upload_dialog import UploadScreen
-
-        view = self.selected
-        if view is None:
-            return
-        job = self._uploads.get(view.run_id)
-        running = job if job is not None and job.status.running else None
-        here = self._at_checkpoint if self._page == "checkpoints" and self._in_page else ""
-
-        def look(checkpoint: str) -> uploading.UploadOffer:
-            return uploading.offer(view, checkpoint)
-
-        def begin(
-            settings: UploadSettings, files: Iterable[tuple[str, int]]
-        ) -> uploading.UploadJob:
-            started = uploading.UploadJob(view, settings, files, self._upload_over)
-            self._uploads[view.run_id] = started
-            started.start()
-            return started
-
-        self.push_screen(UploadScreen(view.label, look, begin, checkpoint=here, job=running))
-
-    def _upload_over(self, job: uploading.UploadJob) -> None:
-        if not self._leaving.is_set():
-            self.post_message(self.UploadDone(job))
+    def _checkpoint_verified(self, message: Verified) -> None:
+        self._care.verified(message)
 
     @on(UploadDone)
-    def _tell_upload(self, message: UploadDone) -> None:
-        status = message.job.status
-        colour = {"done": "success", "cancelled": "warning"}.get(status.outcome, "error")
-        self._tell(f"{message.job.view.label}: {status.message}", colour)
-        self._source.refresh()
+    def _upload_done(self, message: UploadDone) -> None:
+        self._care.uploaded(message)
 
-    # -- order ---------------------------------------------------------------------------
+    async def on_event(self, event: events.Event) -> None:
+        """Keys that were on their way when the filter was opened belong to it."""
+        if not self._runs.takes(event):
+            await super().on_event(event)
 
-    def action_tag(self) -> None:
-        """Change the tags of the selected run."""
-        from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import LineScreen
+    def action_act(self, name: str) -> None:
+        """Do what an action of the registry does."""
+        self.acts[name]()
 
-        view = self.selected
-        if view is None:
-            return
-        text = ordering.tags_text(ordering.labels_of(view))
-        self._ask_line(
-            LineScreen(f"Tags of {view.label}", text, "Words between commas: baseline, lr sweep."),
-            lambda typed: ordering.set_tags(view, typed),
-        )
+    # -- data out ------------------------------------------------------------------------
 
-    def action_rename(self) -> None:
-        """Show the selected run under another name."""
-        from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import LineScreen
-        from shared.library.labels import MAX_NAME
+    @on(RunsScreen.Resized)
+    def _show(self) -> None:
+        """Show all of it. A wider screen may hold more, a small one nothing."""
+        seen, layout = self._seen(), self.layout
+        if seen.snapshot is not None:
+            self.listing = arrange(seen.snapshot.runs, self.look.order)
+        self._frame.welcome(seen.snapshot, self.runs_dir, layout)
+        self._frame.show(seen, self.listing)
+        self._arrange()
+        self.show_page()
 
-        view = self.selected
-        if view is None:
-            return
-        own = one_line(view.path.name, 120)
-        self._ask_line(
-            LineScreen(
-                f"Name for {view.label}",
-                ordering.labels_of(view).name,
-                "It is shown by this name; its folder keeps its own.",
-                limit=MAX_NAME,
-                nothing=own,
-            ),
-            lambda typed: ordering.set_name(view, typed),
-        )
+    def show_page(self) -> None:
+        """Show the present page, and hand nothing to the others."""
+        if self.snapshot is not None:
+            seen = self._seen()
+            self._frame.show_run(seen, self.layout)
+            self.page.show(seen)
 
-    def action_note(self) -> None:
-        """Write about the selected run."""
-        from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import NoteScreen
+    def _show_ages(self) -> None:
+        self.page.show_ages(self._seen())
 
-        view = self.selected
-        if view is not None:
-            note = ordering.labels_of(view).note
-            self._ask_line(
-                NoteScreen(view.label, note), lambda typed: ordering.set_note(view, typed)
-            )
+    def _arrange(self) -> None:
+        """Show the panes that are wanted and that there is room for."""
+        seen, layout = self._seen(), self.layout
+        for name, wanted in layout.classes().items():
+            self.screen_stack[0].set_class(wanted, name)
+        shown = {w: False for page in self.pages.values() for w in page.widgets()}
+        shown |= self.page.panes(seen, layout)
+        shown[self._frame.machine] = layout.machine
+        for widget, visible in shown.items():
+            if widget.display != visible:
+                widget.display = visible
 
-    def _ask_line(self, screen: LineScreen | NoteScreen, act: Callable[[str], str]) -> None:
-        def typed(text: str | None) -> None:
-            if text is not None:
-                self._in_background(lambda: act(text))
+    # -- what controllers ask of it ------------------------------------------------------
 
-        self.push_screen(screen, typed)
+    def refresh_runs(self) -> None:
+        """Read everything again now."""
+        self._watcher.refresh()
 
-    def action_archive(self) -> None:
-        """Put the selected run out of sight, or bring it back."""
-        from monitor.actions import order as ordering
+    def tell(self, text: str, colour: str = "primary") -> None:
+        """Say something above the keys for a while."""
+        self._frame.notice.tell(one_line(text, 400), colour)
 
-        view = self.selected
-        if view is not None:
-            wanted = not view.archived
-            self._in_background(lambda: ordering.archive([view], archived=wanted))
+    def open_dialog(
+        self, screen: Screen[Answer], answered: Callable[[Answer | None], None] | None = None
+    ) -> None:
+        """Show a dialog; `answered` gets what it was closed with."""
+        self.push_screen(screen, answered)
 
-    def action_delete(self) -> None:
-        """Move the selected run, or the marked ones, into the trash."""
-        from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import DeleteScreen
+    def act(self, work: Callable[[], str]) -> None:
+        """Do `work` in the background and tell the text it returns, or the error it raises."""
+        self.run_worker(self._run_act(work), group="acts")
 
-        views = self._marked_or_selected()
-        if not views:
-            return
-        label = views[0].label if len(views) == 1 else f"{len(views)} runs"
-
-        def confirmed(plan: ordering.DeletePlan | None) -> None:
-            if plan is not None:
-                self._tell(f"Deleting {label}…")
-                self._in_background(lambda: ordering.delete(plan))
-
-        self.push_screen(DeleteScreen(label, lambda: ordering.plan_delete(views)), confirmed)
-
-    def _marked_or_selected(self) -> list[RunView]:
-        """The selected run; with it the marked ones, if it is one of those."""
-        view = self.selected
-        if view is None or self._snapshot is None:
-            return []
-        if view.run_id not in self._marked:
-            return [view]
-        return [run for run in self._snapshot.runs if run.run_id in self._marked]
-
-    def action_undo(self) -> None:
-        """Look into the trash, and bring back."""
-        from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import TrashScreen
-
-        view = self.selected
-
-        def chosen(choice: ordering.TrashChoice | None) -> None:
-            if choice is not None:
-                self._in_background(
-                    lambda: ordering.settle_trash(self._runs_dir, view, choice, self._leaving.wait)
-                )
-
-        label = view.label if view else ""
-        screen = TrashScreen(
-            label, lambda: ordering.look_into_trash(self._runs_dir, view), self._clock
-        )
-        self.push_screen(screen, chosen)
-
-    # -- take along ----------------------------------------------------------------------
-
-    def action_export(self) -> None:
-        """Save the chart, the data or the page as a file."""
-        from monitor.actions import export as exporting
-        from monitor.screens.export_dialog import ExportScreen
-
-        view = self.selected
-        if view is None:
-            return
-        figure = self._figure()
-
-        def chosen(choice: exporting.ExportChoice | None) -> None:
-            if choice is not None:
-                self._tell(f"Writing {one_line(choice.path)}…")
-                self._in_background(lambda: exporting.export(view, choice, figure))
-
-        screen = ExportScreen(view.label, lambda kind: exporting.propose(view, kind, figure))
-        self.push_screen(screen, chosen)
-
-    def _figure(self) -> exporting.Figure | None:
-        """The chart that is looked at: the focused one, or that under the cursor."""
-        from monitor.actions import export as exporting
-
-        scene = (self._pane() or self._loss).scene
-        return exporting.figure_of(scene, scene.key) if scene.shown and scene.key else None
-
-    def action_copy_command(self) -> None:
-        """Copy what repeats the selected run, through the terminal."""
-        from monitor.actions import order as ordering
-
-        view = self.selected
-        if view is None:
-            return
+    async def _run_act(self, work: Callable[[], str]) -> None:
         try:
-            command = ordering.repeat_line(view)
+            text, colour = await in_thread(work, "act"), "success"
         except (UserError, OSError) as error:
-            self._tell(str(error), "error")
+            text, colour = str(error), "error"
+        if text and not self.gone.is_set():
+            self.post_message(Told(text, colour, ran=True))
+
+    @on(Told)
+    def _told(self, message: Told) -> None:
+        self.tell(message.text, message.colour)
+        if message.ran:
+            self.refresh_runs()
+
+    def _keep(self, settings: Settings) -> None:
+        """Keep a choice for the next time, without waiting for the disk."""
+        if settings != self._settings.settings:
+            self._settings.settings = settings
+            self.run_worker(self._save_settings(), group="settings")
+
+    async def _save_settings(self) -> None:
+        problem = await in_thread(self._settings.save, "settings")
+        if problem and not self.gone.is_set():
+            self.post_message(Told(problem, "warning", ran=False))
+
+    # -- keys of the app itself ----------------------------------------------------------
+
+    def _show_help(self) -> None:
+        from monitor.screens.dialogs import HelpScreen
+
+        self.push_screen(HelpScreen(ACTIONS))
+
+    def _next_theme(self) -> None:
+        if self.theme not in CHOICES:
+            self.tell(f"This terminal keeps its own colours ({self.theme}).", "warning")
             return
-        self.copy_to_clipboard(command)
-        self._tell(f"Copied: {command}", "success")
-
-    # -- the outcome ---------------------------------------------------------------------
-
-    def _in_background(self, work: Callable[[], str]) -> None:
-        """Do `work` in a thread that does not keep us from leaving, and tell its outcome."""
-
-        def run() -> None:
-            try:
-                text, ok = work(), True
-            except (UserError, OSError) as error:
-                text, ok = str(error), False
-            if text and not self._leaving.is_set():
-                self.post_message(self.ActDone(text, ok=ok))
-
-        threading.Thread(target=run, name="act", daemon=True).start()
-
-    @on(ActDone)
-    def _act_done(self, message: ActDone) -> None:
-        self._tell(message.text, "success" if message.ok else "error")
-        self._source.refresh()
+        self.theme = CHOICES[(CHOICES.index(self.theme) + 1) % len(CHOICES)]
+        self._keep(dataclasses.replace(self._settings.settings, theme=self.theme))
+        self.tell(f"Colours: {self.theme}.", "success")

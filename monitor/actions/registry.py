@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Action:
-    """`keys` (Textual names) call `action_<name>` of the app.
+    """`keys` (Textual names) do what the app's controller of `name` does.
 
     `shown` is the key as people write it, `label` the word in the footer, empty to leave it out.
     """
@@ -20,9 +20,9 @@ class Action:
     group: str
 
     @property
-    def method(self) -> str:
-        """The method of the app, without arguments."""
-        return "action_" + self.name.partition("(")[0]
+    def call(self) -> str:
+        """The action as Textual runs it, on the app."""
+        return f"act({self.name!r})"
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -35,14 +35,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("switch_pane", ("tab", "shift+tab"), "Tab", "", "between the list and the page", "Move"),
     Action("open", ("enter",), "Enter", "", "open the run's page, or one chart alone", "Move"),
     Action("leave", ("escape",), "Esc", "", "back: from a chart, a page, a filter", "Move"),
-    Action("page('overview')", ("1",), "1", "", "page: overview", "Pages"),
-    Action("page('charts')", ("2",), "2", "", "page: charts of every metric", "Pages"),
-    Action("page('dynamics')", ("3",), "3", "", "page: slope, gap, gradient norm, phases", "Pages"),
-    Action("page('checkpoints')", ("4",), "4", "", "page: checkpoints", "Pages"),
-    Action("page('events')", ("5",), "5", "", "page: what happened", "Pages"),
-    Action("page('log')", ("6",), "6", "", "page: the end of the log", "Pages"),
-    Action("page('config')", ("7",), "7", "", "page: configuration", "Pages"),
-    Action("page('samples')", ("8",), "8", "", "page: samples of text", "Pages"),
+    Action("page_overview", ("1",), "1", "", "page: overview", "Pages"),
+    Action("page_charts", ("2",), "2", "", "page: charts of every metric", "Pages"),
+    Action("page_dynamics", ("3",), "3", "", "page: slope, gap, gradient norm, phases", "Pages"),
+    Action("page_checkpoints", ("4",), "4", "", "page: checkpoints", "Pages"),
+    Action("page_events", ("5",), "5", "", "page: what happened", "Pages"),
+    Action("page_log", ("6",), "6", "", "page: the end of the log", "Pages"),
+    Action("page_config", ("7",), "7", "", "page: configuration", "Pages"),
+    Action("page_samples", ("8",), "8", "", "page: samples of text", "Pages"),
     Action("details", ("d",), "d", "details", "show or hide the details of the run", "Pages"),
     Action("machine", ("m",), "m", "", "show or hide GPU, processor, memory, disk", "Pages"),
     Action("filter", ("slash",), "/", "filter", "filter runs by words, or by /regex/", "List"),
@@ -53,20 +53,20 @@ ACTIONS: tuple[Action, ...] = (
     Action("compare", ("C",), "C", "", "compare the configurations of two marked runs", "List"),
     Action("zoom_in", ("plus", "equals_sign"), "+", "", "zoom in, around the crosshair", "Charts"),
     Action("zoom_out", ("minus",), "-", "", "zoom out", "Charts"),
-    Action("pan(-1)", ("left",), "←", "", "pan to the left, or to the chart beside", "Charts"),
-    Action("pan(1)", ("right",), "→", "", "pan to the right, or to the chart beside", "Charts"),
+    Action("pan_left", ("left",), "←", "", "pan to the left, or to the chart beside", "Charts"),
+    Action("pan_right", ("right",), "→", "", "pan to the right, or to the chart beside", "Charts"),
     Action("zoom_reset", ("0",), "0", "", "zoom out to all there is", "Charts"),
     Action("log_y", ("l",), "l", "", "logarithmic y axis of the chart", "Charts"),
     Action("log_x", ("L",), "L", "", "logarithmic x axis", "Charts"),
     Action("x_axis", ("x",), "x", "", "x axis: steps, time, tokens", "Charts"),
-    Action("smooth(1)", ("right_square_bracket",), "]", "", "smooth more", "Charts"),
-    Action("smooth(-1)", ("left_square_bracket",), "[", "", "smooth less", "Charts"),
-    Action("crosshair(-1)", ("comma",), ",", "", "crosshair left", "Charts"),
-    Action("crosshair(1)", ("full_stop",), ".", "", "crosshair right", "Charts"),
-    Action("crosshair(-10)", ("less_than_sign",), "<", "", "ten columns left", "Charts"),
-    Action("crosshair(10)", ("greater_than_sign",), ">", "", "ten columns right", "Charts"),
-    Action("to_mark(-1)", ("left_curly_bracket",), "{", "", "to the mark before", "Charts"),
-    Action("to_mark(1)", ("right_curly_bracket",), "}", "", "to the next mark", "Charts"),
+    Action("smooth_more", ("right_square_bracket",), "]", "", "smooth more", "Charts"),
+    Action("smooth_less", ("left_square_bracket",), "[", "", "smooth less", "Charts"),
+    Action("crosshair_left", ("comma",), ",", "", "crosshair left", "Charts"),
+    Action("crosshair_right", ("full_stop",), ".", "", "crosshair right", "Charts"),
+    Action("crosshair_far_left", ("less_than_sign",), "<", "", "ten columns left", "Charts"),
+    Action("crosshair_far_right", ("greater_than_sign",), ">", "", "ten columns right", "Charts"),
+    Action("previous_mark", ("left_curly_bracket",), "{", "", "to the mark before", "Charts"),
+    Action("next_mark", ("right_curly_bracket",), "}", "", "to the next mark", "Charts"),
     Action("pause", ("p",), "p", "pause", "pause the run, or let it go on", "Steer"),
     Action("checkpoint", ("c",), "c", "save", "save a checkpoint now", "Steer"),
     Action("stop", ("s",), "s", "stop", "save and stop the run (asks first)", "Steer"),

@@ -67,14 +67,13 @@ class LineScreen(Dialog[str]):
 
 def tags_screen(label: str, tags: str) -> LineScreen:
     """Asks for the tags of a run."""
-    hint = "Words, separated by commas; an empty line takes all away."
-    return LineScreen(f"Tags of {label}", tags, hint, nothing="no tags")
+    return LineScreen(f"Tags of {label}", tags, "Words between commas: baseline, lr sweep.")
 
 
-def name_screen(label: str, name: str) -> LineScreen:
-    """Asks for the name a run is shown by."""
-    hint = "Only what is shown changes; the folder and the run's id stay as they are."
-    return LineScreen(f"Rename {label}", name, hint, limit=MAX_NAME, nothing="its own name")
+def name_screen(label: str, name: str, own: str) -> LineScreen:
+    """Asks for the name a run is shown by; `own` is that of its folder."""
+    hint = "It is shown by this name; its folder keeps its own."
+    return LineScreen(f"Name for {label}", name, hint, limit=MAX_NAME, nothing=own)
 
 
 class NoteScreen(Dialog[str]):

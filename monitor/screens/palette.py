@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from monitor.actions.registry import ACTIONS
 
-if TYPE_CHECKING:
-    from monitor.watching import WatchingApp
-
 _NO_COMMANDS = frozenset({"command_palette"})
 #: Going up and down is for keys.
 _NO_GROUPS = frozenset({"Move"})
+
+
+class Choices(Protocol):
+    """What the palette asks of the app that offers it."""
+
+    def runs_by_name(self) -> list[tuple[str, str, str]]:
+        """Id, label and status of every run."""
+
+    def go_to(self, run_id: str) -> None:
+        """Select a run."""
 
 
 class ActionProvider(Provider):
@@ -27,14 +34,14 @@ class ActionProvider(Provider):
     """
 
     @property
-    def _watching(self) -> WatchingApp:
-        return self.app  # type: ignore[return-value]  # the only app that offers this
+    def _choices(self) -> Choices:
+        return self.app  # type: ignore[return-value]  # only the monitor offers this
 
     def _offers(self) -> Iterator[tuple[str, str, Callable[[], object]]]:
         """Words, key, and what is done."""
         for action in ACTIONS:
             if action.name not in _NO_COMMANDS and action.group not in _NO_GROUPS:
-                yield action.help, action.shown, partial(self.app.run_action, action.name)
+                yield action.help, action.shown, partial(self.app.run_action, action.call)
 
     async def discover(self) -> Hits:
         """Every action, in the order of the registry."""
@@ -48,11 +55,11 @@ class ActionProvider(Provider):
             score = matcher.match(words)
             if score > 0:
                 yield Hit(score, _shown(words, key), act, text=words)
-        for run_id, label, status in self._watching.runs_by_name():
+        for run_id, label, status in self._choices.runs_by_name():
             words = f"go to {label}"
             score = matcher.match(words)
             if score > 0:
-                go = partial(self._watching.go_to, run_id)
+                go = partial(self._choices.go_to, run_id)
                 yield Hit(score, _shown(words, status), go, text=words)
 
 

@@ -17,6 +17,7 @@ from textual.containers import Horizontal
 from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from monitor.actions.registry import Action
@@ -27,6 +28,8 @@ from monitor.widgets.panel import Panel
 
 _ORDER = ("running", "initializing", "paused", "stopping", "stalled", "crashed", "failed", "queued")
 _NOTICE_LINES = 4
+#: Seconds a notice stays, by its colour. The primary one waits to be replaced by its answer.
+_NOTICE_SECONDS = {"primary": 60.0, "success": 8.0, "warning": 12.0, "error": 30.0}
 
 
 class TopBar(Panel):
@@ -68,6 +71,14 @@ class Notice(Panel):
         super().__init__(id=id)
         self.text = ""
         self._colour = "primary"
+        self._timer: Timer | None = None
+
+    def tell(self, text: str, colour: str) -> None:
+        """Show `text`, already safe, for as long as a notice of this colour stays."""
+        if self._timer is not None:
+            self._timer.stop()
+        self.show(text, colour)
+        self._timer = self.set_timer(_NOTICE_SECONDS[colour], lambda: self.show("", "primary"))
 
     def show(self, text: str, colour: str) -> None:
         """Show `text`, already safe, in the colour of that name; nothing if it is empty."""
@@ -165,7 +176,7 @@ class KeyBar(Panel):
 
     def __init__(self, actions: Sequence[Action], *, id: str | None = None) -> None:
         super().__init__(id=id)
-        shown = [_Key(a.shown, a.label, a.name) for a in actions if a.label]
+        shown = [_Key(a.shown, a.label, a.call) for a in actions if a.label]
         self._keys = [*_MOVING, *shown]
         self._labelled = shown
 
@@ -214,4 +225,4 @@ class _Key:
         return cell_len(self.key) + cell_len(self.word) + 3
 
 
-_MOVING = (_Key("j k", "select"), _Key("1-8", "pages"), _Key("Enter", "open", "open"))
+_MOVING = (_Key("j k", "select"), _Key("1-8", "pages"), _Key("Enter", "open", "act('open')"))

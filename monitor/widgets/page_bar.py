@@ -7,11 +7,9 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
+from monitor.look import PAGES
 from monitor.widgets.cells import Piece, line
 from monitor.widgets.panel import Panel
-
-#: In the order of their keys, from 1 on.
-PAGES = ("overview", "charts", "dynamics", "checkpoints", "events", "log", "config", "samples")
 
 
 class PageBar(Panel):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from monitor.app import MonitorApp
+from monitor.data.machine import MachineView
 from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.run.metrics_rows import Series
 
@@ -92,10 +93,20 @@ def snapshot(*runs: RunView, detail: RunDetail | None = None, **fields: Any) -> 
     return Snapshot("runs", NOW, runs, detail, **fields)
 
 
+def watched(
+    *runs: RunView,
+    detail: RunDetail | None = None,
+    machine: MachineView | None = None,
+    **options: Any,
+) -> tuple[MonitorApp, StillSource]:
+    """An app whose clock stands at NOW, and the source of all it sees."""
+    source = StillSource(snapshot(*runs, detail=detail, machine=machine))
+    return MonitorApp(source, Path("runs"), clock=lambda: NOW, **options), source
+
+
 def still_app(*runs: RunView, detail: RunDetail | None = None, **options: Any) -> MonitorApp:
-    """An app over a `StillSource`, its clock stopped at NOW."""
-    source = StillSource(snapshot(*runs, detail=detail))
-    return MonitorApp(source, Path("runs"), clock=lambda: NOW, **options)
+    """The same for a test that publishes nothing later."""
+    return watched(*runs, detail=detail, **options)[0]
 
 
 def screen_text(app: MonitorApp) -> str:
@@ -106,7 +117,7 @@ def screen_text(app: MonitorApp) -> str:
     return "\n".join("".join(s.text for s in strip)[:width] for strip in strips)
 
 
-async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Let the app work until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

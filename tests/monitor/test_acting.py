@@ -26,7 +26,7 @@ async def watching(run: RunDirectory) -> AsyncIterator[tuple[MonitorApp, Any]]:
     folder = run.path.parent
     app = MonitorApp(Poller(folder, 0.1), folder)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._detail and app._detail.checkpoints))
+        await until(pilot, lambda: bool(app.detail and app.detail.checkpoints))
         yield app, pilot
 
 
@@ -39,9 +39,9 @@ async def test_marked_checkpoints_are_pruned_and_come_back(run: RunDirectory) ->
     before = names(run)
     async with watching(run) as (app, pilot):
         await pilot.press("4", "j", "j")
-        await until(pilot, lambda: app._at_checkpoint == "step_400")
+        await until(pilot, lambda: app.pages["checkpoints"].cursor == "step_400")
         await pilot.press("space", "space")
-        assert app._doomed[run.run_id] == {"step_400", "step_300"}
+        assert app.pages["checkpoints"].marked(run.run_id) == {"step_400", "step_300"}
         await until(pilot, lambda: "2 of 6 marked" in screen_text(app))
         await pilot.press("P")
         await until(pilot, lambda: "2 checkpoints (6 files" in screen_text(app))
@@ -49,7 +49,7 @@ async def test_marked_checkpoints_are_pruned_and_come_back(run: RunDirectory) ->
         await pilot.press("enter")
         await until(pilot, lambda: "into the trash?" in screen_text(app))
         await pilot.press("y")
-        await until(pilot, lambda: "U brings them back" in app._notice.text)
+        await until(pilot, lambda: "U brings them back" in app.notice)
         assert set(before) - set(names(run)) == {"step_300", "step_400"}
         await until(pilot, lambda: "2 of 6 marked" not in screen_text(app))
         await pilot.press("U")
@@ -64,11 +64,11 @@ async def test_a_checkpoint_is_verified(run: RunDirectory) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     async with watching(run) as (app, pilot):
         await pilot.press("4")
-        await until(pilot, lambda: app._at_checkpoint == "step_600")
+        await until(pilot, lambda: app.pages["checkpoints"].cursor == "step_600")
         await pilot.press("v")
-        await until(pilot, lambda: "model.safetensors" in app._notice.text)
+        await until(pilot, lambda: "model.safetensors" in app.notice)
         await pilot.press("j", "j", "v")
-        await until(pilot, lambda: "every checksum holds" in app._notice.text)
+        await until(pilot, lambda: "every checksum holds" in app.notice)
         rows = [row for row in screen_text(app).split("\n") if " step_" in row and " B " in row]
         assert ["✗" in row for row in rows if "step_600" in row] == [True]
         assert ["✓" in row for row in rows if "step_500" in row] == [True]
@@ -83,7 +83,7 @@ async def test_a_queued_run_is_taken_out_of_the_queue(tmp_path: Path) -> None:
         await pilot.press("s")
         await until(pilot, lambda: "out of the queue?" in screen_text(app))
         await pilot.press("y")
-        await until(pilot, lambda: "is cancelled" in app._notice.text)
+        await until(pilot, lambda: "is cancelled" in app.notice)
     assert (RunDirectory(tmp_path / "waiting").read_state() or RunState()).status == "cancelled"
 
 
@@ -106,7 +106,7 @@ async def test_archiving_hides_the_run_and_brings_it_back(run: RunDirectory) -> 
         await until(pilot, lambda: "All runs are archived" in screen_text(app))
         assert app.selected is not None, "what was looked at is still there"
         await pilot.press("a")
-        await until(pilot, lambda: len(app._listing.runs) == 1)
+        await until(pilot, lambda: len(app.listing.runs) == 1)
         assert not read_labels(run).archived
 
 
@@ -133,7 +133,7 @@ async def test_the_command_that_repeats_it_is_copied(run: RunDirectory) -> None:
         await pilot.press("y")
         await until(pilot, lambda: bool(copied))
         assert copied[0].startswith("trainer ")
-        assert "Copied: trainer" in app._notice.text
+        assert "Copied: trainer" in app.notice
 
 
 async def test_the_chart_that_is_looked_at_is_exported(
@@ -141,9 +141,9 @@ async def test_the_chart_that_is_looked_at_is_exported(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     async with watching(run) as (app, pilot):
-        await until(pilot, lambda: app._detail is not None and app._detail.loading is None)
+        await until(pilot, lambda: app.detail is not None and app.detail.loading is None)
         await pilot.press("2", "plus", "plus")
-        await until(pilot, lambda: app._chart.is_zoomed)
+        await until(pilot, lambda: app.look.chart.is_zoomed)
         figure = app._figure()
         assert figure is not None
         assert [line.label for line in figure.lines] == ["loss"]
@@ -152,7 +152,7 @@ async def test_the_chart_that_is_looked_at_is_exported(
         await pilot.press("e")
         await until(pilot, lambda: "the chart as SVG" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "Wrote" in app._notice.text)
+        await until(pilot, lambda: "Wrote" in app.notice)
     (made,) = tmp_path.glob("*.svg")
     assert "<svg" in made.read_text()
 
@@ -160,7 +160,7 @@ async def test_the_chart_that_is_looked_at_is_exported(
 async def test_an_upload_begins_at_the_checkpoint_under_the_cursor(run: RunDirectory) -> None:
     async with watching(run) as (app, pilot):
         await pilot.press("4", "j", "j")
-        await until(pilot, lambda: app._at_checkpoint == "step_400")
+        await until(pilot, lambda: app.pages["checkpoints"].cursor == "step_400")
         await pilot.press("u")
         await until(pilot, lambda: "step_400: " in screen_text(app))
         await pilot.press("escape", "1", "u")

@@ -16,17 +16,18 @@ from monitor.data.poller import Poller
 from monitor.data.views import RunDetail, RunView
 from monitor.list_order import keep_selection
 from monitor.screens.dialogs import ConfirmScreen, HelpScreen
+from monitor.widgets.bars import Notice
 from shared.errors import RunError
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.support import (
-    StillSource,
     metric_lines,
     screen_text,
     snapshot,
     still_app,
     until,
     view,
+    watched,
     with_status,
     write_run,
 )
@@ -34,18 +35,12 @@ from tests.monitor.support import (
 Showcase = tuple[tuple[RunView, ...], RunDetail]
 
 
-def source_of(app: MonitorApp) -> StillSource:
-    source = app._source
-    assert isinstance(source, StillSource)
-    return source
-
-
 def selected(app: MonitorApp) -> str | None:
     return app.selected.run_id if app.selected else None
 
 
 async def test_j_and_k_move_and_stop_at_the_ends() -> None:
-    app = still_app(view("a"), view("b"), view("c"))
+    app, source = watched(view("a"), view("b"), view("c"))
     async with app.run_test() as pilot:
         await until(pilot, lambda: selected(app) == "a")
         for key, expected in [
@@ -53,23 +48,23 @@ async def test_j_and_k_move_and_stop_at_the_ends() -> None:
         ]:  # fmt: skip
             await pilot.press(key)
             assert selected(app) == expected
-        assert source_of(app).selected[-1] == "c"
+        assert source.selected[-1] == "c"
 
 
 async def test_the_selection_stays_when_runs_appear_vanish_and_change_places() -> None:
     a, b, c, d = (view(x) for x in "abcd")
-    app = still_app(a, b, c)
+    app, source = watched(a, b, c)
     async with app.run_test() as pilot:
         await until(pilot, lambda: selected(app) == "a")
         await pilot.press("j")
         for runs in [(d, a, b, c), (c, b, a), (b,), (a, with_status(b, "failed"), d)]:
-            source_of(app).publish(snapshot(*runs))
+            source.publish(snapshot(*runs))
             await pilot.pause()
             assert selected(app) == "b"
-        source_of(app).publish(snapshot(a, d))
+        source.publish(snapshot(a, d))
         await pilot.pause()
         assert selected(app) == "d"
-        source_of(app).publish(snapshot(a, b, d))
+        source.publish(snapshot(a, b, d))
         await pilot.pause()
         assert selected(app) == "d", "it does not jump back either"
 
@@ -106,11 +101,12 @@ async def test_help_lists_every_action_and_every_action_exists(size: tuple[int, 
         assert not isinstance(app.screen, HelpScreen)
 
 
-def test_every_action_exists_and_no_key_has_two() -> None:
+def test_every_action_is_answered_for_and_no_key_has_two() -> None:
     keys = [key for action in ACTIONS for key in action.keys]
     assert len(keys) == len(set(keys))
-    for action in ACTIONS:
-        assert callable(getattr(MonitorApp, action.method)), action.name
+    names = [action.name for action in ACTIONS]
+    assert len(names) == len(set(names))
+    assert set(still_app().acts) == set(names)
 
 
 async def test_d_toggles_the_details(showcase: Showcase) -> None:
@@ -141,20 +137,20 @@ async def test_an_alarm_is_seen_in_the_list_the_head_and_the_details(showcase: S
 
 
 async def test_r_looks_again() -> None:
-    app = still_app(view("a"))
+    app, source = watched(view("a"))
     async with app.run_test() as pilot:
         await pilot.press("r")
-        assert source_of(app).refreshed == 1
+        assert source.refreshed == 1
 
 
 async def test_an_empty_folder_says_how_to_begin_and_fills_by_itself() -> None:
-    app = still_app()
+    app, source = watched()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "trainer train --runs-dir runs" in screen_text(app))
         await pilot.press("j", "R", "p", "s", "c", "d", "d")
-        source_of(app).publish(snapshot(view("a")))
+        source.publish(snapshot(view("a")))
         await until(pilot, lambda: "▌ ● a" in screen_text(app))
-        source_of(app).publish(snapshot(problem="runs cannot be read: Permission denied"))
+        source.publish(snapshot(problem="runs cannot be read: Permission denied"))
         await until(pilot, lambda: "Permission denied" in screen_text(app))
 
 
@@ -273,7 +269,7 @@ async def test_nothing_is_asked_of_a_dead_run(tmp_path: Path) -> None:
             await pilot.press(key)
             await until(pilot, lambda: "no trainer is there" in screen_text(app))
             assert len(app.screen_stack) == 1
-            app._notice.show("", "primary")
+            app.query_one(Notice).show("", "primary")
 
 
 async def test_leaving_does_not_wait_for_an_answer(tmp_path: Path) -> None:

@@ -96,13 +96,13 @@ async def test_no_field_of_a_run_can_harm(tmp_path: Path, text: str) -> None:
     (tmp_path / "run2\x1b]0;owned\x07[@click=app.quit]x[|]" / "metrics.jsonl").write_bytes(b"")
     app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
     async with app.run_test(size=(160, 48)) as pilot:
-        await until(pilot, lambda: app.selected is not None and bool(app._details))
+        await until(pilot, lambda: app.selected is not None and app.detail is not None)
         for keys in ("", "d", "R", "2", "enter", "3", "4", "5", "6", "7", "8", "O"):
             if keys:
                 await pilot.press(keys)
             assert not offenders(screen_text(app)), keys
         await pilot.press("1")
-        app._tell(text or "x", "error")
+        app.tell(text or "x", "error")
         await pilot.pause()
         assert not offenders(screen_text(app))
         for y in range(1, 10):  # the names, the reason, the heading of the chart
@@ -122,7 +122,7 @@ async def test_no_dialog_can_be_harmed(tmp_path: Path, text: str) -> None:
     (folder / "metrics.jsonl").write_bytes(metric_lines(3))
     app = MonitorApp(Poller(tmp_path, 0.05), tmp_path)
     async with app.run_test(size=(100, 30)) as pilot:
-        await until(pilot, lambda: app.selected is not None and bool(app._details))
+        await until(pilot, lambda: app.selected is not None and app.detail is not None)
         for way in ("k", "j"):
             await pilot.press(way)
             for opens in DIALOGS:

@@ -13,19 +13,19 @@ from monitor.actions.registry import ACTIONS
 from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import EventView, RunDetail, RunView
+from monitor.look import PAGES
 from monitor.plots.marks import happenings
 from monitor.settings import SettingsFile
-from monitor.widgets.page_bar import PAGES
 from monitor.widgets.run_list import RunList
 from tests.monitor.support import (
     NOW,
-    StillSource,
     screen_text,
     series,
     snapshot,
     still_app,
     until,
     view,
+    watched,
 )
 
 Showcase = tuple[tuple[RunView, ...], RunDetail]
@@ -39,18 +39,12 @@ MACHINE = MachineView(
 )
 
 
-def source_of(app: MonitorApp) -> StillSource:
-    source = app._source
-    assert isinstance(source, StillSource)
-    return source
-
-
 def selected(app: MonitorApp) -> str | None:
     return app.selected.run_id if app.selected else None
 
 
 def listed(app: MonitorApp) -> list[str]:
-    return [run.run_id for run in app._listing.runs]
+    return [run.run_id for run in app.listing.runs]
 
 
 # -- the list ----------------------------------------------------------------------------------
@@ -65,7 +59,7 @@ async def test_typing_a_filter_lists_what_matches_and_escape_all() -> None:
         assert selected(app) == "abs", "the selection stays where it was put"
         assert "1 of 3" in screen_text(app)
         await pilot.press("enter")
-        await until(pilot, lambda: not app._prompt.display)
+        await until(pilot, lambda: not app.is_filtering)
         await pilot.press("j")
         assert selected(app) == "base"
         await pilot.press("escape")
@@ -79,7 +73,7 @@ async def test_letters_typed_in_haste_are_no_actions(tmp_path: Path) -> None:
         await until(pilot, lambda: selected(app) == "abs")
         for key in ("slash", "b", "a", "s", "D", "q"):
             app.post_message(events.Key(key, "/" if key == "slash" else key))
-        await until(pilot, lambda: app._order.query == "basDq")
+        await until(pilot, lambda: app.look.order.query == "basDq")
         assert len(app.screen_stack) == 1
         assert app.is_running
 
@@ -91,7 +85,7 @@ async def test_an_expression_that_is_none_is_told_while_it_is_typed() -> None:
         await until(pilot, lambda: "is no regular expression" in screen_text(app))
         assert listed(app) == ["a", "b"]
         await pilot.press("escape")
-        await until(pilot, lambda: not app._prompt.display)
+        await until(pilot, lambda: not app.is_filtering)
 
 
 async def test_nothing_matches_says_how_to_go_back() -> None:
@@ -130,10 +124,10 @@ async def test_groups_and_archived_runs() -> None:
 
 async def test_the_selected_run_stays_when_it_is_archived_away() -> None:
     a, b = view("a"), view("b")
-    app = still_app(a, b)
+    app, source = watched(a, b)
     async with app.run_test() as pilot:
         await until(pilot, lambda: selected(app) == "a")
-        source_of(app).publish(snapshot(dataclasses.replace(a, archived=True), b))
+        source.publish(snapshot(dataclasses.replace(a, archived=True), b))
         await until(pilot, lambda: listed(app) == ["b"])
         assert selected(app) == "a"
         await pilot.press("j")
@@ -152,7 +146,7 @@ async def test_a_thousand_runs_are_listed_at_once_and_scrolled_through() -> None
         assert selected(app) == "run-0999"
         assert "run-0999" in screen_text(app)
         for _ in range(20):
-            app.action_previous_run()
+            await app.run_action("act('previous_run')")
         await pilot.pause()
         assert "run-0979" in screen_text(app)
 
@@ -176,9 +170,9 @@ async def test_a_click_on_a_heading_sorts_by_it() -> None:
     app = still_app(view("b", started_at=NOW - 5), view("a", started_at=NOW - 9))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: listed(app) == ["b", "a"])
-        app._list.post_message(RunList.SortChosen("name"))
+        app.query_one(RunList).post_message(RunList.SortChosen("name"))
         await until(pilot, lambda: listed(app) == ["a", "b"])
-        assert "Sorted by name" in app._notice.text
+        assert "Sorted by name" in app.notice
 
 
 async def test_the_crosshair_goes_far_and_to_marks(showcase: Showcase) -> None:
@@ -187,19 +181,19 @@ async def test_the_crosshair_goes_far_and_to_marks(showcase: Showcase) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: selected(app) == detail.run_id)
         await pilot.press("full_stop")
-        await until(pilot, lambda: app._chart.crosshair is not None)
-        start = app._chart.crosshair or 0.0
+        await until(pilot, lambda: app.look.chart.crosshair is not None)
+        start = app.look.chart.crosshair or 0.0
         await pilot.press("comma")
-        await until(pilot, lambda: (app._chart.crosshair or 0.0) < start)
-        one = start - (app._chart.crosshair or 0.0)
+        await until(pilot, lambda: (app.look.chart.crosshair or 0.0) < start)
+        one = start - (app.look.chart.crosshair or 0.0)
         await pilot.press("less_than_sign")
-        await until(pilot, lambda: start - (app._chart.crosshair or 0.0) > 5 * one)
+        await until(pilot, lambda: start - (app.look.chart.crosshair or 0.0) > 5 * one)
         await pilot.press("left_curly_bracket")
         places = {h.step for h in happenings(detail)}
-        await until(pilot, lambda: app._chart.crosshair in places)
-        here = app._chart.crosshair or 0.0
+        await until(pilot, lambda: app.look.chart.crosshair in places)
+        here = app.look.chart.crosshair or 0.0
         await pilot.press("right_curly_bracket", "greater_than_sign")
-        await until(pilot, lambda: (app._chart.crosshair or 0.0) > here)
+        await until(pilot, lambda: (app.look.chart.crosshair or 0.0) > here)
 
 
 async def test_the_wheel_looks_elsewhere_without_selecting() -> None:
@@ -207,8 +201,8 @@ async def test_the_wheel_looks_elsewhere_without_selecting() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: selected(app) == "run-00")
         for _ in range(5):
-            app._list.post_message(
-                events.MouseScrollDown(app._list, 3, 3, 0, 1, 0, False, False, False)
+            app.query_one(RunList).post_message(
+                events.MouseScrollDown(app.query_one(RunList), 3, 3, 0, 1, 0, False, False, False)
             )
         await until(pilot, lambda: "run-45" in screen_text(app))
         assert selected(app) == "run-00"
@@ -236,10 +230,10 @@ async def test_every_page_has_its_key(showcase: Showcase, key: str, shown: str) 
     runs, detail = showcase
     app = still_app(*runs, detail=detail)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press(key)
         await until(pilot, lambda: shown in screen_text(app))
-        assert app._page == PAGES[int(key) - 1]
+        assert app.look.page == PAGES[int(key) - 1]
 
 
 async def test_a_click_opens_a_page(showcase: Showcase) -> None:
@@ -249,7 +243,7 @@ async def test_a_click_opens_a_page(showcase: Showcase) -> None:
         await until(pilot, lambda: "2 charts" in screen_text(app))
         await pilot.pause(0.1)
         await pilot.click("#pages", offset=(16, 0))
-        await until(pilot, lambda: app._page == "charts")
+        await until(pilot, lambda: app.look.page == "charts")
 
 
 async def test_enter_leads_into_a_chart_and_escape_out_again(showcase: Showcase) -> None:
@@ -257,14 +251,14 @@ async def test_enter_leads_into_a_chart_and_escape_out_again(showcase: Showcase)
     norms = {"gradient_norm": series("gradient_norm", [1.0, 2.0, 3.0])}
     app = still_app(*runs, detail=dataclasses.replace(detail, series=norms | {"loss": detail.loss}))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("enter")
-        assert (app._page, app._in_page, app._focused) == ("charts", True, False)
+        assert (app.look.page, app.look.in_page, app.look.focused) == ("charts", True, False)
         await pilot.press("j", "enter")
-        await until(pilot, lambda: app._focused)
-        assert app._focus.scene.key == "gradient_norm"
+        await until(pilot, lambda: app.look.focused)
+        assert app.page.chart.scene.key == "gradient_norm"
         await pilot.press("k")
-        assert app._focus.scene.key == "loss"
+        assert app.page.chart.scene.key == "loss"
         assert selected(app) == runs[0].run_id
         for expected in [
             ("charts", False, True),
@@ -272,7 +266,7 @@ async def test_enter_leads_into_a_chart_and_escape_out_again(showcase: Showcase)
             ("overview", False, False),
         ]:
             await pilot.press("escape")
-            assert (app._page, app._focused, app._in_page) == expected
+            assert (app.look.page, app.look.focused, app.look.in_page) == expected
         await pilot.press("j")
         assert selected(app) == runs[1].run_id
 
@@ -281,7 +275,7 @@ async def test_tab_gives_the_keys_to_the_other_pane(showcase: Showcase) -> None:
     runs, detail = showcase
     app = still_app(*runs, detail=detail)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("5")
         await pilot.press("j")
         assert selected(app) == runs[0].run_id
@@ -295,31 +289,31 @@ async def test_the_keys_of_the_charts(showcase: Showcase) -> None:
     runs, detail = showcase
     app = still_app(*runs, detail=detail)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("2", "enter")
-        await until(pilot, lambda: app._focused)
+        await until(pilot, lambda: app.look.focused)
         await pilot.press("plus")
-        await until(pilot, lambda: app._chart.is_zoomed)
-        span = app._chart.span
+        await until(pilot, lambda: app.look.chart.is_zoomed)
+        span = app.look.chart.span
         await pilot.press("equals_sign", "left")
-        await until(pilot, lambda: not app._chart.is_following)
-        assert app._chart.span is not None
+        await until(pilot, lambda: not app.look.chart.is_following)
+        assert app.look.chart.span is not None
         assert span is not None
-        assert app._chart.span < span
+        assert app.look.chart.span < span
         await pilot.press("right", "minus", "0")
-        await until(pilot, lambda: not app._chart.is_zoomed)
+        await until(pilot, lambda: not app.look.chart.is_zoomed)
         await pilot.press("l", "L", "right_square_bracket", "right_square_bracket", "comma")
-        await until(pilot, lambda: app._chart.crosshair is not None)
-        assert app._chart.log_y == {"loss"}
-        assert app._chart.log_x
-        weight = app._chart.weight
+        await until(pilot, lambda: app.look.chart.crosshair is not None)
+        assert app.look.chart.log_y == {"loss"}
+        assert app.look.chart.log_x
+        weight = app.look.chart.weight
         assert weight > 0
-        at = app._chart.crosshair
+        at = app.look.chart.crosshair
         await pilot.press("left_square_bracket", "comma", "comma", "full_stop")
-        await until(pilot, lambda: app._chart.weight < weight)
-        assert app._chart.crosshair is not None
+        await until(pilot, lambda: app.look.chart.weight < weight)
+        assert app.look.chart.crosshair is not None
         assert at is not None
-        assert app._chart.crosshair < at
+        assert app.look.chart.crosshair < at
         await pilot.press("x")
         await until(pilot, lambda: "neither the time nor the tokens" in screen_text(app))
 
@@ -334,36 +328,36 @@ async def test_keys_of_charts_where_there_is_none_say_so(showcase: Showcase) -> 
 
 async def test_marked_runs_are_followed_and_overlaid(showcase: Showcase) -> None:
     runs, detail = showcase
-    app = still_app(*runs, detail=detail)
+    app, source = watched(*runs, detail=detail)
     other = RunDetail(runs[1].run_id, series("loss", [5.0, 4.0, 3.0]), series("val_loss", ()))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("space", "j", "space")
-        assert source_of(app).followed[-1] == {runs[0].run_id, runs[1].run_id}
+        assert source.followed[-1] == {runs[0].run_id, runs[1].run_id}
         both = {runs[0].run_id: detail, runs[1].run_id: other}
-        source_of(app).publish(snapshot(*runs, detail=other, details=both))
+        source.publish(snapshot(*runs, detail=other, details=both))
         await pilot.press("2")
-        await until(pilot, lambda: app._grid.scene.is_overlay)
+        await until(pilot, lambda: app.page.chart.scene.is_overlay)
         assert screen_text(app).count("◆") >= 2
-        source_of(app).publish(snapshot(*runs[1:], detail=other))
-        await until(pilot, lambda: source_of(app).followed[-1] == {runs[1].run_id})
+        source.publish(snapshot(*runs[1:], detail=other))
+        await until(pilot, lambda: source.followed[-1] == {runs[1].run_id})
         await pilot.press("tab", "space")
-        assert source_of(app).followed[-1] == frozenset()
+        assert source.followed[-1] == frozenset()
 
 
 async def test_configurations_are_compared(showcase: Showcase) -> None:
     runs, detail = showcase
-    app = still_app(*runs, detail=detail)
+    app, source = watched(*runs, detail=detail)
     other = dataclasses.replace(
         detail, run_id=runs[1].run_id, config={**detail.config, "optim.lr": "3e-4"}
     )
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("C")
         await until(pilot, lambda: "Mark one run" in screen_text(app))
         await pilot.press("space", "j", "C")
         both = {runs[0].run_id: detail, runs[1].run_id: other}
-        source_of(app).publish(snapshot(*runs, detail=other, details=both))
+        source.publish(snapshot(*runs, detail=other, details=both))
         await until(pilot, lambda: "configurations compared" in screen_text(app))
         assert "optim.lr" in screen_text(app)
         assert "num_layers" not in screen_text(app)
@@ -374,17 +368,15 @@ async def test_configurations_are_compared(showcase: Showcase) -> None:
 async def test_the_log_follows_and_stays_where_it_is_read(showcase: Showcase) -> None:
     runs, detail = showcase
     lines = tuple(f"line {i}" for i in range(200))
-    app = still_app(*runs, detail=dataclasses.replace(detail, log_lines=lines))
+    app, source = watched(*runs, detail=dataclasses.replace(detail, log_lines=lines))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("6")
         await until(pilot, lambda: "line 199" in screen_text(app))
 
         def publish(count: int) -> None:
             more = tuple(f"line {i}" for i in range(count - 200, count))
-            source_of(app).publish(
-                snapshot(*runs, detail=dataclasses.replace(detail, log_lines=more))
-            )
+            source.publish(snapshot(*runs, detail=dataclasses.replace(detail, log_lines=more)))
 
         publish(210)
         await until(pilot, lambda: "line 209" in screen_text(app))
@@ -403,14 +395,14 @@ async def test_the_log_follows_and_stays_where_it_is_read(showcase: Showcase) ->
 async def test_events_that_come_do_not_move_what_is_read(showcase: Showcase) -> None:
     runs, detail = showcase
     events_ = tuple(EventView(NOW, i, "note", f"number {i}") for i in range(100))
-    app = still_app(*runs, detail=dataclasses.replace(detail, events=events_))
+    app, source = watched(*runs, detail=dataclasses.replace(detail, events=events_))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("5", "pagedown")
         await until(pilot, lambda: "number 60" in screen_text(app))
         before = [x for x in screen_text(app).splitlines() if "number" in x]
         more = (*events_, *(EventView(NOW, i, "note", f"number {i}") for i in range(100, 107)))
-        source_of(app).publish(snapshot(*runs, detail=dataclasses.replace(detail, events=more)))
+        source.publish(snapshot(*runs, detail=dataclasses.replace(detail, events=more)))
         await until(pilot, lambda: "of 108" in screen_text(app))
         assert [x for x in screen_text(app).splitlines() if "number" in x] == before
 
@@ -426,13 +418,9 @@ async def test_why_a_dead_run_died_is_seen_at_once(showcase: Showcase) -> None:
 async def test_the_machine_is_shown_as_far_as_it_tells(showcase: Showcase) -> None:
     runs, detail = showcase
     away = dataclasses.replace(runs[1], host="other", device="cuda:3")
-    app = MonitorApp(
-        StillSource(snapshot(runs[0], away, detail=detail, machine=MACHINE)),
-        Path("runs"),
-        clock=lambda: NOW,
-    )
+    app, source = watched(runs[0], away, detail=detail, machine=MACHINE)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         assert "H200" not in screen_text(app)
         await pilot.press("m")
         await until(pilot, lambda: "H200" in screen_text(app))
@@ -444,7 +432,7 @@ async def test_the_machine_is_shown_as_far_as_it_tells(showcase: Showcase) -> No
                      "other  1 at work · cuda:3"):  # fmt: skip
             assert told in shown, told
         bare = MachineView("box", HostView(), DiskView(5 << 30, 10 << 30))
-        source_of(app).publish(snapshot(runs[0], machine=bare))
+        source.publish(snapshot(runs[0], machine=bare))
         await until(pilot, lambda: "GPU" not in screen_text(app))
         assert "CPU" not in screen_text(app)
         await pilot.press("m")
@@ -459,17 +447,17 @@ async def test_choices_are_remembered(tmp_path: Path, showcase: Showcase) -> Non
     path = tmp_path / "settings.yaml"
     app = still_app(*runs, detail=detail, settings=SettingsFile(path))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("T", "o", "O", "l", "right_square_bracket", "d")
-        await until(pilot, lambda: app._chart.weight > 0)
-        await until(pilot, lambda: SettingsFile(path).settings == app._settings_file.settings)
+        await until(pilot, lambda: app.look.chart.weight > 0)
+        await until(pilot, lambda: SettingsFile(path).settings == app.settings)
     kept = SettingsFile(path).settings
     assert (kept.theme, kept.sort, kept.group, kept.log_y) == ("day", "newest", True, ("loss",))
     again = still_app(*runs, detail=detail, settings=SettingsFile(path))
     async with again.run_test(size=SIZE) as pilot:
         assert again.theme == "day"
-        assert again._order.sort == "newest"
-        assert again._chart.log_y == {"loss"}
+        assert again.look.order.sort == "newest"
+        assert again.look.chart.log_y == {"loss"}
 
 
 async def test_broken_settings_are_told_on_the_screen(tmp_path: Path) -> None:
@@ -492,7 +480,7 @@ async def test_the_palette_offers_every_action_and_every_run() -> None:
         await pilot.press("ctrl+p", *"group runs")
         await until(pilot, lambda: "group runs of one name" in screen_text(app))
         await pilot.press("enter")
-        await until(pilot, lambda: app._order.grouped)
+        await until(pilot, lambda: app.look.order.grouped)
 
 
 async def test_a_terminal_too_small_is_told_and_recovers(showcase: Showcase) -> None:
@@ -510,20 +498,19 @@ async def test_no_key_anywhere_fails(showcase: Showcase, where: str) -> None:
     runs, detail = showcase
     app = still_app(*runs, detail=detail)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         for action in ACTIONS:
-            if action.name == "quit" or action.name.startswith("page("):
+            if action.name == "quit" or action.name.startswith("page_"):
                 continue
-            app._in_page = where != "list"
             if where != "list":
-                app.action_page(where)
-                app._in_page = True
-            await app.run_action(action.name)
+                await app.run_action(f"act('page_{where}')")
+            app.look = dataclasses.replace(app.look, in_page=where != "list")
+            await app.run_action(action.call)
             if len(app.screen_stack) > 1:
                 await pilot.pause()
                 await pilot.press("escape")
-            if app._prompt.display:
-                app._prompt.action_clear()
+            if app.is_filtering:
+                await pilot.press("escape")
         await pilot.pause()
         assert app.is_running
         assert app.return_code is None
@@ -543,13 +530,13 @@ async def test_what_is_hidden_is_not_drawn(
         original(self)
 
     monkeypatch.setattr(Panel, "_render_strips", counted)
-    app = still_app(*runs, detail=detail)
+    app, source = watched(*runs, detail=detail)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: bool(app._details))
+        await until(pilot, lambda: app.detail is not None)
         await pilot.press("5")
         await pilot.pause()
         drawn.clear()
         more = dataclasses.replace(detail, version=2, loss=series("loss", [2.0] * 5000))
-        source_of(app).publish(snapshot(*runs, detail=more))
+        source.publish(snapshot(*runs, detail=more))
         await pilot.pause()
         assert not {"chart", "grid", "focus", "dynamics", "log", "config", "details"} & set(drawn)

@@ -71,10 +71,10 @@ async def test_every_key_can_be_pressed_on_a_run_that_trains(runs: Path) -> None
                     while len(app.screen_stack) > 1:
                         await pilot.press("escape")
                         await pilot.pause()
-                if app._prompt.is_open:
+                if app.is_filtering:
                     await pilot.press("escape")
-        assert app._snapshot is not None
-        assert {r.name: r.alive for r in app._snapshot.runs} == {"done": False, "live": True}
+        assert app.snapshot is not None
+        assert {r.name: r.alive for r in app.snapshot.runs} == {"done": False, "live": True}
         assert app.return_code is None
 
 
@@ -90,17 +90,17 @@ async def test_a_live_run_is_steered_by_keys_and_comes_back(runs: Path) -> None:
         await becomes("running")
         await pilot.press("p")
         await becomes("paused")
-        await until(pilot, lambda: "paused at step" in app._notice.text)
+        await until(pilot, lambda: "paused at step" in app.notice)
         stands_at = (run.read_state() or RunState()).current_step
         await pilot.press("c")
-        await until(pilot, lambda: f"saved step_{stands_at}" in app._notice.text, PATIENCE)
+        await until(pilot, lambda: f"saved step_{stands_at}" in app.notice, PATIENCE)
         assert f"step_{stands_at}" in {c.name for c in list_checkpoints(run.checkpoints)}
         await pilot.press("p")
         await becomes("running")
         await until(pilot, lambda: chosen(app).step > stands_at)
         await pilot.press("s", "y")
         await becomes("cancelled")
-        await until(pilot, lambda: "is cancelled at step" in app._notice.text, PATIENCE)
+        await until(pilot, lambda: "is cancelled at step" in app.notice, PATIENCE)
         ended_at = chosen(app).step
         await pilot.press("R")
         await becomes("running")
@@ -116,7 +116,7 @@ async def test_a_finished_run_shows_all_it_has(runs: Path) -> None:
     run = find_run(runs, "done")
     app = MonitorApp(Poller(runs, 0.1), runs, selected=run.run_id)
     async with app.run_test(size=(200, 50)) as pilot:
-        await until(pilot, lambda: app._detail is not None and not app._detail.approximate)
+        await until(pilot, lambda: app.detail is not None and not app.detail.approximate)
         for page, words in (
             ("1", "completed"),
             ("2", "val_loss"),
@@ -130,7 +130,7 @@ async def test_a_finished_run_shows_all_it_has(runs: Path) -> None:
             await pilot.press(page)
             await until(pilot, lambda words=words: words in screen_text(app))  # type: ignore[misc]
         await pilot.press("R")
-        await until(pilot, lambda: "is completed" in app._notice.text)
+        await until(pilot, lambda: "is completed" in app.notice)
 
 
 async def test_checkpoints_of_a_real_run_are_pruned_and_brought_back(runs: Path) -> None:
@@ -138,17 +138,17 @@ async def test_checkpoints_of_a_real_run_are_pruned_and_brought_back(runs: Path)
     before = {c.name for c in list_checkpoints(run.checkpoints)}
     app = MonitorApp(Poller(runs, 0.1), runs, selected=run.run_id)
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app._detail is not None and bool(app._detail.checkpoints))
+        await until(pilot, lambda: app.detail is not None and bool(app.detail.checkpoints))
         await pilot.press("4", "G", "space", "v")
         oldest = min((c for c in list_checkpoints(run.checkpoints)), key=lambda c: c.step).name
-        await until(pilot, lambda: app._doomed.get(run.run_id) == {oldest})
-        await until(pilot, lambda: "every checksum holds" in app._notice.text)
+        await until(pilot, lambda: app.pages["checkpoints"].marked(run.run_id) == {oldest})
+        await until(pilot, lambda: "every checksum holds" in app.notice)
         await pilot.press("P")
         await until(pilot, lambda: "1 checkpoint" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: "into the trash?" in screen_text(app))
         await pilot.press("y")
-        await until(pilot, lambda: "U brings them back" in app._notice.text)
+        await until(pilot, lambda: "U brings them back" in app.notice)
         assert {c.name for c in list_checkpoints(run.checkpoints)} == before - {oldest}
         await pilot.press("U")
         await until(pilot, lambda: len(app.screen_stack) > 1 and "Looking" not in screen_text(app))

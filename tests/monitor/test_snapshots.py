@@ -18,6 +18,7 @@ from textual.widgets import Input, TextArea
 from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import RunDetail, RunView
+from monitor.widgets.chart_grid import ChartGrid
 from tests.monitor import support
 from tests.monitor.dialogs import DIALOGS
 from tests.monitor.support import NOW, StillSource, series, still_app, until
@@ -103,7 +104,10 @@ async def test_pages(snapshot: Any, showcase: Showcase, size: tuple[int, int], t
     async with pictured(showcase, snapshot, theme, size) as (app, pilot, keep):
         for name, keys in PAGES.items():
             await pilot.press(*keys)
-            await until(pilot, lambda: not app._grid.display or app._grid.is_settled)
+            await until(
+                pilot,
+                lambda: not app.query_one(ChartGrid).display or app.query_one(ChartGrid).is_settled,
+            )
             await _settled(pilot)
             keep(name)
 

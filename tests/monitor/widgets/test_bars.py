@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from monitor.actions.registry import ACTIONS
@@ -24,21 +26,28 @@ async def test_a_click_on_a_key_does_what_it_does(width: int) -> None:
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("escape")
         await pilot.click("#keys", offset=(shown.index("/ filter"), 0))
-        await until(pilot, lambda: app._prompt.is_open)
+        await until(pilot, lambda: app.is_filtering)
         await pilot.press("escape")
-        await until(pilot, lambda: app._keys.display)
+        await until(pilot, lambda: app.query_one(KeyBar).display)
         await pilot.click("#keys", offset=(width - 1, 0))  # beside the last
         assert app.is_running
         await pilot.click("#keys", offset=(shown.index("q quit"), 0))
-        await until(pilot, lambda: app._exit)
+        await until(pilot, lambda: not app.is_running)
 
 
 async def test_every_key_of_the_footer_can_be_clicked() -> None:
-    bar = KeyBar(ACTIONS)
-    names = {action.name for action in ACTIONS}
-    labelled = [action.name for action in ACTIONS if action.label]
-    assert [key.action for key in bar._keys if key.action][-len(labelled) :] == labelled
-    assert all(key.action in names for key in bar._keys if key.action)
+    app = still_app(view("a"))
+    async with app.run_test(size=(200, 24)) as pilot:
+        await until(pilot, lambda: app.selected is not None)
+        shown = footer(screen_text(app))
+        done: list[str] = []
+        for name in app.acts:
+            app.acts = {**app.acts, name: partial(done.append, name)}
+        labelled = {action.name: f" {action.shown} {action.label} " for action in ACTIONS
+                    if action.label}  # fmt: skip
+        for words in (" Enter open ", *labelled.values()):
+            await pilot.click("#keys", offset=(shown.index(words) + 1, 0))
+        assert done == ["open", *labelled]
 
 
 @pytest.mark.parametrize("size", [(50, 12), (59, 30), (100, 15)])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
-from tests.monitor.support import screen_text, snapshot, still_app, view
+from tests.monitor.support import screen_text, still_app, view
 
 MACHINE = MachineView(
     "box",
@@ -18,9 +17,8 @@ MACHINE = MachineView(
 
 @pytest.mark.parametrize("size", [(120, 40), (130, 34), (200, 50)])
 async def test_how_much_of_how_much_is_not_cut(size: tuple[int, int]) -> None:
-    app: MonitorApp = still_app(view("a"))
+    app = still_app(view("a"), machine=MACHINE)
     async with app.run_test(size=size) as pilot:
-        app._source.publish(snapshot(view("a"), machine=MACHINE))  # type: ignore[attr-defined]
         await pilot.pause()
         await pilot.pause()
         text = screen_text(app)

@@ -24,7 +24,7 @@ async def listed(*runs: RunView, width: int) -> tuple[str, list[str]]:
     app = still_app(*runs)
     async with app.run_test(size=(width, 50)) as pilot:
         await pilot.pause()
-        size = app._list.size.width
+        size = app.query_one(RunList).size.width
         lines = [line[:size] for line in screen_text(app).split("\n")]
         return lines[1], lines[2 : 2 + len(runs)]
 

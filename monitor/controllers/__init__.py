@@ -1,0 +1,1 @@
+"""What keys and clicks do: each controller answers for some actions of the registry."""

@@ -1,0 +1,150 @@
+"""Care of checkpoints: prune, verify, upload.
+
+Dialogs, and what only they need, are imported when a key first asks for them: a curve looked at
+once a minute should not wait for a form that is filled in once a week.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+from monitor.controllers.host import Acts, Host
+from monitor.pages.checkpoints import CheckpointsPage
+from shared.errors import RunError
+from shared.text import one_line
+
+if TYPE_CHECKING:
+    from monitor.actions.prune import PruneChoice
+    from monitor.actions.upload import UploadJob, UploadOffer
+    from shared.checkpoints.catalogue import CheckpointInfo
+    from shared.hub.settings import UploadSettings
+
+
+class Verified(Message):
+    """Every byte of a checkpoint was read: it is `sound`, or it is not."""
+
+    def __init__(self, info: CheckpointInfo, *, sound: bool) -> None:
+        super().__init__()
+        self.info, self.sound = info, sound
+
+
+class UploadDone(Message):
+    """An upload is over, however it ended."""
+
+    def __init__(self, job: UploadJob) -> None:
+        super().__init__()
+        self.job = job
+
+
+class CheckpointCare:
+    """The keys that act on checkpoints; the one under the cursor of `page`, if any."""
+
+    def __init__(self, host: Host, page: CheckpointsPage) -> None:
+        self._host, self._page = host, page
+        self._uploads: dict[str, UploadJob] = {}  # the last one of each run
+
+    def acts(self) -> Acts:
+        """What each of its actions does."""
+        return {"prune": self.prune, "verify": self.verify, "upload": self.upload}
+
+    def point_at(self, name: str) -> None:
+        """Move the cursor to the checkpoint of this name."""
+        self._page.cursor = name
+        self._host.look = dataclasses.replace(self._host.look, in_page=True)
+        self._host.show_page()
+
+    def prune(self) -> None:
+        """Show what could go, and let it go."""
+        from monitor.actions.prune import carry_out, preview_prune
+        from monitor.screens.prune_dialog import PruneScreen
+
+        host, view = self._host, self._host.selected
+        if view is None:
+            return
+
+        def chosen(choice: PruneChoice | None) -> None:
+            if choice is None:
+                return
+            self._page.unmark(view.run_id)
+            host.tell(f"{'Pruning' if choice.act == 'prune' else 'Asking'} {view.label}…")
+            host.act(lambda: carry_out(view, choice, host.gone.wait))
+
+        marked = sorted(self._page.marked(view.run_id))
+        screen = PruneScreen(
+            view.label, lambda rule, spared: preview_prune(view, rule, spared), marked
+        )
+        host.open_dialog(screen, chosen)
+
+    def verify(self) -> None:
+        """Read all of the checkpoint under the cursor and compare its checksums."""
+        from shared.checkpoints.manifest import verify_folder
+
+        host, view, detail = self._host, self._host.selected, self._host.detail
+        if view is None:
+            return
+        found = detail.checkpoints if detail else ()
+        here = [c for c in found if c.name == self._page.cursor] or found[-1:]
+        if not here:
+            host.tell(f"{view.label} has no checkpoint to verify.", "warning")
+            return
+        info = here[0]
+        host.tell(f"Reading {info.name} of {view.label}…")
+
+        def work() -> str:
+            problems = verify_folder(info.path)
+            host.post_message(Verified(info, sound=not problems))
+            if problems:
+                raise RunError(one_line(problems[0], 300))
+            return f"{info.name} of {view.label} is whole: every checksum holds."
+
+        host.act(work)
+
+    def verified(self, message: Verified) -> None:
+        """Show what was found."""
+        self._page.keep_verified(message.info, sound=message.sound)
+        self._host.show_page()
+
+    def upload(self) -> None:
+        """Send a checkpoint to the Hub, or show how far the upload under way is."""
+        from monitor.actions import upload as uploading
+        from monitor.screens.upload_dialog import UploadScreen
+
+        host, view = self._host, self._host.selected
+        if view is None:
+            return
+        job = self._uploads.get(view.run_id)
+        running = job if job is not None and job.status.running else None
+        here = self._page.cursor if host.page is self._page and host.look.in_page else ""
+
+        def look(checkpoint: str) -> UploadOffer:
+            return uploading.offer(view, checkpoint)
+
+        def begin(settings: UploadSettings, files: Iterable[tuple[str, int]]) -> UploadJob:
+            started = uploading.UploadJob(view, settings, files, self._upload_over)
+            self._uploads[view.run_id] = started
+            started.start()
+            return started
+
+        host.open_dialog(UploadScreen(view.label, look, begin, checkpoint=here, job=running))
+
+    def _upload_over(self, job: UploadJob) -> None:
+        if not self._host.gone.is_set():
+            self._host.post_message(UploadDone(job))
+
+    def uploaded(self, message: UploadDone) -> None:
+        """Say how it ended."""
+        status = message.job.status
+        colour = {"done": "success", "cancelled": "warning"}.get(status.outcome, "error")
+        self._host.tell(f"{message.job.view.label}: {status.message}", colour)
+        self._host.refresh_runs()
+
+    def leave(self) -> None:
+        """Uploads are part of this program: what is half sent must not be seen on the Hub."""
+        if self._uploads:
+            from monitor.actions import upload as uploading
+
+            uploading.leave(self._uploads.values())

@@ -1,0 +1,137 @@
+"""Keeping order among runs: labels, archive, trash; and the command that repeats a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from monitor.controllers.host import Acts, Host
+from monitor.data.views import RunView
+from shared.errors import UserError
+from shared.text import one_line
+
+if TYPE_CHECKING:
+    from monitor.actions import order as ordering
+    from monitor.screens.order_dialog import LineScreen, NoteScreen
+
+
+class Order:
+    """The keys that name, sort out and throw away runs."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def acts(self) -> Acts:
+        """What each of its actions does."""
+        return {
+            "tag": self.tag,
+            "note": self.note,
+            "rename": self.rename,
+            "archive": self.archive,
+            "delete": self.delete,
+            "undo": self.undo,
+            "copy_command": self.copy_command,
+        }
+
+    def tag(self) -> None:
+        """Change the tags of the selected run."""
+        from monitor.actions import order as ordering
+        from monitor.screens.order_dialog import tags_screen
+
+        view = self._host.selected
+        if view is not None:
+            text = ordering.tags_text(ordering.labels_of(view))
+            self._type(tags_screen(view.label, text), lambda typed: ordering.set_tags(view, typed))
+
+    def rename(self) -> None:
+        """Show the selected run under another name."""
+        from monitor.actions import order as ordering
+        from monitor.screens.order_dialog import name_screen
+
+        view = self._host.selected
+        if view is not None:
+            own, name = one_line(view.path.name, 120), ordering.labels_of(view).name
+            screen = name_screen(view.label, name, own)
+            self._type(screen, lambda typed: ordering.set_name(view, typed))
+
+    def note(self) -> None:
+        """Write about the selected run."""
+        from monitor.actions import order as ordering
+        from monitor.screens.order_dialog import NoteScreen
+
+        view = self._host.selected
+        if view is not None:
+            screen = NoteScreen(view.label, ordering.labels_of(view).note)
+            self._type(screen, lambda typed: ordering.set_note(view, typed))
+
+    def _type(self, screen: LineScreen | NoteScreen, act: Callable[[str], str]) -> None:
+        def typed(text: str | None) -> None:
+            if text is not None:
+                self._host.act(lambda: act(text))
+
+        self._host.open_dialog(screen, typed)
+
+    def archive(self) -> None:
+        """Put the selected run out of sight, or bring it back."""
+        from monitor.actions import order as ordering
+
+        view = self._host.selected
+        if view is not None:
+            wanted = not view.archived
+            self._host.act(lambda: ordering.archive([view], archived=wanted))
+
+    def delete(self) -> None:
+        """Move the selected run, or the marked ones, into the trash."""
+        from monitor.actions import order as ordering
+        from monitor.screens.order_dialog import DeleteScreen
+
+        host, views = self._host, self._marked_or_selected()
+        if not views:
+            return
+        label = views[0].label if len(views) == 1 else f"{len(views)} runs"
+
+        def confirmed(plan: ordering.DeletePlan | None) -> None:
+            if plan is not None:
+                host.tell(f"Deleting {label}…")
+                host.act(lambda: ordering.delete(plan))
+
+        host.open_dialog(DeleteScreen(label, lambda: ordering.plan_delete(views)), confirmed)
+
+    def _marked_or_selected(self) -> list[RunView]:
+        """The selected run; with it the marked ones, if it is one of those."""
+        view, marked = self._host.selected, self._host.look.marked
+        if view is None or self._host.snapshot is None:
+            return []
+        if view.run_id not in marked:
+            return [view]
+        return [run for run in self._host.snapshot.runs if run.run_id in marked]
+
+    def undo(self) -> None:
+        """Look into the trash, and bring back."""
+        from monitor.actions import order as ordering
+        from monitor.screens.order_dialog import TrashScreen
+
+        host, view = self._host, self._host.selected
+
+        def chosen(choice: ordering.TrashChoice | None) -> None:
+            if choice is not None:
+                host.act(lambda: ordering.settle_trash(host.runs_dir, view, choice, host.gone.wait))
+
+        label = view.label if view else ""
+        look = lambda: ordering.look_into_trash(host.runs_dir, view)  # noqa: E731
+        host.open_dialog(TrashScreen(label, look, host.clock), chosen)
+
+    def copy_command(self) -> None:
+        """Copy what repeats the selected run, through the terminal."""
+        from monitor.actions import order as ordering
+
+        view = self._host.selected
+        if view is None:
+            return
+        try:
+            command = ordering.repeat_line(view)
+        except (UserError, OSError) as error:
+            self._host.tell(str(error), "error")
+            return
+        self._host.copy_to_clipboard(command)
+        self._host.tell(f"Copied: {command}", "success")

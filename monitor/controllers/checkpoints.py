@@ -1,8 +1,4 @@
-"""Care of checkpoints: prune, verify, upload.
-
-Dialogs, and what only they need, are imported when a key first asks for them: a curve looked at
-once a minute should not wait for a form that is filled in once a week.
-"""
+"""Care of checkpoints: prune, verify, upload."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from shared.text import one_line
 
 if TYPE_CHECKING:
     from monitor.actions.prune import PruneChoice
-    from monitor.actions.upload import UploadJob, UploadOffer
+    from monitor.actions.upload import UploadJob
     from shared.checkpoints.catalogue import CheckpointInfo
     from shared.hub.settings import UploadSettings
 
@@ -59,8 +55,8 @@ class CheckpointCare:
 
     def prune(self) -> None:
         """Show what could go, and let it go."""
-        from monitor.actions.prune import carry_out, preview_prune
-        from monitor.screens.prune_dialog import PruneScreen
+        from monitor.actions.prune import carry_out
+        from monitor.controllers.dialogs import prune_dialog
 
         host, view = self._host, self._host.selected
         if view is None:
@@ -73,11 +69,7 @@ class CheckpointCare:
             host.tell(f"{'Pruning' if choice.act == 'prune' else 'Asking'} {view.label}…")
             host.act(lambda: carry_out(view, choice, host.gone.wait))
 
-        marked = sorted(self._page.marked(view.run_id))
-        screen = PruneScreen(
-            view.label, lambda rule, spared: preview_prune(view, rule, spared), marked
-        )
-        host.open_dialog(screen, chosen)
+        host.open_dialog(prune_dialog(view, self._page.marked(view.run_id)), chosen)
 
     def verify(self) -> None:
         """Read all of the checkpoint under the cursor and compare its checksums."""
@@ -110,8 +102,8 @@ class CheckpointCare:
 
     def upload(self) -> None:
         """Send a checkpoint to the Hub, or show how far the upload under way is."""
-        from monitor.actions import upload as uploading
-        from monitor.screens.upload_dialog import UploadScreen
+        from monitor.actions.upload import UploadJob
+        from monitor.controllers.dialogs import upload_dialog
 
         host, view = self._host, self._host.selected
         if view is None:
@@ -120,16 +112,13 @@ class CheckpointCare:
         running = job if job is not None and job.status.running else None
         here = self._page.cursor if host.page is self._page and host.look.in_page else ""
 
-        def look(checkpoint: str) -> UploadOffer:
-            return uploading.offer(view, checkpoint)
-
         def begin(settings: UploadSettings, files: Iterable[tuple[str, int]]) -> UploadJob:
-            started = uploading.UploadJob(view, settings, files, self._upload_over)
+            started = UploadJob(view, settings, files, self._upload_over)
             self._uploads[view.run_id] = started
             started.start()
             return started
 
-        host.open_dialog(UploadScreen(view.label, look, begin, checkpoint=here, job=running))
+        host.open_dialog(upload_dialog(view, begin, checkpoint=here, job=running))
 
     def _upload_over(self, job: UploadJob) -> None:
         if not self._host.gone.is_set():

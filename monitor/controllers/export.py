@@ -25,22 +25,21 @@ class Export:
     def export(self) -> None:
         """Ask what and where, and write it."""
         from monitor.actions import export as exporting
-        from monitor.screens.export_dialog import ExportScreen
+        from monitor.controllers.dialogs import export_dialog
 
         host, view = self._host, self._host.selected
         if view is None:
             return
-        figure = self.figure()
+        figure = self._figure()
 
         def chosen(choice: exporting.ExportChoice | None) -> None:
             if choice is not None:
                 host.tell(f"Writing {one_line(choice.path)}…")
                 host.act(lambda: exporting.export(view, choice, figure))
 
-        screen = ExportScreen(view.label, lambda kind: exporting.propose(view, kind, figure))
-        host.open_dialog(screen, chosen)
+        host.open_dialog(export_dialog(view, figure), chosen)
 
-    def figure(self) -> exporting.Figure | None:
+    def _figure(self) -> exporting.Figure | None:
         """The chart that is looked at: the focused one, or that under the cursor."""
         from monitor.actions import export as exporting
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from monitor.controllers.host import Acts, Host
 from monitor.data.views import RunView
 from shared.errors import UserError
-from shared.text import one_line
 
 if TYPE_CHECKING:
     from monitor.actions import order as ordering
@@ -36,33 +35,29 @@ class Order:
     def tag(self) -> None:
         """Change the tags of the selected run."""
         from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import tags_screen
+        from monitor.controllers.dialogs import tags_dialog
 
         view = self._host.selected
         if view is not None:
-            text = ordering.tags_text(ordering.labels_of(view))
-            self._type(tags_screen(view.label, text), lambda typed: ordering.set_tags(view, typed))
+            self._type(tags_dialog(view), lambda typed: ordering.set_tags(view, typed))
 
     def rename(self) -> None:
         """Show the selected run under another name."""
         from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import name_screen
+        from monitor.controllers.dialogs import name_dialog
 
         view = self._host.selected
         if view is not None:
-            own, name = one_line(view.path.name, 120), ordering.labels_of(view).name
-            screen = name_screen(view.label, name, own)
-            self._type(screen, lambda typed: ordering.set_name(view, typed))
+            self._type(name_dialog(view), lambda typed: ordering.set_name(view, typed))
 
     def note(self) -> None:
         """Write about the selected run."""
         from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import NoteScreen
+        from monitor.controllers.dialogs import note_dialog
 
         view = self._host.selected
         if view is not None:
-            screen = NoteScreen(view.label, ordering.labels_of(view).note)
-            self._type(screen, lambda typed: ordering.set_note(view, typed))
+            self._type(note_dialog(view), lambda typed: ordering.set_note(view, typed))
 
     def _type(self, screen: LineScreen | NoteScreen, act: Callable[[str], str]) -> None:
         def typed(text: str | None) -> None:
@@ -83,7 +78,7 @@ class Order:
     def delete(self) -> None:
         """Move the selected run, or the marked ones, into the trash."""
         from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import DeleteScreen
+        from monitor.controllers.dialogs import delete_dialog
 
         host, views = self._host, self._marked_or_selected()
         if not views:
@@ -95,7 +90,7 @@ class Order:
                 host.tell(f"Deleting {label}…")
                 host.act(lambda: ordering.delete(plan))
 
-        host.open_dialog(DeleteScreen(label, lambda: ordering.plan_delete(views)), confirmed)
+        host.open_dialog(delete_dialog(views), confirmed)
 
     def _marked_or_selected(self) -> list[RunView]:
         """The selected run; with it the marked ones, if it is one of those."""
@@ -109,7 +104,7 @@ class Order:
     def undo(self) -> None:
         """Look into the trash, and bring back."""
         from monitor.actions import order as ordering
-        from monitor.screens.order_dialog import TrashScreen
+        from monitor.controllers.dialogs import trash_dialog
 
         host, view = self._host, self._host.selected
 
@@ -117,9 +112,7 @@ class Order:
             if choice is not None:
                 host.act(lambda: ordering.settle_trash(host.runs_dir, view, choice, host.gone.wait))
 
-        label = view.label if view else ""
-        look = lambda: ordering.look_into_trash(host.runs_dir, view)  # noqa: E731
-        host.open_dialog(TrashScreen(label, look, host.clock), chosen)
+        host.open_dialog(trash_dialog(host.runs_dir, view, host.clock), chosen)
 
     def copy_command(self) -> None:
         """Copy what repeats the selected run, through the terminal."""

@@ -7,7 +7,6 @@ from monitor.actions.steer import (
     ask,
     resume,
     stop,
-    stop_question,
     why_no_request,
     why_not_resumable,
 )
@@ -52,13 +51,13 @@ class Steering:
 
     def stop(self) -> None:
         """Stop the selected run, or its start, after a question."""
-        from monitor.screens.dialogs import ConfirmScreen
+        from monitor.controllers.dialogs import stop_dialog
 
         host, view = self._host, self._host.selected
         if view is None:
             return
         try:
-            asked = stop_question(view)
+            dialog = stop_dialog(view)
         except UserError as error:
             host.tell(str(error), "warning")
             return
@@ -68,7 +67,7 @@ class Steering:
                 host.tell(f"Asked {view.label} to stop…")
                 host.act(lambda: stop(view, give_up=host.gone.wait))
 
-        host.open_dialog(ConfirmScreen(asked.question, asked.consequence), answered)
+        host.open_dialog(dialog, answered)
 
     def resume(self) -> None:
         """Start the selected run again, as a process of its own."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from rich.segment import Segment
@@ -21,6 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Checkbox, OptionList, Static
 from textual.widgets.option_list import Option
 
+from monitor.background import in_thread
 from monitor.palette import Colours
 from monitor.theme import colours_of
 from shared.errors import UserError
@@ -95,7 +95,7 @@ class Dialog(ModalScreen[Result]):
         self._title = title
         self._problem = Static(id="problem", markup=False)
         self._working = False
-        self._next: Callable[[], None] | None = None
+        self._next: Callable[[], Coroutine[None, None, None]] | None = None
 
     def compose(self) -> ComposeResult:
         """The box; `body` fills it."""
@@ -110,6 +110,11 @@ class Dialog(ModalScreen[Result]):
     def foot(self) -> Widget:
         """The buttons."""
         raise NotImplementedError
+
+    @property
+    def is_working(self) -> bool:
+        """Whether something is waited for."""
+        return self._working
 
     @property
     def colours(self) -> Colours:
@@ -132,32 +137,27 @@ class Dialog(ModalScreen[Result]):
     # -- work ----------------------------------------------------------------------------
 
     def work(self, job: Callable[[], Found], then: Callable[[Found], None]) -> None:
-        """Do `job` in a thread, then `then` here; what is wrong is said.
+        """Do `job` in the background, then `then` here; an error is shown.
 
         Of several asked for while one is at work only the last is done.
         """
 
-        def run() -> None:
+        async def run() -> None:
             try:
-                found = job()
+                found = await in_thread(job, "look")
             except (UserError, OSError) as error:
-                text = str(error)
-                self._post(lambda: self.failed(text))
+                self.post_message(self.Worked(partial(self.failed, str(error))))
             else:
-                self._post(lambda: then(found))
+                self.post_message(self.Worked(partial(then, found)))
 
         if self._working:
             self._next = run
         else:
             self._begin(run)
 
-    def _begin(self, run: Callable[[], None]) -> None:
+    def _begin(self, run: Callable[[], Coroutine[None, None, None]]) -> None:
         self._working = True
-        threading.Thread(target=run, name="look", daemon=True).start()
-
-    def _post(self, then: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the app has gone meanwhile
-            self.post_message(self.Worked(then))
+        self.run_worker(run(), group="looks")
 
     @on(Worked)
     def _worked(self, message: Worked) -> None:

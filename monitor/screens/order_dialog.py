@@ -18,7 +18,7 @@ from monitor.actions.order import DeletePlan, Trash, TrashChoice
 from monitor.screens.dialog_box import Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import ago, fit
-from shared.library.labels import MAX_NAME, MAX_NOTE
+from shared.library.labels import MAX_NOTE
 from shared.text import format_bytes
 
 _CHECKPOINTS = "checkpoints"  # the option for a run's pruned checkpoints; runs are numbered
@@ -63,17 +63,6 @@ class LineScreen(Dialog[str]):
     @on(Button.Pressed, "#close")
     def _close(self) -> None:
         self.action_close()
-
-
-def tags_screen(label: str, tags: str) -> LineScreen:
-    """Asks for the tags of a run."""
-    return LineScreen(f"Tags of {label}", tags, "Words between commas: baseline, lr sweep.")
-
-
-def name_screen(label: str, name: str, own: str) -> LineScreen:
-    """Asks for the name a run is shown by; `own` is that of its folder."""
-    hint = "It is shown by this name; its folder keeps its own."
-    return LineScreen(f"Name for {label}", name, hint, limit=MAX_NAME, nothing=own)
 
 
 class NoteScreen(Dialog[str]):

@@ -49,6 +49,11 @@ class PruneScreen(Dialog[PruneChoice]):
         self._list = Choices(id="rows")
         self._summary = Static("Looking…", id="summary", markup=False)
 
+    @property
+    def goes(self) -> tuple[str, ...]:
+        """The checkpoints that would go, as far as the preview knows."""
+        return self._preview.goes if self._preview else ()
+
     def body(self) -> list[Widget]:
         """The checkpoints, the rule, what follows."""
         numbers = [

@@ -13,24 +13,22 @@ from monitor.actions.order import DeletePlan, Trash, TrashEntry
 from monitor.actions.prune import CheckpointRow, PrunePreview
 from monitor.actions.registry import ACTIONS
 from monitor.actions.upload import UploadOffer
-from monitor.screens.dialogs import ConfirmScreen, HelpScreen
+from monitor.controllers.dialogs import name_dialog, note_dialog, stop_dialog, tags_dialog
+from monitor.data.views import RunView
+from monitor.screens.dialogs import HelpScreen
 from monitor.screens.export_dialog import ExportScreen
-from monitor.screens.order_dialog import (
-    DeleteScreen,
-    NoteScreen,
-    TrashScreen,
-    name_screen,
-    tags_screen,
-)
+from monitor.screens.order_dialog import DeleteScreen, TrashScreen
 from monitor.screens.prune_dialog import PruneScreen
 from monitor.screens.upload_dialog import UploadScreen
 from shared.checkpoints.trash import TrashSize
 from shared.library.deletion import DoomedRun
+from shared.library.labels import change_labels
 from shared.run.directory import RunDirectory
-from tests.monitor.support import NOW
+from tests.monitor.support import NOW, view
 
 _MIB = 1 << 20
 _RUN = "hybrid-25m_20260921_131320"
+_NOTE = "A warm-up of 300 steps was too short:\nthe spike at 3,100."
 
 
 def _row(
@@ -85,23 +83,30 @@ def _trash() -> Trash:
     return Trash(entries, 322 * _MIB, TrashSize(2, 196 * _MIB))
 
 
+def _labelled(runs_dir: Path) -> RunView:
+    """A run whose labels lie in `runs_dir`, where the dialogs read them."""
+    run = RunDirectory(runs_dir / _RUN)
+    run.path.mkdir(parents=True, exist_ok=True)
+    change_labels(run, tags=["baseline", "lr sweep"], note=_NOTE)
+    return view(_RUN, path=run.path)
+
+
 def _never(*_: object) -> Any:
     raise AssertionError("nothing is begun")
 
 
-DIALOGS: dict[str, Callable[[], ModalScreen[Any]]] = {
-    "prune": lambda: PruneScreen(_RUN, lambda rule, spared: PREVIEW),
-    "upload": lambda: UploadScreen(_RUN, lambda name: OFFER, _never),
-    "delete": lambda: DeleteScreen(_RUN, _plan),
-    "trash": lambda: TrashScreen(_RUN, _trash, lambda: NOW),
-    "export": lambda: ExportScreen(
+#: Made in a folder that is theirs.
+DIALOGS: dict[str, Callable[[Path], ModalScreen[Any]]] = {
+    "prune": lambda folder: PruneScreen(_RUN, lambda rule, spared: PREVIEW),
+    "upload": lambda folder: UploadScreen(_RUN, lambda name: OFFER, _never),
+    "delete": lambda folder: DeleteScreen(_RUN, _plan),
+    "trash": lambda folder: TrashScreen(_RUN, _trash, lambda: NOW),
+    "export": lambda folder: ExportScreen(
         _RUN, lambda kind: "hybrid-25m" + KINDS[kind][1], folder=Path("plots")
     ),
-    "tags": lambda: tags_screen(_RUN, "baseline, lr sweep"),
-    "name": lambda: name_screen(_RUN, ""),
-    "note": lambda: NoteScreen(_RUN, "A warm-up of 300 steps was too short:\nthe spike at 3,100."),
-    "confirm": lambda: ConfirmScreen(
-        "Stop hybrid-25m?", "It saves a checkpoint and ends. R resumes it."
-    ),
-    "help": lambda: HelpScreen(ACTIONS),
+    "tags": lambda folder: tags_dialog(_labelled(folder)),
+    "name": lambda folder: name_dialog(_labelled(folder)),
+    "note": lambda folder: note_dialog(_labelled(folder)),
+    "confirm": lambda folder: stop_dialog(view(_RUN, label="hybrid-25m")),
+    "help": lambda folder: HelpScreen(ACTIONS),
 }

@@ -114,16 +114,18 @@ async def test_pages(snapshot: Any, showcase: Showcase, size: tuple[int, int], t
 
 @pytest.mark.parametrize("theme", ["night", "day", "clear", "sixteen", "mono"])
 async def test_dialogs(
-    snapshot: Any, showcase: Showcase, theme: str, monkeypatch: pytest.MonkeyPatch
+    snapshot: Any, showcase: Showcase, theme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if theme == "mono":
         monkeypatch.setenv("NO_COLOR", "1")
     async with pictured(showcase, snapshot, theme, (80, 24)) as (app, pilot, keep):
         for name, make in DIALOGS.items():
-            dialog = make()
+            dialog = make(tmp_path)
             app.push_screen(dialog)
             # Work in a thread has come back, and no cursor is caught between two blinks.
-            await until(pilot, lambda d=dialog: d.is_mounted and not getattr(d, "_working", False))
+            await until(
+                pilot, lambda d=dialog: d.is_mounted and not getattr(d, "is_working", False)
+            )
             _hold_cursors(dialog)
             await _settled(pilot)
             keep(name)

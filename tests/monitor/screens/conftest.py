@@ -1,4 +1,4 @@
-"""Dialogs over an app that has nothing else."""
+"""Dialogs over the real app, whose keys are counted if they come through."""
 
 from __future__ import annotations
 
@@ -6,56 +6,35 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.app import App
-from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
 
-import monitor.app
-from monitor.theme import THEMES
+from monitor.app import MonitorApp
 from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run
-from tests.monitor.support import screen_text
+from tests.monitor.support import screen_text, still_app
 from tests.shared.hub.conftest import hub  # noqa: F401  (a fixture)
 
 SIZES = [(80, 24), (120, 40)]
 
 
-class Host(App[None]):
-    """Looks like the monitor, and counts the keys that came through a dialog."""
-
-    CSS_PATH = str(Path(monitor.app.__file__).with_name("app.tcss"))
-    ENABLE_COMMAND_PALETTE = False
-    BINDINGS = [Binding(key, "leak", "leak") for key in ("s", "D", "q", "P")]  # noqa: RUF012
-
-    def __init__(self, theme: str = "night") -> None:
-        super().__init__(ansi_color=True if THEMES[theme].ansi else None)
-        self.register_theme(THEMES[theme])
-        self.theme = theme
-        self.leaks = 0
-        self.copied = ""
-
-    def action_leak(self) -> None:
-        self.leaks += 1
-
-    def copy_to_clipboard(self, text: str) -> None:
-        self.copied = text
-
-
 class Driver:
     """An open dialog, driven by keys and clicks; `answers` is what it was closed with."""
 
-    def __init__(self, app: Host, pilot: Pilot[None], dialog: ModalScreen[Any]) -> None:
+    def __init__(self, app: MonitorApp, pilot: Pilot[None], dialog: ModalScreen[Any]) -> None:
         self.app, self.pilot, self.dialog = app, pilot, dialog
         self.answers: list[Any] = []
+        self.leaked: list[str] = []
+        self.copied: list[str] = []
 
     @property
     def text(self) -> str:
-        return screen_text(self.app)  # type: ignore[arg-type]
+        return screen_text(self.app)
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -64,13 +43,13 @@ class Driver:
         await self.pilot.press(*text)
 
     async def click(self, what: str) -> None:
-        deadline = time.monotonic() + 10  # a busy machine lays out later
+        deadline = time.monotonic() + 60
         while not await self.pilot.click(what):
             assert time.monotonic() < deadline, f"{what} is not on the screen"
             await self.pilot.pause()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, f"never became true:\n{self.text}"
             await self.pilot.pause()
@@ -95,13 +74,15 @@ def opened() -> Open:
     async def open_(
         dialog: ModalScreen[Any], size: tuple[int, int] = (80, 24), theme: str = "night"
     ) -> AsyncIterator[Driver]:
-        app = Host(theme)
+        app = still_app(theme=theme)
         async with app.run_test(size=size) as pilot:
             on = Driver(app, pilot, dialog)
-            app.push_screen(dialog, on.answers.append)
+            app.acts = {name: partial(on.leaked.append, name) for name in app.acts}
+            app.copy_to_clipboard = on.copied.append  # type: ignore[method-assign]
+            app.open_dialog(dialog, on.answers.append)
             await on.until(lambda: dialog.is_mounted)
             yield on
-            assert app.leaks == 0, "a key went through the dialog"
+            assert not on.leaked, "a key went through the dialog"
 
     return open_
 

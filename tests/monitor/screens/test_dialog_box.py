@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +11,16 @@ from rich.style import Style
 from textual.geometry import Region
 from textual.widgets import Button, OptionList
 
+from monitor.app import MonitorApp
 from monitor.screens.dialogs import ConfirmScreen
 from tests.monitor.dialogs import DIALOGS
-from tests.monitor.screens.conftest import Driver, Host, Open
+from tests.monitor.screens.conftest import Driver, Open
 
 THEMES = ("night", "day", "clear", "sixteen", "mono")
 LISTS = ("prune", "trash", "export")
 
 
-def cells(app: Host, region: Region) -> list[tuple[str, Style]]:
+def cells(app: MonitorApp, region: Region) -> list[tuple[str, Style]]:
     """Character and style of every cell of a region of one line."""
     strip = app.screen._compositor.render_strips(app.size)[region.y]
     found = [(c, segment.style or Style.null()) for segment in strip for c in segment.text]
@@ -51,11 +53,11 @@ async def under_the_cursor(on: Driver) -> list[tuple[str, Style]]:
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", LISTS)
 async def test_the_line_under_the_cursor_stands_out_and_can_be_read(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, name: str, theme: str
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, name: str, theme: str
 ) -> None:
     if theme == "mono":
         monkeypatch.setenv("NO_COLOR", "1")
-    async with opened(DIALOGS[name](), theme=theme) as on:
+    async with opened(DIALOGS[name](tmp_path), theme=theme) as on:
         line = await under_the_cursor(on)
         written = [(c, style) for c, style in line[1:] if c.strip()]
         assert written
@@ -69,11 +71,11 @@ async def test_the_line_under_the_cursor_stands_out_and_can_be_read(
 
 @pytest.mark.parametrize("theme", THEMES)
 async def test_an_empty_field_can_be_seen(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
 ) -> None:
     if theme == "mono":
         monkeypatch.setenv("NO_COLOR", "1")
-    async with opened(DIALOGS["prune"](), theme=theme) as on:
+    async with opened(DIALOGS["prune"](tmp_path), theme=theme) as on:
         await on.shows("In the trash")
         field = on.dialog.query_one("#keep_every").region
         beside = cells(on.app, Region(field.right, field.y, 1, 1))[0][1]
@@ -83,11 +85,11 @@ async def test_an_empty_field_can_be_seen(
 
 @pytest.mark.parametrize("theme", THEMES)
 async def test_a_button_that_cannot_be_pressed_says_what_it_would_do(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
 ) -> None:
     if theme == "mono":
         monkeypatch.setenv("NO_COLOR", "1")
-    async with opened(DIALOGS["delete"](), theme=theme) as on:
+    async with opened(DIALOGS["delete"](tmp_path), theme=theme) as on:
         await on.shows("Type hybrid-25m")
         button = on.dialog.query_one("#delete", Button)
         assert button.disabled
@@ -100,10 +102,10 @@ async def test_a_button_that_cannot_be_pressed_says_what_it_would_do(
 
 @pytest.mark.parametrize("theme", ["sixteen", "mono"])
 async def test_the_cursor_of_a_field_needs_no_colour(
-    opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, theme: str
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with opened(DIALOGS["tags"](), theme=theme) as on:
+    async with opened(DIALOGS["tags"](tmp_path), theme=theme) as on:
         await on.shows("baseline, lr sweep")
         field = on.dialog.query_one("#line").region
         assert [c for c, style in cells(on.app, field) if style.reverse] == [" "]
@@ -111,8 +113,10 @@ async def test_the_cursor_of_a_field_needs_no_colour(
 
 @pytest.mark.parametrize("name", DIALOGS)
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (200, 50)])
-async def test_all_of_it_fits(opened: Open, name: str, size: tuple[int, int]) -> None:
-    async with opened(DIALOGS[name](), size) as on:
+async def test_all_of_it_fits(
+    tmp_path: Path, opened: Open, name: str, size: tuple[int, int]
+) -> None:
+    async with opened(DIALOGS[name](tmp_path), size) as on:
         await on.pilot.pause()
         for button in on.dialog.query(Button):
             if button.display:

@@ -74,7 +74,7 @@ async def test_another_kind_under_the_same_name_is_asked_anew(tmp_path: Path, op
         await on.press("tab", *"mine.dat", "enter")
         await on.shows("is there already")
         await on.press("shift+tab", "down", "enter")
-        await on.until(lambda: not on.dialog._working)  # type: ignore[attr-defined]
+        await on.until(lambda: not on.dialog.is_working)  # type: ignore[attr-defined]
         assert not on.answers
         await on.press("enter")
         assert (await on.answered()).kind == "png"

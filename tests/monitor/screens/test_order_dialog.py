@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from monitor.actions.order import (
     TrashChoice,
     delete,
-    look_into_trash,
     plan_delete,
+    set_name,
+    set_note,
+    set_tags,
 )
 from monitor.actions.prune import prune
-from monitor.screens.dialogs import ConfirmScreen
-from monitor.screens.order_dialog import (
-    DeleteScreen,
-    LineScreen,
-    NoteScreen,
-    TrashScreen,
-    name_screen,
-    tags_screen,
+from monitor.controllers.dialogs import (
+    delete_dialog,
+    name_dialog,
+    note_dialog,
+    tags_dialog,
+    trash_dialog,
 )
+from monitor.screens.dialogs import ConfirmScreen
+from monitor.screens.order_dialog import NoteScreen, TrashScreen
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.actions.making import checkpointed_run, look
 from tests.monitor.screens.conftest import SIZES, Open
 
-HOSTILE = "[/]x [@click=app.leak]a[/] [bold"
+HOSTILE = "[/]x [@click=app.act('quit')]a[/] [bold"
 
 
-async def test_tags_are_typed(opened: Open) -> None:
-    async with opened(tags_screen("demo", "good, long")) as on:
+async def test_tags_are_typed(run: RunDirectory, opened: Open) -> None:
+    set_tags(look(run), "good, long")
+    async with opened(tags_dialog(look(run))) as on:
+        await on.shows("Tags of demo_1")
         await on.shows("good, long")
         await on.type(", sDqP")  # added to what is there
         await on.press("enter")
         assert await on.answered() == "good, long, sDqP"
 
 
-async def test_a_name_is_cleared_and_esc_changes_nothing(opened: Open) -> None:
-    async with opened(name_screen("demo", "best")) as on:
+async def test_a_name_is_cleared_and_esc_changes_nothing(run: RunDirectory, opened: Open) -> None:
+    set_name(look(run), "best")
+    async with opened(name_dialog(look(run))) as on:
+        await on.shows("Name for best")
+        assert "demo_1" not in on.text
         await on.press("end", "ctrl+u")
-        await on.shows("its own name")
+        await on.shows("demo_1")  # its own name
         await on.click("#save")
         assert await on.answered() == ""
-    async with opened(name_screen("demo", "best")) as on:
+    async with opened(name_dialog(look(run))) as on:
         await on.type("x")
         await on.press("escape")
         assert await on.answered() is None
 
 
-async def test_a_note_has_lines(opened: Open) -> None:
-    async with opened(NoteScreen("demo", "one")) as on:
+async def test_a_note_has_lines(run: RunDirectory, opened: Open) -> None:
+    set_note(look(run), "one")
+    async with opened(note_dialog(look(run))) as on:
         await on.press("enter")
         await on.type("two q")
         await on.press("ctrl+s")
@@ -60,12 +70,11 @@ async def test_a_note_has_lines(opened: Open) -> None:
         assert not on.answers
 
 
-async def test_hostile_texts_stay_text(opened: Open) -> None:
-    for dialog in (
-        tags_screen(HOSTILE, HOSTILE),
-        LineScreen("name", "", HOSTILE, nothing=HOSTILE),
-        NoteScreen(HOSTILE, HOSTILE),
-    ):
+async def test_hostile_texts_stay_text(run: RunDirectory, opened: Open) -> None:
+    set_name(look(run), HOSTILE)
+    set_note(look(run), HOSTILE)
+    view = look(run)
+    for dialog in (tags_dialog(view), name_dialog(view), note_dialog(view), delete_dialog([view])):
         async with opened(dialog) as on:
             await on.shows(HOSTILE)
             for y in range(6, 14):
@@ -77,7 +86,7 @@ async def test_deleting_takes_the_name(
     run: RunDirectory, opened: Open, size: tuple[int, int]
 ) -> None:
     view = look(run)
-    async with opened(DeleteScreen(view.label, lambda: plan_delete([view])), size) as on:
+    async with opened(delete_dialog([view]), size) as on:
         await on.shows("Type demo to delete:")
         await on.shows("goes into the trash")
         await on.shows("Files shared by links are counted once.")
@@ -96,7 +105,7 @@ async def test_deleting_takes_the_name(
 async def test_a_living_run_cannot_be_typed_away(run: RunDirectory, opened: Open) -> None:
     with RunWriter(run=run):
         view = look(run)
-        async with opened(DeleteScreen(view.label, lambda: plan_delete([view]))) as on:
+        async with opened(delete_dialog([view])) as on:
             await on.shows("stop it first")
             await on.type("demo")
             await on.click("#close")
@@ -111,7 +120,7 @@ async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
     view = look(run)
 
     def screen() -> TrashScreen:
-        return TrashScreen(view.label, lambda: look_into_trash(runs_dir, view))
+        return trash_dialog(runs_dir, view, time.time)
 
     async with opened(screen()) as on:
         await on.shows("1 checkpoint of demo_1")
@@ -134,7 +143,7 @@ async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
 
 
 async def test_an_empty_trash_says_so(run: RunDirectory, opened: Open) -> None:
-    async with opened(TrashScreen("", lambda: look_into_trash(run.path.parent, None))) as on:
+    async with opened(trash_dialog(run.path.parent, None, time.time)) as on:
         await on.shows("The trash is empty.")
         await on.press("enter", "E")
         assert not on.answers

@@ -8,7 +8,8 @@ from collections.abc import Collection
 import pytest
 from textual.widgets import Input
 
-from monitor.actions.prune import PruneChoice, PrunePreview, preview_prune, prune
+from monitor.actions.prune import PruneChoice, PrunePreview, prune
+from monitor.controllers.dialogs import prune_dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.screens.prune_dialog import PruneScreen
 from shared.checkpoints.prune import Rule
@@ -19,14 +20,12 @@ from tests.monitor.screens.conftest import SIZES, Driver, Open
 
 
 def screen(run: RunDirectory, marked: Collection[str] = ()) -> PruneScreen:
-    view = look(run)
-    return PruneScreen(view.label, lambda r, s: preview_prune(view, r, s), tuple(marked))
+    return prune_dialog(look(run), marked)
 
 
 def goes(on: Driver) -> tuple[str, ...]:
     assert isinstance(on.dialog, PruneScreen)
-    preview = on.dialog._preview
-    return preview.goes if preview else ()
+    return on.dialog.goes
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -139,7 +138,7 @@ async def test_a_slow_disk_holds_up_no_key_and_only_the_last_rule_counts(opened:
 
     def slow(rule: Rule, spared: Collection[str]) -> PrunePreview:
         asked.append(rule)
-        gate.wait(20)
+        gate.wait(60)
         return PrunePreview((), problem=f"asked for {rule.keep_last}")
 
     async with opened(PruneScreen("demo", slow)) as on:
@@ -155,7 +154,7 @@ async def test_closed_before_the_disk_answers(opened: Open) -> None:
     gate = threading.Event()
 
     def slow(rule: Rule, spared: Collection[str]) -> PrunePreview:
-        gate.wait(20)
+        gate.wait(60)
         return PrunePreview(())
 
     async with opened(PruneScreen("demo", slow)) as on:
@@ -168,8 +167,8 @@ async def test_no_checkpoints_is_told(opened: Open) -> None:
     def none(rule: Rule, spared: Collection[str]) -> PrunePreview:
         raise UserError("demo holds no checkpoints: there is nothing to prune.")
 
-    async with opened(PruneScreen("[/]x[@click=app.leak]y[/]", none)) as on:
+    async with opened(PruneScreen("[/]x[@click=app.act('quit')]y[/]", none)) as on:
         await on.shows("nothing to prune")
-        await on.shows("[/]x[@click=app.leak]y[/]")
+        await on.shows("[/]x[@click=app.act('quit')]y[/]")
         for x in range(3, 40, 6):
             await on.pilot.click(offset=(x, 8))

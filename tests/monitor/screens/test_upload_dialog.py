@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import pytest
 from textual.widgets import Input, Select
 
-from monitor.actions.upload import UploadJob, offer
+from monitor.actions.upload import UploadJob
+from monitor.controllers.dialogs import upload_dialog
 from monitor.screens.upload_dialog import UploadScreen
 from shared.hub.settings import UploadSettings
 from shared.run.directory import RunDirectory
@@ -32,12 +33,7 @@ class Jobs:
         return self.begun[-1]
 
     def screen(self, **options: object) -> UploadScreen:
-        return UploadScreen(
-            self.view.label,
-            lambda checkpoint: offer(self.view, checkpoint),
-            self.begin,
-            **options,  # type: ignore[arg-type]
-        )
+        return upload_dialog(self.view, self.begin, **options)  # type: ignore[arg-type]
 
 
 def repo(on: Driver) -> Input:
@@ -62,7 +58,7 @@ async def test_the_name_is_typed_once_and_the_address_told(
         await on.shows(f"step_200 is at {hub.url}/ada/tiny")
         assert "✓ model.safetensors" in on.text
         await on.press("y")
-        assert on.app.copied == f"{hub.url}/ada/tiny"
+        assert on.copied == [f"{hub.url}/ada/tiny"]
         await on.click("#close")
         assert await on.answered() is None
     async with opened(jobs.screen(), size) as on:
@@ -76,7 +72,7 @@ async def test_the_suggested_name_is_taken_with_one_key(
     async with opened(jobs.screen()) as on:
         await on.shows("such as demo")
         await on.type("d")
-        await on.until(lambda: repo(on)._suggestion == "demo")
+        await on.shows("repository demo")  # what is not typed yet is shown as well
         await on.press("right", "enter")
         await on.shows("/ada/demo")
 

@@ -1,0 +1,112 @@
+"""The dialogs of the keys, filled from real runs.
+
+Each is imported when a key first asks for it: a curve looked at once a minute should not wait for
+a form that is filled in once a week, nor a question for the form beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitor.data.views import RunView
+from shared.text import one_line
+
+if TYPE_CHECKING:
+    from monitor.actions.export import Figure
+    from monitor.actions.upload import UploadJob
+    from monitor.screens.dialogs import ConfirmScreen
+    from monitor.screens.export_dialog import ExportScreen
+    from monitor.screens.order_dialog import DeleteScreen, LineScreen, NoteScreen, TrashScreen
+    from monitor.screens.prune_dialog import PruneScreen
+    from monitor.screens.upload_dialog import Begin, UploadScreen
+
+
+def stop_dialog(view: RunView) -> ConfirmScreen:
+    """Asks before a run is stopped. Raises UserError when there is nothing to stop."""
+    from monitor.actions.steer import stop_question
+    from monitor.screens.dialogs import ConfirmScreen
+
+    asked = stop_question(view)
+    return ConfirmScreen(asked.question, asked.consequence)
+
+
+def prune_dialog(view: RunView, marked: Collection[str] = ()) -> PruneScreen:
+    """Asks which checkpoints go."""
+    from monitor.actions.prune import preview_prune
+    from monitor.screens.prune_dialog import PruneScreen
+
+    return PruneScreen(
+        view.label, lambda rule, spared: preview_prune(view, rule, spared), sorted(marked)
+    )
+
+
+def upload_dialog(
+    view: RunView, begin: Begin, *, checkpoint: str = "", job: UploadJob | None = None
+) -> UploadScreen:
+    """Asks where a checkpoint goes, and follows it; `job` is an upload under way."""
+    from monitor.actions.upload import offer
+    from monitor.screens.upload_dialog import UploadScreen
+
+    return UploadScreen(
+        view.label, lambda name: offer(view, name), begin, checkpoint=checkpoint, job=job
+    )
+
+
+def tags_dialog(view: RunView) -> LineScreen:
+    """Asks for the tags of a run."""
+    from monitor.actions.order import labels_of, tags_text
+    from monitor.screens.order_dialog import LineScreen
+
+    hint = "Words between commas: baseline, lr sweep."
+    return LineScreen(f"Tags of {view.label}", tags_text(labels_of(view)), hint)
+
+
+def name_dialog(view: RunView) -> LineScreen:
+    """Asks for the name a run is shown by."""
+    from monitor.actions.order import labels_of
+    from monitor.screens.order_dialog import LineScreen
+    from shared.library.labels import MAX_NAME
+
+    return LineScreen(
+        f"Name for {view.label}",
+        labels_of(view).name,
+        "It is shown by this name; its folder keeps its own.",
+        limit=MAX_NAME,
+        nothing=one_line(view.path.name, 120),
+    )
+
+
+def note_dialog(view: RunView) -> NoteScreen:
+    """Asks for a note on a run."""
+    from monitor.actions.order import labels_of
+    from monitor.screens.order_dialog import NoteScreen
+
+    return NoteScreen(view.label, labels_of(view).note)
+
+
+def delete_dialog(views: Sequence[RunView]) -> DeleteScreen:
+    """Says what deleting these runs means, and has it confirmed."""
+    from monitor.actions.order import plan_delete
+    from monitor.screens.order_dialog import DeleteScreen
+
+    label = views[0].label if len(views) == 1 else f"{len(views)} runs"
+    return DeleteScreen(label, lambda: plan_delete(views))
+
+
+def trash_dialog(runs_dir: Path, view: RunView | None, clock: Callable[[], float]) -> TrashScreen:
+    """Shows what can be brought back: runs, and checkpoints of the selected run."""
+    from monitor.actions.order import look_into_trash
+    from monitor.screens.order_dialog import TrashScreen
+
+    label = view.label if view else ""
+    return TrashScreen(label, lambda: look_into_trash(runs_dir, view), clock)
+
+
+def export_dialog(view: RunView, figure: Figure | None) -> ExportScreen:
+    """Asks what to export, and where to."""
+    from monitor.actions.export import propose
+    from monitor.screens.export_dialog import ExportScreen
+
+    return ExportScreen(view.label, lambda kind: propose(view, kind, figure))

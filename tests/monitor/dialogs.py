@@ -87,7 +87,7 @@ def _labelled(runs_dir: Path) -> RunView:
     """A run whose labels lie in `runs_dir`, where the dialogs read them."""
     run = RunDirectory(runs_dir / _RUN)
     run.path.mkdir(parents=True, exist_ok=True)
-    change_labels(run, tags=["baseline", "lr sweep"], note=_NOTE)
+    change_labels(run, add_tags=["baseline", "lr sweep"], note=_NOTE)
     return view(_RUN, path=run.path)
 
 

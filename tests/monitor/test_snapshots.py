@@ -18,6 +18,7 @@ from textual.widgets import Input, TextArea
 from monitor.app import MonitorApp
 from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import RunDetail, RunView
+from monitor.screens.dialog_box import Dialog
 from monitor.widgets.chart_grid import ChartGrid
 from tests.monitor import support
 from tests.monitor.dialogs import DIALOGS
@@ -138,6 +139,10 @@ async def test_dialogs(
         _hold_cursors(app.screen)
         await _settled(pilot)
         keep("palette")
+
+
+def _is_working(screen: Screen[Any]) -> bool:
+    return isinstance(screen, Dialog) and screen.is_working
 
 
 def _hold_cursors(screen: Screen[Any]) -> None:

@@ -47,8 +47,8 @@ class Parsed:
 class Helper:
     """Parses a log from about its middle on. `start` is where; `fd` the log."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError when there is no such helper to be had."""
+    def __init__(self, path: Path, python: str = sys.executable) -> None:
+        """Start it with this interpreter. Raises OSError when it cannot be started."""
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._answer = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         try:
@@ -56,7 +56,7 @@ class Helper:
             self.start = _line_start(self.fd, size // 2)
             fds = (self.fd, self._answer.fileno())
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "monitor.data.bulk"]
+                [python, "-m", "monitor.data.bulk"]
                 + [str(number) for number in (*fds, self.start, size)],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,

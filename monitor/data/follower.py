@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,15 +50,32 @@ _NEVER = object()
 CheckpointsSignature = tuple[tuple[str, int], ...]
 
 
+def start_helper(path: Path) -> Helper | None:
+    """A process that reads the second half of a very long log; None without a core for it."""
+    if (os.cpu_count() or 1) < 2:
+        return None
+    from monitor.data.bulk import Helper
+
+    return Helper(path)
+
+
 class RunFollower:
     """Reads what is new in one run, a slice at a time.
 
     Of a long run it has evenly spaced records at once (`detail().approximate`), until `poll` has
-    come to the end of its metrics for the first time.
+    come to the end of its metrics for the first time. From `long` bytes on, what `helper` starts
+    reads the second half of them.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        long: int = LONG,
+        helper: Callable[[Path], Helper | None] = start_helper,
+    ) -> None:
         self.run = run
+        self._long, self._start_helper = long, helper
         #: False leaves it at the skim: there is no memory for more.
         self.exact = True
         self._metrics = MetricsReader(run.metrics_path)
@@ -161,11 +178,9 @@ class RunFollower:
     def _get_help(self) -> None:
         """Have a very long file read from both ends of its middle at once, if there are cores."""
         self._alone = True
-        if (os.cpu_count() or 1) > 1 and _size(self.run.metrics_path) >= LONG:
-            from monitor.data.bulk import Helper
-
+        if _size(self.run.metrics_path) >= self._long:
             with contextlib.suppress(OSError):
-                self._helper = Helper(self.run.metrics_path)
+                self._helper = self._start_helper(self.run.metrics_path)
 
     def _join(self, helper: Helper) -> bool:
         """Take over what the helper has read, if it is ready."""

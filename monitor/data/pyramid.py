@@ -1,12 +1,13 @@
 """The extremes of a growing series at every resolution: what a chart of any range is drawn from.
 
-Values are taken in blocks of `BLOCK`; level 0 holds the extremes of every full block, each level
+Values are taken in blocks of equal size; level 0 holds the extremes of every full block, each level
 above those of two neighbours below. A column of a chart is then the join of O(log N) blocks and of
 the few values at its ends that fill no block, so nothing is ever left out, at any zoom.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from shared.run.metrics_rows import Floats, Ints, Series
 
 BLOCK = 32  # values in a block of level 0
 #: Ranges of up to so many values are reduced directly: that is quicker than climbing.
-_DIRECT = 1 << 15
+DIRECT = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Pyramid:
     """A series and the extremes of its blocks, as they were when the pyramid was last updated.
 
     It never changes, so that one thread may draw it while another goes on reading.
-    `extremes[k]`, shape (N // (BLOCK * 2**k), 2), holds of each block its least value and the
+    `extremes[k]`, shape (N // (block * 2**k), 2), holds of each block its least value and the
     least of its negated values (one `fmin` joins both), NaN where none is finite. `flags[k]` says
     with NAN | POSITIVE | NEGATIVE what else it holds; `before[i]` counts the non-finite values
     before block i.
@@ -46,6 +47,8 @@ class Pyramid:
     extremes: tuple[Floats, ...]
     flags: tuple[NDArray[np.uint8], ...]
     before: Ints
+    block: int = BLOCK
+    direct: int = DIRECT
 
     def __len__(self) -> int:
         return len(self.series)
@@ -66,7 +69,7 @@ class Pyramid:
         Equal to `monitor.data.envelope.reduce_between`. This is the way for any other x axis:
         `bounds` is what `searchsorted` finds for its edges.
         """
-        if int(bounds[-1]) - int(bounds[0]) <= _DIRECT or not self.extremes:
+        if int(bounds[-1]) - int(bounds[0]) <= self.direct or not self.extremes:
             return reduce_between(self.series.values, bounds)
         columns = len(bounds) - 1
         nonfinite = self._nonfinite_before(int(bounds[-1])) - self._nonfinite_before(int(bounds[0]))
@@ -86,15 +89,15 @@ class Pyramid:
         *,
         marked: bool,
     ) -> None:
-        """Take in the values of each column that fill no block: fewer than 2 * BLOCK."""
+        """Take in the values of each column that fill no block: fewer than 2 * block."""
         starts, ends = bounds[:-1], bounds[1:]
-        first, last = _whole_blocks(bounds)
+        first, last = _whole_blocks(bounds, self.block)
         whole = first < last
         # Per column: the values before its first whole block and those after its last one.
         pieces = np.empty((len(starts), 2, 2), np.int64)
         pieces[:, 0, 0] = starts
-        pieces[:, 0, 1] = np.where(whole, first * BLOCK, ends)
-        pieces[:, 1, 0] = np.where(whole, last * BLOCK, ends)
+        pieces[:, 0, 1] = np.where(whole, first * self.block, ends)
+        pieces[:, 1, 0] = np.where(whole, last * self.block, ends)
         pieces[:, 1, 1] = ends
         begins, sizes = pieces[:, :, 0].ravel(), (pieces[:, :, 1] - pieces[:, :, 0]).ravel()
         offsets = np.cumsum(sizes) - sizes
@@ -119,7 +122,7 @@ class Pyramid:
         marked: bool,
     ) -> None:
         """Take in the whole blocks of each column, at every level at most one at either end."""
-        left, right = _whole_blocks(bounds)
+        left, right = _whole_blocks(bounds, self.block)
         whole = np.flatnonzero(left < right)
         # Both ends climb in one array, the left ones first. They gather apart, because a column
         # may take a block at either end at once.
@@ -147,15 +150,15 @@ class Pyramid:
         marks[whole] |= flags_at[:size] | flags_at[size:]
 
     def _nonfinite_before(self, index: int) -> int:
-        block = min(index // BLOCK, len(self.before) - 1)
-        rest = self.series.values[block * BLOCK : index]
+        block = min(index // self.block, len(self.before) - 1)
+        rest = self.series.values[block * self.block : index]
         return int(self.before[block]) + len(rest) - int(np.isfinite(rest).sum())
 
 
-def _whole_blocks(bounds: NDArray[np.intp]) -> tuple[Ints, Ints]:
+def _whole_blocks(bounds: NDArray[np.intp], block: int) -> tuple[Ints, Ints]:
     """The blocks [first, last) that lie wholly within each column; none where first >= last."""
-    first = -(-bounds[:-1] // BLOCK)
-    return first.astype(np.int64), (bounds[1:] // BLOCK).astype(np.int64)
+    first = -(-bounds[:-1] // block)
+    return first.astype(np.int64), (bounds[1:] // block).astype(np.int64)
 
 
 class Growing:
@@ -214,7 +217,8 @@ class PyramidBuilder:
     altogether, is taken up again from the first value that differs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = BLOCK, direct: int = DIRECT) -> None:
+        self._block, self._direct = block, direct
         self._extremes: list[Growing] = []
         self._flags: list[Growing] = []
         self._before = Growing(dtype=np.int64)
@@ -228,20 +232,23 @@ class PyramidBuilder:
             return old
         kept = unchanged(old.series.values, series.values) if old is not None else 0
         blocks = self._before.size - 1
-        if kept // BLOCK < blocks:
-            blocks = kept // BLOCK
+        if kept // self._block < blocks:
+            blocks = kept // self._block
             self._cut(blocks)
-        if len(series) // BLOCK > blocks:
-            self._take_in(series.values[blocks * BLOCK : len(series) // BLOCK * BLOCK])
+        if len(series) // self._block > blocks:
+            end = len(series) // self._block * self._block
+            self._take_in(series.values[blocks * self._block : end])
         elif old is not None and len(old.before) == blocks + 1:
             # The usual step: no block was filled by it, and none was cut.
-            self._pyramid = Pyramid(series, old.extremes, old.flags, old.before)
+            self._pyramid = dataclasses.replace(old, series=series)
             return self._pyramid
         self._pyramid = Pyramid(
             series,
             tuple(level.view() for level in self._extremes),
             tuple(level.view() for level in self._flags),
             self._before.view(),
+            self._block,
+            self._direct,
         )
         return self._pyramid
 
@@ -254,7 +261,7 @@ class PyramidBuilder:
 
     def _take_in(self, values: Floats) -> None:
         """Add whole blocks, and above them every pair that they complete."""
-        at = np.arange(0, len(values), BLOCK)
+        at = np.arange(0, len(values), self._block)
         extremes = np.empty((len(at), 2))
         flags = np.zeros(len(at), np.uint8)
         counts = np.zeros(len(at), np.int64)
@@ -265,7 +272,7 @@ class PyramidBuilder:
             else:
                 finite = np.isfinite(values)
                 flags[:] = np.bitwise_or.reduceat(flags_of(values), at)
-                counts[:] = BLOCK - np.add.reduceat(finite.astype(np.int64), at)
+                counts[:] = self._block - np.add.reduceat(finite.astype(np.int64), at)
                 values = np.where(finite, values, np.nan)
                 extremes[:, 0] = np.fmin.reduceat(values, at)
                 extremes[:, 1] = -np.fmax.reduceat(values, at)

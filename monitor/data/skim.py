@@ -18,9 +18,9 @@ from shared.run.records import RECORD_KEYS
 SAMPLES = 900
 #: A place where no line ends within so many bytes is passed over.
 MAX_LINE = 64 << 10
-_LEAST_READ = 512  # longer than the usual line and what is cut off before it
+LEAST_READ = 512  # bytes; longer than the usual line and what is cut off before it
 #: Below it a file is read whole: that takes no longer.
-_SMALL = 256 << 10
+SMALL = 256 << 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Skim:
     lines: int = 0
 
 
-def skim(path: Path, samples: int = SAMPLES) -> Skim:
+def skim(
+    path: Path, samples: int = SAMPLES, *, small: int = SMALL, least_read: int = LEAST_READ
+) -> Skim:
     """Whole lines at about `samples` evenly spaced places of `path`, the first and last included.
 
     A missing or unreadable file gives an empty skim. Junk lines are passed over. Steps that a
-    later attempt took again are left out, as the exact reader does.
+    later attempt took again are left out, as the exact reader does. A file of up to `small` bytes
+    is read whole; of a larger one, at least `least_read` bytes at each place.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
@@ -52,28 +55,28 @@ def skim(path: Path, samples: int = SAMPLES) -> Skim:
         if not stat.S_ISREG(status.st_mode):
             return Skim()
         size = status.st_size
-        if size <= _SMALL:
+        if size <= small:
             data = os.pread(fd, size, 0)
             lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
         else:
-            lines = _spread_lines(fd, size, max(2, samples))
+            lines = _spread_lines(fd, size, max(2, samples), least_read)
     except OSError:
         return Skim()
     finally:
         os.close(fd)
     table = MetricsTable()
     records = [r for line in lines if line and (r := parse_line(line)) is not None]
-    approximate = size > _SMALL
+    approximate = size > small
     table.add_records(without_retaken(records) if approximate else records)
     series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118
     return Skim(series, approximate, size, table.records)
 
 
-def _spread_lines(fd: int, size: int, samples: int) -> list[bytes]:
+def _spread_lines(fd: int, size: int, samples: int, least_read: int) -> list[bytes]:
     """The first line, the line after each of evenly spaced places, and the last whole line."""
     lines: list[bytes] = []
     last_start = -1
-    length = _LEAST_READ
+    length = least_read
     for i in range(samples - 1):
         at = i * size // (samples - 1)
         if at <= last_start:
@@ -86,7 +89,7 @@ def _spread_lines(fd: int, size: int, samples: int) -> list[bytes]:
             continue
         last_start = start
         lines.append(line)
-        length = max(_LEAST_READ, 2 * len(line))
+        length = max(least_read, 2 * len(line))
     found = _last_line(fd, size, length)
     if found is not None and found[0] > last_start:
         lines.append(found[1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from monitor.data.views import RunView
@@ -97,15 +95,3 @@ def test_from_a_hidden_run_the_next_listed_one_is_found() -> None:
     assert neighbour(listing, RUNS, "a_9", 1) == "a_9"
     assert neighbour(arrange(RUNS, ListOrder(query="zzz")), RUNS, "b_2", 1) == ""
     assert neighbour(listing, RUNS, None, 1) == "a_9"
-
-
-def test_thousands_of_runs_are_ordered_between_two_frames() -> None:
-    runs = tuple(view(f"run-{i}", loss=i % 97 / 7, tags=("x",)) for i in range(2000))
-    best = min(_timed(runs, sort) for sort in ("name", "loss", "name", "loss"))
-    assert best < 0.1
-
-
-def _timed(runs: tuple[RunView, ...], sort: str) -> float:
-    began = time.perf_counter()
-    arrange(runs, ListOrder(sort, "run x", grouped=True))
-    return time.perf_counter() - began

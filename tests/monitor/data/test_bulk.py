@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from monitor.data import bulk, follower
-from monitor.data.bulk import Helper
+from monitor.data.bulk import Helper, Parsed
 from monitor.data.follower import RunFollower
 from monitor.data.views import RunDetail
 from shared.run.directory import RunDirectory
@@ -38,11 +37,34 @@ def mixed_lines(count: int) -> bytes:
 
 
 @pytest.fixture
-def long_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose log counts as very long."""
-    monkeypatch.setattr(follower, "LONG", 1 << 20)
-    monkeypatch.setattr(follower.os, "cpu_count", lambda: 2)
+def long_run(tmp_path: Path) -> Path:
+    """A run with a log of some megabytes."""
     return write_run(tmp_path, "r", {}, mixed_lines(60_000))
+
+
+class Helpers:
+    """Starts helpers and keeps them, with what they parsed."""
+
+    def __init__(self, python: str = sys.executable) -> None:
+        self.python = python
+        self.started: list[Helper] = []
+        self.parsed: list[Parsed | None] = []
+
+    def __call__(self, path: Path) -> Helper:
+        kept = self.parsed
+
+        class Kept(Helper):
+            def parsed(self) -> Parsed | None:
+                kept.append(super().parsed())
+                return kept[-1]
+
+        self.started.append(Kept(path, self.python))
+        return self.started[-1]
+
+
+def followed_by_two(folder: Path, helpers: Helpers) -> RunFollower:
+    """A follower to which this log is a very long one."""
+    return RunFollower(RunDirectory(folder), long=1 << 20, helper=helpers)
 
 
 def read(followed: RunFollower) -> RunDetail:
@@ -59,25 +81,18 @@ def same(detail: RunDetail, table: MetricsTable) -> bool:
     )
 
 
-def test_with_a_helper_the_series_are_the_same(
-    long_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    joined: list[int] = []
-    join = MetricsTable.join
-
-    def spied(table: MetricsTable, *parts: Any) -> None:
-        joined.append(table.records)
-        join(table, *parts)
-
-    monkeypatch.setattr(MetricsTable, "join", spied)
-    followed = RunFollower(RunDirectory(long_run))
+def test_with_a_helper_the_series_are_the_same(long_run: Path) -> None:
+    helpers = Helpers()
+    followed = followed_by_two(long_run, helpers)
     followed.poll()
     assert followed.detail().approximate
     followed.poll()
-    assert followed._helper is not None
+    assert helpers.started
     detail = read(followed)
     table = MetricsReader(long_run / "metrics.jsonl").read_all()
-    assert 20_000 < joined[0] < 40_000, "the other half came from the helper"
+    (parsed,) = helpers.parsed
+    assert parsed is not None
+    assert 20_000 < parsed.records < 40_000, "half of it came from the helper"
     assert same(detail, table)
     assert detail.bad_lines == table.bad_lines > 0
     assert detail.newest["step"] == table.last_record["step"]
@@ -91,7 +106,7 @@ def test_what_is_appended_meanwhile_is_read_afterwards(long_run: Path) -> None:
     path = long_run / "metrics.jsonl"
     with path.open("ab") as file:
         file.write(b'{"step": 20000000, "lo')
-    followed = RunFollower(RunDirectory(long_run))
+    followed = followed_by_two(long_run, Helpers())
     followed.poll()
     followed.poll()
     with path.open("ab") as file:
@@ -99,26 +114,23 @@ def test_what_is_appended_meanwhile_is_read_afterwards(long_run: Path) -> None:
     assert read(followed).loss.values[-2:].tolist() == [8.0, 9.0]
 
 
-def test_a_helper_that_fails_is_done_without(
-    long_run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("python", ["/bin/false", "/nowhere/python", "/bin/true"])
+def test_a_helper_that_fails_is_done_without(long_run: Path, python: str) -> None:
+    """It ends badly, cannot be started, or ends well and says nothing."""
     table = MetricsReader(long_run / "metrics.jsonl").read_all()
-    monkeypatch.setattr(bulk.sys, "executable", "/bin/false")
-    assert same(read(RunFollower(RunDirectory(long_run))), table)
-    monkeypatch.setattr(bulk.sys, "executable", "/nowhere/python")
-    assert same(read(RunFollower(RunDirectory(long_run))), table)
-    monkeypatch.setattr(bulk.sys, "executable", "/bin/true")  # it ends well and says nothing
-    assert same(read(RunFollower(RunDirectory(long_run))), table)
+    helpers = Helpers(python)
+    assert same(read(followed_by_two(long_run, helpers)), table)
+    assert all(found is None for found in helpers.parsed)
 
 
 @pytest.mark.parametrize("how", ["replaced", "shorter", "gone"])
 def test_a_file_that_changes_while_it_is_read_by_two(long_run: Path, how: str) -> None:
     path = long_run / "metrics.jsonl"
-    followed = RunFollower(RunDirectory(long_run))
+    helpers = Helpers()
+    followed = followed_by_two(long_run, helpers)
     followed.poll()
     followed.poll()
-    helper = followed._helper
-    assert helper is not None
+    (helper,) = helpers.started
     other = mixed_lines(30_000)
     if how == "replaced":
         (long_run / "new").write_bytes(other)
@@ -130,13 +142,12 @@ def test_a_file_that_changes_while_it_is_read_by_two(long_run: Path, how: str) -
     detail = read(followed)
     if how != "gone":
         assert same(detail, MetricsReader(path).read_all())
-    assert followed._helper is None
+    assert helper.is_done(), "nobody needs it any more"
 
 
 def test_a_helper_that_is_no_longer_wanted_is_ended(long_run: Path) -> None:
     helper = Helper(long_run / "metrics.jsonl")
-    process = helper._process
     helper.close()
-    assert process.returncode is not None
+    assert helper.is_done()
     with pytest.raises(OSError, match="no line ends"):
         Helper(write_run(long_run.parent, "one", {}, b"x" * 100) / "metrics.jsonl")

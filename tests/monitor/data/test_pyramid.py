@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.data import pyramid
 from monitor.data.envelope import Envelope, reduce, reduce_between
-from monitor.data.pyramid import Growing, Pyramid, PyramidBuilder, Pyramids, unchanged
+from monitor.data.pyramid import BLOCK, Growing, Pyramid, PyramidBuilder, Pyramids, unchanged
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
 
-@pytest.fixture(autouse=True)
-def climb_always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small ranges take the long way too."""
-    monkeypatch.setattr(pyramid, "_DIRECT", 0)
-    yield
+def climbing(block: int = BLOCK) -> PyramidBuilder:
+    """A builder whose pyramids are climbed for small ranges too."""
+    return PyramidBuilder(block, direct=0)
 
 
 def same(one: Envelope, other: Envelope) -> bool:
@@ -57,15 +53,11 @@ def writing(draw: st.DrawFn) -> list[list[dict[str, float]]]:
 
 
 @pytest.mark.parametrize("block", [2, 32])
-def test_it_equals_brute_force_after_every_batch(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pyramid, "BLOCK", block)
-
+def test_it_equals_brute_force_after_every_batch(block: int) -> None:
     @settings(max_examples=60, deadline=None)
     @given(writing(), st.integers(1, 70), st.floats(0, 1), st.floats(0, 1))
     def check(batches: list[list[dict[str, float]]], columns: int, at: float, to: float) -> None:
-        table, builder = MetricsTable(), PyramidBuilder()
+        table, builder = MetricsTable(), climbing(block)
         earlier: list[tuple[Pyramid, Envelope]] = []
         for batch in batches:
             table.add_records(batch)
@@ -94,7 +86,7 @@ def test_it_equals_brute_force_after_every_batch(
 def test_any_bounds_will_do(found: list[float], bounds: list[int]) -> None:
     array = np.array(found)
     at = np.minimum(np.sort(np.array(bounds)), len(array))
-    built = PyramidBuilder().update(series("x", array))
+    built = climbing().update(series("x", array))
     assert same(built.between(at), reduce_between(array, at))
 
 
@@ -103,7 +95,7 @@ def test_it_equals_brute_force_on_a_long_series_in_uneven_batches() -> None:
     array = rng.normal(size=200_000)
     array[[5, 77_777, 77_778, 199_999]] = [math.nan, math.inf, -math.inf, math.nan]
     steps = np.cumsum(rng.integers(1, 1000, len(array)))
-    builder, size = PyramidBuilder(), 0
+    builder, size = climbing(), 0
     while size < len(array):
         size = min(len(array), size + int(rng.integers(1, 40_000)))
         found = Series("x", steps[:size], array[:size])
@@ -117,7 +109,7 @@ def test_it_equals_brute_force_on_a_long_series_in_uneven_batches() -> None:
 def test_one_bad_step_in_a_million_is_there_at_every_zoom(bad: float) -> None:
     array = np.ones(1_000_000)
     array[654_321] = bad
-    built = PyramidBuilder().update(series("loss", array))
+    built = climbing().update(series("loss", array))
     width = 1_000_000
     while width >= 2:
         first = max(0, 654_321 - width // 2)
@@ -139,11 +131,11 @@ def test_nothing_is_built_twice_when_a_series_grows() -> None:
             self.taken += len(values)
             super()._take_in(values)
 
-    table, builder = MetricsTable(), Counted()
+    table, builder = MetricsTable(), Counted(direct=0)
     for step in range(5000):
         table.add_records([{"step": step, "x": float(step)}])
         built = builder.update(table.series("x"))
-    assert builder.taken == 5000 // pyramid.BLOCK * pyramid.BLOCK
+    assert builder.taken == 5000 // BLOCK * BLOCK
     # A resumed run: only what lies after the step it went back to is built again.
     table.add_records([{"step": s, "x": -1.0, "attempt": 2} for s in range(4900, 5000)])
     built = builder.update(table.series("x"))
@@ -152,16 +144,16 @@ def test_nothing_is_built_twice_when_a_series_grows() -> None:
 
 
 def test_a_replaced_file_is_a_new_series() -> None:
-    builder = PyramidBuilder()
+    builder = climbing()
     builder.update(series("x", np.arange(1000.0)))
     shorter = series("x", np.arange(300.0)[::-1])
     assert same(builder.update(shorter).envelope(0, 299, 9), reduce(shorter, 9, 0, 299))
 
 
 def test_nothing_to_show() -> None:
-    empty = PyramidBuilder().update(series("x", []))
+    empty = climbing().update(series("x", []))
     assert empty.envelope(0, 10, 5).is_empty
-    one = PyramidBuilder().update(series("x", [3.0]))
+    one = climbing().update(series("x", [3.0]))
     assert one.envelope(0, 0, 0).low.shape == (0,)
     assert one.envelope(5, 4, 3).is_empty
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.data import skim as module
 from monitor.data.skim import skim, without_retaken
 from shared.run.metrics_log import MetricsReader
 
@@ -102,11 +101,7 @@ def test_junk_hides_no_line_far_from_it(tmp_path: Path, junk: bytes) -> None:
     assert ((steps > 5100) & (steps < 9900)).sum() > 50
 
 
-def test_only_whole_lines_are_read_whatever_the_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_SMALL", 0)
-    monkeypatch.setattr(module, "_LEAST_READ", 4)
+def test_only_whole_lines_are_read_whatever_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     whole = st.builds(
         lambda s, v: b'{"step": %d, "x": %d}' % (s, v), st.integers(0, 99), st.just(7)
@@ -117,7 +112,7 @@ def test_only_whole_lines_are_read_whatever_the_bytes(
     def check(found: list[bytes], samples: int) -> None:
         path.write_bytes(b"\n".join(found))
         exact = MetricsReader(path).read_all()
-        seen = skim(path, samples)
+        seen = skim(path, samples, small=0, least_read=4)
         for key, series in seen.series.items():
             assert set(series.steps.tolist()) <= set(exact.series(key).steps.tolist())
         if seen.series.keys() == {"x"}:

@@ -18,6 +18,12 @@ class Panel(Widget):
         super().__init__(id=id)
         self._strips: list[Strip] = []
         self._drawn_for: object = None
+        self._drawings = 0
+
+    @property
+    def drawings(self) -> int:
+        """How often its lines were worked out."""
+        return self._drawings
 
     @property
     def colours(self) -> Colours:
@@ -53,6 +59,7 @@ class Panel(Widget):
     def _render_strips(self) -> None:
         width, height = self.size
         self._strips = self.draw(width, height)[:height]
+        self._drawings += 1
         self._drawn_for = (width, height, self.app.theme, self.base)
 
     def render_line(self, y: int) -> Strip:

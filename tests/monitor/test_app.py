@@ -173,7 +173,7 @@ class Launchpad:
 
     def __call__(self, run: RunDirectory) -> str:
         self.launched.append(run.run_id)
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         if self.error:
             raise RunError(self.error)
         return "running"
@@ -275,7 +275,7 @@ async def test_nothing_is_asked_of_a_dead_run(tmp_path: Path) -> None:
 async def test_leaving_does_not_wait_for_an_answer(tmp_path: Path) -> None:
     with RunWriter(tmp_path, name="live") as writer:
         app = MonitorApp(Poller(tmp_path, 0.1), tmp_path)
-        async with asyncio.timeout(20), app.run_test() as pilot:
+        async with asyncio.timeout(120), app.run_test() as pilot:
             await until(pilot, lambda: app.selected is not None and app.selected.alive)
             await pilot.press("c")
             await until(pilot, lambda: bool(list(writer.run.control.iterdir())))

@@ -146,8 +146,7 @@ async def test_a_crowd_of_hostile_runs(tmp_path: Path) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: app.selected is not None)
         for _ in CORPUS:
-            await until(pilot, lambda: app.selected is not None
-                        and app.selected.run_id in app._details)  # fmt: skip
+            await until(pilot, lambda: app.detail is not None)  # fmt: skip
             assert not offenders(screen_text(app))
             await pilot.press("j")
 

@@ -43,7 +43,7 @@ class Terminal:
         )
         self.output = b""
 
-    def read_until(self, wanted: bytes, seconds: float = 30.0) -> None:
+    def read_until(self, wanted: bytes, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while wanted not in self.output:
             assert time.monotonic() < deadline, self.output[-2000:]
@@ -61,7 +61,7 @@ class Terminal:
         return bool(data)
 
     def wait(self) -> int:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while self.process.poll() is None:
             assert time.monotonic() < deadline, "it did not end"
             self._read(0.05)

@@ -110,7 +110,7 @@ def test_cancelled_it_leaves_nothing_and_the_next_try_sends_no_byte_twice(
     gate = threading.Event()
     hub.fail("PUT ", hold=gate)
     job = start(run)
-    assert hub.reached.wait(20)
+    assert hub.reached.wait(60)
     job.cancel()
     assert job.cancelling
     gate.set()
@@ -160,7 +160,7 @@ def test_leaving_cancels_what_runs(run: RunDirectory, hub: HubServer) -> None:
     gate = threading.Event()
     hub.fail("POST /api/repos/create", hold=gate)
     job = start(run)
-    assert hub.reached.wait(20)
+    assert hub.reached.wait(60)
     threading.Timer(0.1, gate.set).start()
     leave([job])
     assert job.status.outcome == "cancelled"

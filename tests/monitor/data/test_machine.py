@@ -39,7 +39,7 @@ def machine(**readers: object) -> tuple[Machine, Clock]:
 
 
 def test_this_machine(tmp_path: Path) -> None:
-    view = Machine(tmp_path / "not" / "there" / "yet").wait(20)
+    view = Machine(tmp_path / "not" / "there" / "yet").wait(60)
     assert view.host == host_name()
     assert view.host_use.cores == psutil.cpu_count()
     assert view.host_use.ram_total == psutil.virtual_memory().total
@@ -83,7 +83,7 @@ def test_what_hangs_holds_nobody_up_and_is_forgotten() -> None:
     assert watched.wait().disk == DiskView(5, 10)
     clock.now += 2
     assert watched.view().disk == DiskView(5, 10), "the last one seen, for now"
-    assert began.wait(30)
+    assert began.wait(60)
     clock.now += FORGOTTEN
     assert watched.view().disk == DiskView()
     assert watched.wait(0.01).host_use == HostView()

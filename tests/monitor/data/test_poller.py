@@ -27,7 +27,7 @@ class Desk:
     def until(self, wanted: Callable[[Snapshot], bool]) -> Snapshot:
         """The first snapshot for which `wanted` holds."""
         while True:
-            found = self._taken.get(timeout=20)
+            found = self._taken.get(timeout=60)
             if wanted(found):
                 return found
 

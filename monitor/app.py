@@ -24,7 +24,7 @@ from textual.screen import Screen
 
 from monitor.actions.registry import ACTIONS
 from monitor.actions.steer import Launcher, launch
-from monitor.background import in_thread
+from monitor.background import ActDone, in_thread, run_act
 from monitor.controllers.charts import Charts
 from monitor.controllers.checkpoints import CheckpointCare, UploadDone, Verified
 from monitor.controllers.export import Export
@@ -39,7 +39,7 @@ from monitor.frame import Frame
 from monitor.layout import TALL, WIDE, Layout
 from monitor.leaving import HANGUP, Leaving, farewell, fault
 from monitor.list_order import Listing, arrange
-from monitor.look import PAGES, Look
+from monitor.look import Look
 from monitor.pages.charts import ChartsPage
 from monitor.pages.checkpoints import CheckpointsPage
 from monitor.pages.config import config_page
@@ -49,6 +49,7 @@ from monitor.pages.overview import OverviewPage
 from monitor.pages.page import PageController, Seen
 from monitor.palette import CHOICES
 from monitor.plots.curves import CurveStore
+from monitor.screens.runs_screen import RunsScreen
 from monitor.settings import Settings, SettingsFile
 from monitor.theme import THEMES
 from monitor.watcher import SnapshotTaken, Watcher, only_machine_differs
@@ -58,7 +59,6 @@ from monitor.widgets.chart_pane import ChartMoved
 from monitor.widgets.checkpoints import CheckpointsPage as CheckpointLines
 from monitor.widgets.page_bar import PageBar
 from monitor.widgets.run_list import RunList
-from shared.errors import UserError
 from shared.text import one_line
 
 if TYPE_CHECKING:
@@ -67,36 +67,18 @@ if TYPE_CHECKING:
 _AGES = 5.0  # seconds after which an age on the screen may have changed
 
 
+class NotSaved(Message):
+    """The settings could not be saved."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__()
+        self.problem = problem
+
+
 def _action_provider() -> type[Provider]:
     from monitor.screens.palette import ActionProvider
 
     return ActionProvider
-
-
-class Told(Message):
-    """Work in the background has something to say, and `ran` to its end if it is an act."""
-
-    def __init__(self, text: str, colour: str, *, ran: bool) -> None:
-        super().__init__()
-        self.text, self.colour, self.ran = text, colour, ran
-
-
-class RunsScreen(Screen[None]):
-    """The one screen under all dialogs. Tab is for its two panes, not for widgets."""
-
-    AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "app.act('switch_pane')", show=False),
-        Binding("shift+tab", "app.act('switch_pane')", show=False),
-        Binding("escape", "app.act('leave')", show=False),
-    ]
-
-    class Resized(Message):
-        """It has another size now."""
-
-    def on_resize(self) -> None:
-        """Tell the app, which says what is to be seen."""
-        self.post_message(self.Resized())
 
 
 class MonitorApp(App[None]):
@@ -148,17 +130,19 @@ class MonitorApp(App[None]):
         overview = OverviewPage(store, ascii=ascii)
         charts = ChartsPage(store, ascii=ascii)
         checkpoints = CheckpointsPage()
-        pages: list[PageController] = [
-            overview,
-            charts,
-            DynamicsPage(store, ascii=ascii),
-            checkpoints,
-            events_page(),
-            log_page(),
-            config_page(),
-            samples_page(),
-        ]
-        self.pages = dict(zip(PAGES, pages, strict=True))
+        self.pages: dict[str, PageController] = {
+            page.name: page
+            for page in (
+                overview,
+                charts,
+                DynamicsPage(store, ascii=ascii),
+                checkpoints,
+                events_page(),
+                log_page(),
+                config_page(),
+                samples_page(),
+            )
+        }
         self._moving = Moving(self)
         self._runs = Runs(self, self._frame.prompt, self._frame.keys)
         self._care = CheckpointCare(self, checkpoints)
@@ -205,8 +189,8 @@ class MonitorApp(App[None]):
     def on_unmount(self) -> None:
         """Let waiting threads go; training goes on without us."""
         self._leaving.begun.set()
-        self._watcher.stop()
         self._care.leave()
+        self._watcher.stop()
 
     def _fatal_error(self) -> None:
         """A few lines instead of pages that show every variable, and so what is in files."""
@@ -408,21 +392,12 @@ class MonitorApp(App[None]):
 
     def act(self, work: Callable[[], str]) -> None:
         """Do `work` in the background and tell the text it returns, or the error it raises."""
-        self.run_worker(self._run_act(work), group="acts")
+        self.run_worker(run_act(work, self.post_message, self.gone), group="acts")
 
-    async def _run_act(self, work: Callable[[], str]) -> None:
-        try:
-            text, colour = await in_thread(work, "act"), "success"
-        except (UserError, OSError) as error:
-            text, colour = str(error), "error"
-        if text and not self.gone.is_set():
-            self.post_message(Told(text, colour, ran=True))
-
-    @on(Told)
-    def _told(self, message: Told) -> None:
-        self.tell(message.text, message.colour)
-        if message.ran:
-            self.refresh_runs()
+    @on(ActDone)
+    def _act_done(self, message: ActDone) -> None:
+        self.tell(message.text, "success" if message.ok else "error")
+        self.refresh_runs()
 
     def _keep(self, settings: Settings) -> None:
         """Keep a choice for the next time, without waiting for the disk."""
@@ -432,8 +407,12 @@ class MonitorApp(App[None]):
 
     async def _save_settings(self) -> None:
         problem = await in_thread(self._settings.save, "settings")
-        if problem and not self.gone.is_set():
-            self.post_message(Told(problem, "warning", ran=False))
+        if problem:
+            self.post_message(NotSaved(problem))
+
+    @on(NotSaved)
+    def _not_saved(self, message: NotSaved) -> None:
+        self.tell(message.problem, "warning")
 
     # -- keys of the app itself ----------------------------------------------------------
 

@@ -8,6 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from textual.message import Message
+
+from shared.errors import UserError
+
 Result = TypeVar("Result")
 
 
@@ -37,3 +41,23 @@ async def in_thread(work: Callable[[], Result], name: str) -> Result:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return await done
+
+
+class ActDone(Message):
+    """An act has ended: `text` says what became true, or why it did not."""
+
+    def __init__(self, text: str, *, ok: bool) -> None:
+        super().__init__()
+        self.text, self.ok = text, ok
+
+
+async def run_act(
+    work: Callable[[], str], post: Callable[[Message], object], gone: threading.Event
+) -> None:
+    """Do `work` in a thread and post its outcome, unless `gone` is set by then."""
+    try:
+        text, ok = await in_thread(work, "act"), True
+    except (UserError, OSError) as error:
+        text, ok = str(error), False
+    if text and not gone.is_set():
+        post(ActDone(text, ok=ok))

@@ -63,7 +63,7 @@ def test_a_page_that_cannot_be_drawn(tmp_path: Path, faulty: Path) -> None:
         assert termios.tcgetattr(terminal.slave)[3] == terminal.settings[3]
         told = terminal.output.rpartition(ALT_SCREEN_OFF)[2]
         assert b"train-monitor: ZeroDivisionError: a" in told
-        assert b"training goes on" in told
+        assert b"training continues" in told
         assert b"what a file says" not in terminal.output
         assert b"\x1b]0;owned" not in terminal.output
         assert b"Traceback" not in told

@@ -18,14 +18,14 @@ from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import WEIGHTS, weight_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.schema import ModelConfig
-from trainer.data.tokenizer import (
+from trainer.data.byte_level import (
     CHARACTER_OF_BYTE,
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
-    Tokenizer,
     byte_level_backend,
 )
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.export.gguf_file import prepare_gguf, write_gguf
 from trainer.formats.gguf_types import find_type

@@ -23,13 +23,16 @@ import numpy as np
 from benchmarks.reader import write_lines
 from benchmarks.record import Hold, Result, Row, run_alone
 from monitor.chart.canvas import Layer, draw_canvas
-from monitor.chart.frame import Band, Curve, Mark, Plot, draw
-from monitor.chart.scale import ValueScale
-from monitor.chart.window import Window
-from monitor.data.envelope import reduce
+from monitor.chart.frame import Plot, draw
 from monitor.data.pyramid import Pyramid, PyramidBuilder
 from monitor.data.skim import skim
 from monitor.data.smoothing import Smoother
+from shared.charts.figure import Curve, Figure
+from shared.charts.marks import SIGNS, Mark
+from shared.charts.phases import Band
+from shared.charts.reduce import reduce
+from shared.charts.scale import ValueScale
+from shared.charts.window import Window
 from shared.run.metrics_rows import Series
 
 CHARTS, CHART_SIZE = 16, (40, 10)
@@ -66,13 +69,13 @@ def measured(train: Series, count: int = 40) -> Series:
 def plot_of(train: Pyramid, val: Pyramid, smooth: np.ndarray[Any, Any]) -> Plot:
     """A chart with all that can be on it."""
     last = int(train.series.steps[-1])
-    return Plot(
+    figure = Figure(
         (Curve("loss", "train", train, smooth=smooth), Curve("val", "val", val)),
         Window(0, last),
         bands=[Band(0, "phase-warmup"), Band(last // 9, "phase-full")],
-        marks=[Mark(i * last / 5, "◆", "primary") for i in range(5)],
-        crosshair=last * 0.6,
+        marks=[Mark(i * last / 5, SIGNS["checkpoint_saved"]) for i in range(5)],
     )
+    return Plot(figure, crosshair=last * 0.6)
 
 
 # -- the peer ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from monitor.chart.window import Kind, Window
+from shared.charts.window import Kind, Window
 
 #: The x axes in the order in which they are offered.
 AXES: tuple[Kind, ...] = ("step", "time", "tokens")

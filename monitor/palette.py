@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from rich.style import Style
 
+from shared.charts.phases import phase_inks
+
 #: A sign per status, so that it can be told without colour.
 STATUS_SIGNS = {
     "running": "●",
@@ -26,11 +28,6 @@ STATUS_SIGNS = {
     "preempted": "◇",
     "idle": "·",
 }
-
-_NAMED_PHASES = ("warmup", "full", "predict", "correct")
-_OTHER_PHASES = 4
-#: Colours for curves beyond the training and the validation loss: other metrics, other runs.
-CURVES = tuple(f"curve-{i}" for i in range(1, 9))
 
 # What a status, a metric or a mark is coloured like: (name, the theme's own word for it).
 _LIKE = {
@@ -340,21 +337,6 @@ def _rich(colour: str | None) -> str | None:
     if colour.startswith("ansi_"):
         return colour.removeprefix("ansi_")
     return colour if colour.startswith("#") else None
-
-
-def phase_inks(names: Iterable[str]) -> dict[str, str]:
-    """The name of a colour per phase."""
-    inks: dict[str, str] = {}
-    others = 0
-    for name in names:
-        if name in inks:
-            continue
-        if name in _NAMED_PHASES:
-            inks[name] = f"phase-{name}"
-        else:
-            inks[name] = f"phase-{others % _OTHER_PHASES + 1}"
-            others += 1
-    return inks
 
 
 def status_sign(status: str) -> str:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from monitor.chart import dots
 from monitor.chart.picture import Picture
-from monitor.chart.scale import ValueScale
-from monitor.data.envelope import NAN, NEGATIVE, POSITIVE, Envelope
+from shared.charts.reduce import NAN, NEGATIVE, POSITIVE, Envelope
+from shared.charts.scale import ValueScale
 from shared.run.metrics_rows import Floats
 
 OUTSIDE, NONFINITE = "outside", "nonfinite"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,74 +10,32 @@ from numpy.typing import NDArray
 
 from monitor.chart import dots
 from monitor.chart.canvas import NONFINITE, OUTSIDE, Layer, draw_canvas
-from monitor.chart.labels import number
 from monitor.chart.picture import Ink, Picture, Piece, cell_count, clip
-from monitor.chart.scale import ValueScale
-from monitor.chart.window import Window
-from monitor.data.envelope import Envelope
-from monitor.data.pyramid import Pyramid
-from monitor.data.smoothing import line_between
-from shared.run.metrics_columns import MAX_STEP
-from shared.run.metrics_rows import Floats, Ints
+from shared.charts.figure import Figure, is_readable
+from shared.charts.labels import number
+from shared.charts.reduce import Envelope
+from shared.charts.scale import ValueScale
+from shared.charts.smoothing import line_between
+from shared.charts.window import Window
 
 _ROWS_PER_TICK = 2.5
 #: Cells of the value axis where there is room: charts above each other begin in the same column.
 _GUTTER = 7
 _LEAST_CANVAS = 8  # cells; narrower, the value axis gives way
-#: Backgrounds that change more often than every so many cells are only noise.
-_LEAST_BAND = 3
 _MUTED, _FAINT, _TEXT = Ink("muted"), Ink("faint"), Ink("foreground")
 _CROSSHAIR = Ink("crosshair", "bold")
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """One series: its pyramid and, where x is not the step, the x of every value.
-
-    `smooth`, of the same length, is its moving average. `label` must be safe to show.
-    """
-
-    label: str
-    ink: str
-    pyramid: Pyramid
-    x: Floats | Ints | None = None
-    smooth: Floats | None = None
-
-    @property
-    def places(self) -> Floats | Ints:
-        """The x of every value."""
-        return self.pyramid.series.steps if self.x is None else self.x
-
-
-@dataclass(frozen=True)
-class Band:
-    """From `start` on, until the next band, the run was in this phase or stage."""
-
-    start: float
-    ink: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A sign on the x axis: a checkpoint, an event. Later marks lie over earlier ones."""
-
-    x: float
-    sign: str
-    ink: str
-
-
-@dataclass(frozen=True, eq=False)
 class Plot:
-    """All that a chart shows. `best` and `note` stand in the heading, `ascii` is for terminals
-    that cannot show braille. `crosshair` is an x.
+    """A figure and what only a screen shows with it.
+
+    `title`, `remarks` and `note` stand in the heading, `crosshair` is an x, `ascii` is for
+    terminals that cannot show braille.
     """
 
-    curves: Sequence[Curve]
-    window: Window
+    figure: Figure
     title: str = ""
-    log_y: bool = False
-    bands: Sequence[Band] = ()
-    marks: Sequence[Mark] = ()
     crosshair: float | None = None
     remarks: Sequence[Piece] = ()
     note: str = ""
@@ -118,7 +74,7 @@ def lay_out(plot: Plot, width: int, height: int) -> tuple[Layout, list[Layer], V
     while True:
         columns = max(0, width - gutter - (1 if gutter else 0))
         layers = _layers(plot, columns)
-        scale = ValueScale.fit([layer.envelope for layer in layers], log=plot.log_y)
+        scale = plot.figure.scale([layer.envelope for layer in layers])
         _, texts = _value_ticks(scale, rows)
         wanted = max((len(text) for text in texts), default=1) + 3
         if width - wanted - 1 < _LEAST_CANVAS:
@@ -151,22 +107,13 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
 
 
 def _layers(plot: Plot, columns: int) -> list[Layer]:
-    edges = plot.window.edges(2 * max(1, columns))
+    edges = plot.figure.window.edges(2 * max(1, columns))
     layers = []
-    for curve in plot.curves:
-        bounds = _find(curve.places, edges)
+    for curve in plot.figure.curves:
+        bounds = curve.find(edges)
         line = None if curve.smooth is None else line_between(curve.smooth, bounds)
-        layers.append(Layer(curve.ink, curve.pyramid.between(bounds), line))
+        layers.append(Layer(curve.ink, curve.points.between(bounds), line))
     return layers
-
-
-def _find(places: Floats | Ints, x: Floats | Ints) -> NDArray[np.intp]:
-    """The first of `places` that is not below each x."""
-    if places.dtype != x.dtype and places.dtype.kind == "i":
-        # Otherwise numpy turns every place into a float for a look at a few of them.
-        whole = np.ceil(np.clip(x, -MAX_STEP, MAX_STEP)).astype(np.int64)
-        return np.searchsorted(places, whole)
-    return np.searchsorted(places, x)
 
 
 def _paste(picture: Picture, canvas: Picture, layout: Layout) -> None:
@@ -211,20 +158,14 @@ def _draw_values(picture: Picture, layout: Layout, scale: ValueScale) -> None:
 
 def _bands_of(plot: Plot, columns: int) -> list[str]:
     """The ink of the band at the end of each column; empty before the first."""
-    if not plot.bands:
-        return [""] * columns
-    ordered = sorted(plot.bands, key=lambda band: band.start)
-    ends = plot.window.edges(columns)[1:]
-    index = np.searchsorted([band.start for band in ordered], ends, "left") - 1
-    return [ordered[i].ink if i >= 0 else "" for i in index.tolist()]
+    return [band.ink if band else "" for band in plot.figure.bands_of(columns)]
 
 
 def _draw_bands(picture: Picture, layout: Layout, plot: Plot) -> None:
     """A background for every phase, where there are several and each is wide enough to be seen."""
-    names = _bands_of(plot, layout.columns)
-    changes = sum(a != b for a, b in itertools.pairwise(names))
-    if changes and changes * _LEAST_BAND <= layout.columns:
-        grounds = [picture.ground(name) for name in names]
+    bands = plot.figure.bands_of(layout.columns)
+    if is_readable(bands):
+        grounds = [picture.ground(band.ink if band else "") for band in bands]
         rows = slice(layout.top, layout.top + layout.rows)
         picture.grounds[rows, layout.gutter : layout.gutter + layout.columns] = grounds
 
@@ -232,7 +173,7 @@ def _draw_bands(picture: Picture, layout: Layout, plot: Plot) -> None:
 def _crosshair_column(layout: Layout, plot: Plot) -> int:
     if plot.crosshair is None or not layout.columns:
         return -1
-    return int(plot.window.columns_of([plot.crosshair], layout.columns)[0])
+    return int(plot.figure.window.columns_of([plot.crosshair], layout.columns)[0])
 
 
 def _draw_crosshair(picture: Picture, layout: Layout, plot: Plot) -> None:
@@ -248,7 +189,7 @@ def _draw_crosshair(picture: Picture, layout: Layout, plot: Plot) -> None:
 def _draw_axis(picture: Picture, layout: Layout, plot: Plot) -> None:
     """The x axis in the colours of the bands, with ticks, marks and, below, labels."""
     y, gutter, columns = layout.top + layout.rows, layout.gutter, layout.columns
-    window = plot.window
+    window = plot.figure.window
     ticks = window.ticks(columns)
     ticked = dict(zip(window.columns_of(ticks, columns).tolist(), ticks, strict=True))
     if gutter:
@@ -261,10 +202,11 @@ def _draw_axis(picture: Picture, layout: Layout, plot: Plot) -> None:
     for column in ticked:
         if column >= 0:
             picture.characters[y, gutter + column] = ord("┯" if names[column] else "┬")
-    places = window.columns_of([mark.x for mark in plot.marks], columns).tolist()
-    for column, mark in zip(places, plot.marks, strict=True):
+    places = window.columns_of([mark.x for mark in plot.figure.marks], columns).tolist()
+    for column, mark in zip(places, plot.figure.marks, strict=True):
         if column >= 0:
-            picture.write(y, gutter + column, mark.sign, Ink(mark.ink, "bold"))
+            sign = mark.sign.ascii if plot.ascii else mark.sign.sign
+            picture.write(y, gutter + column, sign, Ink(mark.sign.ink, "bold"))
     hair = _crosshair_column(layout, plot)
     if hair >= 0:
         picture.write(y, gutter + hair, "┃", _CROSSHAIR)
@@ -322,20 +264,20 @@ def _legend(layout: Layout, plot: Plot, layers: Sequence[Layer], detail: int) ->
     """Title, then every curve: with its value (1), fully named (2), with the extremes (3)."""
     pieces: list[Piece] = [(f" {plot.title}", Ink("foreground", "bold"))] if plot.title else []
     hair = _crosshair_column(layout, plot)
-    for curve, layer in zip(plot.curves, layers, strict=True):
+    for curve, layer in zip(plot.figure.curves, layers, strict=True):
         label = curve.label if detail >= 2 else clip(curve.label, 8)
         pieces.append((" ━ ", Ink(curve.ink, "bold")))
         pieces.append((f"{label} ", _MUTED))
-        if not detail or not len(curve.pyramid):
+        if not detail or not len(curve.points):
             continue
         if plot.crosshair is None:
-            at = len(curve.pyramid) - 1
+            at = len(curve.points) - 1
         else:
-            at = int(_find(curve.places, np.nextafter([plot.crosshair], np.inf))[0]) - 1
+            at = int(curve.find(np.nextafter([plot.crosshair], np.inf))[0]) - 1
         if at < 0:
             pieces.append(("- ", _TEXT))
             continue
-        value = float((curve.pyramid.series.values if curve.smooth is None else curve.smooth)[at])
+        value = float((curve.points.series.values if curve.smooth is None else curve.smooth)[at])
         pieces.append((f"{number(value)} ", _TEXT))
         if hair >= 0 and detail >= 3:
             pieces += _extremes(layer.envelope, hair)
@@ -373,8 +315,3 @@ def _warnings(layers: Sequence[Layer], scale: ValueScale) -> list[Piece]:
     elif ends[0] < 0:
         pieces.append((f"▼ down to {number(bottom, 3)} ", Ink(OUTSIDE, "bold")))
     return pieces
-
-
-def with_window(plot: Plot, window: Window) -> Plot:
-    """The same chart of another part of its axis."""
-    return dataclasses.replace(plot, window=window)

@@ -39,9 +39,9 @@ class Export:
 
         host.open_dialog(export_dialog(view, figure), chosen)
 
-    def _figure(self) -> exporting.Figure | None:
+    def _figure(self) -> exporting.Chart | None:
         """The chart that is looked at: the focused one, or that under the cursor."""
         from monitor.actions import export as exporting
 
         scene = (self._host.page.chart or self._loss).scene
-        return exporting.figure_of(scene, scene.key) if scene.shown and scene.key else None
+        return exporting.chart_of(scene, scene.key) if scene.shown and scene.key else None

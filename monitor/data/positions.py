@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.data.envelope import HUGE
 from monitor.data.pyramid import Growing, unchanged
+from shared.charts.reduce import HUGE
 from shared.run.metrics_rows import Floats, Ints, Series
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.data.envelope import (
+from shared.charts.reduce import (
     HUGE,
     Envelope,
     empty_envelope,
@@ -56,7 +56,7 @@ class Pyramid:
     def envelope(self, first: int, last: int, columns: int) -> Envelope:
         """The extremes over steps [first, last] in `columns` equal parts.
 
-        Equal to `monitor.data.envelope.reduce`, in O(columns * log N).
+        Equal to `shared.charts.reduce.reduce`, in O(columns * log N).
         """
         if columns < 1 or not len(self) or last < first:
             return empty_envelope(max(columns, 0))
@@ -66,7 +66,7 @@ class Pyramid:
     def between(self, bounds: NDArray[np.intp]) -> Envelope:
         """The extremes of `series.values[bounds[i]:bounds[i + 1]]` for every column i.
 
-        Equal to `monitor.data.envelope.reduce_between`. This is the way for any other x axis:
+        Equal to `shared.charts.reduce.reduce_between`. This is the way for any other x axis:
         `bounds` is what `searchsorted` finds for its edges.
         """
         if int(bounds[-1]) - int(bounds[0]) <= self.direct or not self.extremes:

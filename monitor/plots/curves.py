@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from monitor.chart.window import Kind
 from monitor.data.positions import Positions
 from monitor.data.pyramid import Growing, Pyramid, Pyramids, unchanged
 from monitor.data.smoothing import Smoother
 from monitor.data.views import RunDetail
+from shared.charts.window import Kind
 from shared.run.metrics_rows import Floats, Ints, Series
 
 #: Averages kept of one run, each as long as its series: those of the charts on a page.

@@ -12,11 +12,11 @@ import numpy as np
 from monitor.chart.canvas import OUTSIDE, Layer
 from monitor.chart.dots import BLANK
 from monitor.chart.frame import Layout, Plot, draw, lay_out
-from monitor.chart.labels import number
 from monitor.chart.picture import Ink, Picture, cell_count, clip
-from monitor.chart.scale import ValueScale
 from monitor.plots.scene import Scene
-from monitor.plots.spikes import spikes
+from shared.charts.labels import number
+from shared.charts.scale import ValueScale
+from shared.charts.spikes import spikes
 from shared.text import one_line
 
 _SPACE, _RAIL = ord(" "), ord("┈")
@@ -43,13 +43,13 @@ def paint(
     drawn = Drawn(picture, plot, layout)
     if layout.columns < 1 or layout.rows < 1:
         return drawn
-    points = sum(len(curve.pyramid) for curve in plot.curves)
+    points = sum(len(curve.points) for curve in plot.figure.curves)
     if phases and points > 1:
         _name_phases(drawn, scene)
     for layer in layers:
         _colour_spikes(picture, layout, layer, scale)
     if scene.plain and len(layers) > 1:
-        letters = [label[0] for label in (curve.label for curve in plot.curves) if label]
+        letters = [label[0] for label in (curve.label for curve in plot.figure.curves) if label]
         _put_letters(picture, layout, list(zip(letters, layers, strict=False)), scale)
     if points <= 1 or not any(_holds(layer) for layer in layers):
         _say(picture, layout, _what_is_missing(plot, points))
@@ -127,7 +127,7 @@ def _put_letters(
 
 def _name_phases(drawn: Drawn, scene: Scene) -> None:
     """The name of each phase where it begins, in the first line of the canvas, where it is free."""
-    picture, layout, window = drawn.picture, drawn.layout, drawn.plot.window
+    picture, layout, window = drawn.picture, drawn.layout, drawn.plot.figure.window
     found = scene.phases()
     if not found or layout.rows < 4:
         return
@@ -151,7 +151,7 @@ def _holds(layer: Layer) -> bool:
 
 def _what_is_missing(plot: Plot, points: int) -> str:
     if points == 1:
-        (series,) = [c.pyramid.series for c in plot.curves if len(c.pyramid)]
+        (series,) = [c.points.series for c in plot.figure.curves if len(c.points)]
         value = number(float(series.values[0]))
         return f"one point so far: {value} at step {int(series.steps[0]):,}"
     return "nothing in this part of the axis" if points else "no data yet"

@@ -11,25 +11,22 @@ from typing import overload
 
 import numpy as np
 
-from monitor.chart.frame import Band, Curve, Mark, Plot
-from monitor.chart.labels import number
+from monitor.chart.frame import Plot
 from monitor.chart.picture import Ink, Piece
-from monitor.chart.window import Kind, Window
 from monitor.chart_state import AXES, ChartState, Limits
 from monitor.data.views import RunDetail, RunView
 from monitor.plots.curves import CurveStore, RunCurves
-from monitor.plots.marks import (
-    Happening,
-    Phase,
-    Sign,
-    happenings,
-    in_drawing_order,
-    phases,
-)
+from monitor.plots.marks import happenings
+from shared.charts.colours import CURVE_INKS
+from shared.charts.figure import Curve, Figure
+from shared.charts.labels import number
+from shared.charts.marks import Happening, Mark, Sign, in_drawing_order, mark
+from shared.charts.phases import Band, Phase, phases
+from shared.charts.window import Kind, Window
 from shared.text import one_line
 
 #: Colours of overlaid runs, told apart by colour-blind eyes; the theme holds them by these names.
-RUN_INKS = tuple(f"curve-{i}" for i in range(1, 9))
+RUN_INKS = CURVE_INKS
 #: What tells curves apart where there are no colours.
 LETTERS = "ABCDEFGH"
 MAX_RUNS = len(RUN_INKS)
@@ -131,25 +128,51 @@ class Scene:
 
     def plot(self, key: str, *, named: bool = True) -> Plot:
         """The chart of one metric; without the runs' names where a legend stands elsewhere."""
-        curves = self.curves(key)
+        figure = self.figure(key)
+        curves = self._for_screen(figure.curves)
         if self.is_overlay and not named:
             curves = [dataclasses.replace(c, label=c.label[: self.plain]) for c in curves]
-        first = self.shown[0] if self.shown else None
         return Plot(
-            curves,
-            self.window,
+            dataclasses.replace(figure, curves=curves),
             title=one_line(key, _LABEL) if self.is_overlay else "",
-            log_y=key in self.state.log_y,
-            bands=self._bands(),
-            marks=self._marks(),
             crosshair=self._exact(self.state.crosshair),
             remarks=self._remarks(key, curves),
-            note=self._note(first),
+            note=self._note(),
             ascii=self.ascii,
         )
 
+    def figure(self, key: str) -> Figure:
+        """The chart of one metric as any renderer draws it."""
+        curves = self._curves(key)
+        title = self.shown[0].view.label if self.shown and not self.is_overlay else key
+        return Figure(
+            curves,
+            self.window,
+            title=one_line(title, _LABEL),
+            y_name=one_line(key, _LABEL),
+            log_y=key in self.state.log_y,
+            smoothing=self.state.weight if any(c.smooth is not None for c in curves) else 0.0,
+            bands=self._bands(),
+            marks=self._marks(),
+        )
+
     def curves(self, key: str) -> list[Curve]:
-        """The curves of the chart of `key`, in the order of drawing."""
+        """The curves of the chart of `key`, in the order of drawing, named for the screen."""
+        return self._for_screen(self._curves(key))
+
+    def _for_screen(self, found: Sequence[Curve]) -> list[Curve]:
+        """The curves with short names, and with letters where there are no colours."""
+        if not self.is_overlay:
+            found = [dataclasses.replace(c, label="val") if c.ink == "val" else c for c in found]
+        if self.plain and len(found) > 1:
+            letters = self._letters(found)
+            found = [
+                dataclasses.replace(c, label=f"{letter} {c.label}")
+                for letter, c in zip(letters, found, strict=True)
+            ]
+        return list(found)
+
+    def _curves(self, key: str) -> list[Curve]:
         found: list[Curve] = []
         for shown in self.shown:
             keys = [key]
@@ -158,12 +181,6 @@ class Scene:
             for one in keys:
                 if one in shown.curves.series:
                     found += self._curve(shown, one)
-        if self.plain and len(found) > 1:
-            letters = self._letters(found)
-            found = [
-                dataclasses.replace(c, label=f"{letter} {c.label}")
-                for letter, c in zip(letters, found, strict=True)
-            ]
         return found
 
     def _letters(self, curves: Sequence[Curve]) -> list[str]:
@@ -193,19 +210,19 @@ class Scene:
         if self.is_overlay:
             label, ink = one_line(shown.view.label, _LABEL), shown.ink
         else:
-            label, ink = ("val", "val") if key == "val_loss" else (one_line(key, _LABEL), "train")
+            label, ink = one_line(key, _LABEL), "val" if key == "val_loss" else "train"
         x = None if self.axis == "step" else places
         return [Curve(label, ink, pyramid, x, smooth)]
 
     def _bands(self) -> list[Band]:
-        return [Band(x, phase.ink) for x, phase in self.phases()]
+        return [Band(x, phase.ink, phase.name) for x, phase in self.phases()]
 
     def phases(self) -> list[tuple[float, Phase]]:
         """The phases, each with the x where it begins. None where the runs' phases differ."""
         if not self.shown:
             return []
-        found = phases(self.shown[0].view)
-        if any(phases(other.view) != found for other in self.shown[1:]):
+        found = phases(self.shown[0].view.transitions)
+        if any(phases(other.view.transitions) != found for other in self.shown[1:]):
             return []
         return [(x, p) for p in found if (x := self.x_of(p.start)) is not None]
 
@@ -216,12 +233,11 @@ class Scene:
         return self._happenings
 
     def _marks(self) -> list[Mark]:
-        marks = []
+        marks: list[Mark] = []
         for one in in_drawing_order(self.happenings()):
             x = self.x_of(one.step)
             if x is not None:
-                sign = one.sign.ascii if self.ascii else one.sign.sign
-                marks.append(Mark(x, sign, one.sign.ink))
+                marks.append(mark(x, one))
         return marks
 
     def x_of(self, step: int) -> float | None:
@@ -250,14 +266,14 @@ class Scene:
                 found.append((f"{at} ", _MUTED))
         return found
 
-    def _note(self, first: Shown | None) -> str:
+    def _note(self) -> str:
         loading = [s.detail.loading for s in self.shown if s.detail.loading is not None]
         parts = []
         if any(s.detail.approximate for s in self.shown):
             parts.append("~ approximate" if self.ascii else "≈ approximate")
         if loading:
             parts.append(f"reading {min(loading):.0%}")
-        if first is not None and self.is_overlay:
+        if self.is_overlay:
             missing = sum(not s.curves.has_axis(self.axis) for s in self.shown)
             if missing:
                 parts.append(f"{missing} without {self.axis}")
@@ -275,7 +291,7 @@ class Scene:
             end = int(np.searchsorted(places, self._exact(window.last), "right"))
             low = high = None
             if end > begin:
-                whole = curve.pyramid.between(np.array([begin, end]))
+                whole = curve.points.between(np.array([begin, end]))
                 if math.isfinite(float(whole.low[0])):
                     low, high = float(whole.low[0]), float(whole.high[0])
             lettered = self.plain and len(curves) > 1
@@ -284,7 +300,7 @@ class Scene:
         return found
 
     def _value(self, curve: Curve) -> float | None:
-        at = len(curve.pyramid) - 1
+        at = len(curve.points) - 1
         crosshair = self._exact(self.state.crosshair)
         if crosshair is not None:
             at = int(np.searchsorted(curve.places, crosshair, "right")) - 1
@@ -292,7 +308,7 @@ class Scene:
                 return None  # the run had not come so far
         if at < 0:
             return None
-        values = curve.pyramid.series.values if curve.smooth is None else curve.smooth
+        values = curve.points.series.values if curve.smooth is None else curve.smooth
         return float(values[at])
 
     def _end(self, curve: Curve) -> float:

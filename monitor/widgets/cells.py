@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from monitor.chart.labels import number as number  # noqa: PLC0414
+from shared.charts.labels import number as number  # noqa: PLC0414
 
 Piece = tuple[str, Style]
 

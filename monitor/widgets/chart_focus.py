@@ -5,12 +5,12 @@ from __future__ import annotations
 from textual import events
 from textual.strip import Strip
 
-from monitor.chart.labels import number
 from monitor.chart.picture import Ink, Picture, Piece, cell_count, clip
-from monitor.chart.window import Window
 from monitor.plots.paint import Drawn, paint, paint_nothing
 from monitor.plots.scene import Reading, Scene
 from monitor.widgets.chart_pane import ChartMoved, ChartPane
+from shared.charts.labels import number
+from shared.charts.window import Window
 
 __all__ = ["ChartFocus", "ChartMoved"]
 

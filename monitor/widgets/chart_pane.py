@@ -238,7 +238,7 @@ class ChartPane(Panel):
         if found is None:
             return None
         _, x, _, drawn = found
-        return drawn.layout.x_of(x, drawn.plot.window)
+        return drawn.layout.x_of(x, drawn.plot.figure.window)
 
     def _wheel(self, event: events.MouseEvent, factor: float) -> None:
         event.stop()
@@ -322,7 +322,7 @@ class ChartPane(Panel):
             self.double_clicked(key, y)
             return
         state = self.scene.state.at_chart(key)
-        at = drawn.layout.x_of(x, drawn.plot.window)
+        at = drawn.layout.x_of(x, drawn.plot.figure.window)
         if at is not None and y >= drawn.layout.top:
             state = state.pointed(at)
         self.change(state)

@@ -1,1 +1,1 @@
-"""Charts as pictures."""
+"""Charts: what one shows (`figure`), its axes, and pictures of it as SVG and PNG."""

@@ -1,23 +1,25 @@
-"""The loss curve of a run as a picture."""
+"""The chart of a run as a picture file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from shared.charts.svg import Line, draw_svg
+from shared.charts.colours import CURVE_INKS
+from shared.charts.figure import Curve, Figure, RawPoints, whole_window
+from shared.charts.marks import Mark, happening, in_drawing_order, mark
+from shared.charts.phases import phase_bands
+from shared.charts.smoothing import MovingAverage
 from shared.errors import UserError
-from shared.hub.curve import draw_curve, draw_overlay
-from shared.hub.source import Curve
 from shared.json_text import is_number
 from shared.library.labels import read_labels
 from shared.output_file import check_output, write_output
 from shared.run.directory import RunDirectory
+from shared.run.event_text import event_text
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series
-from shared.run.record_lines import parse_lines
+from shared.run.record_lines import parse_lines, read_records
 from shared.run.records import RECORD_KEYS, RunState
 from shared.run.tail import Tailer
 from shared.text import nearest, one_line
@@ -25,40 +27,72 @@ from shared.text import nearest, one_line
 LOSSES = ("loss", "val_loss")
 _READ = 4 << 20
 _RECORD = frozenset({"step", "attempt", "nonfinite"})
+_MAX_EVENTS = 10_000
+_LARGEST_STEP = 1e15
 
 
-def export_svg(
-    run: RunDirectory, path: Path, keys: Sequence[str] | None = None, *, force: bool = False
-) -> int:
-    """Draw the series `keys`, the losses by default, over all steps; returns the bytes.
+def export_svg(figure: Figure, path: Path, *, force: bool = False) -> int:
+    """Write `figure` as SVG; returns the bytes. See `write_output` for `path`."""
+    from shared.charts.svg import draw_svg
 
-    Raises UserError when there is nothing to draw; see `write_output` for `path`.
+    return _export(draw_svg, figure, path, force=force)
+
+
+def export_png(figure: Figure, path: Path, *, force: bool = False) -> int:
+    """Write `figure` as PNG; returns the bytes. See `write_output` for `path`."""
+    from shared.charts.png import draw_png
+
+    return _export(draw_png, figure, path, force=force)
+
+
+def _export(draw: Callable[[Figure], bytes], figure: Figure, path: Path, *, force: bool) -> int:
+    check_output(path, force=force)
+    return write_output(path, [draw(figure)], force=force)
+
+
+def run_figure(
+    run: RunDirectory, keys: Sequence[str] | None = None, *, smooth: float = 0.0
+) -> Figure:
+    """The series `keys` of a run, the losses by default, over all steps.
+
+    `smooth` is the weight of a moving average over each curve, 0 for none. Raises UserError if
+    there is nothing to draw.
     """
-    check_output(path, force=force)
-    drawn = draw_svg([Line(s.key, s) for s in _series(run, keys)], _title(run))
-    return write_output(path, [drawn.encode()], force=force)
-
-
-def export_png(
-    run: RunDirectory, path: Path, keys: Sequence[str] | None = None, *, force: bool = False
-) -> int:
-    """As `export_svg`, without words; the losses as in the picture of the model card."""
-    check_output(path, force=force)
     found = _series(run, keys)
-    if not any(np.isfinite(series.values).any() for series in found):
-        raise UserError(f"{one_line(found[0].key)} of {one_line(run.run_id)} has no finite value.")
-    losses = [series.key for series in found] == list(LOSSES)
-    drawn = draw_curve(Curve(*found)) if losses else draw_overlay(found)
-    return write_output(path, [drawn], force=force)
-
-
-def _title(run: RunDirectory) -> str:
+    inks = ("train", "val") if keys is None and len(found) > 1 else CURVE_INKS
+    curves = [_curve(s, inks[i % len(inks)], smooth) for i, s in enumerate(found)]
     state = run.read_state() or RunState()
-    return read_labels(run).name or one_line(state.run_name or run.run_id)
+    return Figure(
+        curves,
+        whole_window(curves),
+        title=read_labels(run).name or one_line(state.run_name or run.run_id),
+        y_name=found[0].key if keys is None or len(found) == 1 else "",
+        log_y=None,
+        whole=True,
+        smoothing=smooth,
+        bands=phase_bands(state.phase_transitions),
+        marks=_marks(run),
+    )
+
+
+def _curve(series: Series, ink: str, smooth: float) -> Curve:
+    average = MovingAverage(smooth).extend(series.values) if smooth > 0 else None
+    return Curve(series.key, ink, RawPoints(series), smooth=average)
+
+
+def _marks(run: RunDirectory) -> list[Mark]:
+    """The newest events that have a sign."""
+    found = []
+    for record in read_records(run.events_path, limit=_MAX_EVENTS):
+        step: Any = record.get("step")
+        if is_number(step) and 0 <= step <= _LARGEST_STEP:
+            kind = one_line(record.get("event", ""), 40)
+            found.append(happening(kind, int(step), event_text(record)))
+    return [mark(one.step, one) for one in in_drawing_order(h for h in found if h is not None)]
 
 
 def _series(run: RunDirectory, keys: Sequence[str] | None) -> list[Series]:
-    """The series wanted, those of the losses that there are by default."""
+    """The series wanted; by default those of the losses that exist."""
     table, known = _read(run, set(keys or LOSSES))
     if not known:
         raise UserError(f"Run {one_line(run.run_id)} has no metrics yet.")
@@ -81,7 +115,7 @@ def _series(run: RunDirectory, keys: Sequence[str] | None) -> list[Series]:
 
 
 def _read(run: RunDirectory, wanted: set[str]) -> tuple[MetricsTable, list[str]]:
-    """Those series, read in pieces and without the many others; and the names of all."""
+    """The wanted series, read in pieces without the others; and the names of all."""
     table, known = MetricsTable(), dict[str, None]()
     keep = wanted | _RECORD
     tailer = Tailer(run.metrics_path)

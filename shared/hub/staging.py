@@ -116,8 +116,17 @@ def planned(source: Source, facts: Facts, card: str, with_optimizer: bool) -> li
     """What would go up, without reading the weights."""
     files = [PlannedFile(n, size) for n, size in names_to_send(source, with_optimizer).items()]
     if facts.curve:
-        files.append(PlannedFile(PICTURE, len(draw_curve(facts.curve))))
+        files.append(PlannedFile(PICTURE, len(_picture(facts))))
     return [*files, PlannedFile(CARD, len(card.encode()))]
+
+
+def _picture(facts: Facts) -> bytes:
+    return draw_curve(facts.curve, _title(facts), facts.state.phase_transitions)
+
+
+def _title(facts: Facts) -> str:
+    name = facts.state.run_name or facts.state.run_id
+    return f"{name}, {facts.name}" if name else facts.name
 
 
 @contextlib.contextmanager
@@ -149,7 +158,7 @@ def staged(
             ]
             made: list[tuple[str, bytes]] = []
             if facts.curve:
-                made.append((PICTURE, draw_curve(facts.curve)))
+                made.append((PICTURE, _picture(facts)))
             made.append((CARD, write_card(folder / WEIGHTS).encode()))
             for name, data in made:
                 (folder / name).write_bytes(data)

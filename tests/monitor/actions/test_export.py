@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from monitor.actions.export import (
     CSV,
     PNG,
     SVG,
     TEXT,
+    Chart,
     ExportChoice,
-    Figure,
+    chart_of,
     export,
-    figure_of,
     is_taken,
     propose,
     why_not_here,
@@ -29,6 +29,11 @@ from monitor.chart_state import ChartState
 from monitor.data.views import EventView, RunDetail, RunView
 from monitor.plots.curves import CurveStore
 from monitor.plots.scene import Scene
+from shared.charts.colours import LIGHT
+from shared.charts.figure import Figure
+from shared.charts.picture import HEIGHT, WIDTH
+from shared.charts.png import SCALE
+from shared.charts.window import Window
 from shared.errors import UserError
 from shared.run.directory import RunDirectory
 from shared.run.metrics_rows import Series
@@ -47,11 +52,11 @@ def scene(*shown: tuple[RunView, RunDetail], **state: object) -> Scene:
     return Scene(shown, ChartState(**state), CurveStore())  # type: ignore[arg-type]
 
 
-def figure(*found: Series, steps: tuple[int, int] | None = None, **state: object) -> Figure:
+def chart(*found: Series, steps: tuple[int, int] | None = None, **state: object) -> Chart:
     if steps is not None:
         state |= {"span": float(steps[1] - steps[0]), "end": float(steps[1])}
     seen = scene((view("demo_1"), detail("demo_1", *found)), **state)
-    return figure_of(seen, seen.key)
+    return chart_of(seen, seen.key)
 
 
 LOSS, VAL = series("loss", np.linspace(3, 1, 100)), series("val_loss", np.linspace(3, 1, 10), 10)
@@ -59,7 +64,7 @@ LOSS, VAL = series("loss", np.linspace(3, 1, 100)), series("val_loss", np.linspa
 
 def test_an_svg_shows_every_curve_in_its_window(run: RunDirectory, tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
-    told = export(look(run), ExportChoice(SVG, path), figure(LOSS, VAL, steps=(50, 99)))
+    told = export(look(run), ExportChoice(SVG, path), chart(LOSS, VAL, steps=(50, 99)))
     assert told.startswith(f"Wrote {path} (")
     root = ET.parse(path).getroot()
     words = [e.text for e in root.iter() if e.text and e.text.strip()]
@@ -82,42 +87,47 @@ def test_an_svg_is_the_chart_as_it_is_looked_at(run: RunDirectory, tmp_path: Pat
         (view("demo_1", transitions=transitions), shown), axis="time", weight=0.9,
         log_y=frozenset({"loss"}),
     )  # fmt: skip
-    made = figure_of(seen, "loss")
+    made = chart_of(seen, "loss")
     path = tmp_path / "a.svg"
     export(look(run), ExportChoice(SVG, path), made)
     root = ET.parse(path).getroot()
     words = [e.text for e in root.iter() if e.text and e.text.strip()]
-    words += [e.tail for e in root.iter() if e.tail and e.tail.strip()]
-    assert {"time", "warmup", "full", "◀", "1 value is no number"} <= set(words)
+    assert {"time", "warmup", "full", "rolled back", "1 NaN or inf"} <= set(words)
+    assert "moving average 0.9 over the raw values" in words
     assert any("h" in word for word in words if word[0].isdigit()), "hours on the axis"
     assert "rolled back at step 70: from step 70 to 60" in words
-    widths = [e.get("stroke-opacity") for e in root.iter() if e.get("stroke-width") == "1.6"]
-    assert widths == ["0.35", None], "the values faintly, the average over them"
+    strengths = [
+        e.get("stroke-opacity")
+        for e in root.iter()
+        if e.get("stroke") == LIGHT["train"] and len(e.get("d", "")) > 100
+    ]
+    assert strengths == ["0.3", None], "the values faintly, the average over them"
 
 
 def test_an_overlay_names_the_runs(run: RunDirectory, tmp_path: Path) -> None:
     shown = [(view(x), detail(x, LOSS)) for x in ("one", "two & <three>")]
-    made = figure_of(scene(*shown), "loss")
-    assert [line.label for line in made.lines] == ["one loss", "two & <three> loss"]
+    made = chart_of(scene(*shown), "loss")
+    assert made.figure.title == "loss"
+    assert [curve.label for curve in made.figure.curves] == ["one", "two & <three>"]
     path = tmp_path / "b.svg"
     export(look(run), ExportChoice(SVG, path), made)
-    assert "two &amp; &lt;three&gt; loss" in path.read_text()
+    assert "two &amp; &lt;three&gt;</text>" in path.read_text()
 
 
 def test_a_png_is_one(run: RunDirectory, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    export(look(run), ExportChoice(PNG, path), figure(LOSS, VAL))
+    export(look(run), ExportChoice(PNG, path), chart(LOSS, VAL))
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG")
-    assert struct.unpack(">II", data[16:24]) == (1000, 480)
+    assert struct.unpack(">II", data[16:24]) == (SCALE * WIDTH, SCALE * HEIGHT)
     window = tmp_path / "b.png"
-    export(look(run), ExportChoice(PNG, window), figure(LOSS, steps=(10, 20)))
+    export(look(run), ExportChoice(PNG, window), chart(LOSS, steps=(10, 20)))
     assert window.read_bytes() != data
-    with pytest.raises(UserError, match="no finite value"):
-        export(
-            look(run), ExportChoice(PNG, tmp_path / "c.png"), figure(series("loss", [np.nan] * 100))
-        )
-    assert not (tmp_path / "c.png").exists()
+    nothing = tmp_path / "c.png"
+    export(look(run), ExportChoice(PNG, nothing), chart(series("loss", [np.nan] * 100)))
+    red = np.array(ImageColor.getrgb(LIGHT["nonfinite"]))
+    pixels = np.asarray(Image.open(nothing).convert("RGB")).astype(np.int64)
+    assert (np.abs(pixels - red).sum(axis=2) < 60).sum() > 100, "marks where the values are"
 
 
 def test_a_png_of_an_overlay_has_every_curve_in_a_colour_of_its_own(
@@ -126,10 +136,10 @@ def test_a_png_of_an_overlay_has_every_curve_in_a_colour_of_its_own(
     levels = {"one": 1.0, "two": 2.0, "three": 3.0}
     shown = [(view(x), detail(x, series("loss", [y] * 50))) for x, y in levels.items()]
     path = tmp_path / "a.png"
-    export(look(run), ExportChoice(PNG, path), figure_of(scene(*shown), "loss"))
+    export(look(run), ExportChoice(PNG, path), chart_of(scene(*shown), "loss"))
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(np.int64)
     rows = [
-        int(np.median(np.nonzero(np.abs(pixels - color).sum(axis=2) < 60)[0]))
+        int(np.nonzero(np.abs(pixels - color).sum(axis=2).min(axis=1) < 60)[0].max())
         for color in ((0, 114, 178), (230, 159, 0), (0, 158, 115))
     ]
     assert rows[0] > rows[1] > rows[2], "a greater loss lies higher"
@@ -167,9 +177,9 @@ def test_a_chart_that_is_not_all_there_is_not_exported(run: RunDirectory, tmp_pa
     choice = ExportChoice(SVG, tmp_path / "a.svg")
     for shown in (detail("d", LOSS, loading=0.4), detail("d", LOSS, approximate=True)):
         with pytest.raises(UserError, match="still being read"):
-            export(look(run), choice, figure_of(scene((view("d"), shown)), "loss"))
+            export(look(run), choice, chart_of(scene((view("d"), shown)), "loss"))
     with pytest.raises(UserError, match="no chart"):
-        export(look(run), choice, Figure("demo_1"))
+        export(look(run), choice, Chart(Figure([], Window(0, 0))))
 
 
 @pytest.mark.parametrize(
@@ -181,5 +191,5 @@ def test_a_chart_that_is_not_all_there_is_not_exported(run: RunDirectory, tmp_pa
     ],
 )
 def test_the_name_that_is_proposed_is_harmless(label: str, expected: str) -> None:
-    assert propose(view(label=label), SVG, figure(LOSS)) == expected
+    assert propose(view(label=label), SVG, chart(LOSS)) == expected
     assert propose(view("demo_1"), CSV) == "demo_1.csv"

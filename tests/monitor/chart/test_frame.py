@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.chart.canvas import Layer, draw_canvas
-from monitor.chart.frame import Band, Curve, Mark, Plot, draw, lay_out
+from monitor.chart.frame import Plot, draw, lay_out
 from monitor.chart.picture import Ink, Picture
-from monitor.chart.scale import ValueScale
-from monitor.chart.window import Window
-from monitor.data.envelope import reduce, step_range
 from monitor.data.pyramid import PyramidBuilder
 from monitor.data.smoothing import Smoother
+from shared.charts.figure import Curve, Figure
+from shared.charts.marks import SIGNS, Mark
+from shared.charts.phases import Band
+from shared.charts.reduce import reduce, step_range
+from shared.charts.scale import ValueScale
+from shared.charts.window import Window
 from shared.run.metrics_rows import Series
 from tests.monitor.support import series
 
@@ -46,8 +49,13 @@ def curve(found: Series, ink: str = "train", smooth: float | None = None, **more
 
 
 def plot(*curves: Curve, **more: Any) -> Plot:
-    found = step_range(c.pyramid.series for c in curves) or (0, 0)
-    return Plot(curves, more.pop("window", Window(*found)), **more)
+    found = step_range(c.points.series for c in curves) or (0, 0)
+    of_figure = {k: more.pop(k) for k in ("log_y", "bands", "marks") if k in more}
+    figure = Figure(curves, more.pop("window", Window(*found)), **of_figure)
+    return Plot(figure, **more)
+
+
+SAVED, BEST = SIGNS["checkpoint_saved"], SIGNS["new_best"]
 
 
 def rows_of(picture: Picture) -> list[str]:
@@ -182,9 +190,9 @@ def test_a_chart_says_what_it_shows() -> None:
             curve(val, "val", label="val"),
             bands=[Band(0, "phase-warmup"), Band(400, "phase-full")],
             marks=[
-                Mark(300, "◆", "primary"),
-                Mark(900, "★", "success"),
-                Mark(5000, "◆", "primary"),
+                Mark(300, SAVED),
+                Mark(900, BEST),
+                Mark(5000, SAVED),
             ],
             remarks=[("  best 2.100", Ink("muted"))],
             note="approximate",
@@ -211,7 +219,7 @@ def test_a_chart_says_what_it_shows() -> None:
 def test_a_mark_and_a_label_stand_where_the_curve_is() -> None:
     values = np.ones(1000)
     values[730] = 5.0
-    shown = plot(curve(series("x", values)), marks=[Mark(730, "◆", "primary")], crosshair=730)
+    shown = plot(curve(series("x", values)), marks=[Mark(730, SAVED)], crosshair=730)
     picture = draw(shown, 90, 16)
     rows = rows_of(picture)
     column = rows[-2].index("┃")
@@ -220,10 +228,10 @@ def test_a_mark_and_a_label_stand_where_the_curve_is() -> None:
     assert rows_of(draw(without, 90, 16))[-2].index("◆") == column
     assert drawn(picture, "train")[1:4, column].any()
     layout, _, _ = lay_out(shown, 90, 16)
-    x = layout.x_of(column, shown.window)
+    x = layout.x_of(column, shown.figure.window)
     assert x is not None
     assert 730 - 1000 / layout.columns <= x <= 730
-    assert layout.x_of(0, shown.window) is None
+    assert layout.x_of(0, shown.figure.window) is None
     assert "step 730" in rows[-1]
     assert "5.000" in rows[0]
 
@@ -252,16 +260,18 @@ def test_phases_that_change_too_often_are_no_background() -> None:
 def test_other_axes() -> None:
     found = series("loss", np.linspace(3, 2, 500))
     seconds = 1.79e9 + np.arange(500.0) * 60
-    timed = Plot(
-        [curve(found, x=seconds)],
-        Window(1.79e9, float(seconds[-1]), "time", origin=1.79e9),
+    timed = plot(
+        curve(found, x=seconds),
+        window=Window(1.79e9, float(seconds[-1]), "time", origin=1.79e9),
         crosshair=1.79e9 + 3600,
     )
     rows = rows_of(draw(timed, 80, 12))
     assert "2h" in rows[-1]
     assert "2.880" in rows[0]
     every = draw(
-        Plot([curve(found, x=np.arange(500.0) * 1e6)], Window(0, 499e6, "tokens", log=True)), 80, 12
+        plot(curve(found, x=np.arange(500.0) * 1e6), window=Window(0, 499e6, "tokens", log=True)),
+        80,
+        12,
     )
     assert "1M" in rows_of(every)[-1]
 
@@ -279,7 +289,7 @@ def test_every_size_is_filled_and_not_more(size: tuple[int, int], ascii_only: bo
         *(curve(series(f"run {i}", noise + i), f"curve-{i}") for i in range(8)),
         title="loss",
         bands=[Band(0, "phase-warmup"), Band(2000, "phase-full")],
-        marks=[Mark(i * 1000, "◆", "primary") for i in range(6)],
+        marks=[Mark(i * 1000, SAVED) for i in range(6)],
         crosshair=2500,
         ascii=ascii_only,
     )
@@ -291,9 +301,9 @@ def test_every_size_is_filled_and_not_more(size: tuple[int, int], ascii_only: bo
 
 
 def test_nothing_is_drawn_for_nothing() -> None:
-    picture = draw(Plot([curve(series("x", []))], Window(0, 10)), 60, 12)
+    picture = draw(plot(curve(series("x", [])), window=Window(0, 10)), 60, 12)
     assert not drawn(picture, "train")[1:].any()
-    assert draw(Plot([], Window(0, 0)), 60, 12).text()
+    assert draw(plot(), 60, 12).text()
 
 
 numbers = st.lists(st.floats(width=64), max_size=60)
@@ -316,9 +326,10 @@ def test_any_two_series_can_be_drawn(
 ) -> None:
     found = series("loss", train), series("val_loss", val, 7)
     first, last = step_range(found) or (0, 0)
-    shown = Plot(
-        [curve(found[0], smooth=0.9), curve(found[1], "val")],
-        Window(first, last, log=logs[0]),
+    shown = plot(
+        curve(found[0], smooth=0.9),
+        curve(found[1], "val"),
+        window=Window(first, last, log=logs[0]),
         log_y=logs[1],
         crosshair=crosshair,
     )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import xml.dom.minidom
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.chart.picture import Ink, Picture, cell_count, clip
-from monitor.chart.svg import to_svg
 
 TEXT, LOUD = Ink("foreground"), Ink("train", "bold")
 
@@ -82,16 +80,3 @@ def test_ascii_leaves_no_other_character() -> None:
     picture.characters[0, 12:16] = 0x2800 + np.array([0, 1, 255, 0x40])
     picture.to_ascii()
     assert picture.text() == "+.=+^x*~???  '#.    "
-
-
-def test_svg_is_well_formed_whatever_the_text() -> None:
-    picture = Picture(30, 2)
-    picture.write(0, 0, '<script>&"]]>\ud800', LOUD)
-    picture.characters[1, :3] = [0x28FF, 0x2801, 0x2800]
-    picture.grounds[1, 5:] = picture.ground("phase-full")
-    svg = to_svg(picture, lambda ink: "#ffffff", lambda name: '#000"/>', 'a <b> "c"\x00')
-    document = xml.dom.minidom.parseString(svg)
-    assert not document.getElementsByTagName("script")
-    (path,) = document.getElementsByTagName("path")
-    assert path.getAttribute("d").count("M") == 9
-    assert len(document.getElementsByTagName("rect")) == 2

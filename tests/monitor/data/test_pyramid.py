@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.data.envelope import Envelope, reduce, reduce_between
+from shared.charts.reduce import Envelope, reduce, reduce_between
 from monitor.data.pyramid import BLOCK, Growing, Pyramid, PyramidBuilder, Pyramids, unchanged
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.data.smoothing import MAX_WEIGHT, Smoother, line_between, moving_average
+from monitor.data.smoothing import Smoother
+from shared.charts.smoothing import MAX_WEIGHT, line_between, moving_average
 from tests.monitor.support import series
 
 

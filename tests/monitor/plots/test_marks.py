@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,13 @@ import pytest
 from monitor import palette
 from monitor.chart.picture import Picture
 from monitor.data.views import EventView, RunDetail
-from monitor.plots.marks import SIGNS, happenings, in_drawing_order, phase_inks, phases
+from monitor.plots.marks import happenings
+from shared.charts.colours import LIGHT
+from shared.charts.marks import SIGNS, in_drawing_order
+from shared.charts.phases import phase_inks, phases
 from shared.checkpoints.catalogue import CheckpointInfo
 from shared.run.records import PhaseTransition
-from tests.monitor.support import NOW, series, view
+from tests.monitor.support import NOW, series
 
 
 def detail(*events: EventView, checkpoints: tuple[CheckpointInfo, ...] = ()) -> RunDetail:
@@ -62,20 +64,19 @@ def test_every_sign_is_one_cell_and_has_a_colour(kind: str) -> None:
     assert sign.ascii.isascii()
     assert len(sign.ascii) == 1
     picture.write(0, 0, sign.sign, Ink(sign.ink))
-    variables = palette.NIGHT.words
-    assert sign.ink in variables
+    assert sign.ink in palette.NIGHT.words
+    assert sign.ink in LIGHT
 
 
 def test_phases_have_the_colours_they_have_elsewhere() -> None:
     names = ["warmup", "sft", "full", "rl", "sft", "grow", "a", "b", "c"]
     transitions = tuple(PhaseTransition(i, "", n, NOW) for i, n in enumerate(names))
-    assert phase_inks(transitions) == palette.phase_inks(names)
-    found = phases(dataclasses.replace(view(), transitions=transitions[::-1]))
+    found = phases(transitions[::-1])
     assert [p.start for p in found] == list(range(9))
-    assert found[1].ink == found[4].ink == phase_inks(transitions[::-1])["sft"]
+    assert found[1].ink == found[4].ink == phase_inks(names[::-1])["sft"]
 
 
 def test_names_of_phases_are_safe() -> None:
     transitions = (PhaseTransition(0, "", "x\x1b]0;boom\x07", NOW),)
-    (found,) = phases(view(transitions=transitions))
+    (found,) = phases(transitions)
     assert "\x1b" not in found.name

@@ -37,8 +37,8 @@ def scene(*runs: Run, state: ChartState | None = None, **more: Any) -> Scene:
 def test_losses_share_the_first_chart_and_others_keep_their_order() -> None:
     found = scene(run(keys=("zeta", "alpha")))
     assert found.keys == ["loss", "zeta", "alpha"]
-    assert [c.label for c in found.plot("loss").curves] == ["loss", "val"]
-    assert [c.ink for c in found.plot("loss").curves] == ["train", "val"]
+    assert [c.label for c in found.plot("loss").figure.curves] == ["loss", "val"]
+    assert [c.ink for c in found.plot("loss").figure.curves] == ["train", "val"]
     assert found.key == "loss"
     assert scene(run(keys=("zeta",)), state=ChartState(cursor="zeta")).key == "zeta"
     assert scene(run(), state=ChartState(cursor="gone")).key == "loss"
@@ -47,18 +47,18 @@ def test_losses_share_the_first_chart_and_others_keep_their_order() -> None:
 def test_overlaid_runs_have_a_chart_for_every_metric_of_any() -> None:
     found = scene(run("a", keys=("x",)), run("b", keys=("y",)))
     assert found.keys == ["loss", "val_loss", "x", "y"]
-    curves = found.plot("loss").curves
+    curves = found.plot("loss").figure.curves
     assert [c.label for c in curves] == ["a", "b"]
     assert len({c.ink for c in curves}) == 2
     # A run has the same colour on every chart, whoever else is on it.
-    assert [c.ink for c in found.plot("y").curves] == [curves[1].ink]
+    assert [c.ink for c in found.plot("y").figure.curves] == [curves[1].ink]
     assert found.plot("loss").title == "loss"
 
 
 def test_without_colours_curves_have_letters() -> None:
     found = scene(run("a", keys=("x",)), run("b", keys=("y",)), plain=True)
-    assert [c.label for c in found.plot("loss").curves] == ["A a", "B b"]
-    assert [c.label for c in found.plot("loss", named=False).curves] == ["A", "B"]
+    assert [c.label for c in found.plot("loss").figure.curves] == ["A a", "B b"]
+    assert [c.label for c in found.plot("loss", named=False).figure.curves] == ["A", "B"]
     assert [r.letter for r in found.readings("loss")] == ["A", "B"]
     assert [r.label for r in found.readings("loss")] == ["a", "b"]
     assert "".join(text for text, _ in found.legend()) == " A a  B b "
@@ -66,7 +66,7 @@ def test_without_colours_curves_have_letters() -> None:
 
 def test_so_many_runs_and_no_more() -> None:
     found = scene(*(run(f"r{i}") for i in range(MAX_RUNS + 3)))
-    assert len(found.plot("loss").curves) == MAX_RUNS
+    assert len(found.plot("loss").figure.curves) == MAX_RUNS
 
 
 def test_the_axis_spans_all_runs() -> None:
@@ -78,11 +78,11 @@ def test_an_axis_these_runs_lack_falls_back_to_steps() -> None:
     state = ChartState(axis="tokens", crosshair=1e6, span=5.0)
     found = scene(run(), state=state)
     assert found.axes == ("step",)
-    assert found.plot("loss").window.kind == "step"
+    assert found.plot("loss").figure.window.kind == "step"
     assert found.state.crosshair is None
     mixed = scene(run("a"), run("b", keys=("tokens_total",)), state=state)
     assert mixed.axes == ("step", "tokens")
-    assert [c.label for c in mixed.plot("loss").curves] == ["b"]
+    assert [c.label for c in mixed.plot("loss").figure.curves] == ["b"]
     assert mixed.plot("loss").note == "1 without tokens"
 
 
@@ -99,7 +99,7 @@ def test_the_next_axis_keeps_what_is_looked_at() -> None:
 
 def test_curves_too_short_for_an_average_are_drawn_as_they_are() -> None:
     found = scene(run(steps=1000), state=ChartState(weight=0.99)).plot("loss")
-    loss, val = found.curves
+    loss, val = found.figure.curves
     assert loss.smooth is not None
     assert len(loss.smooth) == 1000
     assert val.smooth is None
@@ -122,18 +122,18 @@ def test_phases_of_one_run_or_of_all_alike() -> None:
         run("b", view={"transitions": transitions}),
         run("c", view={"transitions": other}),
     )
-    assert [(b.start, b.ink) for b in scene(one).plot("loss").bands] == [
+    assert [(b.start, b.ink) for b in scene(one).plot("loss").figure.bands] == [
         (0, "phase-warmup"),
         (50, "phase-full"),
     ]
-    assert len(scene(one, same).plot("loss").bands) == 2
-    assert scene(one, different).plot("loss").bands == []
+    assert len(scene(one, same).plot("loss").figure.bands) == 2
+    assert scene(one, different).plot("loss").figure.bands == []
 
 
 def test_marks_lie_where_the_axis_has_the_step() -> None:
     one = run(keys=("tokens_total",), events=(EventView(NOW, 40, "spike", "loss 7"),))
     for axis, x in (("step", 40.0), ("tokens", 40.0)):
-        (mark,) = scene(one, state=ChartState(axis=axis)).plot("loss").marks  # type: ignore[arg-type]
+        (mark,) = scene(one, state=ChartState(axis=axis)).plot("loss").figure.marks  # type: ignore[arg-type]
         assert mark.x == x
 
 
@@ -180,5 +180,5 @@ def test_a_chart_is_drawn_again_when_it_would_look_different() -> None:
 def test_nothing_at_all() -> None:
     found = scene()
     assert (found.keys, found.key, found.limits) == ([], "", None)
-    assert found.plot("loss").curves == []
+    assert found.plot("loss").figure.curves == []
     assert found.next_axis() != found.state

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from textual.widget import Widget
 
-from monitor.chart.labels import number
 from monitor.chart_state import ChartState
 from monitor.plots import paint as painting
 from monitor.theme import THEMES
 from monitor.widgets import chart_grid
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ACTS
+from shared.charts.labels import number
 from shared.run.metrics_rows import Series
 from tests.monitor.support import screen_text, series, until
 from tests.monitor.widgets.chart_app import ChartApp, Run, metrics_run

@@ -12,21 +12,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import cairosvg
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from shared.charts.svg import HEIGHT, WIDTH, Line, draw_svg
 from shared.errors import RunError, UserError
 from shared.export.page import export_text, run_page
-from shared.export.picture import export_png, export_svg
+from shared.export.picture import export_png, export_svg, run_figure
 from shared.library.labels import change_labels
 from shared.library.repeat import repeat_command, shell_line
 from shared.output_file import write_output
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
-from shared.run.metrics_rows import Series
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
 
@@ -124,114 +119,58 @@ def test_an_event_is_a_sentence(record: dict[str, object], text: str | None) -> 
 # -- the picture -------------------------------------------------------------------------------
 
 
-def drawn(*values: list[float], **options: object) -> ElementTree.Element:
-    lines = [
-        Line(f"line {i}", Series(f"{i}", np.arange(len(v)), np.array(v, np.float64)))
-        for i, v in enumerate(values)
-    ]
-    text = draw_svg(lines, **options)  # type: ignore[arg-type]
-    assert "nan " not in text
-    assert "inf " not in text
-    return ElementTree.fromstring(text)
-
-
-def paths(svg: ElementTree.Element, width: str = "1.6") -> list[str]:
-    """The data of the curves."""
-    return [p.get("d", "") for p in svg.iter() if p.get("stroke-width") == width]
-
-
-def points(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
-
-
-def words(svg: ElementTree.Element) -> list[str]:
-    return [t.text or "" for t in svg.iter() if t.tag.endswith("text")]
-
-
-def test_one_bad_step_of_many_is_in_the_picture() -> None:
-    values = [1.0] * 200_000
-    values[123_456] = 9.0
-    [path] = paths(drawn(values))
-    tops = min(points(path), key=lambda p: p[1])
-    others = [y for _, y in points(path) if y != tops[1]]
-    assert min(others) - tops[1] > 300
-    assert tops[0] == pytest.approx(76 + 900 * 123_456 / 199_999, abs=1)
-    assert len(path) < 100_000
-
-
-def test_what_is_no_number_tears_the_line_and_is_marked() -> None:
-    svg = drawn([1.0, 2.0, NAN, 3.0, INF], [4.0])
-    assert [path.count("M") for path in paths(svg)] == [2, 1]
-    assert paths(svg, "2")[0].count("M") == 2
-    assert "2 values are no numbers" in words(svg)
-
-
-def test_the_axis_is_logarithmic_where_losses_differ_by_much() -> None:
-    def heights(**options: object) -> list[float]:
-        [path] = paths(drawn([100.0, 10.0, 1.0], **options))
-        return [y for _, y in points(path)]
-
-    high, middle, low = heights()
-    assert middle - high == pytest.approx(low - middle, abs=0.2)
-    high, middle, low = heights(logarithmic=False)
-    assert middle - high > 5 * (low - middle)
-
-
-def test_a_part_of_the_steps() -> None:
-    svg = drawn([float(v) for v in range(100)], window=(10, 19))
-    assert len(points(paths(svg)[0])) == 10
-    assert points(paths(svg)[0])[0][0] == 76
-
-
-@given(
-    st.lists(
-        st.lists(st.floats() | st.sampled_from([0.0, 5e-324, 1e299, 1e308]), max_size=40),
-        max_size=9,
-    ),
-    st.sampled_from([None, True, False]),
-    st.sampled_from([None, (0, 0), (3, 8), (90, 99)]),
-)
-def test_any_values_make_a_picture_within_its_frame(
-    values: list[list[float]], logarithmic: bool | None, window: tuple[int, int] | None
-) -> None:
-    svg = drawn(*values, logarithmic=logarithmic, window=window)
-    for path in paths(svg):
-        for x, y in points(path):
-            assert 0 <= x <= WIDTH
-            assert 0 <= y <= HEIGHT
+def words(path: Path) -> list[str]:
+    return [e.text or "" for e in ElementTree.parse(path).iter() if e.tag.endswith("text")]
 
 
 def test_a_picture_is_named_as_the_run_is_shown(run: RunDirectory, tmp_path: Path) -> None:
     change_labels(run, name="<b> & 'more'")
-    export_svg(run, tmp_path / "a.svg")
-    svg = ElementTree.fromstring((tmp_path / "a.svg").read_bytes())
-    assert {"<b> & 'more'", "loss", "val_loss", "1 value is no number"} <= set(words(svg))
+    export_svg(run_figure(run), tmp_path / "a.svg")
+    assert {"<b> & 'more'", "loss", "val_loss", "1 NaN or inf"} <= set(words(tmp_path / "a.svg"))
     cairosvg.svg2png(url=str(tmp_path / "a.svg"))
-    assert export_png(run, tmp_path / "a.png") == (tmp_path / "a.png").stat().st_size
+    assert export_png(run_figure(run), tmp_path / "a.png") == (tmp_path / "a.png").stat().st_size
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_metric_of_ones_own_choice(run: RunDirectory, tmp_path: Path) -> None:
-    export_svg(run, tmp_path / "a.svg", ["val_loss"])
-    assert "loss" not in words(ElementTree.fromstring((tmp_path / "a.svg").read_bytes()))
+    export_svg(run_figure(run, ["val_loss"]), tmp_path / "a.svg")
+    assert "loss" not in words(tmp_path / "a.svg")
     with pytest.raises(UserError, match=r"no metric 'val_los' \(did you mean val_loss\?\)"):
-        export_svg(run, tmp_path / "b.svg", ["val_los"])
+        run_figure(run, ["val_los"])
     with pytest.raises(UserError, match="no metric 'a'"):
-        export_png(run, tmp_path / "b.png", ["a", "b", "c"])
-    assert not list(tmp_path.glob("b.*"))
+        run_figure(run, ["a", "b", "c"])
+
+
+def test_phases_events_and_averages_are_in_the_picture(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, "it") as writer:
+        for step in range(1, 101):
+            if step in (1, 50):
+                writer.set_phase("warmup" if step == 1 else "full", step)
+            writer.log(step, loss=5 / step)
+        writer.event("rolled_back", step=70, from_step=70, to_step=60, checkpoint="step_60")
+        writer.event("spike", step="junk")
+    export_svg(run_figure(writer.run, smooth=0.9), tmp_path / "a.svg")
+    told = words(tmp_path / "a.svg")
+    assert {"warmup", "full", "rolled back"} <= set(told)
+    assert "moving average 0.9 over the raw values" in told
+    assert "spike" not in told
+    notes = [
+        e.text for e in ElementTree.parse(tmp_path / "a.svg").iter() if e.tag.endswith("title")
+    ]
+    assert "rolled back at step 70: from step 70 to 60, step_60" in notes
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     with pytest.raises(UserError, match="has no metrics yet"):
-        export_svg(run, tmp_path / "a.svg")
+        run_figure(run)
     run.metrics_path.write_text('{"step": 1, "reward": 2}\n{"step": 2, "loss": null}\n')
     with pytest.raises(UserError, match=r"no loss to draw; name a metric .* it has reward"):
-        export_svg(run, tmp_path / "a.svg")
+        run_figure(run)
     run.metrics_path.write_text('{"step": 1, "loss": NaN}\n')
-    export_svg(run, tmp_path / "a.svg")
-    with pytest.raises(UserError, match=r"loss of .* has no finite value"):
-        export_png(run, tmp_path / "a.png")
+    export_svg(run_figure(run), tmp_path / "a.svg")
+    assert "1 NaN or inf" in words(tmp_path / "a.svg")
+    export_png(run_figure(run), tmp_path / "a.png")
 
 
 # -- the file ----------------------------------------------------------------------------------

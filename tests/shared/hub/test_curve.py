@@ -1,4 +1,4 @@
-"""No step is lost in the picture of the losses."""
+"""The picture on a model card."""
 
 from __future__ import annotations
 
@@ -7,57 +7,59 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
-from shared.hub.curve import HEIGHT, WIDTH, draw_curve
-from shared.hub.png import encode_png
+from shared.charts.colours import LIGHT
+from shared.charts.picture import HEIGHT, WIDTH
+from shared.charts.png import SCALE
+from shared.hub.curve import draw_curve
 from shared.hub.source import Curve
 from shared.run.metrics_rows import Series
+from shared.run.records import PhaseTransition
 
-BLUE, ORANGE, RED = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 EMPTY = Series("val_loss", np.empty(0, np.int64), np.empty(0))
 
 
-def series(values: Any, key: str = "loss", first: int = 1, stride: int = 1) -> Series:
+def series(values: Any, key: str = "loss", first: int = 1) -> Series:
     array = np.asarray(values, np.float64)
-    return Series(key, np.arange(len(array), dtype=np.int64) * stride + first, array)
+    return Series(key, np.arange(len(array), dtype=np.int64) + first, array)
 
 
-def picture(loss: Series, val_loss: Series = EMPTY) -> NDArray[np.int64]:
-    image = Image.open(io.BytesIO(draw_curve(Curve(loss, val_loss))))
-    assert image.size == (WIDTH, HEIGHT)
+def picture(data: bytes) -> NDArray[np.int64]:
+    image = Image.open(io.BytesIO(data))
+    assert image.size == (SCALE * WIDTH, SCALE * HEIGHT)
     return np.asarray(image.convert("RGB")).astype(np.int64)
 
 
-def where(pixels: NDArray[np.int64], color: tuple[int, int, int], near: int = 60) -> Any:
-    """Rows and columns of the pixels that are about that color."""
-    return np.nonzero(np.abs(pixels - np.array(color)).sum(axis=2) < near)
+def where(pixels: NDArray[np.int64], ink: str, near: int = 60) -> Any:
+    """Rows and columns of the pixels that are about that colour, in pixels of the drawing."""
+    colour = np.array(ImageColor.getrgb(LIGHT[ink]))
+    rows, columns = np.nonzero(np.abs(pixels - colour).sum(axis=2) < near)
+    below = rows > 60 * SCALE  # the legend is above
+    return rows[below] / SCALE, columns[below] / SCALE
 
 
 def test_one_bad_step_in_a_million_is_a_line_to_the_top() -> None:
     values = 2 + np.random.default_rng(0).normal(0, 0.02, 1_000_000)
     values[700_000] = 40.0
-    rows, columns = where(picture(series(values)), BLUE, near=330)
-    spike = columns[(rows < 60) & (columns > 84)]  # not the axis
-    assert len(spike) > 0
-    assert np.ptp(spike) <= 2
-    assert abs(spike.mean() - (84 + 0.7 * (WIDTH - 24 - 84))) < 3
+    rows, columns = where(picture(draw_curve(Curve(series(values), EMPTY))), "outside")
+    assert np.ptp(rows) > 200
+    assert np.ptp(columns) <= 3
+    assert 650 < columns.mean() < 750
 
 
-def test_steps_without_a_number_are_marked() -> None:
+def test_non_finite_steps_are_marked() -> None:
     values = np.full(1000, 3.0)
     values[500] = np.nan
-    rows, columns = where(picture(series(values)), RED)
+    rows, _ = where(picture(draw_curve(Curve(series(values), EMPTY))), "nonfinite")
     assert len(rows) > 0
-    assert abs(columns.mean() - (84 + 0.5 * (WIDTH - 24 - 84))) < 4
-    assert rows.min() > HEIGHT - 70
+    assert rows.min() > HEIGHT / 2
 
 
 def test_validation_lies_over_training() -> None:
-    rows, _ = where(picture(series([4.0, 3.0, 2.0]), series([3.0, 3.0], "val_loss")), ORANGE)
+    shown = Curve(series([4.0, 3.0, 2.0]), series([3.0, 3.0], "val_loss"))
+    rows, _ = where(picture(draw_curve(shown)), "val")
     assert len(rows) > 500
 
 
@@ -66,27 +68,22 @@ def test_validation_lies_over_training() -> None:
     [[1.0], [0.0, 0.0], [-1.0, 5.0], [1e-300, 1e300], [np.inf, 1.0, -np.inf], [np.nan, 2.0]],
 )
 def test_odd_values_are_drawn(values: list[float]) -> None:
-    rows, _ = where(picture(series(values)), BLUE, near=330)
+    rows, _ = where(picture(draw_curve(Curve(series(values), EMPTY))), "train", near=200)
     assert len(rows) > 0
 
 
-@given(
-    st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=40).filter(
-        lambda v: any(np.isfinite(v))
-    ),
-    st.integers(1, 1 << 45),
-)
-@settings(max_examples=25, deadline=None)
-def test_any_values_are_drawn(values: list[float], stride: int) -> None:
-    picture(series(values, stride=stride))
-
-
-def test_the_pixels_come_back() -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (37, 53, 3), np.uint8)
-    image = Image.open(io.BytesIO(encode_png(pixels)))
-    image.verify()
-    again = np.asarray(Image.open(io.BytesIO(encode_png(pixels))).convert("RGB"))
-    assert (again == pixels).all()
+def test_the_name_and_the_phases_are_in_it() -> None:
+    loss = Curve(series(np.linspace(3, 2, 100)), EMPTY)
+    transitions = [
+        PhaseTransition(0, "", "warmup", 0.0),
+        PhaseTransition(50, "warmup", "full", 0.0),
+    ]
+    plain, named, phased = (
+        picture(draw_curve(loss, title, phases))
+        for title, phases in (("", []), ("name", []), ("", transitions))
+    )
+    assert (plain != named).any(axis=2)[: 40 * SCALE].any()
+    assert np.mean((plain != phased).any(axis=2)) > 0.5
 
 
 def test_nothing_to_draw_is_no_curve() -> None:

@@ -32,13 +32,19 @@ def export(
     keys: Annotated[
         str | None, typer.Option(metavar="KEY,…", help="Metrics for --csv, --svg and --png.")
     ] = None,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            metavar="WEIGHT", min=0.0, max=0.999, help="Moving average over the curves: 0.9, 0.99."
+        ),
+    ] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> int:
     """Write CSV, text, SVG or PNG of a run."""
     from shared.errors import UserError
     from shared.export.csv import export_csv
     from shared.export.page import export_text
-    from shared.export.picture import export_png, export_svg
+    from shared.export.picture import export_png, export_svg, run_figure
     from shared.output_file import check_output
 
     wanted = [path for path in (csv, text, svg, png) if path is not None]
@@ -56,10 +62,12 @@ def export(
         _wrote(csv, table.bytes, f"{table.rows:,} rows, {len(table.keys)} metrics")
     if text is not None:
         _wrote(text, export_text(found, text, force=force))
-    if svg is not None:
-        _wrote(svg, export_svg(found, svg, chosen, force=force))
-    if png is not None:
-        _wrote(png, export_png(found, png, chosen, force=force))
+    if svg is not None or png is not None:
+        figure = run_figure(found, chosen, smooth=smooth)
+        if svg is not None:
+            _wrote(svg, export_svg(figure, svg, force=force))
+        if png is not None:
+            _wrote(png, export_png(figure, png, force=force))
     return 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.chart.labels import number, tick_labels
+from shared.charts.labels import number, tick_labels
 
 
 @pytest.mark.parametrize("value", [0.00152, 0.00149, 0.0025, 0.0148, 0.09999, 0.5, 2.431, 999.9])

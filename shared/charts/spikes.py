@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from monitor.data.envelope import Envelope
+from shared.charts.reduce import Envelope
 from shared.run.metrics_rows import Floats
 
 _SIDE = 7  # columns on either side that a column is compared with

@@ -16,11 +16,6 @@ HUGE = 1e300
 
 NAN, POSITIVE, NEGATIVE = 1, 2, 4
 
-#: At most this share of the columns may be left outside the scale…
-_OUTSIDE = 0.03
-#: …and only where they would take more than this many times the height of all the others.
-_DOMINATES = 1.5
-
 
 @dataclass(frozen=True)
 class Envelope:
@@ -111,56 +106,3 @@ def step_range(series: Iterable[Series]) -> tuple[int, int] | None:
     if not filled:
         return None
     return min(int(s.steps[0]) for s in filled), max(int(s.steps[-1]) for s in filled)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The values shown, and whether some lie outside. `low` < `high`, both finite."""
-
-    low: float
-    high: float
-    above: bool = False
-    below: bool = False
-
-
-def choose_scale(envelopes: Iterable[Envelope]) -> Scale:
-    """A scale for all `envelopes`.
-
-    A few columns that would squash all others flat are left outside, to be marked at the edge.
-    """
-    lows: list[Floats] = []
-    highs: list[Floats] = []
-    for envelope in envelopes:
-        finite = np.isfinite(envelope.low)
-        lows.append(envelope.low[finite])
-        highs.append(envelope.high[finite])
-    low = np.concatenate(lows) if lows else np.empty(0)
-    high = np.concatenate(highs) if highs else np.empty(0)
-    if not len(low):
-        return Scale(0.0, 1.0)
-    bottom, top = float(low.min()), float(high.max())
-    # "lower" and "higher" pick real values, so a bare majority of equal columns stays whole.
-    usual_top = float(np.quantile(high, 1 - _OUTSIDE, method="lower"))
-    usual_bottom = float(np.quantile(low, _OUTSIDE, method="higher"))
-    usual = usual_top - usual_bottom
-    if usual > 0 and len(low) >= 1 / _OUTSIDE:
-        top = float(high[high <= usual_top + _DOMINATES * usual].max())
-        bottom = float(low[low >= usual_bottom - _DOMINATES * usual].min())
-    above, below = float(high.max()) > top, float(low.min()) < bottom
-    margin = (top - bottom) * 0.03 if top > bottom else abs(top) * 0.05 or 1.0
-    return Scale(bottom - margin, top + margin, above, below)
-
-
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten) from `low` to `high`."""
-    span = high - low
-    raw = span / (count + 1) if count >= 1 else 0.0
-    if not math.isfinite(raw) or raw <= 0:
-        return []
-    power = 10.0 ** math.floor(math.log10(raw))
-    if power <= 0.0:  # a span near the smallest float
-        return []
-    step = next((m * power for m in (1, 2, 5, 10) if m * power >= raw), 10 * power)
-    first = math.ceil(low / step)
-    ticks = [(first + i) * step for i in range(count + 2)]
-    return [t for t in ticks if low <= t <= high]

@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.chart.labels import short_count, short_duration
-from monitor.data.envelope import nice_ticks, step_edges
+from shared.charts.labels import short_count, short_duration
+from shared.charts.reduce import step_edges
+from shared.charts.ticks import count_log_ticks, nice_ticks, time_ticks
 from shared.run.metrics_rows import Floats, Ints
 
 Kind = Literal["step", "time", "tokens"]
 
 _COLUMNS_PER_TICK = 12
-_NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
 _DAY = 86400
 _UNITS = ((_DAY, "d"), (3600, "h"), (60, "m"))
 _PLACES = 40.0  # that a label tells apart: more than there are ticks, fewer than there are columns
@@ -70,14 +70,25 @@ class Window:
         found = np.searchsorted(self.edges(columns), at, "right").astype(np.int64) - 1
         return np.where((at >= self.first) & (at <= self.last) & (found < columns), found, -1)
 
+    def positions(self, x: Floats | Ints) -> Floats:
+        """Where each x lies: 0 at the left end of the window, 1 at its right end."""
+        at = np.asarray(x, np.float64) - self.origin
+        first, last = self.first - self.origin, self.last - self.origin
+        if self.log:
+            first = min(max(first, 1.0), max(last, 1e-300))
+            at = np.log10(np.maximum(at, first))
+            first, last = math.log10(first), math.log10(max(last, first))
+        span = last - first
+        return (at - first) / span if span > 0 else np.full(len(at), 0.5)
+
     def ticks(self, columns: int) -> list[float]:
         """Round places to label; both ends if nothing round lies between."""
         count = max(1, columns // _COLUMNS_PER_TICK)
         low, high = self.first - self.origin, self.last - self.origin
         if self.log:
-            ticks = _decades(low, high, count)
+            ticks = count_log_ticks(low, high, count)
         elif self.kind == "time":
-            ticks = _round_times(low, high, count)
+            ticks = time_ticks(low, high, count)
         else:
             ticks = nice_ticks(low, high, count)
         if self.kind == "step":
@@ -136,21 +147,6 @@ class Window:
         return dataclasses.replace(self, first=first, last=last)
 
 
-def _round_times(low: float, high: float, count: int) -> list[float]:
-    raw = (high - low) / (count + 1)
-    if not math.isfinite(raw) or raw <= 0:
-        return []
-    if raw < 1:
-        return nice_ticks(low, high, count)
-    step = next((s for s in _NICE_SECONDS if s >= raw), None)
-    if step is None:
-        days = raw / _DAY
-        power = 10.0 ** math.floor(math.log10(days)) if days > 1 else 1.0
-        step = int(_DAY * next(m * power for m in (1, 2, 5, 10) if m * power >= days))
-    start = math.ceil(low / step)
-    return [float((start + i) * step) for i in range(count + 2)]
-
-
 def _unit(seconds: float) -> float:
     """The unit that is not longer than this: days, hours, minutes, seconds, or parts of ten."""
     if seconds >= 1:
@@ -171,12 +167,3 @@ def _duration(seconds: float, unit: float) -> str:
     parts = [(number, name) for number, name in parts if number not in ("", "0")]
     told = "".join(f"{number}{name}" for number, name in parts) or "0s"
     return f"-{told}" if seconds < 0 and parts else told
-
-
-def _decades(low: float, high: float, count: int) -> list[float]:
-    """1, 10, 100…; 1, 2, 5, 10… where there is room; every second or third where there is none."""
-    bottom, top = math.log10(max(low, 1.0)), math.log10(max(high, 1.0))
-    step = max(1, math.ceil((top - bottom) / max(1, count)))
-    powers = range(math.floor(bottom / step) * step, math.ceil(top) + 1, step)
-    within = (1, 2, 5) if (top - bottom) * 3 <= count else (1,)
-    return [m * 10.0**p for p in powers for m in within]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.chart.labels import (
+from shared.charts.labels import (
     log_labels,
     number,
     short_count,
     short_duration,
     tick_labels,
 )
-from monitor.chart.window import Kind, Window
+from shared.charts.window import Kind, Window
 
 kinds = st.sampled_from(["step", "time", "tokens"])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from monitor.data.envelope import reduce
-from monitor.plots.spikes import spikes
+from shared.charts.reduce import reduce
+from shared.charts.spikes import spikes
 from shared.run.metrics_rows import Series
 
 N = 1_000_000

@@ -1,4 +1,4 @@
-"""Taking along what the screen shows: a chart, the numbers behind it, a run's page."""
+"""Exports what the screen shows: a chart, the metrics, the page of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.run.directory import RunDirectory, slug
 from shared.text import format_bytes, one_line
 
 SVG, PNG, CSV, TEXT = "svg", "png", "csv", "text"
-#: What can be taken along, in the order in which it is offered: kind, what it is, the file's end.
+#: What can be exported, in the order of the dialog: kind, description, file extension.
 KINDS: Mapping[str, tuple[str, str]] = {
     SVG: ("the chart as SVG", ".svg"),
     PNG: ("the chart as PNG", ".png"),
@@ -41,7 +41,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class ExportChoice:
-    """What a person wants: a kind of `KINDS`, and where; `force` replaces what is there."""
+    """A kind of `KINDS` and a path; `force` replaces an existing file."""
 
     kind: str
     path: Path
@@ -55,7 +55,7 @@ def chart_of(scene: Scene, key: str) -> Chart:
 
 
 def propose(view: RunView, kind: str, chart: Chart | None = None) -> str:
-    """A file name for it: no path, nothing that a shell or a terminal would obey."""
+    """A file name for it, without anything special to a path, a shell or a terminal."""
     parts = [_slug(view.label) or _slug(view.path.name) or "run"]
     if kind in (SVG, PNG) and chart is not None and chart.figure.curves:
         parts.append(_slug(chart.figure.curves[0].points.series.key) or "chart")
@@ -72,7 +72,7 @@ def _slug(text: str) -> str:
 def why_not_here(choice: ExportChoice) -> str:
     """Why the file cannot be written there; empty if it can.
 
-    That something is there already is no such reason: see `is_taken`.
+    An existing file is no reason: see `is_taken`.
     """
     try:
         check_output(choice.path, force=True)
@@ -82,12 +82,12 @@ def why_not_here(choice: ExportChoice) -> str:
 
 
 def is_taken(choice: ExportChoice) -> bool:
-    """Whether a file of that name is there."""
+    """Whether the file exists."""
     return choice.path.is_file()
 
 
 def export(view: RunView, choice: ExportChoice, chart: Chart | None = None) -> str:
-    """Write what is wanted; says where it is. Raises UserError, with the old file as it was."""
+    """Write the file; returns a message. Raises UserError and then leaves an old file unchanged."""
     run = RunDirectory(view.path)
     path, force = choice.path, choice.force
     what = ""
@@ -101,8 +101,8 @@ def export(view: RunView, choice: ExportChoice, chart: Chart | None = None) -> s
             write = export_svg if choice.kind == SVG else export_png
             size = write(_drawable(view, chart), path, force=force)
     except UserError as error:
-        told = str(error).replace("--force replaces it", "export it again to replace it")
-        raise type(error)(told) from error
+        message = str(error).replace("--force replaces it", "export it again to replace it")
+        raise type(error)(message) from error
     return f"Wrote {one_line(path)} ({what}{format_bytes(size)})."
 
 

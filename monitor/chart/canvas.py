@@ -1,4 +1,4 @@
-"""The curves themselves: envelopes painted over each other, with a mark for all that is odd."""
+"""The curves themselves: envelopes drawn over each other, with marks for odd values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPACE = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """What is drawn of one curve: its extremes, and over them its smoothed `line` if there is one.
+    """One curve to draw: its extremes, and over them its smoothed `line` if there is one.
 
     Both are two to a cell: shapes (2 * columns,).
     """
@@ -33,10 +33,10 @@ class Layer:
 def draw_canvas(layers: Sequence[Layer], scale: ValueScale, columns: int, rows: int) -> Picture:
     """`rows` by `columns` cells; later layers lie over earlier ones.
 
-    The dots of all curves are kept where they meet; the uppermost has its colour. Of a curve with
-    gaps, such as a validation loss, only what was measured lies on top: what joins it lies below.
-    A smoothed line takes the whole of its cells, so that it stands out from its band; so does,
-    beside smoothed curves, what was measured of one that is not.
+    Where curves meet, the dots of all are kept, in the colour of the uppermost. Of a curve with
+    gaps, such as a validation loss, the measured columns lie on top and the joining lines below. A
+    smoothed line takes whole cells, so that it stands out from its band; so do, beside smoothed
+    curves, the measured columns of a curve that is not smoothed.
     """
     picture = Picture(columns, rows)
     painted = np.zeros((rows, columns), np.uint8)
@@ -69,13 +69,13 @@ def draw_canvas(layers: Sequence[Layer], scale: ValueScale, columns: int, rows: 
     picture.characters[:] = np.where(painted > 0, painted + np.uint32(dots.BLANK), _SPACE)
     for layer in layers:
         _mark_outside(picture, layer.envelope, scale)
-    for layer in layers:  # over the others: nothing is worse
+    for layer in layers:  # on top: nothing matters more
         _mark_nonfinite(picture, layer.envelope)
     return picture
 
 
 def _mark_outside(picture: Picture, envelope: Envelope, scale: ValueScale) -> None:
-    """Off-scale columns at the edge they left by; those without a logarithm below."""
+    """Marks columns outside the scale at its edge; values without a logarithm at the bottom."""
     ink = picture.ink(OUTSIDE, "bold")
     with np.errstate(invalid="ignore"):
         _put(picture, 0, _by_cell(scale.place(envelope.high) > 1), "▲", ink)
@@ -85,7 +85,7 @@ def _mark_outside(picture: Picture, envelope: Envelope, scale: ValueScale) -> No
 
 
 def _mark_nonfinite(picture: Picture, envelope: Envelope) -> None:
-    """Columns with values that are not finite, from top to bottom."""
+    """Marks columns with non-finite values, from top to bottom."""
     marks = envelope.marks[0::2] | envelope.marks[1::2]
     if not marks.any():
         return

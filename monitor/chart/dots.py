@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from shared.run.metrics_rows import Floats, Ints
 
-#: The cell without dots; with them, the bits are added to it (Unicode 15, block U+2800).
+#: The cell without dots; the bits of its dots are added to it (Unicode 15, block U+2800).
 BLANK = 0x2800
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
@@ -23,24 +23,24 @@ _LEFT, _RIGHT = _interval_table(_BITS[0]), _interval_table(_BITS[1])
 
 
 def join(low: Floats, high: Floats, broken: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Extents of dots made one curve, NaN where nothing is drawn.
+    """Join the extents of the columns to one curve; NaN where nothing is drawn.
 
     `low` and `high`, shape (C,), are the lowest and the highest dot of each column, NaN where it
-    is empty. Empty columns are crossed in a straight line between the ends that face each other,
-    and neighbours that do not touch meet half-way; but no line crosses a column that is `broken`.
+    is empty. A straight line crosses empty columns between the ends that face each other, and
+    neighbours that do not touch meet half-way; no line crosses a `broken` column.
     """
     low, high = low.copy(), high.copy()
     filled = np.flatnonzero(np.isfinite(low))
     if len(filled) < 2:
         return low, high
     _cross_gaps(low, high, filled, broken)
-    # Neighbours: where one lies wholly above the other, both reach for the middle.
+    # Neighbours: if one lies wholly above the other, both are extended to the middle.
     with np.errstate(invalid="ignore"):
         rises = np.flatnonzero(low[1:] > high[:-1] + 1)
         falls = np.flatnonzero(high[1:] < low[:-1] - 1)
     middle_up = (high[rises] + low[rises + 1]) // 2
     middle_down = (low[falls] + high[falls + 1]) // 2
-    # A peak is reached from both sides: the farther reach counts.
+    # A peak is reached from both sides: the farther one counts.
     high[rises] = np.maximum(high[rises], middle_up)
     low[rises + 1] = np.minimum(low[rises + 1], middle_up + 1)
     low[falls] = np.minimum(low[falls], middle_down + 1)
@@ -71,7 +71,7 @@ def _cross_gaps(low: Floats, high: Floats, filled: Ints, broken: NDArray[np.bool
 def codes(low: Floats, high: Floats, rows: int) -> Codes:
     """Dots `low` to `high` (from the bottom) of 2 * C columns as bits, shape (rows, C)."""
     empty = ~np.isfinite(low)
-    # From the top, and an interval that ends before it begins where nothing is drawn.
+    # Counted from the top; an interval that ends before it begins draws nothing.
     begin = np.where(empty, 4 * rows, 4 * rows - 1 - high).astype(np.int16)
     end = np.where(empty, 0, 4 * rows - low).astype(np.int16)
     tops = np.arange(0, 4 * rows, 4, dtype=np.int16)[:, None]
@@ -81,7 +81,7 @@ def codes(low: Floats, high: Floats, rows: int) -> Codes:
 
 
 def _ascii_of(code: int) -> str:
-    """A character whose ink lies about where the dots do."""
+    """A character that looks about like the dots."""
     rows = [bool(code & (_BITS[0][r] | _BITS[1][r])) for r in range(4)]
     count = code.bit_count()
     if not code:
@@ -97,5 +97,5 @@ def _ascii_of(code: int) -> str:
     return "-" if sum(rows) == 1 or count < 4 else "="
 
 
-#: For every pattern of dots, the ASCII character that comes closest; shape (256,).
+#: The closest ASCII character for every pattern of dots; shape (256,).
 ASCII = np.array([ord(_ascii_of(code)) for code in range(256)], np.uint32)

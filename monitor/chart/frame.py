@@ -19,9 +19,9 @@ from shared.charts.smoothing import line_between
 from shared.charts.window import Window
 
 _ROWS_PER_TICK = 2.5
-#: Cells of the value axis where there is room: charts above each other begin in the same column.
+#: Cells of the value axis if there is room, so that stacked charts are aligned.
 _GUTTER = 7
-_LEAST_CANVAS = 8  # cells; narrower, the value axis gives way
+_LEAST_CANVAS = 8  # cells; a narrower chart has no value axis
 _MUTED, _FAINT, _TEXT = Ink("muted"), Ink("faint"), Ink("foreground")
 _CROSSHAIR = Ink("crosshair", "bold")
 
@@ -57,7 +57,7 @@ class Layout:
     labels: bool
 
     def x_of(self, cell: int, window: Window) -> float | None:
-        """The x under a cell of the picture, for a mouse; None beside the canvas."""
+        """The x under a cell of the picture, such as the mouse; None outside the canvas."""
         column = cell - self.gutter
         if not 0 <= column < self.columns:
             return None
@@ -66,7 +66,7 @@ class Layout:
 
 
 def lay_out(plot: Plot, width: int, height: int) -> tuple[Layout, list[Layer], ValueScale]:
-    """Divide `width` by `height` cells. The labels' width follows from what is drawn."""
+    """Divide `width` by `height` cells. The width of the labels depends on the values drawn."""
     top = 1 if height >= 3 else 0
     axis, labels = height >= 4, height >= 5
     rows = max(0, height - top - axis - labels)
@@ -79,14 +79,14 @@ def lay_out(plot: Plot, width: int, height: int) -> tuple[Layout, list[Layer], V
         wanted = max((len(text) for text in texts), default=1) + 3
         if width - wanted - 1 < _LEAST_CANVAS:
             wanted = 0
-        # At the second time labels may only be a little narrower or wider; they are cut then.
+        # The second time labels can only be slightly narrower or wider; then they are cut.
         if wanted == gutter or _GUTTER == gutter > wanted > 0 or not again:
             return Layout(gutter, columns, top, rows, axis, labels), layers, scale
         gutter, again = wanted, False
 
 
 def draw(plot: Plot, width: int, height: int) -> Picture:
-    """The chart in `width` by `height` cells; what has no room is left out, the curves last."""
+    """The chart in `width` by `height` cells; without room, the curves are left out last."""
     picture = Picture(width, height)
     if width < 1 or height < 1:
         return picture
@@ -136,7 +136,7 @@ def _value_ticks(scale: ValueScale, rows: int) -> tuple[list[float], list[str]]:
 
 
 def _draw_values(picture: Picture, layout: Layout, scale: ValueScale) -> None:
-    """The value axis, and a rail across the canvas at every label."""
+    """The value axis, and a grid line across the canvas at every label."""
     if not layout.gutter:
         return
     bar = layout.gutter - 1
@@ -162,7 +162,7 @@ def _bands_of(plot: Plot, columns: int) -> list[str]:
 
 
 def _draw_bands(picture: Picture, layout: Layout, plot: Plot) -> None:
-    """A background for every phase, where there are several and each is wide enough to be seen."""
+    """A background for every phase, if there are several and each is wide enough to be seen."""
     bands = plot.figure.bands_of(layout.columns)
     if is_readable(bands):
         grounds = [picture.ground(band.ink if band else "") for band in bands]
@@ -187,7 +187,7 @@ def _draw_crosshair(picture: Picture, layout: Layout, plot: Plot) -> None:
 
 
 def _draw_axis(picture: Picture, layout: Layout, plot: Plot) -> None:
-    """The x axis in the colours of the bands, with ticks, marks and, below, labels."""
+    """The x axis in the colours of the bands, with ticks and marks, and the labels below."""
     y, gutter, columns = layout.top + layout.rows, layout.gutter, layout.columns
     window = plot.figure.window
     ticks = window.ticks(columns)
@@ -230,7 +230,7 @@ def _draw_axis(picture: Picture, layout: Layout, plot: Plot) -> None:
 def _draw_heading(
     picture: Picture, layout: Layout, plot: Plot, layers: Sequence[Layer], scale: ValueScale
 ) -> None:
-    """Title and legend on the left, what is odd on the right; what has no room goes."""
+    """Title and legend on the left, warnings on the right; without room, details are left out."""
     picture.grounds[0, :] = picture.ground("heading")
     width = picture.width
     right = _warnings(layers, scale)
@@ -243,7 +243,7 @@ def _draw_heading(
             picture.write_all(0, 0, left)
             picture.write_all(0, width - _cells_of(right), right)
             return
-    # Warnings matter more than names, the first curve's name more than the others'.
+    # Warnings matter more than names, and the name of the first curve more than the others.
     while right and _cells_of(right) > width // 2:
         right.pop()
     room = width - _cells_of(right)
@@ -261,7 +261,7 @@ def _cells_of(pieces: Sequence[Piece]) -> int:
 
 
 def _legend(layout: Layout, plot: Plot, layers: Sequence[Layer], detail: int) -> list[Piece]:
-    """Title, then every curve: with its value (1), fully named (2), with the extremes (3)."""
+    """The title, then every curve: with its value (1), its full name (2), its extremes (3)."""
     pieces: list[Piece] = [(f" {plot.title}", Ink("foreground", "bold"))] if plot.title else []
     hair = _crosshair_column(layout, plot)
     for curve, layer in zip(plot.figure.curves, layers, strict=True):

@@ -15,14 +15,14 @@ Weight = Literal["", "bold", "dim"]
 
 
 class Ink(NamedTuple):
-    """A colour by its name in the theme, and how strongly it is put on."""
+    """A colour by its name in the theme, and its weight."""
 
     name: str
     weight: Weight = ""
 
 
 class Run(NamedTuple):
-    """Neighbouring characters of one colour; `ground` is "" where there is none."""
+    """Neighbouring characters of one colour; `ground` is "" if there is none."""
 
     text: str
     ink: Ink
@@ -71,7 +71,7 @@ class Picture:
 
     @property
     def ground_names(self) -> list[str]:
-        """The background colours by number; number 0 is none."""
+        """The background colours by number; 0 is none."""
         return list(self._grounds)
 
     def ink(self, name: str, weight: Weight = "") -> int:
@@ -83,9 +83,9 @@ class Picture:
         return self._grounds.setdefault(name, len(self._grounds))
 
     def write(self, y: int, x: int, text: str, ink: Ink) -> int:
-        """Put `text` into row `y` from cell `x` on, cut at both edges; the cell after it.
+        """Write `text` into row `y` from cell `x` on, cut at both edges; returns the next cell.
 
-        Characters that take no cell are left out.
+        Characters without width are left out.
         """
         if not text.isascii():
             return self._write_cells(y, x, cells(text), ink)
@@ -109,7 +109,7 @@ class Picture:
         return x + len(found)
 
     def write_all(self, y: int, x: int, pieces: Iterable[Piece]) -> int:
-        """Put pieces side by side; the cell after the last."""
+        """Write pieces side by side; returns the next cell."""
         for text, ink in pieces:
             x = self.write(y, x, text, ink)
         return x
@@ -135,7 +135,7 @@ class Picture:
         return [row.replace("\0", "") for row in rows]
 
     def rows(self) -> list[list[Run]]:
-        """Every row as the fewest runs: what is blank takes the ink before it."""
+        """Every row in as few runs as possible: blanks take the ink before them."""
         height, width = self.characters.shape
         if not height or not width:
             return [[] for _ in range(height)]
@@ -143,7 +143,7 @@ class Picture:
         inked = shown != _SPACE
         inked[:, 0] = True
         inks = self.inks.astype(np.int32)
-        if width > 1:  # leading blanks have none before them: they take the first after them
+        if width > 1:  # leading blanks take the first ink after them
             leading = np.flatnonzero(shown[:, 0] == _SPACE)
             inks[leading, 0] = inks[leading, np.argmax(inked[leading, 1:], axis=1) + 1]
         source = np.maximum.accumulate(np.where(inked, np.arange(width), 0), axis=1)
@@ -171,7 +171,7 @@ class Picture:
 
 
 def cells(text: str) -> list[int]:
-    """The code points of `text`, one for each cell: a wide one is followed by 0."""
+    """The code points of `text`, one per cell: a wide one is followed by 0."""
     found: list[int] = []
     for character in text:
         if unicodedata.category(character) in ("Mn", "Me", "Cf", "Cc", "Zl", "Zp", "Cs"):
@@ -183,7 +183,7 @@ def cells(text: str) -> list[int]:
 
 
 def cell_count(text: str) -> int:
-    """How many cells `text` takes."""
+    """The number of cells that `text` takes."""
     return len(text) if text.isascii() else len(cells(text))
 
 

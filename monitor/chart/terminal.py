@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import codecs
 
-#: Cells below which nothing can be laid out; 80 by 24 is what it is made for.
+#: The smallest terminal in cells; the screens are designed for 80 by 24.
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 
 
 def needs_ascii(encoding: str, term: str) -> bool:
-    """Whether a terminal is to be drawn for in ASCII: `Plot.ascii`.
+    """Whether a terminal needs ASCII: `Plot.ascii`.
 
-    `encoding` is that of its output, `term` its TERM. The console of the Linux kernel takes UTF-8
-    but has 256 or 512 characters, none of them braille.
+    `encoding` is that of its output, `term` its TERM. The Linux console accepts UTF-8 but has only
+    256 or 512 glyphs and no braille.
     """
     try:
         unicode = codecs.lookup(encoding or "ascii").name.startswith("utf")

@@ -1,17 +1,17 @@
-"""Charts side by side and below each other: how many fit, and where each one is."""
+"""The grid of charts: how many fit on a page, and where each one is."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-#: A chart needs so much to be of use…
+#: The size that a chart needs to be useful…
 MIN_WIDTH, MIN_HEIGHT = 44, 8
-#: …and bears so little where all others are then on the same page.
+#: …and the height to which it may shrink if then all charts fit on one page.
 _SQUEEZED = 7
 _GAP = 1  # cells between two columns of charts
 _ASPECT = 4.2  # cells of width for one of height: about 2:1 to the eye
-_EMPTY = 0.9  # how much an empty place counts against a shape
+_EMPTY = 0.9  # the cost of an empty place
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Place:
     height: int
 
     def holds(self, x: int, y: int) -> bool:
-        """Whether a cell lies in it."""
+        """Whether the cell (x, y) is inside."""
         return self.x <= x < self.x + self.width and self.y <= y < self.y + self.height
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A page of charts: `places[i]` is that of chart `first + i`."""
+    """A page of charts: `places[i]` is the place of chart `first + i`."""
 
     page: int
     pages: int
@@ -48,10 +48,10 @@ class Arrangement:
 def arrange(
     charts: int, width: int, height: int, shown: int = 0, *, foot: bool = False
 ) -> Arrangement:
-    """The page with chart number `shown` of so many charts in `width` by `height` cells.
+    """The page that contains chart number `shown`, of `charts` in `width` by `height` cells.
 
-    What is left over in the first page's grid goes to the first chart, the loss. The last line is
-    kept free where there are several pages, and with `foot` in any case.
+    Spare places in the grid of the first page go to the first chart, the loss. The last line is
+    kept free if there are several pages, and with `foot` always.
     """
     height = max(1, height - foot)
     charts, shown = max(1, charts), min(max(0, shown), max(0, charts - 1))
@@ -80,7 +80,7 @@ def arrange(
 
 
 def _shape(charts: int, width: int, height: int, columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows for so many charts, all on one page, near to a pleasant shape."""
+    """Columns and rows for `charts` on one page, so that each has a pleasant shape."""
     best, found = math.inf, (1, 1)
     for across in range(1, columns + 1):
         down = math.ceil(charts / across)
@@ -94,7 +94,7 @@ def _shape(charts: int, width: int, height: int, columns: int, rows: int) -> tup
 
 
 def _places(charts: int, across: list[int], down: list[int], spare: int) -> tuple[Place, ...]:
-    """Where each chart is, given where columns and rows begin."""
+    """The place of each chart, given where columns and rows begin."""
     columns = len(across) - 1
     first = min(columns, 1 + spare)  # columns that the first chart takes
     places = []
@@ -108,5 +108,5 @@ def _places(charts: int, across: list[int], down: list[int], spare: int) -> tupl
 
 
 def _divide(size: int, parts: int) -> list[int]:
-    """Where each of the equal parts begins and the last one ends."""
+    """The start of each of the equal parts, and the end of the last."""
     return [i * size // parts for i in range(parts + 1)]

@@ -1,4 +1,4 @@
-"""What curves are drawn from, kept as long as the runs grow: pyramids, averages, other x axes."""
+"""Data derived for the curves, continued while runs grow: pyramids, averages, other x axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monitor.data.views import RunDetail
 from shared.charts.window import Kind
 from shared.run.metrics_rows import Floats, Ints, Series
 
-#: Averages kept of one run, each as long as its series: those of the charts on a page.
+#: Averages kept per run, each as long as its series: enough for the charts of a page.
 _KEPT_AVERAGES = 24
 _KEPT_RUNS = 12
 
@@ -23,14 +23,14 @@ _TIME, _STEP_TIME = "time", "step_time_ms"
 
 
 def series_of(detail: RunDetail) -> dict[str, Series]:
-    """Every series of a run that holds something, by its key, `loss` and `val_loss` first."""
+    """Every non-empty series of a run by its key, `loss` and `val_loss` first."""
     found = dict(detail.series or {s.key: s for s in (detail.loss, detail.val_loss)})
     order = [*(key for key in ("loss", "val_loss") if key in found), *found]
     return {key: found[key] for key in order if len(found[key]) and key != _TIME}
 
 
 class _Elapsed:
-    """The seconds a run has taken at each of its steps, from the clock or from the step times."""
+    """The elapsed seconds at each step of a run, from the clock or from the step times."""
 
     def __init__(self) -> None:
         self._source: Series | None = None
@@ -58,7 +58,7 @@ class _Elapsed:
 
 
 class RunCurves:
-    """All that is known for drawing one run, continued as its detail is renewed."""
+    """Everything needed to draw one run, continued as its detail is renewed."""
 
     def __init__(self) -> None:
         self._detail: RunDetail | None = None
@@ -70,7 +70,7 @@ class RunCurves:
         self._updated: set[Kind] = set()
 
     def update(self, detail: RunDetail) -> None:
-        """Take the run as it is now. Nothing is worked out before it is asked for."""
+        """Take the run as it is now. Everything is computed on first use."""
         if detail is self._detail:
             return
         self._detail = detail
@@ -79,11 +79,11 @@ class RunCurves:
 
     @property
     def series(self) -> dict[str, Series]:
-        """Every series that is not empty, by key."""
+        """Every non-empty series, by key."""
         return self._series
 
     def pyramid(self, key: str) -> Pyramid:
-        """The pyramid of series `key`: the one that came with the detail, or our own."""
+        """The pyramid of series `key`: the one that came with the detail, else our own."""
         assert self._detail is not None
         series = self._series[key]
         ready = self._detail.pyramids.get(key)
@@ -104,7 +104,7 @@ class RunCurves:
     # -- x -------------------------------------------------------------------------------
 
     def has_axis(self, kind: Kind) -> bool:
-        """Whether this run says where its steps lie on that axis."""
+        """Whether the steps of this run have a place on that axis."""
         return kind == "step" or self._axis_source(kind) is not None
 
     def places(self, key: str, kind: Kind) -> Floats | Ints | None:
@@ -125,7 +125,7 @@ class RunCurves:
         return None if axis is None else axis.range
 
     def convert(self, x: Sequence[float], old: Kind, new: Kind) -> list[float]:
-        """Places on one axis as places on another, in a straight line between known steps."""
+        """Convert places from one axis to another, interpolating between known steps."""
         found = np.array(x, np.float64)
         for kind, to_steps in ((old, True), (new, False)):
             if kind == "step" or not len(found):
@@ -139,7 +139,7 @@ class RunCurves:
         return [float(one) for one in found]
 
     def moved(self, kind: Kind) -> int:
-        """How many points had to be moved for that axis to rise."""
+        """The number of points moved so that the axis rises."""
         axis = None if kind == "step" else self._axis(kind)
         return 0 if axis is None else axis.moved
 
@@ -165,7 +165,7 @@ class RunCurves:
 
 
 class CurveStore:
-    """The curves of the runs that were shown last. Share one among all charts of a screen."""
+    """The curves of the runs shown last. All charts of a screen share one store."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, RunCurves] = OrderedDict()

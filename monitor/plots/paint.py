@@ -1,5 +1,5 @@
-"""A chart of a scene as a picture, with what a plain plot lacks: spikes in their own colour,
-letters where there are no colours, the names of phases, and words where there is no curve.
+"""A chart of a scene as a picture, with what a plain plot lacks: coloured spikes, letters for
+terminals without colours, the names of phases, and a message if there is no curve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PHASE_NAME, _LEAST_NAME = 14, 5  # cells of a phase's name at most, and of one 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A picture, and where on it things are."""
+    """A picture, the plot it shows, and its layout."""
 
     picture: Picture
     plot: Plot
@@ -36,7 +36,7 @@ class Drawn:
 def paint(
     scene: Scene, key: str, width: int, height: int, *, named: bool = True, phases: bool = False
 ) -> Drawn:
-    """The chart of `key`, with the names of overlaid runs and of `phases` on it or without."""
+    """The chart of `key`, optionally with the names of overlaid runs and of `phases`."""
     plot = scene.plot(key, named=named)
     picture = draw(plot, width, height)
     layout, layers, scale = lay_out(plot, max(1, width), max(1, height))
@@ -57,7 +57,7 @@ def paint(
 
 
 def paint_nothing(text: str, title: str, width: int, height: int) -> Picture:
-    """A chart of nothing: its heading, and in the middle why it is empty."""
+    """An empty chart: its heading, and the reason in the middle."""
     picture = Picture(width, height)
     if not width or not height:
         return picture
@@ -69,7 +69,7 @@ def paint_nothing(text: str, title: str, width: int, height: int) -> Picture:
 
 
 def select(picture: Picture, *, ascii: bool = False) -> None:
-    """Show in the heading that the cursor is on this chart."""
+    """Mark the chart under the cursor in its heading."""
     if picture.width and picture.height:
         picture.grounds[0, :] = picture.ground("cursor")
         picture.write(0, 0, ">" if ascii else "▌", Ink("primary", "bold"))
@@ -79,7 +79,7 @@ def select(picture: Picture, *, ascii: bool = False) -> None:
 
 
 def _colour_spikes(picture: Picture, layout: Layout, layer: Layer, scale: ValueScale) -> None:
-    """Give the dots of a spike, beyond where the curve usually is, the colour of what is odd."""
+    """Colour the dots of a spike beyond the typical values of the curve."""
     found, usual_low, usual_high = spikes(layer.envelope)
     if not found.any():
         return
@@ -89,7 +89,7 @@ def _colour_spikes(picture: Picture, layout: Layout, layer: Layer, scale: ValueS
     bottoms = scale.dots(usual_low, layout.rows)
     for column in np.flatnonzero(found).tolist():
         x = layout.gutter + column // 2
-        top = layout.rows - 1 - int(tops[column]) // 4  # the row of the usual greatest value
+        top = layout.rows - 1 - int(tops[column]) // 4  # the row of the typical greatest value
         bottom = layout.rows - 1 - int(bottoms[column]) // 4
         for first, last in ((0, top), (bottom + 1, layout.rows)):
             rows = slice(layout.top + first, layout.top + last)
@@ -103,7 +103,7 @@ def _colour_spikes(picture: Picture, layout: Layout, layer: Layer, scale: ValueS
 def _put_letters(
     picture: Picture, layout: Layout, layers: Sequence[tuple[str, Layer]], scale: ValueScale
 ) -> None:
-    """The letter of each curve, now and then, on the curve itself."""
+    """The letter of each curve, repeated along the curve."""
     taken: set[tuple[int, int]] = set()
     for i, (letter, layer) in enumerate(layers):
         line = layer.envelope.high if layer.line is None else layer.line
@@ -126,7 +126,7 @@ def _put_letters(
 
 
 def _name_phases(drawn: Drawn, scene: Scene) -> None:
-    """The name of each phase where it begins, in the first line of the canvas, where it is free."""
+    """The name of each phase at its start, in the first row of the canvas, if that is free."""
     picture, layout, window = drawn.picture, drawn.layout, drawn.plot.figure.window
     found = scene.phases()
     if not found or layout.rows < 4:
@@ -161,6 +161,6 @@ def _say(picture: Picture, layout: Layout, text: str) -> None:
     shown = clip(one_line(text), layout.columns - 2)
     size = cell_count(shown)
     x = layout.gutter + (layout.columns - size) // 2
-    # One row below the middle: a single point is drawn in it.
+    # One row below the middle, where a single point would be.
     y = layout.top + min(layout.rows - 1, layout.rows // 2 + 1)
     picture.write(y, x - 1, f" {shown} ", Ink("muted"))

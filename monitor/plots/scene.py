@@ -1,4 +1,4 @@
-"""What the charts of some runs show together: which there are, which part of x, which curves."""
+"""What the charts of the selected runs show: which charts, which part of x, which curves."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from shared.charts.phases import Band, Phase, phases
 from shared.charts.window import Kind, Window
 from shared.text import one_line
 
-#: Colours of overlaid runs, told apart by colour-blind eyes; the theme holds them by these names.
+#: The colours of overlaid runs, by their names in the theme.
 RUN_INKS = CURVE_INKS
-#: What tells curves apart where there are no colours.
+#: They tell curves apart on screens without colours.
 LETTERS = "ABCDEFGH"
 MAX_RUNS = len(RUN_INKS)
 
 _LABEL = 48  # characters of a key or a name
 _MUTED = Ink("muted")
-#: A curve of fewer values than so many times the length of the average is not smoothed.
+#: A curve shorter than so many times the length of the average is not smoothed.
 _SMOOTHED_FROM = 2.0
 
 
@@ -49,8 +49,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Reading:
-    """One curve in numbers: at the crosshair, else its newest value; and its least and greatest
-    finite values in the window. None where there is none.
+    """One curve in numbers: its value at the crosshair, else its newest; its least and greatest
+    finite value in the window. None if there is none.
     """
 
     label: str
@@ -62,10 +62,10 @@ class Reading:
 
 
 class Scene:
-    """The charts of `runs`, the first of which gives marks and phases, as `state` wants them.
+    """The charts of `runs` as `state` describes them; marks and phases are those of the first run.
 
-    `plain` is for screens without colours: curves are told apart by letters. `ascii` is for those
-    that cannot show braille.
+    `plain` is for screens without colours: letters tell the curves apart. `ascii` is for screens
+    without braille.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Scene:
         ]
         self.keys = self._keys()
         self.axes = tuple(a for a in AXES if any(s.curves.has_axis(a) for s in self.shown))
-        # The runs shown now may lack the axis that was chosen for others.
+        # The runs may lack the axis that was chosen for others.
         self.axis: Kind = state.axis if state.axis in self.axes else "step"
         self.state = state if state.axis == self.axis else state.next_axis(("step",))
         self.limits = self._limits()
@@ -105,11 +105,11 @@ class Scene:
 
     @property
     def window(self) -> Window:
-        """The part of the axis that is drawn."""
+        """The visible part of the axis."""
         return self.state.window(self.limits or (0.0, 0.0))
 
     def _keys(self) -> list[str]:
-        """One chart for every metric of any run; with one run, `val_loss` is in that of `loss`."""
+        """A chart per metric of any run; with one run, that of `loss` shows `val_loss` too."""
         found: dict[str, None] = {}
         for shown in self.shown:
             found.update(dict.fromkeys(shown.curves.series))
@@ -127,7 +127,7 @@ class Scene:
     # -- one chart -----------------------------------------------------------------------
 
     def plot(self, key: str, *, named: bool = True) -> Plot:
-        """The chart of one metric; without the runs' names where a legend stands elsewhere."""
+        """The chart of one metric for the terminal, with the names of the runs if `named`."""
         figure = self.figure(key)
         curves = self._for_screen(figure.curves)
         if self.is_overlay and not named:
@@ -184,7 +184,7 @@ class Scene:
         return found
 
     def _letters(self, curves: Sequence[Curve]) -> list[str]:
-        """What tells the curves apart without colours: of a run, the same on every chart."""
+        """A letter per curve; a run has the same one on every chart."""
         if not self.is_overlay:
             return list(LETTERS[: len(curves)])
         return [LETTERS[RUN_INKS.index(curve.ink)] for curve in curves]
@@ -218,7 +218,7 @@ class Scene:
         return [Band(x, phase.ink, phase.name) for x, phase in self.phases()]
 
     def phases(self) -> list[tuple[float, Phase]]:
-        """The phases, each with the x where it begins. None where the runs' phases differ."""
+        """The phases, each with the x at which it begins. Empty if those of the runs differ."""
         if not self.shown:
             return []
         found = phases(self.shown[0].view.transitions)
@@ -227,7 +227,7 @@ class Scene:
         return [(x, p) for p in found if (x := self.x_of(p.start)) is not None]
 
     def happenings(self) -> list[Happening]:
-        """What happened to the first run, by step."""
+        """The events of the first run, by step."""
         if self._happenings is None:
             self._happenings = happenings(self.shown[0].detail) if self.shown else []
         return self._happenings
@@ -241,7 +241,7 @@ class Scene:
         return marks
 
     def x_of(self, step: int) -> float | None:
-        """Where a step of the first run lies; None where its run has no such axis."""
+        """The x of a step of the first run; None if it has no such axis."""
         if self.axis == "step":
             return float(step)
         if not self.shown[0].curves.has_axis(self.axis):
@@ -305,14 +305,14 @@ class Scene:
         if crosshair is not None:
             at = int(np.searchsorted(curve.places, crosshair, "right")) - 1
             if crosshair > self._end(curve):
-                return None  # the run had not come so far
+                return None  # the run ended before it
         if at < 0:
             return None
         values = curve.points.series.values if curve.smooth is None else curve.smooth
         return float(values[at])
 
     def _end(self, curve: Curve) -> float:
-        """The last x of the run of a curve: other series of it may go on for longer."""
+        """The last x of the run of a curve; its other series may be longer."""
         of = next((s for s in self.shown if s.ink == curve.ink), self.shown[0])
         limits = of.curves.range(self.axis)
         return math.inf if limits is None else limits[1]
@@ -324,11 +324,11 @@ class Scene:
     def _exact(self, x: None) -> None: ...
 
     def _exact(self, x: float | None) -> float | None:
-        """A whole step as an int: to find a float, numpy would turn every step into one."""
+        """A step as an int: to search a float, numpy would convert every step."""
         return int(x) if x is not None and self.axis == "step" else x
 
     def happening_at(self, first: float, last: float) -> Happening | None:
-        """Of what happened in first <= x < last, as in a column of a chart, what matters most."""
+        """The most important event in first <= x < last, such as a column of a chart."""
         found = [
             h
             for h in self.happenings()
@@ -337,7 +337,7 @@ class Scene:
         return in_drawing_order(found)[-1] if found else None
 
     def signs(self) -> list[Sign]:
-        """The signs of what happened in the window, each meaning once, what matters most first."""
+        """The signs in the window, each meaning once, the most important first."""
         window, found = self.window, {}
         for one in reversed(in_drawing_order(self.happenings())):
             x = self.x_of(one.step)
@@ -346,7 +346,7 @@ class Scene:
         return list(found.values())
 
     def next_happening(self, direction: int) -> float | None:
-        """The x of the next thing that happened after (1) or before (-1) the crosshair."""
+        """The x of the next event after (1) or before (-1) the crosshair."""
         places = sorted({x for h in self.happenings() if (x := self.x_of(h.step)) is not None})
         if not places:
             return None
@@ -359,13 +359,13 @@ class Scene:
         return places[at] if at >= 0 else None
 
     def next_axis(self) -> ChartState:
-        """The state with the next x axis there is; what was zoomed and pointed at stays."""
+        """The state with the next available x axis; zoom and crosshair are converted."""
         if not self.shown:
             return self.state.next_axis()
         return self.state.next_axis(self.axes, self.shown[0].curves.convert, self.window)
 
     def signature(self, key: str) -> object:
-        """Changes when the chart of `key` would look different."""
+        """A value that changes when the chart of `key` would look different."""
         runs = tuple(
             (s.view.run_id, s.view.label, s.view.transitions, s.detail.version,
              s.detail.approximate, s.detail.loading, s.detail.events[-1:], len(s.detail.events),

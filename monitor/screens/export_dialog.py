@@ -1,4 +1,4 @@
-"""What to take along, and under which name; nothing is replaced unasked."""
+"""The export dialog: what to write and under which name. It asks before replacing a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.text import one_line
 
 
 class ExportScreen(Dialog[ExportChoice]):
-    """`propose(kind)` gives a file name for a kind of `KINDS`; the folder is the present one."""
+    """`propose(kind)` gives a file name for a kind of `KINDS` in the current folder."""
 
     DEFAULT_CSS = """
     ExportScreen OptionList { max-height: 6; }
@@ -33,7 +33,7 @@ class ExportScreen(Dialog[ExportChoice]):
         kinds: Sequence[str] = tuple(KINDS),
         folder: Path | None = None,
     ) -> None:
-        """`label` is safe to show; `kinds` are those there is something to export of."""
+        """`label` is safe to show; `kinds` are those that can be exported."""
         super().__init__(f"Export {label}")
         self._propose = propose
         self._kinds = tuple(kinds)
@@ -43,10 +43,10 @@ class ExportScreen(Dialog[ExportChoice]):
         )
         self._input = Input(compact=True, id="path")
         self._proposed = ""
-        self._asked: ExportChoice | None = None  # whose file is there already
+        self._asked: ExportChoice | None = None  # its file exists: Enter again replaces it
 
     def body(self) -> list[Widget]:
-        """What, and where."""
+        """The kinds, and the file name."""
         place = Text(f"in {one_line(self._folder)}", self.colours.style("muted"))
         return [
             self._list,
@@ -55,7 +55,7 @@ class ExportScreen(Dialog[ExportChoice]):
         ]
 
     def foot(self) -> Widget:
-        """Do it, or not."""
+        """The buttons."""
         return Horizontal(
             Button("Export ⏎", id="export", compact=True),
             Button("Close", id="close", compact=True),
@@ -63,7 +63,7 @@ class ExportScreen(Dialog[ExportChoice]):
         )
 
     def on_mount(self) -> None:
-        """Begin with the first."""
+        """Focus the list."""
         self._list.focus()
         self._list.highlighted = 0
 
@@ -73,7 +73,7 @@ class ExportScreen(Dialog[ExportChoice]):
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self) -> None:
-        # A name that a person has typed stays; only its end follows the kind.
+        # A typed name stays; only its extension follows the kind.
         value = self._input.value
         proposed = self._propose(self._kind)
         if value in ("", self._proposed):
@@ -96,7 +96,7 @@ class ExportScreen(Dialog[ExportChoice]):
         typed = self._input.value.strip()
         try:
             path = self._folder / Path(typed).expanduser()
-        except RuntimeError:  # the home of somebody who is not there
+        except RuntimeError:  # the home of an unknown user
             path = self._folder / typed
         if not typed or "\0" in typed:
             self.say("Type a name for the file.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from textual.message import Message
@@ -29,7 +30,7 @@ class _Cell:
 
 
 class ChartGrid(ChartPane):
-    """A page of charts. Only those are drawn whose curves or window changed."""
+    """A page of charts. Only those whose curves or window changed are drawn, by `painter`."""
 
     class Opened(Message):
         """The chart of `key` is to be shown alone."""
@@ -38,8 +39,9 @@ class ChartGrid(ChartPane):
             super().__init__()
             self.key = key
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, *, painter: Callable[..., Drawn] = paint, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
+        self._painter = painter
         self._cells: dict[str, _Cell] = {}
         self._placed: dict[str, Place] = {}
 
@@ -103,6 +105,10 @@ class ChartGrid(ChartPane):
                 return key, x - place.x, y - place.y, self._cells[key].drawn
         return None
 
+    def place_of(self, key: str) -> Place:
+        """Where the chart of `key` is on this page. Raises KeyError if it is not on it."""
+        return self._placed[key]
+
     def drawn(self, key: str) -> Drawn | None:
         """What was last drawn of a chart on this page."""
         cell = self._cells.get(key) if key in self._placed else None
@@ -151,7 +157,7 @@ class ChartGrid(ChartPane):
         cell = self._cells.get(key)
         if cell is not None and cell.seen == wanted:
             return
-        drawn = paint(self.scene, key, place.width, place.height, named=False)
+        drawn = self._painter(self.scene, key, place.width, place.height, named=False)
         if key == self.scene.key and len(self.scene.keys) > 1:
             select(drawn.picture, ascii=self.ascii)
         self._cells[key] = _Cell(wanted, drawn, self.strips(drawn.picture))

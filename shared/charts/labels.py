@@ -1,4 +1,4 @@
-"""Numbers in words for the edges of a chart."""
+"""Number formats for the labels of a chart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A loss or the like: four digits, a dash when unknown, `nan` and `inf` as they are."""
+    """A value with four digits by default; `-` if unknown, `nan` and `inf` by name."""
     if value is None:
         return "-"
     text = f"{value:.{digits}g}"
@@ -16,7 +16,7 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{float(mantissa):.3g}e{int(exponent)}"
     whole = len(text.partition(".")[0].lstrip("-"))
     if math.isfinite(value) and abs(value) >= 0.1 and whole < digits:
-        return f"{value:.{min(digits - whole, 4)}f}"  # 2.5 and 2.431 end at the same place
+        return f"{value:.{min(digits - whole, 4)}f}"  # 2.500 and 2.431 line up
     return text
 
 
@@ -26,10 +26,10 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
         return []
     largest = max(abs(t) for t in ticks)
     step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else largest or 1.0
-    step = float(f"{step:.6g}")  # 0.00098 - 0.00096 is a little less than 0.00002
+    step = float(f"{step:.6g}")  # 0.00098 - 0.00096 is slightly less than 0.00002
     if largest >= 1e5 or (0 < step < 1e-4):
         digits = 3
-        if step > 0 and largest / step > 100:  # close together: as many digits as tell them apart
+        if step > 0 and largest / step > 100:  # close together: enough digits to differ
             digits = min(17, 1 + math.ceil(math.log10(largest / step)))
         return [f"{t:.{digits}g}" if digits > 3 else number(t, 3) if t else "0" for t in ticks]
     decimals = max(0, min(5, -math.floor(math.log10(step) + 1e-9))) if step > 0 else 2
@@ -37,7 +37,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def log_labels(ticks: Sequence[float]) -> list[str]:
-    """Labels of a logarithmic value axis: each as short as it is exact."""
+    """Labels of a logarithmic value axis, each in its shortest exact form."""
     return [f"{t:g}" if 1e-3 <= t < 1e5 else number(t, 3) for t in ticks]
 
 
@@ -45,10 +45,10 @@ _COUNTS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
 def short_count(value: float) -> str:
-    """A count as short as it is exact: 800, 12.5k, 3M; with separators where it is not short."""
+    """A count in its shortest exact form: 800, 12.5k, 3M; with separators if that is long."""
     whole = round(value)
     for unit, suffix in _COUNTS:
-        # Up to 9,999 a step is read more easily as it is.
+        # Up to 9,999 the plain number is easier to read.
         if abs(whole) >= max(unit, 10_000):
             text = f"{whole / unit:.3f}".rstrip("0").rstrip(".")
             return text + suffix if len(text) <= 6 else f"{whole:,}"
@@ -59,7 +59,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def short_duration(seconds: float) -> str:
-    """Seconds in their two largest units that are not zero: 45s, 2m30s, 1h, 2d6h."""
+    """Seconds in the two largest non-zero units: 45s, 2m30s, 1h, 2d6h."""
     sign, left = ("-", -seconds) if seconds < 0 else ("", seconds)
     if left < 10:
         return f"{sign}{left:.3g}s"

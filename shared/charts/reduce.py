@@ -1,4 +1,4 @@
-"""A series as wide as the screen: the extremes of each column, so that no bad step is lost."""
+"""A series reduced to the columns of a chart: the extremes of each, so no bad step is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shared.run.metrics_rows import Floats, Ints, Series
 
-#: Beyond it the difference of two values overflows.
+#: Values are clipped to ±HUGE: beyond it the difference of two values overflows.
 HUGE = 1e300
 
 NAN, POSITIVE, NEGATIVE = 1, 2, 4
@@ -38,16 +38,15 @@ class Envelope:
 
 
 def empty_envelope(columns: int) -> Envelope:
-    """The envelope of no values."""
+    """The envelope of an empty series."""
     nothing = np.full(columns, np.nan)
     return Envelope(nothing, nothing, np.zeros(columns, np.uint8), 0)
 
 
 def step_edges(first: int, last: int, columns: int) -> Ints:
-    """Where the `columns` equal parts of steps [first, last] begin and, last, where they end.
+    """The first step of each of `columns` equal parts of [first, last], and the end of the last.
 
-    Shape (columns + 1,). Whole numbers throughout: a rounded edge would put a step into its
-    neighbour's column.
+    Shape (columns + 1,). Integer arithmetic: a rounded edge would put a step into the wrong column.
     """
     width, rest = divmod(last - first + 1, columns)
     index = np.arange(columns + 1, dtype=np.int64)
@@ -65,7 +64,7 @@ def reduce(series: Series, columns: int, first: int, last: int) -> Envelope:
 def reduce_between(values: Floats, bounds: NDArray[np.intp]) -> Envelope:
     """The extremes of `values[bounds[i]:bounds[i + 1]]` for every column i, in O(N).
 
-    `bounds`, shape (columns + 1,), never falls and lies within [0, len(values)].
+    `bounds`, shape (columns + 1,), does not decrease and lies within [0, len(values)].
     """
     starts, ends = bounds[:-1], bounds[1:]
     filled = starts < ends
@@ -79,7 +78,7 @@ def reduce_between(values: Floats, bounds: NDArray[np.intp]) -> Envelope:
     at = starts[filled] - begin
     nonfinite = 0
     with np.errstate(all="ignore"):
-        # A finite sum proves that every term is; only then is the second pass spared.
+        # A finite sum proves that every value is finite; then there is no second pass.
         if not math.isfinite(float(values.sum())):
             finite = np.isfinite(values)
             nonfinite = len(values) - int(finite.sum())

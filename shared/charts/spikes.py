@@ -1,4 +1,4 @@
-"""Which columns of an envelope stand out from their neighbours."""
+"""Finds spikes: the columns of an envelope that stand out from their neighbours."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from shared.charts.reduce import Envelope
 from shared.run.metrics_rows import Floats
 
-_SIDE = 7  # columns on either side that a column is compared with
-#: How far out a spike is: in usual deviations of the extremes, in heights of the usual column,
-#: and in shares of all there is to see.
+_SIDE = 7  # a column is compared with so many on either side
+#: How far out a spike must be: in typical deviations of the extremes, in heights of a typical
+#: column, and as a share of the visible range.
 _DEVIATIONS, _HEIGHTS, _SEEN = 9.0, 0.75, 0.04
-#: What happens in more than this share of the columns is how this curve is.
+#: If more than this share of the columns stand out, the curve is noisy and has no spikes.
 _COMMON = 0.05
 
 
 def spikes(envelope: Envelope) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    """The columns with a spike, and the usual least and greatest values around each: shape (C,).
+    """The columns with a spike, and the typical least and greatest values around each: shape (C,).
 
-    A spike rises or falls far beyond what is usual on *both* sides of it, so that a falling curve
-    has none. The first columns have only one side: there, none is seen. A curve with gaps, such
-    as a validation loss, is compared with what was measured before and after.
+    A spike rises or falls far beyond the typical values on *both* sides, so a falling curve has
+    none. The first columns have only one side and no spikes. In a curve with gaps, such as a
+    validation loss, the neighbours are the measured columns before and after.
     """
     found = np.zeros(len(envelope.low), np.bool_)
     usual_low, usual_high = np.full(len(found), np.nan), np.full(len(found), np.nan)
@@ -33,7 +33,7 @@ def spikes(envelope: Envelope) -> tuple[NDArray[np.bool_], Floats, Floats]:
     with np.errstate(all="ignore"):
         up, tops = _stands_out(high, high, low)
         down, bottoms = _stands_out(-low, -low, -high)
-    few = len(filled) // 50  # the usual range is that of all but a few
+    few = len(filled) // 50  # the visible range ignores a few outliers
     seen = float(np.sort(high)[-1 - few] - np.sort(low)[few])
     up &= high - tops > _SEEN * seen
     down &= -low - bottoms > _SEEN * seen
@@ -46,14 +46,14 @@ def spikes(envelope: Envelope) -> tuple[NDArray[np.bool_], Floats, Floats]:
 
 
 def _stands_out(values: Floats, tops: Floats, floors: Floats) -> tuple[NDArray[np.bool_], Floats]:
-    """Where `values` lie far above what is usual on either side, and that usual height."""
+    """Where `values` lie far above the typical height on either side, and that height."""
     before, after = _sides(tops)
     left, right = _median(before), _median(after)
     usual = np.fmax(left, right)
     deviation = np.fmax(
         _median(np.abs(before - left[:, None])), _median(np.abs(after - right[:, None]))
     )
-    # Seven neighbours may lie close together by chance: no fewer than is usual for the curve.
+    # Seven neighbours may be close together by chance: use at least the curve's own deviation.
     deviation = np.fmax(deviation, np.median(deviation[np.isfinite(deviation)]))
     heights = np.median(tops - floors)
     beyond = values - usual
@@ -71,7 +71,7 @@ def _sides(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _median(rows: Floats) -> Floats:
-    """The middle of the finite values of each row, the lesser of two; NaN where there are none."""
+    """The lower median of the finite values of each row; NaN where there are none."""
     ordered = np.sort(rows, axis=1)  # NaN comes last
     middle = np.maximum(0, (rows.shape[1] - np.isnan(rows).sum(axis=1) - 1) // 2)
     found: Floats = ordered[np.arange(len(rows)), middle]

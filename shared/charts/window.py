@@ -1,4 +1,4 @@
-"""The part of the x axis that is shown: its columns, its ticks, and how it is moved."""
+"""The visible part of the x axis: its columns, its ticks, zooming and panning."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Kind = Literal["step", "time", "tokens"]
 _COLUMNS_PER_TICK = 12
 _DAY = 86400
 _UNITS = ((_DAY, "d"), (3600, "h"), (60, "m"))
-_PLACES = 40.0  # that a label tells apart: more than there are ticks, fewer than there are columns
-_FINEST = 1e-6  # seconds; Unix time in a float holds little more
+_PLACES = 40.0  # labels tell so many places apart: more than ticks, fewer than columns
+_FINEST = 1e-6  # seconds; Unix time in a float is hardly more precise
 
 
 @dataclass(frozen=True)
 class Window:
     """x from `first` to `last`, both included; whole numbers where `kind` is "step".
 
-    `log` spaces the columns evenly in log(x - origin); what lies below 1 is in the first column,
-    a logarithm having no place for it. Times are labelled as seconds since `origin`.
+    `log` spaces the columns evenly in log(x - origin); everything below 1 is in the first column.
+    Times are labelled as seconds since `origin`.
     """
 
     first: float
@@ -40,7 +40,7 @@ class Window:
     origin: float = 0.0
 
     def edges(self, columns: int) -> Ints | Floats:
-        """Where each column begins, and where the last one ends: shape (columns + 1,).
+        """The start of each column and the end of the last one: shape (columns + 1,).
 
         Column i holds edges[i] <= x < edges[i + 1], so `searchsorted(x, edges)` bounds it.
         """
@@ -65,7 +65,7 @@ class Window:
         return edges.astype(np.int64) if self.kind == "step" else edges
 
     def columns_of(self, x: Sequence[float] | NDArray[np.float64], columns: int) -> Ints:
-        """The column in which each x is drawn; -1 for one outside the window."""
+        """The column in which each x is drawn; -1 if it is outside the window."""
         at = np.asarray(x, np.float64)
         found = np.searchsorted(self.edges(columns), at, "right").astype(np.int64) - 1
         return np.where((at >= self.first) & (at <= self.last) & (found < columns), found, -1)
@@ -82,7 +82,7 @@ class Window:
         return (at - first) / span if span > 0 else np.full(len(at), 0.5)
 
     def ticks(self, columns: int) -> list[float]:
-        """Round places to label; both ends if nothing round lies between."""
+        """Round places to label; both ends if there are none."""
         count = max(1, columns // _COLUMNS_PER_TICK)
         low, high = self.first - self.origin, self.last - self.origin
         if self.log:
@@ -97,29 +97,29 @@ class Window:
         return ticks if len(ticks) > 1 else sorted({self.first, self.last})
 
     def label(self, x: float) -> str:
-        """A place on the axis in words, as finely as this window tells its places apart."""
+        """The label of a place, as precise as the width of this window requires."""
         if self.kind != "time":
             return short_count(x - self.origin)
         seconds = x - self.origin
-        if self.log:  # its ticks lie a power of ten apart
+        if self.log:  # its ticks are powers of ten
             return short_duration(seconds)
-        # At least two units, however wide the window: 10d5h, 5h32m.
+        # At least two units, however wide the window is: 10d5h, 5h32m.
         finest = min((self.last - self.first) / _PLACES, abs(seconds) / 24)
         return _duration(seconds, _unit(finest))
 
     def exact(self, x: float) -> str:
-        """A place on the axis in full."""
+        """A place on the axis, written in full."""
         if self.kind == "time":
             return self.label(x)
         unit = "step " if self.kind == "step" else ""
         return f"{unit}{round(x - self.origin):,}" + (" tokens" if self.kind == "tokens" else "")
 
-    # -- moved ---------------------------------------------------------------------------
+    # -- zoom and pan ---------------------------------------------------------------------------
 
     def zoomed(self, factor: float, at: float, limits: tuple[float, float]) -> Window:
-        """A window `factor` times as wide (0.5 comes closer) in which `at` keeps its place.
+        """A window `factor` times as wide (0.5 zooms in) in which `at` keeps its place.
 
-        It stays within `limits`; steps are not spread wider than eight to a screen.
+        It stays within `limits` and covers at least eight steps.
         """
         span = self.last - self.first
         least = 8.0 if self.kind == "step" else max(abs(limits[1]), 1.0) * 1e-12
@@ -129,7 +129,7 @@ class Window:
         return self._within(first, first + new, limits)
 
     def panned(self, share: float, limits: tuple[float, float]) -> Window:
-        """A window moved by this share of its width, within `limits`."""
+        """The window moved by this share of its width, within `limits`."""
         moved = share * (self.last - self.first)
         if self.kind == "step" and moved:
             moved = math.copysign(max(1.0, abs(moved)), moved)
@@ -148,14 +148,14 @@ class Window:
 
 
 def _unit(seconds: float) -> float:
-    """The unit that is not longer than this: days, hours, minutes, seconds, or parts of ten."""
+    """The largest unit up to this: days, hours, minutes, seconds or decimal parts of one."""
     if seconds >= 1:
         return next((float(size) for size, _ in _UNITS if size <= seconds), 1.0)
     return 10.0 ** math.floor(math.log10(max(seconds, _FINEST)))
 
 
 def _duration(seconds: float, unit: float) -> str:
-    """Seconds as 5h32m30s, exact to `unit`; parts at the end that are zero are left out."""
+    """Seconds as 5h32m30s, exact to `unit`, without parts that are zero."""
     decimals = max(0, -round(math.log10(unit)))
     left = round(round(abs(seconds) / unit) * unit, decimals)
     parts = []
@@ -165,5 +165,5 @@ def _duration(seconds: float, unit: float) -> str:
     rest = f"{left:.{decimals}f}"
     parts.append((rest.rstrip("0").rstrip(".") if decimals else rest, "s"))
     parts = [(number, name) for number, name in parts if number not in ("", "0")]
-    told = "".join(f"{number}{name}" for number, name in parts) or "0s"
-    return f"-{told}" if seconds < 0 and parts else told
+    text = "".join(f"{number}{name}" for number, name in parts) or "0s"
+    return f"-{text}" if seconds < 0 and parts else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from textual.widget import Widget
 
 from monitor.chart_state import ChartState
-from monitor.plots import paint as painting
+from monitor.plots.paint import Drawn, paint
+from monitor.plots.scene import Scene
 from monitor.theme import THEMES
-from monitor.widgets import chart_grid
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ACTS
 from shared.charts.labels import number
@@ -25,13 +26,15 @@ from tests.monitor.widgets.chart_app import ChartApp, Run, metrics_run
 SMALL, LARGE = (80, 24), (200, 50)
 
 
-def grid_app(*runs: Run, state: ChartState | None = None) -> tuple[ChartApp, ChartGrid]:
-    grid = ChartGrid(id="grid")
+def grid_app(
+    *runs: Run, state: ChartState | None = None, painter: Callable[..., Drawn] = paint
+) -> tuple[ChartApp, ChartGrid]:
+    grid = ChartGrid(id="grid", painter=painter)
     return ChartApp(grid, *runs, state=state), grid
 
 
 def centre(grid: ChartGrid, key: str) -> tuple[int, int]:
-    place = grid._placed[key]
+    place = grid.place_of(key)
     return place.x + place.width // 2, place.y + place.height // 2
 
 
@@ -111,7 +114,7 @@ async def test_up_and_down_stay_in_the_column() -> None:
             found = centre(grid, grid.scene.key)
             assert abs(found[0] - x) < 40
             grid.move_cursor(down=-1)
-            if grid._placed[start].y < max(p.y for p in grid._placed.values()):
+            if grid.place_of(start).y < max(p.y for p in page.places):
                 assert grid.scene.key == start
 
 
@@ -253,7 +256,7 @@ async def test_two_clicks_on_a_heading_open_the_chart() -> None:
     app, grid = grid_app(metrics_run())
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
-        place = grid._placed["m1"]
+        place = grid.place_of("m1")
         await pilot.click("#grid", offset=(place.x + 3, place.y), times=2)
         await until(pilot, lambda: app.opened == ["m1"])
 
@@ -261,93 +264,97 @@ async def test_two_clicks_on_a_heading_open_the_chart() -> None:
 # -- only what is needed -------------------------------------------------------------------
 
 
-@pytest.fixture
-def painted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of the charts that were drawn."""
-    keys: list[str] = []
+class Painter:
+    """Paints charts and notes their keys."""
 
-    def counted(scene: Any, key: str, *args: Any, **more: Any) -> Any:
-        keys.append(key)
-        return painting.paint(scene, key, *args, **more)
+    def __init__(self) -> None:
+        self.keys: list[str] = []
 
-    monkeypatch.setattr(chart_grid, "paint", counted)
-    return keys
+    def __call__(self, scene: Scene, key: str, *args: Any, **more: Any) -> Drawn:
+        self.keys.append(key)
+        return paint(scene, key, *args, **more)
 
 
-async def test_only_charts_that_are_seen_are_drawn(painted: list[str]) -> None:
-    app, _ = grid_app(metrics_run(metrics=9))
+async def test_only_charts_that_are_seen_are_drawn() -> None:
+    painter = Painter()
+    app, _ = grid_app(metrics_run(metrics=9), painter=painter)
     async with app.run_test(size=SMALL) as pilot:
         await pilot.pause()
-        assert set(painted) == {"loss", "tokens_total"}
+        assert set(painter.keys) == {"loss", "tokens_total"}
 
 
-async def test_a_moved_cursor_draws_two_charts(painted: list[str]) -> None:
-    app, grid = grid_app(metrics_run(metrics=9))
+async def test_a_moved_cursor_draws_two_charts() -> None:
+    painter = Painter()
+    app, grid = grid_app(metrics_run(metrics=9), painter=painter)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
-        painted.clear()
+        painter.keys.clear()
         grid.move_cursor(across=1)
-        await until(pilot, lambda: len(painted) >= 2)
+        await until(pilot, lambda: len(painter.keys) >= 2)
         await pilot.pause()
-        assert sorted(painted) == ["loss", "tokens_total"]
+        assert sorted(painter.keys) == ["loss", "tokens_total"]
 
 
-async def test_the_same_again_draws_nothing(painted: list[str]) -> None:
-    app, grid = grid_app(metrics_run())
+async def test_the_same_again_draws_nothing() -> None:
+    painter = Painter()
+    app, grid = grid_app(metrics_run(), painter=painter)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
-        painted.clear()
+        painter.keys.clear()
         view, detail = app.runs[0]
         app.give((view, detail))
         app.give((dataclasses.replace(view, step=5), detail))
         grid.change(grid.state)
         await pilot.pause(0.1)
-        assert painted == []
+        assert painter.keys == []
 
 
-async def test_hidden_charts_are_drawn_when_they_are_shown_again(painted: list[str]) -> None:
-    app, grid = grid_app(metrics_run())
+async def test_hidden_charts_are_drawn_when_they_are_shown_again() -> None:
+    painter = Painter()
+    app, grid = grid_app(metrics_run(), painter=painter)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
         grid.display = False
         await pilot.pause()
-        painted.clear()
+        painter.keys.clear()
         view, detail = app.runs[0]
         app.give((view, dataclasses.replace(detail, version=2)))
         await pilot.pause(0.1)
-        assert painted == []
+        assert painter.keys == []
         grid.display = True
-        await until(pilot, lambda: len(painted) == len(grid.scene.keys))
+        await until(pilot, lambda: len(painter.keys) == len(grid.scene.keys))
 
 
-async def test_a_storm_of_data_is_drawn_once_in_a_while(painted: list[str]) -> None:
+async def test_a_storm_of_data_is_drawn_once_in_a_while() -> None:
+    painter = Painter()
     view, detail = metrics_run()
-    app, grid = grid_app((view, detail))
+    app, grid = grid_app((view, detail), painter=painter)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
-        painted.clear()
+        painter.keys.clear()
         for version in range(2, 202):
             app.give((view, dataclasses.replace(detail, version=version)))
             if version % 20 == 0:
                 await pilot.pause()
         charts = len(grid.scene.keys)
-        await until(pilot, lambda: len(painted) >= charts)
-        await until(pilot, lambda: all("201" in repr(c.seen) for c in grid._cells.values()))
-        assert len(painted) <= 40 * charts
+        await until(pilot, lambda: len(painter.keys) >= charts)
+        await until(pilot, lambda: grid.scene.shown[0].detail.version == 201 and grid.is_settled)
+        assert len(painter.keys) <= 40 * charts
 
 
-async def test_a_storm_of_wheel_notches_is_drawn_together(painted: list[str]) -> None:
-    app, grid = grid_app(metrics_run(steps=100_000))
+async def test_a_storm_of_wheel_notches_is_drawn_together() -> None:
+    painter = Painter()
+    app, grid = grid_app(metrics_run(steps=100_000), painter=painter)
     async with app.run_test(size=LARGE) as pilot:
         await pilot.pause()
-        painted.clear()
+        painter.keys.clear()
         for _ in range(50):
             grid.perform("pan_right")
             grid.perform("zoom_in")
         await pilot.pause()
-        await until(pilot, lambda: len(painted) >= len(grid.scene.keys))
+        await until(pilot, lambda: len(painter.keys) >= len(grid.scene.keys))
         await pilot.pause(0.1)
-        assert len(painted) <= 3 * len(grid.scene.keys)
+        assert len(painter.keys) <= 3 * len(grid.scene.keys)
 
 
 # -- what there is not ---------------------------------------------------------------------

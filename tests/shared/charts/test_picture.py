@@ -66,7 +66,7 @@ def test_one_bad_step_in_a_million_is_a_line_to_its_value(weight: float, whole: 
     assert x == pytest.approx(left + 0.7 * (right - left), abs=1)
     assert high < top + 15
     assert low - high > (200 if whole else 5)
-    assert ("up to 9" in texts(drawing)) is not whole
+    assert ("up to 9.00" in texts(drawing)) is not whole
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])

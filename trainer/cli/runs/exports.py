@@ -1,4 +1,4 @@
-"""`trainer runs export`, `command` and `diff`: taking along what a run holds."""
+"""`trainer runs export`, `command` and `diff`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.cli.runs.place import runs_meant
 if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
 
-_LONG = 64 << 20  # bytes of metrics that take more than a moment
+_LONG = 64 << 20  # bytes of metrics from which a progress bar is shown
 
 
 def export(
@@ -22,13 +22,15 @@ def export(
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Every step; '-' is standard output.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A row per step; '-' is standard output."),
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="All that is known of it, on one page.")
+        Path | None,
+        typer.Option(metavar="FILE", help="All facts about the run on one page."),
     ] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The loss curve.")] = None,
-    png: Annotated[Path | None, typer.Option(metavar="FILE", help="The loss curve.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     keys: Annotated[
         str | None, typer.Option(metavar="KEY,…", help="Metrics for --csv, --svg and --png.")
     ] = None,
@@ -40,7 +42,7 @@ def export(
     ] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> int:
-    """Write CSV, text, SVG or PNG of a run."""
+    """Export a run as CSV, text, SVG or PNG."""
     from shared.errors import UserError
     from shared.export.csv import export_csv
     from shared.export.page import export_text
@@ -49,12 +51,12 @@ def export(
 
     wanted = [path for path in (csv, text, svg, png) if path is not None]
     if not wanted:
-        raise UserError("Nothing says what to write: give --csv, --text, --svg or --png.")
+        raise UserError("Nothing to write: give --csv, --text, --svg or --png.")
     chosen = [key.strip() for key in keys.split(",") if key.strip()] if keys is not None else None
     if chosen == []:
         raise UserError(f"--keys {keys!r} names no metric.")
     (found,) = runs_meant([run], runs_dir)
-    for path in wanted:  # what will not do is told before anything is written
+    for path in wanted:  # fail before anything is written
         check_output(path, force=force)
     if csv is not None:
         with _reading(found, csv) as advance:
@@ -72,7 +74,7 @@ def export(
 
 
 def _reading(run: RunDirectory, path: Path) -> Any:
-    """A bar for a long log; nothing where the bar would get into the data."""
+    """A progress bar for a long log; none if it would get into the data."""
     try:
         size = run.metrics_path.stat().st_size
     except OSError:

@@ -14,7 +14,7 @@ from monitor.data.views import RunView
 from shared.text import one_line
 
 if TYPE_CHECKING:
-    from monitor.actions.export import Figure
+    from monitor.actions.export import Chart
     from monitor.actions.upload import UploadJob
     from monitor.screens.dialogs import ConfirmScreen
     from monitor.screens.export_dialog import ExportScreen
@@ -104,9 +104,9 @@ def trash_dialog(runs_dir: Path, view: RunView | None, clock: Callable[[], float
     return TrashScreen(label, lambda: look_into_trash(runs_dir, view), clock)
 
 
-def export_dialog(view: RunView, figure: Figure | None) -> ExportScreen:
+def export_dialog(view: RunView, chart: Chart | None) -> ExportScreen:
     """Asks what to export, and where to."""
     from monitor.actions.export import propose
     from monitor.screens.export_dialog import ExportScreen
 
-    return ExportScreen(view.label, lambda kind: propose(view, kind, figure))
+    return ExportScreen(view.label, lambda kind: propose(view, kind, chart))

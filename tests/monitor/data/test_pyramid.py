@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.charts.reduce import Envelope, reduce, reduce_between
 from monitor.data.pyramid import BLOCK, Growing, Pyramid, PyramidBuilder, Pyramids, unchanged
+from shared.charts.reduce import Envelope, reduce, reduce_between
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series
 from tests.monitor.support import series

@@ -1,1 +1,1 @@
-"""Supervising runs on this host: starting queued ones, restarting what crashed, answering."""
+"""Supervising the runs of this host: start queued runs, restart crashed ones, answer requests."""

@@ -1,4 +1,4 @@
-"""The runs under a daemon's care, remembered so that its successor goes on where it was killed."""
+"""The runs under a daemon's care, stored so that its successor can continue."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _PHASES = frozenset({STARTING, RUNNING, WAITING})
 class Care:
     """One run under care.
 
-    `phase`: its worker was started and has not taken the run yet, has taken it, or the run waits
-    for its restart at `next_start` (Unix seconds). `attempt` is the run's before the last start,
-    `gpu` counts the GPUs the daemon sees, `reason` says how the last attempt ended.
+    `phase`: its worker was started and does not own the run yet (starting), owns it (running), or
+    the run waits for its restart at `next_start` in Unix seconds (waiting). `attempt` is the run's
+    attempt before the last start, `gpu` an index of the daemon's GPUs, `reason` says how the last
+    attempt ended.
     """
 
     run_id: str
@@ -52,7 +53,7 @@ def write_care(path: Path, cares: Mapping[str, Care]) -> None:
 
 
 def read_care(path: Path) -> dict[str, Care]:
-    """What a predecessor had under its care; what cannot be read is left out."""
+    """The runs that a predecessor had under its care; unreadable records are skipped."""
     value = read_json(path) or {}
     runs = value.get("runs")
     found: dict[str, Care] = {}

@@ -1,4 +1,4 @@
-"""What a daemon reads in a run's config.yaml. Nothing in there may hold it up or end it."""
+"""Reading values of a run's config.yaml. Its content must not block or end the daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_BYTES = 1 << 20
 
 
 def setting(run: RunDirectory, section: str, key: str) -> Any:
-    """`section.key` of the run's configuration; None where it is not to be had."""
+    """`section.key` of the run's configuration; None if it is not available."""
     try:
         with open_file(run.config_path) as file:
             config = yaml.safe_load(file.read(MAX_BYTES))

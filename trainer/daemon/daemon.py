@@ -1,4 +1,4 @@
-"""The daemon's process: one per host and runs directory, from its lock to its last line."""
+"""The process of a daemon. There is one daemon per host and runs directory."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from trainer.daemon.supervisor import Supervisor
 
 TICK = 0.5  # seconds between rounds
 OTHERS_EVERY = 2.0  # seconds between looks for daemons of other hosts
-DRAIN_TIMEOUT = 600.0  # seconds that the runs have to save when the daemon ends with them
+DRAIN_TIMEOUT = 600.0  # seconds for the runs to save when the daemon ends with them
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class DaemonSettings:
-    """`max_runs` None: as many as there are GPUs, or one."""
+    """`max_runs` None: one per GPU, or one without GPUs."""
 
     runs_dir: Path
     max_runs: int | None = None
@@ -50,7 +50,7 @@ class DaemonSettings:
 
 
 def open_folder(runs_dir: Path) -> DaemonDirectory:
-    """The folder of this host's daemon, made if need be. Raises UserError."""
+    """The folder of this host's daemon, created if necessary. Raises UserError."""
     directory = DaemonDirectory.of(runs_dir)
     try:
         directory.control.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def open_folder(runs_dir: Path) -> DaemonDirectory:
 
 
 def take_lock(directory: DaemonDirectory, runs_dir: Path) -> RunLock:
-    """Become the daemon of this host here. Raises UserError naming the one there is."""
+    """Take the daemon's lock. Raises UserError with the daemon that holds it."""
     lock = RunLock(directory.lock_path)
     try:
         lock.acquire()
@@ -81,7 +81,7 @@ def take_lock(directory: DaemonDirectory, runs_dir: Path) -> RunLock:
 
 
 class Others:
-    """The hosts that have a daemon in the same directory, looked for now and then."""
+    """The hosts with a daemon in the same directory, refreshed every few seconds."""
 
     def __init__(self, runs_dir: Path) -> None:
         self._folder = runs_dir / FOLDER
@@ -109,13 +109,13 @@ class Others:
 
 
 class Daemon:
-    """Holds the daemon's lock, beats, and lets the supervisor do its rounds until told to end."""
+    """Holds the daemon's lock, writes its heartbeat, and runs the supervisor until told to end."""
 
     def __init__(self, settings: DaemonSettings) -> None:
         """Raises UserError when the directory cannot be written or has a daemon already."""
         self._settings = settings
         self._runs_dir = settings.runs_dir.resolve()
-        alerts = load_settings(settings.alerts)  # a wrong file is told before anything is touched
+        alerts = load_settings(settings.alerts)  # first: an invalid file must change nothing
         self._directory = open_folder(self._runs_dir)
         self._lock = take_lock(self._directory, self._runs_dir)
         self._since = time.time()
@@ -150,10 +150,10 @@ class Daemon:
             say=self._log.say,
         )
         for request in pending(self._directory.control):
-            request.remove()  # it was meant for a predecessor
+            request.remove()  # it was for a predecessor
 
     def run(self) -> int:
-        """Watch until a signal or a request ends it; the runs go on. Returns the exit code."""
+        """Watch until a signal or a request; the runs continue. Returns the exit code."""
         pulse = threading.Thread(target=self._beat_forever, name="daemon-pulse", daemon=True)
         with self._signals():
             pulse.start()
@@ -174,7 +174,7 @@ class Daemon:
         return 0
 
     def _watch(self) -> None:
-        """Round after round, until told to end."""
+        """Repeat rounds until told to end."""
         while not self._ending.is_set():
             self._supervisor.tick()
             self._publish()
@@ -187,12 +187,12 @@ class Daemon:
             self._log.say(f"ending on {self._why}; asking {len(living)} runs to save and stop")
             self._drain()
         elif living:
-            self._log.say(f"ending on {self._why}; {len(living)} runs go on without a daemon")
+            self._log.say(f"ending on {self._why}; {len(living)} runs continue without a daemon")
         else:
             self._log.say(f"ending on {self._why}")
 
     def _drain(self) -> None:
-        """Let every run save and leave; the next daemon starts them again."""
+        """Let every run save and end; the next daemon restarts them."""
         self._supervisor.drain()
         deadline = time.monotonic() + DRAIN_TIMEOUT
         while self._supervisor.living() and time.monotonic() < deadline:
@@ -203,7 +203,7 @@ class Daemon:
         if left:
             self._log.say(f"still saving, left alone: {', '.join(left)}")
 
-    # -- being told ----------------------------------------------------------------------
+    # -- signals and requests ------------------------------------------------------------
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -234,10 +234,10 @@ class Daemon:
                 self._stop(f"request of {one_line(request.asked_by, 80)}")
             request.remove()
 
-    # -- being seen ----------------------------------------------------------------------
+    # -- heartbeat and state -------------------------------------------------------------
 
     def _beat_forever(self) -> None:
-        # A thread of its own: a slow disk may hold up a round for longer than a dead one is given.
+        # In a thread: on a slow disk, a round may take longer than the limit for a dead daemon.
         while not self._over.wait(INTERVAL):
             self._heartbeat.beat()
 
@@ -250,7 +250,7 @@ class Daemon:
         )
         found = len(self._supervisor.cares)
         if found:
-            self._log.say(f"taking over {found} runs of the daemon before")
+            self._log.say(f"taking over {found} runs of the previous daemon")
 
     def _publish(self, ended_at: float | None = None) -> None:
         state: Json = {

@@ -1,4 +1,4 @@
-"""The end of a worker: what it was, what follows, and both written into the run."""
+"""The end of a worker: how it ended and what follows, both recorded in the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGKILL = -9
 
 @dataclass(frozen=True)
 class Outcome:
-    """What follows: `care` is None when nothing does, else the run waits `delay` seconds."""
+    """What follows: `care` is None if nothing does, else the run waits `delay` seconds."""
 
     said: str
     care: Care | None = None
@@ -30,7 +30,7 @@ class Outcome:
 
 
 def saved_step(state: RunState) -> int:
-    """The step of the newest checkpoint, -1 for none."""
+    """The step of the newest checkpoint; -1 without one."""
     match = _STEP.fullmatch(state.latest_checkpoint or "")
     return int(match.group(1)) if match else -1
 
@@ -45,10 +45,10 @@ def record_end(
     draining: bool,
     oom_kills: Mapping[str, int],
 ) -> Outcome:
-    """Write down how the worker of `care` ended and decide what follows.
+    """Record how the worker of `care` ended and decide what follows.
 
-    `code` is its exit code, negative for a signal, None where nobody saw it; `draining` means that
-    this daemon starts nothing any more. `oom_kills` are the kernel's counters now. Raises OSError
+    `code` is its exit code, negative for a signal, None if unknown. `draining`: this
+    daemon starts nothing more. `oom_kills` are the kernel's counters now. Raises OSError
     when it cannot be written.
     """
     state = record.state
@@ -65,7 +65,7 @@ def record_end(
     decision, history = decide(ending, care.history, limits, now)
     reason = _describe(record, code, began=began)
     for request in pending(record.run.control):
-        if request.action == "resume":  # who asked for the start that ended so
+        if request.action == "resume":  # the request for the start that ended like this
             record.answer(request, ok=False, message=f"the trainer ended: {reason}")
     if isinstance(decision, Done):
         return Outcome(state.status)
@@ -97,7 +97,7 @@ def record_end(
 
 
 def _describe(record: IdleRun, code: int | None, *, began: bool) -> str:
-    """How it ended, with what the trainer said of it."""
+    """How it ended, with the trainer's own words."""
     words = ""
     if code is None or code > 0:
         if not began:
@@ -108,13 +108,13 @@ def _describe(record: IdleRun, code: int | None, *, began: bool) -> str:
 
 
 def _hopeless(record: IdleRun, code: int | None, reason: str, *, began: bool) -> Outcome:
-    """Starting it again would end the same way."""
+    """A restart would end the same way."""
     status = record.state.status
-    # One that has ended well must not become a failed one because it could not go on.
+    # A run that has ended well must not become failed because it could not continue.
     unended = status in ("queued", "preempted") or status in ACTIVE_STATUSES
     if unended or (began and record.state.exit is None):
         record.end("failed", code or 1, reason)
-    return Outcome(f"{reason}; starting it again would not help")
+    return Outcome(f"{reason}; a restart would not help")
 
 
 def _give_up(
@@ -137,12 +137,12 @@ def _give_up(
 def _want_of_memory(
     record: IdleRun, care: Care, code: int | None, oom_kills: Mapping[str, int]
 ) -> str:
-    """More words when the kernel killed for want of memory; the next attempt takes half then."""
+    """A note if the kernel killed it when out of memory; halves the micro-batch then."""
     if code not in (None, _SIGKILL) or not killed_for_memory(dict(care.oom_kills), dict(oom_kills)):
         return ""
-    words = ", probably by the kernel for want of memory"
+    words = ", probably by the kernel because it was out of memory"
     smaller = smaller_micro_batch(record.state.micro_batch, record.run.config_path)
     if smaller is not None:
         record.update(micro_batch=smaller)
-        words += f"; the next attempt takes {smaller} sequences at once"
+        words += f"; the next attempt uses a micro-batch of {smaller}"
     return words

@@ -1,4 +1,4 @@
-"""Passing on what happens in the runs under care, for alerts."""
+"""Passing on the events of the runs under care, for alerts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HEALTH_EVERY = 2.0  # seconds between looks for a stall
 
 
 class EventFeed:
-    """Hands every new event of the followed runs to `notice`, and says when one stalls.
+    """Passes every new event of the followed runs to `notice`, and reports stalls.
 
-    A trainer that stands still as a whole (SIGSTOP, a dead disk) cannot tell of its stall, and only
-    it may write into the run; so those `stalled` and `stall_over` are told to `notice` alone.
+    A trainer that is stopped as a whole (SIGSTOP, a dead disk) cannot report its stall, and nobody
+    else may write into the run. So these `stalled` and `stall_over` events only go to `notice`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class EventFeed:
         self._looked_at = 0.0
 
     def follow(self, run: RunDirectory) -> None:
-        """Tell what happens in `run` from now on."""
+        """Pass on the events of `run` from now on."""
         if run.run_id in self._tailers:
             return
         tailer = Tailer(run.events_path)
@@ -49,13 +49,13 @@ class EventFeed:
         self._tailers[run.run_id] = (run, tailer)
 
     def drop(self, run_id: str) -> None:
-        """Tell what is new in a run a last time."""
+        """Pass on the last events of a run and stop following it."""
         if run_id in self._tailers:
             self._read(*self._tailers.pop(run_id))
         self._stalled.discard(run_id)
 
     def poll(self, running: Iterable[str]) -> None:
-        """Read on; `running` are the runs that should be making steps."""
+        """Read new events; `running` are the runs that should be making steps."""
         for run, tailer in self._tailers.values():
             self._read(run, tailer)
         if time.monotonic() - self._looked_at >= self._health_every:
@@ -89,6 +89,6 @@ class EventFeed:
             "event": "stalled" if stalled else "stall_over",
             "step": state.current_step,
             "attempt": state.attempt,
-            "message": health.reason if stalled else f"it goes on at step {state.current_step}",
+            "message": health.reason if stalled else f"it continues at step {state.current_step}",
         }
         self._notice(run, record)

@@ -1,4 +1,4 @@
-"""The GPUs of this host, as many as the daemon may use. Asks the driver, never CUDA."""
+"""The GPUs of this host that the daemon may use. Asks the driver, never CUDA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class GpuDevice:
-    """`visible` is what a process finds it by in CUDA_VISIBLE_DEVICES; `used` is in bytes."""
+    """`visible` is its name in CUDA_VISIBLE_DEVICES; `used` is in bytes."""
 
     visible: str
     name: str = "GPU"
@@ -20,7 +20,7 @@ class GpuDevice:
 
 
 def list_gpus(environment: Mapping[str, str]) -> tuple[GpuDevice, ...]:
-    """The GPUs a process with `environment` would use; none where there is no driver."""
+    """The GPUs that a process with `environment` would use; none without a driver."""
     with _driver() as nvml:
         if nvml is None:
             return ()
@@ -31,9 +31,9 @@ def list_gpus(environment: Mapping[str, str]) -> tuple[GpuDevice, ...]:
     found: list[GpuDevice] = []
     for entry in (part.strip() for part in asked.split(",")):
         known = _named(entry, present)
-        if known is None:  # as CUDA does: what stands behind a wrong one does not count
+        if known is None:  # like CUDA: everything after an invalid entry is ignored
             break
-        # Its own spelling: CUDA's numbers need not be the driver's where GPUs differ.
+        # Keep its spelling: with different GPUs, CUDA's numbers may differ from the driver's.
         found.append(GpuDevice(entry, known.name, known.used))
     return tuple(found)
 
@@ -49,7 +49,7 @@ def _named(entry: str, present: list[GpuDevice]) -> GpuDevice | None:
 
 @contextlib.contextmanager
 def _driver() -> Iterator[Any]:
-    """The module that speaks with the driver, or None where there is none."""
+    """The module for the driver, or None without a driver."""
     try:
         import pynvml
 

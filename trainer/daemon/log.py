@@ -1,4 +1,4 @@
-"""What the daemon says: a line on the console, and in a file that never grows beyond bounds."""
+"""The log of a daemon: lines on the console and in a file of limited size."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from shared.text import many_lines
 
-MAX_BYTES = 1_000_000  # of daemon.log, of which the last two are kept
+MAX_BYTES = 1_000_000  # of daemon.log; the last two files are kept
 
 
 class _QuietHandler(logging.handlers.RotatingFileHandler):
-    """A full disk costs lines, not the daemon, and not its console either."""
+    """On a full disk, lines are lost, but the daemon and its console continue."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
-        """Leave the line out."""
+        """Drop the line."""
 
 
 class DaemonLog:
-    """Writes lines with their time."""
+    """Writes lines with a timestamp."""
 
     def __init__(self, path: Path, *, console: bool) -> None:
         """Raises OSError when the file cannot be opened."""
@@ -35,7 +35,7 @@ class DaemonLog:
             self._logger.addHandler(handler)
 
     def say(self, message: str) -> None:
-        """One line, or several of a traceback."""
+        """Write one line, or the lines of a traceback."""
         self._logger.info("%s", many_lines(message))
 
     def close(self) -> None:

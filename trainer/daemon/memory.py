@@ -1,4 +1,4 @@
-"""Whether the kernel killed something for want of memory since a moment before."""
+"""Whether the kernel has killed a process because it was out of memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> dict[str, int]:
-    """The kernel's counts of processes it killed, by where each was read.
+    """The kernel's counts of killed processes, by the file that each came from.
 
     The host's count is blind to nothing but may be hidden in a container; the cgroup's sees the
     limits of a container or a unit. Empty where neither can be read.
@@ -28,7 +28,7 @@ def oom_kills(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> dict[str,
         if found:
             counts[str(path)] = int(found.group(1))
     if counts:
-        counts[f"boot {boot_id()}"] = 0  # counts of another boot say nothing
+        counts[f"boot {boot_id()}"] = 0  # counts of another boot are meaningless
     return counts
 
 
@@ -52,7 +52,7 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[Path]:
 
 
 def killed_for_memory(before: dict[str, int], after: dict[str, int]) -> bool:
-    """Whether a count rose between the two looks."""
+    """Whether a count rose between two readings."""
     same_boot = {k for k in before if k.startswith("boot ")} == {
         k for k in after if k.startswith("boot ")
     }

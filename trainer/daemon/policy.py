@@ -1,4 +1,4 @@
-"""What to do with a run whose trainer ended: nothing, start it again, or give it up. Pure."""
+"""What to do with a run whose trainer ended: nothing, restart, or give up. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from shared.errors import ExitCode
 from shared.json_text import Json, is_number
 
-FIRST_DELAY = 1.0  # seconds, doubled with every attempt that brought no checkpoint
+FIRST_DELAY = 1.0  # seconds, doubled with every attempt without a new checkpoint
 LONGEST_DELAY = 300.0
-REQUEUE_DELAY = 2.0  # seconds: what preempted the run may be about to end this daemon too
-#: Attempts without a new checkpoint, as multiples of `max_restarts`, however far apart they are.
+REQUEUE_DELAY = 2.0  # seconds: whatever preempted the run may be about to end this daemon too
+#: Attempts without a new checkpoint, as a multiple of `max_restarts`, regardless of their times.
 HARD_LIMIT = 4
 
 
@@ -29,22 +29,22 @@ class RestartLimits:
 
 @dataclass(frozen=True)
 class History:
-    """What came before: attempts that failed since there was a new checkpoint.
+    """The attempts that failed since the last new checkpoint.
 
     `failures` are their times (Unix seconds); `saved_step` is the step of the newest checkpoint
-    when the last attempt was started, -1 for none.
+    when the last attempt was started; -1 without one.
     """
 
     failures: tuple[float, ...] = ()
     saved_step: int = -1
 
     def to_json(self) -> Json:
-        """As it is kept in `runs.json`."""
+        """As it is stored in `runs.json`."""
         return {"failures": list(self.failures), "saved_step": self.saved_step}
 
     @classmethod
     def from_json(cls, value: object) -> History:
-        """Read any object: what fits is taken."""
+        """Read any object. Invalid fields are ignored."""
         record = value if isinstance(value, dict) else {}
         failures, saved = record.get("failures"), record.get("saved_step")
         times = failures if isinstance(failures, list) else []
@@ -57,8 +57,8 @@ class History:
 class Ending:
     """How an attempt ended.
 
-    `status` is the recorded one; `code` the exit code, negative for a signal, None where nobody
-    saw it; `final` as in the exit record; `saved_step` of the newest checkpoint now, -1 for none.
+    `status` is the recorded one; `code` the exit code, negative for a signal, None if unknown;
+    `final` as in the exit record; `saved_step` of the newest checkpoint now, -1 without one.
     """
 
     status: str
@@ -69,17 +69,17 @@ class Ending:
 
 @dataclass(frozen=True)
 class Done:
-    """Nothing is left to do: the run reached its end, or a person ended it."""
+    """Nothing to do: the run is complete, or a person ended it."""
 
 
 @dataclass(frozen=True)
 class Hopeless:
-    """Starting again would end the same way."""
+    """A restart would end the same way."""
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """It was tried often enough: `attempts` brought no checkpoint, within `seconds`."""
+    """Too many failures: `attempts` without a new checkpoint within `seconds`."""
 
     attempts: int
     seconds: float
@@ -88,7 +88,7 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class Restart:
-    """Start it again after `delay` seconds; `number` counts starts without a new checkpoint."""
+    """Restart after `delay` seconds; `number` counts starts without a new checkpoint."""
 
     delay: float
     number: int
@@ -103,9 +103,9 @@ def decide(
 ) -> tuple[Decision, History]:
     """What follows an ending, and the history to remember. `now` is Unix seconds.
 
-    A newer checkpoint than at the last start wipes the slate. A preempted run that saved one is
-    started again at once and for ever; one that did not counts like a crash, or it would go round
-    without end where something stops it during every start.
+    A newer checkpoint than at the last start clears the history. A preempted run that saved one is
+    always restarted; one that did not counts as crashed, or it would restart endlessly if something
+    stopped it during every start.
     """
     if ending.saved_step > history.saved_step:
         history = History((), ending.saved_step)
@@ -124,7 +124,7 @@ def decide(
     failures = (*history.failures, now)
     history = replace(history, failures=failures)
     recent = [t for t in failures if t > now - limits.window]
-    # Attempts longer than the window would else fail for ever without anything to show for it.
+    # Without the hard limit, attempts longer than the window could fail forever.
     if len(recent) > limits.max_restarts or len(failures) > HARD_LIMIT * limits.max_restarts:
         span = max(0.0, now - failures[0])
         return GiveUp(len(failures), span, crashed=not preempted), history

@@ -1,4 +1,4 @@
-"""What the daemon answers for a run without a trainer: one table, a function for each action."""
+"""How a daemon answers requests to a run without a trainer: one function per action."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shared.text import format_duration, one_line
 from trainer.daemon.care import Care
 from trainer.daemon.configuration import setting
 
-OLDEST = 3600.0  # seconds: who asked longer ago no longer waits for an answer
+OLDEST = 3600.0  # seconds: nobody waits longer for an answer
 
 
 class Act(Enum):
-    """What the supervisor does beside the answer."""
+    """What the supervisor does besides answering."""
 
     NOTHING = "nothing"
     START = "start"
@@ -30,10 +30,10 @@ class Act(Enum):
 
 @dataclass(frozen=True)
 class Case:
-    """A request and what there is to know: nothing owns the run, and its lock is held.
+    """A request and its context. No trainer owns the run; `idle` holds its lock.
 
-    `status` is the observed one (crashed, …), `care` is None when the run is under nobody's,
-    `full` says why it cannot start now (empty: it can), `protected` names checkpoints in use.
+    `status` is the observed one (crashed, …). `care` is None if the run is not under care. `full`
+    says why it cannot start now (empty: it can). `protected` names checkpoints in use.
     """
 
     idle: IdleRun
@@ -46,8 +46,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer; `ok` None leaves the request to the trainer that is about to be started, or to
-    the upload that it asks for.
+    """The answer. With `ok` None, the trainer that is about to start or the requested upload
+    answers later.
     """
 
     ok: bool | None
@@ -59,18 +59,18 @@ Handler = Callable[[Case], Verdict]
 
 
 def serve(case: Case, now: float | None = None) -> Verdict:
-    """What to answer and to do. Never raises for what a request holds."""
+    """What to answer and to do. Never raises because of the request's content."""
     age = (time.time() if now is None else now) - case.request.asked_at
     if age > OLDEST:
         when = format_duration(age)
-        return Verdict(False, f"asked {when} ago, when nobody was there to act; ask again")
+        return Verdict(False, f"requested {when} ago, when nobody could act; ask again")
     handler = HANDLERS.get(case.request.action)
     if handler is None:
         asked = one_line(case.request.action, 40)
         known = ", ".join(served_by("daemon"))
         return Verdict(
             False,
-            f"{asked!r} is nothing a daemon does for a run without a trainer; it does {known}",
+            f"unknown action {asked!r}; without a trainer, a daemon answers {known}",
         )
     try:
         return handler(case)
@@ -129,7 +129,7 @@ def _evaluated(case: Case) -> Verdict:
     return Verdict(True, serve_evaluated(case.request.arguments, case.idle.event))
 
 
-#: Every action a daemon knows. One that is not listed is refused with the list of those that are.
+#: All actions that a daemon answers. Others are refused with the list of these.
 HANDLERS: Mapping[str, Handler] = {
     "resume": _resume,
     "stop": _stop,
@@ -144,6 +144,6 @@ HANDLERS: Mapping[str, Handler] = {
 
 
 def begun_from(run: RunDirectory) -> str | None:
-    """The checkpoint that a queued run will begin from, which must not be pruned until then."""
+    """The checkpoint from which a queued run will start. It must not be pruned before that."""
     value = setting(run, "checkpoint", "begin_from")
     return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Looking over a runs directory several times a second for next to nothing."""
+"""Scanning a runs directory several times a second at little cost."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from shared.control.requests import names_of_requests
 from shared.run.directory import RunDirectory
 from shared.run.records import RunState
 
-#: Seconds: two changes of a folder within a tick of the filesystem's clock look like one, so one
-#: that changed lately is listed again.
+#: Seconds. Two changes of a folder within one tick of the filesystem's clock look like one, so a
+#: folder that changed recently is listed again.
 _FRESH = 2.0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One run: its state, whether that changed since the last look, whether requests lie there."""
+    """A run: its state, whether the state changed since the last scan, whether it has requests."""
 
     run: RunDirectory
     state: RunState
@@ -39,7 +39,7 @@ class _Known:
 
 
 class DirectoryScan:
-    """Remembers every run's state and reads it again only when its file changed."""
+    """Caches the state of every run and reads it again only when its file changed."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class DirectoryScan:
         if signature == entry.signature:
             return False
         state = self._read(entry.run)
-        if state is None:  # caught in the middle by a writer of another program: look again
+        if state is None:  # another program is writing it: read it again later
             entry.signature = None
             return False
         entry.signature, entry.state = signature, state

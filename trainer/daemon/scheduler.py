@@ -1,4 +1,4 @@
-"""Which queued runs to start now, and on which GPU. Pure."""
+"""Which queued runs to start now, and on which GPU. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NUMBERED = re.compile(r"cuda:(\d{1,3})")
 
 @dataclass(frozen=True)
 class Limits:
-    """How many runs at once: in all, and on each GPU."""
+    """The number of concurrent runs, in total and on each GPU."""
 
     max_runs: int
     per_gpu: int = 1
@@ -19,7 +19,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU the daemon may use: `index` counts those it sees; `used` is its memory in bytes."""
+    """A GPU of the daemon: `index` among those it sees; `used` is its used memory in bytes."""
 
     index: int
     used: int = 0
@@ -27,7 +27,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued run: the `train.device` it asks for, and since when it waits (Unix seconds)."""
+    """A queued run: its `train.device`, and since when it waits (Unix seconds)."""
 
     run_id: str
     device: str
@@ -36,14 +36,14 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Placement:
-    """A run to start now; `gpu` is None where it needs none, or names its own."""
+    """A run to start now; `gpu` is None if it needs none or names its own."""
 
     run_id: str
     gpu: int | None
 
 
 def in_order(queue: Collection[Waiting]) -> list[Waiting]:
-    """The oldest first."""
+    """Oldest first."""
     return sorted(queue, key=lambda w: (w.since, w.run_id))
 
 

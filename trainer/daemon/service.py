@@ -25,11 +25,11 @@ Type=exec
 ExecStart={command}
 Restart=on-failure
 RestartSec=5
-# Another daemon has the lock, or the command line is wrong: trying again would not help.
+# Another daemon has the lock, or the command line is wrong: a restart would not help.
 RestartPreventExitStatus=2
 # The trainers outlive the daemon; the next one adopts them.
 KillMode=process
-# A trainer that the kernel kills for want of memory must not end the unit.
+# A trainer that the kernel kills when out of memory must not end the unit.
 OOMPolicy=continue
 
 [Install]
@@ -38,7 +38,7 @@ WantedBy=default.target
 
 
 def service_unit(command: list[str], runs_dir: Path) -> str:
-    """A systemd user unit that runs `command`, with the sentences on how to install it."""
+    """A systemd user unit that runs `command`, with installation instructions."""
     shown = one_line(runs_dir, 1000)
     return _UNIT.format(
         quoted=shlex.quote(shown),

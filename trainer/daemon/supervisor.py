@@ -1,7 +1,7 @@
-"""Takes care of runs: starts what is queued, watches what trains, restarts what crashed.
+"""Supervises runs: starts queued ones, watches running ones, restarts crashed ones.
 
-`tick` does everything once and never waits for a trainer. What goes wrong with one run is told and
-tried again; it never stops the care for the others.
+`tick` does everything once and never waits for a trainer. A problem with one run is reported and
+retried; it does not affect the other runs.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from trainer.daemon.scan import DirectoryScan, Seen
 from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
 from trainer.daemon.workers import Workers
 
-RETRY = 5.0  # seconds before something that went wrong with a run is tried again
+RETRY = 5.0  # seconds before a failed action on a run is retried
 _FOLDER, _CARE, _QUEUE, _FEED = (
     "/",
     "/care",
     "/queue",
     "/feed",
-)  # what trouble can be about beside a run; no run has such a name
+)  # subjects of trouble other than a run; no run has such a name
 
 Say = Callable[[str], None]
 
@@ -74,9 +74,9 @@ class Supervisor:
         monotonic: Callable[[], float] = time.monotonic,
         count_oom_kills: Callable[[], Mapping[str, int]] = oom_kills,
     ) -> None:
-        """`gpus` lists those that may be used, `others` the hosts that have a daemon here too.
+        """`gpus` lists the usable GPUs, `others` the other hosts with a daemon in this directory.
 
-        `count_oom_kills` reads the kernel's counters of processes killed for want of memory.
+        `count_oom_kills` reads the kernel's counters of processes killed when out of memory.
         """
         self._monotonic = monotonic
         self._count_oom_kills = count_oom_kills
@@ -113,7 +113,7 @@ class Supervisor:
         return self._cares
 
     def queue(self) -> list[str]:
-        """The ids of the runs that wait for their start, in order."""
+        """The ids of the queued runs, in order."""
         waiting = [Waiting(s.run.run_id, "", _since(s.state)) for s in self._queued()]
         return [w.run_id for w in in_order(waiting)]
 
@@ -141,7 +141,7 @@ class Supervisor:
     # -- one round -----------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Look at everything and do what is due."""
+        """Check everything and do what is due."""
         try:
             self._seen = self._scan.look()
         except OSError as error:
@@ -171,16 +171,16 @@ class Supervisor:
         self._feed.poll([c.run_id for c in self._cares.values() if c.phase == RUNNING])
 
     def _guarded(self, run_id: str, work: Callable[[str], None]) -> None:
-        """Do `work` on a run; what goes wrong is told once and tried again later."""
+        """Do `work` on a run; an error is reported once and the work retried later."""
         if run_id in self._troubles and self._monotonic() < self._troubles[run_id][1]:
             return
         try:
             work(run_id)
         except LockHeldError:
-            pass  # somebody is at it: the next round shows who
+            pass  # another process is acting on it: the next round shows who
         except (OSError, UserError) as error:
             self._trouble(run_id, f"{one_line(run_id)}: {one_line(error, 300)}")
-        except Exception:  # a bug in here must not end the care for the other runs
+        except Exception:  # a bug here must not affect the other runs
             self._trouble(run_id, f"{one_line(run_id)}: {traceback.format_exc().rstrip()}")
         else:
             self._troubles.pop(run_id, None)
@@ -191,7 +191,7 @@ class Supervisor:
         self._troubles[about] = (message, self._monotonic() + RETRY)
 
     def _remember(self) -> None:
-        """Write down who is under care, if that changed."""
+        """Store the runs under care if they changed."""
         if self._cares == self._written:
             return
         try:
@@ -219,7 +219,7 @@ class Supervisor:
     # -- watching ------------------------------------------------------------------------
 
     def _watch(self, run_id: str) -> None:
-        """See whether the worker of a run under care lives, and act on its end."""
+        """Check the worker of a run under care, and act on its end."""
         care, run = self._cares[run_id], self._run(run_id)
         if care.phase == WAITING:
             state = run.read_state() if run_id not in self._seen else self._seen[run_id].state
@@ -227,7 +227,7 @@ class Supervisor:
                 self._say(f"{run_id}: its directory is gone")
                 self._drop(run_id)
             elif state is not None and state.status in ("cancelled", "completed"):
-                self._drop(run_id)  # ended by a person while no trainer lived
+                self._drop(run_id)  # ended by a person while there was no trainer
             return
         gone = self._workers.look(care)
         if gone is None:
@@ -261,21 +261,21 @@ class Supervisor:
             self._due[run_id] = self._monotonic() + outcome.delay
 
     def _take_over(self, care: Care, run: RunDirectory, state: RunState) -> None:
-        """Another process trains a run whose worker is gone: adopt it, or leave it to a person."""
+        """Another process trains a run whose worker is gone: adopt it or leave it alone."""
         beat = read_beat(run.heartbeat_path)
         if beat is None or beat.process == care.worker:
-            return  # its last beat is young still; the next rounds tell
+            return  # its last beat is still recent; later rounds decide
         self._drop(run.run_id)
         if self._is_ours(state):
             self._adopt(run.run_id)
         else:
-            self._say(f"{run.run_id}: process {beat.process.pid} trains it now; left alone")
+            self._say(f"{run.run_id}: process {beat.process.pid} trains it now and is left alone")
 
     def _is_ours(self, state: RunState) -> bool:
         return state.supervised and state.status in ACTIVE_STATUSES and state.host == self._host
 
     def _adopt(self, run_id: str) -> None:
-        """Take a living detached run of this host under care."""
+        """Take a running detached run of this host under care."""
         run = self._run(run_id)
         state = run.read_state()
         if state is None or not self._is_ours(state) or not observe(run, state).alive:
@@ -310,7 +310,10 @@ class Supervisor:
         self._start(run, care.history, care.gpu)
 
     def _start(self, run: RunDirectory, history: History | None, gpu: int | None) -> None:
-        """Start a worker, unless somebody was faster. Raises LockHeldError, RunError, OSError."""
+        """Start a worker unless another process was faster.
+
+        Raises LockHeldError, RunError, OSError.
+        """
         with IdleRun(run) as record:
             state = record.state
             if state.host not in ("", self._host) and state.host in self._others():
@@ -329,7 +332,7 @@ class Supervisor:
         )
         self._due.pop(run.run_id, None)
         self._put(care)
-        self._remember()  # before there is a process, or a kill now would leave one unknown
+        self._remember()  # before the process exists, or a kill now would leave it unknown
         self._follow(run)
         try:
             worker = self._workers.start(run, environment)
@@ -342,12 +345,12 @@ class Supervisor:
         self._say(f"{run.run_id}: started, process {worker.pid}{where}")
 
     def _gpu_for(self, run: RunDirectory, gpu: int | None) -> tuple[int | None, dict[str, str]]:
-        """The GPU of a run that is about to start, and how its trainer is told."""
+        """The GPU of a run that is about to start, and the environment that selects it."""
         device = asked_device(run)
         visible = list(self._gpus())
         if gpu is None or gpu >= len(visible):
             gpu = self._place([Waiting(run.run_id, device)], visible, everything=True)[run.run_id]
-        # `cuda:N` finds its own, counted among those the daemon sees.
+        # `cuda:N` selects its own GPU among those that the daemon sees.
         if gpu is None or device not in ("auto", "cuda"):
             return gpu, {}
         return gpu, {VISIBLE: visible[gpu].visible}
@@ -396,13 +399,13 @@ class Supervisor:
     # -- requests ------------------------------------------------------------------------
 
     def _serve_requests(self, run_id: str) -> None:
-        """Answer what was asked of a run that nothing trains."""
+        """Answer the requests to a run without a trainer."""
         run, state = self._run(run_id), self._seen[run_id].state
         care = self._cares.get(run_id)
         if care is not None and care.phase != WAITING:
-            return  # its worker answers, now or once it has started
+            return  # its worker answers, now or after its start
         if state.status == "queued" and not state.supervised:
-            return  # somebody is about to start it
+            return  # another process is about to start it
         if state.host not in ("", self._host) and state.host in self._others():
             return
         if observe(run, state).alive:
@@ -443,7 +446,7 @@ class Supervisor:
             self._start(run, care.history if care else None, care.gpu if care else None)
 
     def _full(self, run: RunDirectory) -> str:
-        """Why `run` cannot be started at once, empty if it can."""
+        """Why `run` cannot be started now; empty if it can."""
         if self._draining:
             return "the daemon is about to end"
         most = self._limits.max_runs
@@ -454,7 +457,7 @@ class Supervisor:
         return ""
 
     def _protected(self, run: RunDirectory) -> frozenset[str]:
-        """Checkpoints of `run` that a queued run will begin from."""
+        """Checkpoints of `run` from which a queued run will start."""
         folder = run.checkpoints.resolve()
         begun = [Path(p) for s in self._queued() if (p := begun_from(s.run)) is not None]
         return frozenset(p.name for p in begun if p.parent == folder)
@@ -462,7 +465,7 @@ class Supervisor:
     # -- the end -------------------------------------------------------------------------
 
     def drain(self) -> int:
-        """Ask every worker to save and leave; nothing is started any more. How many were asked."""
+        """Ask every worker to save and end, and start nothing more. Returns their number."""
         self._draining = True
         living = [care for care in self._cares.values() if care.phase != WAITING]
         for care in living:
@@ -470,11 +473,11 @@ class Supervisor:
         return len(living)
 
     def close(self) -> None:
-        """Give up uploads that are still under way; their requests stay for the next daemon."""
+        """Abort running uploads; their requests stay for the next daemon."""
         self._uploads.stop()
 
     def living(self) -> list[str]:
-        """The ids of the runs whose worker is alive."""
+        """The ids of the runs with a living worker."""
         return [care.run_id for care in self._cares.values() if care.phase != WAITING]
 
 

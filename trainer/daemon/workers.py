@@ -1,4 +1,4 @@
-"""The processes that train: those this daemon started, and those it found alive."""
+"""The training processes: those that this daemon started, and those that it found running."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from shared.ownership.process import ProcessIdentity, identify
 from shared.run.directory import RunDirectory
 from trainer.daemon.care import Care
 
-#: Set for the workers of a daemon: it sends their alerts, and nobody else is to requeue them.
+#: Set for a daemon's workers: the daemon sends their alerts and restarts them.
 SUPERVISED = "TRAINER_SUPERVISED"
 
 
 class Process(Protocol):
-    """What a launcher returns: a child of this process."""
+    """A child process, as returned by a launcher."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Its pid."""
 
     def poll(self) -> int | None:
-        """Its exit code, negative for a signal; None while it lives."""
+        """Its exit code, negative for a signal; None while it runs."""
 
 
 class Launcher(Protocol):
-    """Starts a trainer on a run, in a session of its own, with more in its environment."""
+    """Starts a trainer on a run in its own session, with additional environment variables."""
 
     def __call__(self, run: RunDirectory, environment: Mapping[str, str]) -> Process:
         """Raises RunError when it cannot be started."""
 
 
 def launch(run: RunDirectory, environment: Mapping[str, str]) -> Process:
-    """`trainer resume RUN` with nothing else: a restart changes no setting."""
+    """`trainer resume RUN` without options: a restart changes no setting."""
     return resume_detached(run, environment=environment)
 
 
 @dataclass(frozen=True)
 class Gone:
-    """A worker that has ended; `code` is None where nobody could see it."""
+    """A worker that has ended; `code` is None if it is unknown."""
 
     code: int | None
 
 
 class Workers:
-    """Starts and watches workers. None is ever waited for."""
+    """Starts and watches workers. Never waits for one."""
 
     def __init__(self, launcher: Launcher = launch) -> None:
         self._launcher = launcher
         self._children: dict[str, Process] = {}
 
     def start(self, run: RunDirectory, environment: Mapping[str, str]) -> ProcessIdentity:
-        """Start a worker; returns who it is. Raises RunError."""
+        """Start a worker; returns its identity. Raises RunError."""
         process = self._launcher(run, {SUPERVISED: "1", **environment})
         self._children[run.run_id] = process
         return identify(process.pid)
 
     def look(self, care: Care) -> Gone | None:
-        """How the worker of a run ended, None while it lives."""
+        """How the worker of a run ended, None while it runs."""
         child = self._children.get(care.run_id)
         if child is not None and care.worker is not None and child.pid == care.worker.pid:
             code = child.poll()
@@ -71,16 +71,16 @@ class Workers:
         return None if alive else Gone(None)
 
     def forget(self, run_id: str) -> None:
-        """The run is under care no longer, or its worker is dealt with."""
+        """The run is no longer under care, or the end of its worker was handled."""
         child = self._children.get(run_id)
         if child is None or child.poll() is not None:
             self._children.pop(run_id, None)
 
     @staticmethod
     def terminate(care: Care) -> None:
-        """Ask a living worker to save and leave."""
+        """Ask a living worker to save and end."""
         if care.worker is not None and care.worker.is_alive():
-            with contextlib.suppress(OSError):  # just gone, or another user's
+            with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
                 os.kill(care.worker.pid, signal.SIGTERM)
 
 

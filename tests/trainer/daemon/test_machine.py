@@ -1,4 +1,4 @@
-"""What the daemon sees of its machine: GPUs, and whether the kernel killed for want of memory."""
+"""What the daemon sees of its machine: GPUs, and processes killed when out of memory."""
 
 from __future__ import annotations
 

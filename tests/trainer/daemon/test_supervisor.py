@@ -255,8 +255,8 @@ def test_want_of_memory_is_named_and_the_next_attempt_takes_half(house: House, q
     state = house.until_left_alone(run)
     assert state.micro_batch == 2
     assert [e["message"] for e in events_of(run, "crashed")] == [
-        "killed by SIGKILL at step 5, probably by the kernel for want of memory; "
-        f"the next attempt takes {size} sequences at once"
+        "killed by SIGKILL at step 5, probably by the kernel because it was out of memory; "
+        f"the next attempt uses a micro-batch of {size}"
         for size in (4, 2)
     ]
 
@@ -401,9 +401,9 @@ def test_resume_waits_for_room(house: House) -> None:
         ("pause", {}, "no trainer to pause it"),
         ("checkpoint", {}, "no trainer to checkpoint it"),
         ("stop", {}, "there is no process to stop"),
-        ("explode\x1b[2J", {}, "it does cancel, evaluated, prune, resume, stop"),
+        ("explode\x1b[2J", {}, "a daemon answers cancel, evaluated, prune, resume, stop"),
         ("prune", {"nonsense": 1}, "no request for pruning"),
-        ("", {}, "nothing a daemon does"),
+        ("", {}, "unknown action ''"),
     ],
 )
 def test_what_cannot_be_done_is_refused(
@@ -435,7 +435,7 @@ def test_what_was_asked_long_ago_is_refused(house: House) -> None:
     write_json(run.control / f"{stale:019d}-{'a' * 8}.json", {"action": "resume"})
     [event] = house.until(lambda: events_of(run, "answer"))
     assert not event["ok"]
-    assert "asked 2h00m ago" in event["message"]
+    assert "requested 2h00m ago" in event["message"]
     assert not starts_of(run)
 
 

@@ -58,7 +58,7 @@ def daemon(
 ) -> int:
     """Watch a runs directory: start queued runs, restart crashed ones, answer requests.
 
-    Ends on Ctrl-C, SIGTERM or trainer daemon stop; the runs go on, and the next daemon adopts them.
+    Ends on Ctrl-C, SIGTERM or trainer daemon stop. Its runs continue; the next daemon adopts them.
     """
     context.obj = runs_dir
     if context.invoked_subcommand is not None:
@@ -145,7 +145,7 @@ def stop(
         str | None, typer.Option(help="The daemon of that host; default this one.")
     ] = None,
 ) -> int:
-    """End the daemon. Its runs go on without it, unless --runs is given."""
+    """End the daemon. Its runs continue without it, unless --runs is given."""
     from shared.control.daemons import find_daemons, is_watching
     from shared.control.requests import submit
     from shared.control.waiting import Patience, wait_for
@@ -174,7 +174,7 @@ def stop(
         raise RunError(f"The {describe_daemon(view)} has not ended within {waited}.")
     left = len(view.runs)
     if left and not runs:
-        typer.echo(f"the daemon has ended; {left} runs go on, and the next daemon adopts them")
+        typer.echo(f"the daemon has ended; {left} runs continue, and the next daemon adopts them")
     else:
         typer.echo("the daemon has ended")
     return 0

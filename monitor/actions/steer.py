@@ -32,14 +32,14 @@ GiveUp = Callable[[float], bool]
 
 
 class Launcher(Protocol):
-    """Starts a trainer on a run and returns its status once it is at work."""
+    """Starts a trainer on a run and returns its status once it runs."""
 
     def __call__(self, run: RunDirectory) -> str:
-        """Raises UserError when it does not come to work."""
+        """Raises UserError if it does not start."""
 
 
 def launch(run: RunDirectory) -> str:
-    """Resume `run` in a process of its own; returns its status when that has become true."""
+    """Resume `run` in its own process; returns its status once it runs."""
     return wait_until_running(run, resume_detached(run))
 
 
@@ -53,7 +53,7 @@ def why_not_resumable(view: RunView) -> str:
             f"{view.label} is {view.status} (process {view.pid} on {view.host}); nothing to resume."
         )
     if view.status == "completed":
-        return f"{view.label} is completed; go on with `trainer resume RUN --max-steps N`."
+        return f"{view.label} is completed; continue it with `trainer resume RUN --max-steps N`."
     if view.status not in RESUMABLE | {"queued"}:
         return f"{view.label} is {view.status}; only a run that has ended can be resumed."
     return ""
@@ -67,7 +67,7 @@ def resume(
 ) -> str:
     """Start the trainer of an ended run again: by a daemon where one watches, else from here.
 
-    Raises UserError when the run is alive, completed or at home on another host, RunError when the
+    Raises UserError when the run is alive, completed or belongs to another host, RunError when the
     trainer does not start.
     """
     view = _look_again(view)
@@ -92,10 +92,10 @@ def resume(
 
 
 def _told_of_queue(view: RunView, daemons: list[DaemonView]) -> str:
-    """What a queued run waits for. Raises UserError when that is nothing."""
+    """What a queued run waits for. Raises UserError if no daemon would start it."""
     if not daemons:
         command = _DAEMON.format(one_line(view.path.parent))
-        raise UserError(f"{view.label} is queued, and no daemon is there to start it: {command}")
+        raise UserError(f"{view.label} is queued, and there is no daemon to start it: {command}")
     queue = next((d.queue for d in daemons if view.run_id in d.queue), ())
     before = queue.index(view.run_id) if queue else 0
     behind = f" behind {before} other{'s' if before > 1 else ''}" if before else ""
@@ -114,7 +114,7 @@ def _resume_by_daemon(view: RunView, patience: Patience) -> str:
 
 
 def _look_again(view: RunView) -> RunView:
-    """`view` as it is now: between the last snapshot and the key somebody may have acted."""
+    """`view` as it is now: someone may have acted since the last snapshot."""
     views = RunScanner(view.path.parent, time.time).scan()
     found = next((v for v in views if v.run_id == view.run_id), None)
     return view if found is None else dataclasses.replace(found, label=view.label)
@@ -124,9 +124,9 @@ def _look_again(view: RunView) -> RunView:
 
 
 def why_no_request(view: RunView, action: str) -> str:
-    """Why the trainer of `view` cannot be asked for `action`; empty if it can."""
+    """Why the trainer of `view` cannot do `action`; empty if it can be asked."""
     if not view.alive:
-        return f"{view.label} is {view.status}: no trainer is there to {action} it."
+        return f"{view.label} is {view.status}: there is no trainer to {action} it."
     if view.status == "stopping" and action != "checkpoint":
         return f"{view.label} is already stopping."
     return ""
@@ -177,16 +177,16 @@ def sentence(view: RunView, answer: Answer | None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a person is asked before something is done, and what follows from it."""
+    """A question to a person, and the consequence of a yes."""
 
     question: str
     consequence: str
 
 
 def stop_question(view: RunView) -> Question:
-    """What to ask before `view` is stopped. Raises UserError when there is nothing to stop.
+    """What to ask before stopping `view`. Raises UserError when there is nothing to stop.
 
-    Whether a daemon would start a dead run again is found out by `stop`, which may wait for a disk.
+    Whether a daemon would restart a dead run is checked by `stop`, which may wait for a disk.
     """
     if view.alive:
         reason = why_no_request(view, "stop")

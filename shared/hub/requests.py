@@ -1,4 +1,4 @@
-"""Uploads that somebody has asked for by a request, each in a thread until it is answered."""
+"""Uploads on request, in a thread, one at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.text import one_line
 
 
 class RequestedUploads:
-    """Uploads under way, one at a time: neither training nor a daemon waits for the network."""
+    """Requested uploads. Neither the training nor a daemon waits for the network."""
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
@@ -20,13 +20,13 @@ class RequestedUploads:
         self._cancel = threading.Event()
 
     def knows(self, request: Request) -> bool:
-        """Whether the upload was begun and not answered yet."""
+        """Whether the upload has started and was not answered yet."""
         return request.request_id in self._under_way
 
     def answer(self, run: RunDirectory, request: Request) -> tuple[bool, str] | None:
-        """Whether it worked and the sentence to answer with; None while it is under way.
+        """Whether it succeeded, and the answer; None while it is running.
 
-        Begins the upload when it is asked for the first time.
+        The first call starts the upload.
         """
         name = request.request_id
         if name not in self._under_way:
@@ -41,7 +41,7 @@ class RequestedUploads:
             return True, upload.result()
         except UserError as error:
             return False, str(error)
-        except Exception as error:  # whatever a library raises is an answer too
+        except Exception as error:  # any exception of a library is an answer too
             return False, one_line(f"{type(error).__name__}: {error}", 300)
 
     def _upload(self, run: RunDirectory, request: Request) -> str:
@@ -50,7 +50,7 @@ class RequestedUploads:
         return serve_upload(run, request.arguments, cancel=self._cancel)
 
     def stop(self) -> None:
-        """Give up what is under way. Nothing of it is to be seen on the Hub."""
+        """Abort the running upload. Nothing of it is visible on the Hub."""
         self._cancel.set()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)

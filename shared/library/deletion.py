@@ -1,4 +1,4 @@
-"""What deleting a run would take away, and why it may not be."""
+"""What deleting a run would remove, and reasons why it cannot be deleted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from shared.text import format_bytes, one_line
 
 @dataclass(frozen=True)
 class DoomedRun:
-    """A run that shall go. `bytes` are what emptying the trash would free.
+    """A run to delete. `bytes` is what emptying the trash would free.
 
-    `newest` is its last whole checkpoint, `uploaded` where one was published last, `outside` a
-    checkpoints folder elsewhere, which stays. `refusal` says why the run may not go, if so.
+    `newest` is its last complete checkpoint, `uploaded` the last place where one was published,
+    `outside` a checkpoints folder elsewhere, which stays. `refusal` says why it cannot be deleted.
     """
 
     run: RunDirectory
@@ -53,7 +53,7 @@ class DoomedRun:
 
 
 def doom(run: RunDirectory) -> DoomedRun:
-    """Look at what deleting `run` would mean. Touches nothing."""
+    """What deleting `run` would mean. Changes nothing."""
     state = run.read_state() or RunState()
     outside = run.checkpoints.resolve() if run.checkpoints.is_symlink() else None
     listed = [] if outside else list_checkpoints(run.checkpoints)
@@ -73,7 +73,7 @@ def doom(run: RunDirectory) -> DoomedRun:
 
 
 def refusal(run: RunDirectory, state: RunState | None = None) -> str:
-    """Why `run` may not be deleted now; empty if it may."""
+    """Why `run` cannot be deleted now; empty if it can."""
     name = one_line(run.run_id)
     if run.path.is_symlink():
         return f"{name} is a link to {one_line(run.path.resolve())}; remove the link by hand."
@@ -102,7 +102,7 @@ def _written_lately(path: Path) -> bool:
 
 
 def uploaded_to(run: RunDirectory, state: RunState) -> str:
-    """Where the run was published last: an address or a repository; empty if nowhere."""
+    """Where the run was published last: a URL or a repository; empty if nowhere."""
     for event in reversed(list(read_records(run.events_path))):
         if event.get("event") == "uploaded":
             return one_line(event.get("url") or event.get("repo") or "the Hub")

@@ -12,7 +12,7 @@ from shared.text import one_line
 
 
 def repeat_command(run: RunDirectory) -> list[str]:
-    """The words of the command that trains `run` once more, from its beginning, beside it.
+    """The command that trains `run` again from the start, as a new run.
 
     Raises UserError when its configuration is not there.
     """
@@ -24,13 +24,13 @@ def repeat_command(run: RunDirectory) -> list[str]:
     words = ["trainer", "train", "--config", str(path / run.config_path.name)]
     words += ["--runs-dir", str(path.parent)]
     if run.checkpoints.is_symlink():
-        # The folder outside belongs to this run: the repeated one keeps its own.
+        # The outside folder belongs to this run: the new run uses its own.
         words += ["--set", "checkpoint.dir=null"]
     return words
 
 
 def shell_line(words: Iterable[str]) -> str:
-    """The words quoted for a shell, and safe to show: no byte of them reaches a terminal raw."""
+    """The words quoted for a shell, without control characters, safe to show."""
     return " ".join(map(_quoted, words))
 
 

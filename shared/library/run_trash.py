@@ -1,8 +1,8 @@
-"""The trash of a runs directory: runs thrown away together, brought back or deleted for good.
+"""The trash of a runs directory: deleted runs that can be restored until the trash is emptied.
 
 A batch is `.trash/NUMBER/`, as in the trash of a checkpoints folder: a journal that is written
-before anything moves, and beside it the runs. A run goes in and out by one rename, so whenever a
-process is killed it is whole in one of two places. Who changes anything holds `.trash/lock`.
+before anything moves, and the runs beside it. A run moves in and out with one rename, so after a
+kill it is complete in one of two places. Whoever changes the trash holds `.trash/lock`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAIT = 5.0  # seconds for another process that changes the trash
 
 @dataclass(frozen=True)
 class TrashedRun:
-    """A run in the trash. `bytes` are those it had when it went, `time` is then."""
+    """A run in the trash, with its size and time of deletion."""
 
     run_id: str
     path: Path
@@ -51,7 +51,7 @@ class TrashedRun:
 
 
 def list_trash(runs_dir: Path) -> list[TrashedRun]:
-    """What lies there, the last thrown away first."""
+    """The runs in the trash, the last deleted first."""
     found: list[TrashedRun] = []
     for batch in reversed(_batches(runs_dir)):
         journal = read_json(batch / JOURNAL) or {}
@@ -66,7 +66,7 @@ def list_trash(runs_dir: Path) -> list[TrashedRun]:
 
 def trash_bytes(runs_dir: Path) -> int:
     """The bytes that emptying the trash would free."""
-    # What an interrupted emptying has left is no run any more, and still takes its place.
+    # The remains of an interrupted emptying are no longer runs but still take space.
     trash = runs_dir / TRASH
     return freed_bytes(p for p in _entries(trash) if _is_batch(p) or p.name.startswith(_EMPTYING))
 
@@ -75,9 +75,10 @@ def trash_bytes(runs_dir: Path) -> int:
 
 
 def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
-    """Move runs of one runs directory into a new batch, from which `restore_runs` brings them back.
+    """Move runs of one runs directory into a new batch, from which `restore_runs` restores them.
 
-    Raises UserError, with nothing moved, if one may not go: it is alive, in use, or no folder.
+    Raises UserError, with nothing moved, if one cannot be deleted: it is alive, in use, or not a
+    folder.
     """
     if not doomed:
         return
@@ -85,7 +86,7 @@ def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
     if any(item.run.path.parent != runs_dir for item in doomed):
         raise UserError("Runs of several folders cannot go into one trash; delete them apart.")
     for item in doomed:
-        if told := refusal(item.run):  # the look at it may be minutes old
+        if told := refusal(item.run):  # the preview may be minutes old
             raise UserError(told)
     with _changing(runs_dir, wait) as trash, contextlib.ExitStack() as held:
         _settle(runs_dir)
@@ -111,7 +112,7 @@ def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
 
 
 def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
-    """Own `run` and claim its checkpoints until `held` ends. Raises UserError when another does."""
+    """Hold `run` and its checkpoints until `held` ends. Raises UserError if one is in use."""
     try:
         held.enter_context(hold_lock(run.lock_path))
     except LockHeldError as error:
@@ -119,7 +120,7 @@ def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
         raise UserError(
             f"{one_line(run.run_id)} is owned by {who}; nothing was deleted. Stop it first."
         ) from error
-    # Those of a folder outside stay where they are, whoever reads them.
+    # Checkpoints in an outside folder stay in place, so readers do not matter.
     for folder in [] if run.checkpoints.is_symlink() else _to_claim(run):
         if not held.enter_context(claimed(folder)):
             raise UserError(
@@ -129,10 +130,10 @@ def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
 
 
 def _to_claim(run: RunDirectory) -> list[Path]:
-    """Of checkpoints that share their manifest (`final` and its step) one: it locks once."""
+    """One of the checkpoints that share a manifest (`final` and its step): it locks once."""
     found: dict[tuple[int, int], Path] = {}
     for info in list_checkpoints(run.checkpoints):
-        with contextlib.suppress(OSError):  # without a manifest nobody says that it is in use
+        with contextlib.suppress(OSError):  # without a manifest it cannot be in use
             status = (info.path / MANIFEST).stat()
             found.setdefault((status.st_dev, status.st_ino), info.path)
     return list(found.values())
@@ -150,13 +151,13 @@ def _finish_moving(runs_dir: Path, batch: Path, journal: Mapping[str, object]) -
 def restore_runs(
     runs_dir: Path, run_ids: Collection[str] | None = None, wait: float = WAIT
 ) -> dict[str, str]:
-    """Bring runs back, those of the newest batch by default; run id → the name it has now.
+    """Restore runs, by default those of the newest batch; returns run id → present name.
 
-    Of several thrown away under one name the last one is meant. A name that is taken by now gets a
-    suffix. Raises UserError, with nothing changed, for a run that is not in the trash.
+    Of several deleted runs with the same name, the last one is restored. If the name is taken, it
+    gets a suffix. Raises UserError, with nothing changed, for a run that is not in the trash.
     """
     asked = set(run_ids) if run_ids is not None else None
-    _asked_for(runs_dir, asked)  # before a trash is made where none is
+    _asked_for(runs_dir, asked)  # before a trash folder is created
     with _changing(runs_dir, wait):
         _settle(runs_dir)
         restored: dict[str, str] = {}
@@ -203,8 +204,8 @@ def _free_name(runs_dir: Path, run_id: str, taken: Collection[str] = ()) -> str:
 def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
     for run_id, name in targets.items():
         path = batch / run_id
-        if path.is_dir():  # a killed process may have brought it back already
-            # A journal is a file like others: no text in it may lead anywhere else.
+        if path.is_dir():  # a killed process may have restored it already
+            # Do not trust the journal: a name must not lead to another folder.
             plain = Path(name).name == name and not name.startswith(".")
             free = plain and not os.path.lexists(runs_dir / name)
             path.rename(runs_dir / (name if free else _free_name(runs_dir, run_id)))
@@ -222,7 +223,7 @@ def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
 
 
 def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:
-    """Delete what is in the trash for good; returns the bytes that were freed.
+    """Delete the runs in the trash permanently; returns the bytes that were freed.
 
     Raises RunError when something cannot be deleted; the rest is gone then.
     """
@@ -232,7 +233,7 @@ def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:
         size = trash_bytes(runs_dir)
         _settle(runs_dir)
         for batch in _batches(runs_dir):
-            # One rename, and no restore finds it any more, however far the deletion comes.
+            # After this rename no restore finds it, even if the deletion is interrupted.
             batch.rename(trash / f"{_EMPTYING}{batch.name}")
         fsync_directory(trash)
         _delete_emptied(trash)
@@ -260,7 +261,7 @@ def _delete_emptied(trash: Path) -> None:
 
 @contextlib.contextmanager
 def _changing(runs_dir: Path, wait: float) -> Iterator[Path]:
-    """The trash, which nobody else changes while this is entered. Raises RunError."""
+    """The trash, locked until the end of the block. Raises RunError."""
     trash = runs_dir / TRASH
     try:
         trash.mkdir(exist_ok=True)
@@ -276,13 +277,13 @@ def _changing(runs_dir: Path, wait: float) -> Iterator[Path]:
 
 
 def _settle(runs_dir: Path) -> None:
-    """Bring what a killed process began to an end.
+    """Finish what a killed process began.
 
-    A batch keeps what had moved, and what was left in place stays there; a run that was being
-    brought back comes back; what was being deleted is deleted.
+    A batch keeps the runs that had moved, and the others stay in place. A run that was being
+    restored is restored; a run that was being deleted is deleted.
     """
     trash = runs_dir / TRASH
-    with contextlib.suppress(RunError):  # only emptying has to say what cannot be deleted
+    with contextlib.suppress(RunError):  # only emptying reports what cannot be deleted
         _delete_emptied(trash)
     for batch in _batches(runs_dir):
         remove_temporaries(batch)
@@ -298,7 +299,7 @@ def _settle(runs_dir: Path) -> None:
 
 
 def _batches(runs_dir: Path) -> list[Path]:
-    """Oldest first, by number: clocks may jump."""
+    """Oldest first, by number because clocks can jump."""
     return sorted(filter(_is_batch, _entries(runs_dir / TRASH)), key=lambda p: int(p.name))
 
 
@@ -324,14 +325,14 @@ def _last_number(trash: Path) -> int:
 
 
 def _remove_batch(batch: Path) -> None:
-    """Take away a batch without runs, its journal last but one."""
+    """Remove a batch without runs."""
     (batch / JOURNAL).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a stranger's file in it is not ours to delete
+    with contextlib.suppress(OSError):  # a foreign file in it is not ours to delete
         batch.rmdir()
 
 
 def _journalled(journal: Mapping[str, object]) -> dict[str, tuple[int, int]]:
-    """Files and bytes of each run, as measured when it went."""
+    """Files and bytes of each run when it was deleted."""
     runs = journal.get("runs")
     found: dict[str, tuple[int, int]] = {}
     for item in runs if isinstance(runs, list) else ():

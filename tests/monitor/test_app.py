@@ -267,7 +267,7 @@ async def test_nothing_is_asked_of_a_dead_run(tmp_path: Path) -> None:
         await until(pilot, lambda: selected(app) == "a")
         for key in "pcs":
             await pilot.press(key)
-            await until(pilot, lambda: "no trainer is there" in screen_text(app))
+            await until(pilot, lambda: "there is no trainer" in screen_text(app))
             assert len(app.screen_stack) == 1
             app.query_one(Notice).show("", "primary")
 

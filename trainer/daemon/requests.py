@@ -84,7 +84,7 @@ def _resume(case: Case) -> Verdict:
     if case.status == "completed":
         return Verdict(
             False,
-            "the run is completed; go on with: trainer resume RUN --max-steps N",
+            "the run is completed; continue it with: trainer resume RUN --max-steps N",
         )
     if case.care is None and case.full:
         return Verdict(True, f"queued: {case.full}", Act.QUEUE)

@@ -185,7 +185,7 @@ def test_a_trainer_that_does_not_start_is_told(house: House, watched: Watch, slo
 
 
 def test_a_queued_run_without_a_daemon_says_who_would_start_it(house: House) -> None:
-    with pytest.raises(UserError, match="no daemon is there to start it: trainer daemon"):
+    with pytest.raises(UserError, match="there is no daemon to start it: trainer daemon"):
         resume(look(house.run("r")), never)
 
 
@@ -197,7 +197,7 @@ def test_the_question_is_about_what_would_happen(house: House) -> None:
         assert "saves a checkpoint" in stop_question(look(writer.run)).consequence
     assert "out of the queue" in stop_question(look(house.run("q"))).question
     assert "Give up the restart" in stop_question(look(house.dead("w"))).question
-    with pytest.raises(UserError, match="no trainer is there to stop"):
+    with pytest.raises(UserError, match="there is no trainer to stop"):
         stop_question(look(house.run("done", status="completed")))
 
 

@@ -102,7 +102,7 @@ def test_a_run_that_ends_is_not_waited_for(tmp_path: Path) -> None:
         at={2: lambda: (pending(writer.run.control)[0].remove(), writer.finish("failed"))}
     )
     with pytest.raises(RunError, match="ended without an answer"):
-        ask(writer.run, "pause", patience=clock.patience(timeout=1e9)).wait()
+        ask(writer.run, "pause", patience=clock.patience(timeout=500.0)).wait()
     assert clock.pauses < 10
 
 
@@ -135,7 +135,7 @@ def test_a_daemon_is_given_time_to_answer_for_a_dead_run(dead: RunDirectory) -> 
 def test_a_daemon_that_goes_away_is_not_waited_for(dead: RunDirectory) -> None:
     clock = Clock()
     with pytest.raises(RunError, match="ended without an answer"):
-        ask(dead, "resume", patience=clock.patience(timeout=1e9)).wait(by_daemon=True)
+        ask(dead, "resume", patience=clock.patience(timeout=500.0)).wait(by_daemon=True)
     assert 5 < clock.pauses < 10
 
 

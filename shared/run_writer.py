@@ -8,7 +8,6 @@ with RunWriter("runs", name="my-model", max_steps=1000) as run:
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 import traceback
@@ -24,23 +23,23 @@ from shared.control.inbox import Inbox
 from shared.control.pulse import Pulse, Timings
 from shared.control.requests import Request, answer_fields, pending
 from shared.errors import UserError
-from shared.files import AppendLog, open_file, remove_temporaries, replace_file, write_json
+from shared.files import AppendLog, remove_temporaries, replace_file, write_json
 from shared.json_text import encode_json, encode_line, is_number
 from shared.ownership.heartbeat import HeartbeatFile, read_beat
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch, Turn
 from shared.run.alarms import Alarms
+from shared.run.attempt import newest_attempt
 from shared.run.directory import RunDirectory, create_run
 from shared.run.events import EventLog, Listener
 from shared.run.log import RunLog
+from shared.run.numbers import as_float, new_best, plain
 from shared.run.pace import Pace
-from shared.run.record_lines import parse_lines
 from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.run.state import StateFile, WriteJson
 from shared.text import one_line
 
-MAX_ATTEMPT = 1 << 31
 _NEW_ATTEMPT = {
     "status": "initializing",
     "ended_at": None,
@@ -48,7 +47,6 @@ _NEW_ATTEMPT = {
     "eta_seconds": None,
     "alarm": "",
 }
-_NEWEST_BYTES = 1 << 16
 
 
 class RunWriter:
@@ -144,7 +142,7 @@ class RunWriter:
         undo.callback(self._log.lines.close)
         self._logs = (self._metrics, self._events.lines, self._log.lines)
         self._alarms = Alarms(self._events, self._log, lambda text: self.update(alarm=text))
-        newest = fields["attempt"] if self._state.found else _newest_attempt(self.run)
+        newest = fields["attempt"] if self._state.found else newest_attempt(self.run)
         self._state.set(
             **_NEW_ATTEMPT,
             run_name=fields["run_name"] if self._state.found else one_line(name),
@@ -203,8 +201,8 @@ class RunWriter:
         """
         now = time.time()
         fields = self._fields
-        step = _plain(step)
-        metrics = {key: _plain(value) for key, value in metrics.items()}
+        step = plain(step)
+        metrics = {key: plain(value) for key, value in metrics.items()}
         phase = metrics.get("phase")
         if phase and phase != fields["current_phase"]:
             self.set_phase(str(phase), step)
@@ -219,22 +217,12 @@ class RunWriter:
         self._pace.finished(step, metrics.get("step_time_ms"))
         changes: dict[str, Any] = {"current_step": step}
         if "loss" in metrics:
-            changes["current_loss"] = _as_float(metrics["loss"])
+            changes["current_loss"] = as_float(metrics["loss"])
         for key in ("tokens_total", "tokens_per_second"):
             if is_number(metrics.get(key)):
                 changes[key] = metrics[key]
-        changes.update(self._new_best(step, metrics))
+        changes.update(new_best(fields, step, metrics))
         self._state.set(**changes)
-
-    def _new_best(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        metric, best = self._fields["best_metric"], self._fields["best_loss"]
-        key = "val_loss" if metric == "val_loss" or "val_loss" in metrics else "loss"
-        value = _as_float(metrics.get(key))
-        if value is None or not math.isfinite(value):
-            return {}
-        if key == metric and best is not None and value >= best:
-            return {}
-        return {"best_loss": value, "best_step": step, "best_metric": key}
 
     def progress(self) -> None:
         """Report work that is not a step, such as an evaluation: the run is not stalled."""
@@ -408,37 +396,9 @@ class RunWriter:
             (self.alarm_over if turn.over else self.alarm)(kind, turn.message)
 
 
-def _plain(value: Any) -> Any:
-    """The number in a numpy scalar or a one-element tensor; anything else unchanged."""
-    if value is None or type(value) in (float, int, str, bool):
-        return value
-    try:
-        return value.item()
-    except (AttributeError, TypeError, ValueError, RuntimeError):
-        return value
-
-
-def _as_float(value: object) -> float | None:
-    try:
-        return float(value) if is_number(value) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None
-
-
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, UserError):
         return error.exit_code
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return 1
-
-
-def _newest_attempt(run: RunDirectory) -> int:
-    """The attempt of the last records: if the state is lost, new records must still win."""
-    newest = 0
-    for path in (run.metrics_path, run.events_path):
-        with contextlib.suppress(OSError), open_file(path) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _NEWEST_BYTES))
-            attempts = (r.get("attempt") for r in parse_lines(file.read())[0])
-            newest = max([newest, *(a for a in attempts if type(a) is int and a < MAX_ATTEMPT)])
-    return newest

@@ -18,7 +18,7 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 def wait_until() -> WaitUntil:
     """Poll a condition until it is truthy; fail after `timeout` seconds."""
 
-    def wait(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    def wait(condition: Callable[[], Any], timeout: float = 120.0) -> Any:
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             assert time.monotonic() < deadline, "waited in vain"

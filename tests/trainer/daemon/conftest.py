@@ -140,7 +140,7 @@ class House:
         known = {"status": "running", "attempt": 1, "current_step": 7, "host": host_name()}
         return self.run(name, *plans, **{**known, **state})
 
-    def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], timeout: float = 120.0) -> Any:
         """Let the supervisor do its rounds until `condition` holds."""
         deadline = time.monotonic() + timeout
         while True:

@@ -1,0 +1,42 @@
+"""The metrics of a step as plain numbers, and the best loss among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from shared.json_text import is_number
+
+
+def plain(value: Any) -> Any:
+    """The number in a numpy scalar or a one-element tensor; anything else unchanged."""
+    if value is None or type(value) in (float, int, str, bool):
+        return value
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return value
+
+
+def as_float(value: object) -> float | None:
+    """`value` as a float; None for anything that is not a number."""
+    try:
+        return float(value) if is_number(value) else None  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+
+
+def new_best(state: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes to a state whose best loss is improved by these metrics; empty otherwise.
+
+    `val_loss` counts once there is one, and `loss` until then.
+    """
+    metric, best = state["best_metric"], state["best_loss"]
+    key = "val_loss" if metric == "val_loss" or "val_loss" in metrics else "loss"
+    value = as_float(metrics.get(key))
+    if value is None or not math.isfinite(value):
+        return {}
+    if key == metric and best is not None and value >= best:
+        return {}
+    return {"best_loss": value, "best_step": step, "best_metric": key}

@@ -1,4 +1,7 @@
-"""What all tests share: one torch thread, the command line in-process, small token data."""
+"""What all tests share: one torch thread, the command line in-process, small token data.
+
+The two classes of tests, slow and quick, are told apart by `tests/quick.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.quick import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_call,
+)
+
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
 
-# torch reads it when it is first imported, here and in every child process.
-os.environ["OMP_NUM_THREADS"] = "1"
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_call",
+]
+
+# Torch reads it when it is first imported, here and in every child process. One thread, because two
+# workers of pytest share two cores; another number given by the caller stands (docs/testing.md).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
 
@@ -43,7 +61,7 @@ def _torch_as_it_was() -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.use_deterministic_algorithms(False)
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")

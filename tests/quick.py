@@ -1,0 +1,102 @@
+"""Which tests are slow, and the guard that keeps `pytest --quick` quick.
+
+A test is slow when it trains a model or starts a process: its file is in one of `SLOW_PLACES`, it
+uses a fixture that does so, or it is marked `slow`. Every other test is quick, so a new one is too.
+In a quick session a test that starts a process fails and asks for the mark.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parent
+#: Folders and files in which every test trains or starts processes.
+SLOW_PLACES = (
+    "faults",
+    "benchmarks",
+    "test_demo.py",
+    "test_guide_commands.py",
+    "test_readme.py",
+    "test_tour.py",
+    "monitor/test_terminal.py",
+    "trainer/loop",
+)
+#: Fixtures that train or start processes. Fixtures of a session or module that use `run_cli` count
+#: without being named: what they make with it is a trained run.
+SLOW_FIXTURES = frozenset({"train", "spawn", "house", "site"})
+#: Snapshots are compared at one size when it has to be quick.
+SNAPSHOT_SIZE = "120x40"
+
+STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
+_guarded = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out the slow tests; no process may be started"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        sys.addaudithook(_refuse_processes)
+
+
+def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
+    if _guarded and event in STARTS:
+        what = arguments[0] if arguments else event
+        raise AssertionError(
+            f"a quick test starts a process ({what}); mark it with pytest.mark.slow"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    global _guarded
+    _guarded = bool(item.config.getoption("--quick"))
+    try:
+        return (yield)
+    finally:
+        _guarded = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow ones; leave them out when asked to be quick."""
+    for item in items:
+        if _is_slow(item):
+            item.add_marker(pytest.mark.slow)
+    if config.getoption("--quick"):
+        left_out = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    place = item.path.relative_to(TESTS) if item.path.is_relative_to(TESTS) else item.path
+    if any(place.is_relative_to(slow) for slow in SLOW_PLACES):
+        return True
+    return _is_another_size(item) or any(map(_trains, _fixtures(item)))
+
+
+def _fixtures(item: pytest.Item) -> list[Any]:
+    """The definitions of all fixtures that a test uses, directly or not."""
+    info = getattr(item, "_fixtureinfo", None)
+    return [d for found in info.name2fixturedefs.values() for d in found] if info else []
+
+
+def _trains(fixture: Any) -> bool:
+    lasting = fixture.scope != "function"
+    return fixture.argname in SLOW_FIXTURES or (lasting and "run_cli" in fixture.argnames)
+
+
+def _is_another_size(item: pytest.Item) -> bool:
+    """Whether it compares a snapshot of a size that quick sessions leave out."""
+    size = re.search(r"\[.*?(\d+x\d+)", item.name)
+    return "snap_compare" in getattr(item, "fixturenames", ()) and not (
+        size is None or size[1] == SNAPSHOT_SIZE
+    )

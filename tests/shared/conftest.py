@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 WaitUntil = Callable[..., Any]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -16,16 +17,8 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def wait_until() -> WaitUntil:
-    """Poll a condition until it is truthy; fail after `timeout` seconds."""
-
-    def wait(condition: Callable[[], Any], timeout: float = 120.0) -> Any:
-        deadline = time.monotonic() + timeout
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.005)
-        return value
-
-    return wait
+    """Poll a condition until it is truthy."""
+    return until
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def read_by_another(folder: Path, spawn: Any) -> Iterator[None]:
     child = spawn(code, folder)
     assert child.stdout.readline() == "in\n"
     yield
-    child.communicate("\n", timeout=30)
+    child.communicate("\n", timeout=240)
 
 
 # -- rules -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def answer_to(run: RunDirectory, request: str) -> Any:

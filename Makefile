@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test soak check format bench setup clean
+PEERS  := .venv-peers
+
+.PHONY: demo test quick portable peers soak check format bench setup clean
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -26,7 +28,25 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
+
+# No training, no process: what to run after every change.
+quick: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quick --durations=10
+
+# The suite with other kernels, with more threads, and on a busy machine (docs/testing.md).
+portable: $(READY)
+	$(BIN)/python -m tests.portable $(ARGS)
+
+# What other programs say about ours; they have an environment of their own.
+peers: $(PEERS)/.ready
+	$(PEERS)/bin/python -m pytest tests/peers -rs
+
+$(PEERS)/.ready: pyproject.toml constraints.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "setting up $(PEERS) (a few minutes the first time)"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	@touch $(PEERS)/.ready
 
 format: $(READY)
 	$(BIN)/ruff check --fix-only .
@@ -40,4 +60,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info
+	rm -rf $(VENV) $(PEERS) dist build *.egg-info

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -167,7 +166,6 @@ def test_output_sent_to_a_file_can_be_followed(here: Path, token_data: Path) -> 
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer", *command],
             stdout=stdout,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     try:
         deadline = time.monotonic() + 60

@@ -29,7 +29,7 @@ def in_terminal(command: str, environment: dict[str, str], cwd: Path) -> str:
         os.chdir(cwd)
         os.execvpe("bash", ["bash", "-c", f"stty cols 100 rows 30; {command}"], environment)
     output = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     pressed = False
     while time.monotonic() < deadline:
         if select.select([fd], [], [], 0.1)[0]:
@@ -54,7 +54,6 @@ def test_the_tour(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
         "TERM": "xterm-256color",
     }
     assignment, *commands = lines
@@ -72,7 +71,7 @@ def test_the_tour(tmp_path: Path) -> None:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=200,
+                timeout=600,
                 check=False,
             )
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -104,7 +103,7 @@ def _transformers_snippet(folder: Path) -> None:
     code = code.replace("runs/tour/", f"{run}/")
     code += "\nids = tokenizer('def ', return_tensors='pt')\nprint(model(**ids).logits.shape[-1])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("1024")

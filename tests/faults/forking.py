@@ -7,13 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from shared.run.directory import RunDirectory, discover_runs
-
-START_SECONDS = 120.0  # a busy machine takes its time
+from tests.waiting import until
 
 
 class ForkServer:
@@ -47,7 +45,6 @@ def fork_server() -> Iterator[ForkServer]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -58,11 +55,12 @@ def fork_server() -> Iterator[ForkServer]:
 
 def wait_until_training(where: Path, pid: int) -> RunDirectory:
     """The run that process `pid` trains, once it makes steps (or has made them all)."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+
+    def training() -> RunDirectory | None:
         for run in discover_runs(where) if where.is_dir() else ():
             state = run.read_state()
             if state and state.pid == pid and state.status in ("running", "completed"):
                 return run
-        time.sleep(0.002)
-    raise AssertionError("the trainer did not start")
+        return None
+
+    return until(training, every=0.002)  # type: ignore[return-value]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,7 @@ from shared.run.directory import RunDirectory
 from tests.faults.forking import ForkServer, wait_until_training
 from tests.faults.test_kill import ENDLESS, command
 from tests.trainer.loop.conftest import Trained
-
-
-def wait_for(condition, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 @pytest.mark.slow
@@ -31,10 +24,10 @@ def test_a_run_directory_that_goes_and_comes_back(
     pid = server.start(*command("away", where, text_data, ENDLESS), output=str(console))
     run = wait_until_training(where, pid)
     where.rename(tmp_path / "elsewhere")
-    wait_for(lambda: "[ALARM]" in console.read_text())
+    until(lambda: "[ALARM]" in console.read_text())
     assert not where.exists(), "nothing makes the folder again"
     (tmp_path / "elsewhere").rename(where)
-    wait_for(lambda: "can be written again" in console.read_text())
+    until(lambda: "can be written again" in console.read_text())
     os.kill(pid, signal.SIGTERM)
     assert server.wait(pid) == 75
     done = Trained(run, 75)

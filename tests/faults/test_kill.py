@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from shared.checkpoints.catalogue import newest_sound
-from shared.ownership.health import observe
-from shared.run.directory import RunDirectory, discover_runs
+from shared.ownership.health import Health, observe
+from shared.run.directory import RunDirectory
 from shared.run.records import RunState
 from tests.faults.counts import times
 from tests.faults.forking import ForkServer, wait_until_training
 from tests.trainer.loop.conftest import GPT2, TINY, Train, Trained, as_flags
+from tests.waiting import until
 
 ENDLESS = {
     **TINY,
@@ -41,42 +42,60 @@ def command(name: str, where: Path, data: Path, settings: dict[str, object]) -> 
 def test_killed_at_random_moments_ends_with_the_same_bytes(
     train: Train, server: ForkServer, tmp_path: Path, text_data: Path
 ) -> None:
-    """SIGKILL, also inside saves: a checkpoint at every step makes most moments such."""
+    """SIGKILL, every other time inside a save; then the run is asked to end."""
     wanted = times(25, 220)
-    settings = {**TINY, **GPT2, "train.max_steps": 6 * wanted, "checkpoint.interval": 1}
-    settings |= {"eval.interval": 10**6, "log.interval": 100}
-    whole = train("whole", "--deterministic", **underscored(settings))
+    settings = {**ENDLESS, **GPT2, "checkpoint.interval": 1, "optim.schedule": "constant"}
     where = tmp_path / "killed"
     arguments = [*command("k", where, text_data, settings), "--deterministic"]
     generator = random.Random(7)
-    kills = in_save = 0
-    while True:
+    for kill in range(wanted):
         pid = server.start(*arguments)
-        if kills < wanted:
-            wait_until_training(where, pid)
-            time.sleep(generator.uniform(0.0, 0.15))
-            os.kill(pid, signal.SIGKILL)
-        code = server.wait(pid)
-        (run,) = discover_runs(where)
-        if code >= 0:
-            assert code == 0
-            break
-        kills += 1
-        in_save += any(run.checkpoints.glob(".tmp-*"))
+        run = wait_until_training(where, pid)
+        time.sleep(generator.uniform(0.0, 0.15))
+        if kill % 2:
+            _stop_inside_a_save(pid, run)
+        os.kill(pid, signal.SIGKILL)
+        assert server.wait(pid) == -signal.SIGKILL
         before = _newest_step(run)
         _, problems = newest_sound(run.checkpoints)
         assert not problems, "a kill left a checkpoint that looks whole but is not"
         assert before >= Trained(run, 0).state.current_step - 2, "one interval, one in writing"
         arguments = ["resume", str(run.path)]
-    print(f"{kills} kills, {in_save} of them inside a save")
-    assert kills >= wanted // 2
-    assert in_save >= wanted // 25
-    killed = Trained(run, 0)
-    assert killed.hashes("final") == whole.hashes("final")
+    pid = server.start(*arguments)
+    run = wait_until_training(where, pid)
+    os.kill(pid, signal.SIGTERM)
+    assert server.wait(pid) == 75
+    killed = Trained(run, 75)
     assert not list(run.checkpoints.glob(".tmp-*"))
+    settings |= {"train.max_steps": killed.state.current_step, "checkpoint.interval": 10**6}
+    whole = train("whole", "--deterministic", **underscored(settings))
+    assert killed.hashes(f"step_{killed.state.current_step}") == whole.hashes("final")
     assert killed.metrics.series("loss").values.tolist() == (
         whole.metrics.series("loss").values.tolist()
     )
+
+
+def _stop_inside_a_save(pid: int, run: RunDirectory) -> None:
+    """Stop the trainer while it writes a checkpoint."""
+
+    def is_inside() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: _is_stopped(pid), every=0.0)
+        if any(run.checkpoints.glob(".tmp-*")):
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    until(is_inside, every=0.001)
+
+
+def _is_stopped(pid: int) -> bool:
+    return _process_state(pid) == "T"
+
+
+def _process_state(pid: int) -> str:
+    """The letter by which /proc names it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _newest_step(run: RunDirectory) -> int:
@@ -93,22 +112,17 @@ def test_asked_to_end_it_saves_and_says_so(
     asked = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
     generator = random.Random(1)
     arguments = command("s", tmp_path, text_data, ENDLESS)
-    slowest = 0.0
     for i in range(times(8, 52)):
         pid = server.start(*arguments)
         run = wait_until_training(tmp_path, pid)
         time.sleep(generator.uniform(0.0, 0.1))
-        started = time.monotonic()
         os.kill(pid, asked[i % len(asked)])
         assert server.wait(pid) == 75
-        slowest = max(slowest, time.monotonic() - started)
         done = Trained(run, 75)
         assert done.state.status == "preempted"
         assert done.state.latest_checkpoint == f"step_{done.state.current_step}"
         assert newest_sound(run.checkpoints)[0].step == done.state.current_step
         arguments = ["resume", str(run.path)]
-    print(f"slowest end {slowest:.2f} s")
-    assert slowest < 10
 
 
 @pytest.mark.slow
@@ -118,28 +132,22 @@ def test_a_second_signal_ends_at_once(server: ForkServer, tmp_path: Path, text_d
     os.kill(pid, signal.SIGSTOP)  # both arrive before it can act on the first
     os.kill(pid, signal.SIGTERM)
     os.kill(pid, signal.SIGINT)
-    started = time.monotonic()
     os.kill(pid, signal.SIGCONT)
+    # Not 75: it saves nothing, which would take its time.
     assert server.wait(pid) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.slow
 def test_stopped_and_continued(server: ForkServer, tmp_path: Path, text_data: Path) -> None:
-    """SIGSTOP shows as stalled within ten seconds, SIGCONT as running again; nothing is lost."""
+    """SIGSTOP shows as stalled, SIGCONT as running again; nothing is lost."""
     pid = server.start(*command("stopped", tmp_path, text_data, ENDLESS))
     run = wait_until_training(tmp_path, pid)
     os.kill(pid, signal.SIGSTOP)
-    started = time.monotonic()
     wait_for_status(run, "stalled")
-    assert time.monotonic() - started < 10
     stood_at = (run.read_state() or RunState()).current_step
     os.kill(pid, signal.SIGCONT)
     wait_for_status(run, "running")
-    deadline = time.monotonic() + 30
-    while (run.read_state() or RunState()).current_step <= stood_at:
-        assert time.monotonic() < deadline, "it makes no steps"
-        time.sleep(0.05)
+    until(lambda: (run.read_state() or RunState()).current_step > stood_at)
     os.kill(pid, signal.SIGTERM)
     assert server.wait(pid) == 75
     steps = Trained(run, 75).metrics.series("loss").steps.tolist()
@@ -147,10 +155,10 @@ def test_stopped_and_continued(server: ForkServer, tmp_path: Path, text_data: Pa
 
 
 def wait_for_status(run: RunDirectory, status: str) -> None:
-    deadline = time.monotonic() + 30
-    while observe(run, run.read_state() or RunState()).status != status:
-        assert time.monotonic() < deadline, observe(run, run.read_state() or RunState())
-        time.sleep(0.05)
+    def health() -> Health:
+        return observe(run, run.read_state() or RunState())
+
+    until(lambda: health().status == status, what=health)
 
 
 @pytest.mark.slow
@@ -158,18 +166,15 @@ def wait_for_status(run: RunDirectory, status: str) -> None:
 def test_two_trainers_at_once(
     train: Train, server: ForkServer, tmp_path: Path, text_data: Path
 ) -> None:
-    """Started together on one run, one trains; the other says within two seconds who it is."""
+    """Started together on one run, one trains; the other ends and says who does."""
     first = train("one", train__max_steps=4)
     settings = as_flags({"train.max_steps": 10**6, "checkpoint.interval": 10**6})
     settings += as_flags({"eval.interval": 10**6, "log.interval": 10**6})
     arguments = ["resume", str(first.run.path), *settings]
-    slowest = 0.0
     for i in range(times(6, 100)):
         outputs = [tmp_path / f"{i}-{n}" for n in (1, 2)]
-        started = time.monotonic()
         pids = [server.start(*arguments, output=str(path)) for path in outputs]
         loser = _first_to_end(pids)
-        slowest = max(slowest, time.monotonic() - started)
         winner = pids[1 - pids.index(loser)]
         assert server.wait(loser) == 2
         said = outputs[pids.index(loser)].read_text()
@@ -179,19 +184,11 @@ def test_two_trainers_at_once(
         wait_until_training(first.run.path.parent, winner)
         os.kill(winner, signal.SIGKILL)  # its lock is stale from now on, and no obstacle
         assert server.wait(winner) == -signal.SIGKILL
-    print(f"slowest refusal {slowest:.2f} s")
-    assert slowest < 2
 
 
 def _first_to_end(pids: list[int]) -> int:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for pid in pids:
-            # A zombie: its parent has not been asked to wait for it yet.
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return pid
-        time.sleep(0.005)
-    raise AssertionError("both train")
+    # A zombie: its parent has not been asked to wait for it yet.
+    return until(lambda: next((pid for pid in pids if _process_state(pid) == "Z"), 0))
 
 
 def test_fork_server_tells_how_it_ended(server: ForkServer, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.faults.counts import times
 from tests.faults.forking import fork_server, wait_until_training
 from tests.monitor.test_terminal import Terminal
 from tests.trainer.loop.conftest import GPT2, TINY, Trained, as_flags
+from tests.waiting import until
 
 INTERVAL = times(100, 2000)  # steps between checkpoints
 SETTINGS = {
@@ -58,10 +59,8 @@ def monitors(runs_dir: Path, count: int, name: str) -> Iterator[list[Terminal]]:
 
 def wait_for_a_step(run: RunDirectory) -> None:
     """Training goes on."""
-    before, deadline = Trained(run, 0).state.current_step, time.monotonic() + 60
-    while Trained(run, 0).state.current_step <= before:
-        assert time.monotonic() < deadline, "no step is made any more"
-        time.sleep(0.01)
+    before = Trained(run, 0).state.current_step
+    until(lambda: Trained(run, 0).state.current_step > before, what=lambda: "no step is made")
 
 
 def names_in(folder: Path) -> set[str]:
@@ -86,20 +85,13 @@ def test_monitors_come_and_are_killed(tmp_path: Path, text_data: Path) -> None:
         os.kill(pids[0], signal.SIGTERM)
         assert server.wait(pids[0]) == 75
         last = Trained(watched, 75).state.current_step // INTERVAL * INTERVAL
-        _wait_for(alone.checkpoints / f"step_{last}")
+        until((alone.checkpoints / f"step_{last}").is_dir)
         os.kill(pids[1], signal.SIGTERM)
         assert server.wait(pids[1]) == 75
     _same(Trained(watched, 75), Trained(alone, 75), last)
     assert names_in(watched.path) == names_in(alone.path), "a monitor leaves nothing behind"
     assert list(watched.path.parent.iterdir()) == [watched.path]
     print(f"{last} steps compared")
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 300
-    while not path.is_dir():
-        assert time.monotonic() < deadline, f"{path} does not come"
-        time.sleep(0.02)
 
 
 def _same(watched: Trained, alone: Trained, last: int) -> None:

@@ -73,8 +73,7 @@ def test_everything_is_durable_before_it_is_named(tmp_path: Path, text_data: Pat
         ],
         check=True,
         capture_output=True,
-        timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
     )
     calls = calls_of(trace.read_text())
     renames = [

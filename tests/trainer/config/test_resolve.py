@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +210,9 @@ HOSTILE: dict[str, bytes] = {
 def test_a_hostile_file_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
     file = tmp_path / "hostile.yaml"
     file.write_bytes(HOSTILE[name])
-    started = time.process_time()
     with pytest.raises(UserError) as caught:
         resolve(load_source(str(file))[0])
     message = str(caught.value)
-    assert time.process_time() - started < 2
     assert message.endswith(".")
     assert len(message) < 600
     assert "\n" not in message.partition("problems:")[0]

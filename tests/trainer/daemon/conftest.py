@@ -25,6 +25,7 @@ from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory, create_run
 from shared.run.record_lines import read_records
 from shared.run.records import RunState
+from tests.waiting import until
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor
@@ -140,16 +141,14 @@ class House:
         known = {"status": "running", "attempt": 1, "current_step": 7, "host": host_name()}
         return self.run(name, *plans, **{**known, **state})
 
-    def until(self, condition: Callable[[], Any], timeout: float = 120.0) -> Any:
+    def until(self, condition: Callable[[], Any]) -> Any:
         """Let the supervisor do its rounds until `condition` holds."""
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def after_a_round() -> Any:
             self.supervisor.tick()
-            value = condition()
-            if value:
-                return value
-            assert time.monotonic() < deadline, f"waited in vain; {self.said}"
-            time.sleep(0.01)
+            return condition()
+
+        return until(after_a_round, what=lambda: self.said)
 
     def until_left_alone(self, run: RunDirectory) -> RunState:
         """Until `run` is under care no more and not queued; its state then."""

@@ -135,13 +135,13 @@ def resume(run: RunDirectory, *flags: str, hooks: Hooks | None = None) -> Traine
 
 
 def start_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """`trainer …` as a process of its own, one thread."""
+    """`trainer …` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **environment},
     )
 
 

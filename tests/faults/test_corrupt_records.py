@@ -27,6 +27,7 @@ from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
 from monitor.report import report
 from shared.run.directory import RunDirectory, discover_runs
 from shared.run.metrics_rows import Series
+from tests import waiting
 from tests.conftest import RunCli
 from tests.faults.corruption import REPLACEMENTS, VALUE, a_pipe, damage, request_record
 from tests.faults.counts import times
@@ -310,7 +311,7 @@ def test_the_monitors_thread_outlives_it(
             taken.get()
         for _ in range(2):  # the look in progress began before
             poller.refresh()
-            found = taken.get(timeout=30)
+            found = taken.get(timeout=waiting.SECONDS)
         return found
 
     try:

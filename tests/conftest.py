@@ -39,6 +39,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
 
+collect_ignore = ["peers"]  # unless they are named: they want programs of another environment
+
 #: About 300 kB of Python that every Python has.
 SOURCES = ("argparse.py", "ast.py", "shutil.py", "subprocess.py", "textwrap.py")
 

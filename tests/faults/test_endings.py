@@ -16,6 +16,7 @@ from shared.checkpoints.catalogue import in_use, list_checkpoints
 from shared.control.requests import submit
 from shared.files import write_json
 from shared.run.records import RunState
+from tests import waiting
 from tests.trainer.loop.conftest import Train, Trained, find, resume, wait_for
 from trainer.checkpoint.disk import Disk, free_bytes
 from trainer.loop.hooks import Hooks
@@ -165,7 +166,7 @@ def test_a_pause_survives_a_crash_but_not_a_person(train: Train) -> None:
     answers: list[str] = []
 
     def continue_it() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + waiting.SECONDS
         while time.monotonic() < deadline:
             now = first.run.read_state() or RunState()
             if now.status == "paused" and now.attempt == 2:

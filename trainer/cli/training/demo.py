@@ -5,17 +5,52 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trainer.cli import options
 from trainer.cli.output import show_progress
+from trainer.launch.fitting import Fit, Size, fit, measure_step
 
 if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
+    from trainer.config.schema import Config
 
 PRESET = "minigpt-small"
+#: Largest first. Each learns Python's words and indentation in its least number of steps.
+SIZES = (
+    Size("minigpt-small", steps=1500, least=800),
+    Size(
+        "minigpt-tiny",
+        steps=1500,
+        least=700,
+        changes={
+            "model.hidden_size": 96,
+            "model.intermediate_size": 384,
+            "model.num_layers": 3,
+            "train.batch_size": 8,
+        },
+    ),
+    Size(
+        "minigpt-nano",
+        steps=1500,
+        least=0,
+        changes={
+            "model.hidden_size": 64,
+            "model.intermediate_size": 256,
+            "model.num_layers": 2,
+            "train.batch_size": 8,
+            "train.seq_len": 96,
+        },
+    ),
+)
+SECONDS = 225.0  # from the first line to the last, as planned
+LIMIT = 270.0  # then training stops, however far it has come
+START_AND_END = 25.0  # of them to load torch, to save and to show the result
+EVALUATIONS = 6
 POLL = 1.0  # seconds between looks at the run
 REPORT_EVERY = 10.0  # seconds between progress lines
 
@@ -29,26 +64,58 @@ def demo(
 ) -> int:
     """Train a small character-level model on the Python standard library, and watch it learn.
 
-    Training goes on in the background when the monitor is closed.
+    The first steps are timed, and the model and the number of steps are chosen so that the demo
+    ends within five minutes. Closing the monitor does not stop the training.
+    """
+    if watch is None:
+        watch = sys.stdin.isatty() and sys.stdout.isatty()
+    return run_demo(runs_dir, standard_library(), max_steps=max_steps, watch=watch)
+
+
+def run_demo(
+    runs_dir: Path,
+    text: list[str],
+    *,
+    max_steps: int | None = None,
+    watch: bool = False,
+    measure: Callable[[Config], float] = measure_step,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Train on the files `text`; `max_steps` of the largest size, or what fits into the time.
+
+    `measure` returns the seconds that one step of a configuration takes.
     """
     from shared.control.launch import resume_detached, wait_until_running
     from trainer.launch.create import create
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import load_layers, new_run
 
+    began = clock()
     settings, _, _ = load_layers(PRESET)
     # One thread: on a busy machine two wait for each other, and the second gains little here.
-    flags = options.given({"name": "demo", "train.max_steps": max_steps, "train.threads": 1}, None)
+    flags: dict[str, Any] = {"name": "demo", "train.threads": 1}
     typer.echo("Reading the Python standard library's source…")
-    text = standard_library()
     flags["data.path"] = str(prepare_text(text, {**settings, **flags}, runs_dir, show_progress))
-    config = new_run(settings, {}, flags, preset=False)
+
+    def configured(more: dict[str, Any]) -> Config:
+        return new_run(settings, {}, {**flags, **more}, preset=False)
+
+    if max_steps is None:
+        typer.echo("Timing the first steps…")
+        left = SECONDS - START_AND_END - (clock() - began)
+        fitted = fit(SIZES, left, lambda size: measure(configured(dict(size.changes))))
+        latest = LIMIT - START_AND_END - (clock() - began)
+        config = configured(chosen(fitted, latest))
+        typer.echo(
+            f"{config.train.max_steps} steps of {fitted.size.name}: one takes "
+            f"{1000 * fitted.step_seconds:.0f} ms here"
+        )
+    else:
+        config = configured({"train.max_steps": max_steps})
     run = create(config, runs_dir)
     process = resume_detached(run)
     typer.echo(f"Starting {run.run_id}…")
     wait_until_running(run, process)
-    if watch is None:
-        watch = sys.stdin.isatty() and sys.stdout.isatty()
     if watch:
         command = [sys.executable, "-m", "monitor", "--runs-dir", str(runs_dir)]
         command += ["--run", run.run_id]
@@ -56,6 +123,21 @@ def demo(
         typer.echo(f"sample of {run.run_id}: trainer generate --checkpoint {run.path}")
         return code
     return _follow(run, process)
+
+
+def chosen(fitted: Fit, seconds: float) -> dict[str, Any]:
+    """The settings of a fitted run, which stops when its steps have taken `seconds`."""
+    every = max(1, fitted.steps // EVALUATIONS)
+    return {
+        **fitted.size.changes,
+        "model.name": fitted.size.name,
+        "train.max_steps": every * EVALUATIONS,  # so that the last sample is of the last step
+        "train.max_hours": max(1.0, seconds) / 3600,
+        "optim.warmup_steps": min(50, fitted.steps // 10),
+        "eval.interval": every,
+        "eval.batches": 8,
+        "checkpoint.interval": max(every, fitted.steps // 2),
+    }
 
 
 def standard_library() -> list[str]:
@@ -94,7 +176,8 @@ def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
     samples = sorted(run.samples.glob("step_*.txt"), key=lambda p: int(p.stem.split("_")[1]))
     if samples:
         text = samples[-1].read_text(encoding="utf-8", errors="replace")
-        typer.echo(f"\nA sample after {state.current_step} steps:\n\n{many_lines(text)}")
+        step = samples[-1].stem.removeprefix("step_")
+        typer.echo(f"\nA sample after {step} steps:\n\n{many_lines(text)}")
     typer.echo(f"\nlook at it:    train-monitor --runs-dir {run.path.parent}")
     typer.echo(f"more samples:  trainer generate --checkpoint {run.path} --prompt 'def '")
     return 0

@@ -39,6 +39,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
 
+# Hypothesis's own time limits would make every property depend on the machine. The environment of
+# the peers does without it.
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "portable", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("portable")
+
 collect_ignore = ["peers"]  # unless they are named: they want programs of another environment
 
 #: About 300 kB of Python that every Python has.

@@ -20,7 +20,7 @@ def loaded_after(code: str) -> set[str]:
     tell = "json.dump(sorted({m.partition('.')[0] for m in sys.modules}), sys.stderr)"
     script = f"import json, sys\n{code}\n{tell}"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240
     )
     return set(json.loads(done.stderr))
 

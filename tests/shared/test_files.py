@@ -159,7 +159,7 @@ log.close()
 def test_lines_wait_for_room_and_go_out_in_order(tmp_path: Path, spawn, limit: int) -> None:
     path = tmp_path / "log"
     (tmp_path / "state").write_text("before")
-    output, _ = spawn(LIMITED, path, limit).communicate(timeout=60)
+    output, _ = spawn(LIMITED, path, limit).communicate(timeout=240)
     accepted, waiting, replacing_failed, done, waiting_later = json.loads(output)
     assert waiting == accepted.count(False) > 0
     assert accepted == sorted(accepted, reverse=True)  # none overtakes a waiting one
@@ -326,7 +326,7 @@ def test_a_full_disk_really(tmp_path: Path) -> None:
         pytest.skip("no unshare here")
     mount = f"mount -t tmpfs -o size=300k none {tmp_path} && exec {sys.executable} -c"
     command = ["unshare", "-m", "sh", "-c", f'{mount} "$0" {tmp_path}', FULL]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if "ermitted" in result.stderr or "denied" in result.stderr:
         pytest.skip("no right to mount a filesystem")
     accepted, failed, before, freed, lines = json.loads(result.stdout or result.stderr)

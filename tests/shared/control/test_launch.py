@@ -37,7 +37,7 @@ def start(code: str, run: RunDirectory) -> subprocess.Popen[bytes]:
 def test_a_started_trainer_is_waited_for(run: RunDirectory) -> None:
     process = start(TRAINER, run)
     assert wait_until_running(run, process) == "running"
-    process.communicate(b"\n", timeout=60)
+    process.communicate(b"\n", timeout=240)
 
 
 def test_a_trainer_that_ends_at_once_is_told_with_its_last_words(run: RunDirectory) -> None:
@@ -50,7 +50,7 @@ def test_a_trainer_that_ends_at_once_is_told_with_its_last_words(run: RunDirecto
 def test_a_trainer_that_never_starts_is_told(run: RunDirectory) -> None:
     process = start("import sys; sys.stdin.readline()", run)
     assert wait_until_running(run, process, Patience(timeout=0.0)) == "still starting"
-    process.communicate(b"\n", timeout=60)
+    process.communicate(b"\n", timeout=240)
 
 
 def test_a_log_that_says_nothing(run: RunDirectory) -> None:

@@ -11,11 +11,10 @@ from shared.control.requests import submit
 from shared.run.directory import RunDirectory, discover_runs
 from shared.run.record_lines import read_records
 from tests.hub_server import HubServer
+from tests.waiting import SECONDS, until
 from trainer.daemon.policy import RestartLimits
 from trainer.daemon.scheduler import Limits
 from trainer.daemon.supervisor import Supervisor
-
-SECONDS = 240.0
 
 
 def answer_to(run: RunDirectory, request: str) -> Any:
@@ -30,11 +29,12 @@ def test_the_daemon_uploads_what_nobody_trains(run: RunDirectory, hub: HubServer
     )
     request = submit(run.control, "upload", {"repo": "asked", "private": True})
     refused = submit(run.control, "upload", {"endpoint": "http://evil.example"})
-    deadline = time.monotonic() + SECONDS
-    while not (answer_to(run, request) and answer_to(run, refused)):
+
+    def is_answered() -> bool:
         supervisor.tick()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        return bool(answer_to(run, request) and answer_to(run, refused))
+
+    until(is_answered)
     supervisor.close()
     told = answer_to(run, request)
     assert told["ok"], told

@@ -94,7 +94,7 @@ def test_a_child_runs_pauses_and_is_killed(run: RunDirectory, spawn) -> None:
 
 def test_a_child_completes(run: RunDirectory, spawn) -> None:
     child = spawn(TRAINER, run.path)
-    child.communicate("end\n", timeout=60)
+    child.communicate("end\n", timeout=240)
     assert look(run) == Health("completed", alive=False)
 
 
@@ -109,7 +109,7 @@ def test_a_resumed_run_is_never_taken_for_crashed_while_it_starts(
     again = spawn(TRAINER, run.path)
     wait_until(lambda: (run.read_state() or RunState()).attempt == 2)
     assert look(run).alive
-    again.communicate("end\n", timeout=60)
+    again.communicate("end\n", timeout=240)
     assert look(run).status == "completed"
 
 
@@ -210,7 +210,7 @@ def test_a_stopped_process_is_stalled_at_once_and_recovers(
     assert f"kill -CONT {child.pid}" in health.reason
     child.send_signal(signal.SIGCONT)
     wait_until(lambda: look(run) == Health("running", alive=True))
-    child.communicate("end\n", timeout=60)
+    child.communicate("end\n", timeout=240)
     assert look(run) == Health("completed", alive=False)
 
 

@@ -44,7 +44,7 @@ def test_the_writer_on_the_page_can_be_watched(tmp_path: Path, spawn) -> None:
     assert beat.process.is_alive()
     assert (beat.process.pid, run.heartbeat_path.stat().st_size) == (child.pid, 512)
 
-    child.communicate("\n", timeout=60)
+    child.communicate("\n", timeout=240)
     state = run.read_state()
     assert state is not None
     assert observe(run, state) == health.Health("completed", alive=False)

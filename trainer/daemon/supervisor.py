@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,24 +19,23 @@ from shared.hub.requests import RequestedUploads
 from shared.json_text import Json
 from shared.ownership.health import observe
 from shared.ownership.heartbeat import read_beat
-from shared.ownership.lock import LockHeldError
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
-from trainer.daemon.configuration import setting
 from trainer.daemon.endings import record_end, saved_step
 from trainer.daemon.events import EventFeed
-from trainer.daemon.gpus import VISIBLE, GpuDevice
+from trainer.daemon.gpus import GpuDevice
 from trainer.daemon.memory import oom_kills
+from trainer.daemon.placing import Placing, asked_device
 from trainer.daemon.policy import History, RestartLimits
 from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
 from trainer.daemon.scan import DirectoryScan, Seen
-from trainer.daemon.scheduler import Gpu, Limits, Waiting, in_order, schedule
+from trainer.daemon.scheduler import Limits, Waiting, in_order
+from trainer.daemon.trouble import RETRY, Troubles
 from trainer.daemon.workers import Workers
 
-RETRY = 5.0  # seconds before a failed action on a run is retried
 _FOLDER, _CARE, _QUEUE, _FEED = (
     "/",
     "/care",
@@ -46,12 +44,6 @@ _FOLDER, _CARE, _QUEUE, _FEED = (
 )  # subjects of trouble other than a run; no run has such a name
 
 Say = Callable[[str], None]
-
-
-def asked_device(run: RunDirectory) -> str:
-    """The `train.device` of a run's configuration."""
-    device = setting(run, "train", "device")
-    return device if isinstance(device, str) else "auto"
 
 
 class Supervisor:
@@ -85,7 +77,7 @@ class Supervisor:
         self._limits = limits
         self._restarts = restarts
         self._workers = workers or Workers()
-        self._gpus = gpus
+        self._placing = Placing(limits, gpus)
         self._others = others
         self._feed = feed
         self._say = say
@@ -96,7 +88,7 @@ class Supervisor:
         self._cares: dict[str, Care] = read_care(care_path)
         self._written = dict(self._cares)
         self._due: dict[str, float] = {}  # by the monotonic clock
-        self._troubles: dict[str, tuple[str, float]] = {}
+        self._troubles = Troubles(say, monotonic)
         self._draining = False
         self._uploads = RequestedUploads()
         for care in self._cares.values():
@@ -145,50 +137,30 @@ class Supervisor:
         try:
             self._seen = self._scan.look()
         except OSError as error:
-            self._trouble(_FOLDER, f"{self._runs_dir} cannot be read: {error.strerror}")
+            self._troubles.report(_FOLDER, f"{self._runs_dir} cannot be read: {error.strerror}")
             return
-        self._troubles.pop(_FOLDER, None)
+        self._troubles.over(_FOLDER)
         for care in list(self._cares.values()):
-            self._guarded(care.run_id, self._watch)
+            self._troubles.guard(care.run_id, self._watch)
         for seen in self._seen.values():
             if seen.changed and seen.run.run_id not in self._cares:
-                self._guarded(seen.run.run_id, self._adopt)
+                self._troubles.guard(seen.run.run_id, self._adopt)
         for seen in self._seen.values():
             if seen.asked:
-                self._guarded(seen.run.run_id, self._serve_requests)
+                self._troubles.guard(seen.run.run_id, self._serve_requests)
         if not self._draining:
             now = self._monotonic()
             for care in list(self._cares.values()):
                 if care.phase == WAITING and self._due.get(care.run_id, 0.0) <= now:
-                    self._guarded(care.run_id, self._restart)
-            self._guarded(_QUEUE, lambda _: self._start_queued())
+                    self._troubles.guard(care.run_id, self._restart)
+            self._troubles.guard(_QUEUE, lambda _: self._start_queued())
         if self._feed is not None:
-            self._guarded(_FEED, lambda _: self._poll_feed())
+            self._troubles.guard(_FEED, lambda _: self._poll_feed())
         self._remember()
 
     def _poll_feed(self) -> None:
         assert self._feed is not None
         self._feed.poll([c.run_id for c in self._cares.values() if c.phase == RUNNING])
-
-    def _guarded(self, run_id: str, work: Callable[[str], None]) -> None:
-        """Do `work` on a run; an error is reported once and the work retried later."""
-        if run_id in self._troubles and self._monotonic() < self._troubles[run_id][1]:
-            return
-        try:
-            work(run_id)
-        except LockHeldError:
-            pass  # another process is acting on it: the next round shows who
-        except (OSError, UserError) as error:
-            self._trouble(run_id, f"{one_line(run_id)}: {one_line(error, 300)}")
-        except Exception:  # a bug here must not affect the other runs
-            self._trouble(run_id, f"{one_line(run_id)}: {traceback.format_exc().rstrip()}")
-        else:
-            self._troubles.pop(run_id, None)
-
-    def _trouble(self, about: str, message: str) -> None:
-        if self._troubles.get(about, ("", 0.0))[0] != message:
-            self._say(message)
-        self._troubles[about] = (message, self._monotonic() + RETRY)
 
     def _remember(self) -> None:
         """Store the runs under care if they changed."""
@@ -197,10 +169,10 @@ class Supervisor:
         try:
             write_care(self._care_path, self._cares)
         except OSError as error:
-            self._trouble(_CARE, f"{self._care_path} cannot be written: {error.strerror}")
+            self._troubles.report(_CARE, f"{self._care_path} cannot be written: {error.strerror}")
         else:
             self._written = dict(self._cares)
-            self._troubles.pop(_CARE, None)
+            self._troubles.over(_CARE)
 
     def _put(self, care: Care) -> None:
         self._cares[care.run_id] = care
@@ -321,7 +293,7 @@ class Supervisor:
                 return
             if state.host != self._host:
                 record.update(host=self._host)
-        gpu, environment = self._gpu_for(run, gpu)
+        gpu, environment = self._placing.for_start(run, gpu, self._taken())
         care = Care(
             run.run_id,
             STARTING,
@@ -344,24 +316,8 @@ class Supervisor:
         where = f", GPU {gpu}" if gpu is not None else ""
         self._say(f"{run.run_id}: started, process {worker.pid}{where}")
 
-    def _gpu_for(self, run: RunDirectory, gpu: int | None) -> tuple[int | None, dict[str, str]]:
-        """The GPU of a run that is about to start, and the environment that selects it."""
-        device = asked_device(run)
-        visible = list(self._gpus())
-        if gpu is None or gpu >= len(visible):
-            gpu = self._place([Waiting(run.run_id, device)], visible, everything=True)[run.run_id]
-        # `cuda:N` selects its own GPU among those that the daemon sees.
-        if gpu is None or device not in ("auto", "cuda"):
-            return gpu, {}
-        return gpu, {VISIBLE: visible[gpu].visible}
-
-    def _place(
-        self, waiting: Collection[Waiting], gpus: Collection[GpuDevice], *, everything: bool = False
-    ) -> dict[str, int | None]:
-        limits = Limits(10**9, 10**9) if everything else self._limits
-        devices = [Gpu(index, gpu.used) for index, gpu in enumerate(gpus)]
-        taken = {care.run_id: care.gpu for care in self._cares.values()}
-        return {p.run_id: p.gpu for p in schedule(waiting, taken, devices, limits)}
+    def _taken(self) -> dict[str, int | None]:
+        return {care.run_id: care.gpu for care in self._cares.values()}
 
     def _queued(self) -> list[Seen]:
         waits = [
@@ -386,8 +342,8 @@ class Supervisor:
             Waiting(run_id, asked_device(seen.run), _since(seen.state))
             for run_id, seen in queued.items()
         ]
-        for run_id, gpu in self._place(waiting, self._gpus()).items():
-            self._guarded(run_id, lambda r, gpu=gpu: self._start_one(r, gpu))  # type: ignore[misc]
+        for run_id, gpu in self._placing.place(waiting, self._taken()).items():
+            self._troubles.guard(run_id, lambda r, gpu=gpu: self._start_one(r, gpu))  # type: ignore[misc]
 
     def _start_one(self, run_id: str, gpu: int | None) -> None:
         run = self._run(run_id)
@@ -452,7 +408,7 @@ class Supervisor:
         most = self._limits.max_runs
         if len(self._cares) >= most:
             return f"{len(self._cares)} of {most} runs train"
-        if not self._place([Waiting(run.run_id, asked_device(run))], self._gpus()):
+        if not self._placing.place([Waiting(run.run_id, asked_device(run))], self._taken()):
             return "its GPU is taken"
         return ""
 

@@ -1,0 +1,59 @@
+"""Choosing GPUs for runs that are about to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from shared.run.directory import RunDirectory
+from trainer.daemon.configuration import setting
+from trainer.daemon.gpus import VISIBLE, GpuDevice
+from trainer.daemon.scheduler import Gpu, Limits, Waiting, schedule
+
+_NO_LIMITS = Limits(10**9, 10**9)
+
+
+def asked_device(run: RunDirectory) -> str:
+    """The `train.device` of a run's configuration."""
+    device = setting(run, "train", "device")
+    return device if isinstance(device, str) else "auto"
+
+
+class Placing:
+    """The GPUs of a daemon. `taken` are the GPUs of the runs under care, by run id."""
+
+    def __init__(self, limits: Limits, gpus: Callable[[], Collection[GpuDevice]]) -> None:
+        self._limits = limits
+        self._gpus = gpus
+
+    def place(
+        self, waiting: Collection[Waiting], taken: Mapping[str, int | None]
+    ) -> dict[str, int | None]:
+        """The runs that can start now, with their GPUs."""
+        return _place(waiting, taken, self._gpus(), self._limits)
+
+    def for_start(
+        self, run: RunDirectory, gpu: int | None, taken: Mapping[str, int | None]
+    ) -> tuple[int | None, dict[str, str]]:
+        """The GPU of a run that is about to start, and the environment that selects it.
+
+        `gpu` is the one that it had before, or that was chosen for it.
+        """
+        device = asked_device(run)
+        visible = list(self._gpus())
+        if gpu is None or gpu >= len(visible):
+            chosen = _place([Waiting(run.run_id, device)], taken, visible, _NO_LIMITS)
+            gpu = chosen[run.run_id]
+        # `cuda:N` selects its own GPU among those that the daemon sees.
+        if gpu is None or device not in ("auto", "cuda"):
+            return gpu, {}
+        return gpu, {VISIBLE: visible[gpu].visible}
+
+
+def _place(
+    waiting: Collection[Waiting],
+    taken: Mapping[str, int | None],
+    gpus: Collection[GpuDevice],
+    limits: Limits,
+) -> dict[str, int | None]:
+    devices = [Gpu(index, gpu.used) for index, gpu in enumerate(gpus)]
+    return {p.run_id: p.gpu for p in schedule(waiting, taken, devices, limits)}

@@ -183,7 +183,7 @@ def _checked(tags: Iterable[str]) -> list[str]:
         tag = _within(_plain(text), MAX_TAG, "A tag")
         if not tag or "," in tag:
             raise UserError(
-                f"{one_line(text, 60)!r} is no tag: a tag is a word or a few, without commas."
+                f"{one_line(text, 60)!r} is not a tag: use one or a few words without commas."
             )
         checked.append(tag)
     return checked

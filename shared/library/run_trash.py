@@ -71,7 +71,7 @@ def trash_bytes(runs_dir: Path) -> int:
     return freed_bytes(p for p in _entries(trash) if _is_batch(p) or p.name.startswith(_EMPTYING))
 
 
-# -- throwing away -----------------------------------------------------------------------------
+# -- deleting ----------------------------------------------------------------------------------
 
 
 def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
@@ -145,7 +145,7 @@ def _finish_moving(runs_dir: Path, batch: Path, journal: Mapping[str, object]) -
     write_json(batch / JOURNAL, {**journal, "state": DONE})
 
 
-# -- bringing back -----------------------------------------------------------------------------
+# -- restoring ---------------------------------------------------------------------------------
 
 
 def restore_runs(
@@ -219,7 +219,7 @@ def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
         _remove_batch(batch)
 
 
-# -- deleting for good -------------------------------------------------------------------------
+# -- deleting permanently ----------------------------------------------------------------------
 
 
 def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:

@@ -59,7 +59,7 @@ class StallWatch:
                 return Turn(over=False, message=f"no step for {idle:.0f} s")
         elif not stalled:
             lasted, self._since = max(0.0, now - idle - self._since), None
-            return Turn(over=True, message=f"work goes on after {lasted:.0f} s")
+            return Turn(over=True, message=f"progress resumed after {lasted:.0f} s")
         return None
 
 
@@ -95,9 +95,7 @@ class DirectoryWatch:
         before, self.problem = self.problem, self._found(failure)
         if self.problem and not before:
             self._since = self._clock()
-            message = (
-                f"{self.problem}; training goes on, but until it is back nothing more is saved"
-            )
+            message = f"{self.problem}; training continues, but nothing is saved until it is back"
             return Turn(over=False, message=message)
         if before and not self.problem:
             return Turn(over=True, message=f"The run directory {self._path} can be written again")
@@ -106,7 +104,7 @@ class DirectoryWatch:
     def _found(self, failure: OSError | None) -> str:
         where = f"The run directory {self._path}"
         if self.taken:
-            return f"{where} belongs to another process now, which took this one for dead"
+            return f"{where} belongs to another process now, which assumed that this one was dead"
         try:
             self.check()
         except FileNotFoundError:
@@ -118,7 +116,7 @@ class DirectoryWatch:
         if failure is not None and failure.errno in _UNWRITABLE:
             return f"{where} cannot be written: {failure.strerror}"
         if not os.access(self._path, os.W_OK | os.X_OK):
-            return f"{where} cannot be written any more: check its permissions"
+            return f"{where} is no longer writable: check its permissions"
         return ""
 
 
@@ -140,7 +138,7 @@ class BacklogWatch:
         if not stuck and failure is None:
             self._since = None
             over, self._told = self._told, False
-            message = "The run's records are written again; nothing was left out"
+            message = "The run's records are written again; nothing was lost"
             return Turn(over=True, message=message) if over else None
         self._since = now if self._since is None else self._since
         if self._told or now - self._since < self._after:

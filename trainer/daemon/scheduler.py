@@ -55,8 +55,8 @@ def schedule(
 ) -> list[Placement]:
     """What to start of `queue` beside the runs in `taken` (their GPUs by run id).
 
-    The oldest goes first; one for which there is no room does not hold up those behind it. A GPU
-    that is asked for and not here is no reason to wait: its trainer will say so.
+    The oldest run goes first. A run without room does not block the runs behind it. A run that asks
+    for a missing GPU does not wait: its trainer will report that.
     """
     room = limits.max_runs - len(taken)
     load = {gpu.index: 0 for gpu in gpus}

@@ -132,8 +132,8 @@ def test_a_writer_that_does_not_end_is_named(run: RunDirectory) -> None:
         ({"name": "n" * (MAX_NAME + 1)}, "A name has at most 100 characters; this one has 101"),
         ({"note": "n" * (MAX_NOTE + 1)}, "A note has at most"),
         ({"add_tags": ["t" * (MAX_TAG + 1)]}, "A tag has at most"),
-        ({"add_tags": ["a,b"]}, "'a,b' is no tag"),
-        ({"add_tags": [" \x1b "]}, "is no tag"),
+        ({"add_tags": ["a,b"]}, "'a,b' is not a tag"),
+        ({"add_tags": [" \x1b "]}, "is not a tag"),
         ({"add_tags": [str(n) for n in range(MAX_TAGS + 1)]}, "at most 32 tags"),
     ],
 )

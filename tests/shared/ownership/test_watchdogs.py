@@ -74,7 +74,7 @@ def test_a_stall_is_told_once_and_so_is_its_end() -> None:
     clock[0] += 60
     assert look(91) is None
     clock[0] += 5
-    assert look(1.0) == "work goes on after 95 s"
+    assert look(1.0) == "progress resumed after 95 s"
     assert look(1.0) is None
     assert look(40) == "no step for 40 s"
     assert look(0.0, running=False) is not None

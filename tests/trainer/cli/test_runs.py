@@ -207,7 +207,7 @@ def test_data_that_is_gone_is_told(runs, run: RunDirectory) -> None:
 WRONG = {
     "unknown run": (("tag", "nope", "x"), "no run 'nope'"),
     "unknown run to delete": (("delete", "it", "nope", "--yes"), "no run 'nope'"),
-    "a tag with a comma": (("tag", "it", "a,b"), "'a,b' is no tag"),
+    "a tag with a comma": (("tag", "it", "a,b"), "'a,b' is not a tag"),
     "nothing in the trash": (("restore",), "nothing to bring back"),
     "nothing to export": (("export", "it"), "give --csv, --text, --svg or --png"),
     "no such metric": (("export", "it", "--csv", "{}/x", "--keys", "los"), "did you mean loss"),

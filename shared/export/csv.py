@@ -1,8 +1,9 @@
-"""The metrics of a run as CSV, whatever their number, in memory that does not grow with them.
+"""The metrics of a run as CSV, in constant memory.
 
-Two passes over one open file. The first finds the series and where steps go back, as they do when a
-run is resumed: between those places they only rise. The second merges these stretches by step, some
-records of each at a time, and lets `MetricsTable` decide which of several values of a step counts.
+Two passes over one open file. The first finds the series, and the places where steps go back, as
+they do when a run is resumed: between those places they only rise. The second merges these
+stretches by step, some records of each at a time; `MetricsTable` decides which of several values
+of a step counts.
 """
 
 from __future__ import annotations
@@ -29,18 +30,34 @@ from shared.run.record_lines import parse_line
 from shared.run.tail import MAX_LINE, READ_SIZE
 from shared.text import nearest, one_line
 
-MAX_STRETCHES = 64  # a file of more is in no order at all: it is held in memory as a whole
-BUFFERED = 16_384  # records, of all stretches together
-LEAST_AHEAD = 256  # of one stretch
-LEAST_READ = 1 << 16  # bytes
-_EXACT = 1 << 53  # up to which a float counts
+_EXACT = 1 << 53  # up to which a float holds every integer
 
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How much is read and held at a time. The result does not depend on them.
+
+    A file of more than `stretches` is in no order at all and is held in memory as a whole.
+    `buffered` is in records of all stretches, `least_ahead` in records of one; the others are
+    bytes.
+    """
+
+    stretches: int = 64
+    buffered: int = 16_384
+    least_ahead: int = 256
+    least_read: int = 1 << 16
+    read_size: int = READ_SIZE
+    line: int = MAX_LINE
+
+
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class CsvFile:
-    """What was written."""
+    """The file that was written."""
 
     rows: int
     keys: tuple[str, ...]
@@ -54,21 +71,22 @@ def export_csv(
     *,
     force: bool = False,
     advance: Advance = lambda _: None,
+    limits: Limits = _LIMITS,
 ) -> CsvFile:
     """Write one row per step to `path`: the step, then the value of each series, empty for none.
 
-    Of several values of a step that of the highest attempt counts, of these the last. Values that
-    are not finite are `nan`, `inf` and `-inf`. `keys` are the series wanted, all by default.
-    `advance` is told of bytes as they are read, each twice. Raises UserError for an unknown key
-    and where there are none; see `write_output` for `path`.
+    Of several values of a step, the last one of the highest attempt counts. Non-finite values are
+    `nan`, `inf` and `-inf`. `keys` are the series to write, all by default. `advance` is called
+    with the number of bytes read; the file is read twice. Raises UserError for an unknown key and
+    if there are no metrics; see `write_output` for `path`.
     """
     check_output(path, force=force)
     fd = _open(run)
     try:
-        log = _Log(fd, advance)
-        found = _survey(log)
+        log = _Log(fd, advance, limits)
+        found = _survey(log, limits.stretches)
         chosen = _chosen(run, found.keys, keys)
-        table = _Rows(log, found, chosen)
+        table = _Rows(log, found, chosen, limits)
         written = write_output(path, table.chunks(), force=force)
     finally:
         os.close(fd)
@@ -76,15 +94,15 @@ def export_csv(
 
 
 def _open(run: RunDirectory) -> int:
-    told = f"Run {one_line(run.run_id)} has no metrics yet"
+    problem = f"Run {one_line(run.run_id)} has no metrics yet"
     try:
         fd = os.open(run.metrics_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise UserError(f"{told}: there is no {run.metrics_path.name}.") from error
+        raise UserError(f"{problem}: {run.metrics_path.name} does not exist.") from error
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise UserError(f"{told}: its {run.metrics_path.name} is no file.")
+    raise UserError(f"{problem}: {run.metrics_path.name} is not a file.")
 
 
 def _chosen(run: RunDirectory, known: Sequence[str], asked: Sequence[str] | None) -> list[str]:
@@ -101,29 +119,29 @@ def _chosen(run: RunDirectory, known: Sequence[str], asked: Sequence[str] | None
 
 
 class _Log:
-    """The file as it was when it was opened: what a living run adds is not looked at."""
+    """The file as it was when it was opened, without what a live run appends later."""
 
-    def __init__(self, fd: int, advance: Advance) -> None:
-        self._fd, self._advance = fd, advance
+    def __init__(self, fd: int, advance: Advance, limits: Limits) -> None:
+        self._fd, self._advance, self._limits = fd, advance, limits
         self.size = os.fstat(fd).st_size
 
     def blocks(
         self, start: int, end: int, read_size: int | None = None
     ) -> Iterator[tuple[int, bytes]]:
-        """The whole lines in [start, end), in blocks with the offset at which each begins."""
+        """The complete lines in [start, end), in blocks, each with the offset of its first byte."""
         position = begun = start
-        read_size = read_size or READ_SIZE
+        read_size = read_size or self._limits.read_size
         pieces: list[bytes] = []
         while position < end:
             data = os.pread(self._fd, min(read_size, end - position), position)
             if not data:
-                return  # cut short meanwhile
+                return  # the file was truncated meanwhile
             position += len(data)
             self._advance(len(data))
             cut = data.rfind(b"\n") + 1
             if not cut:
-                # A line too long to be a record is thrown away as junk, the newline of its end too.
-                pieces = [*pieces, data] if position - begun <= MAX_LINE else []
+                # A line too long to be a record is junk and skipped, with its newline.
+                pieces = [*pieces, data] if position - begun <= self._limits.line else []
                 continue
             head = data[:cut]
             if not pieces and begun < position - len(data):
@@ -145,7 +163,7 @@ class _Survey:
     stretches: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _survey(log: _Log) -> _Survey:
+def _survey(log: _Log, max_stretches: int) -> _Survey:
     keys: dict[str, None] = {}
     starts, last = [0], -1
     for offset, block in log.blocks(0, log.size):
@@ -156,7 +174,7 @@ def _survey(log: _Log) -> _Survey:
             step = None if record is None else _step(record)
             if record is not None and step is not None:
                 records.append(record)
-                if step < last and len(starts) <= MAX_STRETCHES:
+                if step < last and len(starts) <= max_stretches:
                     starts.append(at)
                 last = step
             at += len(line) + 1
@@ -168,7 +186,7 @@ def _survey(log: _Log) -> _Survey:
 
 
 def _step(record: Json) -> int | None:
-    """The step of a record; None for one that `MetricsTable` takes for junk."""
+    """The step of a record; None if `MetricsTable` would reject the record."""
     step = record.get("step")
     if isinstance(step, float) and step.is_integer():
         step = int(step)
@@ -180,14 +198,14 @@ def _step(record: Json) -> int | None:
 
 
 class _Stretch:
-    """The records of one part of the file, their steps never falling."""
+    """The records of one part of the file, in which steps never go back."""
 
     def __init__(self, log: _Log, start: int, end: int, read_size: int) -> None:
         self._blocks = log.blocks(start, end, read_size)
         self._waiting: deque[tuple[int, Json]] = deque()
 
     def look_ahead(self, count: int) -> int | None:
-        """The step of the record `count` further on; None if all that is left is closer."""
+        """The step of the record `count` further on; None if fewer are left."""
         while len(self._waiting) < count and self._read():
             pass
         return self._waiting[count - 1][0] if len(self._waiting) >= count else None
@@ -212,16 +230,16 @@ class _Stretch:
 
 
 class _Rows:
-    """The lines of the CSV file; `count` tells how many rows there were."""
+    """The lines of the CSV file; `count` is the number of rows so far."""
 
-    def __init__(self, log: _Log, found: _Survey, keys: Sequence[str]) -> None:
-        self._log, self._found, self._keys = log, found, keys
+    def __init__(self, log: _Log, found: _Survey, keys: Sequence[str], limits: Limits) -> None:
+        self._log, self._found, self._keys, self._limits = log, found, keys, limits
         self.count = 0
 
     def chunks(self) -> Iterator[bytes]:
         """The heading, then the rows in parts."""
         heading = io.StringIO()
-        # A name is shown as other names are: without what a terminal would obey.
+        # Without control characters that a terminal would obey.
         csv.writer(heading, lineterminator="\n").writerow(
             ["step", *(one_line(key) for key in self._keys)]
         )
@@ -230,17 +248,18 @@ class _Rows:
             yield from self._rows(table)
 
     def _tables(self) -> Iterator[MetricsTable]:
-        """Tables of ever higher steps, each step in one of them."""
-        parts = len(self._found.stretches)
-        if parts > MAX_STRETCHES:
+        """Tables of rising steps, each step in one of them."""
+        limits, parts = self._limits, len(self._found.stretches)
+        if parts > limits.stretches:
             yield self._whole_table()
             return
-        read_size, count = max(LEAST_READ, READ_SIZE // parts), max(LEAST_AHEAD, BUFFERED // parts)
+        read_size = max(limits.least_read, limits.read_size // parts)
+        count = max(limits.least_ahead, limits.buffered // parts)
         stretches = [_Stretch(self._log, *x, read_size) for x in self._found.stretches]
         while True:
             ahead = [s for s in (x.look_ahead(count) for x in stretches) if s is not None]
             limit = min(ahead) if ahead else math.inf
-            # In the order of the file, so that of equal attempts the last one wins.
+            # In the order of the file: of equal attempts, the last one wins.
             table = MetricsTable()
             for stretch in stretches:
                 table.add_records(stretch.take(limit))
@@ -258,8 +277,8 @@ class _Rows:
         series = [table.series(key) for key in self._keys]
         all_steps = np.unique(np.concatenate([s.steps for s in series]))
         self.count += len(all_steps)
-        for first in range(0, len(all_steps), BUFFERED):
-            steps = all_steps[first : first + BUFFERED]
+        for first in range(0, len(all_steps), self._limits.buffered):
+            steps = all_steps[first : first + self._limits.buffered]
             columns: list[list[str]] = [[str(step) for step in steps.tolist()]]
             for one in series:
                 begin, end = np.searchsorted(one.steps, (steps[0], steps[-1] + 1))
@@ -272,7 +291,7 @@ class _Rows:
 
 
 def _number(value: float) -> str:
-    """The shortest text that is read back as the same number."""
+    """The shortest text that parses to the same number."""
     if math.isfinite(value) and value == int(value) and abs(value) <= _EXACT:
         return str(int(value))
     return repr(value)

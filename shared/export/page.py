@@ -1,4 +1,4 @@
-"""Everything of a run on one page of text: what the monitor's details show, to keep or to send."""
+"""Everything known about a run as one page of text, like the monitor's details."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def export_text(run: RunDirectory, path: Path, *, force: bool = False) -> int:
 
 
 def run_page(run: RunDirectory, now: float | None = None) -> list[str]:
-    """The page, line by line, safe to show. What is not known is left out."""
+    """The lines of the page, safe to show. Unknown facts are left out."""
     now = time.time() if now is None else now
     state = run.read_state() or RunState()
     labels = read_labels(run)
@@ -162,7 +162,7 @@ def _newest(run: RunDirectory) -> Pairs:
 
 
 def _tail(path: Path) -> bytes:
-    """The last lines of a file, without what is not ended; the first of them may be torn."""
+    """The last complete lines of a file; the first of them may be torn."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from shared.export import csv as run_csv
-from shared.export.csv import export_csv
+from shared.export.csv import Limits, export_csv
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import MetricsReader
 
@@ -112,7 +111,7 @@ def test_only_the_metrics_asked_for(tmp_path: Path) -> None:
 def test_no_metrics_yet(tmp_path: Path, lines: list[object]) -> None:
     with pytest.raises(UserError, match="has no metrics yet"):
         export_csv(write(tmp_path, *lines), tmp_path / "out.csv")
-    with pytest.raises(UserError, match=r"has no metrics yet: there is no metrics\.jsonl"):
+    with pytest.raises(UserError, match=r"has no metrics yet: metrics\.jsonl does not exist"):
         export_csv(RunDirectory(tmp_path / "none"), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
@@ -152,32 +151,24 @@ LINES = st.lists(
 def test_any_log_gives_what_the_table_holds(
     lines: list[str], end: str, buffered: int, stretches: int, read_size: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_csv, "BUFFERED", buffered)
-        patch.setattr(run_csv, "LEAST_AHEAD", 1)
-        patch.setattr(run_csv, "MAX_STRETCHES", stretches)
-        patch.setattr(run_csv, "READ_SIZE", read_size)
-        patch.setattr(run_csv, "LEAST_READ", read_size)
+    limits = Limits(stretches, buffered, 1, read_size, read_size)
+    with tempfile.TemporaryDirectory() as place:
         run = RunDirectory(Path(place))
         run.metrics_path.write_text("\n".join(lines) + end)
         keys, cells = expected(run)
         if not keys:
             with pytest.raises(UserError):
-                export_csv(run, Path(place) / "out.csv")
+                export_csv(run, Path(place) / "out.csv", limits=limits)
             return
-        export_csv(run, Path(place) / "out.csv")
+        export_csv(run, Path(place) / "out.csv", limits=limits)
         shown, found = read(Path(place) / "out.csv")
     assert set(shown) == set(keys)
     assert same(found, cells)
 
 
-def test_a_line_longer_than_any_record_is_junk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_csv, "MAX_LINE", 1000)
-    monkeypatch.setattr(run_csv, "READ_SIZE", 100)
+def test_a_line_longer_than_any_record_is_junk(tmp_path: Path) -> None:
     run = write(tmp_path, {"step": 1, "a": 1}, "x" * 5000, {"step": 2, "a": 2}, {"step": 1, "a": 3})
-    export_csv(run, tmp_path / "out.csv")
+    export_csv(run, tmp_path / "out.csv", limits=Limits(line=1000, read_size=100))
     assert (tmp_path / "out.csv").read_text() == "step,a\n1,3\n2,2\n"
 
 

@@ -157,6 +157,10 @@ def test_exports(runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "a.txt").read_text().startswith("done\n")
     assert (tmp_path / "a.svg").read_text().startswith("<svg ")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    smooth = ("export", "it", "--svg", "b.svg", "--smooth")
+    assert runs(*smooth, "0.5").code == 0
+    assert "moving average 0.5 over the raw values" in (tmp_path / "b.svg").read_text()
+    assert runs(*smooth, "2", "--force").code == 2
     code, _, err = runs("export", "it", "--text", "b.txt", "--csv", "a.csv")
     assert code == 2
     assert "a.csv is there already; --force replaces it" in err

@@ -198,7 +198,7 @@ def test_text_is_cut_to_its_room(text: str, size: float, room: float) -> None:
 
 
 def box_of(text: Text) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a text in a narrow font: it may be less, never more."""
+    """Left, top, right and bottom of a text in the widest of the usual fonts."""
     width = text_width(text.text, text.size, bold=text.bold)
     left = text.x - {"start": 0.0, "middle": width / 2, "end": width}[text.anchor]
     return left, text.y - text.size, left + width, text.y + 0.25 * text.size

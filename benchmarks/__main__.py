@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Every number the project holds itself to, how it is measured and what came out. `make bench` runs
-all of them and rewrites the sections below; `python -m benchmarks NAME` only one. Peers take turns
-in the same run on the same machine, and the figure is the best round of each: ratios mean more
-than absolute figures, and a busy machine makes both worse. `python -m benchmarks.gpu_check` is run
-by hand on a CUDA machine.
+Every number the project commits to, how it is measured, and the result. `make bench` runs all
+benchmarks and rewrites the sections below; `python -m benchmarks NAME` runs one. Peers take turns
+in the same run on the same machine, and the figure is the best round of each. Ratios mean more
+than absolute figures, and a busy machine makes both worse. Run `python -m benchmarks.gpu_check` by
+hand on a CUDA machine.
 """
 
 

@@ -1,10 +1,10 @@
-"""Packing a trained checkpoint as `trainer checkpoints compress` does, against gzip.
+"""Compressing a trained checkpoint with `trainer checkpoints compress`, against gzip.
 
-A model of 1.2M parameters learns Python's own sources for 300 steps (in bf16, with masters and
-AdamW's state in fp32, as every run has them); its files are packed and unpacked through the disk
-in turns with gzip level 6 (what the guides use) and with zstd level 3 on the bytes as they lie.
-Best of the rounds. The weights rounded to bf16, as an exported model holds them, are a file of
-their own. Ratios are original size over packed size; speeds are of the original's bytes.
+A model of 1.2M parameters trains on Python's own sources for 300 steps (in bf16, with master
+weights and AdamW state in fp32, like every run). Its files are compressed and decompressed on
+disk, in turns with gzip level 6 (as in the guides) and zstd level 3 on the plain bytes. Best of
+the rounds. The weights rounded to bf16, as in an exported model, are a separate file. Ratios are
+original size over compressed size; speeds count the original's bytes.
 
     python -m benchmarks.checkpoint_compression [--quick]
 """

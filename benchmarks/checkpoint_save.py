@@ -4,8 +4,8 @@ A 10.7M-parameter model with AdamW's state, written by `write_checkpoint` into a
 serialise, fsync, hash and verify (each file read back against the manifest), and the rest.
 The stall is what `CheckpointKeeper` keeps the loop from its next step, with the files written by
 its own thread and by the loop itself. Hold: <= 15 % of the latter.
-Loading is verification, weights, optimizer and generators. Best of the repeats. The baseline is
-the bare `safetensors.save_file` of the same tensors with an fsync.
+Loading is verification, weights, optimizer and generators. The best of several repeats. The
+baseline is `safetensors.save_file` of the same tensors with an fsync.
 
     python -m benchmarks.checkpoint_save [--quick]
 """

@@ -1,10 +1,9 @@
-"""Data preparation against the bare `tokenizers` batch encoder, and its memory as input grows.
+"""Data preparation against the bare `tokenizers` batch encoder, and memory as the input grows.
 
-Speed: `prepare` with a given tokenizer (survey, split, encode, write, fsync) over
-`Tokenizer.encode_batch_fast` on the same documents already in memory, interleaved, best of
-each. Memory: the peak of a fresh process on 1x and 4x the input. The text is the standard
-library's source. Hold: ratio >= 0.8, memory flat (4x the input in at most
-1.25x the memory).
+Speed: `prepare` with an existing tokenizer (survey, split, encode, write, fsync) against
+`Tokenizer.encode_batch_fast` on the same documents in memory, interleaved, best of each. Memory:
+the peak of a new process on 1x and 4x the input. The text is the standard library's source. Hold:
+ratio >= 0.8, flat memory (at most 1.25x the memory for 4x the input).
 
     python benchmarks/data_preparation.py
 """

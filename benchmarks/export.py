@@ -1,10 +1,10 @@
-"""Writing a model as GGUF: how fast, how small, and in how little memory.
+"""Writing a model as GGUF: speed, size and memory.
 
-The model of the `nano-125m` preset with untrained weights, made ternary for the ternary type, its
-vocabulary in Q8_0; `--quick` takes `d20`. Speed is that of `trainer export` once the model is
-loaded: the plan, the file, its fsync. The peer is the `gguf` package by itself, which quantizes
-every tensor and then writes them all: the same keys, tokens and types, and an fsync. In turns, the
-best round of each. Memory is the peak of a process while it writes Q8_0, over what it had before.
+The `nano-125m` preset with untrained weights, made ternary for the ternary type, its vocabulary in
+Q8_0; `--quick` uses `d20`. Speed is that of `trainer export` after the model is loaded: the plan,
+the file, its fsync. The peer is the bare `gguf` package, which quantizes every tensor and then
+writes them all: the same keys, tokens and types, and an fsync. In turns, the best round of each.
+Memory is the peak of a process while it writes Q8_0, minus what it had before.
 
     python -m benchmarks.export [--quick]
 """
@@ -155,7 +155,7 @@ def measure(*, quick: bool = False) -> Result:
         Hold("ternary below 100 MB", f"{smallest / 1e6:.1f} MB", smallest < HOLD_BYTES),
         Hold(f"≤ {HOLD_MEMORY}x the weights more memory", f"{share:.2f}x", share <= HOLD_MEMORY),
     ]
-    note = "TQ1_0 counts twice: before it is written, weights are seen to be ternary."
+    note = "TQ1_0 includes the check that the weights are ternary."
     return Result(rows, holds, [note])
 
 

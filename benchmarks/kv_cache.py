@@ -1,7 +1,7 @@
-"""Generation with the key-value cache against computing the whole text again for every token.
+"""Generation with the key-value cache against recomputing the whole text for every token.
 
-Greedy, from a prompt of 16 tokens, the same untrained weights for both, in turns; the tokens must
-be the same. The figure is the best round of each.
+Greedy, from a prompt of 16 tokens, the same untrained weights for both, in turns. The tokens must
+be equal. The figure is the best round of each.
 
     python -m benchmarks.kv_cache [--quick]
 """

@@ -1,9 +1,9 @@
-"""What the loop costs besides the arithmetic: batch, metrics, state, control, log lines.
+"""What the loop costs on top of the arithmetic: batch, metrics, state, control, log lines.
 
-The real loop trains a small model on one thread. Of every turn, the time inside the loss, its
-backward pass, clipping and the optimizer is taken away; what is left is overhead, as a share of a
-step of 50 ms. Once alone, once while another process reads the records as a monitor does, every
-50 ms. Hold: <= 0.5 %.
+The real loop trains a small model on one thread. The time inside the loss, its backward pass,
+clipping and the optimizer is subtracted from every step; the rest is overhead, as a share of a 50
+ms step. Measured alone, and while another process reads the records every 50 ms as a monitor does.
+Hold: <= 0.5 %.
 
     python -m benchmarks.loop_overhead [--quick]
 """
@@ -192,7 +192,7 @@ def measure(*, quick: bool = False) -> Result:
     return Result(
         rows,
         [hold],
-        ["By the clock, unless it says CPU time: p99 includes other processes' turns."],
+        ["Wall time unless marked as CPU time; p99 includes time given to other processes."],
     )
 
 

@@ -1,10 +1,10 @@
 """What watching costs a training run: its step time with 0, 1 and 10 monitors attached.
 
-One run; its blocks of steps take turns between nobody, one and ten `train-monitor`s, each on a
-terminal of its own, all of them following that run. Every round gives the ratio of a watched block
-to the unwatched one beside it; the figure is the median of the rounds. The trainer has one core to
-itself and the monitors share another, so what is measured is what they do to the trainer, not that
-two programs need more processor than one. Hold: the median step grows by less than 1 %.
+One run; blocks of its steps alternate between no, one and ten `train-monitor`s, each on its own
+terminal, all following that run. Every round gives the ratio of a watched block to the unwatched
+one next to it; the figure is the median of the rounds. The trainer has one core to itself and the
+monitors share another, so this measures interference, not that two programs need more CPU than
+one. Hold: the median step grows by less than 1 %.
 
     python -m benchmarks.monitor_attach [--quick]
 """

@@ -1,9 +1,9 @@
-"""The monitor's chart: our canvas against plotext, and all that is behind a redraw.
+"""The monitor's chart: our canvas against plotext, and a complete redraw.
 
-Both canvases draw the same envelopes in the same size, taking turns. plotext is handed ready
-polylines and gives lines of text without marks; ours begins with the envelopes and gives coloured
-runs with the marks. A redraw begins with the pyramids of a training curve and a validation curve
-and ends with Textual strips: envelopes, scale, smoothed line, marks, phases, axes and legend.
+Both canvases draw the same envelopes at the same size, in turns. plotext gets finished polylines
+and returns lines of text without marks; ours starts from the envelopes and returns coloured
+segments with marks. A redraw starts from the pyramids of a training and a validation curve and
+ends with Textual strips: envelopes, scale, smoothed line, marks, phases, axes and legend.
 
     python -m benchmarks.monitor_chart [--quick]
 """

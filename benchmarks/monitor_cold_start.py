@@ -1,4 +1,4 @@
-"""CPU time of `train-monitor --help` and `--json` over that of a Python that does nothing."""
+"""CPU time of `train-monitor --help` and `--json` beyond that of an empty Python process."""
 
 from __future__ import annotations
 

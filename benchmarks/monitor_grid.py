@@ -1,7 +1,7 @@
-"""The grid of charts in the running app: what a redraw of all charts costs, and a moved crosshair.
+"""The grid of charts in the running app: the cost of redrawing all charts and of a crosshair move.
 
-The screen is 200 by 50 cells with sixteen metrics of a million steps each, two losses among them.
-A frame begins with the key or the new data and ends with the strips on their way to the terminal.
+The screen is 200x50 cells with sixteen metrics of a million steps each, two of them losses. A frame
+starts with the key or the new data and ends with the strips sent to the terminal.
 
     python -m benchmarks.monitor_grid [--quick]
 """

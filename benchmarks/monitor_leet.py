@@ -1,11 +1,11 @@
-"""A million steps on the screen: ours beside `wandb leet`, the best of its kind, in one run.
+"""A million steps on the screen: ours beside `wandb leet`, in one run.
 
-The same numbers under the same names, in our `metrics.jsonl` and in the transaction log that the
-`wandb` client writes; both on a terminal of 120 by 40, by turns, files in the page cache. First: a
-curve is drawn. Complete: nothing is drawn and next to no processor used any more (less than 5 %
-for two seconds, which do not count); ours also says so. Best of the rounds. The peer is left out
-where the `wandb` package is not installed (`pip install -e '.[peers]'`, or LEET_PYTHON names an
-interpreter that has it).
+The same numbers under the same names, in our `metrics.jsonl` and in the transaction log of the
+`wandb` client, both on a 120x40 terminal, in turns, files in the page cache. First: a curve is
+drawn. Complete: nothing is drawn any more and CPU use stays below 5 % for two seconds (not
+counted); ours also says that it is complete. Best of the rounds. The peer is skipped if the
+`wandb` package is not installed (`pip install -e '.[peers]'`, or set LEET_PYTHON to an interpreter
+that has it).
 
     python -m benchmarks.monitor_leet [--quick]
 """

@@ -1,8 +1,8 @@
-"""How old a step is when it reaches the terminal: from the write of its line to its number there.
+"""How old a step is when it appears: from writing its line to its number on the terminal.
 
-The real program on a terminal of 120 by 40, watching a run of many steps. Lines are appended at
-random moments, as by a trainer of about three steps a second; in a second pass the kernel tells
-the monitor nothing (as on a network disk), and only its polling finds them.
+The real program on a 120x40 terminal watches a long run. Lines are appended at random moments,
+like a trainer with about three steps a second. In a second pass there are no inotify events (as on
+a network disk), and only polling finds the lines.
 
     python -m benchmarks.monitor_live [--quick]
 """

@@ -1,9 +1,9 @@
-"""Many runs: what ten busy ones cost, if memory stays flat, how soon a thousand are listed.
+"""Many runs: the cost of ten busy ones, memory over time, and how fast a thousand are listed.
 
-Busy: ten runs get a thousand lines a second each, one write for a line, from one process; the
-real program watches on a terminal of 120 by 40, and what it uses of a core is counted. A run of
-ten steps a second takes an hour for what each writes here in 36 seconds. Memory may grow by what
-the new numbers themselves take and little more. Still: a thousand ended runs.
+Busy: one process writes a thousand lines a second into each of ten runs, one write per line, while
+the real program watches on a 120x40 terminal; its share of a core is counted. A run with ten steps
+a second needs an hour for the lines written here in 36 seconds. Memory may grow by the size of the
+new numbers and little more. Idle: a thousand ended runs.
 
     python -m benchmarks.monitor_many [--quick]
 """

@@ -1,10 +1,10 @@
-"""From starting the monitor to the curve of a metrics file of a gigabyte, approximate and exact.
+"""From starting the monitor to the curve of a 1 GB metrics file, approximate and exact.
 
-The real program on a terminal of 120 by 40, from `exec` to the letters that reached it. First the
-file is skimmed and the whole range is drawn; then it is read, half of it by a process that helps,
-and the curve is exact once the chart no longer says that it is reading. In a second start, `j` and
-`k` move the selection there and back all the while, and the time from the key to the other run's
-name in the heading counts.
+The real program on a 120x40 terminal, from `exec` to the bytes on the terminal. First the file is
+skimmed and the whole range is drawn. Then it is read completely, half of it by a helper process;
+the curve is exact once the chart no longer says that it is reading. In a second start, `j` and `k`
+move the selection back and forth meanwhile, timed from the key to the other run's name in the
+heading.
 
     python -m benchmarks.monitor_start [--quick]
 """

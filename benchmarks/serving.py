@@ -1,11 +1,11 @@
-"""Serving many clients at once, through the real API, against one at a time and llama.cpp.
+"""Serving many clients through the real API, against one at a time and against llama.cpp.
 
-The 25M model of the preset `minigpt`, trained for one step, one compute thread for everybody, the
-clients in a process of their own. Every client sends completions one after another, prompts of
-16 to 48 tokens that have nothing in common, and streams 64 greedy tokens of each (the end of text
-made impossible). One at a time is `trainer.generate.decoding` with its cache, without HTTP: what
-each of those clients would have if requests waited for each other. llama.cpp is its own server on
-the same model exported as F32, asked for the same tokens at its own `/completion`.
+The 25M model of the preset `minigpt`, trained for one step, with one compute thread for each side
+and the clients in a separate process. Every client sends completions one after another, with
+unrelated prompts of 16 to 48 tokens, and streams 64 greedy tokens of each (end of text disabled).
+"One at a time" is `trainer.generate.decoding` with its cache and without HTTP: the speed if
+requests waited for each other. llama.cpp runs its own server on the same model exported as F32 and
+gets the same requests at its own `/completion`.
 
 The guide's target, "< 100 ms per generation", is taken as: 64 tokens of this model for one client,
 from the request to the last byte, on all cores.

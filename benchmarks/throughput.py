@@ -1,10 +1,10 @@
 """Tokens per second of the whole training loop against a plain nanoGPT-style loop.
 
 Same shape, batch and number of threads; processes take turns. Ours is the real loop with its
-records, with `dtype auto` as it comes and with fp32 to tell what bf16 contributes. Dropout 0.
-The figure is the best round of each, on one thread unless told otherwise: two threads measure
-the neighbours on a shared machine. Hold: >= 1.0x everywhere; >= 2.5x at 10.7M parameters on a
-CPU with fast bf16.
+records, with the default `dtype auto` and with fp32 to show what bf16 contributes. Dropout 0. The
+figure is the best round of each, on one thread by default: on a shared machine two threads would
+measure the neighbours. Hold: >= 1.0x everywhere; >= 2.5x at 10.7M parameters on a CPU with fast
+bf16.
 
     python -m benchmarks.throughput [--quick] [--threads N]
 """

@@ -22,6 +22,7 @@ from shared.charts.figure import Curve, Figure
 from shared.charts.labels import number
 from shared.charts.marks import Happening, Mark, Sign, in_drawing_order, mark
 from shared.charts.phases import Band, Phase, phases
+from shared.charts.smoothing import is_long_enough
 from shared.charts.window import Kind, Window
 from shared.text import one_line
 
@@ -33,8 +34,6 @@ MAX_RUNS = len(RUN_INKS)
 
 _LABEL = 48  # characters of a key or a name
 _MUTED = Ink("muted")
-#: A curve shorter than so many times the length of the average is not smoothed.
-_SMOOTHED_FROM = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +204,7 @@ class Scene:
         pyramid = shown.curves.pyramid(key)
         smooth = None
         weight = self.state.weight
-        if weight > 0 and len(pyramid) * (1 - weight) >= _SMOOTHED_FROM:
+        if is_long_enough(len(pyramid), weight):
             smooth = shown.curves.average(key, weight)
         if self.is_overlay:
             label, ink = one_line(shown.view.label, _LABEL), shown.ink

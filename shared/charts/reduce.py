@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +96,3 @@ def flags_of(values: Floats) -> NDArray[np.uint8]:
     flags[values == np.inf] = POSITIVE
     flags[values == -np.inf] = NEGATIVE
     return flags
-
-
-def step_range(series: Iterable[Series]) -> tuple[int, int] | None:
-    """The first and last step of all `series`, None if they are empty."""
-    filled = [s for s in series if len(s)]
-    if not filled:
-        return None
-    return min(int(s.steps[0]) for s in filled), max(int(s.steps[-1]) for s in filled)

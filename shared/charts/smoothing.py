@@ -11,7 +11,16 @@ from shared.run.metrics_rows import Floats
 
 MAX_WEIGHT = 0.999
 _BLOCK = 32  # values joined by one product of matrices
+_AVERAGES = 2.0  # a curve must be so many times as long as the average
 _FORGOTTEN = 1e-17  # a share no double can see
+
+
+def is_long_enough(count: int, weight: float) -> bool:
+    """Whether an average with this weight says anything about a curve of `count` values.
+
+    A few validation losses would only be drawn far from where they are.
+    """
+    return weight > 0 and count * (1 - weight) >= _AVERAGES
 
 
 class MovingAverage:

@@ -10,7 +10,7 @@ from shared.charts.colours import CURVE_INKS
 from shared.charts.figure import Curve, Figure, RawPoints, whole_window
 from shared.charts.marks import Mark, happening, in_drawing_order, mark
 from shared.charts.phases import phase_bands
-from shared.charts.smoothing import MovingAverage
+from shared.charts.smoothing import MovingAverage, is_long_enough
 from shared.errors import UserError
 from shared.json_text import is_number
 from shared.library.labels import read_labels
@@ -55,8 +55,8 @@ def run_figure(
 ) -> Figure:
     """The series `keys` of a run, the losses by default, over all steps.
 
-    `smooth` is the weight of a moving average over each curve, 0 for none. Raises UserError if
-    there is nothing to draw.
+    `smooth` is the weight of a moving average over each curve that is long enough, 0 for none.
+    Raises UserError if there is nothing to draw.
     """
     found = _series(run, keys)
     inks = ("train", "val") if keys is None and len(found) > 1 else CURVE_INKS
@@ -76,7 +76,9 @@ def run_figure(
 
 
 def _curve(series: Series, ink: str, smooth: float) -> Curve:
-    average = MovingAverage(smooth).extend(series.values) if smooth > 0 else None
+    average = None
+    if is_long_enough(len(series), smooth):
+        average = MovingAverage(smooth).extend(series.values)
     return Curve(series.key, ink, RawPoints(series), smooth=average)
 
 

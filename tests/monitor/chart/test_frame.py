@@ -19,11 +19,12 @@ from monitor.data.smoothing import Smoother
 from shared.charts.figure import Curve, Figure
 from shared.charts.marks import SIGNS, Mark
 from shared.charts.phases import Band
-from shared.charts.reduce import reduce, step_range
+from shared.charts.reduce import reduce
 from shared.charts.scale import ValueScale
 from shared.charts.window import Window
 from shared.run.metrics_rows import Series
 from tests.monitor.support import series
+from tests.shared.charts.making import step_range
 
 COLUMNS, ROWS = 60, 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,14 @@ def any_series(draw: st.DrawFn, key: str = "x") -> Series:
     gaps = draw(st.lists(st.integers(1, 1 << 40), max_size=80))
     values = draw(st.lists(floats, min_size=len(gaps), max_size=len(gaps)))
     return Series(key, np.cumsum(np.array(gaps, np.int64)), np.array(values, np.float64))
+
+
+def step_range(series: Iterable[Series]) -> tuple[int, int] | None:
+    """The first and last step of all `series`, None if they are empty."""
+    filled = [s for s in series if len(s)]
+    if not filled:
+        return None
+    return min(int(s.steps[0]) for s in filled), max(int(s.steps[-1]) for s in filled)
 
 
 def curve(

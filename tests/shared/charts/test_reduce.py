@@ -15,10 +15,9 @@ from shared.charts.reduce import (
     NEGATIVE,
     POSITIVE,
     reduce,
-    step_range,
 )
 from shared.run.metrics_rows import Series
-from tests.shared.charts.making import any_series
+from tests.shared.charts.making import any_series, step_range
 
 
 @given(any_series(), st.integers(1, 90))

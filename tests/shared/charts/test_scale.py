@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.charts.reduce import Envelope, reduce, step_range
+from shared.charts.reduce import Envelope, reduce
 from shared.charts.scale import ValueScale, choose_range
 from shared.run.metrics_rows import Series
-from tests.shared.charts.making import any_series
+from tests.shared.charts.making import any_series, step_range
 
 
 def envelope(values: object) -> Envelope:

@@ -160,6 +160,11 @@ def test_phases_events_and_averages_are_in_the_picture(tmp_path: Path) -> None:
     assert "rolled back at step 70: from step 70 to 60, step_60" in notes
 
 
+def test_a_short_curve_is_not_smoothed(run: RunDirectory) -> None:
+    assert [c.smooth is not None for c in run_figure(run, smooth=0.9).curves] == [True, True]
+    assert not run_figure(run, smooth=0.99).is_smoothed
+
+
 def test_nothing_to_draw(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     with pytest.raises(UserError, match="has no metrics yet"):

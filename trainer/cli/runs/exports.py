@@ -37,7 +37,11 @@ def export(
     smooth: Annotated[
         float,
         typer.Option(
-            metavar="WEIGHT", min=0.0, max=0.999, help="Moving average over the curves: 0.9, 0.99."
+            metavar="WEIGHT",
+            min=0.0,
+            max=0.999,
+            show_default=False,
+            help="Moving average over the curves: 0.9, 0.99.",
         ),
     ] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,

@@ -84,7 +84,7 @@ def snapshot(session: Any, run_id: str) -> Any:
         config=session.config,
         progress=session.progress,
         weights=weight_tensors(session.model),
-        state=state_tensors(session.model, session.optimizer),
+        state=state_tensors(session.optimizer),
         random=snapshot_random(),
         tokenizer=None,
         run_id=run_id,
@@ -98,8 +98,8 @@ def fill_optimizer(session: Any) -> None:
 
     for parameter in session.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    session.optimizer.step()
-    session.optimizer.zero_grad(set_to_none=True)
+    session.optimizer.step(1e-3)
+    session.optimizer.zero_grad()
 
 
 def bare_save(folder: Path, taken: Any) -> float:

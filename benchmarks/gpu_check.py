@@ -244,8 +244,8 @@ def bare_speed(check: Check, settings: dict[str, Any], *, seconds: float = 4.0) 
             value = model(inputs, targets).total
         torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(session.model.parameters(), 1.0, foreach=True)
-        session.optimizer.step()
-        session.optimizer.zero_grad(set_to_none=True)
+        session.optimizer.step(1e-4)
+        session.optimizer.zero_grad()
 
     for _ in range(5):
         step()
@@ -505,8 +505,8 @@ def profiled_step(check: Check) -> None:
             loss = session.model(inputs, inputs).total
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(session.model.parameters(), 1.0, foreach=True)
-        session.optimizer.step()
-        session.optimizer.zero_grad(set_to_none=True)
+        session.optimizer.step(1e-4)
+        session.optimizer.zero_grad()
 
     step()
     for name, share in _kernels(check, step)[:12]:

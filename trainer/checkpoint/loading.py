@@ -27,7 +27,7 @@ from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
 from trainer.model.shapes import parameter_shapes
-from trainer.optim.adamw import load_optimizer_tensors
+from trainer.optim.optimizer import Optimizer
 
 #: Types of safetensors that are numbers as they stand.
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -190,7 +190,7 @@ def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
 def load_training_state(
     folder: Path,
     model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> Progress:
     """Weights, optimizer and every generator as they were; returns where the run stood.
 
@@ -200,6 +200,6 @@ def load_training_state(
         progress, generators = read_progress(plain)
         load_weights(model, plain)
         tensors = read_tensors(plain / OPTIMIZER)
-    load_optimizer_tensors(model, optimizer, tensors)
+    optimizer.load(tensors)
     restore(tensors, generators)
     return progress

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shared.checkpoints.catalogue import FINAL, META, remove_checkpoint, step_folder
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
@@ -26,7 +26,7 @@ from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
 from trainer.config.schema import Config
 from trainer.model.language_model import LanguageModel
-from trainer.optim.adamw import optimizer_tensors
+from trainer.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
@@ -97,9 +97,9 @@ def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:
     }
 
 
-def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimizer moments and torch's generator states."""
-    tensors = {**optimizer_tensors(model, optimizer), **random_tensors()}
+def state_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state and torch's generator states."""
+    tensors = {**optimizer.tensors(), **random_tensors()}
     return {name: value.detach().contiguous() for name, value in tensors.items()}
 
 

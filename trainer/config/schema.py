@@ -86,9 +86,9 @@ class DataConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW and its learning-rate schedule."""
+    """The optimizer and its learning-rate schedule."""
 
-    name: Literal["adamw"] = Field("adamw", description="Optimizer.")
+    name: str = Field("adamw", description="Optimizer.")
     learning_rate: float = Field(6e-4, gt=0, description="Peak learning rate.")
     min_lr: NonNegativeFloat | None = Field(
         None, description="Learning rate at the last step; null: a tenth of the peak."

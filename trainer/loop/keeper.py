@@ -288,7 +288,7 @@ class CheckpointKeeper:
             progress.best_loss = progress.best_step = None
         progress.facts["data"] = session.sources.identity
         weights = weight_tensors(session.model)
-        others = state_tensors(session.model, session.optimizer)
+        others = state_tensors(session.optimizer)
         if staging is not None:
             both = {f"weights {k}": v for k, v in weights.items()}
             both.update((f"state {k}", v) for k, v in others.items())

@@ -87,7 +87,7 @@ def largest_that_fits(
     micro_batch = MicroBatch(size)
 
     def forget() -> None:
-        session.optimizer.zero_grad(set_to_none=True)
+        session.optimizer.zero_grad()
 
     def attempt() -> int:
         before_forward("probe", micro_batch.size)

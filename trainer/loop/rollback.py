@@ -12,7 +12,6 @@ from trainer.checkpoint.loading import load_training_state
 from trainer.checkpoint.saving import Progress
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session
-from trainer.optim.adamw import allocate_state
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,5 @@ def _begin_again(session: Session) -> Progress:
     seed = session.config.train.seed
     torch.manual_seed(seed)
     session.model.initialize(seed)
-    assert isinstance(session.optimizer, torch.optim.AdamW)
-    allocate_state(session.optimizer)
+    session.optimizer.allocate()
     return Progress()

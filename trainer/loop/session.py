@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import nn
 
 from shared.errors import UserError
 from shared.text import format_bytes, one_line
@@ -24,7 +25,8 @@ from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory
 from trainer.model.language_model import LanguageModel
 from trainer.model.shapes import describe, differences
-from trainer.optim.adamw import build_optimizer
+from trainer.optim.optimizer import Optimizer
+from trainer.optim.registry import build_optimizer, parameter_rows
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Session:
     compute: Compute
     sources: Sources
     model: LanguageModel
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     max_steps: int
     progress: Progress = field(default_factory=Progress)
     resumed_from: Path | None = None
@@ -68,6 +70,7 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     `checkpoint` is where training begins, which counts when the steps come from epochs. Raises
     UserError for whatever would fail later: data, device, memory.
     """
+    parameter_rows(config.optim)
     compute = set_up(config)
     check_memory(config, compute)
     sources = open_sources(config)
@@ -104,7 +107,7 @@ def build(planned: Plan) -> Session:
     model = LanguageModel(config.model)
     model.initialize(config.train.seed)
     model.to(planned.compute.device)
-    optimizer = build_optimizer(model, config.optim)
+    optimizer = build_optimizer(trained_parameters(model), config.optim)
     model.train()
     session = Session(config, planned.compute, planned.sources, model, optimizer, planned.max_steps)
     session.notes += planned.describe()
@@ -124,6 +127,11 @@ def build(planned: Plan) -> Session:
             "reached"
         )
     return session
+
+
+def trained_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def check_shape(model: ModelConfig, folder: Path) -> None:

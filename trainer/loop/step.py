@@ -14,7 +14,6 @@ from trainer.data.batches import to_tensors
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Session
-from trainer.optim.adamw import set_learning_rate
 from trainer.optim.schedule import learning_rate
 
 
@@ -69,11 +68,11 @@ class OptimizerStep:
         started = time.perf_counter()
         step = progress.step + 1
         rate = learning_rate(config.optim, step, session.max_steps)
-        set_learning_rate(session.optimizer, rate)
         losses, norms, norm = self._gradient()
         total = sum(count for _, count in losses)
         if norm.device.type == "cuda":
-            skipped = self._update_unless(self._unwanted(losses, total, norm, skip_above))
+            skipped = self._unwanted(losses, total, norm, skip_above)
+            session.optimizer.step(rate, skipped)
             mean = sum(loss.item() * count for loss, count in losses) / total
             updated = not skipped.item()
         else:
@@ -81,9 +80,9 @@ class OptimizerStep:
             finite = math.isfinite(norm.item()) and math.isfinite(mean)
             updated = finite and mean <= skip_above
             if updated:
-                session.optimizer.step()
+                session.optimizer.step(rate)
         layer = "" if updated else self._worst(norms)
-        session.optimizer.zero_grad(set_to_none=True)
+        session.optimizer.zero_grad()
         progress.step = step
         progress.samples += total
         progress.tokens_total += config.tokens_per_step
@@ -103,7 +102,7 @@ class OptimizerStep:
         generators = _GeneratorStates(session) if session.config.model.dropout else None
 
         def undo() -> None:
-            session.optimizer.zero_grad(set_to_none=True)
+            session.optimizer.zero_grad()
             if generators:
                 generators.restore()
 
@@ -148,13 +147,6 @@ class OptimizerStep:
         mean = sum(loss * (count / total) for loss, count in losses)
         # Written so that a NaN counts as unwanted.
         return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()  # type: ignore[union-attr]
-
-    def _update_unless(self, unwanted: Tensor) -> Tensor:
-        optimizer = self._session.optimizer
-        # The fused kernel leaves the update out where this is 1.
-        optimizer.found_inf = unwanted  # type: ignore[attr-defined]
-        optimizer.step()
-        return unwanted
 
     def _worst(self, norms: Tensor) -> str:
         """Which parameter's gradient to suspect, while the gradients are still there."""

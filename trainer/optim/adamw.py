@@ -1,82 +1,59 @@
-"""AdamW (Loshchilov & Hutter 2019) with decay on matrices only, and its state by parameter name."""
+"""AdamW (Loshchilov & Hutter 2019) in torch's fused kernel, with decay on matrices only."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.adamw import adamw
 
-from shared.errors import UserError
 from trainer.config.schema import OptimConfig
-
-State = dict[str, Tensor]
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-
-
-def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW over two groups: matrices and embeddings decay, gains and biases do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=optim.learning_rate,
-        betas=(optim.beta1, optim.beta2),
-        eps=optim.eps,
-        fused=True,
-    )
-    allocate_state(optimizer)
-    return optimizer
+from trainer.optim.groups import Row
+from trainer.optim.interface import State, Update
 
 
-def allocate_state(optimizer: torch.optim.AdamW) -> None:
-    """Make the moments now, all zero: memory that is not there shows at the start, not in a step.
+@dataclass(frozen=True)
+class AdamW:
+    """Two moments per parameter, and the number of its updates for their bias correction."""
 
-    The optimizer itself makes them in its first step, one by one, and is of no use when it runs
-    out of memory between two of them.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            }
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    honours_skip: ClassVar[bool] = True
 
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """The optimizer's state as `<moment>.<parameter name>` tensors.
-
-    Keyed by name, so that the order in which parameters were built does not matter.
-    """
-    tensors: State = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = value
-    return tensors
-
-
-def load_optimizer_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: State
-) -> None:
-    """Put saved state back. Raises UserError when it belongs to other parameters."""
-    for name, parameter in model.named_parameters():
-        state = {key: tensors[f"{key}.{name}"] for key in _MOMENTS if f"{key}.{name}" in tensors}
-        if not state:
-            continue
-        if len(state) != len(_MOMENTS) or state["exp_avg"].shape != parameter.shape:
-            raise UserError(
-                f"The saved optimizer state of {name} does not fit this model; "
-                "resume with the configuration it was saved with."
-            )
-        # The fused kernel wants its step counter beside the weights too.
-        optimizer.state[parameter] = {
-            key: value.to(parameter.device) for key, value in state.items()
+    def new_state(self, parameter: Tensor) -> State:
+        """Zero moments. The fused kernel wants its counter on the parameter's device too."""
+        return {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
         }
+
+    def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
+        """One step of torch's AdamW."""
+        adamw(
+            list(update.parameters),
+            list(update.gradients),
+            [state["exp_avg"] for state in update.states],
+            [state["exp_avg_sq"] for state in update.states],
+            [],
+            [state["step"] for state in update.states],
+            fused=True,
+            found_inf=skip,
+            amsgrad=False,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            lr=rate,
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            maximize=False,
+        )
+
+
+def rows(optim: OptimConfig) -> list[Row]:
+    """Matrices and embeddings decay; gains and biases do not."""
+    decaying = AdamW(optim.beta1, optim.beta2, optim.eps, optim.weight_decay)
+    return [Row(decaying, min_ndim=2), Row(replace(decaying, weight_decay=0.0))]

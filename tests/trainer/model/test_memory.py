@@ -9,20 +9,20 @@ from trainer.model.estimates import estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import LossMemory
 from trainer.model.shapes import count_parameters, describe
-from trainer.optim.adamw import build_optimizer
+from trainer.optim.registry import build_optimizer
 
 
 def test_the_state_is_what_really_lies_in_memory(shape: ModelConfig) -> None:
     config = resolve({f"model.{key}": value for key, value in shape.model_dump().items()})
     model = LanguageModel(shape)
     model.initialize(0)
-    optimizer = build_optimizer(model, config.optim)
+    optimizer = build_optimizer(dict(model.named_parameters()), config.optim)
     ids = torch.zeros(1, 8, dtype=torch.long)
     model(ids, ids).total.backward()
-    optimizer.step()
+    optimizer.step(1e-3)
     estimate = estimate_memory(config, bf16=False)
     parameters = list(model.parameters())
-    moments = [optimizer.state[p][key] for p in parameters for key in ("exp_avg", "exp_avg_sq")]
+    moments = [value for key, value in optimizer.tensors().items() if key.startswith("exp_avg")]
     assert estimate.weights == sum(p.nbytes for p in parameters)
     assert estimate.gradients == sum(p.grad.nbytes for p in parameters if p.grad is not None)
     assert estimate.optimizer == sum(m.nbytes for m in moments)

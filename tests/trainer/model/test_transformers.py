@@ -21,7 +21,7 @@ from trainer.config.schema import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.model.language_model import LanguageModel
-from trainer.optim.adamw import build_optimizer
+from trainer.optim.registry import build_optimizer
 
 TRICKY = [
     "def f():\n    return 1\n",
@@ -49,7 +49,7 @@ def write(model: LanguageModel, checkpoints: Path, tokenizer: Path | None = None
         config=config,
         progress=Progress(step=3),
         weights=weight_tensors(model),
-        state=state_tensors(model, build_optimizer(model, config.optim)),
+        state=state_tensors(build_optimizer(dict(model.named_parameters()), config.optim)),
         random=snapshot_random(),
         tokenizer=codec,
         run_id="run",

@@ -1,0 +1,51 @@
+"""Which rule updates which parameter: a table of rows, of which the first match wins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from trainer.optim.interface import Rule
+
+
+@dataclass(frozen=True)
+class Row:
+    """Parameters whose name matches `pattern` and that have `min_ndim` dimensions or more.
+
+    `rate` multiplies the learning rate of the schedule.
+    """
+
+    rule: Rule
+    pattern: str = ""
+    min_ndim: int = 0
+    rate: float = 1.0
+
+    def matches(self, name: str, parameter: Tensor) -> bool:
+        """Whether the row is meant for this parameter."""
+        return parameter.ndim >= self.min_ndim and re.search(self.pattern, name) is not None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The parameters of one row, by name."""
+
+    rule: Rule
+    rate: float
+    parameters: Mapping[str, nn.Parameter]
+
+
+def assign(rows: Sequence[Row], parameters: Mapping[str, nn.Parameter]) -> list[Group]:
+    """Every parameter in the group of the first row that matches it; groups without any are left
+    out. Raises ValueError naming a parameter that no row matches.
+    """
+    members: list[dict[str, nn.Parameter]] = [{} for _ in rows]
+    for name, parameter in parameters.items():
+        place = next((i for i, row in enumerate(rows) if row.matches(name, parameter)), None)
+        if place is None:
+            raise ValueError(f"no row of the parameter groups matches {name}")
+        members[place][name] = parameter
+    found = zip(rows, members, strict=True)
+    return [Group(row.rule, row.rate, here) for row, here in found if here]

@@ -1,0 +1,41 @@
+"""What an optimizer has to supply: the state of one parameter, and the update of many.
+
+Everything else (groups, checkpoints, skipped steps, memory) is `Optimizer`'s, alike for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+class Update(NamedTuple):
+    """Parameters of one group with their gradients and states, in the same order."""
+
+    parameters: Sequence[nn.Parameter]
+    gradients: Sequence[Tensor]
+    states: Sequence[State]
+
+
+class Rule(Protocol):
+    """The mathematics of an optimizer, with its constants.
+
+    All it remembers of a parameter is in the tensors of that parameter's state.
+    """
+
+    #: Whether `update` itself honours `skip`. If not, `Optimizer` restores what was updated.
+    honours_skip: ClassVar[bool]
+
+    def new_state(self, parameter: Tensor) -> State:
+        """The state of a parameter that has not been updated yet, on the parameter's device."""
+
+    def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
+        """Change parameters and states in place, with the learning rate `rate`.
+
+        Where `skip` (scalar, fp32, on the device) is 1, nothing may change; it is None if the
+        update is wanted, or if the rule does not honour it.
+        """

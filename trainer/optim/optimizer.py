@@ -1,0 +1,119 @@
+"""Any optimizer as the loop sees it: rules over groups of parameters, state by parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from shared.errors import UserError
+from trainer.optim.groups import Group, Row, assign
+from trainer.optim.interface import State, Update
+
+
+class Optimizer:
+    """Updates parameters by the rules of their groups. Has no state before `allocate`."""
+
+    def __init__(self, rows: Sequence[Row], parameters: Mapping[str, nn.Parameter]) -> None:
+        """Raises ValueError for a parameter that no row matches."""
+        self.groups = assign(rows, parameters)
+        self._parameters = dict(parameters)
+        self._states: dict[str, State] = {}
+
+    @torch.no_grad()
+    def allocate(self) -> None:
+        """Make the state of every parameter, as before the first step.
+
+        At once, so that memory that is missing shows at the start, not in the middle of a step.
+        """
+        for group in self.groups:
+            for name, parameter in group.parameters.items():
+                self._states[name] = group.rule.new_state(parameter)
+
+    def bytes(self) -> int:
+        """The size of the state. Allocates nothing, and works for parameters on the meta device."""
+        return sum(
+            tensor.nbytes
+            for group in self.groups
+            for parameter in group.parameters.values()
+            for tensor in group.rule.new_state(parameter.to("meta")).values()
+        )
+
+    @torch.no_grad()
+    def step(self, rate: float, skip: Tensor | bool = False) -> None:
+        """Update every parameter that has a gradient, with the learning rate `rate`.
+
+        Where `skip` is true, or a scalar tensor on the device that is 1, all parameters and
+        states keep their bits; the host does not wait to learn it from a tensor.
+        """
+        if skip is True:
+            return
+        unless = skip if isinstance(skip, Tensor) else None
+        for group in self.groups:
+            update = self._update(group)
+            if not update.parameters:
+                continue
+            if unless is None or group.rule.honours_skip:
+                group.rule.update(update, rate * group.rate, unless)
+            else:
+                before = [tensor.clone() for tensor in _changed(update)]
+                group.rule.update(update, rate * group.rate, None)
+                for tensor, old in zip(_changed(update), before, strict=True):
+                    # Not a product: 0 times NaN is NaN.
+                    tensor.copy_(torch.where(unless.bool(), old, tensor))
+
+    def _update(self, group: Group) -> Update:
+        ready = [(n, p, p.grad) for n, p in group.parameters.items() if p.grad is not None]
+        return Update(
+            [parameter for _, parameter, _ in ready],
+            [gradient for _, _, gradient in ready],
+            [self._states[name] for name, _, _ in ready],
+        )
+
+    def zero_grad(self) -> None:
+        """Let the gradients go, and their memory."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def tensors(self) -> State:
+        """The state as `<key>.<parameter name>`, for a checkpoint.
+
+        Keyed by name, so the order in which parameters were built does not matter.
+        """
+        return {
+            f"{key}.{name}": tensor
+            for name in self._parameters
+            for key, tensor in self._states.get(name, {}).items()
+        }
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put saved state back. Raises UserError when it belongs to other parameters or to another
+        optimizer; nothing is changed then.
+        """
+        saved: dict[str, State] = {name: {} for name in self._parameters}
+        for full_name, tensor in tensors.items():
+            key, _, name = full_name.partition(".")
+            if name in saved:
+                saved[name][key] = tensor
+        for name, state in saved.items():
+            if state and _shapes(state) != _shapes(self._states[name]):
+                raise UserError(
+                    f"The saved optimizer state of {name} does not fit this model; "
+                    "resume with the configuration it was saved with."
+                )
+        for name, state in saved.items():
+            for key, tensor in state.items():
+                self._states[name][key].copy_(tensor)
+
+
+def _shapes(state: State) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in state.items()}
+
+
+def _changed(update: Update) -> Iterator[Tensor]:
+    """Every tensor that an update changes."""
+    yield from update.parameters
+    for state in update.states:
+        yield from state.values()

@@ -85,10 +85,10 @@ class Arithmetic:
         """While entered, loss, backward, clipping and optimizer of `session` are timed."""
         import torch
 
-        from trainer.loop.step import OptimizerStep
+        from trainer.loop import step
         from trainer.model.loss import Losses
 
-        backward, clip = torch.Tensor.backward, OptimizerStep._clip
+        backward, clip = torch.Tensor.backward, step.clip_gradients
         forward = session.model.forward
         losses: list[torch.Tensor] = []
 
@@ -108,12 +108,12 @@ class Arithmetic:
         session.optimizer.step = self.timed(session.optimizer.step)
         session.optimizer.zero_grad = self.timed(session.optimizer.zero_grad)
         setattr(torch.Tensor, "backward", self.timed(backward_and_free))  # noqa: B010
-        setattr(OptimizerStep, "_clip", self.timed(clip))  # noqa: B010
+        setattr(step, "clip_gradients", self.timed(clip))  # noqa: B010
         try:
             yield
         finally:
             setattr(torch.Tensor, "backward", backward)  # noqa: B010
-            setattr(OptimizerStep, "_clip", clip)  # noqa: B010
+            setattr(step, "clip_gradients", clip)  # noqa: B010
 
 
 def read_like_a_monitor(folder: str) -> None:

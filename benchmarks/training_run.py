@@ -35,6 +35,10 @@ class WatchedSource:
         self._on_batch()
         return self._source.batch(first_sample, count)
 
+    def counted(self, first_sample: int, count: int) -> float:
+        """As the source behind counts."""
+        return self._source.counted(first_sample, count)
+
 
 def write_tokens(path: Path, vocab_size: int, count: int = 1_000_000) -> Path:
     """Uniformly random tokens: how fast they are learnt does not matter here."""

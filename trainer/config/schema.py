@@ -248,9 +248,14 @@ class Config(Section):
         return self.train.seq_len or max(1, self.model.max_seq_len // 2)
 
     @property
+    def sequences_per_step(self) -> int:
+        """Sequences per optimizer step."""
+        return self.train.batch_size * self.train.accumulation_steps
+
+    @property
     def tokens_per_step(self) -> int:
         """Tokens per optimizer step."""
-        return self.train.batch_size * self.train.accumulation_steps * self.seq_len
+        return self.sequences_per_step * self.seq_len
 
     @property
     def min_lr(self) -> float:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+    #: Inputs and targets, each (B, T), and where not every token counts their weights (B, T).
+    Batch = (
+        tuple[NDArray[np.int64], NDArray[np.int64]]
+        | tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_ | np.float32]]
+    )
 
 
 BLOCK = 4096  # samples whose places are computed together
@@ -37,7 +41,10 @@ class SampleSource(Protocol):
         """Samples in an epoch."""
 
     def batch(self, first_sample: int, count: int) -> Batch:
-        """Inputs and targets of samples `first_sample … first_sample + count - 1`."""
+        """Samples `first_sample … first_sample + count - 1`."""
+
+    def counted(self, first_sample: int, count: int) -> float:
+        """How many tokens of these samples count in the loss, or the sum of their weights."""
 
 
 class TokenBatches:
@@ -69,6 +76,10 @@ class TokenBatches:
         """Inputs and targets, each (count, seq_len) int64; targets are the next tokens."""
         starts = self.starts(first_sample, count)
         return gather(self._tokens, starts, self.seq_len)
+
+    def counted(self, first_sample: int, count: int) -> float:
+        """Every token counts."""
+        return count * self.seq_len
 
     def starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
         """Where in the file the samples begin, (count,)."""
@@ -142,11 +153,11 @@ def check_length(token_file: TokenFile, seq_len: int) -> None:
         )
 
 
-def to_tensors(batch: Batch, device: str | torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets as int64 tensors on `device`; the copy to a GPU does not wait."""
+def to_tensors(batch: Batch, device: str | torch.device) -> tuple[torch.Tensor, ...]:
+    """The arrays of `batch` as tensors on `device`; the copy to a GPU does not wait."""
     import torch
 
-    inputs, targets = (torch.from_numpy(part) for part in batch)
+    tensors = [torch.from_numpy(part) for part in batch]
     if torch.device(device).type == "cuda":
-        inputs, targets = inputs.pin_memory(), targets.pin_memory()
-    return inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        tensors = [tensor.pin_memory() for tensor in tensors]
+    return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)

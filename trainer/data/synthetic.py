@@ -51,6 +51,10 @@ class SyntheticBatches:
         rows = self.sequences(indices)
         return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
 
+    def counted(self, first_sample: int, count: int) -> float:
+        """Every token counts."""
+        return count * self.seq_len
+
     def sequences(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Samples number `indices` (B,) in full: (B, seq_len + 1) int64."""
         i = indices[:, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,7 @@ import torch
 from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.device import Compute
-from trainer.evaluate.likelihood.scoring import Scored, bits_per_byte, score_batch
+from trainer.evaluate.likelihood.scoring import bits_per_byte, score_batch
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.loop.hooks import Purpose, nothing
@@ -54,8 +53,11 @@ def evaluate(
     total, tokens = 0.0, 0
     for batch in batches:
         fitting = micro_batch or MicroBatch(len(batch[0]))
-        attempt = partial(_scored, model, batch, compute, fitting, before_forward)
-        scored = fitting.fitting(attempt, _nothing)
+        for attempt in fitting.attempts():
+            with attempt:
+                parts = _announced(fitting.parts(len(batch[0])), before_forward)
+                inputs, targets = to_tensors(batch, compute.device)
+                scored = score_batch(model, inputs, targets, compute, parts=parts)
         total += scored.nats
         tokens += scored.tokens
         progress()
@@ -65,24 +67,12 @@ def evaluate(
     return Evaluation(mean, math.exp(min(mean, 700.0)), bits, tokens)
 
 
-def _nothing() -> None:
-    """A failed forward pass has left nothing behind."""
-
-
-def _scored(
-    model: LanguageModel,
-    batch: Batch,
-    compute: Compute,
-    micro_batch: MicroBatch,
-    before_forward: Callable[[Purpose, int], None],
-) -> Scored:
-    def parts() -> Iterator[int]:
-        for count in micro_batch.parts(len(batch[0])):
-            before_forward("evaluate", count)
-            yield count
-
-    inputs, targets = to_tensors(batch, compute.device)
-    return score_batch(model, inputs, targets, compute, parts=parts())
+def _announced(
+    parts: Iterable[int], before_forward: Callable[[Purpose, int], None]
+) -> Iterator[int]:
+    for count in parts:
+        before_forward("evaluate", count)
+        yield count
 
 
 def write_sample(

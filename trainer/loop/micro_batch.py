@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from types import TracebackType
 
 import torch
 
@@ -17,58 +17,99 @@ from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
 
-T = TypeVar("T")
-
-#: What torch says when the system refuses it memory; only CUDA has an exception of its own.
+#: What torch says when the system refuses memory; only CUDA has an exception of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on whatever device."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error` is an out-of-memory error of any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(x in str(error) for x in _OUT_OF_MEMORY)
 
 
-class MicroBatch:
-    """The number of sequences per forward pass. `told(old, new, message)` hears of every change."""
+class Attempt:
+    """One try at something that may run out of memory. As a context manager it swallows that
+    error, and keeps its text in `error`.
+    """
 
-    def __init__(
-        self, size: int, told: Callable[[int, int, str], None] = lambda _old, _new, _message: None
-    ) -> None:
+    error = ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if not is_out_of_memory(error):
+            return False
+        self.error = one_line(error, 200) or "out of memory"
+        return True
+
+
+class MicroBatch:
+    """The number of sequences per forward pass. `changed(old, new, error)` is called when it
+    shrinks.
+    """
+
+    def __init__(self, size: int, changed: Callable[[int, int, str], None] = nothing) -> None:
         self.size = size
-        self._told = told
+        self._changed = changed
 
     def parts(self, total: int) -> list[int]:
         """`total` sequences as numbers of at most `size`."""
         whole, rest = divmod(total, self.size)
         return [self.size] * whole + ([rest] if rest else [])
 
-    def fitting(self, attempt: Callable[[], T], undo: Callable[[], None]) -> T:
-        """What `attempt` returns, tried again with half the size for as long as memory runs out.
+    def attempts(self, undo: Callable[[], None] = nothing) -> Iterator[Attempt]:
+        """Attempts, until one does not run out of memory; the size is halved after each that does.
 
-        `undo` takes back what a failed attempt has done. Raises RunError when a single sequence
-        is too much.
+            for attempt in micro_batch.attempts():
+                with attempt:
+                    ...
+
+        `undo` reverts what a failed attempt has done. Raises RunError if a single sequence is too
+        much.
         """
         while True:
-            try:
-                return attempt()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                message = one_line(error, 200)
-            # Only out here is the failed attempt's traceback let go, and the tensors it holds.
+            attempt = Attempt()
+            yield attempt
+            if not attempt.error:
+                return
+            # By now the failed attempt's traceback is gone, and with it the tensors it held.
             undo()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if self.size == 1:
                 raise RunError(
-                    f"Memory runs out with a single sequence at a time ({message}); choose a "
-                    "shorter --seq-len or a smaller model, or free some memory."
+                    f"Memory runs out with a single sequence at a time ({attempt.error}); choose "
+                    "a shorter --seq-len or a smaller model, or free some memory."
                 )
             old, self.size = self.size, self.size // 2
-            self._told(old, self.size, message)
+            self._changed(old, self.size, attempt.error)
+
+
+class Undo:
+    """Reverts a failed step: gradients are freed, and dropout draws the same numbers again."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        device = session.compute.device
+        dropout = session.config.model.dropout > 0
+        self._cpu = torch.get_rng_state() if dropout else None
+        on_cuda = dropout and device.type == "cuda"
+        self._cuda = torch.cuda.get_rng_state(device) if on_cuda else None
+
+    def __call__(self) -> None:
+        self._session.optimizer.zero_grad()
+        if self._cpu is not None:
+            torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._cuda, self._session.compute.device)
 
 
 def largest_that_fits(
@@ -76,37 +117,30 @@ def largest_that_fits(
 ) -> int:
     """The most sequences, up to a whole step's, whose forward and backward pass fit into memory.
 
-    On a GPU tried out; on a CPU, which promises more than it has, reckoned first. Leaves no
+    Tried on a GPU; on a CPU, which promises more memory than it has, estimated first. Leaves no
     gradient and no changed generator behind.
     """
     config, device = session.config, session.compute.device
-    size = config.train.batch_size * config.train.accumulation_steps
+    size = config.sequences_per_step
     available = free_memory(device)
     while size > 1 and _activations(config, size, session) > available:
         size //= 2
     micro_batch = MicroBatch(size)
-
-    def forget() -> None:
-        session.optimizer.zero_grad()
-
-    def attempt() -> int:
-        before_forward("probe", micro_batch.size)
-        batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
-        inputs, targets = to_tensors(batch, device)
-        with session.compute.autocast():
-            loss = session.model(inputs, targets).total
-        loss.backward()
-        return micro_batch.size
-
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        found = micro_batch.fitting(attempt, forget)
-    forget()
-    return found
+        for attempt in micro_batch.attempts(session.optimizer.zero_grad):
+            with attempt:
+                before_forward("probe", micro_batch.size)
+                batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
+                with session.compute.autocast():
+                    losses = session.model(*to_tensors(batch, device))
+                losses.total.backward()
+    session.optimizer.zero_grad()
+    return micro_batch.size
 
 
 def _activations(config: Config, size: int, session: Session) -> int:
-    """Bytes that a forward and backward pass over `size` sequences takes, gradients included."""
+    """Bytes of a forward and backward pass over `size` sequences, gradients included."""
     train = config.train.model_copy(update={"batch_size": size})
     compute = session.compute
     estimate = estimate_memory(
@@ -118,7 +152,7 @@ def _activations(config: Config, size: int, session: Session) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes not in use where the model lies."""
+    """Free bytes where the model is."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,26 +23,12 @@ from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.loop.sources import Sources, open_sources, planned_steps
-from trainer.model.estimates import MemoryEstimate, estimate_memory
+from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
+from trainer.model.loss import Losses
 from trainer.model.shapes import describe, differences
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer, parameter_rows
-
-
-@dataclass
-class Session:
-    """Everything the loop works with. `notes` are lines for the log."""
-
-    config: Config
-    compute: Compute
-    sources: Sources
-    model: LanguageModel
-    optimizer: Optimizer
-    max_steps: int
-    progress: Progress = field(default_factory=Progress)
-    resumed_from: Path | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,38 +87,119 @@ def _memory(compute: Compute) -> int:
     return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
+@dataclass(frozen=True)
+class Learner:
+    """A model and what trains it: made together, and replaced together."""
+
+    model: LanguageModel
+    #: The model as a step calls it: compiled, if the run is.
+    forward: Callable[..., Losses]
+    #: Those that training changes, by name.
+    parameters: Mapping[str, nn.Parameter]
+    optimizer: Optimizer
+    flops_per_token: float
+
+
+@dataclass
+class Session:
+    """Everything the loop works with. `notes` are lines for the log.
+
+    Ask for its parts where they are needed, and keep none of them: `rebuild` replaces them.
+    """
+
+    plan: Plan
+    learner: Learner
+    progress: Progress = field(default_factory=Progress)
+    resumed_from: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the present model."""
+        return self.plan.config
+
+    @property
+    def compute(self) -> Compute:
+        """Device and precision."""
+        return self.plan.compute
+
+    @property
+    def sources(self) -> Sources:
+        """The data."""
+        return self.plan.sources
+
+    @property
+    def max_steps(self) -> int:
+        """The number of the last step."""
+        return self.plan.max_steps
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model that learns."""
+        return self.learner.model
+
+    @property
+    def forward(self) -> Callable[..., Losses]:
+        """The model as a step calls it."""
+        return self.learner.forward
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+        return self.learner.parameters
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What updates them."""
+        return self.learner.optimizer
+
+    def rebuild(self, planned: Plan) -> None:
+        """Go on with the model and optimizer of another plan, freshly initialized.
+
+        The position stays, and so do the random generators.
+        """
+        devices = [planned.compute.device] if planned.compute.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            self.learner = _learner(planned)
+        self.plan = planned
+
+
 def build(planned: Plan) -> Session:
     """Allocate the model and the optimizer, freshly initialized."""
-    config = planned.config
-    torch.manual_seed(config.train.seed)
+    torch.manual_seed(planned.config.train.seed)
+    return Session(planned, _learner(planned), notes=[*planned.describe(), *_warnings(planned)])
+
+
+def _learner(planned: Plan) -> Learner:
+    config, compute = planned.config, planned.compute
     model = LanguageModel(config.model)
     model.initialize(config.train.seed)
-    model.to(planned.compute.device)
-    optimizer = build_optimizer(trained_parameters(model), config.optim)
+    model.to(compute.device)
     model.train()
-    session = Session(config, planned.compute, planned.sources, model, optimizer, planned.max_steps)
-    session.notes += planned.describe()
-    estimate, available = (
-        _estimate(config, planned.compute),
-        _memory(planned.compute),
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return Learner(
+        model=model,
+        forward=torch.compile(model) if compute.compile else model,
+        parameters=parameters,
+        optimizer=build_optimizer(parameters, config.optim),
+        flops_per_token=flops_per_token(config.model, config.seq_len),
     )
+
+
+def _warnings(planned: Plan) -> Iterator[str]:
+    """What may surprise: memory that may not do, a warmup that never ends."""
+    estimate, available = _estimate(planned.config, planned.compute), _memory(planned.compute)
     if estimate.total > available:
-        session.notes.append(
+        yield (
             f"That is more than the {format_bytes(available)} there are: if memory runs out, "
             "lower --batch-size and raise --accumulation-steps"
         )
-    warmup = config.optim.warmup_steps
+    warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
-        session.notes.append(
+        yield (
             f"The warmup of {warmup} steps is longer than the run: the peak learning rate is not "
             "reached"
         )
-    return session
-
-
-def trained_parameters(model: LanguageModel) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def check_shape(model: ModelConfig, folder: Path) -> None:

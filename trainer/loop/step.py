@@ -1,10 +1,10 @@
-"""One optimizer step: forward and backward over what fits into memory, clipping, the update."""
+"""One optimizer step: batch, forward and backward over micro-batches, clipping, the update."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,15 +12,22 @@ from torch import Tensor
 
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import NO_HOOKS, Hooks
-from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.micro_batch import MicroBatch, Undo
 from trainer.loop.session import Session
+from trainer.optim.clipping import clip_gradients, suspect
 from trainer.optim.schedule import learning_rate
 
 
 class Part(NamedTuple):
-    """One micro-batch: its mean loss in nats per token, on the device, and its size."""
+    """One micro-batch: its mean losses on the device, and its size.
+
+    `loss` is in nats per token over the `tokens` that count (the sum of their weights, if they
+    have any). `named` holds the further losses of the model.
+    """
 
     loss: Tensor
+    named: dict[str, Tensor]
+    tokens: float
     sequences: int
 
 
@@ -28,8 +35,9 @@ class Part(NamedTuple):
 class StepResult:
     """One step: mean loss in nats per token, gradient norm before clipping, seconds.
 
-    `updated`: the optimizer changed the weights. Where it did not, `layer` is the parameter whose
-    gradient was the largest, or not finite and nearest to the output.
+    `updated` is False if the update was skipped. `layer` is then the parameter with the largest
+    gradient, or the one nearest to the output whose gradient is not finite. `named` holds the means
+    of the model's further losses.
     """
 
     loss: float
@@ -38,136 +46,107 @@ class StepResult:
     seconds: float
     updated: bool = True
     layer: str = ""
+    named: dict[str, float] = field(default_factory=dict)
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient are numbers."""
+        """Whether loss and gradient are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
-class OptimizerStep:
-    """Makes the steps of a session, with `micro_batch` sequences at a time."""
+def train_step(
+    session: Session,
+    micro_batch: MicroBatch,
+    skip_above: float = math.inf,
+    hooks: Hooks = NO_HOOKS,
+) -> StepResult:
+    """Train on the next sequences.
 
-    def __init__(self, session: Session, micro_batch: MicroBatch, hooks: Hooks = NO_HOOKS) -> None:
-        self._session = session
-        self._hooks = hooks
-        self._micro_batch = micro_batch
-        named = [(n, p) for n, p in session.model.named_parameters() if p.requires_grad]
-        self._names = [name for name, _ in named]
-        self._parameters = [parameter for _, parameter in named]
-        self._model = session.model
-        if session.compute.compile:
-            self._model = torch.compile(session.model)  # type: ignore[assignment]
-
-    def __call__(self, skip_above: float = math.inf) -> StepResult:
-        """Train on the next sequences; leave the update out when the loss is above `skip_above`
-        or something is not finite.
-        """
-        session = self._session
-        config, progress = session.config, session.progress
-        started = time.perf_counter()
-        step = progress.step + 1
-        rate = learning_rate(config.optim, step, session.max_steps)
-        losses, norms, norm = self._gradient()
-        total = sum(count for _, count in losses)
-        if norm.device.type == "cuda":
-            skipped = self._unwanted(losses, total, norm, skip_above)
-            session.optimizer.step(rate, skipped)
-            mean = sum(loss.item() * count for loss, count in losses) / total
-            updated = not skipped.item()
-        else:
-            mean = sum(loss.item() * count for loss, count in losses) / total
-            finite = math.isfinite(norm.item()) and math.isfinite(mean)
-            updated = finite and mean <= skip_above
-            if updated:
-                session.optimizer.step(rate)
-        layer = "" if updated else self._worst(norms)
-        session.optimizer.zero_grad()
-        progress.step = step
-        progress.samples += total
-        progress.tokens_total += config.tokens_per_step
-        progress.total_forward += len(losses)
-        progress.total_backward += len(losses)
-        progress.loss = mean if math.isfinite(mean) else None
-        seconds = time.perf_counter() - started
-        progress.seconds += seconds
-        return StepResult(mean, norm.item(), rate, seconds, updated, layer)
-
-    def _gradient(self) -> tuple[list[Part], Tensor, Tensor]:
-        """The clipped gradient of the mean loss.
-
-        Returns the loss and the number of sequences of each part, and the norms from before.
-        """
-        session = self._session
-        generators = _GeneratorStates(session) if session.config.model.dropout else None
-
-        def undo() -> None:
-            session.optimizer.zero_grad()
-            if generators:
-                generators.restore()
-
-        def attempt() -> tuple[list[Part], Tensor, Tensor]:
-            losses = self._forward_backward()
-            self._hooks.after_backward(session, losses)
-            return losses, *self._clip(session.config.optim.grad_clip)
-
-        return self._micro_batch.fitting(attempt, undo)
-
-    def _forward_backward(self) -> list[Part]:
-        session = self._session
-        train, compute = session.config.train, session.compute
-        total = train.batch_size * train.accumulation_steps
-        first = session.progress.samples
-        losses: list[Part] = []
-        for count in self._micro_batch.parts(total):
-            self._hooks.before_forward("train", count)
-            inputs, targets = to_tensors(session.sources.train.batch(first, count), compute.device)
-            with compute.autocast():
-                loss = self._model(inputs, targets).total
-            (loss if count == total else loss / (total / count)).backward()
-            losses.append(Part(loss.detach(), count))
-            first += count
-        return losses
-
-    def _clip(self, limit: float) -> tuple[Tensor, Tensor]:
-        """Scale the gradients down to a global norm of `limit` (0: leave them).
-
-        Returns the norm of every parameter's gradient and that of all, from before.
-        """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        norm = torch.linalg.vector_norm(norms)
-        if limit:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, limit, norm, foreach=True)
-        return norms, norm
-
-    @staticmethod
-    def _unwanted(losses: list[Part], total: int, norm: Tensor, skip_above: float) -> Tensor:
-        """1.0 on the device where the update must be left out: the host need not wait for it."""
-        mean = sum(loss * (count / total) for loss, count in losses)
-        # Written so that a NaN counts as unwanted.
-        return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()  # type: ignore[union-attr]
-
-    def _worst(self, norms: Tensor) -> str:
-        """Which parameter's gradient to suspect, while the gradients are still there."""
-        named = zip(self._names, self._parameters, strict=True)
-        names = [name for name, parameter in named if parameter.grad is not None]
-        by_name = dict(zip(names, norms.tolist(), strict=True))
-        broken = [name for name, value in by_name.items() if not math.isfinite(value)]
-        # Backpropagation carries it from there to everything before: the last is the source.
-        return broken[-1] if broken else max(by_name, key=by_name.__getitem__)
+    The update is skipped if the loss is above `skip_above`, or if loss or gradient is not finite.
+    """
+    started = time.perf_counter()
+    config, optimizer = session.config, session.optimizer
+    rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
+    for attempt in micro_batch.attempts(Undo(session)):
+        with attempt:
+            parts = forward_backward(session, micro_batch, hooks)
+            hooks.after_backward(session, parts)
+            norms = clip_gradients(session.parameters, config.optim.grad_clip)
+    skip = unwanted(parts, norms.total, skip_above)
+    optimizer.step(rate, skip)
+    loss, norm = mean_loss(parts), norms.total.item()  # here the host waits for the device
+    updated = not skip
+    layer = "" if updated else suspect(session.parameters, norms)
+    optimizer.zero_grad()
+    advance(session, parts, loss)
+    seconds = time.perf_counter() - started
+    session.progress.seconds += seconds
+    return StepResult(loss, norm, rate, seconds, updated, layer, mean_named(parts))
 
 
-class _GeneratorStates:
-    """The generators that dropout draws from, to draw the same again."""
+def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) -> list[Part]:
+    """Add the gradient of the step's mean loss, one micro-batch at a time.
 
-    def __init__(self, session: Session) -> None:
-        self._cpu = torch.get_rng_state()
-        self._device = session.compute.device
-        cuda = self._device.type == "cuda"
-        self._cuda = torch.cuda.get_rng_state(self._device) if cuda else None
+    A micro-batch weighs as much as the share of the step's counted tokens that it holds.
+    """
+    source, compute = session.sources.train, session.compute
+    first, sequences = session.progress.samples, session.config.sequences_per_step
+    total = source.counted(first, sequences)
+    parts: list[Part] = []
+    for count in micro_batch.parts(sequences):
+        hooks.before_forward("train", count)
+        batch = to_tensors(source.batch(first, count), compute.device)
+        tokens = total if count == sequences else source.counted(first, count)
+        with compute.autocast():
+            losses = session.forward(*batch)
+        # Without counted tokens the loss is 0, and so is its gradient.
+        part_of = total / tokens if tokens else 1.0
+        (losses.total if part_of == 1.0 else losses.total / part_of).backward()
+        parts.append(Part(losses.total.detach(), losses.named, tokens, count))
+        first += count
+    return parts
 
-    def restore(self) -> None:
-        torch.set_rng_state(self._cpu)
-        if self._cuda is not None:
-            torch.cuda.set_rng_state(self._cuda, self._device)
+
+def unwanted(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor | bool:
+    """Whether the update must be skipped: on CUDA as a tensor (1.0 or 0.0), so that the host does
+    not wait.
+    """
+    if norm.device.type != "cuda":
+        loss = mean_loss(parts)
+        return not (math.isfinite(norm.item()) and math.isfinite(loss) and loss <= skip_above)
+    total = _tokens(parts)
+    mean = torch.zeros_like(norm)
+    for part in parts:
+        mean = mean + part.loss * (part.tokens / total)
+    # NaN compares as False, so it counts as unwanted.
+    return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()
+
+
+def mean_loss(parts: list[Part]) -> float:
+    """The mean over all counted tokens of the step."""
+    return sum(part.loss.item() * part.tokens for part in parts) / _tokens(parts)
+
+
+def mean_named(parts: list[Part]) -> dict[str, float]:
+    """The means of the model's further losses."""
+    total = _tokens(parts)
+    return {
+        name: sum(part.named[name].item() * part.tokens for part in parts) / total
+        for name in parts[0].named
+    }
+
+
+def _tokens(parts: list[Part]) -> float:
+    """Counted tokens of the step; 1 if none counts, so that its mean loss is 0."""
+    return sum(part.tokens for part in parts) or 1
+
+
+def advance(session: Session, parts: list[Part], loss: float) -> None:
+    """Move the session's position past the step."""
+    progress = session.progress
+    progress.step += 1
+    progress.samples += sum(part.sequences for part in parts)
+    progress.tokens_total += session.config.tokens_per_step
+    progress.total_forward += len(parts)
+    progress.total_backward += len(parts)
+    progress.loss = loss if math.isfinite(loss) else None

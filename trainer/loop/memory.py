@@ -1,0 +1,52 @@
+"""The run's micro-batches: where they start, what is found to fit, and what is recorded of it."""
+
+from __future__ import annotations
+
+from shared.run_writer import RunWriter
+from trainer.loop.hooks import Hooks
+from trainer.loop.micro_batch import MicroBatch, largest_that_fits
+from trainer.loop.session import Session
+
+
+class Memory:
+    """Sequences at once, in steps (`training`) and in validation (`evaluation`).
+
+    The size that a step was found to fit is kept in the run's state, for the next attempt.
+    """
+
+    def __init__(self, session: Session, writer: RunWriter, hooks: Hooks) -> None:
+        self._session = session
+        self._writer = writer
+        self._hooks = hooks
+        self.training = MicroBatch(self._starting_size(), self._remember)
+        self.evaluation = MicroBatch(session.config.train.batch_size, self._tell)
+
+    def _starting_size(self) -> int:
+        """As configured, or smaller if an earlier attempt had to shrink it."""
+        config, remembered = self._session.config, self._writer.state.micro_batch
+        size = config.train.batch_size
+        if isinstance(config.train.micro_batch, int):
+            size = min(config.train.micro_batch, config.sequences_per_step)
+        return max(1, min(size, remembered)) if remembered else size
+
+    def fit(self) -> None:
+        """With `micro_batch: auto`, find the largest size that fits, unless it is known."""
+        writer, config = self._writer, self._session.config
+        if config.train.micro_batch != "auto":
+            return
+        if writer.state.micro_batch is None:
+            writer.update(micro_batch=largest_that_fits(self._session, self._hooks.before_forward))
+        self.training.size = size = writer.state.micro_batch or config.train.batch_size
+        parts = len(self.training.parts(config.sequences_per_step))
+        writer.say(f"[INFO] {size} sequences fit at once: {parts} micro-batches per step")
+
+    def _tell(self, old: int, new: int, error: str) -> None:
+        writer = self._writer
+        message = f"out of memory with {old} sequences at once, going on with {new}: {error}"
+        writer.event("out_of_memory", micro_batch=old, retry_with=new, message=message)
+        writer.say(f"[WARN] {message}")
+        writer.progress()
+
+    def _remember(self, old: int, new: int, error: str) -> None:
+        self._tell(old, new, error)
+        self._writer.update(micro_batch=new)

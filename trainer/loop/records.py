@@ -1,0 +1,56 @@
+"""What is recorded of each step: metrics, counters of the state, now and then a log line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.run_writer import RunWriter
+from shared.text import format_count, format_duration
+from trainer.loop.hardware import bf16_peak, peak_memory
+from trainer.loop.session import Session
+from trainer.loop.step import StepResult
+
+
+class StepRecords:
+    """Writes what every step measured."""
+
+    def __init__(self, session: Session, writer: RunWriter) -> None:
+        self._session = session
+        self._writer = writer
+        compute = session.compute
+        self._peak = bf16_peak(compute.device) if compute.bf16 else None
+
+    def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
+        """Record the step that was just made; `evaluated` are the metrics of its validation."""
+        session, writer = self._session, self._writer
+        progress = session.progress
+        rate = session.config.tokens_per_step / result.seconds
+        metrics = {
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "was_predicted": False,
+            "prediction_error": None,
+            "step_time_ms": result.seconds * 1000,
+            "learning_rate": result.learning_rate,
+            "tokens_total": progress.tokens_total,
+            "tokens_per_second": rate,
+            **result.named,
+        }
+        if self._peak:
+            metrics["mfu"] = rate * session.learner.flops_per_token / self._peak
+        memory = peak_memory(session.compute.device)
+        if memory is not None:
+            metrics["gpu_memory_bytes"] = memory
+        writer.log(progress.step, **metrics, **evaluated)
+        writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
+        if progress.step % session.config.log.interval == 0 or progress.step == session.max_steps:
+            self._say(progress.step, result, rate)
+
+    def _say(self, step: int, result: StepResult, rate: float) -> None:
+        left = format_duration(self._writer.eta_seconds())
+        # `loss=` ends the line for the guides' `grep "loss=" | sort -t= -k2 -n`.
+        self._writer.say(
+            f"[INFO] step {step} | loss: {result.loss:.3f} | lr: {result.learning_rate:.6f} | "
+            f"time: {result.seconds * 1000:.0f}ms | {format_count(rate)} tok/s | ETA {left} | "
+            f"loss={result.loss:.4f}"
+        )

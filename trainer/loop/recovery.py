@@ -1,0 +1,56 @@
+"""What happens after too many steps that were not finite: back to a checkpoint, or the end."""
+
+from __future__ import annotations
+
+from shared.errors import RunError
+from shared.run_writer import RunWriter
+from trainer.loop.keeper import CheckpointKeeper
+from trainer.loop.position import show_position
+from trainer.loop.rollback import roll_back
+from trainer.loop.session import Session
+from trainer.loop.stability import BadSteps
+
+
+class DivergedError(RunError):
+    """Training diverged: the loss is not finite and rolling back did not help."""
+
+
+class Recovery:
+    """Rolls a session back to its last good checkpoint, past the data since."""
+
+    def __init__(self, session: Session, writer: RunWriter, keeper: CheckpointKeeper) -> None:
+        self._session = session
+        self._writer = writer
+        self._keeper = keeper
+
+    def go_back(self, bad: BadSteps) -> None:
+        """Roll back. Raises DivergedError if that has been tried often enough."""
+        session, writer = self._session, self._writer
+        self._keeper.wait()
+        progress = session.progress
+        if self._keeper.last_saved_step >= progress.rolled_back_from:
+            progress.rollbacks = 0  # since the last one, training got further
+        if progress.rollbacks >= session.config.stability.rollbacks:
+            self._give_up(bad)
+        done = roll_back(session, self._keeper)
+        message = f"{bad.count} steps in a row were not finite ({bad.first}): {done}"
+        writer.event("rolled_back", **vars(done), message=message)
+        writer.say(f"[WARN] {message}")
+        show_position(session, writer)
+
+    def _give_up(self, bad: BadSteps) -> None:
+        progress, first = self._session.progress, bad.first
+        count = progress.rollbacks
+        message = (
+            f"Training diverged and {count} rollback{'s' if count != 1 else ''} did not help: "
+            f"{first}; go on from {self._writer.state.latest_checkpoint or 'the start'} with a "
+            "lower --learning-rate."
+        )
+        self._writer.event(
+            "diverged",
+            message=message,
+            first_bad_step=first.step if first else progress.step,
+            layer=first.layer if first else "",
+            learning_rate=first.learning_rate if first else None,
+        )
+        raise DivergedError(message)

@@ -1,0 +1,104 @@
+"""When checkpoints are saved: on schedule, on request, after a failure, and at the end."""
+
+from __future__ import annotations
+
+import time
+
+from shared.errors import RunError
+from shared.run_writer import RunWriter
+from trainer.loop.hooks import Hooks
+from trainer.loop.keeper import ALARM, CheckpointKeeper
+from trainer.loop.session import Session
+from trainer.loop.signals import StopSignals
+from trainer.loop.step_policy import StepPolicy
+from trainer.loop.validation import Validation
+
+
+class Saving:
+    """Decides when `keeper` saves. While steps are not finite, nothing is saved: the checkpoint
+    before is better.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        writer: RunWriter,
+        keeper: CheckpointKeeper,
+        policy: StepPolicy,
+        validation: Validation,
+    ) -> None:
+        self._session = session
+        self._writer = writer
+        self._keeper = keeper
+        self._policy = policy
+        self._validation = validation
+
+    def save_if_due(self) -> None:
+        """Save while training goes on, if the schedule or a failed save asks for it."""
+        step = self._session.progress.step
+        due = step % self._session.config.checkpoint.interval == 0 and self._is_wanted()
+        if not (due or self._keeper.retry_due()) or self._policy.bad.count:
+            return
+        if 0 < step < self._session.max_steps:
+            self._complete_position()
+            self._keeper.save_beside()
+
+    def _is_wanted(self) -> bool:
+        """Whether the configuration wants a checkpoint of a step with this validation loss."""
+        loss = self._validation.loss
+        if self._session.config.checkpoint.always_save or loss is None:
+            return True
+        self._keeper.wait()
+        best = self._keeper.best_saved()
+        return best is None or loss < best
+
+    def save(self) -> None:
+        """Save the present step before returning. Raises RunError."""
+        if self._policy.bad.count:
+            raise RunError("the last steps were not finite: the checkpoint before is better")
+        self._complete_position()
+        self._keeper.save()
+
+    def save_on_stopping(self) -> str:
+        """Save; returns what to add to the reason of the stop, which stands in any case."""
+        self._keeper.wait()
+        if self._policy.bad.count:
+            return "; the last steps were not finite and are not saved"
+        try:
+            self.save()
+        except RunError as error:
+            self._writer.say(f"[WARN] {error}")
+            return f"; the last step is not saved: {error}"
+        return ""
+
+    def save_last(self, signals: StopSignals, hooks: Hooks) -> None:
+        """Save the last step and make `final/`; if the disk refuses, try again for a while.
+
+        Somebody may just be clearing the disk, and the run has reached its end.
+        """
+        deadline = time.monotonic() + self._session.config.stability.directory_grace
+        while True:
+            try:
+                self.save()
+                self._keeper.finish()
+                self._writer.update(durable=True)  # what is said next must be written too
+                return
+            except (RunError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+            self._writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")
+            self._wait(min(hooks.retry_seconds, deadline - time.monotonic()), signals)
+
+    def _wait(self, seconds: float, signals: StopSignals) -> None:
+        deadline = time.monotonic() + max(0.0, seconds)
+        while time.monotonic() < deadline:
+            if signals.received:
+                raise RunError(f"{signals.received} received before the disk took the end")
+            self._writer.progress()
+            time.sleep(0.1)
+
+    def _complete_position(self) -> None:
+        """Add to the position what a checkpoint keeps of validation and spikes."""
+        progress = self._session.progress
+        progress.val_loss = self._validation.loss_now()
+        progress.recent_losses = self._policy.recent_losses

@@ -1,0 +1,72 @@
+"""Which updates are skipped, and when training has to go back."""
+
+from __future__ import annotations
+
+import math
+
+from shared.run_writer import RunWriter
+from trainer.loop.session import Session
+from trainer.loop.stability import BadSteps, SpikeWindow
+from trainer.loop.step import StepResult
+
+
+class StepPolicy:
+    """Watches the losses of a run.
+
+    `bad` counts the steps in a row whose loss or gradient was not finite; while there are any,
+    nothing may be saved.
+    """
+
+    def __init__(self, session: Session, writer: RunWriter) -> None:
+        self._session = session
+        self._writer = writer
+        self.bad = BadSteps()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the losses that the session's position remembers."""
+        self.bad.clear()
+        session = self._session
+        self._spikes = SpikeWindow(session.config.stability, session.progress.recent_losses)
+
+    @property
+    def recent_losses(self) -> list[float]:
+        """The window for spikes, oldest first."""
+        return self._spikes.losses
+
+    def skip_above(self) -> float:
+        """The loss above which the next update is skipped."""
+        skips = self._session.config.stability.skip_spikes
+        return self._spikes.threshold() if skips else math.inf
+
+    def judge(self, result: StepResult) -> bool:
+        """Take note of a step; whether it was one bad step too many."""
+        step = self._session.progress.step
+        if result.finite and result.loss > self._spikes.threshold():
+            self._tell_spike(step, result)
+        self._spikes.add(result.loss)
+        self.bad.add(step, result)
+        if result.finite:
+            return False
+        self._tell_nonfinite(step, result)
+        return self.bad.count >= self._session.config.stability.nonfinite_steps
+
+    def _tell_spike(self, step: int, result: StepResult) -> None:
+        writer, zscore = self._writer, self._spikes.zscore(result.loss)
+        skipped = not result.updated
+        writer.event("spike", step=step, loss=result.loss, zscore=zscore, skipped=skipped)
+        what = "the update was skipped" if skipped else "trained on all the same"
+        writer.say(
+            f"[WARN] step {step}: loss {result.loss:.4f} is a spike ({zscore:.1f} standard "
+            f"deviations above the last {len(self._spikes.losses)} steps): {what}"
+        )
+
+    def _tell_nonfinite(self, step: int, result: StepResult) -> None:
+        writer = self._writer
+        writer.event(
+            "nonfinite", loss=result.loss, gradient_norm=result.gradient_norm, layer=result.layer
+        )
+        writer.say(
+            f"[WARN] step {step}: loss {result.loss}, gradient norm {result.gradient_norm}: "
+            "the update was skipped"
+        )

@@ -1,0 +1,104 @@
+"""Validation losses and samples during a run, each when it is due."""
+
+from __future__ import annotations
+
+import math
+
+from shared.errors import UserError
+from shared.files import replace_file
+from shared.run_writer import RunWriter
+from trainer.loop.evaluation import evaluate, write_sample
+from trainer.loop.hooks import Hooks
+from trainer.loop.micro_batch import MicroBatch, is_out_of_memory
+from trainer.loop.session import Session
+
+
+class Validation:
+    """Measures the model between steps. `loss` is the newest validation loss, None before any."""
+
+    def __init__(
+        self, session: Session, writer: RunWriter, micro_batch: MicroBatch, hooks: Hooks
+    ) -> None:
+        self._session = session
+        self._writer = writer
+        self._micro_batch = micro_batch
+        self._hooks = hooks
+        self.loss: float | None = None
+        self._step = -1
+
+    def forget(self) -> None:
+        """Forget the last loss: its step was rolled back."""
+        self._step, self.loss = -1, None
+
+    def loss_now(self) -> float | None:
+        """The validation loss of the present step, None if it was not evaluated."""
+        return self.loss if self._step == self._session.progress.step else None
+
+    def evaluate_if_due(self) -> dict[str, float]:
+        """The metrics of an evaluation, empty if none is due at this step."""
+        config, step = self._session.config, self._session.progress.step
+        due = (
+            step % config.eval.interval == 0
+            or step % config.checkpoint.interval == 0
+            or step == self._session.max_steps
+        )
+        return self.evaluate() if due and self._session.sources.validation else {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the present step, record it, and return its metrics."""
+        session, writer = self._session, self._writer
+        step = session.progress.step
+        result = evaluate(
+            session.model,
+            session.sources.validation,
+            session.compute,
+            bytes_per_token=session.sources.bytes_per_token,
+            progress=writer.progress,
+            micro_batch=self._micro_batch,
+            before_forward=self._hooks.before_forward,
+        )
+        state = writer.state
+        known = state.best_loss if state.best_metric == "val_loss" else None
+        if math.isfinite(result.loss) and (known is None or result.loss < known):
+            writer.event("new_best", step=step, metric="val_loss", value=result.loss)
+        self._step, self.loss = step, result.loss
+        metrics = {"val_loss": result.loss, "val_perplexity": result.perplexity}
+        shown = f"val_loss: {result.loss:.4f} | perplexity: {result.perplexity:.2f}"
+        if result.bits_per_byte is not None:
+            metrics["val_bits_per_byte"] = result.bits_per_byte
+            shown += f" | bits per byte: {result.bits_per_byte:.4f}"
+        writer.event("evaluated", step=step, **metrics)
+        writer.say(f"[INFO] step {step} | {shown}")
+        return metrics
+
+    def sample_if_due(self) -> None:
+        """Write a sample of the model's text, if one is due at this step."""
+        settings, step = self._session.config.eval, self._session.progress.step
+        every = settings.interval if settings.sample_interval is None else settings.sample_interval
+        if every and step % every == 0 and self._session.sources.tokenizer is not None:
+            self._sample()
+
+    def _sample(self) -> None:
+        session, writer = self._session, self._writer
+        tokenizer, settings = session.sources.tokenizer, session.config.eval
+        assert tokenizer is not None
+        path = writer.run.samples / f"step_{session.progress.step}.txt"
+        try:
+            text = write_sample(
+                session.model,
+                tokenizer,
+                settings.sample_prompt,
+                settings.sample_tokens,
+                seed=session.config.train.seed,
+            )
+            replace_file(path, text.encode("utf-8", "replace"), durable=False)
+        except Exception as error:
+            # Only people read samples: neither a diverged model nor a full disk ends a run here.
+            if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):
+                raise
+            session.model.train()
+            writer.event("warning", message=f"no sample: {error}")
+            writer.say(f"[WARN] no sample: {error}")
+        else:
+            writer.event("sample", file=f"samples/{path.name}", text=text[:2000])
+        writer.progress()

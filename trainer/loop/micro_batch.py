@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import torch
+from torch import Tensor
 
 from shared.errors import RunError
 from shared.text import one_line
@@ -16,6 +17,7 @@ from trainer.data.batches import to_tensors
 from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
+from trainer.model.loss import Losses
 
 #: What torch says when the system refuses memory; only CUDA has an exception of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -112,6 +114,12 @@ class Undo:
             torch.cuda.set_rng_state(self._cuda, self._session.compute.device)
 
 
+def losses_of(model: Callable[..., Losses], batch: tuple[Tensor, ...]) -> Losses:
+    """The losses of inputs, targets and, if the batch has them, weights."""
+    inputs, targets, *weights = batch
+    return model(inputs, targets, weights_BT=weights[0] if weights else None)
+
+
 def largest_that_fits(
     session: Session, before_forward: Callable[[Purpose, int], None] = nothing
 ) -> int:
@@ -133,7 +141,7 @@ def largest_that_fits(
                 before_forward("probe", micro_batch.size)
                 batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
                 with session.compute.autocast():
-                    losses = session.model(*to_tensors(batch, device))
+                    losses = losses_of(session.model, to_tensors(batch, device))
                 losses.total.backward()
     session.optimizer.zero_grad()
     return micro_batch.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -26,9 +26,9 @@ from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses
-from trainer.model.shapes import describe, differences
+from trainer.model.shapes import describe, differences, parameter_shapes
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import build_optimizer, parameter_rows
+from trainer.optim.registry import build_optimizer, parameter_rows, state_bytes
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,20 @@ def check_memory(config: Config, compute: Compute) -> None:
 
 
 def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
-    return estimate_memory(config, bf16=compute.bf16, cuda=compute.device.type == "cuda")
+    estimate = estimate_memory(config, bf16=compute.bf16, cuda=compute.device.type == "cuda")
+    return replace(estimate, optimizer=_optimizer_bytes(config))
+
+
+def _optimizer_bytes(config: Config) -> int:
+    """Bytes of the optimizer's state."""
+    # Layers are alike, so two models tell all of them.
+    one, two = (
+        state_bytes(
+            parameter_shapes(config.model.model_copy(update={"num_layers": layers})), config.optim
+        )
+        for layers in (1, 2)
+    )
+    return one + (config.model.num_layers - 1) * (two - one)
 
 
 def _memory(compute: Compute) -> int:

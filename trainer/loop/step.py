@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import NO_HOOKS, Hooks
-from trainer.loop.micro_batch import MicroBatch, Undo
+from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
 from trainer.loop.session import Session
 from trainer.optim.clipping import clip_gradients, suspect
 from trainer.optim.schedule import learning_rate
@@ -98,7 +98,7 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
         batch = to_tensors(source.batch(first, count), compute.device)
         tokens = total if count == sequences else source.counted(first, count)
         with compute.autocast():
-            losses = session.forward(*batch)
+            losses = losses_of(session.forward, batch)
         # Without counted tokens the loss is 0, and so is its gradient.
         part_of = total / tokens if tokens else 1.0
         (losses.total if part_of == 1.0 else losses.total / part_of).backward()

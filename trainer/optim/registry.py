@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -35,7 +35,9 @@ def build_optimizer(parameters: Mapping[str, nn.Parameter], optim: OptimConfig) 
     return optimizer
 
 
-def state_bytes(shapes: Iterable[tuple[str, tuple[int, ...]]], optim: OptimConfig) -> int:
+def state_bytes(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig) -> int:
     """Bytes of the configured optimizer's state for parameters of these names and shapes."""
-    parameters = {name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes}
+    parameters = {
+        name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes.items()
+    }
     return Optimizer(parameter_rows(optim), parameters).bytes()

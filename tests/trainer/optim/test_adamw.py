@@ -133,7 +133,7 @@ def test_the_moments_are_those_of_torch(shape: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_its_bytes_are_known_before(shape: str) -> None:
     model = fresh(shape)
-    shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     optimizer = built(model)
     real = sum(tensor.nbytes for tensor in optimizer.tensors().values())
     assert state_bytes(shapes, OptimConfig()) == optimizer.bytes() == real

@@ -1,0 +1,160 @@
+"""One step: which tokens it counts, and what it does in a session that was rebuilt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer.loop.conftest import TINY, Train
+from trainer.config.resolve import resolve
+from trainer.loop.hooks import Hooks
+from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.session import Plan, Session, build, plan
+from trainer.loop.step import StepResult, train_step
+from trainer.loop.training import Training
+from trainer.optim.registry import state_bytes
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Batch, SampleSource
+
+SYNTHETIC = {
+    **TINY,
+    "data.dataset": "synthetic",
+    "data.n_samples": 50,
+    "train.dtype": "fp32",
+    "train.seq_len": 13,
+}
+
+
+class Masked:
+    """A source in which only some tokens count: of sample i the first i mod 4 times three."""
+
+    def __init__(self, source: SampleSource, all_of_them: bool = False) -> None:
+        self._source = source
+        self._all = all_of_them
+        self.seq_len, self.vocab_size = source.seq_len, source.vocab_size
+        self.num_windows = source.num_windows
+
+    def mask(self, first_sample: int, count: int) -> Any:
+        samples = np.arange(first_sample, first_sample + count)[:, None]
+        return (np.arange(self.seq_len)[None, :] < samples % 4 * 3) | self._all
+
+    def batch(self, first_sample: int, count: int) -> Batch:
+        inputs, targets = self._source.batch(first_sample, count)[:2]
+        return inputs, targets, self.mask(first_sample, count)
+
+    def counted(self, first_sample: int, count: int) -> float:
+        return int(self.mask(first_sample, count).sum())
+
+
+def session(masked: bool = False, all_of_them: bool = False) -> Session:
+    planned: Plan = plan(resolve(SYNTHETIC))
+    if masked:
+        source = Masked(planned.sources.train, all_of_them)
+        planned = replace(planned, sources=replace(planned.sources, train=source))
+    return build(planned)
+
+
+def weights(made: Session) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in made.parameters.items()}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_micro_batch_weighs_what_it_counts(size: int) -> None:
+    """In any micro-batches the loss and gradient are those of the whole batch. Sample 0 has no
+    counted token at all.
+    """
+    whole, cut = session(masked=True), session(masked=True)
+    expected = train_step(whole, MicroBatch(4))
+    found = train_step(cut, MicroBatch(size))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(cut.parameters[name].data, tensor, atol=2e-5, rtol=1e-4)
+    batch = whole.sources.train.batch(0, 4)
+    inputs, targets, mask = (torch.from_numpy(part) for part in batch)
+    losses = build(whole.plan).model(inputs, targets, weights_BT=mask)
+    assert losses.counted.item() == (0 + 3 + 6 + 9)
+    assert expected.loss == pytest.approx(losses.total.item(), rel=1e-6)
+
+
+def test_a_mask_of_all_tokens_changes_no_bit() -> None:
+    plain, masked = session(), session(masked=True, all_of_them=True)
+    for _ in range(3):
+        one, other = train_step(plain, MicroBatch(3)), train_step(masked, MicroBatch(3))
+        assert (one.loss, one.gradient_norm) == (other.loss, other.gradient_norm)
+    for name, tensor in weights(plain).items():
+        assert torch.equal(tensor, masked.parameters[name]), name
+
+
+def test_a_step_in_which_nothing_counts_is_harmless() -> None:
+    made = session(masked=True)
+    made.plan = replace(made.plan, config=resolve({**SYNTHETIC, "train.batch_size": 1}))
+    result = train_step(made, MicroBatch(1))
+    assert (result.loss, result.gradient_norm) == (0.0, 0.0)
+    assert result.updated
+
+
+def test_a_session_is_rebuilt_with_its_position() -> None:
+    made = session()
+    for _ in range(3):
+        train_step(made, MicroBatch(4))
+    drawn = torch.get_rng_state()
+    before = replace(made.progress)
+    made.rebuild(plan(resolve({**SYNTHETIC, "model.hidden_size": 64, "optim.beta1": 0.8})))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert made.progress == before
+    assert made.model.dimensions.D == 64
+    result = train_step(made, MicroBatch(4))
+    assert made.progress.step == 4
+    assert result.updated
+    assert all(p.grad is None for p in made.parameters.values())
+
+
+def test_a_run_goes_on_with_a_rebuilt_session(train: Train) -> None:
+    """Nobody in the loop still holds the old model: steps, norms, evaluation and checkpoints are
+    those of the new one.
+    """
+    from safetensors.torch import load_file
+
+    from trainer.checkpoint.loading import model_config
+
+    results: list[StepResult] = []
+    old: list[torch.nn.Module] = []
+
+    def grow(training: Training) -> None:
+        made = training.session
+        if made.progress.step == 5:
+            old.append(made.model)
+            model = made.config.model.model_copy(update={"hidden_size": 64, "num_layers": 3})
+            made.rebuild(plan(made.config.model_copy(update={"model": model})))
+
+    def after_step(_session: Session, result: StepResult) -> None:
+        results.append(result)
+
+    done = train("grown", hooks=Hooks(before_step=grow, after_step=after_step))
+    assert done.code == 0
+    assert [c.updated for c in results] == [True] * 12
+    assert done.metrics.series("loss").steps.tolist() == list(range(1, 13))
+    final = done.run.checkpoints / "final"
+    saved, state = (
+        load_file(final / "model.safetensors"),
+        load_file(final / "optimizer.safetensors"),
+    )
+    assert model_config(final).num_layers == 3
+    assert saved["model.norm.weight"].shape == (64,)
+    assert state["exp_avg.model.layers.2.mlp.up_proj.weight"].shape == (64, 64)
+    assert state["step.model.norm.weight"] == 7
+    assert all(p.grad is None for p in old[0].parameters())
+    assert done.metrics.series("val_loss").steps.tolist() == [4, 8, 12]
+
+
+def test_the_plan_counts_the_optimizers_memory() -> None:
+    made = session()
+    shapes = {name: tuple(p.shape) for name, p in made.parameters.items()}
+    real = sum(tensor.nbytes for tensor in made.optimizer.tensors().values())
+    assert state_bytes(shapes, made.config.optim) == real

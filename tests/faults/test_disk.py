@@ -196,7 +196,7 @@ def test_background_and_foreground_saves_are_the_same(train: Train) -> None:
 def test_without_memory_for_a_copy_training_waits(train: Train) -> None:
     done = train("tight", hooks=Hooks(available_memory=lambda: 0))
     assert done.code == 0
-    assert done.log.count("memory does not hold a second copy") == 1
+    assert done.log.count("not enough memory for a copy") == 1
     assert "step_8" in names(done)
     assert all_sound(done)
 
@@ -249,7 +249,7 @@ wait_for 'Saved step_' 1
 dd if=/dev/zero of={where}/filler bs=1M count=100 2>/dev/null
 wait_for 'ALARM' 1
 rm {where}/filler
-wait_for 'takes checkpoints again' 1
+wait_for 'checkpoints can be written again' 1
 kill -TERM $trainer; wait $trainer; echo "exit $?" >> {out}
 cp -a {where}/runs {tmp_path}/copy
 """

@@ -102,7 +102,7 @@ def test_a_stop_is_a_stop_though_nothing_can_be_saved(train: Train) -> None:
     done = train("stopped", hooks=hooks, checkpoint__interval=1000)
     assert done.code == 0
     assert done.state.status == "cancelled"
-    assert "the last step is not saved" in done.state.exit.reason
+    assert "the last step was not saved" in done.state.exit.reason
 
 
 def test_a_rollback_without_a_readable_checkpoint_does_not_begin_anew(
@@ -115,7 +115,7 @@ def test_a_rollback_without_a_readable_checkpoint_does_not_begin_anew(
     hooks = Hooks(before_step=at_step(7, take_away), after_backward=nan_after(6, 7, 8))
     done = train("unreadable", hooks=hooks)
     assert done.code == 1
-    assert "No checkpoint is there to go back to" in done.state.exit.reason
+    assert "There is no checkpoint to roll back to" in done.state.exit.reason
     assert not any(e["event"] == "rolled_back" for e in done.events)
 
 
@@ -154,7 +154,7 @@ def test_memory_that_ends_in_the_copies_costs_the_copies_only(train: Train) -> N
 
     done = train("copies", hooks=Hooks(before_copy=before_copy))
     assert done.code == 0
-    assert "memory does not hold a second copy" in done.log
+    assert "not enough memory for a copy" in done.log
     assert "step_8" in [c.name for c in list_checkpoints(done.run.checkpoints)]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`loss` in nats per token; `bits_per_byte` when the text's bytes per token are known."""
+    """`loss` in nats per token; `bits_per_byte` if the text's bytes per token are known."""
 
     loss: float
     perplexity: float
@@ -78,7 +78,7 @@ def _announced(
 def write_sample(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, seed: int
 ) -> str:
-    """The prompt and what the model makes of it. Uses a generator of its own."""
+    """The prompt and the model's continuation. Uses its own random generator."""
     was_training = model.training
     model.eval()
     ids = tokenizer.encode(prompt) or [tokenizer.eos_id]

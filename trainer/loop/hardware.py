@@ -1,4 +1,4 @@
-"""Figures of the accelerator: its peak, for model FLOPs utilisation, and its memory."""
+"""The accelerator's peak performance, for model FLOPs utilization, and its memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BF16_PEAKS = {
 
 
 def bf16_peak(device: torch.device) -> float | None:
-    """FLOP/s of the device, None when it is not in the table (then there is no MFU to show)."""
+    """FLOP/s of the device; None if it is not in the table, so that no MFU is shown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -32,5 +32,5 @@ def bf16_peak(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most bytes torch has held on a CUDA device so far."""
+    """Peak bytes allocated by torch on a CUDA device; None on others."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

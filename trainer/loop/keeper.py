@@ -1,4 +1,4 @@
-"""Saving during training: when, beside which work, under which links, and what may go then."""
+"""Saving checkpoints during training: in the background, with links, retention and alarms."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from trainer.loop.session import Session
 
 ALARM = "disk"
 SPACE = "space"
-SPARE_SAVES = 2  # checkpoints there should be room for
+SPARE_SAVES = 2  # warn unless this many more checkpoints fit
 RETRY_SECONDS_LIMIT = 300.0  # until a save that failed is tried again, doubled each time
-SLOW_SECONDS = 1.0  # of waiting for the save before, which is worth a word
-_LOOK = 0.5  # seconds between signs of life while a save is waited for
+SLOW_SECONDS = 1.0  # a longer wait for the previous save is reported
+_LOOK = 0.5  # seconds between signs of life while waiting for a save
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a save has brought about."""
+    """The outcome of a save."""
 
     folder: Path
     progress: Progress
@@ -64,8 +64,8 @@ class Saved:
 class CheckpointKeeper:
     """Owns the checkpoints folder of one run.
 
-    The files are written by a thread of its own from copies of the tensors; everything that is
-    recorded about it is recorded by the caller's thread, in `collect`.
+    A thread writes the files from copies of the tensors; the caller's thread records the outcome,
+    in `collect`.
     """
 
     def __init__(self, session: Session, writer: RunWriter, hooks: Hooks = NO_HOOKS) -> None:
@@ -75,7 +75,7 @@ class CheckpointKeeper:
         self.folder = writer.run.checkpoints.resolve()
         self._place = _identity(self.folder)
         begun_from = session.resumed_from
-        #: A run begun from another run's checkpoint has none of its own yet.
+        #: A run that began from another run's checkpoint has none of its own yet.
         own = begun_from is not None and begun_from.resolve().parent == self.folder
         self.last_saved_step = session.progress.step if own else -1
         background = session.config.checkpoint.background
@@ -90,10 +90,9 @@ class CheckpointKeeper:
             writer.event("leftover_removed", name=name)
 
     def save(self) -> None:
-        """Save the present step and wait until that is done.
+        """Save the current step before returning, unless it is saved already.
 
-        A step that is saved already is left as it is. Raises RunError when the checkpoint could
-        not be written; the older ones are all still there then.
+        Raises RunError if the checkpoint cannot be written; all older ones are kept then.
         """
         self.wait()
         if self.last_saved_step != self._session.progress.step:
@@ -101,15 +100,15 @@ class CheckpointKeeper:
             self._record(lambda: self._write(self._snapshot(None), self._writer.progress))
 
     def save_beside(self) -> None:
-        """Save the present step while training goes on; `collect` tells how it ended.
+        """Save the current step in the background; `collect` records how it ended.
 
-        A save still under way is waited for: a slow disk costs one save, and memory for one copy.
+        Waits for a save that is still running, so a slow disk never needs memory for two copies.
         """
         started = time.monotonic()
         self.collect(block=True)
         waited = time.monotonic() - started
         if waited > SLOW_SECONDS:
-            message = f"waited {waited:.1f} s for the save before: the disk is slow"
+            message = f"waited {waited:.1f} s for the previous save: the disk is slow"
             self._writer.event("warning", message=message)
             self._writer.say(f"[WARN] {message}")
         if self.last_saved_step == self._session.progress.step:
@@ -117,15 +116,15 @@ class CheckpointKeeper:
         self._say_where()
         snapshot = self._snapshot(self._staging)
         if self._staging is None:
-            with contextlib.suppress(RunError):  # told as an alarm
+            with contextlib.suppress(RunError):  # reported as an alarm
                 self._record(lambda: self._write(snapshot, self._writer.progress))
             return
         self._saving = self._thread.submit(self._write, snapshot)
 
     def collect(self, *, block: bool = False) -> None:
-        """Record what a save in the background has brought, if it has ended (or waiting for it).
+        """Record the outcome of a background save that has ended; `block`: wait for its end.
 
-        A failed one is told as an alarm. Costs nothing while there is none.
+        A failure becomes an alarm. Costs nothing while no save is running.
         """
         saving = self._saving
         if saving is None:
@@ -135,20 +134,20 @@ class CheckpointKeeper:
             self._writer.progress()
         if saving.done():
             self._saving = None
-            with contextlib.suppress(RunError):  # told as an alarm
+            with contextlib.suppress(RunError):  # reported as an alarm
                 self._record(saving.result)
 
     def wait(self) -> None:
-        """Until no save is under way."""
+        """Wait until no save is running."""
         self.collect(block=True)
 
     def close(self) -> None:
-        """Wait for what is under way and end the thread."""
+        """Wait for a running save and end the thread."""
         self.wait()
         self._thread.shutdown()
 
     def retry_due(self) -> bool:
-        """Whether a save has failed and might succeed now. Costs nothing when none has."""
+        """Whether a save has failed and may succeed now. Costs nothing if none has failed."""
         if not self._failed or self._saving or time.monotonic() < self._retry_at:
             return False
         self._retry_at = time.monotonic() + self._hooks.retry_seconds
@@ -158,20 +157,20 @@ class CheckpointKeeper:
             return False
 
     def rolled_back(self, step: int) -> None:
-        """Training goes on from the checkpoint of `step` (0: from the start)."""
+        """Training continues from the checkpoint of `step` (0: from the start)."""
         self.last_saved_step = step or -1
 
     def in_use(self) -> set[str]:
-        """Names of checkpoints that must stay: the one a resume or a rollback would go back to."""
+        """Names of the checkpoints that a resume or a rollback needs: they must not be removed."""
         return {f"step_{self.last_saved_step}"} if self.last_saved_step >= 0 else set()
 
     def best_saved(self) -> float | None:
-        """The lowest validation loss of a checkpoint that is there."""
+        """The lowest validation loss among the checkpoints in the folder."""
         losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole]
         return min((x for x in losses if x is not None), default=None)
 
     def finish(self) -> None:
-        """Make `final/` out of the last checkpoint. Raises RunError."""
+        """Make `final/` from the last checkpoint. Raises RunError."""
         try:
             write_final(self.folder, step_folder(self.folder, self.last_saved_step))
         except OSError as error:
@@ -181,19 +180,19 @@ class CheckpointKeeper:
     # -- in the saving thread ------------------------------------------------------------
 
     def _write(self, snapshot: Snapshot, progress: Callable[[], None] = lambda: None) -> Saved:
-        """Write the checkpoint, move the links, let old checkpoints go."""
+        """Write the checkpoint, move the links, remove old checkpoints."""
         started = time.monotonic()
         self._wanted_bytes = snapshot.bytes
         if self._writer.taken_over:
-            raise RunError("Another process owns the run now: its checkpoints are left alone.")
+            raise RunError("Another process owns the run now; its checkpoints are not touched.")
         if self._place is None or _identity(self.folder) != self._place:
-            # What is there now is another folder: below the mount point of a lost disk, say.
+            # There may be another folder now, such as the mount point of a lost disk.
             raise RunError(f"The checkpoints folder {self.folder} has vanished.")
         folder = write_checkpoint(self.folder, snapshot, progress, self._hooks.disk)
         problems: list[str] = []
         best: str | None = None
         removed: list[str] = []
-        # What follows is tidying: the checkpoint stands, whatever the disk says to it.
+        # The rest is tidying: the checkpoint is complete, even if the disk fails now.
         with _noting(problems):
             set_link(self.folder, LATEST, folder)
             best = self._move_best()
@@ -208,7 +207,7 @@ class CheckpointKeeper:
         return Saved(folder, snapshot.progress, size, seconds, best, removed, problems)
 
     def _move_best(self) -> str | None:
-        """Point `best` at the lowest validation loss, or training loss where there is no other."""
+        """Point `best` at the lowest validation loss, or training loss if there is no other."""
         present = [c for c in list_checkpoints(self.folder) if c.whole and c.name != "final"]
         measured = [(c.val_loss, c) for c in present if c.val_loss is not None]
         if not measured and not self._session.sources.validation:
@@ -222,7 +221,7 @@ class CheckpointKeeper:
     # -- in the loop's thread ------------------------------------------------------------
 
     def _record(self, outcome: Callable[[], Saved]) -> None:
-        """Record what `outcome` returns, or the alarm of the RunError that it raises on."""
+        """Record what `outcome` returns. If it fails, raise an alarm and RunError."""
         writer = self._writer
         try:
             saved = outcome()
@@ -230,14 +229,14 @@ class CheckpointKeeper:
             self._failed, self._retry_at = True, time.monotonic() + self._retry_seconds
             self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT)
             writer.event("checkpoint_failed", message=str(error))
-            writer.alarm(ALARM, f"{error} Training goes on; the older checkpoints stand.")
+            writer.alarm(ALARM, f"{error} Training continues; the older checkpoints are kept.")
             raise RunError(str(error)) from error
         self._failed, self._retry_seconds = False, self._hooks.retry_seconds
         name, progress = saved.folder.name, saved.progress
         self.last_saved_step = progress.step
         writer.event(
             "checkpoint_saved",
-            step=progress.step,  # training has gone on meanwhile
+            step=progress.step,  # training has moved on since
             name=name,
             bytes=saved.bytes,
             seconds=saved.seconds,
@@ -251,15 +250,15 @@ class CheckpointKeeper:
             writer.event("warning", message=message)
             writer.say(f"[WARN] {message}")
         best = saved.best or writer.state.best_checkpoint
-        with contextlib.suppress(OSError):  # a full disk: the pulse writes it when it can
+        with contextlib.suppress(OSError):  # on a full disk the pulse writes it later
             writer.update(latest_checkpoint=name, best_checkpoint=best, durable=True)
         writer.progress()
         writer.say(f"[INFO] Saved {name} ({format_bytes(saved.bytes)} in {saved.seconds:.1f} s)")
-        writer.alarm_over(ALARM, f"{name} is saved: the disk takes checkpoints again")
+        writer.alarm_over(ALARM, f"{name} is saved: checkpoints can be written again")
         self._look_at_space()
 
     def _look_at_space(self) -> None:
-        """Tell before the disk is full: when there is no room for two more checkpoints."""
+        """Warn before the disk is full: when two more checkpoints do not fit."""
         try:
             free = self._hooks.disk.free_bytes(self.folder)
         except OSError:
@@ -271,7 +270,7 @@ class CheckpointKeeper:
             )
             self._writer.alarm(SPACE, message)
         else:
-            self._writer.alarm_over(SPACE, f"There is room again: {format_bytes(free)}")
+            self._writer.alarm_over(SPACE, f"Enough space again: {format_bytes(free)} are free")
 
     def _say_where(self) -> None:
         step = self._session.progress.step
@@ -279,7 +278,7 @@ class CheckpointKeeper:
         self._writer.say(f"[INFO] Saving checkpoint to {where}")
 
     def _snapshot(self, staging: Staging | None) -> Snapshot:
-        """What the checkpoint of the present step holds; copied when it is written beside steps."""
+        """The contents of the current step's checkpoint; copied if they are written later."""
         session, writer = self._session, self._writer
         state, progress = writer.state, session.progress
         progress.best_loss, progress.best_step = state.best_loss, state.best_step
@@ -310,7 +309,7 @@ class CheckpointKeeper:
         )
 
     def _copied(self, staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """Copies of `tensors`, None where memory does not hold them."""
+        """Copies of `tensors`, None if memory does not hold them."""
         try:
             self._hooks.before_copy(self._session)
             return staging.copy(tensors) if staging.fits(tensors) else None
@@ -320,16 +319,16 @@ class CheckpointKeeper:
             return None
 
     def _save_without_copies(self) -> None:
-        """From now on training waits for every save."""
+        """From now on, write every checkpoint in the loop."""
         self._staging = None
-        message = "memory does not hold a second copy: training waits while checkpoints are written"
+        message = "not enough memory for a copy: training waits while checkpoints are written"
         self._writer.event("warning", message=message)
         self._writer.say(f"[WARN] {message}")
 
 
 @contextlib.contextmanager
 def _noting(problems: list[str]) -> Iterator[None]:
-    """Turn an OSError into a line of `problems`."""
+    """Append the text of an OSError to `problems`."""
     try:
         yield
     except OSError as error:
@@ -337,7 +336,7 @@ def _noting(problems: list[str]) -> Iterator[None]:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Which folder it is, whatever its name; None when it is not there."""
+    """Device and inode of the folder; None if it does not exist."""
     try:
         found = folder.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The run's micro-batches: where they start, what is found to fit, and what is recorded of it."""
+"""The run's micro-batch sizes: initial, found to fit, and remembered for the next attempt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Memory:
 
     def _tell(self, old: int, new: int, error: str) -> None:
         writer = self._writer
-        message = f"out of memory with {old} sequences at once, going on with {new}: {error}"
+        message = f"out of memory with {old} sequences at once, continuing with {new}: {error}"
         writer.event("out_of_memory", micro_batch=old, retry_with=new, message=message)
         writer.say(f"[WARN] {message}")
         writer.progress()

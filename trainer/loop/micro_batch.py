@@ -88,7 +88,7 @@ class MicroBatch:
                 torch.cuda.empty_cache()
             if self.size == 1:
                 raise RunError(
-                    f"Memory runs out with a single sequence at a time ({attempt.error}); choose "
+                    f"Out of memory with a single sequence at a time ({attempt.error}); choose "
                     "a shorter --seq-len or a smaller model, or free some memory."
                 )
             old, self.size = self.size, self.size // 2

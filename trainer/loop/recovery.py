@@ -1,4 +1,4 @@
-"""What happens after too many steps that were not finite: back to a checkpoint, or the end."""
+"""After too many non-finite steps: roll back to a checkpoint, or give up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recovery:
         self._keeper = keeper
 
     def go_back(self, bad: BadSteps) -> None:
-        """Roll back. Raises DivergedError if that has been tried often enough."""
+        """Roll back. Raises DivergedError after too many rollbacks."""
         session, writer = self._session, self._writer
         self._keeper.wait()
         progress = session.progress
@@ -43,7 +43,7 @@ class Recovery:
         count = progress.rollbacks
         message = (
             f"Training diverged and {count} rollback{'s' if count != 1 else ''} did not help: "
-            f"{first}; go on from {self._writer.state.latest_checkpoint or 'the start'} with a "
+            f"{first}; continue from {self._writer.state.latest_checkpoint or 'the start'} with a "
             "lower --learning-rate."
         )
         self._writer.event(

@@ -1,4 +1,4 @@
-"""Going back to the last good checkpoint when training has blown up, past the data that did it."""
+"""Rolling back to the last good checkpoint, past the data that made training diverge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.loop.session import Session
 
 @dataclass(frozen=True)
 class Rollback:
-    """From which step to which, by which checkpoint (empty: the start), past how many samples."""
+    """A rollback between two steps; `checkpoint` is empty if it went back to the start."""
 
     from_step: int
     to_step: int
@@ -32,17 +32,18 @@ class Rollback:
 
 
 def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
-    """Put weights, optimizer and generators back to the newest sound checkpoint, or the start.
+    """Restore weights, optimizer and generators from the newest sound checkpoint, or the start.
 
-    The place in the data stays where it is, so that the window between is not seen again (as PaLM
-    did, Chowdhery et al. 2022, section 5.1). Raises UserError when a checkpoint cannot be loaded.
+    The position in the data is kept, so the window in between is not trained on again (as in PaLM,
+    Chowdhery et al. 2022, section 5.1). Raises UserError if a checkpoint cannot be loaded, RunError
+    if none can be found although there was one.
     """
     keeper.wait()
     left = session.progress
     newest, problems = newest_sound(keeper.folder)
     if newest is None and keeper.last_saved_step >= 0:
         reason = problems[0] if problems else f"{keeper.folder} cannot be read"
-        raise RunError(f"No checkpoint is there to go back to: {reason}.")
+        raise RunError(f"There is no checkpoint to roll back to: {reason}.")
     if newest is not None:
         progress = load_training_state(newest.path, session.model, session.optimizer)
     else:
@@ -50,7 +51,7 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
     skipped = left.samples - progress.samples
     progress.samples = left.samples
     progress.seconds = left.seconds
-    # Of skips before, the checkpoint knows only those made before it was saved.
+    # The checkpoint knows only the samples that were skipped before it was saved.
     progress.skipped_samples += skipped
     progress.rollbacks = left.rollbacks + 1
     progress.rolled_back_from = max(left.step, left.rolled_back_from)
@@ -61,7 +62,7 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
 
 
 def _begin_again(session: Session) -> Progress:
-    """The session as it was built: no checkpoint had been saved yet."""
+    """Reset the session to its start: no checkpoint has been saved yet."""
     seed = session.config.train.seed
     torch.manual_seed(seed)
     session.model.initialize(seed)

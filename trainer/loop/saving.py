@@ -15,8 +15,8 @@ from trainer.loop.validation import Validation
 
 
 class Saving:
-    """Decides when `keeper` saves. While steps are not finite, nothing is saved: the checkpoint
-    before is better.
+    """Decides when `keeper` saves. After non-finite steps nothing is saved: the previous checkpoint
+    is better.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Saving:
         self._validation = validation
 
     def save_if_due(self) -> None:
-        """Save while training goes on, if the schedule or a failed save asks for it."""
+        """Save in the background, if the schedule or a failed save asks for it."""
         step = self._session.progress.step
         due = step % self._session.config.checkpoint.interval == 0 and self._is_wanted()
         if not (due or self._keeper.retry_due()) or self._policy.bad.count:
@@ -53,9 +53,9 @@ class Saving:
         return best is None or loss < best
 
     def save(self) -> None:
-        """Save the present step before returning. Raises RunError."""
+        """Save the current step before returning. Raises RunError."""
         if self._policy.bad.count:
-            raise RunError("the last steps were not finite: the checkpoint before is better")
+            raise RunError("the last steps were not finite: the previous checkpoint is better")
         self._complete_position()
         self._keeper.save()
 
@@ -63,12 +63,12 @@ class Saving:
         """Save; returns what to add to the reason of the stop, which stands in any case."""
         self._keeper.wait()
         if self._policy.bad.count:
-            return "; the last steps were not finite and are not saved"
+            return "; the last steps were not finite and were not saved"
         try:
             self.save()
         except RunError as error:
             self._writer.say(f"[WARN] {error}")
-            return f"; the last step is not saved: {error}"
+            return f"; the last step was not saved: {error}"
         return ""
 
     def save_last(self, signals: StopSignals, hooks: Hooks) -> None:
@@ -86,14 +86,14 @@ class Saving:
             except (RunError, OSError):
                 if time.monotonic() > deadline:
                     raise
-            self._writer.say(f"[WARN] the last step is not saved yet: trying again ({ALARM})")
+            self._writer.say(f"[WARN] The last step is not saved yet; trying again ({ALARM})")
             self._wait(min(hooks.retry_seconds, deadline - time.monotonic()), signals)
 
     def _wait(self, seconds: float, signals: StopSignals) -> None:
         deadline = time.monotonic() + max(0.0, seconds)
         while time.monotonic() < deadline:
             if signals.received:
-                raise RunError(f"{signals.received} received before the disk took the end")
+                raise RunError(f"{signals.received} received before the last step was saved")
             self._writer.progress()
             time.sleep(0.1)
 

@@ -54,8 +54,8 @@ class Plan:
 def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     """Open the data and choose the device, without allocating a model.
 
-    `checkpoint` is where training begins, which counts when the steps come from epochs. Raises
-    UserError for whatever would fail later: data, device, memory.
+    `checkpoint` is where training starts; it matters if the steps are computed from epochs. Raises
+    UserError for anything that would fail later: data, device, memory, optimizer.
     """
     parameter_rows(config.optim)
     compute = set_up(config)
@@ -66,7 +66,7 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
 
 
 def check_memory(config: Config, compute: Compute) -> None:
-    """Raise UserError when weights and optimizer alone are more than the machine has."""
+    """Raise UserError if weights, gradients and optimizer alone exceed the machine's memory."""
     estimate, available = _estimate(config, compute), _memory(compute)
     where = str(compute.device) if compute.device.type == "cuda" else "this machine"
     if estimate.state > available:
@@ -94,7 +94,7 @@ def _optimizer_bytes(config: Config) -> int:
 
 
 def _memory(compute: Compute) -> int:
-    """Bytes there are in all where the model will lie."""
+    """Total bytes of memory where the model will be."""
     if compute.device.type == "cuda":
         return int(torch.cuda.get_device_properties(compute.device).total_memory)
     return int(psutil.virtual_memory().total + psutil.swap_memory().total)
@@ -200,17 +200,17 @@ def _learner(planned: Plan) -> Learner:
 
 
 def _warnings(planned: Plan) -> Iterator[str]:
-    """What may surprise: memory that may not do, a warmup that never ends."""
+    """Warnings: memory may be too small, or the warmup never ends."""
     estimate, available = _estimate(planned.config, planned.compute), _memory(planned.compute)
     if estimate.total > available:
         yield (
-            f"That is more than the {format_bytes(available)} there are: if memory runs out, "
+            f"That is more than the {format_bytes(available)} available: if memory runs out, "
             "lower --batch-size and raise --accumulation-steps"
         )
     warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
         yield (
-            f"The warmup of {warmup} steps is longer than the run: the peak learning rate is not "
+            f"The warmup of {warmup} steps is longer than the run: the peak learning rate is never "
             "reached"
         )
 
@@ -231,7 +231,7 @@ def check_shape(model: ModelConfig, folder: Path) -> None:
 
 
 def restore(session: Session, folder: Path) -> None:
-    """Bring a built session to where the checkpoint `folder` stands, generators included."""
+    """Restore a built session from the checkpoint `folder`, random generators included."""
     started = time.monotonic()
     session.progress = load_training_state(folder, session.model, session.optimizer)
     session.resumed_from = folder
@@ -239,18 +239,17 @@ def restore(session: Session, folder: Path) -> None:
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
     saved, here = session.progress.facts.get("data"), session.sources.identity
     if saved and saved != here:
-        session.notes.append(f"The data is not what it was: {saved} then, {here} now")
+        session.notes.append(f"The data has changed: {saved} then, {here} now")
 
 
 def check_resumable(
     planned: Plan, folder: Path, *, verified: bool = False, ended: bool = True
 ) -> None:
-    """Raise UserError when `planned` cannot go on from the checkpoint `folder`, RunError when it
-    is damaged.
+    """Raise UserError if `planned` cannot resume from the checkpoint `folder`, RunError if it is
+    damaged.
 
-    It holds another model, stands at the last step already, or was trained with another tokenizer.
-    A run that has made its last step but not `ended` (it was killed before it could say so) may go
-    on: all that is left is its end.
+    Refused are another model, another tokenizer, and a run without steps left. A run that has made
+    its last step but not `ended` (it was killed before it could record that) may resume, to end.
     """
     if not verified:
         verify(folder)
@@ -259,17 +258,17 @@ def check_resumable(
     if ended and progress.step >= planned.max_steps:
         raise UserError(
             f"The run already finished its {planned.max_steps} steps; "
-            f"give --max-steps with more than {progress.step} to go on."
+            f"give --max-steps with more than {progress.step} to continue."
         )
     hours = planned.config.train.max_hours
     if ended and hours is not None and progress.seconds >= 3600 * hours:
         raise UserError(
             f"The run has used up its {hours:g} hours; give --max-hours with more than "
-            f"{progress.seconds / 3600:.2f} to go on."
+            f"{progress.seconds / 3600:.2f} to continue."
         )
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(
-            f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data is "
+            f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data was "
             f"made with {here.get('tokenizer')}; resume with the data it was trained on."
         )

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: the first asks the loop to finish its step and save, the second exits."""
+"""Stop signals: the first lets the loop finish its step and save, the second exits at once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
-            message = b"\n[WARN] second signal: leaving at once; the last checkpoint stands\n"
+            message = b"\n[WARN] second signal: exiting at once; the last checkpoint is kept\n"
             os.write(2, message)
             os._exit(128 + number)
         self.received = signal.Signals(number).name
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
-            if (
-                signal.getsignal(number) is not signal.SIG_IGN
-            ):  # nohup means to outlive the terminal
+            # A signal that is ignored stays ignored: nohup wants to outlive the terminal.
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

@@ -1,4 +1,4 @@
-"""The run's data: training batches, fixed validation batches, the tokenizer that goes with them."""
+"""The run's data: training batches, fixed validation batches, and their tokenizer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.data.tokenizer import Tokenizer
 
-EPOCHS = 5.0  # when neither max_steps nor epochs is given, as in the nanochat-train guide
+EPOCHS = 5.0  # if neither max_steps nor epochs is given, as in the nanochat-train guide
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What the loop reads. `validation` is empty when there is no validation data.
+    """What the loop reads. `validation` is empty if there is no validation data.
 
     `bytes_per_token` of the validation text turns nats per token into bits per byte.
     """
@@ -37,7 +37,7 @@ class Sources:
 
 
 def data_vocabulary(config: Config) -> int | None:
-    """The vocabulary size that the data's sidecar tells; None without one."""
+    """The vocabulary size in the data's sidecar; None without a sidecar."""
     if config.data.dataset != "tokens" or config.data.path is None:
         return None
     path = find_tokens(config.data.path)
@@ -46,7 +46,7 @@ def data_vocabulary(config: Config) -> int | None:
 
 
 def open_sources(config: Config) -> Sources:
-    """Open and check all data of a run. Raises UserError for anything that does not fit."""
+    """Open and check all data of a run. Raises UserError if something does not fit."""
     if config.data.dataset == "synthetic":
         return _synthetic(config)
     if config.data.path is None:
@@ -110,7 +110,7 @@ def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
         tokenizer_hash=sidecar.tokenizer_hash if sidecar else None,
     )
     if val.count < config.seq_len + 1 and config.data.val_path is None:
-        return None  # a tiny text's val.bin, found by itself, is no reason not to train
+        return None  # the val.bin of a tiny text, not asked for, must not prevent training
     return val
 
 
@@ -132,7 +132,7 @@ def _tokenizer(config: Config, train: TokenFile) -> Tokenizer | None:
 
 
 def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
-    """What a resume compares, so that it cannot go on with other data unnoticed."""
+    """What a resume compares, so that other data does not go unnoticed."""
     sidecar = train.sidecar
     return {
         "dataset": "tokens",
@@ -144,9 +144,9 @@ def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
 
 
 def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
-    """How many optimizer steps the run has; epochs count the samples already trained on.
+    """The number of optimizer steps of the run. Samples that were trained on count towards epochs.
 
-    What a rollback passed over does not count: the steps stay as many as they were.
+    Samples that a rollback skipped do not count, so the number of steps stays the same.
     """
     if config.train.max_steps is not None:
         return config.train.max_steps

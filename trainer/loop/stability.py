@@ -1,4 +1,4 @@
-"""When the loss leaps or is no number any more: what counts as a spike, when to go back."""
+"""Loss spikes and non-finite steps: what counts as one, and how many came in a row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from operator import mul
 from trainer.config.schema import StabilityConfig
 from trainer.loop.step import StepResult
 
-MIN_LOSSES = 16  # before there are that many, nothing counts as a spike
-MIN_DEVIATION = 0.01  # of the mean: in a flat curve a ripple is no spike
+MIN_LOSSES = 16  # with fewer losses in the window, nothing counts as a spike
+MIN_DEVIATION = 0.01  # of the mean: a ripple in a flat curve is not a spike
 
 
 class SpikeWindow:
-    """The last finite losses, skipped ones included, so that a new level is soon a usual one.
+    """The last finite losses. Those of skipped steps count too, so a new level soon becomes normal.
 
-    The z-score of a loss is its distance from their mean in standard deviations (as in OLMo-core's
-    SkipStepOptimizer, where the same window is used).
+    The z-score of a loss is its distance from their mean in standard deviations. OLMo-core's
+    SkipStepOptimizer uses the same window.
     """
 
     def __init__(self, config: StabilityConfig, losses: Iterable[float] = ()) -> None:
@@ -28,11 +28,11 @@ class SpikeWindow:
 
     @property
     def losses(self) -> list[float]:
-        """What the window holds, oldest first."""
+        """The losses in the window, oldest first."""
         return list(self._losses)
 
     def threshold(self) -> float:
-        """The loss above which the next step is a spike; infinite while too little is known."""
+        """The loss above which the next step is a spike; infinite with too few losses."""
         mean, deviation = self._level()
         return mean + self._zscore * deviation
 
@@ -42,7 +42,7 @@ class SpikeWindow:
         return (loss - mean) / deviation if math.isfinite(deviation) else 0.0
 
     def add(self, loss: float) -> None:
-        """Take a step's loss in, unless it is no number."""
+        """Add a step's loss, unless it is not finite."""
         if math.isfinite(loss):
             self._losses.append(loss)
 
@@ -57,7 +57,7 @@ class SpikeWindow:
 
 @dataclass(frozen=True)
 class BadStep:
-    """The first of some steps in a row without a finite loss and gradient."""
+    """The first of several steps in a row whose loss or gradient was not finite."""
 
     step: int
     loss: float
@@ -74,14 +74,14 @@ class BadStep:
 
 
 class BadSteps:
-    """Counts the steps in a row that were not finite."""
+    """Counts steps in a row whose loss or gradient was not finite."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: BadStep | None = None
 
     def add(self, step: int, result: StepResult) -> None:
-        """Take note of a step, good or bad."""
+        """Count a bad step; a good one resets the count."""
         if result.finite:
             self.clear()
             return
@@ -92,5 +92,5 @@ class BadSteps:
             )
 
     def clear(self) -> None:
-        """Begin again."""
+        """Reset the count."""
         self.count, self.first = 0, None

@@ -1,4 +1,4 @@
-"""Requests and signals, served between two steps: stop, checkpoint, pause, continue."""
+"""Requests and signals, handled between two steps: stop, checkpoint, pause, continue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from shared.text import one_line
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.signals import StopSignals
 
-PAUSE_POLL = 0.1  # seconds between looks for a request while paused
+PAUSE_POLL = 0.1  # seconds between checks for requests while paused
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Why the loop ends before its last step."""
+    """Why the loop ends before its last step: status, exit code and reason of the run."""
 
     status: str
     code: ExitCode
@@ -28,7 +28,10 @@ class Stop:
 
 
 class Steering:
-    """Answers what a person asks of a running loop. `save` saves the present step."""
+    """Answers the requests to a running loop.
+
+    `save` saves the current step; `check` is called regularly during a pause and may raise.
+    """
 
     def __init__(
         self,
@@ -36,14 +39,14 @@ class Steering:
         signals: StopSignals,
         keeper: CheckpointKeeper,
         save: Callable[[], None],
-        look_around: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._writer = writer
         self._signals = signals
         self._keeper = keeper
         self._save = save
-        self._look_around = look_around
-        #: Paused when it died, and started by a daemon: nobody has said that it may go on.
+        self._check = check
+        #: Paused when it died and restarted by a daemon: nobody has continued it yet.
         self._still_paused = writer.state.supervised and writer.state.paused
         self._started_at = time.time()
         self._uploads = RequestedUploads()
@@ -51,16 +54,16 @@ class Steering:
         self._requests: deque[Request] = deque()
 
     def interruption(self, step: int) -> Stop | None:
-        """Serve what has come in; a Stop when the loop shall end after `step`.
+        """Handle what has arrived. Returns a Stop if the loop must end after `step`.
 
-        A pause is waited out in here.
+        During a pause it does not return.
         """
         if self._signals.received:
             reason = f"{self._signals.received} received"
             return Stop("preempted", ExitCode.REQUEUE, reason)
         if self._still_paused:
             self._still_paused = False
-            self._writer.say("[INFO] Paused as before; `trainer continue` lets it go on")
+            self._writer.say("[INFO] Still paused; `trainer continue` resumes training")
             return self._wait_paused(step)
         while request := self._next_request():
             stop = self._serve(request, step)
@@ -71,7 +74,7 @@ class Steering:
     def _next_request(self) -> Request | None:
         if self._uploading:
             self._answer_uploads()
-        # One queue for the loop and for a pause: what came together with the pause is served in it.
+        # One queue for the loop and the pause: requests that came with the pause are handled in it.
         self._requests.extend(self._writer.take_requests())
         return self._requests.popleft() if self._requests else None
 
@@ -99,7 +102,7 @@ class Steering:
         elif request.action == "evaluated":
             self._note_evaluation(request)
         elif request.action == "resume":
-            # Asked while nobody trained: this attempt is the answer.
+            # Sent while no trainer was running: this attempt is the answer.
             ours = request.asked_at < self._started_at
             running = f"running again, attempt {writer.state.attempt}"
             writer.answer(request, ok=ours, message=running if ours else "the run is not paused")
@@ -111,7 +114,7 @@ class Steering:
         return None
 
     def _prune(self, request: Request) -> None:
-        """Remove what is asked for, but nothing that a save under way counts on."""
+        """Remove the requested checkpoints, except those that a running save relies on."""
         from shared.checkpoints.prune import serve_prune
 
         self._keeper.wait()
@@ -135,7 +138,7 @@ class Steering:
                 self._writer.answer(request, ok=ok, message=message)
 
     def _note_upload(self, request: Request) -> None:
-        """Record what somebody has uploaded of this run."""
+        """Record an upload of a checkpoint of this run."""
         from shared.hub.record import serve_uploaded
 
         writer = self._writer
@@ -146,7 +149,7 @@ class Steering:
             writer.answer(request, ok=False, message=str(error))
 
     def _note_evaluation(self, request: Request) -> None:
-        """Record what somebody has measured of a checkpoint of this run."""
+        """Record an evaluation of a checkpoint of this run."""
         from shared.checkpoints.evaluation_record import serve_evaluated
 
         try:
@@ -156,11 +159,11 @@ class Steering:
             self._writer.answer(request, ok=False, message=str(error))
 
     def close(self) -> None:
-        """Give up uploads that are still under way."""
+        """Abandon running uploads."""
         self._uploads.stop()
 
     def _pause(self, asked: Request, step: int, who: str) -> Stop | None:
-        """Wait until continued. Other requests and signals are served meanwhile."""
+        """Wait until continued. Handles other requests and signals meanwhile."""
         writer = self._writer
         self._keeper.wait()
         writer.update(paused=True)
@@ -173,7 +176,7 @@ class Steering:
         writer = self._writer
         writer.set_status("paused")
         while True:
-            self._look_around()
+            self._check()
             if self._signals.received:
                 return self.interruption(step)
             while request := self._next_request():

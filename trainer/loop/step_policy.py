@@ -24,7 +24,7 @@ class StepPolicy:
         self.restart()
 
     def restart(self) -> None:
-        """Begin with the losses that the session's position remembers."""
+        """Start with the losses that the session's position remembers."""
         self.bad.clear()
         session = self._session
         self._spikes = SpikeWindow(session.config.stability, session.progress.recent_losses)
@@ -40,7 +40,7 @@ class StepPolicy:
         return self._spikes.threshold() if skips else math.inf
 
     def judge(self, result: StepResult) -> bool:
-        """Take note of a step; whether it was one bad step too many."""
+        """Record what is wrong with a step. Returns whether training must roll back."""
         step = self._session.progress.step
         if result.finite and result.loss > self._spikes.threshold():
             self._tell_spike(step, result)
@@ -55,7 +55,7 @@ class StepPolicy:
         writer, zscore = self._writer, self._spikes.zscore(result.loss)
         skipped = not result.updated
         writer.event("spike", step=step, loss=result.loss, zscore=zscore, skipped=skipped)
-        what = "the update was skipped" if skipped else "trained on all the same"
+        what = "the update was skipped" if skipped else "the update was applied"
         writer.say(
             f"[WARN] step {step}: loss {result.loss:.4f} is a spike ({zscore:.1f} standard "
             f"deviations above the last {len(self._spikes.losses)} steps): {what}"

@@ -114,7 +114,7 @@ class Training:
         writer.say(f"[INFO] Stopping after step {self.session.progress.step}: {stop.reason}")
         reason = stop.reason + self._saving.save_on_stopping()
         saved = writer.state.latest_checkpoint or "nothing"
-        writer.say(f"[INFO] {saved} is saved; go on with: trainer resume {writer.run.path}")
+        writer.say(f"[INFO] {saved} is saved; continue with: trainer resume {writer.run.path}")
         writer.finish(stop.status, stop.code, reason)
         return stop.code
 
@@ -147,7 +147,7 @@ class Training:
             raise RunError(f"{writer.directory_problem}; training ends here.")
         if lost > self.session.config.stability.directory_grace:
             raise RunError(
-                f"{writer.directory_problem}. It has been so for {lost:.0f} s; training ends "
+                f"{writer.directory_problem}. This has lasted {lost:.0f} s; training ends "
                 f"at step {self.session.progress.step}. When the directory is back: trainer "
                 f"resume {writer.run.path}"
             )

@@ -14,7 +14,7 @@ from trainer.loop.session import Session
 
 
 class Validation:
-    """Measures the model between steps. `loss` is the newest validation loss, None before any."""
+    """Evaluates the model between steps. `loss` is the newest validation loss, or None."""
 
     def __init__(
         self, session: Session, writer: RunWriter, micro_batch: MicroBatch, hooks: Hooks
@@ -31,7 +31,7 @@ class Validation:
         self._step, self.loss = -1, None
 
     def loss_now(self) -> float | None:
-        """The validation loss of the present step, None if it was not evaluated."""
+        """The validation loss of the current step, None if it was not evaluated."""
         return self.loss if self._step == self._session.progress.step else None
 
     def evaluate_if_due(self) -> dict[str, float]:
@@ -45,7 +45,7 @@ class Validation:
         return self.evaluate() if due and self._session.sources.validation else {}
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate the present step, record it, and return its metrics."""
+        """Evaluate the current step, record the result, and return its metrics."""
         session, writer = self._session, self._writer
         step = session.progress.step
         result = evaluate(

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to lose on resume."""
+"""The learning rate as a pure function of the step, so a checkpoint need not save it."""
 
 from __future__ import annotations
 

@@ -422,7 +422,7 @@ def test_requests_that_come_together_are_all_served(train: Train) -> None:
 def test_other_data_order_is_told(train: Train) -> None:
     first = train("seeded")
     again = resume(first.run, "--max-steps", "14", "--set", "train.seed=7")
-    assert "The data is not what it was" in again.log
+    assert "The data has changed" in again.log
 
 
 def test_epochs_count_what_was_used(train: Train) -> None:

@@ -92,8 +92,8 @@ class Arithmetic:
         forward = session.model.forward
         losses: list[torch.Tensor] = []
 
-        def loss_kept(*batch: torch.Tensor) -> Losses:
-            found: Losses = forward(*batch)
+        def loss_kept(*batch: torch.Tensor, **weights: torch.Tensor | None) -> Losses:
+            found: Losses = forward(*batch, **weights)
             losses.append(found.total)
             return found
 

@@ -52,11 +52,11 @@ def measure_step(config: Config) -> float:
     """The mean time in seconds of a few optimizer steps, made with a model that is thrown away."""
     from trainer.loop.micro_batch import MicroBatch
     from trainer.loop.session import build, plan
-    from trainer.loop.step import OptimizerStep
+    from trainer.loop.step import train_step
 
-    step = OptimizerStep(build(plan(config)), MicroBatch(config.train.batch_size))
-    warm_up = step().seconds
+    session, micro_batch = build(plan(config)), MicroBatch(config.train.batch_size)
+    warm_up = train_step(session, micro_batch).seconds
     seconds: list[float] = []
     while len(seconds) < MOST_STEPS and warm_up + sum(seconds) < MOST_SECONDS:
-        seconds.append(step().seconds)
+        seconds.append(train_step(session, micro_batch).seconds)
     return sum(seconds) / len(seconds) if seconds else warm_up

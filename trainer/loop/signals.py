@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 class StopSignals:
     """While entered, `received` is the name of the first stop signal, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[int], object] = os._exit) -> None:
+        """`leave` ends the process at once, with an exit code."""
+        self._leave = leave
         self.received: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -21,7 +24,7 @@ class StopSignals:
         if self.received is not None:
             message = b"\n[WARN] second signal: exiting at once; the last checkpoint is kept\n"
             os.write(2, message)
-            os._exit(128 + number)
+            self._leave(128 + number)
         self.received = signal.Signals(number).name
 
     def __enter__(self) -> Self:

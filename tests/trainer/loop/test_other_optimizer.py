@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainer.loop.conftest import Train, resume
+from tests.conftest import RunCli
+from tests.trainer.loop.conftest import TINY, Train, as_flags, resume
 from tests.trainer.optim import momentum
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
@@ -81,8 +83,11 @@ def test_a_run_cannot_change_its_optimizer(
 
 
 def test_an_unknown_optimizer_is_refused_before_a_run_is_made(
-    train: Train, capsys: pytest.CaptureFixture[str]
+    run_cli: RunCli, tmp_path: Path
 ) -> None:
-    with pytest.raises(StopIteration):  # no run is there to be found
-        train("unknown", optim__name="lyon")
-    assert "'lyon' is not known" in capsys.readouterr().err
+    settings = as_flags({**TINY, "optim.name": "lyon"})
+    where = tmp_path / "runs"
+    output = run_cli("train", "--dataset", "synthetic", "--runs-dir", where, *settings)
+    assert output.code == 2
+    assert "'lyon' is not known; choose one of adamw, sgd" in output.err
+    assert not where.exists()

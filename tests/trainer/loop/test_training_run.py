@@ -20,6 +20,7 @@ from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, sta
 from trainer.checkpoint.disk import Disk
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
+from trainer.loop.signals import StopSignals
 from trainer.loop.training import Training
 
 GUIDE_LINE = re.compile(r"\[INFO\] step (\d+) \| loss: \d+\.\d{3} \| lr: \d\.\d{6} \| time: \d+ms")
@@ -262,23 +263,13 @@ def _running(where: Path) -> RunDirectory | None:
     return run if state and state.status == "running" and state.current_step > 0 else None
 
 
-def test_a_second_signal_leaves_at_once(
-    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from trainer.loop.signals import StopSignals
-
+def test_a_second_signal_leaves_at_once() -> None:
     codes: list[int] = []
-
-    def leave(code: int) -> None:
-        codes.append(code)
-        raise SystemExit(code)
-
-    monkeypatch.setattr("os._exit", leave)
-    with StopSignals() as signals:
+    with StopSignals(leave=codes.append) as signals:
         signal.raise_signal(signal.SIGTERM)
         assert signals.received == "SIGTERM"
-        with pytest.raises(SystemExit):
-            signal.raise_signal(signal.SIGTERM)
+        assert not codes
+        signal.raise_signal(signal.SIGTERM)
     assert codes == [128 + signal.SIGTERM]
 
 
@@ -451,10 +442,11 @@ def test_hours_end_a_run(train: Train, capsys: pytest.CaptureFixture[str]) -> No
     done = train("hours", train__max_steps=10**6, train__max_hours=1e-4, checkpoint__interval=10**6)
     assert done.code == 0
     assert done.state.status == "completed"
-    assert 1 < done.state.current_step < 10**6
+    assert 1 <= done.state.current_step < 10**6
     assert "in 0.0001 hours" in done.state.exit.reason
-    seconds = done.metrics.series("step_time_ms").values.sum() / 1000
-    assert seconds == pytest.approx(0.36, abs=0.2)
+    seconds = done.metrics.series("step_time_ms").values / 1000
+    assert seconds.sum() > 0.36 - 1e-6, "not before the time is up"
+    assert seconds[:-1].sum() < 0.36, "but in the step in which it is"
     assert not verify_folder(done.run.checkpoints / "final")
     assert resume(done.run).code == 2
     assert "has used up its 0.0001 hours" in capsys.readouterr().err

@@ -1,21 +1,25 @@
 """Which tests are slow, and the guard that keeps `pytest --quick` quick.
 
-A test is slow when it trains a model or starts a process: its file is in one of `SLOW_PLACES`, it
-uses a fixture that does so, or it is marked `slow`. Every other test is quick, so a new one is too.
-In a quick session a test that starts a process fails and asks for the mark.
+A test is slow when it trains a model, starts a process or drives dialogs through the whole app: its
+file is in one of `SLOW_PLACES`, it or a fixture of it names what starts a process, directly or
+through functions of the tests, or it is marked `slow`. Every other test is quick, so a new one is
+too. In a quick session a test that starts a process all the same fails and asks for the mark.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).parent
-#: Folders and files in which every test trains or starts processes.
+#: Folders and files in which every test is slow.
 SLOW_PLACES = (
     "faults",
     "benchmarks",
@@ -23,12 +27,15 @@ SLOW_PLACES = (
     "test_guide_commands.py",
     "test_readme.py",
     "test_tour.py",
-    "monitor/test_terminal.py",
+    "monitor/data/test_bulk.py",
+    "monitor/screens",
     "trainer/loop",
 )
-#: Fixtures that train or start processes. Fixtures of a session or module that use `run_cli` count
-#: without being named: what they make with it is a trained run.
-SLOW_FIXTURES = frozenset({"train", "spawn", "house", "site"})
+#: Fixtures that train. Those of a session or module that use `run_cli` count without being named:
+#: what they make with it is a trained run.
+SLOW_FIXTURES = frozenset({"train"})
+#: Names by which processes are started.
+STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
 #: Snapshots are compared at one size when it has to be quick.
 SNAPSHOT_SIZE = "120x40"
 
@@ -80,7 +87,9 @@ def _is_slow(item: pytest.Item) -> bool:
     place = item.path.relative_to(TESTS) if item.path.is_relative_to(TESTS) else item.path
     if any(place.is_relative_to(slow) for slow in SLOW_PLACES):
         return True
-    return _is_another_size(item) or any(map(_trains, _fixtures(item)))
+    if _is_another_size(item) or _starts_process(getattr(item, "function", None)):
+        return True
+    return any(_trains(f) or _starts_process(f.func) for f in _fixtures(item))
 
 
 def _fixtures(item: pytest.Item) -> list[Any]:
@@ -92,6 +101,40 @@ def _fixtures(item: pytest.Item) -> list[Any]:
 def _trains(fixture: Any) -> bool:
     lasting = fixture.scope != "function"
     return fixture.argname in SLOW_FIXTURES or (lasting and "run_cli" in fixture.argnames)
+
+
+@functools.cache
+def _starts_process(target: object) -> bool:
+    """Whether the code of a function or class of the tests names something of `STARTERS`."""
+    return _names_starter(target, set())
+
+
+def _names_starter(target: object, seen: set[object]) -> bool:
+    if target in seen or not str(getattr(target, "__module__", "")).startswith("tests."):
+        return False
+    seen.add(target)
+    if isinstance(target, type):
+        return any(
+            _names_starter(member, seen)
+            for member in list(vars(target).values())
+            if callable(member)
+        )
+    function = inspect.unwrap(target)  # type: ignore[arg-type]
+    if not isinstance(function, types.FunctionType):
+        return False
+    names = _names(function.__code__)
+    if names & STARTERS:
+        return True
+    used = (function.__globals__.get(name) for name in names)
+    return any(
+        _names_starter(one, seen) for one in used if isinstance(one, type | types.FunctionType)
+    )
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """All global and attribute names in a function and the functions in it."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _is_another_size(item: pytest.Item) -> bool:

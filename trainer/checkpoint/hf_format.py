@@ -11,10 +11,12 @@ from shared.text import one_line
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import MAX_CONTEXT, dimensions
+from trainer.model.parts.registry import PARTS, active_parts
 
 Json = dict[str, Any]
 
-HYPER = "trainer_hyper"  # model_type of Llamas with hyper-connections, which only we run
+#: A model with several parts that other programs do not compute.
+_SEVERAL_PARTS = ("TrainerPartsForCausalLM", "trainer_parts")
 
 
 def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Json:
@@ -33,10 +35,12 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
         "dtype": "float32",
         "torch_dtype": "float32",
     }
+    kind = _kind(model)
+    words = _part_words(model)
     if model.flavour == "gpt2":
         return {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
+            "architectures": [kind[0]],
+            "model_type": kind[1],
             "n_positions": n.T,
             "n_ctx": n.T,
             "n_embd": n.D,
@@ -50,14 +54,11 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
             "attn_pdrop": model.dropout,
             "scale_attn_weights": True,
             "use_cache": True,
+            **words,
             **common,
         }
-    kind = ("Qwen3ForCausalLM", "qwen3") if model.qk_norm else ("LlamaForCausalLM", "llama")
-    more: Json = {}
-    if model.hyper_streams:
-        # A name of its own, so that nobody loads it as a Llama and leaves the connections out.
-        kind = ("TrainerHyperForCausalLM", HYPER)
-        more = {"hyper_streams": model.hyper_streams, "qk_norm": model.qk_norm}
+    if kind not in _PLAIN.values():
+        words["qk_norm"] = model.qk_norm  # which the plain kinds say by their name
     return {
         "architectures": [kind[0]],
         "model_type": kind[1],
@@ -76,9 +77,54 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
         "attention_dropout": 0.0,
         "mlp_bias": False,
         "use_cache": True,
-        **more,
+        **words,
         **common,
     }
+
+
+#: The architectures and model types that transformers has.
+_PLAIN = {
+    "gpt2": ("GPT2LMHeadModel", "gpt2"),
+    "llama": ("LlamaForCausalLM", "llama"),
+    "qwen3": ("Qwen3ForCausalLM", "qwen3"),
+}
+
+
+def _kind(model: ModelConfig) -> tuple[str, str]:
+    """The architecture and the model type.
+
+    A model with a part that others do not compute has a name of its own, so that nobody loads it
+    and leaves the part out.
+    """
+    own = [
+        (part.architecture, part.model_type)
+        for part in active_parts(model)
+        if part.architecture and part.model_type
+    ]
+    if own:
+        return own[0] if len(own) == 1 else _SEVERAL_PARTS
+    return _PLAIN["qwen3" if model.qk_norm else model.flavour]
+
+
+def _own_kinds() -> set[str]:
+    """The model types that only this program computes."""
+    own = {part.model_type for part in PARTS.values() if part.model_type}
+    return {*own, _SEVERAL_PARTS[1]}
+
+
+def _part_words(model: ModelConfig) -> Json:
+    words: Json = {"parts": model.parts} if model.parts else {}
+    for part in active_parts(model):
+        words |= part.words(model)
+    return words
+
+
+def _part_fields(config: Json) -> Json:
+    """The fields of ModelConfig that belong to parts. Raises KeyError."""
+    fields: Json = {"parts": config.get("parts") or {}}
+    for part in PARTS.values():
+        fields |= part.fields(config)
+    return fields
 
 
 def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
@@ -107,6 +153,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     Raises UserError for one we cannot run.
     """
     kind = config.get("model_type")
+    ours = kind in _own_kinds()
     for key, fitting in _FIXED.items():
         if config.get(key, fitting[0]) not in fitting:
             raise _wrong(config, key, name, f"this program runs {fitting[0]!r}")
@@ -114,7 +161,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
         raise _wrong(config, "layer_types", name, "this program runs 'full_attention'")
     try:
-        if kind == "gpt2":
+        if kind == "gpt2" or (ours and "n_embd" in config):
             model = ModelConfig(
                 name=name,
                 flavour="gpt2",
@@ -127,8 +174,9 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 norm_eps=config.get("layer_norm_epsilon", 1e-5),
                 tie_embeddings=config.get("tie_word_embeddings", True),
                 dropout=config.get("resid_pdrop", 0.0),
+                **_part_fields(config),
             )
-        elif kind in ("llama", "qwen3", HYPER):
+        elif kind in ("llama", "qwen3") or ours:
             heads = config["num_attention_heads"]
             model = ModelConfig(
                 name=name,
@@ -144,8 +192,8 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 rope_theta=_rope_theta(config, name),
                 norm_eps=config.get("rms_norm_eps", 1e-6),
                 tie_embeddings=config.get("tie_word_embeddings", False),
-                qk_norm=config["qk_norm"] if kind == HYPER else kind == "qwen3",
-                hyper_streams=config["hyper_streams"] if kind == HYPER else 0,
+                qk_norm=config["qk_norm"] if ours else kind == "qwen3",
+                **_part_fields(config),
             )
         else:
             raise UserError(
@@ -160,6 +208,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     except (TypeError, ValueError) as error:
         problem = one_line(error)
         raise UserError(f"The config.json of {name} cannot be loaded: {problem}.") from error
+    active_parts(model)
     problems = check_model(model)
     if model.max_seq_len > MAX_CONTEXT:
         problems.append(f"a context of {model.max_seq_len}; up to {MAX_CONTEXT} are run here")

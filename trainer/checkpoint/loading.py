@@ -26,6 +26,7 @@ from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.registry import owner, part_files
 from trainer.model.shapes import parameter_shapes
 from trainer.optim.optimizer import Optimizer
 
@@ -72,16 +73,25 @@ def _name(folder: Path) -> str:
     return one_line(value if isinstance(value, str) and value else folder.name, 60)
 
 
+def _all_weight_files(config: ModelConfig, folder: Path) -> list[Path]:
+    """The safetensors files of a model, those of its parts included."""
+    return [*weight_files(folder), *(folder / name for name in part_files(config))]
+
+
+def _our_name(name: str, config: ModelConfig) -> str | None:
+    return name if owner(config)(name) else parameter_name(name, config)
+
+
 def _check_weights(config: ModelConfig, folder: Path) -> None:
     """Compare the shapes in the weights files with those of `config`, reading headers only.
 
     Raises UserError naming both shapes when they differ.
     """
     saved: dict[str, tuple[int, ...]] = {}
-    for path in weight_files(folder):
+    for path in _all_weight_files(config, folder):
         with _open_weights(path) as file:
             for theirs in file.keys():  # noqa: SIM118
-                name = parameter_name(theirs, config)
+                name = _our_name(theirs, config)
                 entry = file.get_slice(theirs)
                 if name is None:
                     continue
@@ -128,14 +138,14 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
 
     Raises UserError when they are another model's.
     """
-    with unpacked(folder, (WEIGHTS,)) as plain:
+    with unpacked(folder, (WEIGHTS, *part_files(model.config))) as plain:
         _check_weights(model.config, plain)
         parameters = dict(model.named_parameters())
         head: Tensor | None = None
-        for path in weight_files(plain):
+        for path in _all_weight_files(model.config, plain):
             with _open_weights(path) as file, torch.no_grad():
                 for theirs in file.keys():  # noqa: SIM118
-                    name = parameter_name(theirs, model.config)
+                    name = _our_name(theirs, model.config)
                     if name in parameters:
                         parameters[name].copy_(file.get_tensor(theirs))
                     elif name == OUTPUT:
@@ -162,7 +172,7 @@ def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
     with in_use(folder):
         verify(folder)
         config = model_config(folder)
-        with unpacked(folder, (WEIGHTS,)) as plain:
+        with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
             # A config.json may claim any size: look before allocating.
             _check_weights(config, plain)
             model = LanguageModel(config)

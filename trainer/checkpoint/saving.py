@@ -24,8 +24,9 @@ from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.random_state import random_json, random_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
-from trainer.config.schema import Config
+from trainer.config.schema import Config, ModelConfig
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.registry import owner, part_files
 from trainer.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
@@ -188,9 +189,10 @@ def _write_once(
 
 def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], disk: Disk) -> None:
     model, tokenizer = snapshot.config.model, snapshot.tokenizer
-    write_tensors(folder / WEIGHTS, snapshot.weights, {"format": "pt"})
-    disk.written(folder / WEIGHTS)
-    advance()
+    for name, weights in _weight_files(model, snapshot.weights).items():
+        write_tensors(folder / name, weights, {"format": "pt"})
+        disk.written(folder / name)
+        advance()
     write_tensors(folder / OPTIMIZER, snapshot.state)
     disk.written(folder / OPTIMIZER)
     advance()
@@ -223,6 +225,16 @@ def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], 
     if tokenizer:
         # The one in use, not whatever lies beside the data by now.
         tokenizer.save(folder)
+
+
+def _weight_files(model: ModelConfig, weights: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The weights by the file they go to: model.safetensors, or one of a part's own."""
+    of = owner(model)
+    files: dict[str, dict[str, Tensor]] = {WEIGHTS: {}, **{file: {} for file in part_files(model)}}
+    for name, weight in weights.items():
+        part = of(name)
+        files[(part and part.weights_file) or WEIGHTS][name] = weight
+    return files
 
 
 def write_final(checkpoints: Path, folder: Path) -> Path:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 # Far beyond any use, and small enough that what is computed from them fits 64 bits.
 Count = Annotated[int, Field(ge=1, le=10**12)]
@@ -67,6 +76,17 @@ class ModelConfig(Section):
         0, description="Residual streams of hyper-connections; 0: none. Cannot be trained yet."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability (gpt2).")
+    parts: dict[str, dict[str, Any]] = Field(
+        {}, description="Optional parts of the model by name, each with its settings."
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_parts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without parts is written as before there were any."""
+        plain: dict[str, Any] = dump(self)
+        if not self.parts:
+            plain.pop("parts", None)
+        return plain
 
 
 class DataConfig(Section):

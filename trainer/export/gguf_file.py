@@ -26,11 +26,10 @@ from trainer.export.plan import Plan, plan_gguf
 from trainer.export.table import WrittenTensor
 from trainer.formats.gguf_names import GGUFTensor
 from trainer.formats.gguf_parsing import open_gguf
-from trainer.formats.gguf_reading import HYPER, HYPER_STREAMS, MHC_SHA256
+from trainer.formats.gguf_reading import digest_key
 from trainer.formats.gguf_tokenizer import add_ends, add_tokenizer, check_tokenizer
 from trainer.formats.gguf_types import ChosenType
 from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
-from trainer.formats.mhc import mhc_bytes
 from trainer.model.language_model import LanguageModel
 
 _CHUNK = 16 << 20  # bytes at once
@@ -83,9 +82,8 @@ def prepare_gguf(
     notes = [*ready.notes, *check_tokenizer(opened.tokenizer)]
     if mhc is not None:
         notes += _about_mhc(ready, path, mhc, chosen)
-    plain = ready.opened.model.config.model_copy(update={"hyper_streams": 0})
     read = functools.partial(weight_in_gguf, ready.opened.model)
-    plan = plan_gguf(plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
+    plan = plan_gguf(ready.plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
     free = free_bytes(path.resolve().parent)
     needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it makes its file of ours
     if free < needed:
@@ -97,19 +95,18 @@ def prepare_gguf(
 
 
 def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> list[str]:
-    if not ready.connections:
+    if ready.beside is None:
         return ["There are no hyper-connections, so there is no .mhc file to write."]
     if chosen.by_llama_cpp:
         raise UserError(
-            f"llama.cpp does not know hyper-connections and cannot make {chosen.name} of such a "
-            "model; choose a type that is written here, such as Q8_0."
+            f"llama.cpp does not know {ready.beside.part.title} and cannot make {chosen.name} of "
+            "such a model; choose a type that is written here, such as Q8_0."
         )
-    notes = ["llama.cpp refuses this file: it has hyper-connections, which only this program runs."]
-    if mhc.resolve() != path.with_suffix(".mhc").resolve():
-        notes.append(
-            f"The model is read with {one_line(path.with_suffix('.mhc'))}: rename "
-            f"{one_line(mhc)} to it."
-        )
+    title = ready.beside.part.title
+    notes = [f"llama.cpp refuses this file: it has {title}, which only this program runs."]
+    read = path.with_suffix(ready.beside.sidecar.suffix)
+    if mhc.resolve() != read.resolve():
+        notes.append(f"The model is read with {one_line(read)}: rename {one_line(mhc)} to it.")
     return notes
 
 
@@ -120,8 +117,8 @@ def write_gguf(
 
     Raises RunError when the disk refuses.
     """
-    if export.mhc is not None and export.prepared.connections:
-        write_output(export.mhc, [mhc_bytes(export.prepared.connections)], force=force)
+    if export.mhc is not None and export.prepared.beside:
+        write_output(export.mhc, [export.prepared.beside.data], force=force)
     chunks = _counted(_chunks(export), advance)
     kind = export.plan.chosen
     if not kind.by_llama_cpp:
@@ -150,13 +147,16 @@ def weight_in_gguf(model: LanguageModel, tensor: GGUFTensor) -> NDArray[np.float
 def _chunks(export: GGUFExport) -> Iterator[bytes]:
     opened, plan = export.opened, export.plan
     model = opened.model
-    writer = GGUFWriter(None, HYPER if export.prepared.connections else plan.architecture)
+    beside = export.prepared.beside
+    writer = GGUFWriter(None, beside.sidecar.architecture if beside else plan.architecture)
     add_general(writer, model.config.name, plan.written)
     add_shape(writer, model.config)
-    if export.prepared.connections:
-        writer.add_uint32(HYPER_STREAMS, model.config.hyper_streams)
-        digest = hashlib.sha256(mhc_bytes(export.prepared.connections)).hexdigest()
-        writer.add_string(MHC_SHA256, digest)
+    if beside:
+        architecture = beside.sidecar.architecture
+        for key in beside.sidecar.keys:
+            writer.add_uint32(f"{architecture}.{key}", getattr(model.config, key))
+        digest = hashlib.sha256(beside.data).hexdigest()
+        writer.add_string(f"{architecture}.{digest_key(beside.sidecar)}", digest)
     add_tokenizer(writer, opened.tokenizer, model.dimensions.V, opened.chat_template)
     add_ends(writer, opened.end_ids - {opened.tokenizer.eos_id})
     stored = [

@@ -24,7 +24,7 @@ from trainer.export.comparison import (
 from trainer.export.llama_client import llama_model
 from trainer.export.prompts import NEW_TOKENS, TRICKY_TEXTS, prompts_for
 from trainer.formats.gguf_parsing import open_gguf
-from trainer.formats.gguf_reading import HYPER, read_config
+from trainer.formats.gguf_reading import part_of, read_config
 from trainer.formats.gguf_types import kind_of_file_type
 from trainer.llama_cpp.process import NOT_INSTALLED, llama_cpp_installed
 from trainer.model.dimensions import dimensions
@@ -160,7 +160,7 @@ def verify_written(
             f"{one_line(path)} {shown}, so no tolerance is defined for it; export the model again "
             "to verify it."
         )
-    ours = file.text("general.architecture") == HYPER
+    ours = part_of(file) is not None
     return verify_gguf(opened, path, kind, ours=ours, new_tokens=new_tokens)
 
 

@@ -1,1 +1,1 @@
-"""File formats of other programs: GGUF and `.mhc`, written, read and checked."""
+"""File formats of other programs: GGUF, written, read and checked."""

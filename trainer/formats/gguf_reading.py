@@ -20,15 +20,12 @@ from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
-from trainer.formats.mhc import mhc_weights, read_mhc
 from trainer.model.dimensions import MAX_CONTEXT
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.interface import Part, Sidecar
+from trainer.model.parts.registry import sidecar_parts
 
-#: Llamas with hyper-connections; their scalars lie in a `.mhc` file beside, of the same stem.
-HYPER = "trainer-hyper"
-HYPER_STREAMS = f"{HYPER}.hyper_streams"
-MHC_SHA256 = f"{HYPER}.mhc_sha256"  # of that file, since another one of the same size would do
-ARCHITECTURES = ("llama", "qwen3", "gpt2", HYPER)
+ARCHITECTURES = ("llama", "qwen3", "gpt2")
 
 #: Keys of an architecture that say what we take from them, or nothing that is computed.
 _READ = {
@@ -45,8 +42,6 @@ _READ = {
     "attention.layer_norm_epsilon",
     "rope.dimension_count",
     "rope.freq_base",
-    "hyper_streams",
-    "mhc_sha256",
 }
 #: Keys with the only values that leave the computation as it is here.
 _FIXED: dict[str, tuple[object, ...]] = {
@@ -66,19 +61,33 @@ _FIXED: dict[str, tuple[object, ...]] = {
 _LLAMA_CPP = "llama.cpp's own runtime can run it (trainer serve, with the extra `llama`)"
 
 
+def digest_key(sidecar: Sidecar) -> str:
+    """The key with the checksum of a part's file: another one of its size would be read as well."""
+    return f"{sidecar.suffix[1:]}_sha256"
+
+
+def part_of(file: GGUFFile) -> Part | None:
+    """The part whose parameters lie in a file of their own beside this one."""
+    architecture = file.text("general.architecture")
+    parts = (part for part in sidecar_parts() if part.sidecar)
+    return next((p for p in parts if p.sidecar and p.sidecar.architecture == architecture), None)
+
+
 def read_config(file: GGUFFile) -> ModelConfig:
     """The shape of the model. Raises UserError when we cannot run it."""
     name = one_line(file.path)
     _refuse_other_kinds(file)
     architecture = file.text("general.architecture")
-    if architecture not in ARCHITECTURES:
+    part = part_of(file)
+    sidecar = part.sidecar if part else None
+    if architecture not in ARCHITECTURES and sidecar is None:
         shown = one_line(architecture, 40)
         raise UserError(
             f"{name} has the architecture {shown!r}; this program runs llama, qwen3 and gpt2; "
             f"{_LLAMA_CPP}."
         )
     keys = _Keys(file, f"{architecture}.")
-    keys.refuse_unknown()
+    keys.refuse_unknown({*sidecar.keys, digest_key(sidecar)} if sidecar else set())
     width, heads = keys.count("embedding_length"), keys.count("attention.head_count")
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
@@ -107,7 +116,7 @@ def read_config(file: GGUFFile) -> ModelConfig:
     keys.expect("attention.value_length", channels)
     keys.expect("rope.dimension_count", channels)
     qk_norm = "blk.0.attn_q_norm.weight" in file.tensors
-    if architecture != HYPER and qk_norm != (architecture == "qwen3"):
+    if sidecar is None and qk_norm != (architecture == "qwen3"):
         has = "has norms" if qk_norm else "lacks the norms"
         raise UserError(
             f"{name} has the architecture {architecture} and {has} of queries and keys; its "
@@ -119,15 +128,16 @@ def read_config(file: GGUFFile) -> ModelConfig:
         "norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
         "rope_theta": keys.number("rope.freq_base", 10000.0),
         "qk_norm": qk_norm,
-        "hyper_streams": keys.count("hyper_streams") if architecture == HYPER else 0,
     }
+    common |= {key: keys.count(key) for key in sidecar.keys} if sidecar else {}
     return _validated(common, name)
 
 
 def read_model(file: GGUFFile) -> LanguageModel:
     """The model in fp32 on the CPU, in evaluation mode. Raises UserError when we cannot run it."""
     config = read_config(file)
-    plain = config.model_copy(update={"hyper_streams": 0})
+    part = part_of(file)
+    plain = part.without(config) if part else config
     # Keys may claim any size: look at the tensors before allocating or listing anything.
     if config.num_layers > len(file.tensors):
         raise UserError(
@@ -136,14 +146,14 @@ def read_model(file: GGUFFile) -> LanguageModel:
         )
     tensors = gguf_tensors(plain)
     _check_tensors(file, tensors)
-    connections = _hyper_connections(file, config)
+    beside = _read_beside(file, config, part) if part and part.sidecar else {}
     model = LanguageModel(config)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for tensor in tensors:
             weight = tensor.from_gguf(file.read(tensor.gguf_name))
             parameters[tensor.name].copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-        for name, value in connections.items():
+        for name, value in beside.items():
             parameters[name].copy_(value)
     return model.eval()
 
@@ -177,12 +187,15 @@ class _Keys:
             if key.startswith(prefix)
         }
 
-    def refuse_unknown(self) -> None:
-        """Raise UserError for a key that would change what is computed, or may."""
+    def refuse_unknown(self, of_part: set[str]) -> None:
+        """Raise UserError for a key that would change what is computed, or may.
+
+        `of_part` are the keys of the file's part.
+        """
         # Turned off, a scaling's other keys say nothing.
         off = _is_one_of(self._values.get("rope.scaling.type", "none"), ("none",))
         for key, value in self._values.items():
-            if key in _READ or (off and key.startswith("rope.scaling.original")):
+            if key in _READ or key in of_part or (off and key.startswith("rope.scaling.original")):
                 continue
             if key not in _FIXED:
                 raise UserError(
@@ -265,26 +278,21 @@ def _check_tensors(file: GGUFFile, tensors: list[GGUFTensor]) -> None:
         )
 
 
-def _hyper_connections(file: GGUFFile, config: ModelConfig) -> dict[str, torch.Tensor]:
-    """The scalars in the `.mhc` file beside, under our names; none for a plain model."""
-    if not config.hyper_streams:
-        return {}
-    beside: Path = file.path.with_suffix(".mhc")
+def _read_beside(file: GGUFFile, config: ModelConfig, part: Part) -> dict[str, torch.Tensor]:
+    """The parameters of `part` in its file beside this one, by name."""
+    sidecar = part.sidecar
+    assert sidecar
+    beside: Path = file.path.with_suffix(sidecar.suffix)
     if not beside.is_file():
         raise UserError(
-            f"{one_line(file.path)} has hyper-connections, and {one_line(beside)} with their "
-            "scalars is not there; copy it beside the model."
+            f"{one_line(file.path)} has {part.title}, and {one_line(beside)} with their "
+            "parameters is not there; copy it beside the model."
         )
-    layers = read_mhc(beside)
-    if MHC_SHA256 in file.values and file.text(MHC_SHA256) != file_sha256(beside):
+    weights = sidecar.decode(beside, config)
+    key = f"{sidecar.architecture}.{digest_key(sidecar)}"
+    if key in file.values and file.text(key) != file_sha256(beside):
         raise UserError(
             f"{one_line(beside)} is not the file that was written with {one_line(file.path)}; "
             "export the model again, both files at once."
         )
-    if (len(layers), layers[0].streams) != (2 * config.num_layers, config.hyper_streams):
-        raise UserError(
-            f"{one_line(beside)} has {len(layers)} sub-layers of {layers[0].streams} streams, and "
-            f"{one_line(file.path)} {2 * config.num_layers} of {config.hyper_streams}: they do not "
-            "belong together."
-        )
-    return mhc_weights(layers)
+    return weights

@@ -14,6 +14,8 @@ from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.llama import LlamaBody
 from trainer.model.loss import LOSS_MEMORY, Losses, LossMemory, language_loss
+from trainer.model.parts.interface import ForwardPass, Part
+from trainer.model.parts.registry import active_parts
 
 INIT_STD = 0.02
 
@@ -35,6 +37,9 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(n.D, n.V, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = embedding.weight
+        self.parts = active_parts(config)
+        for part in self.parts:
+            part.build(self)
 
     @property
     def body(self) -> nn.Module:
@@ -82,7 +87,12 @@ class LanguageModel(nn.Module):
         hidden_BTD = self.body(ids_BT, cache)
         if targets_BT is None:
             return self.lm_head(hidden_BTD)
-        return language_loss(
+        # Evaluation measures the plain next-token loss.
+        parts = self.parts if self.training else ()
+        step = ForwardPass(ids_BT, targets_BT, hidden_BTD)
+        for part in parts:
+            weights_BT = part.token_weights(self, step, weights_BT)
+        losses = language_loss(
             self.lm_head,
             hidden_BTD,
             targets_BT,
@@ -90,6 +100,9 @@ class LanguageModel(nn.Module):
             vocabulary=self.dimensions.V,
             memory=self.loss_memory,
         )
+        for part in parts:
+            losses = part.add_loss(self, step, losses)
+        return losses
 
     def last_logits(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         """Logits (B, V) after the last position only."""
@@ -100,6 +113,10 @@ class LanguageModel(nn.Module):
         assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
         kind = dtype or self.lm_head.weight.dtype
         return KeyValueCache(self.dimensions, batch, length, self.device, kind)
+
+    def owner(self, name: str) -> Part | None:
+        """The part that added the parameter `name`; None for the model's own."""
+        return next((part for part in self.parts if part.owns(name)), None)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -112,6 +129,8 @@ class LanguageModel(nn.Module):
         n = self.dimensions
         std = min(INIT_STD, 0.5 / math.sqrt(n.D))
         for name, parameter in self.named_parameters():
+            if self.owner(name):
+                continue
             if parameter.ndim < 2:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # gains; all else
                 continue
@@ -119,3 +138,5 @@ class LanguageModel(nn.Module):
             scale = std / math.sqrt(2 * n.L) if residual else std
             values = torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)
             parameter.copy_(values)
+        for part in self.parts:
+            part.initialize(self, generator)

@@ -14,7 +14,6 @@ from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
-from trainer.model.parts.hyper_connections import HyperConnection, Streams, collapse, expand
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
 
@@ -104,23 +103,6 @@ class Block(nn.Module):
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
-class HyperBlock(Block):
-    """A block that reads from residual streams and writes to them."""
-
-    def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
-        super().__init__(model, n, layer)
-        self.attn_hyper = HyperConnection(model.hyper_streams)
-        self.mlp_hyper = HyperConnection(model.hyper_streams)
-
-    def forward(  # type: ignore[override]
-        self, streams: Streams, rotary: Rotary, cache: Cache | None
-    ) -> Streams:
-        streams = self.attn_hyper(
-            streams, lambda x_BTD: self.self_attn(self.input_layernorm(x_BTD), rotary, cache)
-        )
-        return self.mlp_hyper(streams, lambda x_BTD: self.mlp(self.post_attention_layernorm(x_BTD)))
-
-
 class LlamaBody(nn.Module):
     """Token ids to final normed hidden states."""
 
@@ -131,9 +113,7 @@ class LlamaBody(nn.Module):
         super().__init__()
         n = dimensions(model)
         self.embed_tokens = nn.Embedding(n.V, n.D)
-        self.streams = model.hyper_streams
-        block = HyperBlock if model.hyper_streams else Block
-        self.layers = nn.ModuleList(block(model, n, i) for i in range(n.L))
+        self.layers = nn.ModuleList(Block(model, n, i) for i in range(n.L))
         self.norm = RMSNorm(n.D, model.norm_eps)
         cos, sin = rotary_table(n.T, n.C, model.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
@@ -147,14 +127,8 @@ class LlamaBody(nn.Module):
         else:
             rotary = (cache.rows(self.cos, T), cache.rows(self.sin, T))
         x_BTD = self.embed_tokens(ids_BT)
-        if self.streams:
-            streams = expand(x_BTD, self.streams)
-            for block in self.layers:
-                streams = block(streams, rotary, cache)
-            x_BTD = collapse(streams)
-        else:
-            for block in self.layers:
-                x_BTD = block(x_BTD, rotary, cache)
+        for block in self.layers:
+            x_BTD = block(x_BTD, rotary, cache)
         if cache is not None:
             cache.advance(T)
         return self.norm(x_BTD)

@@ -18,6 +18,7 @@ from shared.text import format_count
 from trainer.config.schema import Config, ModelConfig
 from trainer.model.dimensions import complete, dimensions
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.registry import active_parts
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -110,7 +111,7 @@ def describe(config: Config) -> str:
         f"{model.name}: {format_count(count_parameters(model))} parameters, "
         f"{model.flavour}, {n.L} layers, width {n.D}, {n.H} heads"
         + (f" ({n.K} key-value)" if n.K != n.H else "")
-        + (f", hyper-connections of {model.hyper_streams}" if model.hyper_streams else "")
+        + "".join(f", {part.describe(model)}" for part in active_parts(model))
         + f", vocabulary {n.V}, context {n.T}"
     )
 

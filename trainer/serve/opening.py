@@ -93,6 +93,6 @@ def _for_llama_cpp(path: Path, engine: EngineName, installed: bool | None) -> bo
     if not (gguf and installed):
         return False
     from trainer.formats.gguf_parsing import open_gguf
-    from trainer.formats.gguf_reading import HYPER
+    from trainer.formats.gguf_reading import part_of
 
-    return open_gguf(path).text("general.architecture") != HYPER
+    return part_of(open_gguf(path)) is None

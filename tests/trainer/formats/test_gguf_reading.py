@@ -17,10 +17,9 @@ from gguf.gguf_writer import GGUFValue
 from shared.errors import UserError
 from tests.trainer.formats.conftest import VOCABULARY, make_model, opened, refused, value
 from trainer.checkpoint.finding import find_checkpoint, is_gguf
-from trainer.formats.gguf_reading import HYPER, HYPER_STREAMS
 from trainer.formats.gguf_types import WRITTEN_HERE, decode, encode
 from trainer.formats.gguf_writing import StoredTensor
-from trainer.formats.mhc import mhc_of_weights, write_mhc
+from trainer.model.parts.hyper_connections.mhc import mhc_of_weights, write_mhc
 
 CPU = torch.device("cpu")
 SHAPES: dict[str, dict[str, Any]] = {
@@ -154,9 +153,9 @@ def write_hyper(write_gguf, streams: int, **shape: Any) -> tuple[Path, torch.nn.
     model = make_model(hyper_streams=streams, **shape)
 
     def change(keys: dict[str, Any], _: list[StoredTensor]) -> None:
-        keys[HYPER_STREAMS] = value(streams)
+        keys["trainer-hyper.hyper_streams"] = value(streams)
 
-    return write_gguf(model, kind_of_architecture=HYPER, change=change), model
+    return write_gguf(model, kind_of_architecture="trainer-hyper", change=change), model
 
 
 @pytest.mark.parametrize("streams", [2, 4])
@@ -173,7 +172,7 @@ def test_hyper_connections_come_from_the_file_beside(
 
 def test_without_the_right_file_beside_they_are_refused(write_gguf) -> None:
     path, model = write_hyper(write_gguf, 2)
-    with pytest.raises(UserError, match=r"small\.mhc with their scalars is not there"):
+    with pytest.raises(UserError, match=r"small\.mhc with their parameters is not there"):
         opened(path)
     layers = mhc_of_weights(model.state_dict(), 2)
     write_mhc(path.with_suffix(".mhc"), [*layers, *layers])

@@ -19,12 +19,12 @@ from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model import llama
 from trainer.model.language_model import LanguageModel
-from trainer.model.parts.hyper_connections import (
+from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
+from trainer.model.parts.hyper_connections.streams import (
     HyperConnection,
     Streams,
     collapse,
     expand,
-    fold_hyper_connections,
 )
 from trainer.model.shapes import count_parameters, parameter_shapes
 
@@ -189,19 +189,6 @@ def test_fresh_connections_are_a_plain_residual_but_for_eps() -> None:
         model.initialize(3)
         with torch.no_grad():
             torch.testing.assert_close(model(ids), plain(ids), atol=1e-5, rtol=0)
-
-
-def test_without_them_nothing_is_computed_that_was_not_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a plain model has no streams")
-
-    model = make(0)
-    monkeypatch.setattr(llama, "expand", refuse)
-    monkeypatch.setattr(llama, "collapse", refuse)
-    model(token_ids())
-    assert not any("hyper" in name for name in model.state_dict())
 
 
 def test_training_them_is_refused() -> None:

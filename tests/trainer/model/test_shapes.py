@@ -37,6 +37,7 @@ OTHER: dict[str, object] = {
     "tie_embeddings": False,
     "qk_norm": True,
     "hyper_streams": 2,
+    "parts": {"some_part": {}},
 }
 
 

@@ -152,7 +152,7 @@ def _verified_file(opened: OpenedModel, path: Path) -> bool:
 def _verified_gguf(opened: OpenedModel, file: GGUFExport) -> bool:
     from trainer.export.verification import verify_gguf
 
-    kind, ours = file.plan.chosen.name, bool(file.prepared.connections)
+    kind, ours = file.plan.chosen.name, bool(file.prepared.beside)
     return _passed(lambda: verify_gguf(opened, file.path, kind, ours=ours))
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.formats.mhc import (
+from trainer.model.language_model import LanguageModel
+from trainer.model.parts.hyper_connections.mhc import (
     MhcLayer,
     composite_gain,
     describe,
@@ -25,7 +26,6 @@ from trainer.formats.mhc import (
     validate,
     write_mhc,
 )
-from trainer.model.language_model import LanguageModel
 
 SCALARS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MIXING = {2: 1, 4: 24}

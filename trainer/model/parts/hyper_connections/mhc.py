@@ -9,9 +9,8 @@ All little-endian, without padding:
     16  f32  9 (n = 2) or 40 (n = 4) per sub-layer: alpha_logit or the 24 res_logits, then
              pre_logits, pre_bias, post_logits, post_bias of n each
 
-The layout is that of the nanochat guide's exporter. What the scalars mean stands in
-`trainer/model/parts/hyper_connections.py`; here the same matrices are computed in fp64 to check
-them.
+The layout is that of the nanochat guide's exporter. `streams.py` says what the scalars mean; the
+matrices are computed from them in fp64 to check a file.
 """
 
 from __future__ import annotations
@@ -25,14 +24,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from shared.errors import UserError
 from shared.files import open_file, replace_file
 from shared.text import format_bytes, one_line
+from trainer.model.parts.hyper_connections.streams import (
+    MIXING,
+    SCALARS,
+    mixing_matrix,
+    shares,
+    takings,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
 MAGIC = 0x6D484321
 VERSION = 2
@@ -41,9 +48,7 @@ MAX_LAYERS = 10_000
 TOLERANCE = 1e-6  # of sums that are 1 in exact arithmetic
 
 _HEADER = struct.Struct("<4I")
-_MIXING = {2: 1, 4: 24}  # streams: scalars that make H_res
 _MODULES = ("attn_hyper", "mlp_hyper")
-_SCALARS = ("pre_logits", "pre_bias", "post_logits", "post_bias")
 
 
 @dataclass(frozen=True)
@@ -75,30 +80,21 @@ class MhcLayer:
     @property
     def h_pre(self) -> NDArray[np.float64]:
         """What each stream gives to the sub-layer's input, (n,) in (0, 1)."""
-        return _sigmoid(np.add(self.pre_logits, self.pre_bias))
+        return shares(_exact(self.pre_logits), _exact(self.pre_bias)).numpy()
 
     @property
     def h_post(self) -> NDArray[np.float64]:
         """What each stream takes of the sub-layer's output, (n,) in (0, 2)."""
-        return 2 * _sigmoid(np.add(self.post_logits, self.post_bias))
+        return takings(_exact(self.post_logits), _exact(self.post_bias)).numpy()
 
     @property
     def h_res(self) -> NDArray[np.float64]:
         """How the streams mix, (n, n): doubly stochastic."""
-        if self.streams == 2:
-            alpha = _sigmoid(np.array(self.mixing[0], dtype=np.float64))
-            return np.array([[alpha, 1 - alpha], [1 - alpha, alpha]])
-        logits = np.array(self.mixing, dtype=np.float64)
-        weights = np.exp(logits - logits.max())
-        weights /= weights.sum()
-        matrix = np.zeros((4, 4))
-        for weight, columns in zip(weights, itertools.permutations(range(4)), strict=True):
-            matrix[np.arange(4), columns] += weight
-        return matrix
+        return mixing_matrix(self.streams, _exact(self.mixing)).numpy()
 
 
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 0.5 * (1 + np.tanh(x / 2))  # does not overflow
+def _exact(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 # Reading
@@ -162,7 +158,7 @@ def _read(path: Path) -> bytes:
 
 
 def _scalars(streams: int) -> int:
-    return _MIXING[streams] + 4 * streams
+    return MIXING[streams][1] + 4 * streams
 
 
 def _header_problems(data: bytes) -> list[str]:
@@ -178,7 +174,7 @@ def _header_problems(data: bytes) -> list[str]:
         problems.append(f"It says {count} sub-layers; there can be 1 to {MAX_LAYERS}.")
     elif count % 2:
         problems.append(f"It says {count} sub-layers; each block has two.")
-    if streams not in _MIXING:
+    if streams not in MIXING:
         problems.append(f"It says {streams} streams; there can be 2 or 4.")
     if problems:
         return problems
@@ -192,7 +188,7 @@ def _header_problems(data: bytes) -> list[str]:
 def _layers(data: bytes) -> list[MhcLayer]:
     _, _, _, n = _HEADER.unpack_from(data)
     record = struct.Struct(f"<{_scalars(n)}f")
-    ends = list(itertools.accumulate((_MIXING[n], n, n, n, n), initial=0))
+    ends = list(itertools.accumulate((MIXING[n][1], n, n, n, n), initial=0))
     return [
         MhcLayer(*(values[start:end] for start, end in itertools.pairwise(ends)))
         for values in record.iter_unpack(data[_HEADER.size :])
@@ -232,7 +228,7 @@ def mhc_of_weights(weights: Mapping[str, Tensor], streams: int) -> list[MhcLayer
 
     Raises UserError for `streams` that the file has no place for.
     """
-    if streams not in _MIXING:
+    if streams not in MIXING:
         kind = "one stream" if streams == 1 else "no hyper-connections"
         raise UserError(
             f"A .mhc file holds hyper-connections of 2 or 4 streams, and this model has {kind}"
@@ -246,11 +242,9 @@ def mhc_of_weights(weights: Mapping[str, Tensor], streams: int) -> list[MhcLayer
 
 def mhc_weights(layers: Sequence[MhcLayer]) -> dict[str, Tensor]:
     """The same as entries of a state dict, fp32."""
-    import torch
-
     weights = {}
     for names, layer in zip(_names(layers[0].streams, len(layers) // 2), layers, strict=True):
-        values = (layer.mixing, *(getattr(layer, scalar) for scalar in _SCALARS))
+        values = (layer.mixing, *(getattr(layer, scalar) for scalar in SCALARS))
         for name, value in zip(names, values, strict=True):
             weights[name] = torch.tensor(value, dtype=torch.float32)
     return weights
@@ -262,9 +256,9 @@ def _blocks(weights: Mapping[str, Tensor]) -> int:
 
 def _names(streams: int, blocks: int) -> list[list[str]]:
     """The parameters of every sub-layer, in the order of an `MhcLayer`'s fields."""
-    mixing = "alpha_logit" if streams == 2 else "res_logits"
+    mixing, _ = MIXING[streams]
     return [
-        [f"model.layers.{block}.{module}.{scalar}" for scalar in (mixing, *_SCALARS)]
+        [f"model.layers.{block}.{module}.{scalar}" for scalar in (mixing, *SCALARS)]
         for block in range(blocks)
         for module in _MODULES
     ]

@@ -1,0 +1,1 @@
+"""Hyper-connections: residual streams, their module, folding them away, their own file."""

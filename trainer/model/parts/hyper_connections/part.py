@@ -1,0 +1,124 @@
+"""Hyper-connections as a part of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.config.schema import ModelConfig, Section
+from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
+from trainer.model.parts.hyper_connections.mhc import (
+    mhc_bytes,
+    mhc_of_weights,
+    mhc_weights,
+    read_mhc,
+)
+from trainer.model.parts.hyper_connections.streams import HyperBlock
+from trainer.model.parts.interface import Json, Part, Plain, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.model.language_model import LanguageModel
+    from trainer.model.llama import Block
+
+
+class MhcSidecar:
+    """The scalars in a `.mhc` file, the weights in a GGUF that only this program runs."""
+
+    architecture = "trainer-hyper"
+    suffix = ".mhc"
+    keys = ("hyper_streams",)
+
+    def encode(self, model: ModelConfig, weights: Weights) -> bytes | None:
+        """The `.mhc` file. A single stream has none: it always folds."""
+        if model.hyper_streams == 1:
+            return None
+        return mhc_bytes(mhc_of_weights(weights, model.hyper_streams))
+
+    def decode(self, path: Path, model: ModelConfig) -> dict[str, Tensor]:
+        """The scalars under their parameters' names."""
+        layers = read_mhc(path)
+        if (len(layers), layers[0].streams) != (2 * model.num_layers, model.hyper_streams):
+            raise UserError(
+                f"{one_line(path)} has {len(layers)} sub-layers of {layers[0].streams} streams, "
+                f"and its model {2 * model.num_layers} of {model.hyper_streams}: they do not "
+                "belong together."
+            )
+        return mhc_weights(layers)
+
+
+class HyperSettings(Section):
+    """`streams`: how many residual streams, 1, 2 or 4."""
+
+    streams: int
+
+
+class HyperConnections(Part):
+    """n residual streams in place of one, switched on by `model.hyper_streams`."""
+
+    name = "hyper_connections"
+    title = "hyper-connections"
+    model_type = "trainer_hyper"
+    architecture = "TrainerHyperForCausalLM"
+    sidecar = MhcSidecar()
+
+    def settings(self, model: ModelConfig) -> HyperSettings | None:
+        """From a key of its own, which configurations had before there were parts."""
+        return HyperSettings(streams=model.hyper_streams) if model.hyper_streams else None
+
+    def without(self, model: ModelConfig) -> ModelConfig:
+        """A plain residual."""
+        return model.model_copy(update={"hyper_streams": 0})
+
+    def describe(self, model: ModelConfig) -> str:
+        """With the number of streams."""
+        return f"hyper-connections of {model.hyper_streams}"
+
+    def build(self, model: LanguageModel) -> None:
+        """Put every block's sub-layers between the streams."""
+        layers = model.model.layers
+        for i, block in enumerate(layers):
+            last = i + 1 == len(layers)
+            layers[i] = HyperBlock(cast("Block", block), model.config.hyper_streams, last=last)
+
+    def owns(self, name: str) -> bool:
+        """The scalars of the connections."""
+        return "_hyper." in name
+
+    def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
+        """All 0: a plain residual but for the norm's eps."""
+        for name, parameter in model.named_parameters():
+            if self.owns(name):
+                parameter.zero_()
+
+    def words(self, model: ModelConfig) -> Json:
+        """The number of streams."""
+        return {"hyper_streams": model.hyper_streams}
+
+    def fields(self, config: Json) -> Json:
+        """The number of streams."""
+        if config.get("model_type") == self.model_type or "hyper_streams" in config:
+            return {"hyper_streams": config["hyper_streams"]}
+        return {}
+
+    def fold(self, model: ModelConfig, weights: Weights) -> Plain:
+        """A plain Llama where the streams stay equal."""
+        try:
+            folded = fold_hyper_connections(weights, model)
+        except UserError as error:
+            raise UserError(
+                f"{error} Other programs would leave them out and compute another model; --gguf "
+                "with --mhc writes both for `trainer serve` and `trainer generate`."
+            ) from error
+        how = (
+            "without any error"
+            if folded.eps_error == 0
+            else f"exactly but for the eps of norms, which is off by {folded.eps_error:.2g}"
+        )
+        note = f"The hyper-connections are folded into the weights, {how}."
+        return Plain(folded.config, folded.weights, note)

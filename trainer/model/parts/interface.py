@@ -1,0 +1,160 @@
+"""What a part of the model declares.
+
+A part is an optional change to the model: other layers, other connections between them, extra
+heads, an extra loss term. It lives in one module (or package) and is registered in `registry.py`.
+The model, checkpoints and exporters ask the parts of a configuration; nothing else names a part.
+
+B batch, T positions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from shared.errors import UserError
+from trainer.config.resolve import validation_problems
+from trainer.config.schema import ModelConfig, Section
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.model.language_model import LanguageModel
+    from trainer.model.loss import Losses
+
+Json = dict[str, Any]
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """One forward pass in training: ids and targets (B, T), hidden states (B, T, D)."""
+
+    ids_BT: Tensor  # noqa: N815
+    targets_BT: Tensor  # noqa: N815
+    hidden_BTD: Tensor  # noqa: N815
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A model without the part that computes the same, and a sentence about how exact that is."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    note: str
+
+
+class Sidecar(Protocol):
+    """A file beside a GGUF that holds a part's parameters, for this program alone.
+
+    The GGUF names `architecture`, so that others refuse it, and the settings in `keys`, which are
+    positive whole numbers and fields of ModelConfig. The file has the GGUF's name with `suffix`
+    (".mhc").
+    """
+
+    @property
+    def architecture(self) -> str: ...
+
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+
+    def encode(self, model: ModelConfig, weights: Weights) -> bytes | None:
+        """The file; None where the model is better folded. Raises UserError."""
+
+    def decode(self, path: Path, model: ModelConfig) -> dict[str, Tensor]:
+        """The part's parameters by name. Raises UserError when the file does not fit the model."""
+
+
+class Part:
+    """A part that changes nothing; parts override what concerns them.
+
+    Every method is given the configuration or the model, so a part has no state.
+    """
+
+    #: Its key in `model.parts`.
+    name: str
+    #: What people call it, in the plural.
+    title: str
+    #: Its settings, as written in `model.parts.<name>`.
+    section: type[Section] = Section
+    #: `model_type` and `architectures` in config.json, so that other programs refuse the model.
+    #: None for a part without which the model computes the same next-token predictions.
+    model_type: str | None = None
+    architecture: str | None = None
+    #: A safetensors file in a checkpoint for the parameters it owns; None: model.safetensors.
+    weights_file: str | None = None
+    #: How a GGUF export keeps it; None: it cannot.
+    sidecar: Sidecar | None = None
+
+    # Configuration
+
+    def settings(self, model: ModelConfig) -> Section | None:
+        """Its settings, or None when it is off. Raises UserError for wrong ones."""
+        if self.name not in model.parts:
+            return None
+        try:
+            return self.section.model_validate(model.parts[self.name])
+        except ValidationError as error:
+            problems = "; ".join(validation_problems(error))
+            raise UserError(f"model.parts.{self.name} is wrong: {problems}.") from error
+
+    def without(self, model: ModelConfig) -> ModelConfig:
+        """The configuration with this part off."""
+        others = {name: value for name, value in model.parts.items() if name != self.name}
+        return model.model_copy(update={"parts": others})
+
+    def describe(self, model: ModelConfig) -> str:
+        """What the model's one-line description says of it."""
+        return self.title
+
+    # Model
+
+    def build(self, model: LanguageModel) -> None:
+        """Change a model that has just been built: replace modules, or add some."""
+
+    def owns(self, name: str) -> bool:
+        """Whether it added the parameter `name`, which must not depend on the other weights."""
+        return False
+
+    def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
+        """Fill the parameters it owns, drawing from `generator` (on the CPU) alone."""
+
+    # Training. Evaluation measures the plain next-token loss.
+
+    def token_weights(
+        self, model: LanguageModel, step: ForwardPass, weights_BT: Tensor | None
+    ) -> Tensor | None:
+        """The weights of the tokens in the loss, given those so far."""
+        return weights_BT
+
+    def add_loss(self, model: LanguageModel, step: ForwardPass, losses: Losses) -> Losses:
+        """`losses` with its own terms added to the total, and named for the log."""
+        return losses
+
+    # Files
+
+    def words(self, model: ModelConfig) -> Json:
+        """What it adds to config.json beyond its entry in `parts`."""
+        return {}
+
+    def fields(self, config: Json) -> Json:
+        """Fields of ModelConfig that it reads back from its words. Raises KeyError."""
+        return {}
+
+    def fold(self, model: ModelConfig, weights: Weights) -> Plain:
+        """The model without this part. Raises UserError with the reason where there is none."""
+        self.refuse_export(model)
+
+    def refuse_export(self, model: ModelConfig) -> NoReturn:
+        """Raise UserError: other programs would compute another model."""
+        raise UserError(
+            f"{model.name} cannot be exported: other programs do not compute its {self.title}."
+        )

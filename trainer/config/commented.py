@@ -17,6 +17,7 @@ _KINDS = {
     "integer": ["integer"],
     "number": ["number"],
     "string": ["text"],
+    "object": ["mapping"],
     "null": ["null"],
 }
 
@@ -29,7 +30,8 @@ def commented_yaml(config: Config, heading: Sequence[str] = ()) -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"# {section.__doc__}", f"{name}:"]
         for key, field in _properties(section).items():
-            entry = _entry(key, values[name][key], field, defaults[name][key])
+            default = defaults[name].get(key, field.get("default"))  # empty parts are not dumped
+            entry = _entry(key, values[name].get(key, default), field, default)
             lines += [f"  {line}" for line in entry]
     return "\n".join(lines) + "\n"
 

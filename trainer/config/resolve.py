@@ -48,7 +48,15 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
+class _Flow(dict[str, Any]):
+    """A mapping written on one line, as `{key: value}`."""
+
+
 _Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(
+    _Flow,
+    lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True),
+)
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver(
@@ -75,7 +83,8 @@ def to_yaml(config: Config) -> str:
 
 def yaml_entry(key: str, value: Any) -> str:
     """`key: value` on one line of YAML."""
-    return yaml.dump({key: value}, Dumper=_Dumper, width=math.inf, allow_unicode=True).rstrip("\n")
+    entry = {key: _Flow(value) if isinstance(value, dict) else value}
+    return yaml.dump(entry, Dumper=_Dumper, width=math.inf, allow_unicode=True).rstrip("\n")
 
 
 def assignment(key: str, value: Any) -> str:

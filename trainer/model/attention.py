@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Up to this many positions, and this many attention weights in a layer, a CPU trains faster with
-#: the whole matrix in bf16 than with SDPA, whose bf16 backward misses the fast units (measured).
+#: the whole matrix in bf16 than with SDPA, whose bf16 backward is slow there (measured).
 EXPLICIT_POSITIONS = 512
 EXPLICIT_WEIGHTS = 1 << 26
 
@@ -49,7 +49,7 @@ def causal_attention(
 
 
 def _explicit_attention(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, dropout: float) -> Tensor:
-    """The same by batched matrix products; the weights of all heads are in memory at once."""
+    """The same with batched matrix products; the weights of all heads are in memory at once."""
     B, H, T, C = q_BHTC.shape
     K = k_BKTC.shape[1]
     # A group's queries are rows of one matrix: (B K, G T, C).

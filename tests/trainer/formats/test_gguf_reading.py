@@ -179,7 +179,7 @@ def test_without_the_right_file_beside_they_are_refused(write_gguf) -> None:
     with pytest.raises(UserError, match=r"has 8 sub-layers of 2 streams, and .* 4 of 2"):
         opened(path)
     path.with_suffix(".mhc").write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"is not a sound \.mhc file"):
+    with pytest.raises(UserError, match=r"is not a valid \.mhc file"):
         opened(path)
 
 

@@ -134,11 +134,11 @@ def test_junk_is_refused_with_a_sentence(
     [
         ((0x46554747, 2, 2, 2), "It begins with 47 47 55 46"),
         ((0x6D484321, 3, 2, 2), "Its version is 3"),
-        ((0x6D484321, 2, 0, 2), "It says 0 sub-layers"),
-        ((0x6D484321, 2, 3, 2), "It says 3 sub-layers; each block has two"),
-        ((0x6D484321, 2, 10_002, 2), "It says 10002 sub-layers; there can be 1 to 10000"),
-        ((0x6D484321, 2, 4_294_967_294, 4), "It says 4294967294 sub-layers"),
-        ((0x6D484321, 2, 2, 1), "It says 1 streams; there can be 2 or 4"),
+        ((0x6D484321, 2, 0, 2), "It has 0 sub-layers"),
+        ((0x6D484321, 2, 3, 2), "It has 3 sub-layers; the number must be even"),
+        ((0x6D484321, 2, 10_002, 2), "It has 10002 sub-layers; 1 to 10000 are possible"),
+        ((0x6D484321, 2, 4_294_967_294, 4), "It has 4294967294 sub-layers"),
+        ((0x6D484321, 2, 2, 1), "It has 1 streams; 2 or 4 are possible"),
         ((0x6D484321, 2, 2, 2), "It has 16 bytes; 2 sub-layers of 2 streams take 88"),
     ],
 )
@@ -153,7 +153,7 @@ def test_each_problem_has_its_sentence(
 def test_numbers_that_are_none_are_found(value: float) -> None:
     whole = mhc_bytes(counted(2, 4))
     data = whole[:52] + struct.pack("<f", value) + whole[56:]  # the second sub-layer's first
-    assert validate(data) == ["Sub-layer 1 has a scalar that is no finite number."]
+    assert validate(data) == ["Sub-layer 1 has a non-finite scalar."]
 
 
 def test_what_is_no_file_is_told(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     large = [layers[0], MhcLayer((1e300,), *[(0.0, 0.0)] * 4)]
     nan = [layers[0], MhcLayer((float("nan"),), *[(0.0, 0.0)] * 4)]
     for wrong in ([], layers[:1], large, nan, [counted(2, 1)[0], counted(4, 1)[0]]):
-        with pytest.raises(UserError, match=r"\.mhc file cannot be made"):
+        with pytest.raises(UserError, match=r"\.mhc file cannot be written"):
             write_mhc(tmp_path / "model.mhc", wrong)
     assert list(tmp_path.iterdir()) == []
 
@@ -195,8 +195,8 @@ def test_wrong_matrices_are_told() -> None:
         "H_res of sub-layer 1",
         "H_res of sub-layer 2",
     ]
-    assert "sum 1.1" in problems[0] and "least entry of -0.5" in problems[1]
-    assert problems[2].startswith("All H_res together amplify")
+    assert "sum 1.1" in problems[0] and "smallest entry of -0.5" in problems[1]
+    assert problems[2].startswith("The product of all H_res amplifies")
 
 
 # A model's
@@ -247,7 +247,7 @@ def test_a_file_is_described_in_a_line(tmp_path: Path) -> None:
     write_mhc(tmp_path / "a.mhc", [inert] * 24)
     assert describe(tmp_path / "a.mhc") == (
         "24 sub-layers (12 blocks) of 2 streams, 880 B; a stream keeps 0.5 of itself, h_pre 0.622, "
-        "h_post 1.24, composite gain 1.000000; the streams stay equal, so it computes one scaled "
+        "h_post 1.24, composite gain 1.000000; the streams stay equal, so the model is one scaled "
         "residual"
     )
     apart = MhcLayer((0.0,), *[(0.0, 0.0)] * 3, (0.5, 0.25))

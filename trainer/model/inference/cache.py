@@ -12,16 +12,16 @@ from trainer.model.dimensions import Dimensions
 
 
 class Cache(Protocol):
-    """What the model asks of a cache during one forward pass over T new positions."""
+    """What the model needs from a cache during one forward pass over T new positions."""
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
-        """The rows of a table of positions at those of the new tokens, (T, D)."""
+        """The rows of a position table for the new tokens, (T, D)."""
 
     def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
-        """Put the new keys and values in; attention over all so far, (B, H, T, C)."""
+        """Store the new keys and values; return attention over all so far, (B, H, T, C)."""
 
     def advance(self, T: int) -> None:
-        """Count the positions that every layer has now put in."""
+        """Count the new positions, once every layer has stored them."""
 
 
 class KeyValueCache:
@@ -40,15 +40,15 @@ class KeyValueCache:
 
     @property
     def capacity(self) -> int:
-        """Positions there is room for."""
+        """The number of positions the cache can hold."""
         return self.keys.shape[3]
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
-        """The T rows after those of the positions that are filled."""
+        """The T rows after those of the filled positions."""
         return table_PD[self.length : self.length + T]
 
     def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
-        """Put in the new positions of a layer; attention over all of its positions so far."""
+        """Store a layer's new positions; return attention over all of its positions so far."""
         end = self.length + k_BKTC.shape[2]
         assert end <= self.capacity, "the key-value cache is full"
         self.keys[layer, :, :, self.length : end] = k_BKTC
@@ -57,5 +57,5 @@ class KeyValueCache:
         return causal_attention(q_BHTC, k.to(q_BHTC.dtype), v.to(q_BHTC.dtype))
 
     def advance(self, T: int) -> None:
-        """Count the positions that every layer has now put in."""
+        """Count the new positions, once every layer has stored them."""
         self.length += T

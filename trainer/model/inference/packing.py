@@ -1,9 +1,9 @@
-"""Weights laid out for inference on a CPU, where reading them is most of the work.
+"""Weights packed for inference on a CPU, where reading them takes most of the time.
 
-A few rows at a time, the plain matrix product of torch reorders the weights in every call; packed
+For a few rows, torch's matrix product reorders the weights in every call. With the weights packed
 once, a product of 8 rows takes half the time. `fp16` keeps the packed weights in half precision
-and computes in fp32: half the bytes to read, and logits differ by about 1e-3 of their size.
-(int8 is left out: its activations share one scale, so a text would depend on its neighbours.)
+and computes in fp32: half the bytes to read, and logits differ by about 1e-3 relative.
+(There is no int8: the activations of a batch share one scale, so a text would depend on others.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainer.model.language_model import LanguageModel
 
 Precision = Literal["fp32", "fp16"]
 
-#: The number of rows the layout is made for; measured to be right from 1 to 128.
+#: The number of rows the layout is optimized for; measured to be good from 1 to 128.
 ROWS = 8
 
 
@@ -56,7 +56,7 @@ _LAYERS: dict[Precision, Callable[[Tensor, Tensor | None], nn.Module]] = {
 
 @functools.cache
 def can_pack(precision: Precision) -> bool:
-    """Whether this torch and this processor have the kernels: one small product is tried."""
+    """Whether this torch and this processor have the kernels. Tries one small product."""
     try:
         with torch.inference_mode():
             _LAYERS[precision](torch.ones(8, 8), None)(torch.ones(1, 8))
@@ -67,9 +67,9 @@ def can_pack(precision: Precision) -> bool:
 
 @torch.no_grad()
 def packed(model: LanguageModel, precision: Precision) -> LanguageModel:
-    """A copy of `model` (on a CPU, fp32) with every matrix packed; the rest is shared with it.
+    """A copy of `model` (on a CPU, fp32) with every matrix packed. All else is shared with it.
 
-    Only for inference: the copy has no weights to train or save.
+    For inference only: the copy has no weights to train or save.
     """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, shared)

@@ -1,9 +1,9 @@
-"""A key-value cache of many sequences at once, each with a length of its own.
+"""A key-value cache for many sequences at once, each with its own length.
 
-A forward pass brings pieces: some tokens each for some of the sequences, laid end to end in one
-row of N tokens. So the matrix products, which read all weights, are made once for everybody, and
-only attention goes sequence by sequence (as in Orca, Yu et al. 2022, and Sarathi, Agrawal et al.
-2023: one token of those that decode and a chunk of a prompt go through together).
+A forward pass takes pieces: some tokens for each of some sequences, end to end in one row of N
+tokens. The matrix products, which read all weights, run once for all sequences; only attention
+runs per sequence (as in Orca, Yu et al. 2022, and Sarathi, Agrawal et al. 2023: one token of each
+decoding sequence and a chunk of a prompt share a pass).
 
 S slots, H and K heads, T positions, C channels, N tokens of a pass, R rows that decode.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions
 
-#: Padded positions that cost as much as one more call of attention (measured on a CPU).
+#: One more attention call costs as much as this many padded positions (measured on a CPU).
 CALL_POSITIONS = 128
 
 
@@ -35,10 +35,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Decoding:
-    """Neighbouring slots with one new token each, attended to in one call.
+    """Adjacent slots with one new token each, handled in one attention call.
 
     Tokens `begin` to `end` of the pass, slots from `slot` on, padded to `length` positions; `mask`
-    (R, 1, 1, T) is None where all are of that length.
+    (R, 1, 1, T) is None where all have that length.
     """
 
     begin: int
@@ -61,15 +61,15 @@ class _Prefilling:
 class SlotCache:
     """Keys and values of all layers, allocated once: (L, S, K, T, C) each.
 
-    `lengths` are the positions filled in each slot. Call `plan` before a forward pass over
-    (1, N) token ids. A slot is emptied, or cut back, by setting its length.
+    `lengths` counts the filled positions of each slot. Call `plan` before a forward pass over
+    (1, N) token ids. Set a slot's length to empty it or cut it back.
     """
 
     def __init__(
         self, n: Dimensions, slots: int, length: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         shape = (n.L, slots, n.K, length, n.C)
-        # Zeros, because a masked position is multiplied by 0, which leaves NaN what it is.
+        # Zeros: a masked position is multiplied by 0, and 0 x NaN from fresh memory would be NaN.
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = [0] * slots
@@ -80,14 +80,14 @@ class SlotCache:
 
     @property
     def capacity(self) -> int:
-        """Positions there is room for in each slot."""
+        """The number of positions each slot can hold."""
         return self.keys.shape[3]
 
     def plan(self, pieces: Sequence[Piece]) -> None:
-        """Say what the next forward pass brings, one piece for a slot at most.
+        """Set the pieces of the next forward pass, at most one per slot.
 
-        Single tokens of neighbouring slots share a call of attention where they come one after
-        another and are of similar length.
+        Single tokens of adjacent slots share an attention call if they are consecutive and of
+        similar length.
         """
         device = self.keys.device
         slots: list[int] = []
@@ -125,9 +125,9 @@ class SlotCache:
         return _Decoding(begin, begin + len(run), run[0], longest, mask)
 
     def _runs(self, slots: list[int]) -> list[list[int]]:
-        """`slots` cut into runs of neighbours: the cut with the least padding and the fewest calls.
+        """`slots` cut into runs of adjacent slots, with the least cost in padding and calls.
 
-        `best[i]` is the least cost of the first i slots and where their last run begins.
+        `best[i]` is the least cost of the first i slots and the start of their last run.
         """
         best: list[tuple[int, int]] = [(0, 0)]
         for end in range(1, len(slots) + 1):
@@ -148,11 +148,11 @@ class SlotCache:
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
         """The row of every token's position within its own sequence, (N, D)."""
-        assert len(self._positions_N) == T, "the pass has other tokens than were planned"
+        assert len(self._positions_N) == T, "the forward pass does not match the plan"
         return table_PD[self._positions_N]
 
     def attend(self, layer: int, q_1HNC: Tensor, k_1KNC: Tensor, v_1KNC: Tensor) -> Tensor:
-        """Put the new keys and values in; attention of every token within its own sequence."""
+        """Store the new keys and values; return each token's attention within its sequence."""
         keys, values = self.keys[layer], self.values[layer]
         kind, where = keys.dtype, (self._slots_N, slice(None), self._positions_N)
         keys[where] = k_1KNC[0].transpose(0, 1).to(kind)
@@ -169,7 +169,7 @@ class SlotCache:
         v = values[call.slot : call.slot + rows, :, : call.length].to(q.dtype)
         if isinstance(call, _Prefilling):
             return causal_attention(q, k, v)
-        # The rows are neighbours along the tokens of one sequence: make them a batch, and back.
+        # The rows lie along the token dimension: make them a batch for the call, then undo it.
         y_RH1C = F.scaled_dot_product_attention(
             q.permute(2, 1, 0, 3), k, v, attn_mask=call.mask, enable_gqa=self._grouped
         )
@@ -182,13 +182,13 @@ class SlotCache:
             self.lengths[piece.slot] += piece.count
 
     def clear(self, slot: int) -> None:
-        """Empty a slot in which there may be numbers that are not finite."""
+        """Empty a slot that may hold non-finite numbers."""
         self.lengths[slot] = 0
         self.keys[:, slot] = 0
         self.values[:, slot] = 0
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Let slot `target` begin with the first `count` positions of slot `source`."""
+        """Fill slot `target` with the first `count` positions of slot `source`."""
         assert count <= self.lengths[source]
         self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
         self.values[:, target, :, :count] = self.values[:, source, :, :count]

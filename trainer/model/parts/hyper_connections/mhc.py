@@ -33,9 +33,9 @@ from shared.text import format_bytes, one_line
 from trainer.model.parts.hyper_connections.streams import (
     MIXING,
     SCALARS,
+    input_weights,
     mixing_matrix,
-    shares,
-    takings,
+    output_shares,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class MhcLayer:
 
     @property
     def scalars(self) -> tuple[float, ...]:
-        """All of them in the file's order."""
+        """All scalars in the file's order."""
         return (
             *self.mixing,
             *self.pre_logits,
@@ -79,17 +79,17 @@ class MhcLayer:
 
     @property
     def h_pre(self) -> NDArray[np.float64]:
-        """What each stream gives to the sub-layer's input, (n,) in (0, 1)."""
-        return shares(_exact(self.pre_logits), _exact(self.pre_bias)).numpy()
+        """The weight of each stream in the sub-layer's input, (n,) in (0, 1)."""
+        return input_weights(_exact(self.pre_logits), _exact(self.pre_bias)).numpy()
 
     @property
     def h_post(self) -> NDArray[np.float64]:
-        """What each stream takes of the sub-layer's output, (n,) in (0, 2)."""
-        return takings(_exact(self.post_logits), _exact(self.post_bias)).numpy()
+        """The share of the sub-layer's output added to each stream, (n,) in (0, 2)."""
+        return output_shares(_exact(self.post_logits), _exact(self.post_bias)).numpy()
 
     @property
     def h_res(self) -> NDArray[np.float64]:
-        """How the streams mix, (n, n): doubly stochastic."""
+        """The mixing matrix, (n, n), doubly stochastic."""
         return mixing_matrix(self.streams, _exact(self.mixing)).numpy()
 
 
@@ -101,28 +101,28 @@ def _exact(values: tuple[float, ...]) -> Tensor:
 
 
 def read_mhc(path: Path) -> list[MhcLayer]:
-    """The sub-layers of a `.mhc` file. Raises UserError when it is not a sound one."""
+    """The sub-layers of a `.mhc` file. Raises UserError for an invalid file."""
     data = _read(path)
     problems = validate(data)
     if problems:
-        raise UserError(f"{one_line(path)} is not a sound .mhc file: {problems[0]}")
+        raise UserError(f"{one_line(path)} is not a valid .mhc file: {problems[0]}")
     return _layers(data)
 
 
 def validate(data: bytes) -> list[str]:
-    """What is wrong with the bytes of a `.mhc` file, a sentence each; empty when it is sound."""
+    """What is wrong with the bytes of a `.mhc` file, one sentence each; empty if valid."""
     problems = _header_problems(data)
     if problems:
         return problems
     layers = _layers(data)
     bad = [i for i, layer in enumerate(layers) if not all(map(math.isfinite, layer.scalars))]
     if bad:
-        return [f"Sub-layer {i} has a scalar that is no finite number." for i in bad]
+        return [f"Sub-layer {i} has a non-finite scalar." for i in bad]
     return matrix_problems([layer.h_res for layer in layers])
 
 
 def matrix_problems(matrices: Sequence[NDArray[np.float64]]) -> list[str]:
-    """Which H_res are not doubly stochastic, and whether all together amplify the streams."""
+    """Which H_res are not doubly stochastic, and whether their product amplifies the streams."""
     problems = []
     for i, matrix in enumerate(matrices):
         sums = np.concatenate((matrix.sum(axis=0), matrix.sum(axis=1)))
@@ -130,11 +130,11 @@ def matrix_problems(matrices: Sequence[NDArray[np.float64]]) -> list[str]:
         if matrix.min() < 0 or abs(worst - 1) > TOLERANCE:
             problems.append(
                 f"H_res of sub-layer {i} is not doubly stochastic: it has a row or column of sum "
-                f"{worst:.6g} and a least entry of {matrix.min():.6g}."
+                f"{worst:.6g} and a smallest entry of {matrix.min():.6g}."
             )
     composite = composite_gain(matrices)
     if composite > 1 + TOLERANCE:
-        problems.append(f"All H_res together amplify the streams {composite:.6g} times.")
+        problems.append(f"The product of all H_res amplifies the streams {composite:.6g} times.")
     return problems
 
 
@@ -163,19 +163,19 @@ def _scalars(streams: int) -> int:
 
 def _header_problems(data: bytes) -> list[str]:
     if len(data) < _HEADER.size:
-        return [f"It has {len(data)} bytes, and the header alone has {_HEADER.size}."]
+        return [f"It has {len(data)} bytes; the header alone has {_HEADER.size}."]
     magic, version, count, streams = _HEADER.unpack_from(data)
     if magic != MAGIC:
-        return [f"It begins with {data[:4].hex(' ')} in place of 21 43 48 6d."]
+        return [f"It begins with {data[:4].hex(' ')} instead of 21 43 48 6d."]
     problems = []
     if version not in READABLE:
-        problems.append(f"Its version is {version}; 1 and 2 are known.")
+        problems.append(f"Its version is {version}; versions 1 and 2 can be read.")
     if not 1 <= count <= MAX_LAYERS:
-        problems.append(f"It says {count} sub-layers; there can be 1 to {MAX_LAYERS}.")
+        problems.append(f"It has {count} sub-layers; 1 to {MAX_LAYERS} are possible.")
     elif count % 2:
-        problems.append(f"It says {count} sub-layers; each block has two.")
+        problems.append(f"It has {count} sub-layers; the number must be even, two per block.")
     if streams not in MIXING:
-        problems.append(f"It says {streams} streams; there can be 2 or 4.")
+        problems.append(f"It has {streams} streams; 2 or 4 are possible.")
     if problems:
         return problems
     size = _HEADER.size + count * 4 * _scalars(streams)
@@ -199,22 +199,24 @@ def _layers(data: bytes) -> list[MhcLayer]:
 
 
 def mhc_bytes(layers: Sequence[MhcLayer]) -> bytes:
-    """The file of these sub-layers, in version 2. Raises UserError when it would not be sound."""
+    """The file of these sub-layers, in version 2. Raises UserError if it would be invalid."""
     n = layers[0].streams if layers else 0
     scalars = [value for layer in layers for value in layer.scalars]
     try:
         data = _HEADER.pack(MAGIC, VERSION, len(layers), n)
         data += struct.pack(f"<{len(scalars)}f", *scalars)
     except OverflowError as error:
-        raise UserError("A .mhc file cannot be made: a scalar is too large for fp32.") from error
+        raise UserError(
+            "The .mhc file cannot be written: a scalar is too large for fp32."
+        ) from error
     problems = validate(data)
     if problems:
-        raise UserError(f"A .mhc file cannot be made of these hyper-connections: {problems[0]}")
+        raise UserError(f"The .mhc file cannot be written: {problems[0]}")
     return data
 
 
 def write_mhc(path: Path, layers: Sequence[MhcLayer]) -> int:
-    """Write a `.mhc` file, whole or not at all; returns its bytes. Raises UserError, OSError."""
+    """Write a `.mhc` file atomically; returns its size in bytes. Raises UserError, OSError."""
     data = mhc_bytes(layers)
     replace_file(path, data)
     return len(data)
@@ -226,12 +228,12 @@ def write_mhc(path: Path, layers: Sequence[MhcLayer]) -> int:
 def mhc_of_weights(weights: Mapping[str, Tensor], streams: int) -> list[MhcLayer]:
     """The sub-layers of a state dict, in the file's order.
 
-    Raises UserError for `streams` that the file has no place for.
+    Raises UserError for a number of streams that the format does not have.
     """
     if streams not in MIXING:
         kind = "one stream" if streams == 1 else "no hyper-connections"
         raise UserError(
-            f"A .mhc file holds hyper-connections of 2 or 4 streams, and this model has {kind}"
+            f"A .mhc file holds hyper-connections with 2 or 4 streams, but this model has {kind}"
             + ("; its connections fold into the weights of a plain model." if streams else ".")
         )
     return [
@@ -241,7 +243,7 @@ def mhc_of_weights(weights: Mapping[str, Tensor], streams: int) -> list[MhcLayer
 
 
 def mhc_weights(layers: Sequence[MhcLayer]) -> dict[str, Tensor]:
-    """The same as entries of a state dict, fp32."""
+    """The sub-layers as entries of a state dict, fp32."""
     weights = {}
     for names, layer in zip(_names(layers[0].streams, len(layers) // 2), layers, strict=True):
         values = (layer.mixing, *(getattr(layer, scalar) for scalar in SCALARS))
@@ -264,11 +266,11 @@ def _names(streams: int, blocks: int) -> list[list[str]]:
     ]
 
 
-# Telling
+# Description
 
 
 def describe(path: Path) -> str:
-    """What a `.mhc` file holds, in a line. Raises UserError when it is not a sound one."""
+    """One line about the contents of a `.mhc` file. Raises UserError for an invalid file."""
     layers = read_mhc(path)
     n = layers[0].streams
     matrices = [layer.h_res for layer in layers]
@@ -282,7 +284,7 @@ def describe(path: Path) -> str:
         f"composite gain {composite_gain(matrices):.6f}"
     )
     if (np.ptp(post, axis=1) == 0).all():
-        text += "; the streams stay equal, so it computes one scaled residual"
+        text += "; the streams stay equal, so the model is one scaled residual"
     return text
 
 

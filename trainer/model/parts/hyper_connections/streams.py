@@ -1,8 +1,9 @@
 """Static manifold-constrained hyper-connections: n residual streams in place of one.
 
 Shapes: B batch, T positions, D width, n streams s_1 to s_n of (B, T, D) each. The embedding is
-copied into every stream; a sub-layer F (attention or feed-forward, its norm included) reads a sum
-of them and all take of its output, while they mix; at the end their mean goes on:
+copied into every stream. A sub-layer F (attention or feed-forward, with its norm) reads a weighted
+sum of the streams; the streams are mixed, and each adds a share of the output. At the end their
+mean is used:
 
     s_i = x                                          expand
     s'  = H_res s + h_post F(sum_i h_pre,i s_i)      every sub-layer
@@ -14,15 +15,16 @@ of them and all take of its output, while they mix; at the end their mean goes o
              [[a, 1-a], [1-a, a]], a = sigmoid(alpha_logit)                   n = 2
              sum_p softmax(res_logits)_p P_p over the 24 permutations of 4    n = 4
 
-The permutations stand in lexicographic order; row i of P_p has its 1 in column p(i). So H_res is
-doubly stochastic whatever the logits are, and a product of many never amplifies the streams.
+The permutations are in lexicographic order; row i of P_p has its 1 in column p(i). So H_res is
+doubly stochastic for any logits, and a product of many never amplifies the streams.
 
-The update is that of mHC (Xie et al. 2025, arXiv 2512.24880), H_res built of permutations as in
+The update is that of mHC (Xie et al. 2025, arXiv 2512.24880), with H_res made of permutations as in
 mHC-lite (Yang & Gao 2026, arXiv 2601.05732). Both compute the maps from the input; here they are
-constants of each sub-layer, as in the nanochat guide. (Its code computes H_res (s + h_post F),
-which is the same only as long as the streams are equal.) Where h_post is the same for all streams
-in every sub-layer, they stay equal, and the whole is one scaled residual. The first H_res never
-matters, since the streams are equal there, nor the last, since only their mean is used.
+learned constants of each sub-layer, as in the nanochat guide. (Its code computes
+H_res (s + h_post F), which is the same only while the streams are equal.) If h_post is the same for
+all streams in every sub-layer, the streams stay equal, and the model is one scaled residual. The
+first H_res has no effect because the streams are equal there, and the last has none because only
+the mean is used.
 """
 
 from __future__ import annotations
@@ -41,23 +43,23 @@ if TYPE_CHECKING:
 #: n residual streams of (B, T, D).
 Streams = tuple[Tensor, ...]
 
-#: What makes H_res, by the number of streams: the parameter's name and size.
+#: The parameter that H_res is computed from, by the number of streams: its name and size.
 MIXING = {2: ("alpha_logit", 1), 4: ("res_logits", 24)}
 SCALARS = ("pre_logits", "pre_bias", "post_logits", "post_bias")
 
 
-def shares(logits: Tensor, bias: Tensor) -> Tensor:
-    """h_pre, what each stream gives to the input of a sub-layer: (..., n) in (0, 1)."""
+def input_weights(logits: Tensor, bias: Tensor) -> Tensor:
+    """h_pre, the weight of each stream in a sub-layer's input: (..., n) in (0, 1)."""
     return torch.sigmoid(logits + bias)
 
 
-def takings(logits: Tensor, bias: Tensor) -> Tensor:
-    """h_post, what each stream takes of the output of a sub-layer: (..., n) in (0, 2)."""
+def output_shares(logits: Tensor, bias: Tensor) -> Tensor:
+    """h_post, the share of a sub-layer's output added to each stream: (..., n) in (0, 2)."""
     return 2 * torch.sigmoid(logits + bias)
 
 
 def mixing_matrix(streams: int, mixing: Tensor) -> Tensor:
-    """H_res, how the streams mix: (..., n, n) from alpha_logit (..., 1) or res_logits (..., 24)."""
+    """H_res, the mixing matrix: (..., n, n) from alpha_logit (..., 1) or res_logits (..., 24)."""
     if streams == 2:
         kept = torch.sigmoid(mixing)
         rows = (torch.cat((kept, 1 - kept), dim=-1), torch.cat((1 - kept, kept), dim=-1))
@@ -69,8 +71,10 @@ def mixing_matrix(streams: int, mixing: Tensor) -> Tensor:
 
 
 class HyperConnection(nn.Module):
-    """The connection of one sub-layer to the streams. Zeros everywhere connect as a plain residual
-    does, but for the norm's eps."""
+    """The connection of one sub-layer to the streams.
+
+    With all parameters 0 it is a plain residual except for the norm's eps.
+    """
 
     alpha_logit: Tensor
     res_logits: Tensor
@@ -89,15 +93,15 @@ class HyperConnection(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(streams)))
 
     def h_pre(self) -> Tensor:
-        """What each stream gives to the input, (n,)."""
-        return shares(self.pre_logits, self.pre_bias)
+        """The weight of each stream in the input, (n,)."""
+        return input_weights(self.pre_logits, self.pre_bias)
 
     def h_post(self) -> Tensor:
-        """What each stream takes of the output, (n,)."""
-        return takings(self.post_logits, self.post_bias)
+        """The share of the output added to each stream, (n,)."""
+        return output_shares(self.post_logits, self.post_bias)
 
     def h_res(self) -> Tensor:
-        """How the streams mix, (n, n)."""
+        """The mixing matrix of the streams, (n, n)."""
         if self.streams == 1:
             return torch.ones_like(self.pre_bias)[None]
         name, _ = MIXING[self.streams]

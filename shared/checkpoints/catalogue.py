@@ -26,6 +26,8 @@ from shared.files import fsync_directory, remove_temporaries, replace_link
 from shared.json_text import is_number
 
 WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
 _STEP_FOLDER = re.compile(r"step_(\d{1,16})")
 FINAL = "final"

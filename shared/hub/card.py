@@ -12,11 +12,12 @@ import re
 from dataclasses import dataclass
 
 from shared import __version__
+from shared.checkpoints.catalogue import OPTIMIZER
 from shared.hub.card_evaluation import evaluation_results, evaluation_section
 from shared.hub.markdown import code, table
 from shared.hub.settings import UploadSettings
 from shared.hub.source import Facts
-from shared.hub.staging import OPTIMIZER, PICTURE
+from shared.hub.staging import PICTURE
 from shared.hub.weights import Weights
 from shared.text import format_count, format_duration, one_line
 

@@ -31,7 +31,7 @@ from huggingface_hub.lfs import UploadInfo
 from huggingface_hub.utils import hf_raise_for_status, validate_repo_id
 
 from shared import __version__
-from shared.checkpoints.catalogue import META
+from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE
 from shared.errors import UserError
 from shared.hub.card import is_ours
 from shared.hub.client import (
@@ -45,8 +45,7 @@ from shared.hub.client import (
 )
 from shared.hub.problems import Asked, explain, not_logged_in, split_password, wrong_name
 from shared.hub.settings import Progress, UploadProgress, UploadSettings
-from shared.hub.source import TRAINER_STATE
-from shared.hub.staging import CARD, OPTIMIZER, PICTURE, StagedFile
+from shared.hub.staging import CARD, PICTURE, StagedFile
 from shared.hub.xet import XetStore, connect_xet, mark_as_sent
 from shared.text import format_duration, one_line
 

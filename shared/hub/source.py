@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from shared.checkpoints.catalogue import BEST, LATEST, META, list_checkpoints, newest_sound
+from shared.checkpoints.catalogue import (
+    BEST,
+    LATEST,
+    META,
+    TRAINER_STATE,
+    list_checkpoints,
+    newest_sound,
+)
 from shared.checkpoints.evaluation import Evaluation as DataEvaluation
 from shared.checkpoints.evaluation import Speed, read_evaluations, read_speeds
 from shared.checkpoints.manifest import Manifest, read_manifest
@@ -28,8 +35,6 @@ from shared.run.records import RunState
 from shared.run.tail import Tailer
 from shared.text import one_line
 
-WEIGHTS = "model.safetensors"
-TRAINER_STATE = "trainer_state.json"
 _SERIES = ("loss", "val_loss", "val_perplexity", "val_bits_per_byte", "step_time_ms")
 _READ = 8 << 20
 _MAX_CONFIG = 1 << 20

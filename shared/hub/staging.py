@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from shared.checkpoints.catalogue import META, in_use
+from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, in_use
 from shared.checkpoints.evaluation import EVALUATION, without_paths
 from shared.checkpoints.manifest import (
     MANIFEST,
@@ -40,11 +40,10 @@ from shared.hub.settings import (
     UploadSettings,
     unwatched,
 )
-from shared.hub.source import TRAINER_STATE, WEIGHTS, Facts, Source
+from shared.hub.source import Facts, Source
 from shared.json_text import encode_json
 from shared.text import format_bytes, one_line
 
-OPTIMIZER = "optimizer.safetensors"
 CARD = "README.md"
 PICTURE = "loss_curve.png"
 _OF_TRAINING = frozenset({OPTIMIZER, TRAINER_STATE, META})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import UserError
 from shared.hub.card import CardContext, check_identifier, was_edited, write_card
 from shared.hub.record import record_upload, remember_repo
@@ -18,7 +19,7 @@ from shared.hub.settings import (
     UploadSettings,
     unwatched,
 )
-from shared.hub.source import WEIGHTS, Facts, Source, find_source, read_facts
+from shared.hub.source import Facts, Source, find_source, read_facts
 from shared.hub.staging import CARD, check_quickly, planned, staged
 from shared.hub.weights import read_weights
 from shared.run.directory import RunDirectory

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.checkpoints.catalogue import META, has_file, in_use
+from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, has_file, in_use
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import read_json
@@ -21,7 +21,7 @@ from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.random_state import restore
-from trainer.checkpoint.saving import OPTIMIZER, TRAINER_STATE, WEIGHTS, Progress
+from trainer.checkpoint.saving import Progress
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions

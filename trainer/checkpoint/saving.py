@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from shared.checkpoints.catalogue import FINAL, META, remove_checkpoint, step_folder
+from shared.checkpoints.catalogue import (
+    FINAL,
+    META,
+    OPTIMIZER,
+    TRAINER_STATE,
+    WEIGHTS,
+    remove_checkpoint,
+    step_folder,
+)
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
@@ -32,9 +40,6 @@ from trainer.optim.optimizer import Optimizer
 if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
 
-WEIGHTS = "model.safetensors"
-OPTIMIZER = "optimizer.safetensors"
-TRAINER_STATE = "trainer_state.json"
 
 SMALL_FILES = 16 << 20  # bytes left for tokenizer, JSON and the run's own logs
 _DISK = Disk()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, fsync_file, replace_file, write_json
 from shared.text import format_bytes, one_line
@@ -18,7 +19,6 @@ from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import (
     SMALL_FILES,
-    WEIGHTS,
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors

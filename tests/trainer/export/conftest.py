@@ -12,10 +12,11 @@ import tokenizers
 import torch
 from tokenizers import models, processors, trainers
 
+from shared.checkpoints.catalogue import WEIGHTS
 from shared.files import write_json
 from trainer.checkpoint.hf_format import hf_config
 from trainer.checkpoint.opening import OpenedModel
-from trainer.checkpoint.saving import WEIGHTS, weight_tensors
+from trainer.checkpoint.saving import weight_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.schema import ModelConfig
 from trainer.data.byte_level import (

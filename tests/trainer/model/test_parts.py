@@ -160,8 +160,9 @@ def test_its_loss_counts_in_training_only(output_bias: Part) -> None:
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
-        ({"output_bais": {}}, r"output_bais is unknown; did you mean output_bias\?"),
+        ({"output_bais": {}}, r"output_bais is unknown \(did you mean output_bias\?\)"),
         ({"output_bias": {"std": "x"}}, r"model\.parts\.output_bias is wrong: std is 'x'"),
+        ({"hyper_connections": {}}, r"set model\.hyper_streams"),
         ({"output_bias": {"wide": 1}}, r"model\.parts\.output_bias is wrong: wide"),
     ],
 )

@@ -69,6 +69,8 @@ class HyperConnections(Part):
 
     def settings(self, model: ModelConfig) -> HyperSettings | None:
         """From a key of its own, which configurations had before there were parts."""
+        if self.name in model.parts:
+            raise UserError("model.parts has hyper_connections; set model.hyper_streams instead.")
         return HyperSettings(streams=model.hyper_streams) if model.hyper_streams else None
 
     def without(self, model: ModelConfig) -> ModelConfig:

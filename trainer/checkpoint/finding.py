@@ -1,4 +1,4 @@
-"""Which checkpoint is meant. Knows nothing of torch, so that a wrong path is told at once."""
+"""Finding the checkpoint a path refers to. Loads no torch, so a wrong path fails immediately."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trainer.checkpoint.foreign_folder import is_sharded, refuse_pickles
 
 
 def find_checkpoint(reference: str | Path) -> Path:
-    """The checkpoint folder meant by a folder, a file in one, a link to one, or a run directory.
+    """The checkpoint folder for a folder, a file in one, a link to one, or a run directory.
 
-    A run means its newest sound checkpoint. Raises UserError when there is none.
+    For a run it is the newest intact checkpoint. Raises UserError if there is none.
     """
     path = packed_or_plain(Path(reference))
     if path is None:
@@ -24,8 +24,8 @@ def find_checkpoint(reference: str | Path) -> Path:
     path = path.resolve()
     if is_gguf(path):
         raise UserError(
-            f"{one_line(path)} is a GGUF file, which can be run but is no checkpoint; give a "
-            "folder such as runs/RUN/checkpoints/step_500."
+            f"{one_line(path)} is a GGUF file, which can be run but is not a checkpoint; "
+            "give a folder such as runs/RUN/checkpoints/step_500."
         )
     if path.is_file():
         if not is_checkpoint(path.parent):
@@ -37,17 +37,17 @@ def find_checkpoint(reference: str | Path) -> Path:
         if list_checkpoints(folder):
             newest, problems = newest_sound(folder)
             if newest is None:
-                raise RunError(f"No checkpoint in {folder} is sound: {problems[0]}.")
+                raise RunError(f"No checkpoint in {folder} is intact: {problems[0]}.")
             return newest.path
     refuse_pickles(path)
     raise UserError(
-        f"{one_line(path)} is no checkpoint: it has no model.safetensors with a config.json; "
+        f"{one_line(path)} is not a checkpoint: it has no model.safetensors with a config.json; "
         "give a folder such as runs/RUN/checkpoints/step_500."
     )
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether `path` is a file that is called or begins like a GGUF file."""
+    """Whether `path` is a file with the name or the first bytes of a GGUF file."""
     try:
         if path.suffix.lower() == ".gguf":
             return path.is_file()
@@ -58,9 +58,9 @@ def is_gguf(path: Path) -> bool:
 
 
 def packed_or_plain(path: Path) -> Path | None:
-    """`path`, or its packed form where it has been packed since; None when there is neither.
+    """`path`, or its compressed form if it has been compressed; None if there is neither.
 
-    So the name of a weights file, or a link to one, goes on to mean its checkpoint.
+    So the name of a weights file, or a link to one, still finds its checkpoint.
     """
     if path.exists():
         return path

@@ -1,6 +1,6 @@
-"""What transformers folders from elsewhere have otherwise than ours: shards, prefixes, buffers.
+"""How transformers folders from elsewhere differ from ours: shards, prefixes, buffers.
 
-Knows nothing of torch, like `finding`.
+Loads no torch, like `finding`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INDEX = "model.safetensors.index.json"
 OUTPUT = "lm_head.weight"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-#: What old versions of transformers saved although it follows from the configuration.
+#: Buffers that old versions of transformers saved although the configuration determines them.
 _BUFFERS = re.compile(
     r"(?:transformer\.)?h\.\d+\.attn\.(?:bias|masked_bias)|.*\.rotary_emb\.inv_freq"
 )
@@ -53,7 +53,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def refuse_pickles(path: Path) -> None:
-    """Raise UserError where the only weights are pickles, which can run any code when read."""
+    """Raise UserError if the only weights are pickles, which can run any code when loaded."""
     found: list[Path] = []
     if path.is_file():
         found = [path] if path.suffix.lower() in PICKLES else []
@@ -62,13 +62,13 @@ def refuse_pickles(path: Path) -> None:
             found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PICKLES]
     if found:
         raise UserError(
-            f"{one_line(found[0])} is a pickle, which can run any program when it is read, so it "
-            "never is here; save the model as safetensors (save_pretrained of transformers does)."
+            f"{one_line(found[0])} is a pickle, which can run any code when it is loaded, so it is "
+            "not; save the model as safetensors (save_pretrained of transformers does)."
         )
 
 
 def parameter_name(name: str, config: ModelConfig) -> str | None:
-    """Our name of a tensor in the weights; None for one that is no parameter.
+    """Our name of a tensor in the weights; None if it is not a parameter.
 
     Models saved without their head lack the prefix of the body.
     """

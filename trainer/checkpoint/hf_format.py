@@ -22,8 +22,8 @@ _SEVERAL_PARTS = ("TrainerPartsForCausalLM", "trainer_parts")
 def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Json:
     """`config.json` for LlamaForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel or ours.
 
-    Both spellings of dtype and of the rotary base are written: transformers 4 and 5 read one each,
-    and either would silently fall back to a default.
+    Both spellings of dtype and rotary base are written: transformers 4 and 5 each read one, and
+    would silently use a default without it.
     """
     n = dimensions(model)
     common: Json = {
@@ -58,7 +58,7 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
             **common,
         }
     if kind not in _PLAIN.values():
-        words["qk_norm"] = model.qk_norm  # which the plain kinds say by their name
+        words["qk_norm"] = model.qk_norm  # the plain kinds say it by their name
     return {
         "architectures": [kind[0]],
         "model_type": kind[1],
@@ -132,7 +132,7 @@ def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
     return {"bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
 
 
-#: Keys that change the computation, with the values we compute; the first is the default.
+#: Keys that change the computation, with the values supported here; the first is the default.
 _FIXED: dict[str, tuple[object, ...]] = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "hidden_act": ("silu",),
@@ -148,9 +148,9 @@ _FIXED: dict[str, tuple[object, ...]] = {
 
 
 def model_from_hf(config: Json, name: str) -> ModelConfig:
-    """The model a `config.json` describes, with transformers' defaults for what it leaves out.
+    """The model a `config.json` describes, with transformers' defaults for missing keys.
 
-    Raises UserError for one we cannot run.
+    Raises UserError for a model that is not supported.
     """
     kind = config.get("model_type")
     ours = kind in _own_kinds()
@@ -211,14 +211,14 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     active_parts(model)
     problems = check_model(model)
     if model.max_seq_len > MAX_CONTEXT:
-        problems.append(f"a context of {model.max_seq_len}; up to {MAX_CONTEXT} are run here")
+        problems.append(f"a context of {model.max_seq_len}; at most {MAX_CONTEXT} is supported")
     if problems:
         raise UserError(f"The config.json of {name} cannot be loaded: {problems[0]}.")
     return model
 
 
 def _rope_theta(config: Json, name: str) -> float:
-    """The rotary base, wherever the versions of transformers keep it."""
+    """The rotary base, from wherever the version of transformers keeps it."""
     key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
     rope = config.get(key) or {}
     plain = isinstance(rope, dict) and not any(isinstance(value, dict) for value in rope.values())

@@ -30,12 +30,12 @@ from trainer.model.parts.registry import owner, part_files
 from trainer.model.shapes import parameter_shapes
 from trainer.optim.optimizer import Optimizer
 
-#: Types of safetensors that are numbers as they stand.
+#: Types of safetensors that are plain numbers.
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises RunError when it is not one."""
+    """All tensors of a safetensors file. Raises RunError if it is not one."""
     with _open_weights(path, device) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
@@ -50,7 +50,7 @@ def _open_weights(path: Path, device: torch.device | str = "cpu") -> Iterator[An
 
 
 def verify(folder: Path) -> None:
-    """Check every file against the manifest, where there is one. Raises RunError."""
+    """Check every file against the manifest, if there is one. Raises RunError."""
     if (folder / MANIFEST).is_file():
         problems = verify_folder(folder)
         if problems:
@@ -97,14 +97,13 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
                     continue
                 if entry.get_dtype() not in _FLOATS:
                     raise UserError(
-                        f"{one_line(theirs, 80)} of {folder.name} has numbers of the type "
-                        f"{entry.get_dtype()}, whose meaning is another program's; weights are "
-                        "floating-point here."
+                        f"{one_line(theirs, 80)} of {folder.name} has the type "
+                        f"{entry.get_dtype()}; weights must be floating-point."
                     )
                 if name in saved:
                     raise UserError(
-                        f"The weights of {folder.name} have {one_line(name, 80)} twice; which of "
-                        "them is meant cannot be told."
+                        f"The weights of {folder.name} have {one_line(name, 80)} twice; "
+                        "remove one of them."
                     )
                 saved[name] = tuple(entry.get_shape())
     if len(saved) < dimensions(config).L:
@@ -134,9 +133,9 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
 
 
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Put a checkpoint's weights into `model`, in its own type.
+    """Load a checkpoint's weights into `model`, in the model's type.
 
-    Raises UserError when they are another model's.
+    Raises UserError if they are another model's.
     """
     with unpacked(folder, (WEIGHTS, *part_files(model.config))) as plain:
         _check_weights(model.config, plain)
@@ -153,14 +152,14 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
     if head is not None and not torch.equal(head.to(model.lm_head.weight), model.lm_head.weight):
         raise UserError(
             f"The config.json of {folder.name} ties its output head to the embedding, but its "
-            "weights have a head of another kind; set tie_word_embeddings to false if they belong "
-            "together."
+            "weights have a different head; set tie_word_embeddings to false if it belongs to the "
+            "model."
         )
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for generation, and the folder its tokenizer lies in."""
+    """A model ready for generation, and the folder that holds its tokenizer."""
 
     model: LanguageModel
     folder: Path
@@ -173,7 +172,7 @@ def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
         verify(folder)
         config = model_config(folder)
         with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
-            # A config.json may claim any size: look before allocating.
+            # A config.json may claim any size: check before allocating.
             _check_weights(config, plain)
             model = LanguageModel(config)
             load_weights(model, plain)
@@ -181,9 +180,9 @@ def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
 
 
 def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
-    """Where the run stood at a checkpoint, and the generator states kept as JSON.
+    """The run's position at a checkpoint, and the generator states kept as JSON.
 
-    Raises UserError when the checkpoint holds weights only.
+    Raises UserError if the checkpoint holds weights only.
     """
     state = read_json(folder / TRAINER_STATE)
     if state is None or not has_file(folder, OPTIMIZER):
@@ -202,9 +201,9 @@ def load_training_state(
     model: LanguageModel,
     optimizer: Optimizer,
 ) -> Progress:
-    """Weights, optimizer and every generator as they were; returns where the run stood.
+    """Restore weights, optimizer and every generator; returns the run's position.
 
-    The folder is taken to be verified.
+    The folder must have been verified.
     """
     with unpacked(folder) as plain:
         progress, generators = read_progress(plain)

@@ -1,4 +1,4 @@
-"""Main memory that is left."""
+"""Free main memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def available_memory() -> int:
-    """Bytes this process may still take: what the machine has, or its control group allows."""
+    """Bytes this process can still allocate: free on the machine, or left in its control group."""
     available = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:

@@ -20,10 +20,10 @@ from trainer.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model in evaluation mode and the tokenizer that goes with it.
+    """A model in evaluation mode and its tokenizer.
 
-    `path` is the checkpoint folder or the file; `chat_template` a Jinja template, where the
-    source has one; `other_ends` are tokens that end a text beside the tokenizer's own.
+    `path` is the checkpoint folder or the file; `chat_template` a Jinja template, if the source has
+    one; `other_ends` are tokens that end a text besides the tokenizer's own.
     """
 
     model: LanguageModel
@@ -39,7 +39,7 @@ class OpenedModel:
 
     @property
     def context(self) -> int:
-        """Positions the model can see, in tokens."""
+        """The context length, in tokens."""
         return self.model.dimensions.T
 
 
@@ -55,10 +55,10 @@ def model_path(reference: str, runs_dir: Path) -> Path:
 def open_model(
     path: Path, device: torch.device, *, tokenizer: str | Path | None = None
 ) -> OpenedModel:
-    """The model at `path`, verified where there are checksums.
+    """The model at `path`, verified if there are checksums.
 
-    `tokenizer` is a file or folder to use in place of the model's own. Raises UserError when there
-    is no model, no tokenizer, or one that belongs to another model.
+    `tokenizer` is a file or folder to use instead of the model's own. Raises UserError if there is
+    no model, no tokenizer, or one that belongs to another model.
     """
     if is_gguf(path):
         return _open_gguf(path, device, tokenizer)
@@ -71,7 +71,7 @@ def open_model(
 
 
 def _tokenizer(place: Path) -> Tokenizer:
-    """The tokenizer in a file or folder; a GPT-2 pair of files where there is nothing else."""
+    """The tokenizer in a file or folder; GPT-2's pair of files if there is nothing else."""
     if not place.is_dir() or (place / "tokenizer.json").is_file():
         return Tokenizer.load(place)
     pair = place / "vocab.json", place / "merges.txt"
@@ -100,6 +100,6 @@ def _check_vocabulary(tokenizer: Tokenizer, model: LanguageModel, place: Path) -
     known = model.dimensions.V
     if tokenizer.vocab_size > known:
         raise UserError(
-            f"The tokenizer in {one_line(place)} has {tokenizer.vocab_size} tokens and the model "
+            f"The tokenizer in {one_line(place)} has {tokenizer.vocab_size} tokens, the model "
             f"{known}: it belongs to another model; name the right one with --tokenizer."
         )

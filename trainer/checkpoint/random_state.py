@@ -1,4 +1,4 @@
-"""Every random generator a run may draw from, saved and put back."""
+"""Saving and restoring every random generator a run may draw from."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def random_json() -> dict[str, Any]:
 
 
 def restore(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """Put all of them back. Generators that are not here are skipped."""
+    """Restore all of them. Generators that this machine does not have are skipped."""
     if "rng.cpu" in tensors:
         torch.set_rng_state(tensors["rng.cpu"])
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the last, the best, and whatever `latest` and `best` point at."""
+"""Which checkpoints to keep: the last, the best, and the targets of `latest` and `best`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.checkpoints.catalogue import (
 
 def to_keep(checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int) -> set[str]:
     """The names to keep: the newest `keep_last`, the best `save_top_k` by validation loss,
-    latest, best and final. Decided by step, never by file times.
+    latest, best and final. Decided by step, not by file times.
     """
     whole = [c for c in checkpoints if c.whole and c.name != FINAL]
     kept = {c.name for c in whole[-keep_last:]}
@@ -28,7 +28,7 @@ def to_keep(checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: i
 
 
 def apply_retention(folder: Path, keep_last: int, save_top_k: int) -> list[str]:
-    """Remove what need not stay; returns the names. Broken folders are left for a person to see.
+    """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see.
 
     Call it only after the newest checkpoint has been verified.
     """
@@ -39,7 +39,7 @@ def apply_retention(folder: Path, keep_last: int, save_top_k: int) -> list[str]:
         if not checkpoint.whole or checkpoint.name in kept:
             continue
         with claimed(checkpoint.path) as free:
-            if free:  # what somebody reads goes the next time
+            if free:  # one in use is removed next time
                 remove_checkpoint(checkpoint.path)
                 removed.append(checkpoint.name)
     return removed

@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
 
 
-SMALL_FILES = 16 << 20  # bytes left for tokenizer, JSON and the run's own logs
+SMALL_FILES = 16 << 20  # bytes reserved for the tokenizer, JSON files and the run's logs
 _DISK = Disk()
-TRIES = 3  # at a device that errs; a full one is not asked again at once
+TRIES = 3  # after an I/O error; a full disk is not retried immediately
 
 
 @dataclass
 class Progress:
-    """Where a run stands: what resume needs beside weights, optimizer and generators.
+    """A run's position: what resume needs besides weights, optimizer and generators.
 
-    `samples` is the position in the data: the training sequences used so far, and
-    `skipped_samples` those of them that a rollback passed over. `rollbacks` counts since a
-    checkpoint was saved behind `rolled_back_from`; `recent_losses` is the window for spikes.
-    `seconds` is the time of all steps, in every attempt.
+    `samples` is the position in the data: the training sequences used so far. `skipped_samples` of
+    them were skipped by rollbacks. `rollbacks` counts the rollbacks since a checkpoint was saved
+    after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
+    is the time of all steps, in every attempt.
     """
 
     step: int = 0
@@ -89,7 +89,7 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        """Bytes that the checkpoint takes on a disk, at most."""
+        """The most bytes that the checkpoint takes on disk."""
         tensors = (*self.weights.values(), *self.state.values())
         return sum(tensor.nbytes for tensor in tensors) + SMALL_FILES
 
@@ -120,10 +120,10 @@ def write_checkpoint(
     progress: Callable[[], None] = lambda: None,
     disk: Disk = _DISK,
 ) -> Path:
-    """Write `step_<N>`; returns the folder once every file's checksum has been read back.
+    """Write `step_<N>` and verify every file by reading it back; returns the folder.
 
-    A folder of that name, which can only be a damaged one, is replaced. Raises RunError when the
-    disk refuses or what was read back differs; nothing is left of it then. `progress` is called
+    An existing folder of that name must be damaged and is replaced. Raises RunError if the disk
+    fails or the bytes read back differ, and then leaves nothing behind. `progress` is called
     between the stages.
     """
     step = snapshot.progress.step
@@ -138,7 +138,7 @@ def write_checkpoint(
             fsync_directory(checkpoints)
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            # After a failed fsync the pages count as clean: only writing all of it anew will do.
+            # After a failed fsync the pages count as clean, so everything must be written again.
             if left and (isinstance(error, RunError) or _erred(error)):
                 continue
             if isinstance(error, RunError):
@@ -158,7 +158,7 @@ def _erred(error: Exception) -> bool:
 def _write_once(
     temporary: Path, snapshot: Snapshot, progress: Callable[[], None], disk: Disk
 ) -> None:
-    """A whole, durable and verified checkpoint in the folder `temporary`."""
+    """Write, fsync and verify a checkpoint in the folder `temporary`."""
     shutil.rmtree(temporary, ignore_errors=True)
     free = disk.free_bytes(temporary.parent)
     if free < snapshot.bytes:
@@ -167,7 +167,7 @@ def _write_once(
             f"no space left: it needs {format_bytes(snapshot.bytes)}, and "
             f"{format_bytes(free)} are free",
         )
-    # Without its parents: a disk that is not mounted any more must not be filled below its mount
+    # Without parents: if the disk is no longer mounted, nothing must be written below its mount
     # point.
     temporary.mkdir()
     _write_files(temporary, snapshot, progress, disk)
@@ -228,7 +228,7 @@ def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], 
         },
     )
     if tokenizer:
-        # The one in use, not whatever lies beside the data by now.
+        # The one in use; the file beside the data may have changed.
         tokenizer.save(folder)
 
 
@@ -243,7 +243,7 @@ def _weight_files(model: ModelConfig, weights: dict[str, Tensor]) -> dict[str, d
 
 
 def write_final(checkpoints: Path, folder: Path) -> Path:
-    """Make `final/` the same checkpoint as `folder`, by hard links where there are any."""
+    """Make `final/` the same checkpoint as `folder`, with hard links if the filesystem has them."""
     final = checkpoints / FINAL
     temporary = checkpoints / f".tmp-{FINAL}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -263,7 +263,7 @@ def write_final(checkpoints: Path, folder: Path) -> Path:
 
 
 def link_guide_names(checkpoints: Path, folder: Path) -> None:
-    """Keep the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on."""
+    """Link the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on."""
     replace_link(checkpoints / f"ckpt_{folder.name}.safetensors", f"{folder.name}/{WEIGHTS}")
     for link, target in (
         ("ckpt_latest.safetensors", "latest"),

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from trainer.checkpoint.memory import available_memory
 
-MARGIN = 1.2  # of the copies' size: what must be free before the first is made
+MARGIN = 1.2  # free memory needed before the first copy, relative to its size
 
 
 class Staging:
-    """Buffers that are filled anew for every save: fresh memory costs more than the copying."""
+    """Buffers that every save reuses: allocating memory costs more than the copy."""
 
     def __init__(self, available: Callable[[], int] = available_memory) -> None:
-        """`available` tells how many bytes of memory are free."""
+        """`available` returns the free bytes of memory."""
         self._available = available
         self._buffers: dict[str, Tensor] = {}
 
@@ -26,11 +26,11 @@ class Staging:
         return not missing or missing * MARGIN < self._available()
 
     def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The present values, valid until the next call. Nobody may still be writing the last."""
+        """The current values, valid until the next call. The last copy must be written by then."""
         for name, tensor in tensors.items():
             buffer = self._buffers.get(name)
             if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-                # From pinned memory a GPU's copies need not be waited for one by one.
+                # Copies from a GPU to pinned memory run without a wait for each.
                 pinned = tensor.device.type == "cuda"
                 buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
                 self._buffers[name] = buffer

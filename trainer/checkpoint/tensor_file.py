@@ -1,7 +1,7 @@
-"""Writing safetensors files: space reserved first, flat memory, durable when it returns.
+"""Writing safetensors files: reserves the space first, needs little memory, fsyncs.
 
-`safetensors.torch.save_file` neither reserves nor fsyncs, and holds the interpreter's lock all the
-while, so that nobody could train beside it.
+`safetensors.torch.save_file` neither reserves space nor fsyncs, and it holds the interpreter's
+lock, which would stop training meanwhile.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-#: Types by their names in the format, in the library's order: the widest first, so that every
-#: tensor is aligned.
+#: The format's names of the types, in the library's order: widest first, so that every tensor is
+#: aligned.
 _NAMES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -37,9 +37,9 @@ _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `tensors` as safetensors, byte for byte as the library would, and fsync.
+    """Write `tensors` as safetensors, with the same bytes as the library, and fsync.
 
-    Raises OSError; with no space for the whole file, before anything of it is written.
+    Raises OSError; without space for the whole file it raises before writing.
     """
     ordered = sorted(tensors.items(), key=lambda item: (_RANK[item[1].dtype], item[0]))
     header = _header(ordered, metadata)
@@ -86,7 +86,7 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 def _reserve(fd: int, size: int) -> None:
-    """Claim the blocks of `size` bytes. Filesystems that cannot promise are left alone."""
+    """Reserve `size` bytes on disk, if the filesystem can."""
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The one door through which packed checkpoints are read."""
+"""Reading compressed checkpoints."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from shared.errors import RunError
 from shared.text import format_bytes
 
 _UNPACKED = "trainer-unpacked-"
-_STALE_SECONDS = 60.0  # younger ones may not be locked yet by who is making them
+_STALE_SECONDS = 60.0  # a younger one may not be locked yet
 
 
 @contextlib.contextmanager
 def unpacked(folder: Path, names: Collection[str] | None = None) -> Iterator[Path]:
-    """The checkpoint as a folder of plain files, whatever form it lies in.
+    """The checkpoint as a folder of plain files, compressed or not.
 
-    That is `folder` itself, or a temporary folder of the same name that holds links to the plain
-    files and the packed ones unpacked, each checked against its own checksum: all of them, or only
-    those in `names`. It is gone when this is left. Nobody removes or packs the checkpoint
-    meanwhile. Raises RunError when a packed file is damaged or there is no room.
+    That is `folder` itself, or a temporary folder of the same name with links to the plain files
+    and the compressed ones decompressed, each checked against its checksum: all of them, or only
+    those in `names`. The temporary folder is removed afterwards. Meanwhile nobody removes or
+    compresses the checkpoint. Raises RunError if a compressed file is damaged or the disk is full.
     """
     with in_use(folder):
         manifest = read_manifest(folder)
@@ -42,7 +42,7 @@ def unpacked(folder: Path, names: Collection[str] | None = None) -> Iterator[Pat
             return
         with _temporary_folder(folder, sum(size for size, _ in wanted.values())) as plain:
             for path in folder.iterdir():
-                # Without the manifest, which tells of the packed form.
+                # Without the manifest, which describes the compressed form.
                 if path.name != MANIFEST and not path.name.endswith(PACKED):
                     (plain / path.name).symlink_to(path.resolve())
             for name, entry in wanted.items():
@@ -52,21 +52,23 @@ def unpacked(folder: Path, names: Collection[str] | None = None) -> Iterator[Pat
 
 @contextlib.contextmanager
 def _temporary_folder(folder: Path, needed: int) -> Iterator[Path]:
-    """A folder of `folder`'s name for `needed` bytes, among the system's temporary files."""
+    """A folder with `folder`'s name for `needed` bytes, in the system's temporary folder."""
     place = Path(tempfile.gettempdir())
     _remove_stale(place)
     free = shutil.disk_usage(place).free
     if free < needed:
         raise RunError(
-            f"{folder.name} is packed, and {place} has {format_bytes(free)} free of the "
-            f"{format_bytes(needed)} to unpack it; point TMPDIR at a larger disk, or unpack it "
+            f"{folder.name} is compressed; {place} has {format_bytes(free)} free of the "
+            f"{format_bytes(needed)} needed; point TMPDIR at a larger disk, or decompress it "
             "in place with: trainer checkpoints decompress."
         )
     root = Path(tempfile.mkdtemp(prefix=_UNPACKED, dir=place))
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_SH)  # dies with us: then the next one removes the folder
+            fcntl.flock(
+                fd, fcntl.LOCK_SH
+            )  # released if this process dies, so the next one removes the folder
         plain = root / folder.name
         plain.mkdir()
         yield plain
@@ -76,7 +78,7 @@ def _temporary_folder(folder: Path, needed: int) -> Iterator[Path]:
 
 
 def _remove_stale(place: Path) -> None:
-    """Remove what killed processes left unpacked."""
+    """Remove the temporary folders of killed processes."""
     for root in place.glob(f"{_UNPACKED}*"):
         with contextlib.suppress(OSError):
             if time.time() - root.stat().st_mtime < _STALE_SECONDS:

@@ -1,1 +1,1 @@
-"""Handing a model over: what is written, in which types, and the proof that it is the same."""
+"""Exporting a model: what is written in which types, and verification in the target program."""

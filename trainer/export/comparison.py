@@ -1,4 +1,4 @@
-"""How alike a model and its export are: the figures, and the bounds they are held to.
+"""How closely an export matches its model: the figures, and their bounds.
 
 V vocabulary, N places in texts.
 """
@@ -16,17 +16,17 @@ from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel
 
-LIKELIEST = 1024  # tokens whose log-probabilities are compared at a place
+LIKELIEST = 1024  # tokens whose log-probabilities are compared at a position
 
 #: Ids (1, T) to logits (1, T, V).
 Forward = Callable[[torch.Tensor], torch.Tensor]
-#: After a prompt, what is predicted in the place of each of the tokens that follow.
+#: The predictions at each of the tokens that follow a prompt.
 Predict = Callable[[list[int], list[int]], list[Logprobs]]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an export must keep to. `difference` bounds every log-probability (nats); `divergence`
+    """The bounds of an export. `difference` bounds every log-probability (nats); `divergence`
     the mean Kullback-Leibler divergence of a place's prediction (nats); `same_tokens` asks for the
     same greedy tokens."""
 
@@ -37,13 +37,13 @@ class Bounds:
 
 @dataclass
 class Figures:
-    """What was found, over all places."""
+    """The figures over all positions."""
 
     places: int = 0
     difference: float = 0.0  # the largest, of a log-probability
     divergence_sum: float = 0.0
-    agreeing: int = 0  # places with the same likeliest token
-    greedy_equal: int = 0  # places before the first that goes another way, over all prompts
+    agreeing: int = 0  # positions with the same likeliest token
+    greedy_equal: int = 0  # positions before the first different token, over all prompts
     different_texts: list[str] = field(default_factory=list)
     texts: int = 0  # whose tokens were compared
 
@@ -54,11 +54,11 @@ class Figures:
 
     @property
     def agreement(self) -> float:
-        """Share of places with the same likeliest token."""
+        """The share of positions with the same likeliest token."""
         return self.agreeing / max(1, self.places)
 
     def problems(self, bounds: Bounds) -> list[str]:
-        """Which bounds do not hold, a sentence each."""
+        """The bounds that are exceeded, one clause each."""
         found = []
         if not math.isfinite(self.difference):
             found.append("it gives numbers that are not finite")
@@ -82,7 +82,7 @@ class Figures:
 def compare_predictions(
     model: LanguageModel, prompts: Sequence[list[int]], new_tokens: int, other: Predict
 ) -> Figures:
-    """Compare at every place of what `model` says, greedily, after each prompt."""
+    """Compare at every position of the model's greedy continuation of each prompt."""
     figures = Figures()
     for prompt in prompts:
         count = min(new_tokens, model.dimensions.T - len(prompt))
@@ -102,7 +102,7 @@ def _compare_place(figures: Figures, ours_V: torch.Tensor, place: Logprobs) -> N
     ours = ours_V[torch.tensor(list(place))].double()
     theirs = torch.tensor(list(place.values()), dtype=torch.float64)
     divergence = float((ours.exp() * (ours - theirs)).sum())
-    if len(place) < len(ours_V):  # all other tokens count as one
+    if len(place) < len(ours_V):  # the other tokens count as one
         p, q = (max(1e-12, 1 - float(part.exp().sum())) for part in (ours, theirs))
         divergence += p * math.log(p / q)
     difference = float((ours - theirs).abs().max())
@@ -119,7 +119,7 @@ def compare_tokens(
     ours: Callable[[str], list[int]],
     theirs: Callable[[str], list[int]],
 ) -> None:
-    """Compare what ids texts become."""
+    """Compare the token ids of texts."""
     figures.texts += len(texts)
     figures.different_texts += [text for text in texts if ours(text) != theirs(text)]
 
@@ -132,7 +132,7 @@ def logprobs(forward: Forward, prompt: list[int], tokens: list[int]) -> torch.Te
 
 
 def predictions(forward: Forward) -> Predict:
-    """What a model in this process predicts."""
+    """The predictions of a model in this process."""
 
     def predict(prompt: list[int], tokens: list[int]) -> list[Logprobs]:
         return [dict(enumerate(row)) for row in logprobs(forward, prompt, tokens).tolist()]

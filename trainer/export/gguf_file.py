@@ -1,4 +1,4 @@
-"""A model as one GGUF file, its tokenizer inside."""
+"""Exporting a model as one GGUF file, tokenizer included."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from trainer.model.language_model import LanguageModel
 
 _CHUNK = 16 << 20  # bytes at once
 
-#: Told of bytes as they are written.
+#: Called with the number of bytes just written.
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class GGUFExport:
-    """Everything decided about a file, before the first byte of it is written."""
+    """All decisions about a file, made before the first byte is written."""
 
     path: Path
     prepared: Prepared
@@ -64,14 +64,16 @@ def prepare_gguf(
     force: bool = False,
     lossy: bool = False,
 ) -> GGUFExport:
-    """Decide what is written. `vocabulary` is the type of the embedding and the output head, `mhc`
-    where hyper-connections may go.
+    """Decide what to write. `vocabulary` is the type of the embedding and the output head; `mhc` is
+    the file for hyper-connections.
 
-    Raises UserError for a model, a type or a place that will not do.
+    Raises UserError if the model, a type or a path is not possible.
     """
     for place in (path, mhc):
         if place is not None and str(place) == STDOUT:
-            raise UserError("- is no file; name one, such as model.gguf.")
+            raise UserError(
+                "A GGUF file cannot be written to standard output; name a file, such as model.gguf."
+            )
         if place is not None:
             check_output(place, force=force)
     if mhc is not None and mhc.resolve() == path.resolve():
@@ -85,22 +87,22 @@ def prepare_gguf(
     read = functools.partial(weight_in_gguf, ready.opened.model)
     plan = plan_gguf(ready.plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
     free = free_bytes(path.resolve().parent)
-    needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it makes its file of ours
+    needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it converts a file of ours
     if free < needed:
         raise UserError(
-            f"{one_line(path)} would take {format_bytes(needed)}, and {format_bytes(free)} "
-            "are free there; name another place."
+            f"{one_line(path)} needs {format_bytes(needed)}, but only {format_bytes(free)} "
+            "is free there; choose another path."
         )
     return GGUFExport(path, ready, plan, mhc, (*notes, *plan.notes))
 
 
 def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> list[str]:
     if ready.beside is None:
-        return ["There are no hyper-connections, so there is no .mhc file to write."]
+        return ["The model has no hyper-connections, so no .mhc file is written."]
     if chosen.by_llama_cpp:
         raise UserError(
             f"llama.cpp does not know {ready.beside.part.title} and cannot make {chosen.name} of "
-            "such a model; choose a type that is written here, such as Q8_0."
+            "such a model; choose a type that this program writes, such as Q8_0."
         )
     title = ready.beside.part.title
     notes = [f"llama.cpp refuses this file: it has {title}, which only this program runs."]
@@ -113,9 +115,9 @@ def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> li
 def write_gguf(
     export: GGUFExport, *, force: bool = False, advance: Advance = lambda _: None
 ) -> int:
-    """Write what was decided; returns the bytes. Files are whole or as they were.
+    """Write the file atomically; returns its size in bytes.
 
-    Raises RunError when the disk refuses.
+    Raises RunError if the disk fails.
     """
     if export.mhc is not None and export.prepared.beside:
         write_output(export.mhc, [export.prepared.beside.data], force=force)
@@ -140,7 +142,7 @@ def written_tensors(path: Path) -> list[WrittenTensor]:
 
 
 def weight_in_gguf(model: LanguageModel, tensor: GGUFTensor) -> NDArray[np.float32]:
-    """The numbers of a tensor in GGUF's layout; a view where the layouts are the same."""
+    """A tensor in GGUF's layout; a view if the layouts are the same."""
     return tensor.to_gguf(weight_tensors(model)[tensor.name].float().cpu().numpy())
 
 

@@ -1,4 +1,4 @@
-"""A model as a clean transformers folder: what loads it, and nothing of the training."""
+"""Exporting a model as a transformers folder, without training state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.checkpoint.tensor_file import write_tensors
 from trainer.data.tokenizer import TOKENIZER_FILES
 from trainer.export.plain import Prepared, prepared
 
-#: Everything that an export may hold.
+#: All files that an export may contain.
 FILES = frozenset(
     {WEIGHTS, "config.json", "generation_config.json", TEMPLATE_FILE, *TOKENIZER_FILES}
 )
@@ -34,7 +34,7 @@ DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 @dataclass(frozen=True)
 class HFExport:
-    """Everything decided about a folder, before the first byte of it is written."""
+    """All decisions about a folder, made before the first byte is written."""
 
     path: Path
     prepared: Prepared
@@ -54,13 +54,13 @@ def find_dtype(name: str) -> str:
 def prepare_hf_folder(
     opened: OpenedModel, folder: Path, dtype: str = "F32", *, force: bool = False
 ) -> HFExport:
-    """Decide what is written. Raises UserError for a model or a place that will not do."""
+    """Decide what to write. Raises UserError if the model or the path is not possible."""
     shown = one_line(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{shown} is a file; name a folder for --hf.")
     if folder.is_dir() and any(folder.iterdir()):
         if not force:
-            raise UserError(f"{shown} is not empty; --force replaces a model that is there.")
+            raise UserError(f"{shown} is not empty; --force replaces an exported model.")
         _check_replaceable(folder)
     place = folder.resolve().parent
     if not place.is_dir():
@@ -70,19 +70,19 @@ def prepare_hf_folder(
     needed = _weight_bytes(opened, dtype) + SMALL_FILES
     if free_bytes(place) < needed:
         raise UserError(
-            f"{shown} would take {format_bytes(needed)}, and {format_bytes(free_bytes(place))} "
-            "are free there; name another place."
+            f"{shown} needs {format_bytes(needed)}, but only "
+            f"{format_bytes(free_bytes(place))} is free there; choose another path."
         )
     return HFExport(folder, prepared(opened), dtype)
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Only what this command could have written is removed for it."""
+    """Raise UserError unless this command could have written the folder."""
     others = sorted({path.name for path in folder.iterdir()} - FILES)
     if others or not (folder / "config.json").is_file():
         has = f"it has {one_line(others[0], 60)}" if others else "it has no config.json"
         raise UserError(
-            f"{one_line(folder)} is no exported model ({has}), so --force does not replace it; "
+            f"{one_line(folder)} is not an exported model ({has}), so --force does not replace it; "
             "name another folder or remove it yourself."
         )
 
@@ -90,7 +90,7 @@ def _check_replaceable(folder: Path) -> None:
 def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str, int]]:
     """Write weights, configuration and tokenizer; returns each file's name and bytes.
 
-    The folder is whole or as it was. Raises RunError when the disk refuses.
+    The folder is replaced atomically. Raises RunError if the disk fails.
     """
     folder, opened, dtype = export.path, export.prepared.opened, export.dtype
     target = folder.resolve()
@@ -104,7 +104,7 @@ def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str,
         fsync_directory(temporary)
         if target.is_dir():
             if any(target.iterdir()) and not force:
-                raise UserError(f"{one_line(folder)} is not empty any more; name another folder.")
+                raise UserError(f"{one_line(folder)} is no longer empty; name another folder.")
             target.rename(replaced)
         try:
             temporary.rename(target)

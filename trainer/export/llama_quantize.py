@@ -1,4 +1,4 @@
-"""The types that only llama.cpp makes, through llama-cpp-python in a process of its own.
+"""The types that only llama.cpp writes, with llama-cpp-python in a separate process.
 
     python -m trainer.export.llama_quantize SOURCE TARGET TYPE
 
@@ -18,16 +18,16 @@ from shared.text import one_line
 
 
 def check_installed(kind: str) -> None:
-    """Raise UserError when there is nothing to make the type with."""
+    """Raise UserError if llama-cpp-python is not installed."""
     if importlib.util.find_spec("llama_cpp") is None:
         raise UserError(
-            f"{kind} is made by llama.cpp itself: install it with `pip install llama-cpp-python`, "
-            "or choose Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need nothing more."
+            f"{kind} is written by llama.cpp: install it with `pip install llama-cpp-python`, "
+            "or choose Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0, which need nothing else."
         )
 
 
 def quantize_file(source: Path, target: Path, kind: str) -> None:
-    """Write `target`, the model of `source` in the type `kind`. Raises RunError with the reason."""
+    """Convert `source` to the type `kind` in `target`. Raises RunError with the reason."""
     command = [sys.executable, "-m", "trainer.export.llama_quantize"]
     done = subprocess.run(
         [*command, str(source), str(target), kind], capture_output=True, check=False

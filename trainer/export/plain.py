@@ -1,4 +1,4 @@
-"""Parts that no other program computes: folded away where that is exact, else refused."""
+"""Parts that no other program computes: folded into the weights if possible, else refused."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Beside:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model as it is written, and what that left out or changed.
+    """The model to write, and notes about what was left out or changed.
 
-    `plain` is its configuration without the part that goes `beside`, if one does.
+    `plain` is its configuration without the part in the file `beside`, if there is one.
     """
 
     opened: OpenedModel
@@ -38,13 +38,13 @@ class Prepared:
 
 
 def prepared(opened: OpenedModel, *, apart: bool = False) -> Prepared:
-    """`opened` as a plain model, or with the parameters of a part `apart`.
+    """`opened` as a plain model, or with a part's parameters in a separate file (`apart`).
 
-    Raises UserError for a part that no plain model can stand for.
+    Raises UserError for a part that a plain model cannot replace.
     """
     notes = []
     if has_file(opened.path, EXTRA_HEADS):
-        notes.append("The heads for later tokens are left out: no program uses them to generate.")
+        notes.append("The multi-token heads are left out: generation does not use them.")
     config, weights = opened.model.config, weight_tensors(opened.model)
     beside: Beside | None = None
     for part in active_parts(config):

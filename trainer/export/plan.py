@@ -1,4 +1,4 @@
-"""What is written in which type, and what is refused; decided before the first byte."""
+"""The type of every tensor in an export, and what is refused."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from trainer.formats.gguf_types import (
     stored_bytes,
 )
 
-FALLBACK = "F16"  # for a matrix that cannot have the type asked for
+FALLBACK = "F16"  # for a matrix that cannot have the chosen type
 _VOCABULARY = ("token_embd.weight", "output.weight")  # never ternary
 _ALSO_TERNARY = "Q4_0"  # in blocks of 32
-_KEPT = "ternary weights are kept exactly all the same"
+_KEPT = "ternary weights are still exact"
 _NOT_TERNARY = "its weights are not ternary"
 _LOOKED_UP = "position_embd.weight"  # added, not multiplied; llama.cpp keeps it in F32
 _ONLY_THE_SCALE = 1e-3  # relative error of weights that are ternary but for their float16 scale
@@ -40,9 +40,9 @@ Read = Callable[[GGUFTensor], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor, its type in the file, and why that is not the one asked for, if it is not.
+    """A tensor, its type in the file, and the reason if that is not the chosen type.
 
-    `ternary` weights are kept exactly in a type that is not made for them.
+    `ternary` marks ternary weights that are kept exactly in Q4_0.
     """
 
     tensor: GGUFTensor
@@ -58,7 +58,7 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every tensor with its type; `chosen` is what was asked for."""
+    """Every tensor with its type; `chosen` is the type the person chose."""
 
     architecture: Architecture
     chosen: ChosenType
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def written(self) -> str:
-        """The type most of what we write has: llama.cpp makes its own types out of F32."""
+        """The type of most tensors as we write them: llama.cpp converts its own types from F32."""
         return "F32" if self.chosen.by_llama_cpp else self.chosen.name
 
     @property
@@ -76,12 +76,12 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What is not as it was asked for, a sentence per reason."""
+        """The tensors that have another type, one sentence per reason."""
         found: dict[str, Counter[str]] = {}
         for planned in self.tensors:
             if planned.reason:
                 instead = "Another type" if self.chosen.by_llama_cpp else planned.kind
-                reason = f"{instead} in place of {self.chosen.name}, {planned.reason}"
+                reason = f"{instead} instead of {self.chosen.name}, {planned.reason}"
                 found.setdefault(reason, Counter())[in_any_layer(planned.tensor.gguf_name)] += 1
         notes = [
             f"{reason}: " + ", ".join(f"{name} ({n})" for name, n in names.items()) + "."
@@ -101,12 +101,13 @@ def plan_gguf(
     """The type of every tensor. Norms, biases and learned positions stay F32.
 
     `vocabulary` is the type of the embedding and the output head. A ternary type takes only weights
-    that it holds exactly, unless `lossy`. Raises UserError when nothing at all could have the type.
+    that it holds exactly, unless `lossy`. Raises UserError if no tensor can have the type.
     """
     if chosen.by_llama_cpp:
         if vocabulary is not None:
             raise UserError(
-                f"--vocabulary-quant has no say in {chosen.name}, which llama.cpp mixes."
+                f"--vocabulary-quant does not apply to {chosen.name}: llama.cpp chooses the types "
+                "of that mixture."
             )
         return Plan(architecture(model), chosen, _for_llama_cpp(model, chosen.name))
     of_vocabulary = _vocabulary_type(vocabulary, chosen)
@@ -124,13 +125,13 @@ def plan_gguf(
 
 
 def _for_llama_cpp(model: ModelConfig, wanted: str) -> tuple[PlannedTensor, ...]:
-    """All in F32, with what llama.cpp will do about rows that do not fit."""
+    """All tensors in F32, with a reason for rows that do not fit llama.cpp's blocks."""
     block = block_size("IQ4_NL" if wanted == "IQ4_NL" else "Q4_K")
     planned = []
     for tensor in gguf_tensors(model):
         row = tensor.gguf_shape[-1]
         misfit = len(tensor.shape) > 1 and row % block
-        reason = f"rows of {row} are no multiple of {block}" if misfit else ""
+        reason = f"rows of {row} are not a multiple of {block}" if misfit else ""
         planned.append(PlannedTensor(tensor, "F32", reason))
     if all(p.reason for p in planned if len(p.tensor.shape) > 1):
         raise _nothing(wanted, planned)
@@ -140,7 +141,7 @@ def _for_llama_cpp(model: ModelConfig, wanted: str) -> tuple[PlannedTensor, ...]
 def _nothing(wanted: str, planned: list[PlannedTensor]) -> UserError:
     reasons = sorted({p.reason for p in planned if p.reason})
     return UserError(
-        f"Nothing of this model could be {wanted}: {'; '.join(reasons)}. Choose Q8_0, F16 or F32."
+        f"No tensor of this model can be {wanted}: {'; '.join(reasons)}. Choose Q8_0, F16 or F32."
     )
 
 
@@ -156,17 +157,17 @@ def _vocabulary_type(asked: ChosenType | None, chosen: ChosenType) -> str:
 
 
 def _of_vocabulary(asked: str) -> str:
-    return "the vocabulary is never ternary" if asked in TERNARY else "as the vocabulary was asked"
+    return "the vocabulary is never ternary" if asked in TERNARY else "as chosen for the vocabulary"
 
 
 def _planned(tensor: GGUFTensor, wanted: str, asked: str) -> PlannedTensor:
-    """The tensor in the type `wanted`, or what it has to be instead; `asked` is the file's."""
+    """The tensor in the type `wanted`, or a fallback; `asked` is the type chosen for the file."""
     if len(tensor.shape) == 1 or tensor.gguf_name == _LOOKED_UP:
         return PlannedTensor(tensor, "F32")
     row, block = tensor.gguf_shape[-1], block_size(wanted)
     if row % block == 0:
         return PlannedTensor(tensor, wanted, "" if wanted == asked else _of_vocabulary(asked))
-    reason = f"rows of {row} are no multiple of {block}"
+    reason = f"rows of {row} are not a multiple of {block}"
     if wanted in TERNARY and row % block_size(_ALSO_TERNARY) == 0:
         return PlannedTensor(tensor, _ALSO_TERNARY, f"{reason} ({_KEPT})", ternary=True)
     return PlannedTensor(tensor, FALLBACK, reason)
@@ -175,7 +176,7 @@ def _planned(tensor: GGUFTensor, wanted: str, asked: str) -> PlannedTensor:
 def _only_ternary(
     planned: list[PlannedTensor], wanted: str, read: Read, *, lossy: bool
 ) -> list[PlannedTensor]:
-    """`planned` with the fallback for weights that are not ternary, where others are."""
+    """`planned` with the fallback for the weights that are not ternary."""
     errors = {
         p.tensor: encoding_error(read(p.tensor), p.kind, ternary=p.ternary)
         for p in planned
@@ -185,14 +186,13 @@ def _only_ternary(
         least, most = min(errors.values()), max(errors.values())
         if most < _ONLY_THE_SCALE:
             raise UserError(
-                f"The weights are ternary, but their scales are no float16 numbers, as {wanted} "
-                f"keeps them: it would change weights by {most:.1e} of their size; --lossy "
-                "accepts that."
+                f"The weights are ternary, but {wanted} stores their scales as float16, which "
+                f"would change weights by a relative {most:.1e}; --lossy accepts that."
             )
         raise UserError(
             f"The weights of this model are not ternary: {wanted} would change them by "
-            f"{100 * least:.0f} % of their size or more and leave garbage. Choose Q4_0 or Q8_0, "
-            "or give --lossy to write it all the same."
+            f"{100 * least:.0f} % or more and make the model useless. Choose Q4_0 or Q8_0, or give "
+            "--lossy to write it anyway."
         )
     return [
         PlannedTensor(p.tensor, FALLBACK, p.reason.removesuffix(f" ({_KEPT})") or _NOT_TERNARY)

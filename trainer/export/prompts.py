@@ -1,4 +1,4 @@
-"""What a model is asked when an export is compared with it: texts, and the run's own data."""
+"""The prompts for comparing an export with its model: texts, and the run's own data."""
 
 # ruff: noqa: RUF001  look-alikes are the point here
 
@@ -45,9 +45,9 @@ TRICKY_TEXTS = (
 
 
 def prompts_for(opened: OpenedModel) -> list[list[int]]:
-    """Token ids to go on from, each leaving room in the model's view for at least one more.
+    """Token ids to continue, each short enough for at least one more token.
 
-    Beginnings of texts, and windows of the run's validation data where it can be found.
+    Beginnings of texts, and windows of the run's validation data if it can be found.
     """
     tokenizer = opened.tokenizer
     begun = [
@@ -60,7 +60,7 @@ def prompts_for(opened: OpenedModel) -> list[list[int]]:
 
 
 def _validation_windows(opened: OpenedModel, longest: int) -> list[list[int]]:
-    """Evenly spaced windows of the validation tokens; none where there are none any more."""
+    """Evenly spaced windows of the validation tokens; none if the file is gone."""
     path = _validation_file(opened.path)
     if path is None:
         return []

@@ -1,4 +1,4 @@
-"""What an export wrote, as rows a person reads: alike tensors of all layers are one row."""
+"""A table of an export's tensors, with one row for the same tensor of all layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.formats.gguf_names import in_any_layer
 
 @dataclass(frozen=True)
 class WrittenTensor:
-    """A tensor of a file: its shape rows first, its type and its bytes."""
+    """A tensor of a file: its shape (rows first), type and size in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ def tensor_rows(tensors: Iterable[WrittenTensor]) -> list[list[str]]:
 
 
 def compression(tensors: Iterable[WrittenTensor]) -> str:
-    """One sentence: the bytes against all of it in F16."""
+    """One line: the size compared with F16."""
     tensors = list(tensors)
     size = sum(tensor.bytes for tensor in tensors)
     half = sum(2 * math.prod(tensor.shape) for tensor in tensors)

@@ -1,4 +1,4 @@
-"""Is what was written the same model? Asked of the programs it was written for."""
+"""Verifying that an export is the same model, in the program it is meant for."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from trainer.llama_cpp.process import NOT_INSTALLED, llama_cpp_installed
 from trainer.model.dimensions import dimensions
 
 EXACT = Bounds(difference=1e-3, same_tokens=True)
-#: llama.cpp looks GELU up in a table of float16 numbers.
+#: llama.cpp computes GELU from a table of float16 numbers.
 EXACT_BUT_FOR_GELU = Bounds(difference=1e-2, same_tokens=True)
-#: Nats by which predictions may diverge on average, by the type of the matrices.
+#: The largest mean divergence of predictions in nats, by the type of the matrices.
 DIVERGENCE = {
     "F16": 1e-4,
     "BF16": 1e-3,
@@ -43,7 +43,7 @@ DIVERGENCE = {
     "Q4_1": 0.2,
     "Q4_0": 0.2,
     "MXFP4": 0.3,
-    # Exact weights; llama.cpp rounds what goes into them to 8 bits.
+    # The weights are exact; llama.cpp rounds the activations to 8 bits.
     "TQ1_0": 5e-3,
     "TQ2_0": 5e-3,
 }
@@ -52,7 +52,7 @@ _MIXTURES = {"Q5_K": 0.1, "Q4_K": 0.2, "IQ4": 0.2, "Q3_K": 0.5, "Q2_K": 1.0}
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared by which program, what came out, and what it is held to."""
+    """A comparison: the file, the program, the figures and their bounds."""
 
     path: Path
     program: str
@@ -61,7 +61,7 @@ class Verification:
 
     @property
     def problems(self) -> list[str]:
-        """Why it failed; empty when it passed."""
+        """Why it failed; empty if it passed."""
         return self.figures.problems(self.bounds)
 
     @property
@@ -96,7 +96,7 @@ def _allowed(bound: float | None) -> str:
 
 
 def bounds_for(kind: str, model: ModelConfig) -> Bounds:
-    """What a file whose matrices have the type `kind` is held to; nothing for an unknown one."""
+    """The bounds for a file whose matrices have the type `kind`; none for an unknown type."""
     if kind == "F32":
         return EXACT_BUT_FOR_GELU if model.flavour == "gpt2" else EXACT
     mixture = next((bound for name, bound in _MIXTURES.items() if kind.startswith(name)), None)
@@ -215,7 +215,7 @@ def _texts(opened: OpenedModel) -> list[str]:
 
 
 def _from_transformers(folder: Path) -> tuple[Any, Any]:
-    """The model and the tokenizer that transformers makes of the folder."""
+    """The model and tokenizer that transformers loads from the folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 

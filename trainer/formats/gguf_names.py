@@ -1,9 +1,9 @@
 """Tensors of llama.cpp's architectures: their names and layouts, from ours and back to ours.
 
-Our names and layouts are transformers'. llama.cpp calls tensors otherwise, and two layouts differ:
-GPT-2's matrices lie (in, out) in our files and (out, in) in GGUF; and the `llama` architecture
-rotates neighbouring channels where we rotate a channel and the one half a head away, so that rows
-of its query and key matrices stand in another order.
+Our names and layouts are transformers'. llama.cpp has other names, and two layouts differ: GPT-2's
+matrices are (in, out) in our files and (out, in) in GGUF; and the `llama` architecture rotates
+adjacent channels where we rotate a channel and the one half a head away, so the rows of its query
+and key matrices have another order.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ _LAYER = re.compile(r"^blk\.\d+\.")
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """One tensor in both worlds.
+    """One tensor under both conventions.
 
-    `name` and `shape` are those of our state dict, `gguf_name` is llama.cpp's; `heads` counts the
-    heads of an interleaved one.
+    `name` and `shape` are those of our state dict, `gguf_name` is llama.cpp's; `heads` is the
+    number of heads of an interleaved tensor.
     """
 
     name: str
@@ -71,7 +71,7 @@ class GGUFTensor:
 
     @property
     def gguf_shape(self) -> tuple[int, ...]:
-        """The shape in GGUF, rows first as in numpy (the file counts it the other way round)."""
+        """The shape in GGUF, rows first as in numpy (the file has the reverse order)."""
         return self.shape[::-1] if self.layout == "transposed" else self.shape
 
     def to_gguf(self, weight: Array) -> Array:
@@ -95,19 +95,19 @@ class GGUFTensor:
 
 
 def architecture(model: ModelConfig) -> Architecture:
-    """What llama.cpp calls the shape (`general.architecture`)."""
+    """llama.cpp's name of the architecture (`general.architecture`)."""
     if model.flavour == "gpt2":
         return "gpt2"
     return "qwen3" if model.qk_norm else "llama"
 
 
 def gguf_tensors(model: ModelConfig) -> list[GGUFTensor]:
-    """Every tensor of `model`, in state-dict order. A tied output head has none of its own."""
+    """Every tensor of `model`, in state-dict order. A tied output head has no tensor."""
     return [_named(model, name, shape) for name, shape in parameter_shapes(model).items()]
 
 
 def in_any_layer(gguf_name: str) -> str:
-    """The name that the tensors alike in all layers share: `blk.*.attn_q.weight`."""
+    """The name shared by the corresponding tensors of all layers: `blk.*.attn_q.weight`."""
     return _LAYER.sub("blk.*.", gguf_name)
 
 

@@ -1,7 +1,7 @@
-"""The GGUF container: keys and tensors of a file of any origin, each checked before it is believed.
+"""The GGUF container: keys and tensors of an untrusted file, checked before use.
 
-The `gguf` package's own reader loops as often as a file says and slices past its end. Here every
-count and size is compared with the bytes that are there before anything is read or allocated.
+The reader of the `gguf` package loops as often as a file says and slices past its end. Here every
+count and size is checked against the file's size before anything is read or allocated.
 
     magic "GGUF", u32 version, u64 tensors, u64 keys
     key:     string name, u32 type, value
@@ -36,7 +36,7 @@ _SCALARS |= {11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _MAX_NAME = 1 << 16  # bytes of a name
-_MAX_TEXTS = 1 << 22  # in all lists; a vocabulary with its merges has far fewer
+_MAX_TEXTS = 1 << 22  # in all lists; a vocabulary and its merges have far fewer
 _MAX_KEYS = 1 << 16
 _MAX_TENSORS = 1 << 20
 _MAX_DIMENSIONS = 4
@@ -46,7 +46,7 @@ _GUIDE_Q1_58 = 100
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor as the header tells it: `shape` rows first, `start` its first byte in the file."""
+    """A tensor in the header: `shape` rows first, `start` its first byte in the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ class GGUFFile:
         self._data = data
 
     def text(self, key: str) -> str | None:
-        """The value of a key that holds a text; None where there is none or it holds another."""
+        """The value of a key that holds a string; None if there is none or it has another type."""
         value = self.values.get(key)
         return value if isinstance(value, str) else None
 
@@ -82,15 +82,15 @@ class GGUFFile:
 
 
 def open_gguf(path: Path) -> GGUFFile:
-    """Read everything but the tensors' data.
+    """Read all but the tensors' data.
 
-    Raises UserError for what is no GGUF file that we read, RunError for a damaged one.
+    Raises UserError for a file that is not a supported GGUF, RunError for a damaged one.
     """
     try:
         with open_file(path) as file:
             begin = file.read(8)
             _check_begin(path, begin)
-            # Copied where somebody writes, since torch warns of numbers that nobody can.
+            # Copy on write, because torch warns about read-only arrays.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {one_line(path)}: {one_line(error)}.") from error
@@ -105,12 +105,12 @@ def _check_begin(path: Path, begin: bytes) -> None:
             "nobody reads; export its checkpoint again with this program."
         )
     if begin[:4] != b"GGUF" or len(begin) < 8:
-        raise UserError(f"{shown} is no GGUF file: it does not begin with GGUF.")
+        raise UserError(f"{shown} is not a GGUF file: it does not begin with GGUF.")
     version = int.from_bytes(begin[4:], "little")
     if version not in _VERSIONS:
         swapped = int.from_bytes(begin[4:], "big") in _VERSIONS
         kind = "big-endian" if swapped else f"GGUF of version {version}"
-        raise UserError(f"{shown} is {kind}; versions 2 and 3, little-endian, are read.")
+        raise UserError(f"{shown} is {kind}; only versions 2 and 3, little-endian, can be read.")
 
 
 class _Header:
@@ -176,7 +176,7 @@ class _Header:
         return known[0]
 
     def _placed(self, infos: list[TensorInfo], start: int, alignment: int) -> dict[str, TensorInfo]:
-        """The tensors at their places in the file, none beyond its end, none within another."""
+        """The tensors with their offsets, checked to be inside the file and not to overlap."""
         tensors: dict[str, TensorInfo] = {}
         end = start
         for info in sorted(infos, key=lambda info: info.start):
@@ -234,7 +234,7 @@ class _Header:
 
 @functools.cache
 def _readable(kind: GGMLQuantizationType) -> bool:
-    """Whether the `gguf` package can tell the numbers of such blocks."""
+    """Whether the `gguf` package can decode such blocks."""
     try:
         dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
     except NotImplementedError:

@@ -1,7 +1,7 @@
-"""A GGUF file as our model: the shape from its keys, the weights in fp32, layouts undone.
+"""A GGUF file as our model: the shape from its keys, the weights in fp32, in our layouts.
 
-What we would compute otherwise than the file's own runtime is refused: an architecture, a key or a
-tensor that is not known here may change the numbers.
+A file that we might compute differently than its own runtime is refused: an unknown architecture,
+key or tensor can change the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainer.model.parts.registry import sidecar_parts
 
 ARCHITECTURES = ("llama", "qwen3", "gpt2")
 
-#: Keys of an architecture that say what we take from them, or nothing that is computed.
+#: Keys of an architecture that are read here, or do not change the computation.
 _READ = {
     "vocab_size",
     "context_length",
@@ -43,7 +43,7 @@ _READ = {
     "rope.dimension_count",
     "rope.freq_base",
 }
-#: Keys with the only values that leave the computation as it is here.
+#: Keys with the only values for which the computation is the one here.
 _FIXED: dict[str, tuple[object, ...]] = {
     "rope.scaling.type": ("none",),
     "rope.scaling.factor": (0.0, 1.0),
@@ -58,7 +58,7 @@ _FIXED: dict[str, tuple[object, ...]] = {
     "expert_used_count": (0,),
     "use_parallel_residual": (False,),
 }
-_LLAMA_CPP = "llama.cpp's own runtime can run it (trainer serve, with the extra `llama`)"
+_LLAMA_CPP = "llama.cpp can run it (trainer serve, with the extra `llama`)"
 
 
 def digest_key(sidecar: Sidecar) -> str:
@@ -74,7 +74,7 @@ def part_of(file: GGUFFile) -> Part | None:
 
 
 def read_config(file: GGUFFile) -> ModelConfig:
-    """The shape of the model. Raises UserError when we cannot run it."""
+    """The shape of the model. Raises UserError if it is not supported."""
     name = one_line(file.path)
     _refuse_other_kinds(file)
     architecture = file.text("general.architecture")
@@ -91,7 +91,7 @@ def read_config(file: GGUFFile) -> ModelConfig:
     width, heads = keys.count("embedding_length"), keys.count("attention.head_count")
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
-        raise UserError(f"{name} has no token_embd.weight, the embedding of its tokens.")
+        raise UserError(f"{name} has no token_embd.weight, the token embedding.")
     common: dict[str, Any] = {
         "name": one_line(file.text("general.name") or file.path.stem, 60),
         "vocab_size": embedding.shape[0],
@@ -109,18 +109,18 @@ def read_config(file: GGUFFile) -> ModelConfig:
         return _validated(common, name)
     if common["max_seq_len"] > MAX_CONTEXT:
         raise UserError(
-            f"{name} says {architecture}.context_length {common['max_seq_len']}; up to "
-            f"{MAX_CONTEXT} are run here."
+            f"{name} says {architecture}.context_length {common['max_seq_len']}; at most "
+            f"{MAX_CONTEXT} is supported."
         )
     channels = keys.count("attention.key_length", width // heads)
     keys.expect("attention.value_length", channels)
     keys.expect("rope.dimension_count", channels)
     qk_norm = "blk.0.attn_q_norm.weight" in file.tensors
     if sidecar is None and qk_norm != (architecture == "qwen3"):
-        has = "has norms" if qk_norm else "lacks the norms"
+        has = "has norms" if qk_norm else "has no norms"
         raise UserError(
             f"{name} has the architecture {architecture} and {has} of queries and keys; its "
-            "weights are another model's."
+            "weights belong to another model."
         )
     common |= {
         "num_kv_heads": keys.count("attention.head_count_kv", heads),
@@ -134,14 +134,14 @@ def read_config(file: GGUFFile) -> ModelConfig:
 
 
 def read_model(file: GGUFFile) -> LanguageModel:
-    """The model in fp32 on the CPU, in evaluation mode. Raises UserError when we cannot run it."""
+    """The model in fp32 on the CPU, in evaluation mode. Raises UserError if it is not supported."""
     config = read_config(file)
     part = part_of(file)
     plain = part.without(config) if part else config
-    # Keys may claim any size: look at the tensors before allocating or listing anything.
+    # Keys may claim any size: check the tensors before allocating or listing anything.
     if config.num_layers > len(file.tensors):
         raise UserError(
-            f"{one_line(file.path)} says {config.num_layers} layers, and has "
+            f"{one_line(file.path)} says {config.num_layers} layers, but has "
             f"{len(file.tensors)} tensors."
         )
     tensors = gguf_tensors(plain)
@@ -162,7 +162,7 @@ def _refuse_other_kinds(file: GGUFFile) -> None:
     name = one_line(file.path)
     kind = file.text("general.type") or "model"
     if kind != "model":
-        raise UserError(f"{name} is no model but of the kind {one_line(kind, 40)!r}.")
+        raise UserError(f"{name} is not a model; its general.type is {one_line(kind, 40)!r}.")
     parts = file.values.get("split.count", 1)
     if not _is_one_of(parts, (0, 1)):
         raise UserError(
@@ -176,7 +176,7 @@ def _is_one_of(value: object, wanted: tuple[object, ...]) -> bool:
 
 
 class _Keys:
-    """The keys of an architecture, by their names without it."""
+    """The keys of an architecture, by their names without its prefix."""
 
     def __init__(self, file: GGUFFile, prefix: str) -> None:
         self._name = one_line(file.path)
@@ -188,28 +188,28 @@ class _Keys:
         }
 
     def refuse_unknown(self, of_part: set[str]) -> None:
-        """Raise UserError for a key that would change what is computed, or may.
+        """Raise UserError for a key that changes, or may change, what is computed.
 
-        `of_part` are the keys of the file's part.
+        `of_part` holds the keys of the file's part.
         """
-        # Turned off, a scaling's other keys say nothing.
+        # With the scaling off, its other keys have no effect.
         off = _is_one_of(self._values.get("rope.scaling.type", "none"), ("none",))
         for key, value in self._values.items():
             if key in _READ or key in of_part or (off and key.startswith("rope.scaling.original")):
                 continue
             if key not in _FIXED:
                 raise UserError(
-                    f"{self._name} has the key {one_line(self._prefix + key, 60)}, which is not "
-                    f"known here and may change the numbers; {_LLAMA_CPP}."
+                    f"{self._name} has the key {one_line(self._prefix + key, 60)}, which is "
+                    f"unknown here and may change the result; {_LLAMA_CPP}."
                 )
             if not _is_one_of(value, _FIXED[key]):
                 raise UserError(
                     f"{self._name} has {one_line(self._prefix + key, 60)} = {one_line(value, 40)}, "
-                    f"which would be computed wrongly here; {_LLAMA_CPP}."
+                    f"which is not supported here; {_LLAMA_CPP}."
                 )
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A positive whole number, the same for every layer."""
+        """A positive integer, the same for every layer."""
         value = self._get(key, default)
         if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
             value = value[0].item()
@@ -225,14 +225,16 @@ class _Keys:
         return float(value)
 
     def expect(self, key: str, wanted: int) -> None:
-        """Raise UserError when the key is there with another value."""
+        """Raise UserError if the key is present with another value."""
         if key in self._values and self.count(key) != wanted:
-            raise self._wrong(key, self._values[key], f"{wanted} by its other keys and tensors")
+            raise self._wrong(
+                key, self._values[key], f"{wanted} to match its other keys and tensors"
+            )
 
     def _get(self, key: str, default: Any) -> Any:
         value = self._values.get(key, default)
         if value is None:
-            raise UserError(f"{self._name} lacks the key {self._prefix}{key}.")
+            raise UserError(f"{self._name} has no key {self._prefix}{key}.")
         return value
 
     def _wrong(self, key: str, value: object, wanted: str) -> UserError:
@@ -247,32 +249,32 @@ def _validated(values: dict[str, Any], name: str) -> ModelConfig:
         config = ModelConfig.model_validate(values)
     except ValidationError as error:
         problem = validation_problems(error)[0]
-        raise UserError(f"{name} describes no model we can build: {problem}.") from error
+        raise UserError(f"{name} describes an unsupported model: {problem}.") from error
     problems = check_model(config)
     if problems:
-        raise UserError(f"{name} describes no model we can build: {problems[0]}.")
+        raise UserError(f"{name} describes an unsupported model: {problems[0]}.")
     return config
 
 
 def _check_tensors(file: GGUFFile, tensors: list[GGUFTensor]) -> None:
-    """Raise UserError naming a tensor that is missing, of another shape, or not known here."""
+    """Raise UserError naming a tensor that is missing, unknown, or of another shape."""
     name = one_line(file.path)
     for tensor in tensors:
         found = file.tensors.get(tensor.gguf_name)
         if found is None:
             raise UserError(
-                f"{name} lacks the tensor {tensor.gguf_name}"
+                f"{name} has no tensor {tensor.gguf_name}"
                 f"{nearest(tensor.gguf_name, list(file.tensors)[:10_000])}."
             )
         if found.shape != tensor.gguf_shape:
             raise UserError(
-                f"The tensor {tensor.gguf_name} of {name} is {found.shape}, and by its keys it "
-                f"ought to be {tensor.gguf_shape}."
+                f"The tensor {tensor.gguf_name} of {name} is {found.shape}, but by its keys it "
+                f"must be {tensor.gguf_shape}."
             )
     unknown = file.tensors.keys() - {tensor.gguf_name for tensor in tensors}
     if unknown:
         raise UserError(
-            f"{name} has the tensor {one_line(min(unknown), 60)}, which is not computed here"
+            f"{name} has the tensor {one_line(min(unknown), 60)}, which is unknown here"
             + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else "")
             + f"; {_LLAMA_CPP}."
         )
@@ -286,13 +288,13 @@ def _read_beside(file: GGUFFile, config: ModelConfig, part: Part) -> dict[str, t
     if not beside.is_file():
         raise UserError(
             f"{one_line(file.path)} has {part.title}, and {one_line(beside)} with their "
-            "parameters is not there; copy it beside the model."
+            "parameters is missing; copy it beside the model."
         )
     weights = sidecar.decode(beside, config)
     key = f"{sidecar.architecture}.{digest_key(sidecar)}"
     if key in file.values and file.text(key) != file_sha256(beside):
         raise UserError(
             f"{one_line(beside)} is not the file that was written with {one_line(file.path)}; "
-            "export the model again, both files at once."
+            "export the model again to write both."
         )
     return weights

@@ -1,4 +1,4 @@
-"""A tokenizer as GGUF keeps it, so that llama.cpp splits text into the very same tokens."""
+"""A tokenizer in GGUF, so that llama.cpp splits text into the same tokens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gguf import GGUFWriter, TokenType
 from shared.errors import UserError
 from trainer.data.tokenizer import Tokenizer
 
-#: llama.cpp wants merges, even where there are none: this one's parts never come to be.
+#: llama.cpp needs at least one merge: the parts of this one never occur.
 DUMMY_MERGE = "ĠĠĠĠ ĠĠĠĠ"
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> list[str]:
-    """What to tell about the tokenizer in llama.cpp.
+    """Notes about the tokenizer in llama.cpp.
 
-    Raises UserError when llama.cpp has no way to split text as it does.
+    Raises UserError if llama.cpp cannot split text the same way.
     """
     if tokenizer.pre is None:
         raise UserError(
@@ -31,7 +31,7 @@ def check_tokenizer(tokenizer: Tokenizer) -> list[str]:
             "would change becomes other tokens there."
         )
     if tokenizer.restricted:
-        notes.append("The tokenizer lacks some bytes; llama.cpp leaves them out without a word.")
+        notes.append("The tokenizer has no token for some bytes; llama.cpp silently drops them.")
     return notes
 
 
@@ -40,7 +40,7 @@ def add_tokenizer(
 ) -> None:
     """Add tokens, merges, special ids and the chat template.
 
-    `vocabulary` is the model's; ids past the tokenizer's get tokens that text never becomes.
+    `vocabulary` is the model's size; ids beyond the tokenizer's get tokens that no text produces.
     """
     assert tokenizer.pre is not None
     tokens = [f"[PAD{index}]" for index in range(vocabulary)]
@@ -56,7 +56,7 @@ def add_tokenizer(
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(pair) for pair in tokenizer.merges] or [DUMMY_MERGE])
-    # Left out, each of these would be token 11, or what llama.cpp guesses.
+    # Without these, each would be token 11, or a guess of llama.cpp.
     writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)
@@ -68,9 +68,9 @@ def add_tokenizer(
 
 
 def add_ends(writer: GGUFWriter, ids: Iterable[int]) -> None:
-    """Add tokens that end a text beside the end-of-text token; there is room for two.
+    """Add tokens that end a text besides the end-of-text token; GGUF has two keys for them.
 
-    What they are called makes no difference: llama.cpp stops at all of them.
+    It does not matter which key a token gets: llama.cpp stops at all of them.
     """
     adders = (writer.add_eot_token_id, writer.add_eom_token_id)
     for add, token in zip(adders, sorted(ids), strict=False):

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, as it splits text in llama.cpp."""
+"""The tokenizer of a GGUF file, splitting text as llama.cpp does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.gguf_tokenizer import DUMMY_MERGE
 
-#: llama.cpp's names for the ways we can split; some have several.
+#: llama.cpp's names for the supported split patterns; some have several.
 _PATTERN_OF_PRE = {
     **dict.fromkeys(("gpt-2", "mpt", "olmo"), GPT2_PATTERN),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), QWEN2_PATTERN),
@@ -27,26 +27,26 @@ _SPECIALS = {"eos_token": "eos", "bos_token": "bos", "pad_token": "padding"}
 def read_tokenizer(file: GGUFFile) -> Tokenizer:
     """The tokenizer in the file.
 
-    Raises UserError when there is none, or one that splits in a way we do not know.
+    Raises UserError if there is none, or its split is not supported.
     """
     name = one_line(file.path)
     kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre")
     if kind is None:
-        raise UserError(f"{name} has no tokenizer in it; name one with --tokenizer.")
+        raise UserError(f"{name} contains no tokenizer; name one with --tokenizer.")
     if kind != "gpt2":
         raise UserError(
-            f"The tokenizer of {name} is of the kind {one_line(kind, 40)!r}, and byte-level BPE "
-            "(gpt2) is read here; name a tokenizer.json of it with --tokenizer."
+            f"The tokenizer of {name} has the type {one_line(kind, 40)!r}; only byte-level BPE "
+            "(gpt2) can be read. Name its tokenizer.json with --tokenizer."
         )
     if pre not in _PATTERN_OF_PRE:
-        shown = "nothing says how" if pre is None else f"that is as {one_line(pre, 40)!r}"
+        shown = "no split pattern" if pre is None else f"the split {one_line(pre, 40)!r}"
         raise UserError(
-            f"The tokenizer of {name} splits text before it merges, and {shown}; known are "
-            f"{', '.join(_PATTERN_OF_PRE)}; name a tokenizer.json of it with --tokenizer."
+            f"The tokenizer of {name} has {shown}; supported are "
+            f"{', '.join(_PATTERN_OF_PRE)}. Name its tokenizer.json with --tokenizer."
         )
     tokens, kinds = _tokens(file)
     merges = _merges(file, set(tokens))
-    # llama.cpp takes a whole word of Llama 3's that is a token for this token, merges or not.
+    # For Llama 3, llama.cpp uses a word's own token if there is one, whatever the merges say.
     whole = _PATTERN_OF_PRE[pre] == LLAMA3_PATTERN
     vocabulary = {token: index for index, token in enumerate(tokens)}
     model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole)
@@ -58,7 +58,7 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     own = [t for t in tokens if kind_of[t] == _USER_DEFINED and t not in named]
     backend.add_tokens([AddedToken(token, normalized=False) for token in own])
     bos = special["bos_token"]
-    # llama.cpp puts it before texts of Llama 3's kind unless it is told not to.
+    # llama.cpp adds it to texts for Llama 3 unless the file says no.
     if bos is not None and file.values.get("tokenizer.ggml.add_bos_token", whole) is True:
         token = {"id": "bos", "ids": [vocabulary[bos]], "tokens": [bos]}
         backend.post_processor = processors.TemplateProcessing(
@@ -82,19 +82,19 @@ def end_ids(file: GGUFFile) -> frozenset[int]:
 
 
 def _tokens(file: GGUFFile) -> tuple[list[str], list[int]]:
-    """The tokens by id and their kinds, without those at the end that only fill the table up."""
+    """The tokens by id and their types, without the unused ones at the end."""
     name = one_line(file.path)
     tokens = _texts(file, "tokenizer.ggml.tokens")
     kinds: Any = file.values.get("tokenizer.ggml.token_type")
     if kinds is None:
         kinds = np.ones(len(tokens), np.int32)
     if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):
-        raise UserError(f"{name} has {len(tokens)} tokens, and not as many kinds of them.")
+        raise UserError(f"{name} has {len(tokens)} tokens but another number of token types.")
     end = len(tokens)
     while end and kinds[end - 1] == _UNUSED:
         end -= 1
     if len(set(tokens[:end])) < end:
-        raise UserError(f"{name} has two tokens that are spelled alike.")
+        raise UserError(f"{name} has two tokens with the same text.")
     return tokens[:end], kinds[:end].tolist()
 
 
@@ -106,7 +106,7 @@ def _merges(file: GGUFFile, vocabulary: set[str]) -> list[tuple[str, str]]:
             merges.append((left, right))
         elif line != DUMMY_MERGE:
             raise UserError(
-                f"{one_line(file.path)} merges {one_line(line, 60)!r}, which is of no tokens of it."
+                f"{one_line(file.path)} has the merge {one_line(line, 60)!r}, but not its tokens."
             )
     return merges
 
@@ -114,7 +114,7 @@ def _merges(file: GGUFFile, vocabulary: set[str]) -> list[tuple[str, str]]:
 def _texts(file: GGUFFile, key: str) -> list[str]:
     texts = file.values.get(key)
     if not isinstance(texts, list) or not texts:
-        raise UserError(f"{one_line(file.path)} lacks the list {key}.")
+        raise UserError(f"{one_line(file.path)} has no list {key}.")
     return texts
 
 
@@ -124,7 +124,7 @@ def _special(file: GGUFFile, word: str, tokens: list[str]) -> str | None:
         return None
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(tokens):
         raise UserError(
-            f"{one_line(file.path)} has {word}_token_id {one_line(index, 40)}, and its tokens are "
+            f"{one_line(file.path)} has {word}_token_id {one_line(index, 40)}, but its tokens are "
             f"0 to {len(tokens) - 1}."
         )
     return tokens[index]

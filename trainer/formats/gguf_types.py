@@ -22,12 +22,12 @@ from shared.text import nearest, one_line
 FLOATS = ("F32", "F16", "BF16")
 TERNARY = ("TQ1_0", "TQ2_0")
 WRITTEN_HERE = (*FLOATS, "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "MXFP4", *TERNARY)
-#: The mixtures llama.cpp makes; each is a recipe of several types.
+#: The mixtures that llama.cpp writes; each combines several types.
 BY_LLAMA_CPP = (
     *("Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"),
     *("IQ4_XS", "IQ4_NL"),
 )
-#: Names that mean another type, with what has to be said about it.
+#: Other names of a type, and a note for the person who uses one.
 _ALIASES = {
     "Q1_58": ("TQ2_0", "q1_58 is written as TQ2_0, llama.cpp's type for ternary weights."),
     "TERNARY": ("TQ2_0", "ternary is written as TQ2_0."),
@@ -42,7 +42,7 @@ _MOST_IN_FLOAT16 = 65504.0
 
 @dataclass(frozen=True)
 class ChosenType:
-    """The type a person asked for under some name, and what to tell them about the name."""
+    """The type a person asked for, and a note about the name they used."""
 
     name: str
     note: str = ""
@@ -61,24 +61,24 @@ def find_type(name: str) -> ChosenType:
         return ChosenType(target, note)
     known = (*WRITTEN_HERE, *BY_LLAMA_CPP)
     raise UserError(
-        f"There is no type {one_line(name, 40)!r}{nearest(wanted, (*known, *_ALIASES))}; "
-        f"there are {', '.join(WRITTEN_HERE)}, and through llama.cpp {', '.join(BY_LLAMA_CPP)}."
+        f"Unknown type {one_line(name, 40)!r}{nearest(wanted, (*known, *_ALIASES))}; "
+        f"the types are {', '.join(WRITTEN_HERE)}, and with llama.cpp {', '.join(BY_LLAMA_CPP)}."
     )
 
 
 def block_size(kind: str) -> int:
-    """Numbers per block; rows must be whole blocks."""
+    """Numbers per block. A row must be a whole number of blocks."""
     return GGML_QUANT_SIZES[GGMLQuantizationType[kind]][0]
 
 
 def stored_bytes(kind: str, shape: Sequence[int]) -> int:
-    """Bytes of an array of `shape`, whose rows must be whole blocks."""
+    """Bytes of an array of `shape`. A row must be a whole number of blocks."""
     numbers, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
     return math.prod(shape) // numbers * size
 
 
 def file_type(kind: str) -> int:
-    """The number for `general.file_type`: what most of the file is."""
+    """The number for `general.file_type`: the type of most tensors."""
     if kind == "F32":
         return int(LlamaFileType.ALL_F32)
     name = "MXFP4_MOE" if kind == "MXFP4" else kind
@@ -86,7 +86,7 @@ def file_type(kind: str) -> int:
 
 
 def kind_of_file_type(number: int) -> str | None:
-    """The type by its number in `general.file_type`; None for a number of no type."""
+    """The type by its number in `general.file_type`; None for an unknown number."""
     for known in LlamaFileType:
         if known == number:
             return known.name.removeprefix("ALL_").removeprefix("MOSTLY_").removesuffix("_MOE")
@@ -94,11 +94,11 @@ def kind_of_file_type(number: int) -> str | None:
 
 
 def encode(weight: NDArray[np.float32], kind: str) -> NDArray[Any]:
-    """`weight` in the type; its rows must be whole blocks.
+    """`weight` encoded in the type. A row must be a whole number of blocks.
 
     Raises UserError for numbers the type cannot hold.
     """
-    # NaN comes through both, and no copy of a large matrix is made.
+    # min and max keep NaN, and need no copy of a large matrix.
     most = max(float(weight.max(initial=0.0)), -float(weight.min(initial=0.0)))
     if not math.isfinite(most):
         raise UserError("it has numbers that are not finite; use a checkpoint from before")
@@ -108,10 +108,10 @@ def encode(weight: NDArray[np.float32], kind: str) -> NDArray[Any]:
 
 
 def encode_ternary(weight: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Weights that are -s, 0 or s in every block as Q4_0, where a block has 32: t is kept as it is.
+    """Ternary weights (-s, 0 or s in each block of 32) as Q4_0, without loss.
 
-    The usual Q4_0 spends its 16 values from -8 to 7 on the largest weight, and misses the other
-    sign by an eighth.
+    The usual Q4_0 scales its values -8 to 7 by the largest weight, and misses the other sign by an
+    eighth.
     """
     blocks = weight.reshape(-1, 32)
     scale = np.abs(blocks).max(axis=1, keepdims=True)
@@ -123,15 +123,15 @@ def encode_ternary(weight: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def decode(stored: NDArray[Any], kind: str) -> NDArray[np.float32]:
-    """The numbers that an encoded array holds."""
+    """The numbers of an encoded array."""
     return dequantize(stored, GGMLQuantizationType[kind])
 
 
 def encoding_error(weight: NDArray[np.float32], kind: str, *, ternary: bool = False) -> float:
-    """The root mean square of what encoding loses, relative to that of the weights.
+    """The root mean square error of encoding, relative to that of the weights.
 
-    Exactly 0 when nothing is lost, as of ternary weights in a ternary type whose scale a float16
-    holds. `ternary` asks of `encode_ternary`.
+    Exactly 0 if nothing is lost, as for ternary weights in a ternary type if the scale fits a
+    float16. `ternary` means encoding by `encode_ternary`.
     """
     stored = encode_ternary(weight) if ternary else encode(weight, kind)
     lost = decode(stored, kind) - weight

@@ -1,6 +1,6 @@
-"""Writing GGUF: the header through the `gguf` package, then tensor by tensor as a stream of bytes.
+"""Writing GGUF: the header with the `gguf` package, then the tensors as a stream of bytes.
 
-Only some rows of one tensor are held in their new type at a time.
+Only some rows of one tensor are converted at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     kind: str
     read: Callable[[], NDArray[np.float32]]
-    ternary: bool = False  # in a type that is not made for them
+    ternary: bool = False  # ternary weights in Q4_0
 
     @property
     def bytes(self) -> int:
@@ -40,7 +40,7 @@ class StoredTensor:
 
 
 def add_shape(writer: GGUFWriter, model: ModelConfig) -> None:
-    """Add the keys by which a runtime builds the model. Those left out are guessed silently."""
+    """Add the keys from which a runtime builds the model. It silently guesses missing ones."""
     n = dimensions(model)
     writer.add_vocab_size(n.V)
     writer.add_context_length(n.T)
@@ -60,7 +60,7 @@ def add_shape(writer: GGUFWriter, model: ModelConfig) -> None:
 
 
 def add_general(writer: GGUFWriter, name: str, kind: str) -> None:
-    """Add what the file is: a model called `name`, most of it in the type `kind`."""
+    """Add the general keys: a model called `name`, mostly in the type `kind`."""
     writer.add_type("model")
     writer.add_name(name)
     writer.add_file_type(file_type(kind))
@@ -68,9 +68,9 @@ def add_general(writer: GGUFWriter, name: str, kind: str) -> None:
 
 
 def gguf_chunks(writer: GGUFWriter, tensors: Sequence[StoredTensor]) -> Iterator[bytes]:
-    """The bytes of the file, whose keys `writer` (made without a path) has been given.
+    """The bytes of the file, whose keys are in `writer` (made without a path).
 
-    Raises UserError naming the tensor with numbers its type cannot hold.
+    Raises UserError naming a tensor with numbers that its type cannot hold.
     """
     for tensor in tensors:
         kind = GGMLQuantizationType[tensor.kind]
@@ -103,7 +103,7 @@ def _padding(writer: GGUFWriter, size: int) -> int:
 
 
 def _header(writer: GGUFWriter) -> bytes:
-    """Everything before the tensors' data."""
+    """All bytes before the tensors' data."""
     with tempfile.TemporaryDirectory(prefix="trainer-export-") as folder:
         path = Path(folder) / "header"
         writer.write_header_to_file(path)

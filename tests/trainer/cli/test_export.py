@@ -136,7 +136,7 @@ def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_pat
         ),
         (["--gguf", "x.gguf", "--dtype", "bf16"], "--dtype is for a transformers folder"),
         (["--gguf", "none/x.gguf"], "no folder"),
-        (["--gguf", "-"], "is no file"),
+        (["--gguf", "-"], "cannot be written to standard output"),
         (["--gguf", "x.gguf", "--mhc", "x.gguf"], "named twice"),
         (["--gguf", "x.gguf", "--vocabulary-quant", "tq1_0"], "cannot be TQ1_0"),
     ],

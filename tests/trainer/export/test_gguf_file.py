@@ -177,7 +177,7 @@ def test_no_room_is_told_before_anything_is_written(
     as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gguf_file, "free_bytes", lambda folder: 1 << 20)
-    with pytest.raises(UserError, match=r"would take 5\.\d MiB, and 1\.0 MiB are free"):
+    with pytest.raises(UserError, match=r"needs 5\.\d MiB, but only 1\.0 MiB is free"):
         export_gguf(as_opened(make_model()), tmp_path / "model.gguf")
 
 
@@ -261,7 +261,7 @@ def test_one_stream_is_folded_away(as_opened, tmp_path: Path) -> None:
 def test_extra_heads_are_left_out_with_a_note(as_opened, tmp_path: Path) -> None:
     (tmp_path / "mtp.safetensors").write_bytes(b"")
     ready = prepare_gguf(as_opened(make_model()), tmp_path / "model.gguf", find_type("F16"))
-    assert ready.notes[0].startswith("The heads for later tokens are left out")
+    assert ready.notes[0].startswith("The multi-token heads are left out")
 
 
 def test_a_folder_without_room_or_right_is_refused(as_opened, tmp_path: Path) -> None:

@@ -87,14 +87,14 @@ def test_only_an_exported_model_is_replaced_and_only_by_force(as_opened, tmp_pat
         prepare_hf_folder(opened, folder)
     write_hf_folder(prepare_hf_folder(opened, folder, "F16", force=True), force=True)
     (folder / "trainer_state.json").write_text("{}")
-    with pytest.raises(UserError, match="no exported model"):
+    with pytest.raises(UserError, match="not an exported model"):
         prepare_hf_folder(opened, folder, force=True)
     (folder / "trainer_state.json").rename(folder / "notes.md")
-    with pytest.raises(UserError, match=r"no exported model \(it has notes\.md\)"):
+    with pytest.raises(UserError, match=r"not an exported model \(it has notes\.md\)"):
         prepare_hf_folder(opened, folder, force=True)
     other = tmp_path / "photos"
     (other / "2024").mkdir(parents=True)
-    with pytest.raises(UserError, match="no exported model"):
+    with pytest.raises(UserError, match="not an exported model"):
         prepare_hf_folder(opened, other, force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "photos"]
 

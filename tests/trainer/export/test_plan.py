@@ -44,7 +44,7 @@ def test_rows_that_are_no_whole_blocks_are_told_by_name_before_anything_is_writt
     vocabulary, rows = plan.notes
     assert vocabulary.endswith("the vocabulary is never ternary: token_embd.weight (1).")
     assert rows == (
-        "F16 in place of TQ2_0, rows of 200 are no multiple of 256: blk.*.attn_q.weight (2), "
+        "F16 instead of TQ2_0, rows of 200 are not a multiple of 256: blk.*.attn_q.weight (2), "
         "blk.*.attn_k.weight (2), blk.*.attn_v.weight (2), blk.*.attn_output.weight (2), "
         "blk.*.ffn_gate.weight (2), blk.*.ffn_up.weight (2)."
     )
@@ -53,7 +53,7 @@ def test_rows_that_are_no_whole_blocks_are_told_by_name_before_anything_is_writt
 def test_a_type_that_nothing_could_have_is_refused() -> None:
     model = make_model(hidden_size=24, intermediate_size=40, num_heads=2, num_kv_heads=2)
     for kind in ("Q8_0", "Q4_K_M"):
-        with pytest.raises(UserError, match=f"Nothing of this model could be {kind}: rows of 24"):
+        with pytest.raises(UserError, match=f"No tensor of this model can be {kind}: rows of 24"):
             planned(model, kind)
 
 
@@ -68,7 +68,7 @@ def test_weights_that_are_not_ternary_are_refused_with_the_figure() -> None:
 
 def test_scales_that_are_no_float16_are_told() -> None:
     model = make_ternary(make_model(), torch.float32)
-    with pytest.raises(UserError, match=r"scales are no float16 .* by \d\.\de-0[45] of their size"):
+    with pytest.raises(UserError, match=r"scales as float16, .* by a relative \d\.\de-0[45]"):
         planned(model, "TQ2_0")
 
 
@@ -88,7 +88,7 @@ def test_what_llama_cpp_will_do_otherwise_is_told() -> None:
     assert set(kinds(plan).values()) == {"F32"} and plan.written == "F32"
     (note,) = plan.notes
     assert note == (
-        "Another type in place of Q4_K_M, rows of 320 are no multiple of 256: "
+        "Another type instead of Q4_K_M, rows of 320 are not a multiple of 256: "
         "blk.*.ffn_down.weight (2)."
     )
 
@@ -99,14 +99,14 @@ def test_ternary_weights_in_rows_of_32_are_kept_exactly_all_the_same() -> None:
     down = next(p for p in plan.tensors if p.tensor.gguf_name == "blk.0.ffn_down.weight")
     assert (down.kind, down.ternary) == ("Q4_0", True)
     assert (
-        "Q4_0 in place of TQ1_0, rows of 544 are no multiple of 256 (ternary weights are kept"
+        "Q4_0 instead of TQ1_0, rows of 544 are not a multiple of 256 (ternary weights are kept"
         in (plan.notes[-1])
     )
     model.get_parameter("model.layers.0.mlp.down_proj.weight").data += 1e-3
     plan = planned(model, "TQ1_0")
     down = next(p for p in plan.tensors if p.tensor.gguf_name == "blk.0.ffn_down.weight")
     assert (down.kind, down.ternary) == ("F16", False)
-    assert down.reason == "rows of 544 are no multiple of 256"
+    assert down.reason == "rows of 544 are not a multiple of 256"
 
 
 def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
@@ -116,7 +116,7 @@ def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
     assert found["blk.0.attn_q.weight"] == "TQ2_0"
     plan = planned(model, "Q4_0", "f16")
     (note,) = plan.notes
-    assert note.startswith("F16 in place of Q4_0, as the vocabulary was asked: token_embd.weight")
+    assert note.startswith("F16 instead of Q4_0, as chosen for the vocabulary: token_embd.weight")
     for kind, table, words in (
         ("Q4_0", "tq2_0", "cannot be TQ2_0"),
         ("Q4_K_M", "q8_0", "which llama.cpp mixes"),

@@ -79,15 +79,19 @@ def test_tokens_added_to_a_vocabulary_keep_their_ids(write_gguf) -> None:
 @pytest.mark.parametrize(
     ("key", "wrong", "problem"),
     [
-        ("tokenizer.ggml.model", None, "has no tokenizer in it"),
-        ("tokenizer.ggml.model", value("llama", STRING), "is of the kind 'llama'"),
-        ("tokenizer.ggml.pre", None, "nothing says how"),
-        ("tokenizer.ggml.pre", value("deepseek-llm", STRING), "that is as 'deepseek-llm'"),
-        ("tokenizer.ggml.tokens", None, "lacks the list tokenizer.ggml.tokens"),
-        ("tokenizer.ggml.merges", None, "lacks the list tokenizer.ggml.merges"),
-        ("tokenizer.ggml.tokens", value(["a", "a"], LIST, sub_type=STRING), "not as many kinds"),
-        ("tokenizer.ggml.merges", value(["zz q"], LIST, sub_type=STRING), "merges 'zz q'"),
-        ("tokenizer.ggml.eos_token_id", value(999), "has eos_token_id 999, and its tokens are 0"),
+        ("tokenizer.ggml.model", None, "contains no tokenizer"),
+        ("tokenizer.ggml.model", value("llama", STRING), "has the type 'llama'"),
+        ("tokenizer.ggml.pre", None, "has no split pattern"),
+        ("tokenizer.ggml.pre", value("deepseek-llm", STRING), "has the split 'deepseek-llm'"),
+        ("tokenizer.ggml.tokens", None, "has no list tokenizer.ggml.tokens"),
+        ("tokenizer.ggml.merges", None, "has no list tokenizer.ggml.merges"),
+        (
+            "tokenizer.ggml.tokens",
+            value(["a", "a"], LIST, sub_type=STRING),
+            "another number of token types",
+        ),
+        ("tokenizer.ggml.merges", value(["zz q"], LIST, sub_type=STRING), "has the merge 'zz q'"),
+        ("tokenizer.ggml.eos_token_id", value(999), "has eos_token_id 999, but its tokens are 0"),
         ("tokenizer.ggml.eos_token_id", value(-1, GGUFValueType.INT32), "has eos_token_id -1"),
     ],
 )
@@ -117,7 +121,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(write_gguf, chars: Tokeniz
         keys["llama.vocab_size"] = value(200)
 
     path = write_gguf(model, change=change)
-    assert "tokens and the model 200: it belongs to another model" in refused(path)
+    assert "tokens, the model 200: it belongs to another model" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_a_checkpoint_that_is_none(refused, tmp_path: Path) -> None:
     assert (code, "nowhere" in sentence) == (2, True)
     code, sentence = refused(model=tmp_path)
     assert (code, str(tmp_path) in sentence) == (2, True)
-    assert "is no checkpoint" in sentence
+    assert "is not a checkpoint" in sentence
     runs = ("--runs-dir", str(tmp_path))
     assert "There is no run 'gone'" in refused(*runs, model="gone")[1]
     assert "There is no checkpoint at gone.gguf." in refused(*runs, model="gone.gguf")[1]

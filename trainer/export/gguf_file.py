@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.files import open_file
 from shared.output_file import STDOUT, check_output, write_output
 from shared.text import format_bytes, one_line
-from trainer.checkpoint.disk import free_bytes
+from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import weight_tensors
 from trainer.export.llama_quantize import check_installed, quantize_file
@@ -28,10 +28,11 @@ from trainer.formats.gguf_names import GGUFTensor
 from trainer.formats.gguf_parsing import open_gguf
 from trainer.formats.gguf_reading import digest_key
 from trainer.formats.gguf_tokenizer import add_ends, add_tokenizer, check_tokenizer
-from trainer.formats.gguf_types import ChosenType
+from trainer.formats.gguf_types import ChosenType, encode_ternary
 from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
 from trainer.model.language_model import LanguageModel
 
+_DISK = Disk()
 _CHUNK = 16 << 20  # bytes at once
 
 #: Called with the number of bytes just written.
@@ -63,6 +64,7 @@ def prepare_gguf(
     mhc: Path | None = None,
     force: bool = False,
     lossy: bool = False,
+    disk: Disk = _DISK,
 ) -> GGUFExport:
     """Decide what to write. `vocabulary` is the type of the embedding and the output head; `mhc` is
     the file for hyper-connections.
@@ -86,7 +88,7 @@ def prepare_gguf(
         notes += _about_mhc(ready, path, mhc, chosen)
     read = functools.partial(weight_in_gguf, ready.opened.model)
     plan = plan_gguf(ready.plain, chosen, read, vocabulary=vocabulary, lossy=lossy)
-    free = free_bytes(path.resolve().parent)
+    free = disk.free_bytes(path.resolve().parent)
     needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it converts a file of ours
     if free < needed:
         raise UserError(
@@ -167,7 +169,7 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
             planned.tensor.gguf_shape,
             planned.kind,
             functools.partial(weight_in_gguf, model, planned.tensor),
-            planned.ternary,
+            encode_ternary if planned.ternary else None,
         )
         for planned in plan.tensors
     ]

@@ -17,21 +17,27 @@ from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
-from trainer.formats.gguf_types import encode, encode_ternary, file_type, stored_bytes
+from trainer.formats.gguf_types import encode, file_type, stored_bytes
 from trainer.model.dimensions import dimensions
 
 _AT_ONCE = 1 << 20  # numbers
 
+#: Maps rows in fp32 to rows of blocks.
+Encode = Callable[[NDArray[np.float32]], NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of the file: `shape` rows first, `read` gives its fp32 numbers in that shape."""
+    """A tensor of the file: `shape` rows first, `read` gives its fp32 numbers in that shape.
+
+    `encode` makes blocks of `kind` of them; None: the usual way.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: str
     read: Callable[[], NDArray[np.float32]]
-    ternary: bool = False  # ternary weights in Q4_0
+    encode: Encode | None = None
 
     @property
     def bytes(self) -> int:
@@ -93,7 +99,7 @@ def _encoded(tensor: StoredTensor) -> Iterator[NDArray[Any]]:
     try:
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            yield encode_ternary(some) if tensor.ternary else encode(some, tensor.kind)
+            yield tensor.encode(some) if tensor.encode else encode(some, tensor.kind)
     except UserError as error:
         raise UserError(f"The tensor {tensor.name} cannot be written: {error}.") from error
 

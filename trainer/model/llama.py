@@ -19,7 +19,7 @@ Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, in fp32 (Zhang & Sennrich 2019)."""
+    """x / rms(x) * weight, in fp32 at least (Zhang & Sennrich 2019)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+        wide = x if x.dtype == torch.float64 else x.float()
+        return F.rms_norm(wide, self.weight.shape, self.weight, self.eps).to(x.dtype)
 
 
 def rotary_table(length: int, channels: int, theta: float) -> Rotary:

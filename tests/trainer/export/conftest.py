@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,16 @@ def make_tokenizer(kind: str) -> Tokenizer:
     return Tokenizer(backend)
 
 
+def backend_of(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer as the library has it, to be changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)
+        return tokenizers.Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+
+
 def make_begun(tokenizer: Tokenizer) -> Tokenizer:
     """The same, but that a token is put before every text, as Llama 3's does."""
-    backend = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    backend = backend_of(tokenizer)
     begin = tokenizer.eos_token
     backend.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", special_tokens=[(begin, tokenizer.eos_id)]

@@ -15,14 +15,15 @@ from shared.errors import RunError, UserError
 from tests.trainer.export.conftest import (
     SHAPES,
     VOCABULARY,
+    backend_of,
     export_gguf,
     make_model,
     make_ternary,
     make_tokenizer,
 )
+from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.data.tokenizer import Tokenizer
-from trainer.export import gguf_file
 from trainer.export.gguf_file import prepare_gguf, weight_in_gguf, written_tensors
 from trainer.export.table import compression, tensor_rows
 from trainer.formats.gguf_names import gguf_tensors
@@ -133,7 +134,7 @@ def test_a_vocabulary_without_merges_has_one_that_never_happens(as_opened, tmp_p
 def test_a_split_that_llama_cpp_has_no_name_for_is_refused(as_opened, tmp_path: Path, bpe) -> None:
     import tokenizers
 
-    backend = tokenizers.Tokenizer.from_str(bpe._backend.to_str())
+    backend = backend_of(bpe)
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(use_regex=False)
     with pytest.raises(UserError, match="no name for the way this tokenizer splits"):
         export_gguf(as_opened(make_model(), Tokenizer(backend)), tmp_path / "model.gguf")
@@ -143,7 +144,7 @@ def test_a_split_that_llama_cpp_has_no_name_for_is_refused(as_opened, tmp_path: 
 def test_text_that_is_normalized_first_is_told(as_opened, tmp_path: Path, bpe) -> None:
     import tokenizers
 
-    backend = tokenizers.Tokenizer.from_str(bpe._backend.to_str())
+    backend = backend_of(bpe)
     backend.normalizer = tokenizers.normalizers.NFC()
     opened = as_opened(make_model(), Tokenizer(backend))
     ready = prepare_gguf(opened, tmp_path / "model.gguf", find_type("F16"))
@@ -160,9 +161,7 @@ def test_a_file_is_not_replaced_unasked(as_opened, tmp_path: Path) -> None:
     assert path.read_bytes()[:4] == b"GGUF"
 
 
-def test_a_write_that_fails_leaves_what_was_there(
-    as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_what_was_there(as_opened, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_text("mine")
     opened = as_opened(make_model())
@@ -173,12 +172,10 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert [found.name for found in tmp_path.iterdir()] == ["model.gguf"]
 
 
-def test_no_room_is_told_before_anything_is_written(
-    as_opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gguf_file, "free_bytes", lambda folder: 1 << 20)
+def test_no_room_is_told_before_anything_is_written(as_opened, tmp_path: Path) -> None:
+    disk = Disk(free_bytes=lambda _: 1 << 20)
     with pytest.raises(UserError, match=r"needs 5\.\d MiB, but only 1\.0 MiB is free"):
-        export_gguf(as_opened(make_model()), tmp_path / "model.gguf")
+        export_gguf(as_opened(make_model()), tmp_path / "model.gguf", disk=disk)
 
 
 def test_a_type_of_llama_cpp_says_what_to_install(as_opened, tmp_path: Path, monkeypatch) -> None:

@@ -9,8 +9,9 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
-from tests.trainer.export.conftest import SHAPES, make_begun, make_model, make_tokenizer
+from tests.trainer.export.conftest import SHAPES, backend_of, make_begun, make_model, make_tokenizer
 from trainer.checkpoint.opening import open_model
+from trainer.data.tokenizer import Tokenizer
 from trainer.export.hf_folder import find_dtype, prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import TRICKY_TEXTS
 
@@ -99,10 +100,16 @@ def test_only_an_exported_model_is_replaced_and_only_by_force(as_opened, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "photos"]
 
 
-def test_a_failure_leaves_nothing_behind(as_opened, tmp_path: Path, monkeypatch) -> None:
-    opened = as_opened(make_model(num_layers=1))
+class Unsaved(Tokenizer):
+    """A tokenizer whose files cannot be written."""
+
+    def save(self, directory: str | Path) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_failure_leaves_nothing_behind(as_opened, tmp_path: Path) -> None:
+    opened = as_opened(make_model(num_layers=1), Unsaved(backend_of(make_tokenizer("qwen2"))))
     export = prepare_hf_folder(opened, tmp_path / "model")
-    monkeypatch.setattr(opened.tokenizer, "save", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_hf_folder(export)
     assert list(tmp_path.iterdir()) == []

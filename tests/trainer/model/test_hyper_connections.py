@@ -17,7 +17,6 @@ from trainer.checkpoint.loading import load_model
 from trainer.checkpoint.saving import weight_tensors
 from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
-from trainer.model import llama
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
 from trainer.model.parts.hyper_connections.streams import (
@@ -246,17 +245,6 @@ def test_a_wrong_number_of_streams_is_told(value: object, tmp_path: Path) -> Non
 # Folding
 
 
-@pytest.fixture
-def fp64_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Norms in the type of their input: what is left of a difference is the fold's own."""
-
-    def forward(norm: llama.RMSNorm, x: torch.Tensor) -> torch.Tensor:
-        mean = x.square().mean(dim=-1, keepdim=True)
-        return x * (mean + norm.eps).rsqrt() * norm.weight
-
-    monkeypatch.setattr(llama.RMSNorm, "forward", forward)
-
-
 def set_scalars(model: LanguageModel, **values: float) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -275,7 +263,7 @@ def folded_difference(model: LanguageModel) -> tuple[float, float]:
         return (plain(ids) - model(ids)).abs().max().item(), folded.eps_error
 
 
-def test_where_h_pre_is_one_the_fold_is_exact(fp64_norms: None) -> None:
+def test_where_h_pre_is_one_the_fold_is_exact() -> None:
     """A logit of 40 is a 1 in fp64."""
     model = make(1)
     set_scalars(model, pre_logits=40.0, pre_bias=0.0)
@@ -284,13 +272,13 @@ def test_where_h_pre_is_one_the_fold_is_exact(fp64_norms: None) -> None:
     assert difference < 1e-12
 
 
-def test_without_eps_every_fold_is_exact(fp64_norms: None) -> None:
+def test_without_eps_every_fold_is_exact() -> None:
     difference, eps_error = folded_difference(make(1, norm_eps=1e-30))
     assert eps_error < 1e-25
     assert difference < 1e-12
 
 
-def test_elsewhere_the_error_is_that_of_eps(fp64_norms: None) -> None:
+def test_elsewhere_the_error_is_that_of_eps() -> None:
     errors = []
     for eps in (1e-8, 1e-7, 1e-6, 1e-5):
         model = make(1, norm_eps=eps)
@@ -304,7 +292,7 @@ def test_elsewhere_the_error_is_that_of_eps(fp64_norms: None) -> None:
 
 
 @pytest.mark.parametrize("streams", [2, 4])
-def test_streams_that_stay_equal_fold_too(streams: int, fp64_norms: None) -> None:
+def test_streams_that_stay_equal_fold_too(streams: int) -> None:
     """As in every model of the guide: h_post begins equal and nothing ever parts the streams."""
     model = make(streams, norm_eps=1e-30)
     set_scalars(model, post_logits=0.3, post_bias=-1.0)

@@ -166,8 +166,6 @@ def test_the_loss_is_the_mean_cross_entropy(shape: ModelConfig, make_model) -> N
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_explicit_bf16_attention_is_attention(kv_heads: int) -> None:
     """What a CPU trains with in bf16 agrees with fp32 SDPA, gradients included."""
-    from trainer.model.attention import _explicit_attention, causal_attention
-
     generator = torch.Generator().manual_seed(0)
     q, k, v, upstream = (
         torch.randn(2, heads, 24, 16, generator=generator).bfloat16()
@@ -176,11 +174,11 @@ def test_explicit_bf16_attention_is_attention(kv_heads: int) -> None:
     exact = [x.float().requires_grad_() for x in (q, k, v)]
     ours = [x.clone().requires_grad_() for x in (q, k, v)]
     wanted = causal_attention(*exact)
-    got = _explicit_attention(*ours, 0.0)
+    got = causal_attention(*ours)
     torch.testing.assert_close(got.float(), wanted, atol=0.03, rtol=0.03)
     wanted.backward(upstream.float())
     got.backward(upstream)
     for a, b in zip(ours, exact, strict=True):
         torch.testing.assert_close(a.grad.float(), b.grad, atol=0.1, rtol=0.05)
-    dropped = _explicit_attention(q, k, v, 0.5)
+    dropped = causal_attention(q, k, v, dropout=0.5)
     assert not torch.equal(dropped, got)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config.schema import ModelConfig
-from trainer.model.inference.slot_cache import Piece, SlotCache
+from trainer.model.inference.slot_cache import Piece, SlotCache, cut_into_runs
 from trainer.model.language_model import LanguageModel
 
 SLOTS = 6
@@ -62,24 +62,14 @@ def test_every_sequence_is_computed_as_if_alone(shape: ModelConfig, make_model) 
 )
 @settings(max_examples=60, deadline=None)
 def test_slots_are_cut_into_runs_of_neighbours(lengths: list[int], absent: set[int]) -> None:
-    n = LanguageModel(
-        ModelConfig(vocab_size=8, hidden_size=8, num_layers=1, num_heads=1)
-    ).dimensions
-    cache = SlotCache(n, len(lengths), 1, torch.device("cpu"), torch.float32)
-    cache.lengths = lengths
     slots = [slot for slot in range(len(lengths)) if slot not in absent]
-    runs = cache._runs(slots)
+    runs = cut_into_runs(slots, lengths)
     assert [slot for run in runs for slot in run] == slots
     assert all(run == list(range(run[0], run[0] + len(run))) for run in runs)
 
 
-def test_like_lengths_share_a_call_and_unlike_ones_do_not(make_model) -> None:
-    n = LanguageModel(
-        ModelConfig(vocab_size=8, hidden_size=8, num_layers=1, num_heads=1)
-    ).dimensions
-    cache = SlotCache(n, 4, 1, torch.device("cpu"), torch.float32)
-    cache.lengths = [20, 24, 3000, 3001]
-    assert cache._runs([0, 1, 2, 3]) == [[0, 1], [2, 3]]
+def test_like_lengths_share_a_call_and_unlike_ones_do_not() -> None:
+    assert cut_into_runs([0, 1, 2, 3], [20, 24, 3000, 3001]) == [[0, 1], [2, 3]]
 
 
 def test_a_copied_beginning_is_gone_on_from(shape: ModelConfig, make_model) -> None:

@@ -104,7 +104,7 @@ class SlotCache:
         begin = 0
         for single, group in itertools.groupby(pieces, lambda piece: piece.count == 1):
             if single:
-                for run in self._runs([piece.slot for piece in group]):
+                for run in cut_into_runs([piece.slot for piece in group], self.lengths):
                     self._calls.append(self._decoding(begin, run))
                     begin += len(run)
                 continue
@@ -123,28 +123,6 @@ class SlotCache:
             places = torch.arange(longest, device=device)
             mask = (places < torch.tensor(lengths, device=device)[:, None])[:, None, None]
         return _Decoding(begin, begin + len(run), run[0], longest, mask)
-
-    def _runs(self, slots: list[int]) -> list[list[int]]:
-        """`slots` cut into runs of adjacent slots, with the least cost in padding and calls.
-
-        `best[i]` is the least cost of the first i slots and the start of their last run.
-        """
-        best: list[tuple[int, int]] = [(0, 0)]
-        for end in range(1, len(slots) + 1):
-            longest, least = 0, (1 << 62, 0)
-            for begin in range(end - 1, -1, -1):
-                if begin < end - 1 and slots[begin] + 1 != slots[begin + 1]:
-                    break
-                longest = max(longest, self.lengths[slots[begin]] + 1)
-                cost = best[begin][0] + (end - begin) * longest + CALL_POSITIONS
-                least = min(least, (cost, begin))
-            best.append(least)
-        runs, end = [], len(slots)
-        while end:
-            begin = best[end][1]
-            runs.append(slots[begin:end])
-            end = begin
-        return runs[::-1]
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
         """The row of every token's position within its own sequence, (N, D)."""
@@ -193,3 +171,27 @@ class SlotCache:
         self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
         self.values[:, target, :, :count] = self.values[:, source, :, :count]
         self.lengths[target] = count
+
+
+def cut_into_runs(slots: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """`slots` cut into runs of adjacent slots, with the least cost in padding and calls.
+
+    `lengths` has the filled positions of every slot.
+    """
+    # best[i]: the least cost of the first i slots, and where their last run begins.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(slots) + 1):
+        longest, least = 0, (1 << 62, 0)
+        for begin in range(end - 1, -1, -1):
+            if begin < end - 1 and slots[begin] + 1 != slots[begin + 1]:
+                break
+            longest = max(longest, lengths[slots[begin]] + 1)
+            cost = best[begin][0] + (end - begin) * longest + CALL_POSITIONS
+            least = min(least, (cost, begin))
+        best.append(least)
+    runs, end = [], len(slots)
+    while end:
+        begin = best[end][1]
+        runs.append(list(slots[begin:end]))
+        end = begin
+    return runs[::-1]

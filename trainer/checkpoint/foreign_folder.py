@@ -62,8 +62,8 @@ def refuse_pickles(path: Path) -> None:
             found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PICKLES]
     if found:
         raise UserError(
-            f"{one_line(found[0])} is a pickle, which can run any code when it is loaded, so it is "
-            "not; save the model as safetensors (save_pretrained of transformers does)."
+            f"{one_line(found[0])} is a pickle, which can run any code when loaded; only "
+            "safetensors files are read. Convert it with save_pretrained of transformers."
         )
 
 

@@ -153,7 +153,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     Raises UserError for a model that is not supported.
     """
     kind = config.get("model_type")
-    ours = kind in _own_kinds()
+    ours = isinstance(kind, str) and kind in _own_kinds()
     for key, fitting in _FIXED.items():
         if config.get(key, fitting[0]) not in fitting:
             raise _wrong(config, key, name, f"this program runs {fitting[0]!r}")

@@ -117,7 +117,7 @@ def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
     assert note.startswith("F16 instead of Q4_0, as chosen for the vocabulary: token_embd.weight")
     for kind, table, words in (
         ("Q4_0", "tq2_0", "cannot be TQ2_0"),
-        ("Q4_K_M", "q8_0", "which llama.cpp mixes"),
+        ("Q4_K_M", "q8_0", "llama.cpp chooses the types"),
     ):
         with pytest.raises(UserError, match=words):
             planned(model, kind, table)

@@ -83,7 +83,7 @@ def test_names_are_found_in_any_case_and_by_their_aliases() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no type 'q8_9' \(did you mean Q8_0\?\)"):
+    with pytest.raises(UserError, match=r"type 'q8_9' \(did you mean Q8_0\?\)"):
         find_type("q8_9")
 
 

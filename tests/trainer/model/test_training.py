@@ -17,6 +17,9 @@ from shared.run.metrics_log import MetricsReader
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 STEPS = 20
+#: Nats. Without vector instructions, with AVX2 and with AVX-512 the losses differ by up to 1.3e-6
+#: from those recorded; a change of the numerics that matters makes more than this.
+TOLERANCE = 1e-4
 SMALL = {"vocab_size": 61, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 32}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -74,5 +77,5 @@ def test_losses_are_those_recorded(run_cli, tmp_path: Path) -> None:
     assert set(recorded) == set(SHAPES)
     for shape, series in losses.items():
         assert len(series) == STEPS
-        assert series == pytest.approx(recorded[shape], abs=1e-4), shape
+        assert series == pytest.approx(recorded[shape], abs=TOLERANCE), shape
         assert series[-1] < series[0] - 0.3

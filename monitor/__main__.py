@@ -10,10 +10,10 @@ from pathlib import Path
 from shared import __version__
 from shared.errors import ExitCode, UserError
 
-DESCRIPTION = "Watch and steer the training runs of a folder. Reads only; training never waits."
+DESCRIPTION = "Watch and steer the training runs in a folder. Training never waits for the monitor."
 KEYS = """\
 keys: j/k or arrows select a run · 1-8 pages · Enter charts · / filter · p pause · c checkpoint now
-      s stop · R resume · u upload · P prune · ? all keys · q quit (training goes on)
+      s stop · R resume · u upload · P prune · ? all keys · q quit (training continues)
 settings: $XDG_CONFIG_HOME/train-monitor/settings.yaml (~/.config by default)
 """
 
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--poll",
         metavar="SECONDS",
         default="0.5",
-        help="look at the files at least this often (default: 0.5)",
+        help="check the files at least this often (default: 0.5)",
     )
     parser.add_argument(
         "--theme", metavar="NAME", help="colours: night, day or clear (for any colour vision)"
@@ -99,7 +99,7 @@ def _readable_folder(given: str | None) -> Path:
         ) from error
     except PermissionError as error:
         raise UserError(
-            f"You may not read {shown}; ask its owner, or choose another --runs-dir."
+            f"No permission to read {shown}; ask its owner, or choose another --runs-dir."
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{shown} cannot be read: {error}; choose another --runs-dir.") from error
@@ -132,8 +132,8 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
         raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
     if not sys.stderr.isatty():  # which is where Textual draws
         raise UserError(
-            "train-monitor draws through standard error, which goes elsewhere here; leave out the "
-            "redirection, such as 2>FILE."
+            "train-monitor draws on standard error, which is redirected here; remove the "
+            "redirection (2>FILE)."
         )
     if arguments.no_color:
         os.environ["NO_COLOR"] = "1"

@@ -423,8 +423,10 @@ class MonitorApp(App[None]):
 
     def _next_theme(self) -> None:
         if self.theme not in CHOICES:
-            self.tell(f"This terminal keeps its own colours ({self.theme}).", "warning")
+            self.tell(
+                f"This terminal has no themes; it uses its own colours ({self.theme}).", "warning"
+            )
             return
         self.theme = CHOICES[(CHOICES.index(self.theme) + 1) % len(CHOICES)]
         self._keep(dataclasses.replace(self._settings.settings, theme=self.theme))
-        self.tell(f"Colours: {self.theme}.", "success")
+        self.tell(f"Theme: {self.theme}.", "success")

@@ -91,7 +91,7 @@ def _elsewhere(snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         if run.alive and run.host and run.host != here:
             hosts.setdefault(run.host, []).append(run.device)
     return tuple(
-        (host, f"{len(runs)} at work" + "".join(f" · {d}" for d in dict.fromkeys(runs) if d))
+        (host, f"{len(runs)} training" + "".join(f" · {d}" for d in dict.fromkeys(runs) if d))
         for host, runs in hosts.items()
     )
 
@@ -100,15 +100,15 @@ def _why_nothing(snapshot: Snapshot | None, runs_dir: Path, layout: Layout) -> t
     if layout.is_too_small:
         return (
             f"This terminal has {layout.width} by {layout.height} cells.",
-            f"{MIN_WIDTH} by {MIN_HEIGHT} are needed, 80 by 24 are good; or use --json.",
+            f"It needs at least {MIN_WIDTH} by {MIN_HEIGHT}, better 80 by 24; or use --json.",
         )
     if snapshot is None:
         return (f"Reading {one_line(runs_dir)}…",)
     if snapshot.problem:
-        return (snapshot.problem, "It is looked at again and again; nothing needs restarting.")
+        return (snapshot.problem, "Retrying; there is no need to restart.")
     return (
         f"No runs in {snapshot.runs_dir} yet.",
         "",
         f"Start one:  trainer train --runs-dir {snapshot.runs_dir}",
-        "It appears here by itself.",
+        "It will appear here.",
     )

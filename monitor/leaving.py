@@ -88,9 +88,9 @@ def farewell(runs: Iterable[RunView], runs_dir: Path) -> str:
     folder = one_line(runs_dir)
     if len(alive) == 1:
         name = one_line(alive[0].run_id, 120)
-        what, which = f"{name} goes on training", name
+        what, which = f"{name} is still training", name
     else:
-        what, which = f"{len(alive)} runs go on training", "RUN"
+        what, which = f"{len(alive)} runs are still training", "RUN"
     again = "train-monitor" + ("" if folder == "runs" else f" --runs-dir {folder}")
     stop = f"trainer stop {which}" + ("" if folder == "runs" else f" --runs-dir {folder}")
     return f"{what}. Watch again: {again}   Stop: {stop}"

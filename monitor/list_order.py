@@ -136,7 +136,7 @@ def compiled(query: str) -> tuple[Matcher, str]:
         try:
             expression = re.compile(pattern, re.IGNORECASE)
         except (re.error, OverflowError, RecursionError) as error:
-            return _everything, f"/{one_line(pattern, 40)}/ is no regular expression: {error}."
+            return _everything, f"/{one_line(pattern, 40)}/ is not a regular expression: {error}."
         return lambda run: expression.search(_text_of(run)) is not None, ""
     words = query.casefold().split()
     if not words:

@@ -21,9 +21,7 @@ SORTS = ("activity", "newest", "name", "progress", "loss", "best")
 THEMES = ("night", "day", "clear")
 AXES = ("step", "time", "tokens")
 _CHOICES = {"theme": THEMES, "sort": SORTS, "x_axis": AXES}
-_HEADER = (
-    "# What train-monitor remembers. Change it as you like; T, o, O, x, l and [ ] change it too.\n"
-)
+_HEADER = "# The settings of train-monitor. Edit freely; T, o, O, x, l and [ ] change them too.\n"
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,15 @@ class SettingsFile:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
             self._give_up(
-                f"{shown} is not YAML{where}; the defaults are used, it is left as it is."
+                f"{shown} is not YAML{where}; the defaults are used and the file is left alone."
             )
             return
         if value is None:
             return
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            self._give_up(f"{shown} holds no settings; the defaults are used, it is left as it is.")
+            self._give_up(
+                f"{shown} contains no settings; the defaults are used and the file is left alone."
+            )
             return
         self._kept = value
         self._saved, problems = _parsed(value)

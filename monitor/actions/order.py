@@ -64,7 +64,7 @@ def _same(one: str, other: str) -> bool:
 def set_note(view: RunView, text: str) -> str:
     """Write a note about the run; an empty one clears it."""
     labels = change_labels(RunDirectory(view.path), note=text)
-    return f"{view.label} is noted." if labels.note else f"{view.label} has no note."
+    return f"{view.label} has a note." if labels.note else f"{view.label} has no note."
 
 
 def set_name(view: RunView, text: str) -> str:
@@ -72,7 +72,7 @@ def set_name(view: RunView, text: str) -> str:
     labels = change_labels(RunDirectory(view.path), name=text)
     own = one_line(view.path.name, 120)
     if not labels.name:
-        return f"{own} is shown by its own name."
+        return f"{own} is shown under its own name."
     return f"{own} is shown as {labels.name}."
 
 
@@ -82,7 +82,7 @@ def archive(views: Sequence[RunView], *, archived: bool) -> str:
         change_labels(RunDirectory(view.path), archived=archived)
     what = views[0].label if len(views) == 1 else f"{len(views)} runs"
     return (
-        f"{what} {'is' if len(views) == 1 else 'are'} {'archived' if archived else 'listed again'}."
+        f"{what} {'is' if len(views) == 1 else 'are'} {'archived' if archived else 'unarchived'}."
     )
 
 
@@ -118,7 +118,7 @@ class DeletePlan:
         what = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         go = "goes" if len(self.runs) == 1 else "go"
         size = format_bytes(self.bytes)
-        return f"{what} {go} into the trash: {self.files:,} files, {size} on disk."
+        return f"{what} {go} to the trash: {self.files:,} files, {size} on disk."
 
 
 def plan_delete(views: Sequence[RunView]) -> DeletePlan:
@@ -142,7 +142,7 @@ def delete(plan: DeletePlan) -> str:
     names = [one_line(item.run.run_id, 120) for item in plan.runs]
     what = names[0] if len(names) == 1 else f"{len(names)} runs"
     is_ = "is" if len(names) == 1 else "are"
-    return f"{what} {is_} in the trash ({format_bytes(plan.bytes)}); U brings back."
+    return f"{what} {is_} in the trash ({format_bytes(plan.bytes)}); U restores."
 
 
 # -- the trash ---------------------------------------------------------------------------------
@@ -189,14 +189,14 @@ def restore(runs_dir: Path, run_id: str) -> str:
     restored = restore_runs(runs_dir, [run_id])
     name = restored.get(run_id, run_id)
     renamed = f" as {one_line(name, 120)}" if name != run_id else ""
-    return f"{one_line(run_id, 120)} is back{renamed}."
+    return f"{one_line(run_id, 120)} is restored{renamed}."
 
 
 def empty_trash_of_runs(runs_dir: Path) -> str:
     """Delete the runs in the trash for good."""
     if not list_trash(runs_dir):
         raise UserError("The trash holds no runs.")
-    return f"The trash of runs is empty: {format_bytes(empty_run_trash(runs_dir))} freed."
+    return f"The trash is emptied: {format_bytes(empty_run_trash(runs_dir))} freed."
 
 
 # -- what a dialog has come to -----------------------------------------------------------------
@@ -219,6 +219,6 @@ def settle_trash(
     if choice.act == "empty_runs":
         return empty_trash_of_runs(runs_dir)
     if view is None:
-        raise UserError("No run is selected whose checkpoints could be brought back.")
+        raise UserError("Select a run to restore its checkpoints.")
     act = undo_prune if choice.act == "restore_checkpoints" else empty_checkpoint_trash
     return act(view, give_up)

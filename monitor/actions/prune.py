@@ -69,10 +69,10 @@ class PrunePreview:
     def summary(self) -> str:
         """What goes, in a line."""
         if not self.goes:
-            return "Nothing goes."
-        shared = "" if self.freed == self.bytes else "; the rest is shared with what stays"
-        goes = "goes" if len(self.goes) == 1 else "go"
-        return f"{counted(self)} {goes}; {format_bytes(self.freed)} freed in the end{shared}."
+            return "Nothing to prune."
+        frees = f"frees {format_bytes(self.freed)} once the trash is emptied"
+        shared = "" if self.freed == self.bytes else "; kept checkpoints share the rest"
+        return f"{counted(self)} to prune; {frees}{shared}."
 
     def trash_line(self) -> str:
         """What lies in the trash; empty when nothing does."""
@@ -120,7 +120,7 @@ def preview_prune(
         except UserError as error:
             problem = _in_words(str(error))
     rows = tuple(
-        dataclasses.replace(row, goes=False, reason="spared")
+        dataclasses.replace(row, goes=False, reason="kept")
         if row.goes and row.name in spared
         else row
         for row in _rows(plan)
@@ -191,7 +191,7 @@ def verify(view: RunView, names: Sequence[str]) -> str:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise RunError(f"{view.label}: {one_line(problems[0], 300)}{more}.")
     what = names[0] if len(names) == 1 else _many(len(names))
-    return f"{view.label}: every byte of {what} is as it was saved."
+    return f"{view.label}: all checksums of {what} match."
 
 
 # -- doing -------------------------------------------------------------------------------------
@@ -215,10 +215,10 @@ def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) ->
     folder = RunDirectory(view.path).checkpoints.resolve()
     still = tuple(name for name in names if (folder / name).is_dir())
     if not still:
-        return f"{view.label}: nothing of it is there any more; nothing was removed."
+        return f"{view.label}: those checkpoints are gone already; nothing was removed."
     answer = _act(view, {"rule": Rule(remove=still).to_json()}, give_up)
     told, there, _ = answer.partition(", back with:")  # what a command line would do
-    return f"{told}; U brings them back." if there else answer
+    return f"{told}; U restores them." if there else answer
 
 
 def undo_prune(view: RunView, give_up: GiveUp | None = None) -> str:

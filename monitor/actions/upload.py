@@ -36,8 +36,8 @@ _SPEED_FROM = 1.0  # seconds of sending before a speed is worth showing
 #: Options of the command line, and what stands for them on the screen.
 _WORDS = (
     (re.compile(r"give --public"), "mark “public”"),
-    (re.compile(r"(or )?give --overwrite"), r"\1mark “replace”"),
-    (re.compile(r"--overwrite puts"), "“replace” puts"),
+    (re.compile(r"(or )?give --overwrite"), r"\1mark “overwrite”"),
+    (re.compile(r"--overwrite puts"), "“overwrite” puts"),
     (re.compile(r" with --repo( OWNER/NAME)?"), ""),
     (re.compile(r"check --repo"), "check the name"),
     (re.compile(r"check --license and --language"), "check the license"),
@@ -175,7 +175,7 @@ class UploadStatus:
         if self.stage == "waiting":
             return self.note
         if self.stage == "committing":
-            return "Everything is there; making the commit…"
+            return "All files are uploaded; committing…"
         if self.stage not in ("checking", "sending"):
             return "Asking the Hub…"
         done = f"{format_bytes(self.bytes)} of {format_bytes(self.total)}"

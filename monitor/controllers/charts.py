@@ -54,9 +54,7 @@ class Charts:
         before = self._host.look.chart.axis
         pane = self._perform("next_axis")
         if pane is not None and pane.state.axis == before:
-            self._host.tell(
-                "This run tells neither the time nor the tokens of its steps.", "warning"
-            )
+            self._host.tell("This run logs neither time nor tokens.", "warning")
 
     def _perform(self, act: str) -> ChartPane | None:
         pane = self._host.page.chart

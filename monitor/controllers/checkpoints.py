@@ -91,7 +91,7 @@ class CheckpointCare:
             host.post_message(Verified(info, sound=not problems))
             if problems:
                 raise RunError(one_line(problems[0], 300))
-            return f"{info.name} of {view.label} is whole: every checksum holds."
+            return f"{info.name} of {view.label} is intact: all checksums match."
 
         host.act(work)
 

@@ -59,7 +59,7 @@ def tags_dialog(view: RunView) -> LineScreen:
     from monitor.actions.order import labels_of, tags_text
     from monitor.screens.order_dialog import LineScreen
 
-    hint = "Words between commas: baseline, lr sweep."
+    hint = "Separate tags with commas: baseline, lr sweep"
     return LineScreen(f"Tags of {view.label}", tags_text(labels_of(view)), hint)
 
 
@@ -72,7 +72,7 @@ def name_dialog(view: RunView) -> LineScreen:
     return LineScreen(
         f"Name for {view.label}",
         labels_of(view).name,
-        "It is shown by this name; its folder keeps its own.",
+        "Only the displayed name changes; the folder keeps its name.",
         limit=MAX_NAME,
         nothing=one_line(view.path.name, 120),
     )

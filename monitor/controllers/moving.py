@@ -117,7 +117,7 @@ class Moving:
         """Show or hide the machine."""
         host = self._host
         if host.snapshot is None or host.snapshot.machine is None:
-            host.tell("This machine has told nothing of itself yet.", "warning")
+            host.tell("No figures for this machine yet.", "warning")
             return
         host.look = dataclasses.replace(host.look, machine=not host.layout.machine)
 

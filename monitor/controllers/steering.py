@@ -16,7 +16,7 @@ from shared.errors import UserError
 
 _ASKED = {
     "pause": "pause",
-    "resume": "go on",
+    "resume": "continue",
     "checkpoint": "save a checkpoint",
 }
 

@@ -105,7 +105,7 @@ class ConfirmScreen(Dialog[bool]):
         return Horizontal(
             Button("No n", id="no", compact=True),
             Button("Yes y", id="yes", compact=True, classes="-danger"),
-            Static("⏎ takes the marked one", id="hint", markup=False),
+            Static("⏎ takes the highlighted answer", id="hint", markup=False),
             classes="buttons",
         )
 

@@ -111,7 +111,7 @@ class ExportScreen(Dialog[ExportChoice]):
             if problem or taken:
                 self._asked = choice if taken and not problem else None
                 shown = one_line(path.name, 100)
-                self.say(problem or f"{shown} is there already; Enter again replaces it.")
+                self.say(problem or f"{shown} already exists; Enter again replaces it.")
             else:
                 self.dismiss(choice)
 

@@ -149,8 +149,7 @@ class DeleteScreen(Dialog[DeletePlan]):
         text = Text("\n".join(plan.lines), colours.style("foreground"))
         text.append(f"\n\n{plan.summary()}", colours.style("foreground", bold=True))
         text.append(
-            "\nFiles shared by links are counted once. "
-            "U brings back what is in the trash, until it is emptied.",
+            "\nHard-linked files are counted once. U restores runs until the trash is emptied.",
             colours.style("muted"),
         )
         self._lines.update(text)
@@ -187,7 +186,7 @@ class DeleteScreen(Dialog[DeletePlan]):
         if self._confirmed:
             self.dismiss(self._plan)
         elif self._plan is not None and not self._plan.refusal:
-            self.say(f"Type {self._plan.word} to delete it, or Esc to leave it.")
+            self.say(f"Type {self._plan.word} to delete it, or press Esc to cancel.")
 
     @on(Button.Pressed, "#close")
     def _close(self) -> None:
@@ -224,7 +223,7 @@ class TrashScreen(Dialog[TrashChoice]):
     def foot(self) -> Widget:
         """What can be done with the entry under the cursor."""
         return _buttons(
-            Button("Bring back ⏎", id="restore", compact=True, disabled=True),
+            Button("Restore ⏎", id="restore", compact=True, disabled=True),
             Button("Empty E", id="empty", compact=True, disabled=True, classes="-danger"),
         )
 
@@ -258,7 +257,9 @@ class TrashScreen(Dialog[TrashChoice]):
             self._list.highlighted = 0
         freed = trash.freed + trash.checkpoints.bytes
         empty = trash.empty and not trash.checkpoints.bytes
-        told = "The trash is empty." if empty else f"Emptying it frees {format_bytes(freed)}."
+        told = (
+            "The trash is empty." if empty else f"Emptying the trash frees {format_bytes(freed)}."
+        )
         self._line.update(Text(f"\n{told}" if options else told, muted))
         self.query_one("#restore", Button).disabled = not options
         self.query_one("#empty", Button).disabled = empty
@@ -300,8 +301,8 @@ class TrashScreen(Dialog[TrashChoice]):
             if yes:
                 self.dismiss(choice)
 
-        question = f"Delete {what} for good?"
-        told = f"{format_bytes(size)} are freed. There is no way back."
+        question = f"Delete {what} permanently?"
+        told = f"This frees {format_bytes(size)} and cannot be undone."
         self.app.push_screen(ConfirmScreen(question, told), answered)
 
     @on(Button.Pressed, "#close")

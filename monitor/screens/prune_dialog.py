@@ -176,7 +176,7 @@ class PruneScreen(Dialog[PruneChoice]):
         if row is None:
             return
         if row.protected:
-            self.say(f"{row.name} stays: it is {row.reason}.")
+            self.say(f"{row.name} is protected: it is {row.reason}.")
             return
         if row.name in self._spared:
             self._spared.discard(row.name)
@@ -212,12 +212,14 @@ class PruneScreen(Dialog[PruneChoice]):
     def _prune(self) -> None:
         preview = self._preview
         if preview is None or preview.problem or not preview.goes:
-            self.say(preview.problem if preview and preview.problem else "Nothing is marked to go.")
+            self.say(
+                preview.problem if preview and preview.problem else "Nothing is marked for pruning."
+            )
             return
         choice = PruneChoice("prune", preview.goes)
         self._confirm(
-            f"Move {counted(preview)} into the trash?",
-            "U brings them back until the trash is emptied.",
+            f"Move {counted(preview)} to the trash?",
+            "U restores them until the trash is emptied.",
             choice,
         )
 
@@ -234,8 +236,8 @@ class PruneScreen(Dialog[PruneChoice]):
         if preview is None or not (preview.trash.checkpoints or preview.trash.bytes):
             return
         self._confirm(
-            f"Delete {format_bytes(preview.trash.bytes)} in the trash for good?",
-            "There is no way back.",
+            f"Delete {format_bytes(preview.trash.bytes)} in the trash permanently?",
+            "This cannot be undone.",
             PruneChoice("empty"),
         )
 

@@ -77,13 +77,15 @@ class UploadScreen(Dialog[None]):
             ),
             Horizontal(
                 Static("license", classes="name", markup=False),
-                Input(placeholder="none stated, or such as apache-2.0", compact=True, id="license"),
+                Input(
+                    placeholder="none, or an SPDX id such as apache-2.0", compact=True, id="license"
+                ),
                 classes="row",
             ),
             Horizontal(
                 Static("", classes="name", markup=False),
                 Check("public", id="public"),
-                Check("replace what is not ours", id="replace"),
+                Check("overwrite other content", id="replace"),
                 classes="row",
             ),
             id="form",
@@ -282,7 +284,7 @@ class UploadScreen(Dialog[None]):
         """Put the address into the clipboard, through the terminal."""
         if self._job is not None and self._job.status.url:
             self.app.copy_to_clipboard(self._job.status.url)
-            self._line.update(Text(f"{self._job.status.message}\nThe address is copied."))
+            self._line.update(Text(f"{self._job.status.message}\nAddress copied."))
 
     @on(Button.Pressed, "#close")
     def _close(self) -> None:

@@ -61,7 +61,7 @@ class Checkpoints(Panel):
             count += f", {len(shown)} shown"
         strips = [line(_titles(count, width, colours), width, self.base + self.heading_style())]
         if not newest and rows:
-            strips.append(line([(" none saved yet", muted)], width, self.base))
+            strips.append(line([(" no checkpoints yet", muted)], width, self.base))
         for info in shown:
             pieces = [(" ", muted), *_facts(info, width, self._now, colours)]
             pieces += _signs(info, self._uploaded, colours)
@@ -128,7 +128,7 @@ class CheckpointsPage(Page):
         """Titles and one line each; below, what the marks mean."""
         muted = colours.style("muted")
         if not self._found:
-            return [[(" none saved yet", muted)]]
+            return [[(" no checkpoints yet", muted)]]
         total = sum(c.bytes for c in self._found)
         count = f"{len(self._found)}, {format_bytes(total)}"
         if self._marked:
@@ -218,7 +218,7 @@ def _signs(
         (not info.whole, "✗", "incomplete", colours.style("error", bold=True)),
         (info.is_best, "★", "best", colours.style("val", bold=True)),
         (info.is_latest, "●", "latest", colours.style("primary")),
-        (info.packed, "▣", "packed", colours.style("muted")),
+        (info.packed, "▣", "compressed", colours.style("muted")),
         (info.name in uploaded, "↑", "uploaded", colours.style("uploaded")),
     )
     return [
@@ -231,8 +231,8 @@ def _signs(
 def _legend(width: int, colours: Colours) -> list[Line]:
     muted = colours.style("muted")
     told = (
-        "▪ protected: no rule removes it · ★ best · ● latest · ▣ packed · ↑ uploaded",
-        "✓ every byte was read and is right · ✗ damaged, or a file is missing or cut short",
-        "space marks · P prunes · u uploads · v reads every byte · c saves one of a live run",
+        "▪ protected from pruning · ★ best · ● latest · ▣ compressed · ↑ uploaded",
+        "✓ checksums verified · ✗ damaged or incomplete",
+        "Space marks · P prunes · u uploads · v verifies · c saves one of a live run",
     )
     return [[(f" {x}", muted)] for text in told for x in wrapped(text, width - 2)]

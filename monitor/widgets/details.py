@@ -124,7 +124,7 @@ class Details(Page):
         if not detail or not detail.events:
             return []
         muted = colours.style("muted")
-        lines: list[Line] = [[(" what happened, newest first", muted)]]
+        lines: list[Line] = [[(" events, newest first", muted)]]
         column = kind_width(detail.events)
         lines += [event_line(e, colours, column) for e in reversed(detail.events)]
         return [*lines, []]

@@ -61,7 +61,7 @@ class DynamicsPage(Page):
         """Facts, troubles, phases."""
         view, detail = self._view, self._detail
         if view is None or detail is None or not len(detail.loss):
-            return [[(" No metrics yet: it begins with the first step.", colours.style("muted"))]]
+            return [[(" No metrics yet: they begin with the first step.", colours.style("muted"))]]
         found = self._found()
         return [
             *_folded(_movement(found, colours), width),
@@ -96,7 +96,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         _row(
             "loss, mean",
             number(found.mean),
-            f"of the last {thousands(found.values)} values",
+            f"over the last {thousands(found.values)} values",
             colours,
         )
     ]
@@ -106,7 +106,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         lines.append(_row("slope", _signed(found.slope), told, colours, style))
     if found.gap is not None:
         step = "" if found.val_step is None else f" at {thousands(found.val_step)}"
-        told = f"val less train{step}"
+        told = f"val minus train{step}"
         style = "foreground"
         if found.gap_before is not None:
             change = found.gap - found.gap_before
@@ -114,7 +114,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
             style = "warning" if found.gap > 0 and change > 0 else "foreground"
         lines.append(_row("train/val gap", _signed(found.gap), told, colours, style))
     if found.nonfinite:
-        told = "values of the window are no numbers"
+        told = "values in the window are NaN or infinite"
         lines.append(_row("nan or inf", thousands(found.nonfinite), told, colours, "nonfinite"))
     return lines
 
@@ -124,9 +124,7 @@ def _gradients(found: Dynamics, colours: Colours) -> list[Line]:
         return []
     told = f"median {number(found.gradient_median)}"
     if found.gradient_max is not None and found.gradient_max_step is not None:
-        told += (
-            f", at most {number(found.gradient_max)} at step {thousands(found.gradient_max_step)}"
-        )
+        told += f", max {number(found.gradient_max)} at step {thousands(found.gradient_max_step)}"
     high = found.gradient_median is not None and found.gradient_norm > 4 * found.gradient_median
     style = "warning" if high else "foreground"
     return [_row("gradient norm", number(found.gradient_norm), told, colours, style)]
@@ -136,7 +134,7 @@ def _spikes(found: Dynamics, colours: Colours) -> list[Line]:
     shown = ", ".join(
         f"{thousands(step)} ({number(value, 3)})" for step, value in found.spikes[-4:]
     )
-    told = f"at {shown}" if shown else "no value stands far above the others"
+    told = f"at {shown}" if shown else "no value is far above the others"
     style = "outside" if found.spikes else "foreground"
     return [_row("spikes", str(len(found.spikes)), told, colours, style)]
 
@@ -148,7 +146,7 @@ def _troubles(detail: RunDetail, colours: Colours) -> list[Line]:
     column = kind_width(bad)
     return [
         [],
-        [(" troubles, newest first", colours.style("muted"))],
+        [(" problems, newest first", colours.style("muted"))],
         *[event_line(event, colours, column) for event in reversed(bad)],
     ]
 

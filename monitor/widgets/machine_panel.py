@@ -61,7 +61,7 @@ class MachinePanel(Panel):
         host = self._machine.host if self._machine else ""
         heading: Line = [(" machine", muted), (f"  {host}", colours.style("foreground"))]
         strips = [line(heading, width, self.base + self.heading_style())]
-        lines = self._lines(width, colours) or [[(" It tells nothing of itself.", muted)]]
+        lines = self._lines(width, colours) or [[(" No figures yet.", muted)]]
         return [*strips, *[line(x, width, self.base) for x in lines[: max(0, height - 1)]]]
 
     def _lines(self, width: int, colours: Colours) -> list[Line]:

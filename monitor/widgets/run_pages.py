@@ -80,7 +80,7 @@ class EventsPage(Page):
         """One per event; the days between them."""
         muted = colours.style("muted")
         if not self._events:
-            return [[(" Nothing has happened yet.", muted)]]
+            return [[(" No events yet.", muted)]]
         found: list[Line] = []
         day, column = "", kind_width(self._events)
         for event in reversed(self._events):
@@ -156,7 +156,7 @@ class LogPage(Page):
         if self._held is None:
             return "following" if self._newest else ""
         news = "new lines below; " if self._held != self._newest else ""
-        return f"held, {news}End follows again"
+        return f"not following, {news}End follows again"
 
     def follow(self) -> None:
         """Go to the end and stay there."""
@@ -169,7 +169,7 @@ class LogPage(Page):
         shown = self._newest if self._held is None else self._held
         found: list[Line] = []
         if not shown:
-            found.append([(" Nothing has been logged.", muted)])
+            found.append([(" The log is empty.", muted)])
         for said in shown:
             style = _log_style(said, colours)
             found += [[(f" {part}", style)] for part in wrapped(said, max(10, width - 2))]
@@ -234,7 +234,7 @@ class ConfigPage(Page):
         if self._pair is not None:
             return self._difference(width, colours)
         if not self._lines:
-            return [[(" There is no config.yaml.", muted)]]
+            return [[(" This run has no config.yaml.", muted)]]
         found: list[Line] = []
         for raw in self._lines:
             key, colon, value = raw.partition(":")
@@ -251,7 +251,9 @@ class ConfigPage(Page):
         first, second = colours.style("curve-1", bold=True), colours.style("curve-2", bold=True)
         different = list(differences(here, there))
         if not different:
-            return [[(f" {self._labels[0]} and {self._labels[1]} are configured alike.", text)]]
+            return [
+                [(f" {self._labels[0]} and {self._labels[1]} have the same configuration.", text)]
+            ]
         name = min(max(len(key) for key in different) + 2, max(14, width // 3))
         cell = max(8, (width - name - 4) // 2)
         found: list[Line] = []
@@ -299,8 +301,8 @@ class SamplesPage(Page):
         muted, text = colours.style("muted"), colours.style("foreground")
         if not self._samples:
             return [
-                [(" No samples: this run writes none while it trains.", muted)],
-                [(" `trainer generate` writes from any checkpoint.", muted)],
+                [(" No samples: this run writes none during training.", muted)],
+                [(" `trainer generate` samples from any checkpoint.", muted)],
             ]
         found: list[Line] = []
         for heading, said in self._samples:

@@ -42,7 +42,7 @@ PREVIEW = PrunePreview(
     (
         _row(500, goes=True, reason="marked"),
         _row(1000, goes=True, reason="not the last 2"),
-        _row(1500, reason="spared"),
+        _row(1500, reason="kept"),
         _row(2000, protected=True, reason="best"),
         _row(2500),
         _row(3000, protected=True, reason="latest"),

@@ -47,9 +47,9 @@ async def test_marked_checkpoints_are_pruned_and_come_back(run: RunDirectory) ->
         await until(pilot, lambda: "2 checkpoints (6 files" in screen_text(app))
         assert names(run) == before, "a preview touches nothing"
         await pilot.press("enter")
-        await until(pilot, lambda: "into the trash?" in screen_text(app))
+        await until(pilot, lambda: "to the trash?" in screen_text(app))
         await pilot.press("y")
-        await until(pilot, lambda: "U brings them back" in app.notice)
+        await until(pilot, lambda: "U restores them" in app.notice)
         assert set(before) - set(names(run)) == {"step_300", "step_400"}
         await until(pilot, lambda: "2 of 6 marked" not in screen_text(app))
         await pilot.press("U")
@@ -68,7 +68,7 @@ async def test_a_checkpoint_is_verified(run: RunDirectory) -> None:
         await pilot.press("v")
         await until(pilot, lambda: "model.safetensors" in app.notice)
         await pilot.press("j", "j", "v")
-        await until(pilot, lambda: "every checksum holds" in app.notice)
+        await until(pilot, lambda: "all checksums match" in app.notice)
         rows = [row for row in screen_text(app).split("\n") if " step_" in row and " B " in row]
         assert ["✗" in row for row in rows if "step_600" in row] == [True]
         assert ["✓" in row for row in rows if "step_500" in row] == [True]

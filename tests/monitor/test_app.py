@@ -253,7 +253,7 @@ async def test_steering_shows_the_trainers_answers(tmp_path: Path) -> None:
             assert isinstance(app.screen, ConfirmScreen)
             await pilot.press("n")
             assert not isinstance(app.screen, ConfirmScreen)
-            assert "goes on training" in app.farewell()
+            assert "is still training" in app.farewell()
             assert f"trainer stop {writer.run.run_id}" in app.farewell()
             await pilot.press("s", "y")
             await answer(pilot, "stop", "stopping after step 3")

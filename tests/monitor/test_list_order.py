@@ -74,7 +74,7 @@ def test_archived_runs_are_counted_and_shown_when_asked_for() -> None:
 
 def test_a_broken_expression_is_told_and_hides_nothing() -> None:
     listing = arrange(RUNS, ListOrder(query="/(/"))
-    assert "is no regular expression" in listing.problem
+    assert "is not a regular expression" in listing.problem
     assert len(listing.runs) == 3
 
 

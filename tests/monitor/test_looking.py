@@ -82,7 +82,7 @@ async def test_an_expression_that_is_none_is_told_while_it_is_typed() -> None:
     app = still_app(view("a"), view("b"))
     async with app.run_test() as pilot:
         await pilot.press("slash", "slash", "left_parenthesis")
-        await until(pilot, lambda: "is no regular expression" in screen_text(app))
+        await until(pilot, lambda: "is not a regular expression" in screen_text(app))
         assert listed(app) == ["a", "b"]
         await pilot.press("escape")
         await until(pilot, lambda: not app.is_filtering)
@@ -315,7 +315,7 @@ async def test_the_keys_of_the_charts(showcase: Showcase) -> None:
         assert at is not None
         assert app.look.chart.crosshair < at
         await pilot.press("x")
-        await until(pilot, lambda: "neither the time nor the tokens" in screen_text(app))
+        await until(pilot, lambda: "neither time nor tokens" in screen_text(app))
 
 
 async def test_keys_of_charts_where_there_is_none_say_so(showcase: Showcase) -> None:
@@ -429,7 +429,7 @@ async def test_the_machine_is_shown_as_far_as_it_tells(showcase: Showcase) -> No
         shown = screen_text(app)
         for told in ("97%", "85 °C", "640 of 700 W", "100.0 GiB of 141.0 GiB", "16 cores",
                      "30.0 GiB of 128.0 GiB", "50.0 GiB free",
-                     "other  1 at work · cuda:3"):  # fmt: skip
+                     "other  1 training · cuda:3"):  # fmt: skip
             assert told in shown, told
         bare = MachineView("box", HostView(), DiskView(5 << 30, 10 << 30))
         source.publish(snapshot(runs[0], machine=bare))
@@ -478,7 +478,7 @@ async def test_the_palette_offers_every_action_and_every_run() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: selected(app) == "[red]zebra[/]")
         await pilot.press("ctrl+p", *"group runs")
-        await until(pilot, lambda: "group runs of one name" in screen_text(app))
+        await until(pilot, lambda: "group runs by name" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.look.order.grouped)
 

@@ -124,7 +124,7 @@ def test_quitting_tells_that_training_goes_on(tmp_path: Path) -> None:
             os.write(terminal.master, b"q")
             assert terminal.wait() == 0
             last = terminal.output.rpartition(ALT_SCREEN_OFF)[2]
-            assert b"goes on training" in last
+            assert b"is still training" in last
             assert b"trainer stop " + writer.run.run_id.encode() in last
         finally:
             terminal.close()

@@ -39,18 +39,18 @@ def test_the_tags_become_those_that_were_typed(run: RunDirectory) -> None:
 
 
 def test_a_note_and_a_name_can_be_written_and_cleared(run: RunDirectory) -> None:
-    assert set_note(look(run), "one\n\x1b[2Jtwo") == "demo_1 is noted."
+    assert set_note(look(run), "one\n\x1b[2Jtwo") == "demo_1 has a note."
     assert labels_of(look(run)).note == "one\n[2Jtwo"
     assert set_note(look(run), "").endswith("has no note.")
     assert set_name(look(run), "best so far") == "demo_1 is shown as best so far."
     assert labels_of(look(run)).name == "best so far"
-    assert set_name(look(run), "").endswith("by its own name.")
+    assert set_name(look(run), "").endswith("under its own name.")
 
 
 def test_runs_are_archived_and_listed_again(run: RunDirectory) -> None:
     assert archive([look(run)], archived=True) == "demo_1 is archived."
     assert labels_of(look(run)).archived
-    assert archive([look(run)], archived=False) == "demo_1 is listed again."
+    assert archive([look(run)], archived=False) == "demo_1 is unarchived."
     assert not labels_of(look(run)).archived
 
 
@@ -68,7 +68,7 @@ def test_a_run_is_deleted_and_comes_back(run: RunDirectory) -> None:
     assert (plan.word, plan.refusal) == ("demo", "")
     assert plan.files == sum(p.is_file() or p.is_symlink() for p in run.path.rglob("*"))
     assert "5" in plan.lines[1] or "6 checkpoints" in plan.lines[1]
-    assert plan.summary().startswith("1 run goes into the trash: ")
+    assert plan.summary().startswith("1 run goes to the trash: ")
     assert delete(plan).startswith("demo_1 is in the trash (")
     assert not run.path.exists()
     trash = look_into_trash(runs_dir, None)

@@ -36,7 +36,7 @@ def test_without_a_rule_everything_stays_and_is_shown(run: RunDirectory) -> None
         "final": "final",
     }
     assert "".join(r.reason for r in shown.rows if not r.protected) == ""
-    assert shown.summary() == "Nothing goes."
+    assert shown.summary() == "Nothing to prune."
 
 
 def test_the_preview_counts_files_and_bytes_and_touches_nothing(run: RunDirectory) -> None:
@@ -77,7 +77,7 @@ def test_pruned_undone_emptied(run: RunDirectory) -> None:
     view = look(run)
     told = carry_out(view, PruneChoice("prune", ("step_100", "step_300")))
     assert told.startswith("demo_1: 2 checkpoints (6 files, ")
-    assert told.endswith("moved to the trash; U brings them back.")
+    assert told.endswith("moved to the trash; U restores them.")
     assert names(run) == [n for n in ALL if n not in ("step_100", "step_300")]
     assert preview_prune(view).trash_line().startswith("In the trash: 2 checkpoints, ")
     assert "brought back step_100, step_300" in carry_out(view, PruneChoice("undo"))
@@ -157,7 +157,7 @@ def test_a_run_without_checkpoints_says_so(tmp_path) -> None:  # type: ignore[no
 
 
 def test_every_byte_is_held_against_its_checksum(run: RunDirectory) -> None:
-    assert verify(look(run), ["step_100"]).endswith("every byte of step_100 is as it was saved.")
+    assert verify(look(run), ["step_100"]).endswith("all checksums of step_100 match.")
     data = run.checkpoints / "step_100" / "model.safetensors"
     data.write_bytes(data.read_bytes()[:-1] + b"?")
     with pytest.raises(RunError, match=r"step_100/model\.safetensors"):

@@ -137,7 +137,7 @@ async def test_enter_alone_is_harmless(opened: Open) -> None:
         (["right", "left", "enter"], False),
     ):
         async with opened(ConfirmScreen("Stop it?", "It ends.")) as on:
-            await on.shows("⏎ takes the marked one")
+            await on.shows("⏎ takes the highlighted answer")
             await on.press(*keys)
             assert await on.answered() is answer, keys
     async with opened(ConfirmScreen("Stop it?", "It ends.")) as on:

@@ -1,4 +1,4 @@
-"""What and where; a file that is there already is asked about."""
+"""What and where; a file that already exists is asked about."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ async def test_what_is_there_is_replaced_only_when_asked_twice(
     async with opened(screen(tmp_path)) as on:
         await on.shows("demo.svg")
         await on.press("enter")
-        await on.shows("is there already; Enter again replaces it.")
+        await on.shows("already exists; Enter again replaces it.")
         await on.press("down", "up")  # another kind meanwhile: asked anew
         await on.press("enter")
-        await on.shows("is there already")
+        await on.shows("already exists")
         assert not on.answers
         await on.press("enter")
         assert (await on.answered()).force
@@ -72,7 +72,7 @@ async def test_another_kind_under_the_same_name_is_asked_anew(tmp_path: Path, op
     (tmp_path / "mine.dat").write_text("mine")
     async with opened(screen(tmp_path)) as on:
         await on.press("tab", *"mine.dat", "enter")
-        await on.shows("is there already")
+        await on.shows("already exists")
         await on.press("shift+tab", "down", "enter")
         await on.until(lambda: not on.dialog.is_working)  # type: ignore[attr-defined]
         assert not on.answers

@@ -88,12 +88,12 @@ async def test_deleting_takes_the_name(
     view = look(run)
     async with opened(delete_dialog([view]), size) as on:
         await on.shows("Type demo to delete:")
-        await on.shows("goes into the trash")
+        await on.shows("goes to the trash")
         await on.shows("Files shared by links are counted once.")
         await on.press("enter")
         await on.type("dem")
         await on.press("enter")
-        await on.shows("Type demo to delete it, or Esc")
+        await on.shows("Type demo to delete it, or press Esc")
         assert not on.answers
         await on.type("o")
         await on.click("#delete")
@@ -134,9 +134,9 @@ async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
     async with opened(screen()) as on:
         await on.shows("other_1")
         await on.press("E")
-        await on.shows("Delete the pruned checkpoints of demo_1 for good?")
+        await on.shows("Delete the pruned checkpoints of demo_1 permanently?")
         await on.press("n", "down", "E")
-        await on.shows("Delete all runs in the trash for good?")
+        await on.shows("Delete all runs in the trash permanently?")
         assert isinstance(on.app.screen, ConfirmScreen)
         await on.press("y")
         assert await on.answered() == TrashChoice("empty_runs")

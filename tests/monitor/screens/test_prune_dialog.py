@@ -31,7 +31,7 @@ def goes(on: Driver) -> tuple[str, ...]:
 @pytest.mark.parametrize("size", SIZES)
 async def test_marks_by_key(run: RunDirectory, opened: Open, size: tuple[int, int]) -> None:
     async with opened(screen(run), size) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         assert "Close" in on.text, "all of it fits"
         await on.press("space", "down", "down", "space")
         await on.until(lambda: goes(on) == ("step_100", "step_300"))
@@ -39,7 +39,7 @@ async def test_marks_by_key(run: RunDirectory, opened: Open, size: tuple[int, in
         await on.press("space")
         await on.until(lambda: goes(on) == ("step_100",))
         await on.press("up", "space")
-        await on.shows("step_200 stays: it is best.")
+        await on.shows("step_200 is protected: it is best.")
         await on.press("enter")
         await on.until(lambda: isinstance(on.app.screen, ConfirmScreen))
         assert not on.answers
@@ -51,7 +51,7 @@ async def test_marks_by_key(run: RunDirectory, opened: Open, size: tuple[int, in
 
 async def test_a_rule_is_typed_and_one_spared(run: RunDirectory, opened: Open) -> None:
     async with opened(screen(run)) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         await on.click("#keep_last")
         await on.type("1")
         await on.until(lambda: goes(on) == ("step_100", "step_300", "step_400"))
@@ -59,7 +59,7 @@ async def test_a_rule_is_typed_and_one_spared(run: RunDirectory, opened: Open) -
         assert not on.answers
         await on.press("home", "space")
         await on.until(lambda: goes(on) == ("step_300", "step_400"))
-        await on.shows("spared")
+        await on.shows("kept")
         await on.press("space")
         await on.until(lambda: goes(on) == ("step_100", "step_300", "step_400"))
         await on.click("#prune")
@@ -70,7 +70,7 @@ async def test_a_rule_is_typed_and_one_spared(run: RunDirectory, opened: Open) -
 
 async def test_the_rule_is_a_key_away(run: RunDirectory, opened: Open) -> None:
     async with opened(screen(run)) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         fields = list(on.dialog.query(Input))
         assert not any(field.has_class("-invalid") for field in fields)
         await on.press("1", "0")
@@ -89,7 +89,7 @@ async def test_the_rule_is_a_key_away(run: RunDirectory, opened: Open) -> None:
 
 async def test_a_rule_that_cannot_be_is_told_and_not_done(run: RunDirectory, opened: Open) -> None:
     async with opened(screen(run)) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         await on.click("#keep_every")
         await on.type("0")
         await on.shows("keep every is 0; it must be 1 or more")
@@ -100,7 +100,7 @@ async def test_a_rule_that_cannot_be_is_told_and_not_done(run: RunDirectory, ope
 
 async def test_with_the_mouse(run: RunDirectory, opened: Open) -> None:
     async with opened(screen(run)) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         await on.pilot.click("#rows", offset=(4, 2))
         await on.click("#mark")
         await on.until(lambda: goes(on) == ("step_300",))
@@ -115,7 +115,7 @@ async def test_marks_come_from_outside(run: RunDirectory, opened: Open) -> None:
 
 async def test_undo_and_emptying(run: RunDirectory, opened: Open) -> None:
     async with opened(screen(run)) as on:
-        await on.shows("Nothing goes.")
+        await on.shows("Nothing to prune.")
         await on.press("u", "E")
         assert not on.answers, "there is no trash yet"
     prune(look(run), ["step_100"])
@@ -123,7 +123,7 @@ async def test_undo_and_emptying(run: RunDirectory, opened: Open) -> None:
         await on.shows("In the trash: 1 checkpoint")
         await on.press("E")
         await on.until(lambda: isinstance(on.app.screen, ConfirmScreen))
-        await on.shows("There is no way back.")
+        await on.shows("This cannot be undone.")
         await on.press("y")
         assert await on.answered() == PruneChoice("empty")
     async with opened(screen(run)) as on:

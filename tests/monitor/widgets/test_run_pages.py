@@ -63,7 +63,7 @@ async def test_figures_are_told_to_the_end(showcase: Showcase, width: int) -> No
         val_loss=dataclasses.replace(detail.val_loss, steps=detail.val_loss.steps + 1_000_000),
     )
     told = " ".join((await page("3", runs[0], late, (width, 24))).split())
-    assert "val less train at 1,004,000" in told
+    assert "val minus train at 1,004,000" in told
     assert "since last" in told
     assert "…" not in told.partition("gradient norm")[0].partition("slope")[2]
 

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train-monitor: {error}", file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; Python must not complain again at exit.
+        # The reader closed the pipe; Python must not report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
 
@@ -138,7 +138,7 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     if arguments.no_color:
         os.environ["NO_COLOR"] = "1"
     elif not os.environ.get("NO_COLOR", "1"):
-        del os.environ["NO_COLOR"]  # set but empty means: colours, please
+        del os.environ["NO_COLOR"]  # set but empty means colours
 
     from monitor import first_look
     from monitor.chart.terminal import needs_ascii
@@ -156,7 +156,7 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     settings = SettingsFile(settings_path(os.environ))
     theme = theme_for(os.environ, wanted or settings.settings.theme)
     ascii = needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
-    # A thread that parses gives way to a pressed key after 1 ms instead of 5.
+    # A parsing thread yields to a key press after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
     folder = run.path.parent if run else runs_dir
     poller = Poller(folder, poll)
@@ -187,7 +187,7 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
 
 
 def _write(text: str) -> None:
-    """Where Textual will draw, past buffers that a signal's handler must not enter twice."""
+    """Write where Textual will draw, unbuffered: a signal handler must not re-enter a buffer."""
     data = text.encode(sys.stdout.encoding or "ascii", "replace")
     while data:
         data = data[os.write(sys.stderr.fileno(), data) :]

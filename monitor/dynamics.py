@@ -1,4 +1,4 @@
-"""How a run has been going lately, in numbers: slope, gap, gradient norm, spikes. No screen."""
+"""The recent dynamics of a run: slope, gap, gradient norm, spikes. No screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as o
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The last window of one run. Slopes are per 1000 steps; None is what is not known.
+    """The last window of one run. Slopes are per 1000 steps; None means unknown.
 
     `slope` is the least-squares line through the finite losses, `noise` the deviation from it,
     both in the units of the loss; `trend` says in a word what they mean together. `gap` is the
@@ -44,7 +44,7 @@ class Dynamics:
 
 
 def dynamics(detail: RunDetail) -> Dynamics:
-    """The dynamics of the last tenth of the run; of little work however long the run is.
+    """The dynamics of the last tenth of the run; cheap however long the run is.
 
     What an attempt that was given up made beyond the newest step does not count.
     """
@@ -100,7 +100,7 @@ def _line(x: Floats, y: Floats) -> tuple[float | None, float | None]:
 
 
 def _trend(slope: float | None, noise: float | None, x: Floats) -> str:
-    """Falling or rising if the slope is three of its own standard errors away from level."""
+    """ "falling" or "rising" if the slope is at least three standard errors from zero."""
     if slope is None or noise is None:
         return ""
     spread = float(np.sqrt(((x - x.mean()) ** 2).sum()))
@@ -144,7 +144,7 @@ def _norms(
 
 
 def _spikes(x: Floats, y: Floats) -> tuple[tuple[int, float], ...]:
-    """Where the loss stood far above its own median, the newest last, at most a dozen."""
+    """Where the loss was far above its median: at most twelve places, the newest last."""
     if len(y) < MIN_WINDOW // 2:
         return ()
     median = float(np.median(y))

@@ -1,7 +1,7 @@
-"""The first look: the curve on the terminal before Textual is loaded, which takes longer.
+"""The first look: the curve on the terminal while Textual is still loading.
 
-The run that the app will select is looked at by the same `Poller`, and its chart drawn by the same
-code, so nothing is read twice and the app's own first screen shows the same curve in its place.
+The same `Poller` reads the run that the app will select, and the same code draws its chart: nothing
+is read twice, and the app's first screen shows the same curve in the same place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from monitor.plots.paint import paint
 from monitor.plots.scene import Scene
 from monitor.settings import Settings
 
-#: The other screen, without a cursor, from its first cell on; and back.
+#: Enter the alternate screen without a cursor; leave it.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[H", "\x1b[?25h\x1b[?1049l"
 _RESET = "\x1b[0m"
 
@@ -43,7 +43,7 @@ def screen(
     selected: str | None,
     ascii: bool,
 ) -> str:
-    """What to write to the terminal; empty where there is no curve to show, or no room."""
+    """What to write to the terminal; empty without a curve or without room."""
     size = os.get_terminal_size(sys.__stderr__.fileno() if sys.__stderr__ else 2)
     if size.columns < MIN_WIDTH or size.lines < MIN_HEIGHT:
         return ""
@@ -59,7 +59,7 @@ def screen(
 def draw(
     snapshot: Snapshot, state: ChartState, palette: str, size: tuple[int, int], *, ascii: bool
 ) -> Picture | None:
-    """The screen of `size` cells with the selected run's loss; None while there is no curve."""
+    """A screen of `size` cells with the selected run's loss; None without a curve."""
     view = snapshot.run(snapshot.detail.run_id) if snapshot.detail else None
     if view is None or snapshot.detail is None:
         return None
@@ -80,7 +80,7 @@ def draw(
 
 
 def _put(screen: Picture, top: int, part: Picture) -> None:
-    """Lay `part` over the rows of `screen` from `top` on; both are as wide."""
+    """Copy `part` onto the rows of `screen` from `top` on; both have the same width."""
     rows = slice(top, top + part.height)
     inks = [screen.ink(*ink) for ink in part.palette]
     grounds = [screen.ground(name) if name else 0 for name in part.ground_names]
@@ -91,7 +91,7 @@ def _put(screen: Picture, top: int, part: Picture) -> None:
 
 
 def encode(screen: Picture, palette: str, environment: Mapping[str, str]) -> str:
-    """`screen` as a terminal takes it, in the colours it has."""
+    """`screen` as escape sequences, in the colours of the terminal."""
     known = PALETTES[palette]
     colours = Colours(palette, known.words)
     words = known.words
@@ -116,10 +116,10 @@ def encode(screen: Picture, palette: str, environment: Mapping[str, str]) -> str
 
 @contextlib.contextmanager
 def shown(text: str, write: Callable[[str], None]) -> Iterator[None]:
-    """`text` on the terminal's other screen, for an app that takes it over where it is left.
+    """Show `text` on the alternate screen until the app takes it over.
 
-    The terminal is given back when it does not come to that: by an error, or by a signal. The app
-    has its own handlers of SIGTERM and SIGHUP, which replace those that are set here.
+    An error or a signal before that restores the terminal. The app installs its own handlers for
+    SIGTERM and SIGHUP, which replace the ones set here.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -129,7 +129,7 @@ def shown(text: str, write: Callable[[str], None]) -> Iterator[None]:
     if not text:
         yield
         return
-    # The handlers come first: a signal must not find the screen taken and nobody to give it back.
+    # Handlers first: a signal must always find somebody to restore the screen.
     interrupt = signal.signal(signal.SIGINT, end)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)

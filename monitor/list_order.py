@@ -17,7 +17,7 @@ from shared.text import one_line
 
 @dataclass(frozen=True)
 class ListOrder:
-    """How a person wants the runs listed. `query` is a text, or a /regular expression/."""
+    """The order of the list. `query` is plain text or a /regular expression/."""
 
     sort: str = "activity"
     query: str = ""
@@ -25,7 +25,7 @@ class ListOrder:
     show_archived: bool = False
 
     def sorted_by_next(self) -> ListOrder:
-        """The same with the next of the orders."""
+        """The same with the next sort order."""
         following = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
         return dataclasses.replace(self, sort=following)
 
@@ -43,7 +43,7 @@ Row = RunView | Group
 
 @dataclass(frozen=True)
 class Listing:
-    """What is listed: `rows` as shown, `runs` without the headings, `hidden` of each kind."""
+    """The list: `rows` as shown, `runs` without headings, and how many are hidden."""
 
     rows: tuple[Row, ...] = ()
     runs: tuple[RunView, ...] = ()
@@ -53,12 +53,12 @@ class Listing:
 
     @property
     def total(self) -> int:
-        """All runs there are."""
+        """The number of all runs."""
         return len(self.runs) + self.filtered + self.archived
 
 
 def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
-    """The listing of `runs`, which come with those at work first and then the newest."""
+    """The list of `runs`, which arrive active ones first, then the newest."""
     matches, problem = compiled(order.query)
     unarchived = [r for r in runs if order.show_archived or not r.archived]
     kept = [r for r in unarchived if matches(r)]
@@ -79,9 +79,9 @@ def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
 
 
 def neighbour(listing: Listing, all_runs: Sequence[RunView], selected: str | None, by: int) -> str:
-    """The run `by` lines from the selected one, which need not be listed; empty if none is.
+    """The run `by` lines from the selected one, which may be hidden; empty if no run is listed.
 
-    From one that is hidden, the first step leads to the listed run that comes next in `all_runs`.
+    From a hidden run, the first step goes to the next listed run in the order of `all_runs`.
     """
     ids = [run.run_id for run in listing.runs]
     if not ids:
@@ -103,7 +103,7 @@ def keep_selection(
 ) -> str | None:
     """The run to be selected among `after`: the same one, wherever it is now.
 
-    If it is gone, its nearest neighbour of `before` that is left; if none was selected, the first.
+    If it is gone, its nearest remaining neighbour in `before`; if none was selected, the first.
     """
     ids = [r.run_id for r in after]
     if selected in ids or not ids:
@@ -125,10 +125,10 @@ Matcher = Callable[[RunView], bool]
 
 @lru_cache(32)
 def compiled(query: str) -> tuple[Matcher, str]:
-    """Whether a run matches; and what is wrong with the query, which then matches everything.
+    """A matcher, and what is wrong with the query, which then matches everything.
 
-    Every word of a plain query must be found somewhere in the run; capitals do not matter. A query
-    between slashes is a regular expression, whose second slash may still be missing.
+    Every word of a plain query must occur in the run; case is ignored. A query in slashes is a
+    regular expression; its second slash may still be missing.
     """
     query = query.strip()
     if query.startswith("/") and len(query) > 1:
@@ -154,7 +154,7 @@ def _everything(run: RunView) -> bool:
 
 
 def _text_of(run: RunView) -> str:
-    """What a filter looks through, cut to a length that no expression can take long over."""
+    """The text a filter searches, short enough for any regular expression."""
     tags = " ".join(f"#{tag}" for tag in run.tags)
     parts = (run.label, run.name, run.status, tags, run.phase, run.host, run.note_text[:200])
     return " \n".join(parts)[:800]
@@ -164,7 +164,7 @@ def _text_of(run: RunView) -> str:
 
 
 def _least(value: float | None) -> tuple[bool, float]:
-    """For sorting from the least on; what is unknown or no number comes last."""
+    """A key for ascending order; unknown, NaN and inf come last."""
     known = value is not None and math.isfinite(value)
     return not known, value if known and value is not None else 0.0
 
@@ -174,7 +174,7 @@ def _names(run: RunView) -> Any:
 
 
 _KEYS: dict[str, Callable[[RunView], Any] | None] = {
-    "activity": None,  # as they come
+    "activity": None,  # in the order of arrival
     "newest": lambda run: -(run.started_at or 0.0),
     "name": _names,
     "progress": lambda run: -(run.fraction if run.fraction is not None else -1.0),

@@ -1,4 +1,4 @@
-"""What a person looks at: runs, page, charts. Frozen; every change is a new value."""
+"""What is looked at: runs, page, charts. Frozen; every change is a new value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = ("overview", "charts", "dynamics", "checkpoints", "events", "log", "conf
 
 @dataclass(frozen=True)
 class Look:
-    """One way to look at all runs.
+    """The view of all runs.
 
     `in_page`: the keys that move act on the page, not on the list. `focused`: one chart is shown
     alone. `details` and `machine` say whether those panes are shown; None: where there is room.
@@ -35,7 +35,7 @@ class Look:
 
     @classmethod
     def remembered(cls, settings: Settings, selected: str | None) -> Look:
-        """As a person left it, with this run selected."""
+        """The view that `settings` remember, with this run selected."""
         return cls(
             selected=selected,
             order=ListOrder(settings.sort, "", settings.group, settings.show_archived),
@@ -92,7 +92,7 @@ class Look:
         return dataclasses.replace(self, order=order)
 
     def settled(self, before: tuple[RunView, ...], after: tuple[RunView, ...]) -> Look:
-        """The same once `after` has replaced `before`: runs that have gone are let go of."""
+        """The same once `after` has replaced `before`: runs that are gone are unmarked."""
         there = {run.run_id for run in after}
         look = self
         if not there.issuperset(self.marked):

@@ -258,7 +258,7 @@ SIXTEEN = _palette("sixteen", dark=True, ansi=True, **_SIXTEEN, **_WIDGETS)
 MONO = _palette("mono", dark=True, ansi=True, **dict.fromkeys(_SIXTEEN, "ansi_default"), **_WIDGETS)
 
 PALETTES = {palette.name: palette for palette in (NIGHT, DAY, CLEAR, SIXTEEN, MONO)}
-#: What `T` goes through, and what settings may name.
+#: The themes that `T` cycles through and settings may name.
 CHOICES = (NIGHT.name, DAY.name, CLEAR.name)
 
 _DIM = Style(dim=True)

@@ -47,7 +47,7 @@ def _detail_of(snapshot: Snapshot, run_id: str) -> RunDetail | None:
 
 
 def machine_report(machine: MachineView) -> dict[str, Any]:
-    """This host: shares 0 to 1, bytes, watts, degrees Celsius; null is what it does not tell."""
+    """This host: shares 0 to 1, bytes, watts, degrees Celsius; null means not available."""
     return dataclasses.asdict(machine)
 
 
@@ -106,7 +106,7 @@ def _age(now: float, moment: float | None) -> float | None:
 
 
 def _outline_report(view: RunView, now: float) -> dict[str, Any]:
-    """What can be told of a run without reading all of its metrics."""
+    """The report on a run without reading all of its metrics."""
     run = RunDirectory(view.path)
     return {
         "val_loss": last_val_loss(run),
@@ -139,7 +139,7 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
 
 
 def dynamics_report(detail: RunDetail) -> dict[str, Any]:
-    """How the run has been going over its last window; slopes are per 1000 steps."""
+    """The dynamics of the last window; slopes are per 1000 steps."""
     value = dataclasses.asdict(dynamics(detail))
     value["spikes"] = [{"step": step, "loss": number(loss)} for step, loss in value["spikes"]]
     return {k: number(v) if isinstance(v, float) else v for k, v in value.items()}

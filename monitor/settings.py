@@ -1,7 +1,7 @@
-"""What a person has chosen, kept in a file of their own between sessions.
+"""User settings, kept in a file between sessions.
 
-`$XDG_CONFIG_HOME/train-monitor/settings.yaml`, by default under `~/.config`. A file that cannot
-be understood is told of and left alone: what is in it was somebody's work.
+`$XDG_CONFIG_HOME/train-monitor/settings.yaml`, by default under `~/.config`. An invalid file is
+reported and left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEADER = "# The settings of train-monitor. Edit freely; T, o, O, x, l and [ ] c
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices. `smoothing` is a weight from 0 to 0.999."""
+    """The settings. `smoothing` is a weight from 0 to 0.999."""
 
     theme: str = "night"
     sort: str = "activity"
@@ -36,13 +36,13 @@ class Settings:
     x_axis: str = "step"
     #: Metrics with a logarithmic scale.
     log_y: tuple[str, ...] = ()
-    #: Whether panes are shown; None: where there is room.
+    #: Whether panes are shown; None: if there is room.
     machine: bool | None = None
     details: bool | None = None
 
 
 def settings_path(environment: Mapping[str, str]) -> Path | None:
-    """Where the file is; None for a person without a home."""
+    """The path of the file; None without a home directory."""
     configured = environment.get("XDG_CONFIG_HOME", "")
     # The XDG specification has relative paths ignored.
     if configured.startswith("/"):
@@ -52,9 +52,9 @@ def settings_path(environment: Mapping[str, str]) -> Path | None:
 
 
 class SettingsFile:
-    """The file, read once. `problem` is a sentence on what is wrong with it, if anything is.
+    """The file, read once. `problem` says what is wrong with it, if anything.
 
-    `settings` are those that hold now; `save` writes them.
+    `settings` are the current ones; `save` writes them.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -105,9 +105,9 @@ class SettingsFile:
         self.problem, self._writable = problem, False
 
     def save(self) -> str:
-        """Write what differs from the file; returns a sentence if that cannot be done.
+        """Write what differs from the file; returns a message if that fails.
 
-        Keys of other versions stay. A file that could not be understood is never written.
+        Unknown keys are kept. An invalid file is never overwritten.
         """
         import yaml
 
@@ -124,7 +124,7 @@ class SettingsFile:
             text = _HEADER + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                # A link is followed: settings are often kept in a repository of their own.
+                # Symlinks are followed: dotfiles are often links into a repository.
                 replace_file(self._path.resolve(), text.encode())
             except OSError as error:
                 self._writable = False
@@ -138,7 +138,7 @@ def _plain(value: object) -> object:
 
 
 def _parsed(value: Mapping[str, Any]) -> tuple[Settings, list[str]]:
-    """The settings that can be used, and a sentence for each that cannot."""
+    """The valid settings, and a message for each invalid one."""
     used: dict[str, Any] = {}
     problems: list[str] = []
     names = [f.name for f in dataclasses.fields(Settings)]
@@ -159,7 +159,7 @@ def _used(key: str, given: Any) -> Any:
 
 
 def _wanted(key: str, given: object) -> str | None:
-    """What `key` takes, in words, if `given` is not that."""
+    """What `key` accepts, if `given` is invalid; otherwise None."""
     if key in _CHOICES:
         return None if given in _CHOICES[key] else "one of " + ", ".join(_CHOICES[key])
     if key == "smoothing":

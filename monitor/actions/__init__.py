@@ -1,1 +1,1 @@
-"""What a person can do, apart from any screen: the registry of keys, and the acts themselves."""
+"""Actions without a screen: the registry of keys, and what they do."""

@@ -1,4 +1,4 @@
-"""Keeping order among runs: labels, the trash, and the command that repeats one."""
+"""Labels, the trash, and the command that repeats a run."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from shared.run.directory import RunDirectory
 from shared.text import format_bytes, one_line
 
 _TYPEABLE = re.compile(r"[A-Za-z0-9._-]{1,60}")
-_ANYWAY = "delete"  # what is typed for a run whose name no keyboard has
+_ANYWAY = "delete"  # to type where the run's name cannot be typed
 
 
 # -- labels ------------------------------------------------------------------------------------
 
 
 def labels_of(view: RunView) -> Labels:
-    """The labels of a run as they are now, safe to show."""
+    """The current labels of a run, safe to show."""
     return read_labels(RunDirectory(view.path))
 
 
 def tags_text(labels: Labels) -> str:
-    """The tags as they are typed."""
+    """The tags as text to edit."""
     return ", ".join(labels.tags)
 
 
@@ -50,7 +50,7 @@ def set_tags(view: RunView, text: str) -> str:
     kept = {tag.casefold() for tag in wanted}
     before = read_labels(run).tags
     gone = [tag for tag in before if tag.casefold() not in kept]
-    # Where only upper and lower case changed, the old one makes room for the new.
+    # A change of case alone replaces the old tag.
     gone += [old for old in before for new in wanted if old != new and _same(old, new)]
     labels = change_labels(run, add_tags=wanted, remove_tags=gone)
     told = ", ".join(labels.tags)
@@ -68,7 +68,7 @@ def set_note(view: RunView, text: str) -> str:
 
 
 def set_name(view: RunView, text: str) -> str:
-    """Show the run under another name; an empty one goes back to its own. Its folder stays."""
+    """Show the run under another name; an empty one restores its own. The folder keeps its name."""
     labels = change_labels(RunDirectory(view.path), name=text)
     own = one_line(view.path.name, 120)
     if not labels.name:
@@ -77,7 +77,7 @@ def set_name(view: RunView, text: str) -> str:
 
 
 def archive(views: Sequence[RunView], *, archived: bool) -> str:
-    """Put runs out of sight, or bring them back into it."""
+    """Archive runs, or unarchive them."""
     for view in views:
         change_labels(RunDirectory(view.path), archived=archived)
     what = views[0].label if len(views) == 1 else f"{len(views)} runs"
@@ -87,7 +87,7 @@ def archive(views: Sequence[RunView], *, archived: bool) -> str:
 
 
 def repeat_line(view: RunView) -> str:
-    """The command that trains the run once more, quoted for a shell and safe for a terminal."""
+    """The command that repeats the run, quoted for a shell and safe for a terminal."""
     return shell_line(repeat_command(RunDirectory(view.path)))
 
 
@@ -96,7 +96,7 @@ def repeat_line(view: RunView) -> str:
 
 @dataclass(frozen=True)
 class DeletePlan:
-    """What deleting runs would mean. `word` has to be typed; `refusal` says why it cannot be."""
+    """What deleting runs means. `word` has to be typed; `refusal` says why it is not possible."""
 
     runs: tuple[DoomedRun, ...]
     lines: tuple[str, ...]
@@ -105,7 +105,7 @@ class DeletePlan:
 
     @property
     def files(self) -> int:
-        """Files that go."""
+        """The number of files to delete."""
         return sum(item.files for item in self.runs)
 
     @property
@@ -114,7 +114,7 @@ class DeletePlan:
         return sum(item.bytes for item in self.runs)
 
     def summary(self) -> str:
-        """What goes, in a line."""
+        """A one-line summary."""
         what = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         go = "goes" if len(self.runs) == 1 else "go"
         size = format_bytes(self.bytes)
@@ -122,7 +122,7 @@ class DeletePlan:
 
 
 def plan_delete(views: Sequence[RunView]) -> DeletePlan:
-    """Look at what deleting `views` would mean, which takes a while for many files."""
+    """What deleting `views` means; takes a while for many files."""
     found = tuple(doom(RunDirectory(view.path)) for view in views)
     lines = tuple(one_line(line, 300) for item in found for line in item.describe())
     refusal = next((one_line(item.refusal, 400) for item in found if item.refusal), "")
@@ -130,14 +130,14 @@ def plan_delete(views: Sequence[RunView]) -> DeletePlan:
 
 
 def _word(views: Sequence[RunView]) -> str:
-    """The name of the only run, which nobody types by mistake; else a word."""
+    """The name of the run if it is a single one; otherwise a fixed word."""
     if len(views) == 1 and _TYPEABLE.fullmatch(views[0].name):
         return views[0].name
     return _ANYWAY
 
 
 def delete(plan: DeletePlan) -> str:
-    """Move the runs into the trash. Raises UserError, with nothing moved, if one may not go."""
+    """Move the runs to the trash. Raises UserError, with nothing moved, if one is refused."""
     throw_away_runs(plan.runs)
     names = [one_line(item.run.run_id, 120) for item in plan.runs]
     what = names[0] if len(names) == 1 else f"{len(names)} runs"
@@ -150,7 +150,7 @@ def delete(plan: DeletePlan) -> str:
 
 @dataclass(frozen=True)
 class TrashEntry:
-    """Something that can be brought back. `run_id` is empty for the checkpoints of a run."""
+    """Something that can be restored. `run_id` is empty for the checkpoints of a run."""
 
     run_id: str
     label: str
@@ -160,7 +160,7 @@ class TrashEntry:
 
 @dataclass(frozen=True)
 class Trash:
-    """What lies in the trash of the runs, and in that of the selected run's checkpoints."""
+    """The content of the run trash, and of the selected run's checkpoint trash."""
 
     runs: tuple[TrashEntry, ...] = ()
     freed: int = 0
@@ -168,12 +168,12 @@ class Trash:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to bring back or to delete."""
+        """Whether there is nothing to restore or delete."""
         return not (self.runs or self.freed or self.checkpoints.checkpoints)
 
 
 def look_into_trash(runs_dir: Path, view: RunView | None) -> Trash:
-    """What could be brought back, the last thrown away first. Touches nothing."""
+    """What can be restored, the latest first. Changes nothing."""
     entries = tuple(
         TrashEntry(item.run_id, one_line(item.run_id, 120), item.time, item.bytes)
         for item in list_trash(runs_dir)
@@ -185,7 +185,7 @@ def look_into_trash(runs_dir: Path, view: RunView | None) -> Trash:
 
 
 def restore(runs_dir: Path, run_id: str) -> str:
-    """Bring a run back. A name that is taken by now gets a suffix."""
+    """Restore a run, with a suffix if its name is taken."""
     restored = restore_runs(runs_dir, [run_id])
     name = restored.get(run_id, run_id)
     renamed = f" as {one_line(name, 120)}" if name != run_id else ""
@@ -193,7 +193,7 @@ def restore(runs_dir: Path, run_id: str) -> str:
 
 
 def empty_trash_of_runs(runs_dir: Path) -> str:
-    """Delete the runs in the trash for good."""
+    """Permanently delete the runs in the trash."""
     if not list_trash(runs_dir):
         raise UserError("The trash holds no runs.")
     return f"The trash is emptied: {format_bytes(empty_run_trash(runs_dir))} freed."
@@ -204,7 +204,7 @@ def empty_trash_of_runs(runs_dir: Path) -> str:
 
 @dataclass(frozen=True)
 class TrashChoice:
-    """What shall be done with the trash; `run_id` names the run to bring back."""
+    """What to do with the trash; `run_id` names the run to restore."""
 
     act: Literal["restore_run", "restore_checkpoints", "empty_runs", "empty_checkpoints"]
     run_id: str = ""
@@ -213,7 +213,7 @@ class TrashChoice:
 def settle_trash(
     runs_dir: Path, view: RunView | None, choice: TrashChoice, give_up: GiveUp | None = None
 ) -> str:
-    """Do what was chosen. Raises UserError with the reason when it cannot be done."""
+    """Carry out the choice. Raises UserError if it is not possible."""
     if choice.act == "restore_run":
         return restore(runs_dir, choice.run_id)
     if choice.act == "empty_runs":

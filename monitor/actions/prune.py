@@ -1,4 +1,4 @@
-"""Throwing checkpoints away: a look at what goes and what stays, then the trash, and back.
+"""Pruning checkpoints: a preview, the trash, and undo.
 
 While nobody owns the run this is done here, under its lock; otherwise its owner is asked.
 """
@@ -21,13 +21,13 @@ from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory
 from shared.text import format_bytes, one_line
 
-#: Keeps everything: what it plans tells which checkpoints there are, and which must stay anyway.
+#: Keeps everything: its plan lists all checkpoints and the protected ones.
 _KEEP_ALL = 1 << 40
 
 
 @dataclass(frozen=True)
 class CheckpointRow:
-    """A checkpoint in the preview, safe to show. `protected`: no rule can make it go."""
+    """A checkpoint in the preview, safe to show. `protected`: no rule can prune it."""
 
     name: str
     files: int
@@ -41,7 +41,7 @@ class CheckpointRow:
 
 @dataclass(frozen=True)
 class PrunePreview:
-    """What a rule would do. `problem` says why nothing can be done, if so.
+    """What a rule would do. `problem` says why nothing can be pruned.
 
     `freed`: bytes the disk wins once the trash is emptied.
     """
@@ -53,21 +53,21 @@ class PrunePreview:
 
     @property
     def goes(self) -> tuple[str, ...]:
-        """The names of what goes."""
+        """The names of the checkpoints to prune."""
         return tuple(row.name for row in self.rows if row.goes)
 
     @property
     def files(self) -> int:
-        """Files that go."""
+        """Files to prune."""
         return sum(row.files for row in self.rows if row.goes)
 
     @property
     def bytes(self) -> int:
-        """Bytes that go; some may be shared with what stays."""
+        """Bytes to prune; kept checkpoints may share some."""
         return sum(row.bytes for row in self.rows if row.goes)
 
     def summary(self) -> str:
-        """What goes, in a line."""
+        """A one-line summary."""
         if not self.goes:
             return "Nothing to prune."
         frees = f"frees {format_bytes(self.freed)} once the trash is emptied"
@@ -75,13 +75,13 @@ class PrunePreview:
         return f"{counted(self)} to prune; {frees}{shared}."
 
     def trash_line(self) -> str:
-        """What lies in the trash; empty when nothing does."""
+        """The content of the trash; empty if there is none."""
         if not self.trash.checkpoints and not self.trash.bytes:
             return ""
         return f"In the trash: {_many(self.trash.checkpoints)}, {format_bytes(self.trash.bytes)}."
 
     def lines(self) -> list[str]:
-        """All of it, for a person without a screen."""
+        """The whole preview as text."""
         said = [
             f"{'goes ' if r.goes else 'stays'}  {r.name}  {format_bytes(r.bytes)}  {r.reason}"
             for r in self.rows
@@ -105,7 +105,7 @@ def _many(count: int) -> str:
 def preview_prune(
     view: RunView, rule: Rule | None = None, spared: Collection[str] = ()
 ) -> PrunePreview:
-    """What `rule` would do to the checkpoints of `view`; without one, which there are.
+    """What `rule` would do to the checkpoints of `view`; without a rule, all of them.
 
     `spared` are names that stay although the rule does not keep them. Touches nothing. A rule that
     cannot be carried out is a `problem` of the preview.
@@ -139,7 +139,7 @@ def _rows(plan: PrunePlan) -> tuple[CheckpointRow, ...]:
         files, size = folder_size(plan.checkpoints / kept.name)
         row = _row(kept.name, listed.get(kept.name), files, size, kept.reason, goes=False)
         rows[kept.name] = dataclasses.replace(row, protected=kept.protected)
-    # By step, as they were saved; then what was set aside.
+    # By step; then the superseded and corrupt ones.
     ordered = [*(name for name in listed if name in rows), *sorted(set(rows) - set(listed))]
     return tuple(rows[name] for name in ordered)
 
@@ -148,7 +148,7 @@ def _row(
     name: str, info: CheckpointInfo | None, files: int, size: int, reason: str, *, goes: bool
 ) -> CheckpointRow:
     return CheckpointRow(
-        name=name,  # of a known form, or it would not be listed
+        name=name,  # of a known form, otherwise it is not listed
         files=files,
         bytes=size,
         val_loss=info.val_loss if info else None,
@@ -160,7 +160,7 @@ def _row(
 
 
 def _in_words(reason: str) -> str:
-    """A reason in the words of a screen, where there are no options to give."""
+    """A reason without command-line options."""
     if f"among the last {_KEEP_ALL}" in reason or reason == "not asked for":
         return ""
     if reason == "named":
@@ -172,14 +172,14 @@ def _in_words(reason: str) -> str:
 
 @dataclass(frozen=True)
 class PruneChoice:
-    """What a person has chosen to be done; `names` are the checkpoints that go."""
+    """The chosen action; `names` are the checkpoints to prune."""
 
     act: Literal["prune", "undo", "empty"]
     names: tuple[str, ...] = ()
 
 
 def verify(view: RunView, names: Sequence[str]) -> str:
-    """Read every byte of these checkpoints and hold it against its checksum.
+    """Read every byte of these checkpoints and compare the checksums.
 
     Raises RunError with the first thing that is wrong. Nobody removes one meanwhile.
     """
@@ -198,7 +198,7 @@ def verify(view: RunView, names: Sequence[str]) -> str:
 
 
 def carry_out(view: RunView, choice: PruneChoice, give_up: GiveUp | None = None) -> str:
-    """Do what was chosen. Raises UserError or RunError with the reason when it is refused."""
+    """Carry out the choice. Raises UserError or RunError if it is refused."""
     if choice.act == "undo":
         return undo_prune(view, give_up)
     if choice.act == "empty":
@@ -207,7 +207,7 @@ def carry_out(view: RunView, choice: PruneChoice, give_up: GiveUp | None = None)
 
 
 def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) -> str:
-    """Move the checkpoints of these names into the trash: those a person has seen, no others.
+    """Move exactly the named checkpoints to the trash.
 
     What is gone by itself meanwhile is left out. Raises UserError or RunError with nothing removed
     when one of them must stay by now, or what would stay is not sound.
@@ -217,17 +217,17 @@ def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) ->
     if not still:
         return f"{view.label}: those checkpoints are gone already; nothing was removed."
     answer = _act(view, {"rule": Rule(remove=still).to_json()}, give_up)
-    told, there, _ = answer.partition(", back with:")  # what a command line would do
+    told, there, _ = answer.partition(", back with:")  # advice for the command line
     return f"{told}; U restores them." if there else answer
 
 
 def undo_prune(view: RunView, give_up: GiveUp | None = None) -> str:
-    """Bring the checkpoints that were pruned last back."""
+    """Restore the checkpoints pruned last."""
     return _act(view, {"undo": True}, give_up)
 
 
 def empty_checkpoint_trash(view: RunView, give_up: GiveUp | None = None) -> str:
-    """Delete the pruned checkpoints for good."""
+    """Permanently delete the pruned checkpoints."""
     return _act(view, {"empty_trash": True}, give_up)
 
 

@@ -1,4 +1,4 @@
-"""The one list of keys. Bindings, footer, help and command palette are made from it."""
+"""The one list of keys: bindings, footer, help and command palette are made from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Action:
     """`keys` (Textual names) do what the app's controller of `name` does.
 
-    `shown` is the key as people write it, `label` the word in the footer, empty to leave it out.
+    `shown` is the key as displayed, `label` the word in the footer (empty: not in the footer).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A checkpoint goes to the Hub from the monitor: what would go, and the job that sends it.
+"""Upload of a checkpoint to the Hub: the offer, and the job that sends it.
 
 The job has a thread of its own and outlives the dialog that started it. Whoever wants to know how
 far it is looks at `status`, a frozen value that is replaced as it goes on.
@@ -31,9 +31,9 @@ from shared.text import format_bytes, format_duration, one_line
 Outcome = Literal["", "done", "failed", "cancelled"]
 Upload = Callable[[RunDirectory, UploadSettings, Progress, threading.Event], Uploaded]
 
-_LEAVE = 3.0  # seconds given to cancelled uploads to put away what they have staged
+_LEAVE = 3.0  # seconds for cancelled uploads to clean up
 _SPEED_FROM = 1.0  # seconds of sending before a speed is worth showing
-#: Options of the command line, and what stands for them on the screen.
+#: Command-line options in messages, and their names in the dialog.
 _WORDS = (
     (re.compile(r"give --public"), "mark “public”"),
     (re.compile(r"(or )?give --overwrite"), r"\1mark “overwrite”"),
@@ -48,7 +48,7 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class UploadOffer:
-    """What would go up, safe to show. `repo` is the remembered repository, `suggested` a name.
+    """What would be uploaded, safe to show. `repo` is the last repository, `suggested` a name.
 
     `checkpoints` are those that could go instead, the newest first; `problem` says why this one
     cannot.
@@ -73,7 +73,7 @@ class UploadOffer:
 
 
 def offer(view: RunView, checkpoint: str = "") -> UploadOffer:
-    """What would go up of `view`, the best checkpoint by default. Reads files, sends nothing.
+    """What would be uploaded of `view`, by default its best checkpoint. Sends nothing.
 
     A checkpoint that cannot go is a `problem` of the offer: another may. Raises UserError when
     there is none at all.
@@ -96,7 +96,7 @@ def offer(view: RunView, checkpoint: str = "") -> UploadOffer:
 
 
 def _suggested(view: RunView) -> str:
-    """A name the Hub would take, made of the run's."""
+    """A valid repository name made from the run's name."""
     try:
         name = re.sub(r"[-.]{2,}", "-", slug(view.name))[:96]
     except UserError:
@@ -112,7 +112,7 @@ def settings_from(
     replace: bool = False,
     license_: str = "",
 ) -> UploadSettings:
-    """What a person has filled in. Raises UserError when the repository is missing."""
+    """The settings from the form. Raises UserError if the repository is missing."""
     name = repo.strip()
     if not name:
         raise UserError("Type the repository: NAME, or OWNER/NAME.")
@@ -130,7 +130,7 @@ def settings_from(
 
 @dataclass(frozen=True)
 class FileStatus:
-    """A file on its way: bytes done and in all."""
+    """A file being uploaded: bytes done and in total."""
 
     name: str
     done: int
@@ -139,7 +139,7 @@ class FileStatus:
 
 @dataclass(frozen=True)
 class UploadStatus:
-    """How far an upload is, safe to show.
+    """The progress of an upload, safe to show.
 
     `stage` is empty before the first word, then `checking`, `sending`, `waiting` or `committing`.
     `outcome` is empty while it runs; `message` says then what has come of it. `seconds` counts
@@ -160,7 +160,7 @@ class UploadStatus:
 
     @property
     def running(self) -> bool:
-        """Whether it is still on its way."""
+        """Whether it is still running."""
         return not self.outcome
 
     @property
@@ -169,7 +169,7 @@ class UploadStatus:
         return min(1.0, self.bytes / self.total) if self.total else None
 
     def line(self) -> str:
-        """Where it is, in a line."""
+        """A one-line description."""
         if self.outcome:
             return self.message
         if self.stage == "waiting":
@@ -222,12 +222,12 @@ class UploadJob:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop it as soon as may be: nothing of it is to be seen in the repository then."""
+        """Stop it as soon as possible; the repository then shows nothing of it."""
         self._cancel.set()
 
     @property
     def cancelling(self) -> bool:
-        """Whether it was asked to stop and has not yet."""
+        """Whether it is being cancelled."""
         return self._cancel.is_set() and self.status.running
 
     def join(self, timeout: float) -> None:
@@ -236,7 +236,7 @@ class UploadJob:
             self._thread.join(timeout)
 
     def again(self, done: Callable[[UploadJob], None] | None = None) -> UploadJob:
-        """A new try with the same wishes: what the Hub has already is not sent again."""
+        """A retry with the same settings: files the Hub already has are not sent again."""
         return UploadJob(self.view, self.settings, self.files, done or self._done, self._upload)
 
     def _run(self) -> None:
@@ -254,7 +254,7 @@ class UploadJob:
             outcome, message = "failed", in_words(one_line(error, 600))
         except OSError as error:
             outcome, message = "failed", f"The upload failed: {one_line(error, 400)}."
-        except Exception as error:  # a person who waits must hear of it whatever it is
+        except Exception as error:  # whatever it is, it must be shown
             outcome, message = "failed", f"The upload failed: {one_line(repr(error), 400)}."
         self.status = dataclasses.replace(
             self.status, outcome=outcome, message=message, url=url, note=""
@@ -273,7 +273,10 @@ class UploadJob:
             return
         files = self.status.files
         if progress.stage == "sending" and self._sending_since is None:
-            self._sending_since, files = now, self._untouched()  # what was read is to be sent now
+            self._sending_since, files = (
+                now,
+                self._untouched(),
+            )  # the files were hashed and are sent now
         if progress.file:
             files = _updated(files, progress)
         self.status = dataclasses.replace(
@@ -296,14 +299,14 @@ def _updated(files: tuple[FileStatus, ...], progress: UploadProgress) -> tuple[F
 
 
 def in_words(sentence: str) -> str:
-    """A sentence of the upload in the words of the dialog, where there are no options to give."""
+    """A message with dialog names instead of command-line options."""
     for pattern, words in _WORDS:
         sentence = pattern.sub(words, sentence)
     return sentence
 
 
 def leave(jobs: Iterable[UploadJob]) -> None:
-    """Cancel what runs, on leaving the monitor, and let it put away what it has staged."""
+    """Cancel running uploads on exit and let them clean up."""
     running = [job for job in jobs if job.status.running]
     for job in running:
         job.cancel()

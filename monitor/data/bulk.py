@@ -1,7 +1,7 @@
 """The second half of a very long metrics log, parsed by another process meanwhile.
 
-Parsing is bound to one core, and the one who reads has a screen to keep alive. The helper hands
-over whole columns in a temporary file; whatever goes wrong with it, the file is simply read on.
+Parsing uses one core, and the reading process has a screen to draw. The helper returns whole
+columns in a temporary file; if it fails, the log is read without it.
 
     python -m monitor.data.bulk LOG_FD ANSWER_FD START END
 """
@@ -26,10 +26,10 @@ from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Columns
 
 _SLICE = 1 << 20
-_RELEASED_EACH = 32 << 20  # bytes read between two times that memory is let go
+_RELEASED_EACH = 32 << 20  # bytes read between two releases of memory
 _PATIENCE = 0.02  # seconds
 _LONGEST_LINE = 1 << 20
-_HEAD = 16  # bytes: how long the description of the columns is
+_HEAD = 16  # bytes that hold the length of the header
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Helper:
             raise
 
     def is_done(self) -> bool:
-        """Whether it has ended; waits for that a moment."""
+        """Whether it has ended; waits a moment for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
         return self._process.returncode is not None
@@ -85,7 +85,7 @@ class Helper:
             return None
 
     def close(self) -> None:
-        """End it and let go of its files."""
+        """End it and close its files."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -95,7 +95,7 @@ class Helper:
 
 
 def _line_start(fd: int, at: int) -> int:
-    """Where the first line after `at` begins. Raises OSError when none does for long."""
+    """Where the first line after `at` begins. Raises OSError if none is near."""
     found = os.pread(fd, _LONGEST_LINE, at).find(b"\n")
     if found < 0:
         raise OSError("no line ends there")
@@ -173,7 +173,7 @@ def answer(fd: int, table: MetricsTable, start: int, end: int) -> None:
 
 
 def main() -> int:
-    """Be the helper."""
+    """Run as the helper."""
     log, target, start, end = (int(argument) for argument in sys.argv[1:])
     table, reached = parse_range(log, start, end)
     answer(target, table, start, reached)

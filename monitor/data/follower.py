@@ -51,7 +51,7 @@ CheckpointsSignature = tuple[tuple[str, int], ...]
 
 
 def start_helper(path: Path) -> Helper | None:
-    """A process that reads the second half of a very long log; None without a core for it."""
+    """A process that reads the second half of a very long log; None on a single core."""
     if (os.cpu_count() or 1) < 2:
         return None
     from monitor.data.bulk import Helper
@@ -76,7 +76,7 @@ class RunFollower:
     ) -> None:
         self.run = run
         self._long, self._start_helper = long, helper
-        #: False leaves it at the skim: there is no memory for more.
+        #: False: keep the skim, because there is no memory for more.
         self.exact = True
         self._metrics = MetricsReader(run.metrics_path)
         self._skim: Skim | None = None
@@ -96,7 +96,7 @@ class RunFollower:
         self._config: Mapping[str, str] = {}
         self._config_seen: Signature | None = None
         self._helper: Helper | None = None
-        self._alone = False  # nobody can be asked for help any more
+        self._alone = False  # no helper can be started any more
         self._slices = 0
         self._builds_anew = False
         self._table_seen: tuple[object, int] | None = None
@@ -109,12 +109,12 @@ class RunFollower:
 
     @property
     def more(self) -> bool:
-        """Whether something is known to wait for the next `poll`."""
+        """Whether the next `poll` has something to read."""
         return (self._more_metrics and self.exact) or self._more_events
 
     @property
     def complete(self) -> bool:
-        """Whether the series are all of the file, and not a skim of it."""
+        """Whether the series hold the whole file rather than a skim."""
         return self._skim is None
 
     @property
@@ -124,7 +124,7 @@ class RunFollower:
 
     @property
     def expected_nbytes(self) -> int:
-        """Bytes of memory that it will take when it has read everything, about."""
+        """About how many bytes of memory it will take once it has read everything."""
         return self.nbytes if self._skim is None else self._expected
 
     def poll(self) -> bool:
@@ -170,20 +170,20 @@ class RunFollower:
         return self._changed(changed=True)
 
     def _begin(self) -> bool:
-        """Skim a file of which nothing is known yet, if it is long; True when that brought some."""
+        """Skim a new file if it is long; True if that yielded something."""
         self._skimmed_for = self._metrics.table
         self._skim, self._alone = None, False
         return _size(self.run.metrics_path) > SKIMMED and self._take_skim()
 
     def _get_help(self) -> None:
-        """Have a very long file read from both ends of its middle at once, if there are cores."""
+        """Let a helper read the second half of a very long file."""
         self._alone = True
         if _size(self.run.metrics_path) >= self._long:
             with contextlib.suppress(OSError):
                 self._helper = self._start_helper(self.run.metrics_path)
 
     def _join(self, helper: Helper) -> bool:
-        """Take over what the helper has read, if it is ready."""
+        """Take over the result of the helper once it is ready."""
         if not helper.is_done():
             return False
         parsed = helper.parsed()
@@ -194,13 +194,13 @@ class RunFollower:
         return self._changed(changed=True)
 
     def close(self) -> None:
-        """End what works for this follower beside it."""
+        """End the helper."""
         helper, self._helper = self._helper, None
         if helper is not None:
             helper.close()
 
     def _skim_again(self) -> bool:
-        """Keep the skim of a growing file fresh, where nothing more exact is to come."""
+        """Refresh the skim of a growing file that stays approximate."""
         grown = _size(self.run.metrics_path) != (self._skim.size if self._skim else 0)
         if not grown or time.monotonic() - self._skimmed_at < _SKIM_AGAIN:
             return False
@@ -219,7 +219,7 @@ class RunFollower:
         return self._changed(changed=True)
 
     def release(self) -> None:
-        """Let the memory of long series go, until they are drawn again."""
+        """Release the memory of long series until they are drawn again."""
         self._metrics.table.release()
 
     def poll_rest(self) -> bool:
@@ -265,7 +265,7 @@ class RunFollower:
         self._checkpoints_seen = seen
         found = tuple(list_checkpoints(self.run.checkpoints))
         if not _is_complete(found, seen):
-            self._checkpoints_seen = _NEVER  # perhaps it could not be read: look again
+            self._checkpoints_seen = _NEVER  # it may have been unreadable: try again
         changed = found != self._checkpoints
         self._checkpoints = found
         return changed
@@ -275,7 +275,7 @@ class RunFollower:
         log = file_signature(self.run.log_path)
         if log != self._log_seen:
             lines = tail_lines(self.run.log_path, _LOG_LINES)
-            # Of a file that is not empty nothing came: perhaps it could not be read, so look again.
+            # A file that is not empty gave nothing: it may have been unreadable, so try again.
             self._log_seen = log if lines or not (log and log[1]) else None
             changed |= lines != self._log_lines
             self._log_lines = lines
@@ -289,7 +289,7 @@ class RunFollower:
         return changed
 
     def detail(self) -> RunDetail:
-        """All that is known of the run now; the same object while nothing changed."""
+        """The current detail of the run; the same object while nothing changed."""
         self.seen = True
         if self._detail is None:
             self._detail = self._make_detail()
@@ -329,7 +329,7 @@ class RunFollower:
         )
 
     def _newest(self, series: Mapping[str, Series]) -> dict[str, float]:
-        """The numbers of the last record; of a skim the last value of each series."""
+        """The numbers of the last record; for a skim the last value of each series."""
         if self._skim is not None:
             return {one_line(k, 60): float(s.values[-1]) for k, s in series.items() if len(s)}
         return {
@@ -351,7 +351,7 @@ def _size(path: Path) -> int:
 
 
 def _line_length(path: Path, size: int) -> float:
-    """The usual bytes of a line, from a piece in the middle of a long file."""
+    """The typical length of a line in bytes, measured in the middle of the file."""
     try:
         with open_file(path) as file:
             file.seek(size // 2)
@@ -368,7 +368,7 @@ def _series(table: MetricsTable) -> dict[str, Series]:
 
 
 def _shown_series(series: Mapping[str, Series]) -> dict[str, Series]:
-    """The same under names that are safe to show; two that then look alike are numbered."""
+    """The same with keys that are safe to show; keys that become equal are numbered."""
     found: dict[str, Series] = {}
     for key, one in series.items():
         name = base = one_line(key, 80) or "?"
@@ -380,7 +380,7 @@ def _shown_series(series: Mapping[str, Series]) -> dict[str, Series]:
 
 
 def protected(checkpoints: tuple[CheckpointInfo, ...]) -> dict[str, str]:
-    """The checkpoints that no prune takes, with the reason. One that is in use is one more."""
+    """The checkpoints that pruning never removes, with the reason."""
     found: dict[str, str] = {}
     whole = [c.name for c in checkpoints if c.whole and c.name != FINAL]
     for info in checkpoints:
@@ -400,7 +400,7 @@ def protected(checkpoints: tuple[CheckpointInfo, ...]) -> dict[str, str]:
 
 
 def _is_complete(found: Iterable[CheckpointInfo], seen: CheckpointsSignature | None) -> bool:
-    """Whether everything is in `found`, and whole, that was seen in the folder."""
+    """Whether `found` holds everything seen in the folder, complete."""
     shown = {c.name for c in found if c.whole}
     shown |= {LATEST for c in found if c.is_latest} | {BEST for c in found if c.is_best}
     return all(name in shown for name, _ in seen or () if _LISTED.fullmatch(name))

@@ -1,4 +1,4 @@
-"""Hints that files changed. Nothing depends on them: network filesystems give none."""
+"""Hints that files changed. They are optional: network filesystems give none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-#: Files whose changes are worth waking for; the heartbeat is not.
+#: Files whose changes wake the poller; the heartbeat does not.
 _INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json", "labels.json")
-_BUSY = 40  # hints per second above which looking at fixed times is cheaper than listening
+_BUSY = 40  # hints per second above which polling is cheaper
 _MEASURED = 0.5  # seconds over which they are counted
 _KINDS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
@@ -36,7 +36,7 @@ _KINDS: list[type[FileSystemEvent]] = [
 
 
 class _Watched:
-    """A run that is listened to, unless it is busy."""
+    """A watched run, unless it is too busy."""
 
     def __init__(self, path: Path, wake: Callable[[], None]) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class _Watched:
             self._wake()
 
     def is_too_loud(self) -> bool:
-        """Whether it has been giving more hints than they are worth."""
+        """Whether it gives too many hints to be worth it."""
         now = time.monotonic()
         elapsed = now - self._counted_at
         if elapsed < _MEASURED:
@@ -79,11 +79,11 @@ class Hints:
 
     @property
     def busy(self) -> bool:
-        """Whether one of the runs has to be looked at without being asked."""
+        """Whether a run is too busy for hints and must be polled."""
         return any(run.busy for run in self._runs.values())
 
     def start(self) -> None:
-        """Begin to listen; without inotify there are simply no hints."""
+        """Start watching; without inotify there are no hints."""
         observer = Observer()
         observer.daemon = True
         with contextlib.suppress(OSError, RuntimeError):
@@ -93,7 +93,7 @@ class Hints:
             self._listen(watched)
 
     def follow(self, runs: Iterable[Path]) -> None:
-        """Listen to these runs and to no others."""
+        """Watch exactly these runs."""
         wanted = set(runs)
         for path in [path for path in self._runs if path not in wanted]:
             self._ignore(self._runs.pop(path))
@@ -102,7 +102,7 @@ class Hints:
             self._listen(self._runs[path])
 
     def rest(self, growing: Iterable[Path]) -> None:
-        """Called after every look: stop listening to busy runs, listen again to quiet ones."""
+        """Called after every read: stop watching busy runs, watch quiet ones again."""
         grown = set(growing)
         for path, run in self._runs.items():
             if run.busy:
@@ -115,7 +115,7 @@ class Hints:
                 self._ignore(run)
 
     def stop(self) -> None:
-        """Stop listening."""
+        """Stop watching."""
         observer, self._observer = self._observer, None
         if observer is not None:
             observer.stop()

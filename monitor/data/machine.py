@@ -20,7 +20,7 @@ import psutil
 from shared.ownership.process import host_name
 from shared.text import one_line
 
-EVERY = 1.0  # seconds between two looks, at least
+EVERY = 1.0  # minimum seconds between two reads
 FORGOTTEN = 10.0  # seconds after which an old value is no longer shown
 _FIRST_LOOK = 0.1  # seconds
 
@@ -62,7 +62,7 @@ class DiskView:
 
 @dataclass(frozen=True)
 class MachineView:
-    """This host as it is now; None is what it does not tell."""
+    """This host now; None means not available."""
 
     host: str = ""
     host_use: HostView = field(default_factory=HostView)
@@ -71,7 +71,7 @@ class MachineView:
 
 
 class _Watched(Generic[T]):
-    """A value that a thread of its own looks up again when it is asked for and old."""
+    """A value that a thread refreshes when it is requested and old."""
 
     def __init__(self, look: Callable[[], T], nothing: T, clock: Clock) -> None:
         self._look, self._nothing, self._clock = look, nothing, clock
@@ -80,7 +80,7 @@ class _Watched(Generic[T]):
         self._thread: threading.Thread | None = None
 
     def get(self) -> T:
-        """The value last seen; nothing when that was long ago."""
+        """The last value; None if it is too old."""
         now = self._clock()
         if not self._busy and now - self._tried_at >= EVERY:
             self._tried_at = now
@@ -89,7 +89,7 @@ class _Watched(Generic[T]):
         return self._value if now - self._seen_at < FORGOTTEN else self._nothing
 
     def wait(self, timeout: float) -> None:
-        """Wait until the look under way has ended, if one is."""
+        """Wait until the running read, if any, has ended."""
         if self._thread is not None:
             self._thread.join(max(0.0, timeout))
 
@@ -100,13 +100,13 @@ class _Watched(Generic[T]):
     def _refresh(self) -> None:
         try:
             value = self._look()
-        except Exception:  # whatever goes wrong in a driver, it is absent
+        except Exception:  # any driver error means "not available"
             value = self._nothing
         self._value, self._seen_at = value, self._clock()
 
 
 class Machine:
-    """Looks at this host, at most once a second, and only when it is asked."""
+    """Reads this host, at most once a second and only on request."""
 
     def __init__(
         self,
@@ -123,12 +123,12 @@ class Machine:
         self._disk = _Watched(disk or (lambda: read_disk(runs_dir)), DiskView(), clock)
 
     def view(self) -> MachineView:
-        """What was seen last; nothing of it the first time. Returns at once."""
+        """The last values; all empty the first time. Returns at once."""
         host, disk, gpus = self._host.get(), self._disk.get(), self._gpus.get()
         return MachineView(one_line(host_name(), 80), host, disk, gpus)
 
     def wait(self, timeout: float = 2.0) -> MachineView:
-        """As `view`, but the looks that are due have ended, or the seconds have passed."""
+        """As `view`, but waits up to `seconds` for reads that are due."""
         deadline = time.monotonic() + timeout
         self.view()
         for watched in (self._host, self._disk, self._gpus):
@@ -146,7 +146,7 @@ class HostReader:
         self._before: tuple[float, float] | None = None
 
     def read(self) -> HostView:
-        """The use since the last call; the first one takes a tenth of a second to see some."""
+        """The use since the last call; the first call measures for a tenth of a second."""
         if self._before is None:
             self._before = _processor_times()
             time.sleep(_FIRST_LOOK)
@@ -160,13 +160,13 @@ class HostReader:
 def _processor_times() -> tuple[float, float]:
     """Seconds since the boot, of all cores together: all, and those without work."""
     times = psutil.cpu_times()
-    # A guest's time is in `user` and `nice` already.
+    # `user` and `nice` already include guest time.
     whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     return whole, times.idle + getattr(times, "iowait", 0.0)
 
 
 def read_disk(folder: Path) -> DiskView:
-    """The disk on which `folder` lies, or would lie. Raises OSError."""
+    """The disk of `folder`, which need not exist. Raises OSError."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     usage = shutil.disk_usage(folder)
@@ -174,7 +174,7 @@ def read_disk(folder: Path) -> DiskView:
 
 
 class NvidiaDriver:
-    """The GPUs by the driver's own library, which is loaded when it is first asked."""
+    """The GPUs, from the driver's library, which is loaded on first use."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -182,20 +182,20 @@ class NvidiaDriver:
         self._missing = False
 
     def read(self) -> tuple[GpuView, ...]:
-        """Every GPU of the host; none where there is no driver."""
+        """Every GPU of the host; none without a driver."""
         if self._missing:
             return ()
         if self._nvml is None and not self._open():
             return ()
         views = tuple(self._describe(i, handle) for i, handle in enumerate(self._handles))
         if views and all(view == GpuView(view.index, view.name) for view in views):
-            self._close()  # a driver that was reset knows none of the old handles
+            self._close()  # a reset driver invalidates old handles
         return views
 
     def _open(self) -> bool:
         try:
             import pynvml
-        except Exception:  # it does not come back while we run
+        except Exception:  # not available for the rest of this session
             self._missing = True
             return False
         try:
@@ -203,7 +203,7 @@ class NvidiaDriver:
             count = pynvml.nvmlDeviceGetCount()
             self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
         except Exception as error:
-            # Without its library there is no driver; any other failure may pass.
+            # Without the library there is no driver; other errors may be temporary.
             self._missing = isinstance(
                 error, getattr(pynvml, "NVMLError_LibraryNotFound", pynvml.NVMLError)
             )
@@ -222,7 +222,7 @@ class NvidiaDriver:
         def ask(question: str, *more: Any) -> Any:
             try:
                 return getattr(nvml, question)(handle, *more)
-            except Exception:  # this GPU, this driver or this container does not tell
+            except Exception:  # not available on this GPU, driver or container
                 return None
 
         name = ask("nvmlDeviceGetName")

@@ -1,4 +1,4 @@
-"""The thread that looks at the files and hands over snapshots."""
+"""The thread that reads the files and publishes snapshots."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from monitor.data.hints import Hints
 
 DEFAULT_POLL = 0.5  # seconds
-#: Looks per second at what changes now and again, and how many may come at once after a rest: an
-#: event now and then is read in the moment, a steady stream is not drawn line by line.
+#: Reads per second, and how many may follow each other after a pause: a single event is read at
+#: once, a steady stream is not drawn line by line.
 LOOKS_PER_SECOND, BURST = 8.0, 6
 BUSY_GAP = 0.2  # seconds between looks at a run that changes all the time
-#: Seconds of reading before what there is gets shown: soon at first, then seldom, because
-#: drawing takes time from reading.
+#: Seconds of reading before a snapshot is published: soon at first, then rarely, because drawing
+#: takes time from reading.
 READ_TIME, LATER_READ_TIME = 0.1, 0.75
-#: Bytes of parsed metrics kept in all. Runs that were left are forgotten beyond it, and a marked
-#: one for which there is no room stays approximate; the selected one is always read.
+#: Bytes of parsed metrics kept in total. Beyond it, runs left earlier are dropped and marked ones
+#: stay approximate; the selected run is always read in full.
 MEMORY = 192 << 20
 KEPT_FOLLOWERS = 8  # runs kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
@@ -56,14 +56,14 @@ class Source(Protocol):
         """Follow these too, beside the selected one."""
 
     def refresh(self) -> None:
-        """Look again now, at everything."""
+        """Read everything again now."""
 
     def stop(self) -> None:
-        """Call `publish` no more."""
+        """Stop calling `publish`."""
 
 
 class Pace:
-    """At most so many looks per second in the long run, a few at once after a rest."""
+    """A rate limit: so many reads per second, with a burst after a pause."""
 
     def __init__(
         self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
@@ -72,7 +72,7 @@ class Pace:
         self._due = clock()
 
     def wait(self) -> float:
-        """Seconds until the next look may be taken."""
+        """Seconds until the next read is due."""
         return max(0.0, self._due - (self._burst - 1) * self._interval - self._clock())
 
     def take(self) -> None:
@@ -81,7 +81,7 @@ class Pace:
 
 
 class Poller:
-    """A `Source` that reads a runs directory: always by polling, sooner where hinted to."""
+    """A `Source` that reads a runs directory: by polling, and sooner on hints."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Poller:
         return self._looked
 
     def start(self, publish: Publish) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._publish = publish
         if self._looked is not None:
             publish(self._looked)
@@ -152,12 +152,12 @@ class Poller:
         self._hurry()
 
     def refresh(self) -> None:
-        """Look again now, at everything, and publish even if nothing changed."""
+        """Read everything again now, and publish even if nothing changed."""
         self._fresh = True
         self._hurry()
 
     def stop(self) -> None:
-        """Stop looking and wait for the thread."""
+        """Stop and wait for the thread."""
         self._stopping = True
         self._hurry()
         if self._thread.is_alive():
@@ -201,9 +201,9 @@ class Poller:
                 follower.close()
 
     def _listen(self, grown: Iterable[Path]) -> None:
-        """Have hints of what changes, once there is nothing more to read."""
+        """Start the hints once everything has been read."""
         if self._hints is None:
-            # It takes a while to load, for which the first curve need not wait.
+            # Loading it takes a while; the first curve must not wait.
             from monitor.data.hints import Hints
 
             self._hints = Hints(self._runs_dir, self._wake.set)
@@ -217,7 +217,7 @@ class Poller:
         return [self._followers[run_id].run.path for run_id in self._following]
 
     def _pause(self, began: float, more: bool) -> None:
-        """Sleep until there is something to do; only a person may look sooner than the pace."""
+        """Sleep until there is something to do; only user requests may exceed the rate."""
         if more:
             return
         wait = self._poll - (time.monotonic() - began)
@@ -229,7 +229,7 @@ class Poller:
         self._urgent.wait(self._pace.wait())
 
     def _look_at_machine(self) -> bool:
-        """Whether the machine is another one to the eye than when it was last shown."""
+        """Whether the figures differ visibly from those shown last."""
         seen = _coarse(self._machine.view())
         changed, self._machine_seen = seen != self._machine_seen, seen
         return changed
@@ -262,7 +262,7 @@ class Poller:
         return (*((selected,) if selected else ()), *(m for m in marked if m != selected))
 
     def _choose(self) -> bool:
-        """Open the followers that are wanted and let go of others; True if these are new ones."""
+        """Open the wanted followers and drop others; True if the selection changed."""
         wanted = self._wanted()
         missing = {run_id for run_id in wanted if run_id not in self._followers}
         for view in self._runs if missing else ():
@@ -280,7 +280,7 @@ class Poller:
         return moved
 
     def _forget(self, wanted: set[str]) -> None:
-        """Keep within the memory: first runs that were left, the longest ago at first."""
+        """Stay within the memory limit: drop the least recently selected runs."""
         left = [run_id for run_id in self._followers if run_id not in wanted]
         total = sum(follower.nbytes for follower in self._followers.values())
         while left and (len(left) > KEPT_FOLLOWERS or total > self._memory):
@@ -289,17 +289,17 @@ class Poller:
             total -= follower.nbytes
 
     def _read(self, seconds: float) -> tuple[list[Path], bool]:
-        """Read on in the followed runs, by turns; (where something changed, more waits)."""
+        """Read on in the followed runs in turn; (paths that changed, whether more is left)."""
         turn = [self._followers[run_id] for run_id in self._following]
         wanted = self._wanted()
         grown: dict[Path, None] = {}
-        for follower in turn:  # at least what can be seen at once of each
+        for follower in turn:  # at least a first part of each
             if follower.poll_metrics() | follower.poll_rest():
                 grown[follower.run.path] = None
         self._share_memory(turn)
         deadline = time.monotonic() + seconds
         reading = [follower for follower in turn if follower.more]
-        # What was just opened is shown before the long reading begins.
+        # A newly opened run is shown before the long read begins.
         while reading and seconds and not self._stopping:
             if any(not follower.seen for follower in reading):
                 break
@@ -312,7 +312,7 @@ class Poller:
         return list(grown), any(follower.more for follower in turn)
 
     def _share_memory(self, turn: Iterable[RunFollower]) -> None:
-        """Let those be read exactly for which there is memory, the selected one in any case."""
+        """Read exactly as many runs as fit into memory, the selected one in any case."""
         free = self._memory
         for number, follower in enumerate(turn):
             needed = follower.expected_nbytes
@@ -333,7 +333,7 @@ class Poller:
 
 
 def _coarse(view: MachineView) -> object:
-    """What of the machine catches the eye: a twentieth of the processor, 64 MiB of memory."""
+    """The figures at display resolution: 5 % of the processor, 64 MiB of memory."""
     host = view.host_use
     return (
         None if host.cpu is None else round(20 * host.cpu),
@@ -347,17 +347,17 @@ def _coarse(view: MachineView) -> object:
 
 
 def _newest_of(runs: tuple[RunView, ...], details: Mapping[str, RunDetail]) -> tuple[RunView, ...]:
-    """`runs` brought up to date where more is known; the same object if it nowhere is."""
+    """`runs` updated from `details`; the same object if nothing changed."""
     found = tuple(_newest(view, details.get(view.run_id)) for view in runs)
     return runs if all(new is old for new, old in zip(found, runs, strict=True)) else found
 
 
 def _newest(view: RunView, detail: RunDetail | None) -> RunView:
-    """`view` brought up to its metrics, which are ahead of the state by up to a second."""
+    """`view` updated from its metrics, which are up to a second ahead of the state."""
     if detail is None or detail.loading is not None or detail.newest_step is None:
         return view
     step = detail.newest_step
-    # After a resume the last record is still that of the attempt before.
+    # After a resume the last record still belongs to the previous attempt.
     if not view.alive or step <= view.step or detail.newest.get("attempt", 0) < view.attempt:
         return view
     at = int(np.searchsorted(detail.loss.steps, step))
@@ -372,7 +372,7 @@ def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
     Raises OSError when the folder cannot be read.
     """
     machine = Machine(runs_dir)
-    machine.view()  # it looks in threads of its own, while the runs are read
+    machine.view()  # it works in its own threads while the runs are read
     scanner = RunScanner(runs_dir, time.time)
     scanner.scan()
     detail = None

@@ -83,7 +83,7 @@ class _Known:
 class RunScanner:
     """Looks at every run of `runs_dir`.
 
-    Runs at work are looked at each time; of the others so many that all have their turn within
+    Active runs are read each time; of the others so many that all are read within
     seconds, two stats for each. Sparklines are made afterwards, by `draw_sparklines`.
     """
 
@@ -100,7 +100,7 @@ class RunScanner:
         self._turn = 0
 
     def scan(self, closely: Collection[str] = (), *, fresh: bool = False) -> tuple[RunView, ...]:
-        """Every run: those at work first, then the newest first; the same object if none changed.
+        """Every run, active ones first, then the newest; the same object if none changed.
 
         `closely` are the ids of more runs to look at this time; `fresh` looks at all of them.
         Raises OSError when the folder cannot be read.

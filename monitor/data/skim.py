@@ -16,10 +16,10 @@ from shared.run.record_lines import parse_line
 from shared.run.records import RECORD_KEYS
 
 SAMPLES = 900
-#: A place where no line ends within so many bytes is passed over.
+#: Places without a line end within so many bytes are skipped.
 MAX_LINE = 64 << 10
-LEAST_READ = 512  # bytes; longer than the usual line and what is cut off before it
-#: Below it a file is read whole: that takes no longer.
+LEAST_READ = 512  # bytes; longer than a typical line plus the partial one before it
+#: Files up to this size are read whole, which takes no longer.
 SMALL = 256 << 10  # bytes
 
 

@@ -16,7 +16,7 @@ from shared.checkpoints.catalogue import CheckpointInfo
 from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
 
-#: Statuses of a run that has ended without reaching its goal: what `R` may resume.
+#: Statuses that `R` can resume.
 RESUMABLE = frozenset({"crashed", "failed", "cancelled", "preempted"})
 
 
@@ -73,13 +73,13 @@ class RunView:
 
     @property
     def note(self) -> str:
-        """What a person should know at first sight: why it does not run, or what is wrong."""
+        """What to know first: why it does not run, or its alarm."""
         return self.reason or self.alarm
 
 
 @dataclass(frozen=True)
 class EventView:
-    """One line of what happened."""
+    """One event as a line."""
 
     time: float | None
     step: int | None
@@ -133,7 +133,7 @@ class RunDetail:
 
     @property
     def newest_step(self) -> int | None:
-        """The step of the last record; None where that is not known, as of a skim."""
+        """The step of the last record; None if unknown, as in a skim."""
         step = self.newest.get("step")
         return None if step is None else int(step)
 

@@ -1,4 +1,4 @@
-"""What dialogs have in common: a box over the main screen, and work that must not hold it up."""
+"""What dialogs share: a box over the main screen, and background work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 class Check(Checkbox):
-    """A checkbox that can be told without colours."""
+    """A checkbox that is readable without colours."""
 
     DEFAULT_CSS = "Check { width: auto; margin-right: 3; padding: 0; }"
     BUTTON_LEFT = BUTTON_RIGHT = ""
@@ -51,9 +51,9 @@ class Check(Checkbox):
 
 
 class Choices(OptionList):
-    """Options of one line each. A bar stands at the one under the cursor, as in the list of runs.
+    """One-line options. A bar marks the one under the cursor, as in the list of runs.
 
-    An option begins with a blank, which is the bar's place.
+    Every option begins with a space, where the bar is drawn.
     """
 
     def __init__(self, *options: Option, id: str) -> None:
@@ -71,19 +71,19 @@ class Choices(OptionList):
 
 
 class Dialog(ModalScreen[Result]):
-    """A box with a title; Esc closes it without a decision.
+    """A box with a title; Esc closes it without an answer.
 
-    Text from files goes in through `rich.text.Text` alone, so that nothing in it is markup.
+    Text from files is shown as `rich.text.Text` only, so nothing in it is markup.
     """
 
     CSS_PATH = "dialogs.tcss"
-    #: Where there is little room, gaps go first.
+    #: Small terminals get no gaps.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", "close")]
 
     class Worked(Message):
-        """Work came to its end; `then` tells the dialog."""
+        """Background work has ended; `then` shows its outcome."""
 
         def __init__(self, then: Callable[[], None]) -> None:
             super().__init__()
@@ -113,7 +113,7 @@ class Dialog(ModalScreen[Result]):
 
     @property
     def is_working(self) -> bool:
-        """Whether something is waited for."""
+        """Whether background work is running."""
         return self._working
 
     @property
@@ -122,16 +122,16 @@ class Dialog(ModalScreen[Result]):
         return colours_of(self.app)
 
     def say(self, problem: str) -> None:
-        """Show what is wrong, or nothing any more."""
-        self._problem.update(Text(one_line(problem, 600)))  # it may name a path as it is
+        """Show a problem; an empty one clears it."""
+        self._problem.update(Text(one_line(problem, 600)))  # it may contain a raw path
         self._problem.set_class(bool(problem), "-said")
 
     def failed(self, problem: str) -> None:
-        """Work came to nothing."""
+        """Show why background work failed."""
         self.say(problem)
 
     def action_close(self) -> None:
-        """Leave without a decision."""
+        """Close without an answer."""
         self.dismiss(None)
 
     # -- work ----------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Dialog(ModalScreen[Result]):
     def work(self, job: Callable[[], Found], then: Callable[[Found], None]) -> None:
         """Do `job` in the background, then `then` here; an error is shown.
 
-        Of several asked for while one is at work only the last is done.
+        Of several requests made while one is running, only the last is done.
         """
 
         async def run() -> None:
@@ -164,6 +164,6 @@ class Dialog(ModalScreen[Result]):
         self._working = False
         waiting, self._next = self._next, None
         if waiting is not None:
-            self._begin(waiting)  # what was found is out of date
+            self._begin(waiting)  # the result is out of date
         elif self.is_running:
             message.then()

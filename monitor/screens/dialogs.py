@@ -39,7 +39,7 @@ class HelpScreen(ModalScreen[None]):
         self._actions = actions
 
     def compose(self) -> ComposeResult:
-        """A box with one line per action, in as many columns as there is room for."""
+        """A box with one line per action, in as many columns as fit."""
         colours = colours_of(self.app)
         groups = [(name, list(found)) for name, found in groupby(self._actions, lambda a: a.group)]
         count = max(1, min(3, (self.app.size.width - 8) // _COLUMN))
@@ -70,7 +70,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 class ConfirmScreen(Dialog[bool]):
-    """A question. Its harmless answer has the focus: Enter alone changes nothing."""
+    """A question. "No" has the focus, so Enter alone changes nothing."""
 
     DEFAULT_CSS = """
     ConfirmScreen .box { width: 64; }
@@ -90,7 +90,7 @@ class ConfirmScreen(Dialog[bool]):
         self._consequence = consequence
 
     def body(self) -> list[Widget]:
-        """The question, and what follows from it."""
+        """The question and its consequence."""
         colours = self.colours
         question = Text(self._question, colours.style("foreground", bold=True))
         consequence = Text(self._consequence, colours.style("muted"))
@@ -110,7 +110,7 @@ class ConfirmScreen(Dialog[bool]):
         )
 
     def on_mount(self) -> None:
-        """What changes nothing comes first."""
+        """Focus the harmless answer."""
         self.query_one("#no").focus()
 
     def action_answer(self, yes: bool) -> None:
@@ -118,7 +118,7 @@ class ConfirmScreen(Dialog[bool]):
         self.dismiss(yes)
 
     def action_close(self) -> None:
-        """To leave is to say no."""
+        """Closing means no."""
         self.dismiss(False)
 
     @on(Button.Pressed)

@@ -1,4 +1,4 @@
-"""Keeping order: a line or a note to type, a run to delete, a trash to look into."""
+"""Dialogs for labels, deletion and the trash."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _CHECKPOINTS = "checkpoints"  # the option for a run's pruned checkpoints; runs 
 
 
 class LineScreen(Dialog[str]):
-    """One line to type: tags, or a name. Returned as it was typed."""
+    """One line of text: tags, or a name. Returned as typed."""
 
     def __init__(
         self, title: str, value: str, hint: str, *, limit: int = 0, nothing: str = ""
     ) -> None:
-        """All texts are safe to show; `nothing` says what an empty line means."""
+        """All texts are safe to show; `nothing` is the placeholder of an empty line."""
         super().__init__(title)
         self._value, self._hint, self._limit, self._nothing = value, hint, limit, nothing
 
     def body(self) -> list[Widget]:
-        """The line, and what it is for."""
+        """The input and a hint."""
         hint = Static(Text(self._hint, self.colours.style("muted")), markup=False)
         line = Input(
             self._value,
@@ -48,11 +48,11 @@ class LineScreen(Dialog[str]):
         return [line, Static(classes="gap"), hint]
 
     def foot(self) -> Widget:
-        """Save it, or not."""
+        """Save, or close."""
         return _buttons(Button("Save ⏎", id="save", compact=True))
 
     def on_mount(self) -> None:
-        """Begin to type."""
+        """Focus the input."""
         self.query_one(Input).focus()
 
     @on(Input.Submitted)
@@ -66,7 +66,7 @@ class LineScreen(Dialog[str]):
 
 
 class NoteScreen(Dialog[str]):
-    """A few lines of text. Enter begins a new one, so Ctrl-S saves."""
+    """A few lines of text. Enter starts a new line, so Ctrl-S saves."""
 
     DEFAULT_CSS = """
     NoteScreen TextArea { height: 10; }
@@ -84,11 +84,11 @@ class NoteScreen(Dialog[str]):
         return [TextArea(self._note, compact=True, highlight_cursor_line=False, id="note")]
 
     def foot(self) -> Widget:
-        """Save it, or not."""
+        """Save, or close."""
         return _buttons(Button("Save ctrl+s", id="save", compact=True))
 
     def on_mount(self) -> None:
-        """Begin to type, behind what is there."""
+        """Focus the text, with the cursor at its end."""
         area = self.query_one(TextArea)
         area.focus()
         area.move_cursor(area.document.end)
@@ -108,9 +108,9 @@ class NoteScreen(Dialog[str]):
 
 
 class DeleteScreen(Dialog[DeletePlan]):
-    """What deleting would mean, and a word to type before it is done.
+    """What deleting means, and a word to type to confirm it.
 
-    `look` makes the plan, in a thread; it is returned when it was confirmed.
+    `look` makes the plan in a thread; the plan is returned once confirmed.
     """
 
     DEFAULT_CSS = """
@@ -128,18 +128,18 @@ class DeleteScreen(Dialog[DeletePlan]):
         self._input = Input(compact=True, id="word", disabled=True)
 
     def body(self) -> list[Widget]:
-        """What goes, and where to type."""
+        """What is deleted, and the input."""
         lines = VerticalScroll(self._lines, id="lines", can_focus=False)
         return [lines, self._question, self._input]
 
     def foot(self) -> Widget:
-        """Do it, or not."""
+        """Delete, or close."""
         return _buttons(
             Button("Delete ⏎", id="delete", compact=True, disabled=True, classes="-danger")
         )
 
     def on_mount(self) -> None:
-        """Look at what there is."""
+        """Load it."""
         self._input.display = False
         self.work(self._look, self._show)
 
@@ -164,7 +164,7 @@ class DeleteScreen(Dialog[DeletePlan]):
         self._input.focus()
 
     def failed(self, problem: str) -> None:
-        """It cannot be looked at."""
+        """Show why the plan cannot be made."""
         self._lines.update("")
         super().failed(problem)
 
@@ -194,10 +194,10 @@ class DeleteScreen(Dialog[DeletePlan]):
 
 
 class TrashScreen(Dialog[TrashChoice]):
-    """What can be brought back, and what can be deleted for good.
+    """What can be restored, and what can be deleted permanently.
 
-    `look` reads the trash, in a thread. `label` is the selected run, whose pruned checkpoints are
-    offered too.
+    `look` reads the trash in a thread. `label` is the selected run, whose pruned checkpoints
+    are offered too.
     """
 
     DEFAULT_CSS = """
@@ -217,18 +217,18 @@ class TrashScreen(Dialog[TrashChoice]):
         self._line = Static("Looking…", markup=False)
 
     def body(self) -> list[Widget]:
-        """The list, and what it takes."""
+        """The list and its size."""
         return [self._list, self._line]
 
     def foot(self) -> Widget:
-        """What can be done with the entry under the cursor."""
+        """The actions for the entry under the cursor."""
         return _buttons(
             Button("Restore ⏎", id="restore", compact=True, disabled=True),
             Button("Empty E", id="empty", compact=True, disabled=True, classes="-danger"),
         )
 
     def on_mount(self) -> None:
-        """Look at what there is."""
+        """Load it."""
         self._list.focus()
         self.work(self._look, self._show)
 
@@ -265,7 +265,7 @@ class TrashScreen(Dialog[TrashChoice]):
         self.query_one("#empty", Button).disabled = empty
 
     def failed(self, problem: str) -> None:
-        """It cannot be read."""
+        """Show why the trash cannot be read."""
         self._line.update("")
         super().failed(problem)
 
@@ -286,7 +286,7 @@ class TrashScreen(Dialog[TrashChoice]):
 
     @on(Button.Pressed, "#empty")
     def action_empty(self) -> None:
-        """Delete for good what is of the same kind as the entry under the cursor."""
+        """Permanently delete everything of the same kind as the entry under the cursor."""
         trash = self._trash
         if trash is None:
             return

@@ -1,4 +1,4 @@
-"""The command palette: every action of the registry by what it does, every run by its name."""
+"""The command palette: every action of the registry and every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.content import Content
 from monitor.actions.registry import ACTIONS
 
 _NO_COMMANDS = frozenset({"command_palette"})
-#: Going up and down is for keys.
+#: Moving is for keys.
 _NO_GROUPS = frozenset({"Move"})
 
 
@@ -27,10 +27,9 @@ class Choices(Protocol):
 
 
 class ActionProvider(Provider):
-    """What is offered while the palette is open.
+    """The commands of the palette.
 
-    Names of runs are shown as they are: the matcher's highlighting, and the help of a hit, would be
-    read as markup.
+    Names of runs are shown without the matcher's highlighting, which would parse them as markup.
     """
 
     @property
@@ -38,7 +37,7 @@ class ActionProvider(Provider):
         return self.app  # type: ignore[return-value]  # only the monitor offers this
 
     def _offers(self) -> Iterator[tuple[str, str, Callable[[], object]]]:
-        """Words, key, and what is done."""
+        """Description, key, and action."""
         for action in ACTIONS:
             if action.name not in _NO_COMMANDS and action.group not in _NO_GROUPS:
                 yield action.help, action.shown, partial(self.app.run_action, action.call)
@@ -49,7 +48,7 @@ class ActionProvider(Provider):
             yield DiscoveryHit(_shown(words, key), act, text=words)
 
     async def search(self, query: str) -> Hits:
-        """What matches: actions, then runs."""
+        """The matching actions, then the matching runs."""
         matcher = self.matcher(query)
         for words, key, act in self._offers():
             score = matcher.match(words)

@@ -1,4 +1,4 @@
-"""Which checkpoints go: a rule or marks, and what follows from them, before anything is done."""
+"""Which checkpoints to prune: a rule or marks, with a preview."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Look = Callable[[Rule, Collection[str]], PrunePreview]
 
 
 class PruneScreen(Dialog[PruneChoice]):
-    """`look` makes the preview, in a thread; what is chosen is only returned, not done."""
+    """`look` makes the preview in a thread; the choice is returned, not carried out."""
 
     DEFAULT_CSS = """
     PruneScreen Input { width: 8; margin-right: 3; }
@@ -40,7 +40,7 @@ class PruneScreen(Dialog[PruneChoice]):
     ]
 
     def __init__(self, label: str, look: Look, marked: Sequence[str] = ()) -> None:
-        """`label` is safe to show; `marked` are names to begin with."""
+        """`label` is safe to show; `marked` are checkpoints marked beforehand."""
         super().__init__(f"Prune {label}")
         self._look = look
         self._marked = dict.fromkeys(marked)
@@ -51,16 +51,16 @@ class PruneScreen(Dialog[PruneChoice]):
 
     @property
     def goes(self) -> tuple[str, ...]:
-        """The checkpoints that would go, as far as the preview knows."""
+        """The checkpoints that the current preview would prune."""
         return self._preview.goes if self._preview else ()
 
     def body(self) -> list[Widget]:
-        """The checkpoints, the rule, what follows."""
+        """The checkpoints, the rule, and a summary."""
         numbers = [
             Input(
                 type="integer",
                 valid_empty=True,
-                select_on_focus=False,  # the digit that came from the list stays
+                select_on_focus=False,  # keep the digit typed in the list
                 max_length=9,
                 compact=True,
                 id=name,
@@ -81,7 +81,7 @@ class PruneScreen(Dialog[PruneChoice]):
         ]
 
     def foot(self) -> Widget:
-        """What can be done."""
+        """The actions."""
         return Horizontal(
             Button("Prune ⏎", id="prune", compact=True, disabled=True),
             Button("Mark ␣", id="mark", compact=True),
@@ -92,7 +92,7 @@ class PruneScreen(Dialog[PruneChoice]):
         )
 
     def on_mount(self) -> None:
-        """Look at what is there."""
+        """Load the preview."""
         self._list.focus()
         self._refresh()
 
@@ -157,7 +157,7 @@ class PruneScreen(Dialog[PruneChoice]):
         return text
 
     def failed(self, problem: str) -> None:
-        """There is nothing to prune."""
+        """Show why there is no preview."""
         self._summary.update("")
         super().failed(problem)
 
@@ -171,7 +171,7 @@ class PruneScreen(Dialog[PruneChoice]):
 
     @on(Button.Pressed, "#mark")
     def action_mark(self) -> None:
-        """Let the checkpoint under the cursor go, or stay."""
+        """Mark or unmark the checkpoint under the cursor."""
         row = self._row()
         if row is None:
             return
@@ -191,7 +191,7 @@ class PruneScreen(Dialog[PruneChoice]):
     # -- decisions -----------------------------------------------------------------------
 
     def on_key(self, event: events.Key) -> None:
-        """A digit in the list begins the rule; up from the rule is back in the list."""
+        """A digit in the list starts the rule; Up in the rule returns to the list."""
         if self._list.has_focus and event.character and event.character in "0123456789":
             event.stop()
             first = self.query_one("#keep_last", Input)
@@ -225,13 +225,13 @@ class PruneScreen(Dialog[PruneChoice]):
 
     @on(Button.Pressed, "#undo")
     def action_undo(self) -> None:
-        """Bring back what was pruned last."""
+        """Restore what was pruned last."""
         if self._preview is not None and self._preview.trash.checkpoints:
             self.dismiss(PruneChoice("undo"))
 
     @on(Button.Pressed, "#empty")
     def action_empty(self) -> None:
-        """Delete what is in the trash."""
+        """Empty the trash."""
         preview = self._preview
         if preview is None or not (preview.trash.checkpoints or preview.trash.bytes):
             return

@@ -1,4 +1,4 @@
-"""A checkpoint goes to the Hub: what goes and where, then how far it is, then its address."""
+"""Upload of a checkpoint to the Hub: the form, then the progress, then the address."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from shared.text import format_bytes
 
 Look = Callable[[str], UploadOffer]
 Begin = Callable[[UploadSettings, Iterable[tuple[str, int]]], UploadJob]
-_FRAMES = 0.15  # seconds between looks at how far it is
+_FRAMES = 0.15  # seconds between updates of the progress
 _BAR, _NAME = 18, 26  # cells
 
 
 class UploadScreen(Dialog[None]):
-    """Asks for the repository and follows the upload, which goes on when this is closed.
+    """Asks for the repository and follows the upload, which continues when this is closed.
 
-    `look(checkpoint)` makes the offer, in a thread; `begin` starts the upload and returns it.
-    With a `job` at work it is shown at once.
+    `look(checkpoint)` makes the offer in a thread; `begin` starts the upload and returns it.
+    A running `job` is shown at once.
     """
 
     DEFAULT_CSS = """
@@ -52,7 +52,7 @@ class UploadScreen(Dialog[None]):
         checkpoint: str = "",
         job: UploadJob | None = None,
     ) -> None:
-        """`label` is safe to show; `checkpoint` is the one to begin with, the best by default."""
+        """`label` is safe to show; `checkpoint` is preselected, by default the best."""
         super().__init__(f"Upload {label}")
         self._look, self._begin_upload = look, begin
         self._checkpoint = checkpoint
@@ -63,7 +63,7 @@ class UploadScreen(Dialog[None]):
         self._line = Static("Looking…", id="line", markup=False)
 
     def body(self) -> list[Widget]:
-        """What is asked, the files, and where it is."""
+        """The form, the files, and the status."""
         form = Vertical(
             Horizontal(
                 Static("repository", classes="name", markup=False),
@@ -93,7 +93,7 @@ class UploadScreen(Dialog[None]):
         return [form, VerticalScroll(self._files, id="files", can_focus=False), self._line]
 
     def foot(self) -> Widget:
-        """What can be done; which of it depends on how far it is."""
+        """The actions; which of them are shown depends on the stage."""
         return Horizontal(
             Button("Upload ⏎", id="upload", compact=True, disabled=True),
             Button("Cancel upload", id="cancel", compact=True, classes="-danger"),
@@ -104,7 +104,7 @@ class UploadScreen(Dialog[None]):
         )
 
     def on_mount(self) -> None:
-        """Ask, or show what is under way."""
+        """Show the form, or the running upload."""
         self.set_interval(_FRAMES, self._follow)
         if self._job is not None:
             self._arrange()
@@ -114,7 +114,7 @@ class UploadScreen(Dialog[None]):
         self._refresh()
 
     def _arrange(self) -> None:
-        """Which parts are to be seen."""
+        """Show the parts of the current stage."""
         status = self._job.status if self._job else None
         asking = status is None
         running = status is not None and status.running
@@ -128,7 +128,7 @@ class UploadScreen(Dialog[None]):
         for name, on_ in shown.items():
             self.query_one(name).display = on_
         self.query_one("#close", Button).label = "Hide" if running else "Close"
-        # What has gone cannot have the keys; what is there to be done now gets them.
+        # A hidden widget must not keep the focus.
         if not asking:
             order = ("#copy", "#again", "#close")
             self.set_focus(self.query_one(next(n for n in order if self.query_one(n).display)))
@@ -169,7 +169,7 @@ class UploadScreen(Dialog[None]):
         self.query_one("#upload", Button).disabled = bool(offer.problem)
 
     def failed(self, problem: str) -> None:
-        """There is nothing to offer."""
+        """Show why there is no offer."""
         self._line.update("")
         super().failed(problem)
 
@@ -193,7 +193,7 @@ class UploadScreen(Dialog[None]):
         try:
             settings = settings_from(
                 repo=self.query_one("#repo", Input).value,
-                checkpoint=self._offer.checkpoint,  # the one that was shown, whatever comes
+                checkpoint=self._offer.checkpoint,  # the one that was shown
                 public=self.query_one("#public", Check).value,
                 replace=self.query_one("#replace", Check).value,
                 license_=self.query_one("#license", Input).value,
@@ -259,7 +259,7 @@ class UploadScreen(Dialog[None]):
 
     @on(Button.Pressed, "#again")
     def _again(self) -> None:
-        """Back to the form after a refusal that another name or mark may mend."""
+        """Return to the form to try again with other settings."""
         job = self._job
         if job is None or job.status.running:
             return
@@ -270,7 +270,7 @@ class UploadScreen(Dialog[None]):
         if self._offer is not None:
             self._show_offer(self._offer)
             return
-        # It was begun by a dialog that has been closed.
+        # It was started by a dialog that has been closed.
         self._checkpoint = settings.checkpoint
         self.query_one("#repo", Input).value = settings.repo
         self.query_one("#license", Input).value = settings.license
@@ -281,7 +281,7 @@ class UploadScreen(Dialog[None]):
 
     @on(Button.Pressed, "#copy")
     def action_copy(self) -> None:
-        """Put the address into the clipboard, through the terminal."""
+        """Copy the address through the terminal."""
         if self._job is not None and self._job.status.url:
             self.app.copy_to_clipboard(self._job.status.url)
             self._line.update(Text(f"{self._job.status.message}\nAddress copied."))

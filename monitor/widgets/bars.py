@@ -33,7 +33,7 @@ _NOTICE_SECONDS = {"primary": 60.0, "success": 8.0, "warning": 12.0, "error": 30
 
 
 class TopBar(Panel):
-    """Where we look, and how the runs are doing."""
+    """The runs directory, and how many runs are in which status."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -41,7 +41,7 @@ class TopBar(Panel):
         self._counts: tuple[tuple[str, int], ...] = ()
 
     def show(self, runs_dir: str, runs: Sequence[RunView]) -> None:
-        """Count the runs of every status that matters now."""
+        """Show how many runs are in each status."""
         counted = Counter(run.status for run in runs)
         counts = tuple((s, counted[s]) for s in _ORDER if counted[s])
         if (runs_dir, counts) != (self._runs_dir, self._counts):
@@ -65,7 +65,7 @@ class TopBar(Panel):
 
 
 class Notice(Panel):
-    """What an act has come to, laid over the lines above the keys for a while."""
+    """The outcome of an action, shown for a while over the lines above the keys."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -102,17 +102,17 @@ class Notice(Panel):
 
 
 class Prompt(Horizontal):
-    """A line to type a filter in; what is typed is told at once."""
+    """A line to type a filter in; every change is posted at once."""
 
     class Changed(Message):
-        """The text is another one."""
+        """The text has changed."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     class Closed(Message):
-        """The person is done; `text` is what remains."""
+        """The prompt was closed; `text` is the filter to keep."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -124,13 +124,13 @@ class Prompt(Horizontal):
     ]
 
     def compose(self) -> ComposeResult:
-        """Sign, text, and how many runs match."""
+        """A label, the input, and how many runs match."""
         yield Static(" filter ", id="prompt-sign", markup=False)
         yield Input(placeholder="words, or /regex/", compact=True, id="prompt-text")
         yield Static("", id="prompt-found", markup=False)
 
     def open(self, text: str) -> None:
-        """Show it, and take the keys."""
+        """Show it and focus it."""
         self.display = True
         field = self.query_one(Input)
         field.value = text
@@ -140,15 +140,15 @@ class Prompt(Horizontal):
 
     @property
     def is_open(self) -> bool:
-        """Whether it has the keys; not while a dialog lies over it."""
+        """Whether it has the focus; false while a dialog is open."""
         return bool(self.display) and self.is_mounted and self.app.screen is self.screen
 
     def type(self, character: str) -> None:
-        """Take in a character that came another way."""
+        """Insert a character that was sent to the app."""
         self.query_one(Input).insert_text_at_cursor(character)
 
     def say(self, text: str) -> None:
-        """How many match, or what is wrong."""
+        """Show how many runs match, or what is wrong."""
         self.query_one("#prompt-found", Static).update(Text(f"{text} "))
 
     @on(Input.Changed)
@@ -172,7 +172,7 @@ class Prompt(Horizontal):
 
 
 class KeyBar(Panel):
-    """The keys of the registry that have a label; a click on one does what it does."""
+    """The labelled keys of the registry; clicking one runs its action."""
 
     def __init__(self, actions: Sequence[Action], *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -190,9 +190,9 @@ class KeyBar(Panel):
         return [line(pieces, width, self.base)]
 
     def _fitting(self, width: int) -> list[_Key]:
-        """The keys there is room for; the last two say how to learn the others, and to leave."""
+        """The keys that fit; the last two, help and quit, are always among them."""
         if self.app.size.width < MIN_WIDTH or self.app.size.height < MIN_HEIGHT:
-            return self._labelled[-1:]  # nothing is shown that another key could act on
+            return self._labelled[-1:]  # nothing is shown for another key to act on
         for keys in (self._keys, [*_MOVING[1:2], *self._labelled], list(self._labelled)):
             if sum(key.cells for key in keys) <= width:
                 return keys
@@ -201,7 +201,7 @@ class KeyBar(Panel):
         return keys
 
     async def on_click(self, event: events.Click) -> None:
-        """Do what the key under the pointer does."""
+        """Run the action of the key under the pointer."""
         x = 0
         for key in self._fitting(self.size.width):
             x += key.cells
@@ -213,7 +213,7 @@ class KeyBar(Panel):
 
 @dataclass(frozen=True)
 class _Key:
-    """A key, a word for it, and what it does, if that is one thing."""
+    """A key, its label, and its action, if it has a single one."""
 
     key: str
     word: str
@@ -221,7 +221,7 @@ class _Key:
 
     @property
     def cells(self) -> int:
-        """The width of both with the blanks around them."""
+        """The width of key and label with the spaces around them."""
         return cell_len(self.key) + cell_len(self.word) + 3
 
 

@@ -42,7 +42,7 @@ def line(pieces: Iterable[Piece], width: int, base: Style) -> Strip:
 
 
 def spread(left: Sequence[Piece], right: Sequence[Piece], width: int, base: Style) -> Strip:
-    """`left` and `right` at the two ends of a line; `right` goes if there is no room for both."""
+    """`left` and `right` at the two ends of a line; `right` is dropped if both do not fit."""
     size = sum(cell_len(t) for t, _ in left)
     other = sum(cell_len(t) for t, _ in right)
     if size + other + 1 > width:
@@ -82,7 +82,7 @@ def thousands(value: int) -> str:
 
 
 def short_step(step: int) -> str:
-    """A step as short as it is exact: 800, 12.5k, 3M."""
+    """The shortest exact form of a step: 800, 12.5k, 3M."""
     for bound, suffix in ((10**9, "B"), (10**6, "M"), (10**4, "k")):
         if step >= bound:
             unit = 1000 if suffix == "k" else bound
@@ -92,7 +92,7 @@ def short_step(step: int) -> str:
 
 
 def ago(seconds: float | None) -> str:
-    """An age in its largest unit: it changes seldom, so the line is seldom sent again."""
+    """An age in its largest unit, which rarely changes, so the line is rarely redrawn."""
     if seconds is None:
         return "-"
     if seconds < 5:

@@ -16,13 +16,13 @@ from monitor.widgets.chart_pane import ChartMoved, ChartPane
 
 __all__ = ["ChartGrid", "ChartMoved"]
 
-#: Seconds of drawing at a time; the charts that are left over come after what is queued.
+#: Seconds of drawing at a time; the remaining charts are drawn after the queued messages.
 _SLICE = 0.03
 
 
 @dataclass
 class _Cell:
-    """What was last drawn of a chart, and what for."""
+    """What was last drawn of a chart, and from what."""
 
     seen: object
     drawn: Drawn
@@ -33,7 +33,7 @@ class ChartGrid(ChartPane):
     """A page of charts. Only those whose curves or window changed are drawn, by `painter`."""
 
     class Opened(Message):
-        """The chart of `key` is to be shown alone."""
+        """The chart of `key` was opened."""
 
         def __init__(self, key: str) -> None:
             super().__init__()
@@ -55,7 +55,7 @@ class ChartGrid(ChartPane):
         return arrange(len(keys), *self.size, shown, foot=self.scene.is_overlay)
 
     def move_cursor(self, across: int = 0, down: int = 0) -> None:
-        """To a neighbour; beyond the edge, to the neighbouring page."""
+        """Move to a neighbour; beyond the edge, to the neighbouring page."""
         keys, now = self.scene.keys, self.arrangement
         if not keys:
             return
@@ -79,7 +79,7 @@ class ChartGrid(ChartPane):
         return index + down * now.columns
 
     def turn_page(self, pages: int) -> None:
-        """Go on, or back, by whole pages."""
+        """Move by whole pages."""
         keys, now = self.scene.keys, self.arrangement
         page = min(max(0, now.page + pages), now.pages - 1)
         if keys and page != now.page:
@@ -92,7 +92,7 @@ class ChartGrid(ChartPane):
             self.post_message(self.Opened(self.scene.key))
 
     def double_clicked(self, key: str, y: int) -> None:
-        """On the heading it opens the chart, below it all there is is shown again."""
+        """On the heading it opens the chart, below it resets the zoom."""
         if y == 0:
             self.post_message(self.Opened(key))
         else:
@@ -118,7 +118,7 @@ class ChartGrid(ChartPane):
 
     @property
     def is_settled(self) -> bool:
-        """Whether every chart of the page is drawn as it should be."""
+        """Whether every chart of the page is up to date."""
         return all(
             key in self._cells and self._cells[key].seen == self._wanted(key, place)
             for key, place in self._placed.items()

@@ -1,4 +1,4 @@
-"""What the grid and the focused chart share: state, mouse, and drawing no oftener than it pays."""
+"""What the grid and the focused chart share: state, mouse, and a limited redraw rate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from monitor.plots.scene import Scene
 from monitor.widgets.canvas_strips import StripMaker
 from monitor.widgets.panel import Panel
 
-#: New data is drawn at once where the last drawing is old enough: seconds, and so many times what
-#: it cost. A page of charts that is costly is drawn less often, not a core kept busy.
+#: New data is drawn at once if the last drawing is older than so many seconds and than so many
+#: times its own cost: an expensive page is drawn less often instead of keeping a core busy.
 _PAUSE, _COSTS = 0.033, 16.0
 
 
 class ChartMoved(Message):
-    """The charts are to be looked at in another way: `state` is the new one. The app owns it."""
+    """The view of the charts has changed to `state`, which the app owns."""
 
     def __init__(self, state: ChartState) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class ChartMoved(Message):
 
 
 class ChartPane(Panel):
-    """Shows charts of some runs; a subclass says where which chart is.
+    """Shows charts of some runs; subclasses define their layout.
 
-    A change made here is shown at once and told with `ChartMoved`. Give `store` when several panes
-    show the same runs, `ascii` for a terminal without braille.
+    A change made here is shown at once and posted as `ChartMoved`. Panes that show the same runs
+    share a `store`; `ascii` is for terminals without braille.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ChartPane(Panel):
 
     @property
     def base(self) -> Style:
-        """The pane's own background and foreground; working it out takes long, so it is kept."""
+        """The pane's own background and foreground, cached because computing it is slow."""
         if self._base is None:
             self._base = self.rich_style
         return self._base
@@ -72,7 +72,7 @@ class ChartPane(Panel):
         super().notify_style_update()
 
     def show(self, details: Sequence[tuple[RunView, RunDetail]], state: ChartState) -> None:
-        """Show these runs, the first of which gives marks and phases, in this way."""
+        """Show these runs in this state; the first one provides marks and phases."""
         same = _same(self._runs, details)
         if same and state == self.state:
             return
@@ -85,7 +85,7 @@ class ChartPane(Panel):
 
     @property
     def scene(self) -> Scene:
-        """What is shown, worked out when it is first asked for."""
+        """What is shown, computed on first use."""
         if self._scene is None:
             self._scene = Scene(
                 self._runs, self.state, self._store, plain=self._is_plain(), ascii=self.ascii
@@ -119,7 +119,7 @@ class ChartPane(Panel):
     # -- drawing -------------------------------------------------------------------------
 
     def _draw_soon(self, *, at_once: bool) -> None:
-        """Draw when all that is queued has been taken in; data has to wait for its turn."""
+        """Draw once the message queue is empty; new data may have to wait."""
         if self._hidden or not self.is_mounted:
             self._drawn_for = None
             return
@@ -144,11 +144,11 @@ class ChartPane(Panel):
         self._cost = self._drawn_at - began
 
     def on_hide(self) -> None:
-        """Nothing is drawn that cannot be seen."""
+        """Stop drawing while hidden."""
         self._hidden = True
 
     def on_show(self) -> None:
-        """What came while hidden is drawn now."""
+        """Draw what arrived while hidden."""
         self._hidden = False
         self._drawn_for = None
         self.refresh()
@@ -156,7 +156,7 @@ class ChartPane(Panel):
     # -- acts ----------------------------------------------------------------------------
 
     def change(self, state: ChartState, *, hovering: bool = False) -> None:
-        """Look at the charts in this way, and tell it."""
+        """Show the charts in this state and post it."""
         self._hovering = hovering
         if state == self.state:
             return
@@ -254,25 +254,25 @@ class ChartPane(Panel):
             self.change(scene.state.zoomed(factor, at, scene.limits), hovering=self._hovering)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Come closer to what is under the pointer; with shift, move back."""
+        """Zoom in at the pointer; with shift, pan back."""
         self._wheel(event, WHEEL)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Go away from it; with shift, move on."""
+        """Zoom out at the pointer; with shift, pan forward."""
         self._wheel(event, 1 / WHEEL)
 
     def on_mouse_scroll_left(self, event: events.MouseScrollLeft) -> None:
-        """Move back."""
+        """Pan back."""
         event.stop()
         self.pan(-PAN / 2)
 
     def on_mouse_scroll_right(self, event: events.MouseScrollRight) -> None:
-        """Move on."""
+        """Pan forward."""
         event.stop()
         self.pan(PAN / 2)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Take hold of a chart."""
+        """Begin to drag a chart."""
         found = self.chart_at(event.x, event.y)
         if found is None or event.button != 1:
             return
@@ -299,19 +299,19 @@ class ChartPane(Panel):
             self.change(scene.state.pointed(x), hovering=True)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
-        """Let go of it."""
+        """End the drag."""
         if self._grip is not None:
             self._grip = None
             self.release_mouse()
             event.stop()
 
     def on_leave(self, event: events.Leave) -> None:
-        """A crosshair that followed the pointer goes with it."""
+        """Remove a crosshair that followed the pointer."""
         if self._hovering and self._grip is None:
             self.change(self.scene.state.pointed(None))
 
     def on_click(self, event: events.Click) -> None:
-        """One click pins the crosshair, two show everything again."""
+        """A click pins the crosshair, a double click resets the zoom."""
         found = self.chart_at(event.x, event.y)
         if found is None or self._dragged:
             self._dragged = False
@@ -332,7 +332,7 @@ class ChartPane(Panel):
         self.reset()
 
 
-#: What keys can do to the charts, by the names the registry of actions may call them.
+#: What the keys of charts do, by name.
 ACTS: dict[str, Callable[[ChartPane], None]] = {
     "zoom_in": lambda pane: pane.zoom(ZOOM),
     "zoom_out": lambda pane: pane.zoom(1 / ZOOM),
@@ -356,7 +356,7 @@ ACTS: dict[str, Callable[[ChartPane], None]] = {
 def _same(
     old: Sequence[tuple[RunView, RunDetail]], new: Sequence[tuple[RunView, RunDetail]]
 ) -> bool:
-    """Whether both would be drawn alike, as far as can be told at no cost."""
+    """Whether both are the same objects, and so are drawn alike."""
     return len(old) == len(new) and all(
         a is c and b is d for (a, b), (c, d) in zip(old, new, strict=True)
     )

@@ -18,8 +18,8 @@ from shared.checkpoints.catalogue import CheckpointInfo
 from shared.text import format_bytes
 
 _NAME = 14
-_ROOM_FOR_WORDS = 100  # columns from which marks have words beside their signs
-_ROOM_FOR_PLACES = 130  # columns from which it is said where a checkpoint was uploaded to
+_ROOM_FOR_WORDS = 100  # columns from which marks have words beside their symbols
+_ROOM_FOR_PLACES = 130  # columns from which the upload address is shown
 _FIXED = 64  # cells of the other columns and of the marks
 
 
@@ -42,7 +42,7 @@ class Checkpoints(Panel):
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Heading and all checkpoints; CSS sets the limit."""
+        """The height of the heading and all checkpoints; CSS limits it."""
         return 1 + max(1, len(self._found))
 
     def draw(self, width: int, height: int) -> list[Strip]:
@@ -51,7 +51,7 @@ class Checkpoints(Panel):
         muted = colours.style("muted")
         rows = max(0, height - 1)
         newest = tuple(reversed(self._found))
-        # What latest and best point at stays in sight, however many newer ones there are.
+        # The best checkpoint stays visible, however many newer ones there are.
         shown = newest[:rows]
         if rows and len(newest) > rows:
             best = [c for c in newest[rows:] if c.is_best]
@@ -75,7 +75,7 @@ class CheckpointsPage(Page):
     title = "checkpoints"
 
     class Clicked(Message):
-        """The person clicked on a checkpoint."""
+        """A checkpoint was clicked."""
 
         def __init__(self, name: str) -> None:
             super().__init__()
@@ -103,9 +103,9 @@ class CheckpointsPage(Page):
         verified: Mapping[str, bool],
         active: bool,
     ) -> None:
-        """Show the checkpoints of this run, with the cursor on that of the name `cursor`.
+        """Show the checkpoints of this run, with the cursor on the one named `cursor`.
 
-        `verified` says of those that were read whole whether they are sound.
+        `verified` says which of the verified checkpoints are sound.
         """
         run_id = detail.run_id if detail else ""
         if run_id != self._run_id:
@@ -125,7 +125,7 @@ class CheckpointsPage(Page):
         self.redraw()
 
     def lines(self, width: int, colours: Colours) -> list[Line]:
-        """Titles and one line each; below, what the marks mean."""
+        """Titles, one line per checkpoint, and a legend."""
         muted = colours.style("muted")
         if not self._found:
             return [[(" no checkpoints yet", muted)]]
@@ -156,7 +156,7 @@ class CheckpointsPage(Page):
         return [(s.text, s.style or under) for s in strip]
 
     def _marks(self, info: CheckpointInfo, width: int, colours: Colours) -> Line:
-        """What else there is to say of it: in words where there is room, else in signs."""
+        """Its marks: words where there is room, otherwise symbols."""
         words = width >= _ROOM_FOR_WORDS
         reason = self._protected.get(info.name, "")
         said = {word for word, told in (("best", info.is_best), ("latest", info.is_latest)) if told}
@@ -213,7 +213,7 @@ def _facts(info: CheckpointInfo, width: int, now: float, colours: Colours) -> li
 def _signs(
     info: CheckpointInfo, uploaded: Collection[str], colours: Colours, *, words: bool = True
 ) -> list[Piece]:
-    """What else there is to say of it, in signs and, where there is room, `words`."""
+    """Its state as symbols, with `words` where there is room."""
     told = (
         (not info.whole, "✗", "incomplete", colours.style("error", bold=True)),
         (info.is_best, "★", "best", colours.style("val", bold=True)),

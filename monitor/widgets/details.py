@@ -1,4 +1,4 @@
-"""Everything else about the selected run: facts on one side, what happened on the other."""
+"""Everything else about the selected run: facts on one side, events on the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import age_of, event_line, kind_width
 from shared.text import format_count, format_duration, format_time
 
-_SIDE_BY_SIDE = 108  # columns from which facts and events lie beside each other
+_SIDE_BY_SIDE = 108  # columns from which facts and events are side by side
 _HALF = 50  # columns of the facts, more where one of them needs it
 _LABEL = 15
 
@@ -57,7 +57,7 @@ class Details(Page):
         return page
 
     def _ending(self, view: RunView, detail: RunDetail | None, colours: Colours) -> list[Line]:
-        """Why the run is not at work, and what it said last; or what is wrong while it is."""
+        """Why the run ended and its last log lines, or its alarm while it runs."""
         text = colours.style("foreground")
         alarm: list[Line] = []
         if view.alarm:
@@ -163,14 +163,14 @@ def _milliseconds(value: float | None) -> str:
 
 
 def time_left(view: RunView) -> str:
-    """How long it still takes; empty where that is unknown, or where time does not bring it on."""
+    """The time left; empty if it is unknown or the run is not advancing."""
     if view.eta_seconds is None or not view.alive or view.status == "paused":
         return ""
     return format_duration(view.eta_seconds)
 
 
 def passes(view: RunView) -> str:
-    """Forward and backward passes, and what predicting the gradients has saved."""
+    """Forward and backward passes, and the share saved by predicting gradients."""
     if not (view.total_forward or view.total_backward):
         return ""
     text = f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} back"
@@ -181,7 +181,7 @@ def passes(view: RunView) -> str:
 
 
 def best(view: RunView) -> str:
-    """The best value, its step, and what was measured."""
+    """The best value, its step, and the metric."""
     if view.best_loss is None:
         return ""
     at = "" if view.best_step is None else f" @ {thousands(view.best_step)}"

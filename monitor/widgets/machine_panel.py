@@ -1,4 +1,4 @@
-"""The machine in a few lines: GPUs, processor, memory, disk. What is absent is left out."""
+"""The machine in a few lines: GPUs, processor, memory, disk. Unavailable figures are left out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MachinePanel(Panel):
         *,
         tight: bool = False,
     ) -> None:
-        """Show this machine; `elsewhere` are other hosts and what their runs tell of them.
+        """Show this machine; `elsewhere` are other hosts and a summary of their runs.
 
         `tight`: in as few lines as may be.
         """
@@ -51,7 +51,7 @@ class MachinePanel(Panel):
         return 1 + max(1, len(self._lines(80, self.colours))) if self.is_mounted else 1
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are parts; CSS sets the limit."""
+        """One line per part; CSS limits the height."""
         return self._count()
 
     def draw(self, width: int, height: int) -> list[Strip]:
@@ -127,7 +127,7 @@ def _tight(
 
 
 def _heat(gpu: GpuView, colours: Colours) -> Line:
-    """Temperature, power and name, as far as the driver tells them."""
+    """Temperature, power and name, as far as the driver reports them."""
     muted, warning = colours.style("muted"), colours.style("warning", bold=True)
     more: Line = []
     if gpu.temperature is not None:
@@ -140,7 +140,7 @@ def _heat(gpu: GpuView, colours: Colours) -> Line:
 
 
 def _gpu(gpu: GpuView, width: int, colours: Colours) -> list[Line]:
-    """Use with temperature and power, then memory; nothing of what the driver does not tell."""
+    """Use with temperature and power, then memory, as far as the driver reports them."""
     muted, more = colours.style("muted"), _heat(gpu, colours)
     lines: list[Line] = []
     name = f"GPU {gpu.index}"

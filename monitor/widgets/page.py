@@ -1,4 +1,4 @@
-"""A page of lines that can be scrolled, under a heading that says where one is."""
+"""A scrollable page of lines under a heading that shows the position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WHEEL = 3  # lines
 
 
 class Page(Panel):
-    """Subclasses say in `lines` what there is, in `title` what it is called."""
+    """Subclasses provide the content in `lines` and its name in `title`."""
 
     title = ""
 
@@ -28,22 +28,22 @@ class Page(Panel):
         raise NotImplementedError
 
     def remark(self) -> str:
-        """What else the heading says."""
+        """Additional text for the heading."""
         return ""
 
     @property
     def rows(self) -> int:
-        """Lines that are seen at once."""
+        """The number of visible lines."""
         return max(0, self.size.height - 1)
 
     @property
     def bottom(self) -> int:
-        """The first line seen at the end of the page."""
+        """The first visible line when scrolled to the end."""
         return max(0, self._length - self.rows)
 
     @property
     def is_scrollable(self) -> bool:
-        """Whether there is more than can be seen."""
+        """Whether not all lines fit."""
         return self.bottom > 0
 
     def scroll_by(self, lines: int) -> None:
@@ -52,7 +52,7 @@ class Page(Panel):
         self.redraw()
 
     def scroll_pages(self, pages: int) -> None:
-        """Scroll by what is seen at once, less a line to read on from."""
+        """Scroll by the visible lines, less one for context."""
         self.scroll_by(pages * max(1, self.rows - 1))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:

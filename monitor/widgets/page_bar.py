@@ -13,10 +13,10 @@ from monitor.widgets.panel import Panel
 
 
 class PageBar(Panel):
-    """One line; the present page stands out."""
+    """One line with all pages; the current one is highlighted."""
 
     class Chosen(Message):
-        """The person clicked on a page."""
+        """A page was clicked."""
 
         def __init__(self, page: str) -> None:
             super().__init__()
@@ -28,7 +28,7 @@ class PageBar(Panel):
         self._active = False
 
     def show(self, page: str, *, active: bool) -> None:
-        """Mark this page; `active`: the keys that move act on it."""
+        """Highlight this page; `active`: it has the keys."""
         if (page, active) != (self._page, self._active):
             self._page, self._active = page, active
             self.redraw()
@@ -49,7 +49,7 @@ class PageBar(Panel):
         return [line(pieces, width, self.base)]
 
     def _places(self, width: int) -> list[tuple[int, str, str]]:
-        """Number, name, and what of the name there is room for."""
+        """Number, name, and as much of the name as fits."""
         named = [(i, name, f"{name} ") for i, name in enumerate(PAGES, 1)]
         if _cells(named) <= width:
             return named

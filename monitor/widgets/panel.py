@@ -12,7 +12,7 @@ from monitor.theme import colours_of
 
 
 class Panel(Widget):
-    """Subclasses say in `draw` what the lines are; `redraw` sends those that differ."""
+    """Subclasses return the lines from `draw`; `redraw` sends those that differ."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -22,7 +22,7 @@ class Panel(Widget):
 
     @property
     def drawings(self) -> int:
-        """How often its lines were worked out."""
+        """How often `draw` has been called."""
         return self._drawings
 
     @property
@@ -44,7 +44,7 @@ class Panel(Widget):
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Draw again and send what changed. Nothing is drawn while it cannot be seen."""
+        """Draw again and send what changed. Hidden panels are not drawn."""
         if not self.is_mounted or not self.display or not self.size:
             self._drawn_for = None
             return

@@ -1,4 +1,4 @@
-"""The selected run in three lines: what it is doing, how far it is, which phases it saw."""
+"""The selected run in three lines: status, progress, measures; and its phases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEWEST = ("mfu", "learning_rate", "gradient_norm")
 
 
 class RunHead(Panel):
-    """Name, status and reason; progress and speed; what it has come to."""
+    """Name, status and reason; progress and speed; losses and other measures."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -49,7 +49,7 @@ class RunHead(Panel):
             *[(f" #{tag}", colours.style("tag")) for tag in view.tags],
         ]
         if view.note:
-            # What is wrong matters more than the machine: it gets all the room there is.
+            # A problem matters more than the device, so it gets all the room.
             style = colours.status(view.status) if view.reason else colours.style("warning")
             return line([*left, (f"  {view.note}", style)], width, self.base)
         right: list[Piece] = []
@@ -106,7 +106,7 @@ class RunHead(Panel):
 
 
 class Ending(Panel):
-    """Why the run is not at work any more, and the last it said."""
+    """Why the run ended, and its last log lines."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -114,7 +114,7 @@ class Ending(Panel):
 
     @staticmethod
     def says_something(view: RunView | None) -> bool:
-        """Whether there is an end to tell of."""
+        """Whether the run ended badly and left log lines."""
         bad = view is not None and view.status in ("crashed", "failed")
         return view is not None and bad and bool(view.last_log_lines)
 
@@ -126,7 +126,7 @@ class Ending(Panel):
             self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A heading and the lines; CSS sets the limit."""
+        """The height of the heading and the lines; CSS limits it."""
         return 1 + len(self._view.last_log_lines) if self._view else 1
 
     def draw(self, width: int, height: int) -> list[Strip]:
@@ -148,7 +148,7 @@ class Ending(Panel):
 
 
 class PhaseLine(Panel):
-    """The present phase and how the run came to it."""
+    """The current phase and the ones before it."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

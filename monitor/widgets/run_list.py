@@ -1,4 +1,4 @@
-"""The list of runs. The selection belongs to the person: it is a run, not a line."""
+"""The list of runs. The selection is a run, not a line: it survives sorting and filtering."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from monitor.widgets.details import time_left
 from monitor.widgets.panel import Panel
 
 _SIGNS = 4  # cells for the selection, the mark, the status sign and a space
-_NAME = 18  # cells a name gets before other columns do
+_NAME = 18  # cells that a name gets before the other columns
 _LONGEST_NAME = 64  # cells a name with its tags gets
 _APART = "  "  # before the tags
-_MARK = " !"  # something is wrong with a run that goes on
+_MARK = " !"  # a run that has an alarm but keeps training
 _ROOMY = 84  # cells of a line from which whole names come before the columns of _THEN
 _WHOLE_NAME = 40  # cells
 #: Columns in the order in which they get room, with their cells.
@@ -33,9 +33,9 @@ _BEST = 7
 _SPARK_GROWS = 16  # cells more
 _ORDER = ("name", "status", "spark", "percent", "steps", "loss", "best", "left")
 _TITLES = {"percent": "%", "steps": "step", "spark": "curve"}
-#: Which column an order is shown at; the others stand beside the count.
+#: The column whose heading shows each sort order; other orders are shown beside the count.
 _SORTED_AT = {"progress": "percent", "loss": "loss", "best": "best"}
-#: What a click on a heading sorts by; once more, and it is by activity again.
+#: The sort order for a click on a heading; a second click sorts by activity again.
 _SORTS = {
     "name": "name", "percent": "progress", "steps": "progress", "loss": "loss", "best": "best",
 }  # fmt: skip
@@ -46,14 +46,14 @@ class RunList(Panel):
     """One line per run, under a heading."""
 
     class Chosen(Message):
-        """The person clicked on a run."""
+        """A run was clicked."""
 
         def __init__(self, run_id: str) -> None:
             super().__init__()
             self.run_id = run_id
 
     class SortChosen(Message):
-        """The person clicked on a heading: `sort` is one of `monitor.settings.SORTS`."""
+        """A heading was clicked: `sort` is one of `monitor.settings.SORTS`."""
 
         def __init__(self, sort: str) -> None:
             super().__init__()
@@ -79,7 +79,7 @@ class RunList(Panel):
         *,
         active: bool,
     ) -> None:
-        """Show these runs, one selected, some marked with colours; `active`: keys move here."""
+        """Show these runs, one selected, some marked in colours. `active`: it has the keys."""
         now = (listing, order, selected, marks, active)
         if now == (self._listing, self._order, self._selected, self._marks, self._active):
             return
@@ -91,7 +91,7 @@ class RunList(Panel):
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Heading and all runs; CSS sets the limit."""
+        """The height of the heading and all runs; CSS limits it."""
         return 1 + max(1, len(self._listing.rows))
 
     def draw(self, width: int, height: int) -> list[Strip]:
@@ -209,7 +209,7 @@ class RunList(Panel):
                 self.post_message(self.Chosen(row.run_id))
 
     def _column_at(self, x: int) -> str:
-        """The column at a cell of the line."""
+        """The column at cell `x`."""
         edge = _SIGNS + self._columns.get("name", 0)
         if x < edge:
             return "name"
@@ -220,12 +220,12 @@ class RunList(Panel):
         return ""
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Look further down; the selection stays."""
+        """Scroll down; the selection stays."""
         self._scroll(3)
         event.stop()
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Look further up; the selection stays."""
+        """Scroll up; the selection stays."""
         self._scroll(-3)
         event.stop()
 
@@ -235,7 +235,7 @@ class RunList(Panel):
         self.redraw()
 
     def on_resize(self) -> None:
-        """The columns follow the width."""
+        """Fit the columns to the new width."""
         self.redraw()
 
 
@@ -246,7 +246,7 @@ def _nothing(listing: Listing) -> str:
 
 
 def _columns(width: int, labels: int, tagged: int) -> dict[str, int]:
-    """The width of each column: what matters most first.
+    """The width of each column, the most important first.
 
     `labels` are the cells of the longest label, `tagged` those of the longest with its tags.
     """
@@ -285,7 +285,7 @@ def _tags(run: RunView) -> str:
 
 
 def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
-    """The run's name, dimly what makes its id differ from it, and its tags.
+    """The run's name, its id suffix (dimmed), and its tags.
 
     Where there is little room it is taken from the middle.
     """
@@ -316,13 +316,13 @@ def _scrolled(top: int, selected: int, count: int, rows: int) -> int:
 
 
 def sparkline(values: Sequence[float], width: int, colours: Colours) -> list[Piece]:
-    """A curve one line high. What is no number is marked; the first heights do not flatten it."""
+    """A curve one line high. NaN and inf are marked; a high start does not flatten the rest."""
     if not values or width < 1:
         return [(" " * max(0, width), Style.null())]
     cells = (
         [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
     )
-    # A value that is no number is shown although its neighbours would have been taken.
+    # Downsampling must not drop a NaN or inf.
     bad = [
         i * width // max(len(values), width) for i, v in enumerate(values) if not math.isfinite(v)
     ]

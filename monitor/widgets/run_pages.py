@@ -31,16 +31,16 @@ BAD_EVENTS = frozenset(
     }
 )
 _LONGEST_KIND = 24  # cells
-_SIDE_BY_SIDE = 60  # columns from which two configurations lie beside each other
+_SIDE_BY_SIDE = 60  # columns from which two configurations are shown side by side
 
 
 def kind_width(events: Sequence[EventView]) -> int:
-    """Cells for the longest kind among `events`; no more than leaves room for what is said."""
+    """Cells for the longest kind among `events`, limited to leave room for the text."""
     return min(_LONGEST_KIND, max((cell_len(event.kind) for event in events), default=0))
 
 
 def event_line(event: EventView, colours: Colours, kind_cells: int) -> Line:
-    """Time, step, kind in so many cells, and text without the blanks that lines left in it."""
+    """Time, step, kind in `kind_cells` cells, and the text on one line."""
     muted, text = colours.style("muted"), colours.style("foreground")
     kind = colours.style("warning") if event.kind in BAD_EVENTS else colours.style("primary")
     when = "" if event.time is None else format_time(event.time, "%H:%M:%S")
@@ -54,7 +54,7 @@ def event_line(event: EventView, colours: Colours, kind_cells: int) -> Line:
 
 
 class EventsPage(Page):
-    """What happened, newest first. What is being read stays in its place when more happens."""
+    """Events, newest first. New events do not move the lines being read."""
 
     title = "events"
 
@@ -77,7 +77,7 @@ class EventsPage(Page):
         self.redraw()
 
     def lines(self, width: int, colours: Colours) -> list[Line]:
-        """One per event; the days between them."""
+        """One line per event, with a line between days."""
         muted = colours.style("muted")
         if not self._events:
             return [[(" No events yet.", muted)]]
@@ -93,7 +93,7 @@ class EventsPage(Page):
 
 
 def _event_lines(line: Line, width: int, kind: str) -> list[Line]:
-    """An event over as many lines as its text needs; a sample, which has a page, over one."""
+    """An event on as many lines as its text needs; a sample, which has its own page, on one."""
     *start, (text, style) = line
     indent = sum(cell_len(t) for t, _ in start)
     parts = [text] if kind == "sample" else wrapped(text, max(20, width - indent - 1))
@@ -111,7 +111,7 @@ def _added(before: Sequence[EventView], after: Sequence[EventView]) -> int:
 
 
 class LogPage(Page):
-    """The end of the log. It follows; scrolled back, it stays where it is being read."""
+    """The end of the log. It follows new lines until it is scrolled back."""
 
     title = "log"
 
@@ -128,7 +128,7 @@ class LogPage(Page):
         return self._held is None
 
     def show(self, view: RunView | None, detail: RunDetail | None) -> None:
-        """Show the log of this run, and why it ended if it did badly."""
+        """Show the log of this run, and the reason if it failed."""
         run_id = view.run_id if view else ""
         lines = detail.log_lines if detail else (view.last_log_lines if view else ())
         reason = (view.status, view.note) if view and view.note else ("", "")
@@ -140,7 +140,7 @@ class LogPage(Page):
         self.redraw()
 
     def scroll_by(self, lines: int) -> None:
-        """Scroll; away from the end the lines are held, at the end they are followed again."""
+        """Scroll; away from the end the lines are frozen, at the end it follows again."""
         if self._held is None:
             self._top = self.bottom
         target = min(max(0, self._top + lines), self.bottom)
@@ -159,12 +159,12 @@ class LogPage(Page):
         return f"not following, {news}End follows again"
 
     def follow(self) -> None:
-        """Go to the end and stay there."""
+        """Go to the end and follow it."""
         self._held = None
         self.redraw()
 
     def lines(self, width: int, colours: Colours) -> list[Line]:
-        """The reason of a bad end, then the lines, folded."""
+        """The wrapped lines, then the reason of a failure."""
         text, muted = colours.style("foreground"), colours.style("muted")
         shown = self._newest if self._held is None else self._held
         found: list[Line] = []
@@ -229,7 +229,7 @@ class ConfigPage(Page):
         self.redraw()
 
     def lines(self, width: int, colours: Colours) -> list[Line]:
-        """The file, or key, here, there."""
+        """The file, or the keys that differ with both values."""
         muted, text = colours.style("muted"), colours.style("foreground")
         if self._pair is not None:
             return self._difference(width, colours)
@@ -277,7 +277,7 @@ class ConfigPage(Page):
 
 
 class SamplesPage(Page):
-    """What the model wrote while it was trained, newest first."""
+    """Samples the model generated during training, newest first."""
 
     title = "samples"
 

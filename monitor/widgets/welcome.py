@@ -1,4 +1,4 @@
-"""What is shown where there is nothing to show: why, and what to do about it."""
+"""The empty screen: why there is nothing to show, and what to do."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import termios
+import threading
 from pathlib import Path
 
 import pytest
 
-from monitor.leaving import fault
-from tests.monitor.support import metric_lines, write_run
+from monitor.leaving import Leaving, farewell, fault
+from tests.monitor.support import metric_lines, view, write_run
 from tests.monitor.test_terminal import (
     ALT_SCREEN_OFF,
     ALT_SCREEN_ON,
@@ -85,3 +87,33 @@ def test_a_fault_is_told_in_a_few_lines() -> None:
     assert told[0].startswith("train-monitor: AttributeError: ")
     assert told[1].startswith("  monitor/leaving.py:")
     assert len(told) == 3
+
+
+def test_an_exit_that_hangs_is_cut_short() -> None:
+    left: list[int] = []
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill(code: int) -> None:
+        killed.append(code)
+        over.set()
+
+    leaving = Leaving(left.append, grace=0.0, kill=kill)
+    assert not leaving.begun.is_set()
+    leaving.terminate(signal.SIGHUP)
+    assert leaving.begun.is_set()
+    assert left == [128 + signal.SIGHUP]
+    assert over.wait(60)
+    assert killed == left
+
+
+def test_the_farewell_names_what_still_trains() -> None:
+    here, there = Path("runs"), Path("/data/my runs")
+    ended, one, two = view("a", alive=False), view("b"), view("c")
+    assert farewell((ended,), here) == ""
+    assert farewell((ended, one), here) == (
+        "b is still training. Watch again: train-monitor   Stop: trainer stop b"
+    )
+    told = farewell((one, two), there)
+    assert told.startswith("2 runs are still training. ")
+    assert told.endswith("Stop: trainer stop RUN --runs-dir /data/my runs")

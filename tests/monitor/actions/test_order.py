@@ -75,7 +75,7 @@ def test_a_run_is_deleted_and_comes_back(run: RunDirectory) -> None:
     assert [entry.run_id for entry in trash.runs] == ["demo_1"]
     assert not trash.empty
     told = settle_trash(runs_dir, None, TrashChoice("restore_run", "demo_1"))
-    assert told == "demo_1 is back."
+    assert told == "demo_1 is restored."
     assert "step_100" in names(run)
 
 
@@ -83,7 +83,7 @@ def test_one_that_is_back_under_another_name_is_told_so(run: RunDirectory) -> No
     delete(plan_delete([look(run)]))
     checkpointed_run(run.path.parent)
     told = settle_trash(run.path.parent, None, TrashChoice("restore_run", "demo_1"))
-    assert told == "demo_1 is back as demo_1_2."
+    assert told == "demo_1 is restored as demo_1_2."
 
 
 def test_the_trash_of_runs_is_emptied_and_then_there_is_no_way_back(run: RunDirectory) -> None:
@@ -121,5 +121,5 @@ def test_the_trash_of_a_runs_checkpoints_is_part_of_the_look(run: RunDirectory) 
     prune(look(run), ["step_300"])
     assert "freed" in settle_trash(runs_dir, look(run), TrashChoice("empty_checkpoints"))
     assert look_into_trash(runs_dir, look(run)).empty
-    with pytest.raises(UserError, match="No run is selected"):
+    with pytest.raises(UserError, match="Select a run"):
         settle_trash(runs_dir, None, TrashChoice("restore_checkpoints"))

@@ -134,7 +134,7 @@ def test_a_living_trainer_is_asked_and_its_refusal_told(run: RunDirectory) -> No
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            assert "moved to the trash; U brings" in prune(view, ["step_100"])
+            assert "moved to the trash; U restores" in prune(view, ["step_100"])
             with pytest.raises(RunError, match="step_400 cannot be removed: it is in use by the t"):
                 prune(view, ["step_400"])
             assert "brought back step_100" in undo_prune(view)

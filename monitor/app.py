@@ -18,13 +18,12 @@ from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.reactive import var
 from textual.screen import Screen
 
 from monitor.actions.registry import ACTIONS
 from monitor.actions.steer import Launcher, launch
-from monitor.background import ActDone, in_thread, run_act
+from monitor.background import ActDone, run_act
 from monitor.controllers.charts import Charts
 from monitor.controllers.checkpoints import CheckpointCare, UploadDone, Verified
 from monitor.controllers.export import Export
@@ -49,6 +48,7 @@ from monitor.pages.overview import OverviewPage
 from monitor.pages.page import PageController, Seen
 from monitor.palette import CHOICES
 from monitor.plots.curves import CurveStore
+from monitor.remembering import NotSaved, Remembering
 from monitor.screens.runs_screen import RunsScreen
 from monitor.settings import Settings, SettingsFile
 from monitor.theme import THEMES
@@ -65,14 +65,6 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
 _AGES = 5.0  # seconds after which an age on the screen may have changed
-
-
-class NotSaved(Message):
-    """The settings could not be saved."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__()
-        self.problem = problem
 
 
 def _action_provider() -> type[Provider]:
@@ -113,8 +105,8 @@ class MonitorApp(App[None]):
 
         `ascii` is for one that has no braille.
         """
-        self._settings = settings or SettingsFile(None)
-        kept = self._settings.settings
+        file = settings or SettingsFile(None)
+        kept = file.settings
         name = theme or kept.theme
         super().__init__(ansi_color=True if THEMES[name].ansi else None)
         for one in THEMES.values():
@@ -123,6 +115,7 @@ class MonitorApp(App[None]):
         self.runs_dir, self.clock = runs_dir, clock
         self.listing = Listing()
         self.set_reactive(MonitorApp.look, Look.remembered(kept, selected))
+        self._remembering = Remembering(file, self.run_worker, self.post_message)
         self._leaving = Leaving(lambda code: self.exit(return_code=code))
         self._watcher = Watcher(source, self.post_message)
         self._frame = Frame()
@@ -183,8 +176,8 @@ class MonitorApp(App[None]):
         self.set_interval(_AGES, self._show_ages)
         if not self.is_headless:
             self.set_interval(HANGUP, self._leaving.check_terminal)
-        if self._settings.problem:
-            self.tell(self._settings.problem, "warning")
+        if self._remembering.problem:
+            self.tell(self._remembering.problem, "warning")
 
     def on_unmount(self) -> None:
         """Let waiting threads go; training goes on without us."""
@@ -227,7 +220,7 @@ class MonitorApp(App[None]):
     @property
     def settings(self) -> Settings:
         """The choices that are remembered."""
-        return self._settings.settings
+        return self._remembering.settings
 
     @property
     def notice(self) -> str:
@@ -280,7 +273,7 @@ class MonitorApp(App[None]):
             self._watcher.select(look.selected)
         if look.followed != before.followed:
             self._watcher.follow(look.followed)
-        self._keep(look.kept_in(self._settings.settings))
+        self._remembering.keep(look.kept_in(self.settings))
         if dataclasses.replace(look, chart=before.chart) == before:
             self.show_page()
         else:
@@ -399,17 +392,6 @@ class MonitorApp(App[None]):
         self.tell(message.text, "success" if message.ok else "error")
         self.refresh_runs()
 
-    def _keep(self, settings: Settings) -> None:
-        """Keep a choice for the next time, without waiting for the disk."""
-        if settings != self._settings.settings:
-            self._settings.settings = settings
-            self.run_worker(self._save_settings(), group="settings")
-
-    async def _save_settings(self) -> None:
-        problem = await in_thread(self._settings.save, "settings")
-        if problem:
-            self.post_message(NotSaved(problem))
-
     @on(NotSaved)
     def _not_saved(self, message: NotSaved) -> None:
         self.tell(message.problem, "warning")
@@ -428,5 +410,5 @@ class MonitorApp(App[None]):
             )
             return
         self.theme = CHOICES[(CHOICES.index(self.theme) + 1) % len(CHOICES)]
-        self._keep(dataclasses.replace(self._settings.settings, theme=self.theme))
+        self._remembering.keep(dataclasses.replace(self.settings, theme=self.theme))
         self.tell(f"Theme: {self.theme}.", "success")

@@ -76,7 +76,7 @@ class Order:
             self._host.act(lambda: ordering.archive([view], archived=wanted))
 
     def delete(self) -> None:
-        """Move the selected run, or the marked ones, into the trash."""
+        """Move the selected run, or the marked ones, to the trash."""
         from monitor.actions import order as ordering
         from monitor.controllers.dialogs import delete_dialog
 
@@ -102,7 +102,7 @@ class Order:
         return [run for run in self._host.snapshot.runs if run.run_id in marked]
 
     def undo(self) -> None:
-        """Look into the trash, and bring back."""
+        """Show the trash, and restore from it."""
         from monitor.actions import order as ordering
         from monitor.controllers.dialogs import trash_dialog
 

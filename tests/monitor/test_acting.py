@@ -113,7 +113,7 @@ async def test_archiving_hides_the_run_and_brings_it_back(run: RunDirectory) -> 
 async def test_deleting_is_typed_and_undone(run: RunDirectory) -> None:
     async with watching(run) as (app, pilot):
         await pilot.press("D")
-        await until(pilot, lambda: "into the trash" in screen_text(app))
+        await until(pilot, lambda: "to the trash" in screen_text(app))
         await pilot.press(*"dem", "enter")
         assert run.path.is_dir()
         await pilot.press("o", "enter")

@@ -211,4 +211,4 @@ def test_a_redirected_standard_error_is_told_of(runs: Path, tmp_path: Path) -> N
     finally:
         terminal.close()
     assert ALT_SCREEN_ON not in terminal.output
-    assert "leave out the redirection" in (tmp_path / "errors").read_text()
+    assert "remove the redirection" in (tmp_path / "errors").read_text()

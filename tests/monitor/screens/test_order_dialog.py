@@ -89,7 +89,7 @@ async def test_deleting_takes_the_name(
     async with opened(delete_dialog([view]), size) as on:
         await on.shows("Type demo to delete:")
         await on.shows("goes to the trash")
-        await on.shows("Files shared by links are counted once.")
+        await on.shows("Hard-linked files are counted once.")
         await on.press("enter")
         await on.type("dem")
         await on.press("enter")

@@ -121,10 +121,13 @@ def _part_words(model: ModelConfig) -> Json:
 
 def _part_fields(config: Json) -> Json:
     """The fields of ModelConfig that belong to parts. Raises KeyError."""
-    fields: Json = {"parts": config.get("parts") or {}}
+    fields: Json = {}
+    parts = config.get("parts") or {}
     for part in PARTS.values():
-        fields |= part.fields(config)
-    return fields
+        found = part.fields(config)
+        parts = parts | found.pop("parts", {})
+        fields |= found
+    return fields | {"parts": parts}
 
 
 def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
@@ -154,8 +157,9 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     """
     kind = config.get("model_type")
     ours = isinstance(kind, str) and kind in _own_kinds()
+    read = {key for part in PARTS.values() for key in part.config_keys if part.fields(config)}
     for key, fitting in _FIXED.items():
-        if config.get(key, fitting[0]) not in fitting:
+        if key not in read and config.get(key, fitting[0]) not in fitting:
             raise _wrong(config, key, name, f"this program runs {fitting[0]!r}")
     layers = config.get("layer_types") or []
     if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):

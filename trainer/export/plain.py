@@ -54,6 +54,8 @@ def prepared(opened: OpenedModel, *, apart: bool = False) -> Prepared:
                 beside = Beside(part, part.sidecar, data)
                 continue
         folded = part.fold(config, weights)
+        if folded is None:
+            continue
         config, weights = folded.config, folded.weights
         notes.append(folded.note)
     if config is not opened.model.config:

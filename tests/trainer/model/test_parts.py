@@ -19,7 +19,7 @@ from trainer.checkpoint.loading import load_model
 from trainer.config.schema import ModelConfig, Section
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses
-from trainer.model.parts.interface import ForwardPass, Part
+from trainer.model.parts.interface import ForwardPass, Part, Plain, Weights
 from trainer.model.parts.registry import PARTS
 from trainer.model.shapes import count_parameters, describe, differences, parameter_shapes
 
@@ -237,6 +237,41 @@ def test_it_trains_saves_loads_resumes_and_is_refused_by_gguf(
     )  # fmt: skip
     assert changed.code == 2
     assert "model.parts is" in changed.err and "output_bias" in changed.err
+
+
+class AttentionBias(Part):
+    """As in LlamaForCausalLM, so others compute it too. Only its words are told here."""
+
+    name = "attention_bias"
+    title = "attention bias"
+    config_keys = frozenset({"attention_bias"})
+
+    def words(self, model: ModelConfig) -> dict[str, Any]:
+        return {"attention_bias": True}
+
+    def fields(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {"parts": {self.name: {}}} if config.get("attention_bias") else {}
+
+    def fold(self, model: ModelConfig, weights: Weights) -> Plain | None:
+        return None
+
+
+def test_a_part_that_others_compute_too_is_read_and_stays(monkeypatch, tmp_path: Path) -> None:
+    from tests.trainer.export.conftest import make_tokenizer
+    from trainer.checkpoint.opening import OpenedModel
+    from trainer.export.plain import prepared
+
+    words = hf_config(ModelConfig(**SMALL), 0, 0) | {"attention_bias": True}
+    with pytest.raises(UserError, match="attention_bias 'True'"):
+        model_from_hf(words, "theirs")
+    monkeypatch.setitem(PARTS, "attention_bias", AttentionBias())
+    model = model_from_hf(words, "theirs")
+    assert model.parts == {"attention_bias": {}}
+    ours = hf_config(model, 0, 0)
+    assert (ours["model_type"], ours["attention_bias"]) == ("llama", True)
+    opened = OpenedModel(fresh(model).eval(), make_tokenizer("qwen2"), tmp_path)
+    ready = prepared(opened)
+    assert (ready.opened, ready.notes) == (opened, ())
 
 
 def test_exports_refuse_it_with_its_own_sentence(output_bias: Part, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class Part:
     #: None for a part without which the model computes the same next-token predictions.
     model_type: str | None = None
     architecture: str | None = None
+    #: Keys of config.json that it reads in `fields`, and that are refused where no part reads them.
+    config_keys: frozenset[str] = frozenset()
     #: A safetensors file in a checkpoint for the parameters it owns; None: model.safetensors.
     weights_file: str | None = None
     #: How a GGUF export keeps it; None: it cannot.
@@ -121,7 +123,10 @@ class Part:
         """Change a model that has just been built: replace modules, or add some."""
 
     def owns(self, name: str) -> bool:
-        """Whether it added the parameter `name`, which must not depend on the other weights."""
+        """Whether it added the parameter `name`.
+
+        The optimizer and `initialize` treat it apart from the model's own parameters.
+        """
         return False
 
     def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
@@ -149,8 +154,12 @@ class Part:
         """Fields of ModelConfig that it reads back from its words. Raises KeyError."""
         return {}
 
-    def fold(self, model: ModelConfig, weights: Weights) -> Plain:
-        """The model without this part. Raises UserError with the reason where there is none."""
+    def fold(self, model: ModelConfig, weights: Weights) -> Plain | None:
+        """The model without this part, for an export.
+
+        None if other programs compute the part too, so it stays. Raises UserError with the reason
+        if the part cannot be exported.
+        """
         self.refuse_export(model)
 
     def refuse_export(self, model: ModelConfig) -> NoReturn:

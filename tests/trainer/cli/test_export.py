@@ -125,7 +125,7 @@ def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_pat
     ("arguments", "words"),
     [
         ([], "nothing to do"),
-        (["--quant", "q9", "--verify"], "no type 'q9'"),
+        (["--quant", "q9", "--verify"], "type 'q9'"),
         (["--quant", "tq1_0", "--verify"], "not ternary"),
         (["--mhc", "x.mhc"], "nothing to do"),
         (["--mhc", "x.mhc", "--verify"], "--mhc goes with a GGUF file"),

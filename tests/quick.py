@@ -29,6 +29,8 @@ SLOW_PLACES = (
     "test_tour.py",
     "monitor/data/test_bulk.py",
     "monitor/screens",
+    "monitor/test_hostile.py",
+    "monitor/test_looking.py",
     "trainer/loop",
 )
 #: Fixtures that train. Those of a session or module that use `run_cli` count without being named:

@@ -1,4 +1,4 @@
-"""Ending a text at a string, when it comes in pieces."""
+"""Ending a text that comes in pieces at a stop string."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The text of `pieces` before the first of `stops`, as soon as it is certain.
+    """The text of `pieces` before the first of `stops`, as soon as it is final.
 
-    What may be the beginning of a stop string is held back until it is one or is not. Nothing more
-    is asked of `pieces` once one has come.
+    Text that could begin a stop string is held back until that is decided. `pieces` is not read
+    further once a stop string is found.
     """
     held = ""
     for piece in pieces:
         held += piece
-        places = [place for stop in stops if (place := held.find(stop)) >= 0]
-        if places:
-            if held[: min(places)]:
-                yield held[: min(places)]
+        end = first_stop(held, stops)
+        if end is not None:
+            if end:
+                yield held[:end]
             return
-        certain = len(held) - _beginning(held, stops)
-        if certain:
-            yield held[:certain]
-            held = held[certain:]
+        final = len(held) - beginning_of_stop(held, stops)
+        if final:
+            yield held[:final]
+            held = held[final:]
     if held:
         yield held
 
 
-def _beginning(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of `text` may become a stop string."""
-    return max(
-        (n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0
-    )
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """The index in `text` where the first of `stops` begins, or None."""
+    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
+
+
+def beginning_of_stop(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of `text` could begin a stop string."""
+    longest = 0
+    for stop in stops:
+        for count in range(min(len(stop) - 1, len(text)), longest, -1):
+            if text.endswith(stop[:count]):
+                longest = count
+                break
+    return longest

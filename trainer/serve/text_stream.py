@@ -1,4 +1,4 @@
-"""Tokens in, text out: whole characters only, and never a part of a stop string."""
+"""Tokens in, text out: only complete characters, and never a part of a stop string."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trainer.generate.batched.job import TokenScore
+from trainer.generate.stopping import beginning_of_stop, first_stop
 from trainer.serve.engine import Codec
 
 
 @dataclass(frozen=True)
 class PlacedToken:
-    """A token and the place in the text, in characters, where it begins."""
+    """A token and the offset in characters where it begins in the text."""
 
     score: TokenScore
     offset: int
@@ -21,17 +22,17 @@ class PlacedToken:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that is certain, and the tokens whose text is out with it."""
+    """Text that is final, and the tokens whose text is now complete."""
 
     text: str = ""
     tokens: tuple[PlacedToken, ...] = ()
 
 
 class TextStream:
-    """The text of one answer, as its tokens come.
+    """The text of one answer as its tokens arrive.
 
-    The end of the text so far is held back while it could be the beginning of a stop string, or
-    while a character's last bytes are missing.
+    The end of the text is held back while it could begin a stop string or while a character is
+    incomplete.
     """
 
     def __init__(self, codec: Codec, stops: Sequence[str] = ()) -> None:
@@ -39,24 +40,24 @@ class TextStream:
         self._stops = tuple(filter(None, stops))
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._length = 0  # characters decoded
-        self._released = 0  # characters given out
+        self._released = 0  # characters returned
         self._held = ""
         self._waiting: deque[tuple[PlacedToken, int]] = deque()  # with where their text ends
-        self.stopped = False  # a stop string came; nothing follows
+        self.stopped = False  # a stop string was found; nothing follows
 
     def echo(self, scores: Iterable[TokenScore]) -> Piece:
-        """The prompt's text, in which no stop string counts and special tokens are spelled out."""
+        """The prompt's text; stop strings are ignored there and special tokens spelled out."""
         for score in scores:
             self._take(score, skip_special=False)
         return self._release(len(self._held))
 
     def feed(self, score: TokenScore) -> Piece:
-        """What is certain after one more token."""
+        """The text that is final after one more token."""
         self._take(score, skip_special=True)
         return self._certain()
 
     def finish(self) -> Piece:
-        """What was held back. An incomplete character becomes U+FFFD."""
+        """The text that was held back. An incomplete character becomes U+FFFD."""
         if self.stopped:
             return Piece()
         self._add(self._decoder.decode(b"", final=True))
@@ -77,24 +78,14 @@ class TextStream:
         self._length += len(text)
 
     def _certain(self) -> Piece:
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        end = first_stop(self._held, self._stops)
+        if end is not None:
             self.stopped = True
-            return self._release(min(places), cut=True)
-        return self._release(len(self._held) - self._beginning_of_stop())
-
-    def _beginning_of_stop(self) -> int:
-        """How many characters at the end may become a stop string."""
-        longest = 0
-        for stop in self._stops:
-            for count in range(min(len(stop) - 1, len(self._held)), longest, -1):
-                if self._held.endswith(stop[:count]):
-                    longest = count
-                    break
-        return longest
+            return self._release(end, cut=True)
+        return self._release(len(self._held) - beginning_of_stop(self._held, self._stops))
 
     def _release(self, count: int, *, cut: bool = False, everything: bool = False) -> Piece:
-        """The first `count` held characters; with `cut` the text ends there, maybe in a token."""
+        """The first `count` held characters; with `cut` the text ends there, even in a token."""
         text, self._held = self._held[:count], self._held[count:]
         self._released += count
         tokens = []

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENCODING_BATCHES = 2
-# Encodings take some 30 times the bytes of their text while they live.
+# Encodings take about 30 times the bytes of their text in memory.
 BATCH_BYTES = min(max(256 * 1024 * (os.cpu_count() or 1), 512 * 1024), 8 * 1024 * 1024)
 BATCH_PARTS = 8192
 
@@ -70,7 +70,7 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written. `val` is None when nothing was split off; `notes` are for the person."""
+    """The written files. `val` is None without a validation split; `notes` are for a person."""
 
     train: Path
     val: Path | None
@@ -80,12 +80,17 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(settings: PrepareSettings, progress: ProgressFactory = silent) -> Prepared:
+def prepare(
+    settings: PrepareSettings,
+    progress: ProgressFactory = silent,
+    *,
+    batch_bytes: int = BATCH_BYTES,
+) -> Prepared:
     """Turn text into `train.bin`, `val.bin`, their sidecars and the tokenizer's files.
 
     The same inputs and settings give the same bytes on any machine. Raises UserError for wrong
     use, before anything is changed, and RunError when the disk is full or an input changes
-    between the two passes.
+    between the two passes. `batch_bytes` of text are encoded together.
     """
     _check(settings)
     targets = plan_targets(settings.output, settings.val_output)
@@ -104,6 +109,7 @@ def prepare(settings: PrepareSettings, progress: ProgressFactory = silent) -> Pr
             plan=plan,
             writers=writers,
             progress=progress,
+            batch_bytes=batch_bytes,
         )
         return _commit(
             settings=settings,
@@ -116,16 +122,16 @@ def prepare(settings: PrepareSettings, progress: ProgressFactory = silent) -> Pr
 
 
 def encode_parts(
-    tokenizer: Tokenizer, parts: Iterable[Part]
+    tokenizer: Tokenizer, parts: Iterable[Part], batch_bytes: int = BATCH_BYTES
 ) -> Iterator[list[tuple[Part, NDArray[np.uint32]]]]:
     """Parts with their ids, in order, in batches.
 
-    Two batches are always with the encoder, so that its threads find work while the last piece
-    of one is still running and while the results of another are used here.
+    The encoder always has two batches, so its threads have work while the last piece of one is
+    still running and while the results of another are written.
     """
     running: deque[tuple[list[Part], Future[list[NDArray[np.uint32]]]]] = deque()
     with ThreadPoolExecutor(ENCODING_BATCHES, thread_name_prefix="encode") as pool:
-        for batch in _batches(parts):
+        for batch in _batches(parts, batch_bytes):
             running.append((batch, pool.submit(tokenizer.encode_arrays, [p.text for p in batch])))
             if len(running) > ENCODING_BATCHES:
                 done, arrays = running.popleft()
@@ -134,13 +140,13 @@ def encode_parts(
             yield list(zip(done, arrays.result(), strict=True))
 
 
-def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:
+def _batches(parts: Iterable[Part], batch_bytes: int) -> Iterator[list[Part]]:
     batch: list[Part] = []
     size = 0
     for part in parts:
         batch.append(part)
         size += part.num_bytes
-        if size >= BATCH_BYTES or len(batch) >= BATCH_PARTS:
+        if size >= batch_bytes or len(batch) >= BATCH_PARTS:
             yield batch
             batch, size = [], 0
     if batch:
@@ -166,7 +172,7 @@ def _check(settings: PrepareSettings) -> None:
 
 
 def _given_tokenizer(settings: PrepareSettings) -> Tokenizer | None:
-    """The tokenizer the settings name, or None when they are fit for training one."""
+    """The tokenizer the settings name, or None if one is to be trained."""
     if settings.tokenizer:
         tokenizer = Tokenizer.load(settings.tokenizer)
     elif settings.vocab and settings.merges:
@@ -212,7 +218,7 @@ def _survey(
     tokenizer: Tokenizer | None,
     progress: ProgressFactory,
 ) -> tuple[Tokenizer, Survey, list[str]]:
-    """Count everything once; train the tokenizer on the way when none is given."""
+    """Count everything once, and train the tokenizer in the same pass if none is given."""
     reader = DocumentReader(inputs.files, settings.text_field)
     survey = Survey(settings.val_split, settings.seed)
     if tokenizer is None and settings.kind == "char":
@@ -243,7 +249,7 @@ def _survey(
     if replaced.count:
         notes.append(f"{replaced.count} characters outside the character set became '?'")
     if not tokenizer.lossless and not tokenizer.restricted:
-        notes.append("this tokenizer changes some text: decoding does not give it back exactly")
+        notes.append("this tokenizer changes some text: decoding does not restore it exactly")
     return tokenizer, survey, notes
 
 
@@ -256,13 +262,14 @@ def _encode(
     plan: SplitPlan,
     writers: dict[int, TokenWriter],
     progress: ProgressFactory,
+    batch_bytes: int,
 ) -> None:
     reader = DocumentReader(inputs.files, settings.text_field)
     pieces = _Replaced(tokenizer, settings.replace).through(reader)
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
     done = 0
     with progress("encoding", survey.text_bytes) as update:
-        for batch in encode_parts(tokenizer, divide(pieces, plan)):
+        for batch in encode_parts(tokenizer, divide(pieces, plan), batch_bytes):
             for part, ids in batch:
                 writers[part.side].add(part, ids, end)
                 done += part.num_bytes
@@ -272,12 +279,12 @@ def _encode(
     if done != survey.text_bytes or reader.counts.documents != survey.documents:
         raise RunError(
             f"the input changed while it was read ({survey.text_bytes} bytes of text, then "
-            f"{done}): nothing was written; run again when it is still"
+            f"{done}): nothing was written; run again when it no longer changes"
         )
 
 
 class _Replaced:
-    """Counts, and with `replace` mends, the characters a restricted tokenizer cannot write."""
+    """Counts the characters a restricted tokenizer lacks, and with `replace` replaces them."""
 
     def __init__(self, tokenizer: Tokenizer | None, replace: bool) -> None:
         self._tokenizer = tokenizer if tokenizer and tokenizer.restricted else None
@@ -313,7 +320,7 @@ def _commit(
     writers: dict[int, TokenWriter],
     notes: list[str],
 ) -> Prepared:
-    """Put the finished files in place, the tokens first and what describes them after."""
+    """Rename the finished files into place, the tokens first and their descriptions after."""
     for writer in writers.values():
         writer.sync()
     sidecars = {
@@ -340,10 +347,10 @@ def _commit(
             writer.finish()
             sidecars[side].write(writer.path)
         elif writer.path.exists():
-            # An old one would pass for the validation side of the new training file.
+            # An old one would be mistaken for the validation side of the new training file.
             writer.path.unlink()
             sidecar_path(writer.path).unlink(missing_ok=True)
-            notes.append(f"the old {writer.path} was removed: nothing was split off for it")
+            notes.append(f"the old {writer.path} was removed: there is no validation split")
         fsync_directory(writer.path.parent)
     if settings.val_split > 0 and not has_val:
         notes.append("the text is too short to split: there is no validation file")

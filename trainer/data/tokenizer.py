@@ -168,6 +168,10 @@ class Tokenizer:
         }
         write_json(directory / "tokenizer_config.json", config)
 
+    def to_json(self) -> str:
+        """The content of `tokenizer.json`, compact."""
+        return self._backend.to_str()
+
     # What it is
 
     @property

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import trainer.data.prepare as module
 from shared.errors import RunError, UserError
 from trainer.cli.data import prepare as prepare_command
 from trainer.cli.data import tokenizer as tokenizer_command
@@ -85,11 +84,10 @@ def test_every_document_arrives_on_one_side_or_in_two_parts(
 ) -> None:
     directory = tmp_path_factory.mktemp("any")
     corpus = write_documents(directory / "a.jsonl", documents)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BATCH_BYTES", batch_bytes)
-        prepared = prepare(
-            PrepareSettings([str(corpus)], str(directory / "out"), val_split=val_split, kind="char")
-        )
+    settings = PrepareSettings(
+        [str(corpus)], str(directory / "out"), val_split=val_split, kind="char"
+    )
+    prepared = prepare(settings, batch_bytes=batch_bytes)
     train, val = check(prepared)
     assert all(train + val)
     # Fewer than a hundred documents: divided by place, so in order, the last part held out.

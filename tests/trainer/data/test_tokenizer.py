@@ -340,7 +340,7 @@ def test_nothing_here_needs_torch() -> None:
 def test_what_stands_before_texts_is_known_of_tokenizers_from_elsewhere() -> None:
     own = train_tokenizer(["a b c"], vocab_size=270)
     assert own.begin_ids == [] and own.encode_prompt("") == [own.eos_id]
-    backend = tokenizers.Tokenizer.from_str(own._backend.to_str())
+    backend = tokenizers.Tokenizer.from_str(own.to_json())
     byte_level = processors.ByteLevel(trim_offsets=False)
     for single, ids, begin in (
         ("x $A x", [1], [1]),
@@ -372,7 +372,7 @@ def test_what_stands_before_texts_is_known_of_tokenizers_from_elsewhere() -> Non
 )
 def test_llama_cpp_has_no_name_for_another_way_to_split(part: str, change: dict[str, Any]) -> None:
     own = train_tokenizer(["a b c a b c"], vocab_size=270)
-    state = json.loads(own._backend.to_str())
+    state = json.loads(own.to_json())
     places = {step["type"]: step for step in state["pre_tokenizer"]["pretokenizers"]}
     if part == "pre_tokenizer":
         state[part] = change

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -176,13 +177,12 @@ def test_a_prompt_file_that_cannot_be_read(run_cli, trained: Path, tmp_path: Pat
         assert f"--prompt-file {place} cannot be read: {why}" in output.err
 
 
-def test_without_any_stdin_the_prompt_is_empty(
-    run_cli, say, trained: Path, monkeypatch: Any
-) -> None:
-    import trainer.cli.models.generate as module
-
-    monkeypatch.setattr("sys.stdin", None)
-    assert module._prompt(None, None) == ""
+def test_without_any_stdin_the_prompt_is_empty(say, trained: Path) -> None:
+    command = [sys.executable, "-m", "trainer", "generate", "--checkpoint", str(trained)]
+    command += ["--max-new-tokens", "5", "--seed", "1", "--threads", "1"]
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    output = subprocess.run(closed, capture_output=True, text=True, check=True)
+    assert output.stdout == say("--prompt", "", "--max-new-tokens", 5, "--seed", 1)
 
 
 def test_a_checkpoint_that_is_none(refused, tmp_path: Path) -> None:

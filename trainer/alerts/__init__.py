@@ -1,1 +1,1 @@
-"""Telling a person elsewhere what happened: a command, a webhook, a bell."""
+"""Alerts to a person elsewhere: a command, a webhook, a bell."""

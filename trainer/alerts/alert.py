@@ -1,4 +1,4 @@
-"""An alert: what happened to which run, in a form for programs and one for people."""
+"""An alert: what happened to which run, as JSON for programs and as text for people."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Alert:
-    """What is sent. Losses in nats per token, `time` in Unix seconds; None is unknown.
+    """One alert. Losses are in nats per token, `time` in Unix seconds; None is unknown.
 
-    `suppressed` are the alerts of this run that were held back since the last one sent.
+    `suppressed` is how many alerts of this run were held back since the last one sent.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Alert:
     suppressed: int = 0
 
     def with_state(self, state: RunState) -> Alert:
-        """Completed by what the run's state tells."""
+        """The alert with the missing facts from the run's state."""
         return replace(
             self,
             run_name=one_line(state.run_name, 120) or self.run_name,
@@ -57,21 +57,21 @@ class Alert:
         )
 
     def to_json(self) -> Json:
-        """The documented object; a loss that is not finite is null, named in `nonfinite`."""
+        """The documented object; a non-finite loss is null and named in `nonfinite`."""
         return asdict(self)
 
     def encode(self) -> bytes:
-        """The same as JSON."""
+        """`to_json` as bytes."""
         return encode_line(self.to_json())
 
     @property
     def title(self) -> str:
-        """A few words: the run and what happened."""
+        """The run and what happened, in a few words."""
         return f"{self.run_name or self.run_id}: {_WORDS.get(self.kind, self.kind)}"
 
     @property
     def text(self) -> str:
-        """One line that says it all."""
+        """The whole alert in one line."""
         facts: list[str] = []
         if self.step is not None:
             last = f" of {self.max_steps:,}" if self.max_steps else ""
@@ -89,7 +89,7 @@ class Alert:
 
 
 def alert_of(kind: str, run: RunDirectory, record: Json, message: str) -> Alert:
-    """What an event's record alone tells of."""
+    """The alert for an event's record, without the run's state."""
     step, moment = record.get("step"), record.get("time")
     best = record.get("value") if kind == "new_best" else None
     return Alert(

@@ -1,7 +1,7 @@
-"""`alerts.yaml`: what a person wants to be told of, and how.
+"""`alerts.yaml`: which alerts a person wants, and how they are sent.
 
-The file belongs to a person, not to a run, and holds no secret but perhaps a webhook's address:
-tokens come from the environment or from a file of their own.
+The file belongs to a person, not to a run. It holds no secrets except perhaps a webhook's address:
+tokens come from the environment or from files of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.config.resolve import parse_yaml, read_text
 from trainer.config.schema import Section
 
 VARIABLE = "TRAINER_ALERTS"
-#: What a person may be told of.
+#: The kinds of alerts.
 KINDS = (
     "finished",
     "failed",
@@ -56,7 +56,7 @@ class Switches(Section):
 
 
 class CommandSettings(Section):
-    """A program that is given the alert. `run` is a text or a list of arguments."""
+    """A program that receives the alert. `run` is a string or a list of arguments."""
 
     run: str | tuple[str, ...]
     shell: bool = False
@@ -67,26 +67,28 @@ class CommandSettings(Section):
         try:
             empty = not self.arguments()
         except ValueError as error:
-            raise ValueError(f"cannot be taken apart ({error}); write it as a list") from None
+            raise ValueError(
+                f"cannot be split into arguments ({error}); write it as a list"
+            ) from None
         if empty:
             raise ValueError("must name a program")
         if self.shell and not isinstance(self.run, str):
-            raise ValueError("with shell must be one text, not a list")
+            raise ValueError("with shell must be one string, not a list")
         if not self.shell and isinstance(self.run, str):
             lexer = shlex.shlex(self.run, posix=True, punctuation_chars=True)
             if any(set(word) <= set("();<>|&") for word in lexer if word):
-                raise ValueError("uses the shell's signs; write {run: …, shell: true} for that")
+                raise ValueError("has shell operators; write {run: …, shell: true} to use a shell")
         return self
 
     def arguments(self) -> list[str]:
-        """What is executed."""
+        """The arguments to execute."""
         if isinstance(self.run, str):
             return ["/bin/sh", "-c", self.run] if self.shell else shlex.split(self.run)
         return list(self.run)
 
 
 class WebhookSettings(Section):
-    """An address that alerts are sent to by POST. Its secrets are read when they are needed."""
+    """An address that alerts are POSTed to. Its secrets are read when they are needed."""
 
     url: str | None = Field(None, repr=False)
     url_env: str | None = None
@@ -112,7 +114,7 @@ class WebhookSettings(Section):
         return self
 
     def address(self) -> str:
-        """The URL. Raises UserError when there is none, or it is none; it is not in the message."""
+        """The URL. Raises UserError if it is missing or invalid, without quoting it."""
         secret = _read_secret("webhook.url", self.url, self.url_env, self.url_file)
         try:
             parts = urllib.parse.urlsplit(secret)
@@ -122,22 +124,24 @@ class WebhookSettings(Section):
             usable = False
         if not usable or not re.fullmatch(r"[!-~]+", secret):
             raise UserError(
-                "The address of the alerts' webhook is no URL of the form https://host/path."
+                "The address of the alerts' webhook is not a URL of the form https://host/path."
             )
         return secret
 
     def token(self) -> str | None:
-        """The bearer token, if one is used. Raises UserError when it cannot be read."""
+        """The bearer token, if there is one. Raises UserError if it cannot be read."""
         if self.token_env is None and self.token_file is None:
             return None
         token = _read_secret("webhook.token", None, self.token_env, self.token_file)
         if not re.fullmatch(r"[!-~]+", token):
-            raise UserError("The token of the alerts' webhook holds characters that no token has.")
+            raise UserError(
+                "The token of the alerts' webhook has characters that a token cannot have."
+            )
         return token
 
 
 class RateLimit(Section):
-    """How many alerts are too many."""
+    """Limits on how often alerts are sent."""
 
     per_run_seconds: float = Field(60.0, ge=0, le=1e6)  # between alerts of one kind of one run
     per_hour: int = Field(60, ge=1, le=100_000)  # of all runs together
@@ -154,7 +158,7 @@ class AlertSettings(Section):
     rate_limit: RateLimit = RateLimit()
 
 
-#: For the hint at an unknown key.
+#: For the suggestion at an unknown key.
 _SECTIONS: dict[str, type[BaseModel]] = {
     "on": Switches,
     "command": CommandSettings,
@@ -164,7 +168,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def default_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where a person's own settings are looked for."""
+    """The path of a person's own settings."""
     home = environment.get("XDG_CONFIG_HOME") or ""
     base = Path(home) if Path(home).is_absolute() else Path.home() / ".config"
     return base / "train-monitor" / "alerts.yaml"
@@ -173,9 +177,8 @@ def default_path(environment: Mapping[str, str] = os.environ) -> Path:
 def load_settings(path: Path | None = None) -> AlertSettings | None:
     """The settings of `path`, of $TRAINER_ALERTS, or the person's own; None if there are none.
 
-    An empty $TRAINER_ALERTS means that no alerts are wanted. Raises UserError for a file that is
-    missing although it was named, or wrong, or lies among runs, and for secrets that cannot be
-    read.
+    An empty $TRAINER_ALERTS switches alerts off. Raises UserError for a named file that is missing,
+    for wrong settings, for a file inside a runs directory, and for secrets that cannot be read.
     """
     named = os.environ.get(VARIABLE)
     if path is None and named is not None:
@@ -183,7 +186,7 @@ def load_settings(path: Path | None = None) -> AlertSettings | None:
             return None
         path = Path(named)
         if not path.is_file():
-            raise UserError(f"${VARIABLE} names {one_line(path)}, which is no file.")
+            raise UserError(f"${VARIABLE} names {one_line(path)}, which is not a file.")
     if path is None:
         path = default_path()
         if not path.is_file():
@@ -206,7 +209,7 @@ def parse_alerts(text: str, where: str) -> AlertSettings:
         raise UserError(f"{where} is not valid YAML{line}.") from None  # it might show a secret
     if not isinstance(raw, dict):
         raise UserError(f"{where} must hold keys: {', '.join(AlertSettings.model_fields)}.")
-    # To YAML 1.1 a bare `on` is the truth value.
+    # In YAML 1.1 a bare `on` is the boolean true.
     value = {"on" if key is True else key: inner for key, inner in raw.items()}
     if isinstance(value.get("command"), (str, list)):
         value["command"] = {"run": value["command"]}
@@ -217,13 +220,13 @@ def parse_alerts(text: str, where: str) -> AlertSettings:
         raise UserError(f"{where}: {'; '.join(dict.fromkeys(problems))}.") from None
     if not (settings.command or settings.webhook or settings.bell or settings.desktop):
         raise UserError(
-            f"{where} says of no way to tell anybody; give it command, webhook, bell or desktop."
+            f"{where} does not say how to send alerts; give it command, webhook, bell or desktop."
         )
     return settings
 
 
 def _problem(place: tuple[int | str, ...], kind: str, message: str) -> str:
-    """What is wrong at a key, without its value: that may be a secret."""
+    """What is wrong with a key, without its value, which may be a secret."""
     names = [one_line(x, 40) for x in place]
     key = ".".join(names)
     if kind == "extra_forbidden":
@@ -241,8 +244,8 @@ def _refuse_among_runs(path: Path) -> None:
     folder = path.resolve().parent
     if _is_runs_folder(folder) or any(_is_run(p) for p in (folder, *folder.parents)):
         raise UserError(
-            f"The alerts' settings {one_line(path)} lie in a runs directory, where anybody who "
-            f"sees the runs sees them; move them to {default_path()}."
+            f"The alert settings {one_line(path)} are inside a runs directory, where everybody "
+            f"who sees the runs can read them; move them to {default_path()}."
         )
 
 
@@ -262,7 +265,7 @@ def _is_runs_folder(folder: Path) -> bool:
 
 
 def _read_secret(key: str, literal: str | None, variable: str | None, file: Path | None) -> str:
-    """A secret from where it is. Raises UserError naming the place, never the secret."""
+    """Read a secret. Raises UserError naming where it should be, never the secret itself."""
     if literal is not None:
         return literal.strip()
     if variable is not None:
@@ -283,7 +286,7 @@ def _read_secret(key: str, literal: str | None, variable: str | None, file: Path
             f"The alerts' {key}_file {one_line(file)} cannot be read: {error.strerror}."
         ) from error
     except UnicodeDecodeError:
-        raise UserError(f"The alerts' {key}_file {one_line(file)} is no text.") from None
+        raise UserError(f"The alerts' {key}_file {one_line(file)} is not a text file.") from None
     if not secret:
         raise UserError(f"The alerts' {key}_file {one_line(file)} is empty.")
     return secret

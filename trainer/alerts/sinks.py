@@ -1,4 +1,4 @@
-"""The ways of telling: a command, a webhook, the terminal's bell, the desktop."""
+"""Where alerts go: a command, a webhook, the terminal's bell, the desktop."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from trainer.alerts.settings import AlertSettings, CommandSettings, WebhookSetti
 if TYPE_CHECKING:
     from email.message import Message
 
-LONGEST_WAIT = 300.0  # seconds between two tries, whatever the server asks for
+LONGEST_WAIT = 300.0  # seconds between two tries, even if the server asks for more
 _DESKTOP_TIMEOUT = 10.0
 _TRANSIENT = frozenset({408, 425, 429})
-_MAX_TEXT = 1900  # Discord takes 2000 characters
+_MAX_TEXT = 1900  # Discord accepts 2000 characters
 
 
 class DeliveryError(Exception):
-    """An alert could not be delivered; the message is fit to be shown: it holds no secret.
+    """An alert could not be delivered. The message holds no secret and may be shown.
 
-    `again`: another try may go better, after `wait` seconds if the other side said so.
+    `again` says that another try may succeed, after `wait` seconds if the other side named them.
     """
 
     def __init__(self, message: str, *, again: bool = False, wait: float | None = None) -> None:
@@ -46,17 +46,17 @@ class DeliveryError(Exception):
 
 
 class Sink(Protocol):
-    """One way of telling. `retries` is how often it is tried again."""
+    """One destination. `retries` is how often a failed delivery is repeated."""
 
     name: str
     retries: int
 
     def deliver(self, alert: Alert, limit: float) -> None:
-        """Tell it, within about `limit` seconds. Raises DeliveryError."""
+        """Deliver the alert within about `limit` seconds. Raises DeliveryError."""
 
 
 def sinks_of(settings: AlertSettings) -> list[Sink]:
-    """What is configured."""
+    """The configured sinks."""
     sinks: list[Sink] = []
     if settings.command:
         sinks.append(CommandSink(settings.command))
@@ -70,9 +70,9 @@ def sinks_of(settings: AlertSettings) -> list[Sink]:
 
 
 def back_off(attempt: int) -> float:
-    """Seconds before the next try: 1, 2, 4, … up to a minute, each shortened by chance.
+    """Seconds before the next try: 1, 2, 4, … up to a minute, each shortened at random.
 
-    By chance, so that many runs that lost the same server do not come back all at once.
+    Random, so that many runs that lost the same server do not all come back at once.
     """
     return min(60.0, 2.0**attempt) * random.uniform(0.5, 1.0)
 
@@ -99,7 +99,7 @@ class CommandSink:
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
                     env={**os.environ, **environment_of(alert)},
-                    start_new_session=True,  # so that what it starts can be ended with it
+                    start_new_session=True,  # so that its children can be killed with it
                 )
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or "it cannot be run"
@@ -118,7 +118,7 @@ class CommandSink:
 
 
 def environment_of(alert: Alert) -> dict[str, str]:
-    """The alert as TRAIN_MONITOR_* variables; what is unknown is empty."""
+    """The alert as TRAIN_MONITOR_* variables; unknown values are empty."""
     values = {**alert.to_json(), "text": alert.text}
     return {
         f"TRAIN_MONITOR_{key.upper()}": "" if value is None else str(value).replace("\0", "")
@@ -137,7 +137,7 @@ def _last_line(errors: Any) -> str:
 
 
 class WebhookSink:
-    """Posts the alert to an address. Its path and token are secrets and are never shown."""
+    """POSTs the alert to an address, whose path and token are secrets and never shown."""
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
@@ -147,14 +147,14 @@ class WebhookSink:
         self.name = f"webhook {parts.scheme}://{parts.hostname}{port}"
 
     def deliver(self, alert: Alert, limit: float) -> None:
-        """Raises DeliveryError when it is not answered by a 2xx. Redirects are not followed."""
+        """Raises DeliveryError unless the answer is a 2xx. Redirects are not followed."""
         import http.client
         import urllib.error
         import urllib.request
 
         class NoRedirects(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *_: Any) -> None:
-                """The token must not travel on."""
+                """A redirect must not receive the token."""
 
         timeout = min(limit, self._settings.timeout)
         try:
@@ -181,7 +181,7 @@ class WebhookSink:
         except (OSError, http.client.HTTPException) as error:
             raise _unreachable(error, timeout) from None
         except ValueError:  # its message may hold a header
-            raise DeliveryError("cannot be asked: its address or a header is malformed") from None
+            raise DeliveryError("cannot be used: its address or a header is malformed") from None
 
     def _body(self, alert: Alert) -> bytes:
         text = alert.text[:_MAX_TEXT]
@@ -197,7 +197,7 @@ class WebhookSink:
 
 def _refusal(code: int, headers: Message) -> DeliveryError:
     if 300 <= code < 400:
-        return DeliveryError(f"answers {code}, a redirect; give the address it leads to instead")
+        return DeliveryError(f"answers {code}, a redirect; use the address it leads to")
     if code >= 500 or code in _TRANSIENT:
         wait = retry_after(headers.get("Retry-After")) if code in (429, 503) else None
         return DeliveryError(f"answers {code}", again=True, wait=wait)
@@ -210,7 +210,7 @@ def _unreachable(reason: object, timeout: float) -> DeliveryError:
     import ssl
 
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return DeliveryError(f"has a certificate that does not hold: {reason.verify_message}")
+        return DeliveryError(f"has an invalid certificate: {reason.verify_message}")
     told = getattr(reason, "strerror", None) or type(reason).__name__
     return DeliveryError(f"cannot be reached: {one_line(told, 100)}", again=True)
 
@@ -230,7 +230,7 @@ def retry_after(value: str | None, now: Callable[[], float] = time.time) -> floa
 
 
 class BellSink:
-    """Rings the bell of the terminal that the process was started from, and writes a line."""
+    """Rings the bell of the terminal the process was started from, and writes a line."""
 
     name = "bell"
     retries = 0
@@ -250,7 +250,7 @@ class BellSink:
 
 
 class DesktopSink:
-    """Shows a notification, where the desktop's `notify-send` is there."""
+    """Shows a desktop notification, through `notify-send`."""
 
     name = "desktop"
     retries = 0
@@ -259,7 +259,7 @@ class DesktopSink:
         """Raises DeliveryError when it cannot be shown."""
         program = shutil.which("notify-send")
         if program is None:
-            raise DeliveryError("there is no notify-send here")
+            raise DeliveryError("notify-send is not installed")
         body = html.escape(alert.text, quote=False)
         arguments = [program, "--app-name=train-monitor", "--", alert.title, body]
         try:

@@ -1,1 +1,1 @@
-"""From text to batches: documents, tokenizer, token files, and the order they are read in."""
+"""From text to batches: documents, tokenizers, token files, and their order."""

@@ -1,7 +1,7 @@
 """From a token file to batches, each a pure function of (seed, index of its first sample).
 
-Nothing is buffered and nothing remembered, so a run resumes exactly from one integer, and a
-batch is the same however many processes share the work.
+There is no buffer and no state, so a run resumes exactly from one integer, and a batch is the same
+for any number of processes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     )
 
 
-BLOCK = 4096  # samples whose places are computed together
+BLOCK = 4096  # samples whose positions are computed together
 
 
 class SampleSource(Protocol):
-    """What the training loop reads from: token files and synthetic data alike."""
+    """The interface the training loop reads from: token files and synthetic data."""
 
     seq_len: int
     vocab_size: int
@@ -89,7 +89,7 @@ class TokenBatches:
         return self._compute_starts(first_sample, count)
 
     def _block_starts(self, block: int) -> NDArray[np.int64]:
-        # A dozen numpy calls cost for a few samples what they cost for thousands.
+        # A dozen numpy calls cost the same for a few samples as for thousands.
         return self._compute_starts(block * BLOCK, BLOCK)
 
     def _compute_starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
@@ -112,7 +112,7 @@ class TokenBatches:
 def gather(tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int) -> Batch:
     """The windows of `seq_len + 1` tokens at `starts` as inputs and targets, (B, T) int64 each.
 
-    A window that reaches the end of `tokens` goes on at their beginning.
+    A window that reaches the end of `tokens` continues at their beginning.
     """
     inputs = np.empty((len(starts), seq_len), dtype=np.int64)
     targets = np.empty_like(inputs)
@@ -154,7 +154,7 @@ def check_length(token_file: TokenFile, seq_len: int) -> None:
 
 
 def to_tensors(batch: Batch, device: str | torch.device) -> tuple[torch.Tensor, ...]:
-    """The arrays of `batch` as tensors on `device`; the copy to a GPU does not wait."""
+    """The arrays of `batch` as tensors on `device`; the copy to a GPU is asynchronous."""
     import torch
 
     tensors = [torch.from_numpy(part) for part in batch]

@@ -60,7 +60,7 @@ class Piece(NamedTuple):
 
 @dataclass
 class ReadCounts:
-    """What a pass over the documents met. `disk_bytes` counts compressed bytes as they are."""
+    """Counts of one pass over the documents. `disk_bytes` are those before decompression."""
 
     documents: int = 0
     text_bytes: int = 0
@@ -166,7 +166,7 @@ class DocumentReader:
         try:
             record = orjson.loads(line)
         except ValueError:
-            # json takes what orjson rightly refuses: lone surrogates, NaN, invalid UTF-8 mended.
+            # json accepts what orjson rightly refuses: lone surrogates, NaN, repaired UTF-8.
             text = line.decode("utf-8", "replace")
             try:
                 record = json.loads(text)

@@ -1,7 +1,7 @@
-"""The files `prepare-data` makes: where they go, and how they replace what was there.
+"""The files that `prepare-data` makes: where they go, and how they replace older ones.
 
-Tokens are written to `.NAME.partial` siblings and renamed when everything is done, so a run that
-fails or is killed leaves the old files as they were; the next one reuses what it left behind.
+Tokens are written to `.NAME.partial` siblings and renamed when everything is done. A process that
+fails or is killed leaves the old files unchanged, and the next one overwrites its leftovers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Targets:
 
 @dataclass
 class TokenWriter:
-    """One token file in the making."""
+    """One token file being written."""
 
     path: Path
     file: IO[bytes]
@@ -63,7 +63,7 @@ class TokenWriter:
     _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, part: Part, ids: NDArray[np.uint32], end: NDArray[np.uint32]) -> None:
-        """Take the `ids` of `part`, and the `end` of its document if it ends here."""
+        """Add the `ids` of `part`, and `end` if its document ends here."""
         self._waiting.append(ids)
         self.text_bytes += part.num_bytes
         if part.ends:
@@ -84,7 +84,7 @@ class TokenWriter:
         os.fsync(self.file.fileno())
 
     def finish(self) -> None:
-        """Put the file in its place."""
+        """Rename the file to its final name."""
         partial_path(self.path).replace(self.path)
         self.renamed = True
 
@@ -111,7 +111,7 @@ def plan_targets(output: str, val_output: str | None) -> Targets:
 
 @contextlib.contextmanager
 def open_writers(targets: Targets) -> Iterator[dict[int, TokenWriter]]:
-    """Writers for both sides, by side; what was not finished is removed afterwards.
+    """Writers for both sides, by side. Unfinished files are removed afterwards.
 
     Raises RunError when the disk is full, UserError when a file cannot be written or another
     process is writing it.
@@ -127,7 +127,7 @@ def open_writers(targets: Targets) -> Iterator[dict[int, TokenWriter]]:
             written = sum(writer.num_tokens for writer in writers.values()) * TOKEN_BYTES
             raise RunError(
                 f"no space left in {targets.directory} after {format_bytes(written)} of tokens: "
-                "the old files are as they were; free some space (tokens take about as many "
+                "the old files are unchanged; free some space (tokens take about as many "
                 "bytes as their text) and run again"
             ) from error
         place = error.filename or targets.directory

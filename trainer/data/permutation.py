@@ -1,7 +1,7 @@
 """Keyed numbers and a keyed shuffle that are computed, not stored.
 
-A stream whose order is a pure function of (seed, position) resumes from one integer and looks
-the same to any number of workers. The shuffle is a bijection on b bits, built from keyed
+A stream whose order is a pure function of (seed, position) resumes from one integer and is the same
+for any number of workers. The shuffle is a bijection on b bits, built from keyed
 additions, xor-shifts and odd multiplications, with cycle walking down to the size asked for
 (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
 """
@@ -62,7 +62,7 @@ class Permutation:
     def __call__(self, positions: NDArray[np.integer]) -> NDArray[np.int64]:
         """The elements at `positions`, each in [0, size)."""
         values = self._step(positions.astype(np.uint64))
-        # At most half of the b-bit numbers are outside, so this ends after a few rounds.
+        # At most half of the b-bit numbers are out of range, so this takes a few rounds.
         outside = np.flatnonzero(values >= self.size)
         while len(outside):
             stepped = self._step(values[outside])

@@ -1,9 +1,9 @@
 """Which text is for training and which for validation: decided once, the same in every run.
 
-With enough documents each goes to one side as a whole, by a hash of its beginning, so the same
-document lands on the same side in any corpus and copies of it never straddle the split. With
-few or very unequal ones the text is divided by place instead: it is cut into equal stretches
-and the last part of each is for validation (for a small text that is simply its tail).
+With enough documents each goes to one side as a whole, by a hash of its beginning, so a document is
+on the same side in any corpus and copies of it never straddle the split. With few or very unequal
+documents the text is divided by position instead: it is cut into equal stretches, and the last part
+of each is for validation (of a small text, simply its end).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 @dataclass
 class Survey:
-    """What a first pass over the pieces found: what `plan_split` decides from."""
+    """Counts of a first pass over the pieces, from which `plan_split` decides."""
 
     val_split: float
     seed: int
@@ -81,7 +81,7 @@ def side_of_document(beginning: str, val_split: float, seed: int) -> int:
 
 
 def plan_split(survey: Survey) -> SplitPlan:
-    """By documents where that comes out near the share asked for, by blocks otherwise."""
+    """Split by documents if that comes near the requested share, otherwise by blocks."""
     wanted, total = survey.val_split, survey.text_bytes
     if wanted <= 0 or total < 2:
         return SplitPlan("none", wanted, survey.seed)
@@ -115,7 +115,7 @@ def divide(pieces: Iterable[Piece], plan: SplitPlan) -> Iterator[Part]:
 def _divide_by_place(pieces: Iterable[Piece], boundaries: tuple[int, ...]) -> Iterator[Part]:
     remaining = list(reversed(boundaries))
     side, position = TRAIN, 0
-    # One part waits, because only the next one tells whether its document goes on beside it.
+    # One part is held back: only the next one shows whether its document continues.
     held: Part | None = None
     for piece in pieces:
         text, num_bytes = piece.text, piece.num_bytes

@@ -1,4 +1,4 @@
-"""Samples made by rule, for trying out a training run without any text."""
+"""Samples made by rule, to try out training without any text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SyntheticBatches:
 
     Sample i of a vocabulary of V tokens is, by i mod 3: one token `i mod (V-1) + 1` repeated,
     the run `(i + j) mod V`, or uniform noise. The first two can be learnt to near zero loss and
-    the third not at all, so a loss near ln(V) / 3 says that the loop works.
+    the third not at all, so a loss near ln(V) / 3 shows that the loop works.
     """
 
     def __init__(self, vocab_size: int, seq_len: int, n_samples: int, seed: int) -> None:

@@ -1,7 +1,7 @@
-"""Token files: flat little-endian u32 ids, with what they mean in a sidecar beside them.
+"""Token files: flat little-endian u32 ids, described by a sidecar beside them.
 
-`train.bin` is described by `train.bin.json`. A `.bin` of another program has no sidecar and is
-read all the same when the caller knows its vocabulary.
+`train.bin.json` describes `train.bin`. A `.bin` of another program has no sidecar; it can be read
+if the caller knows its vocabulary.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PREPARE_HINT = "make one with `trainer prepare-data`"
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a token file holds. `text_bytes` (UTF-8) over `num_tokens` turns a loss per token
-    into bits per byte; the end-of-text ids are among the tokens, one per document."""
+    """The description of a token file. `text_bytes` (UTF-8) over `num_tokens` turns a loss per
+    token into bits per byte. The tokens include one end-of-text id per document."""
 
     vocab_size: int
     tokenizer_hash: str
@@ -149,7 +149,7 @@ def open_tokens(
     limit = vocab_size or (sidecar.vocab_size if sidecar else None)
     if limit is None:
         raise UserError(
-            f"{path} has no {sidecar_path(path).name} beside it that tells its vocabulary: set "
+            f"{path} has no {sidecar_path(path).name} beside it with its vocabulary size: set "
             "the vocabulary size in the configuration (model.vocab_size)"
         )
     try:
@@ -209,7 +209,7 @@ def _check_range(path: Path, tokens: NDArray[np.uint32], vocab_size: int) -> Non
 
 
 def _guess(path: Path, vocab_size: int | None) -> str:
-    """What a file that is no u32 token file probably is, and what to do about it."""
+    """What a file that is not a u32 token file probably is, and what to do about it."""
     if _looks_like_text(path):
         return f"it looks like text; {PREPARE_HINT}"
     with path.open("rb") as file:

@@ -1,1 +1,1 @@
-"""How good and how fast a model is: loss on given text, speed, two models side by side."""
+"""Measuring models: loss on given text, speed, and several models side by side."""

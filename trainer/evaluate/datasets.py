@@ -1,4 +1,4 @@
-"""The text to score: files of text, token files, or what a run has held back for validation."""
+"""The text to score: text files, token files, or the validation data of a run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ BATCH_CHARACTERS = 1 << 20  # of text, encoded together
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """One file as tokens, (N,): the model is given the first one and scored on the others.
+    """One file as tokens, (N,). All tokens but the first are scored.
 
-    `bytes` is the length of the others' text in UTF-8, None where that cannot be told.
+    `bytes` is the length of their text in UTF-8, None if it is unknown.
     """
 
     name: str
@@ -41,9 +41,9 @@ class ScoredFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files that are scored together, each as a sequence of its own.
+    """Files that are scored together, each as its own sequence.
 
-    `notes` are for the person: what was left out of the files or mended in them.
+    `notes` tell a person what was left out of the files or repaired in them.
     """
 
     name: str
@@ -55,24 +55,24 @@ class DataSet:
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes; of several, that of their checksums in order."""
+        """The checksum of the file; of several files, the checksum of their checksums in order."""
         if len(self.files) == 1:
             return self.files[0].sha256
         return hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
 
     @property
     def tokens(self) -> int:
-        """Tokens to score."""
+        """The number of tokens to score."""
         return sum(len(file.tokens) - 1 for file in self.files)
 
 
 def open_data(
     paths: Sequence[str], tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None = None
 ) -> list[DataSet]:
-    """The token files among `paths`, each a data set, and one of all the text.
+    """One data set for each token file among `paths`, and one for all the text.
 
-    `paths` may be files, folders, globs; a folder that holds `val.bin` means that file. Only the
-    first `max_tokens` of each file are taken. Raises UserError for what cannot be scored.
+    `paths` may be files, folders or globs; a folder with a `val.bin` stands for that file. Only the
+    first `max_tokens` of each file are scored. Raises UserError for data that cannot be scored.
     """
     token_files = [path for path in map(_token_file, paths) if path is not None]
     texts = [path for path in paths if _token_file(path) is None]
@@ -85,19 +85,19 @@ def open_data(
 def held_back(
     config: Mapping[str, Any], tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None = None
 ) -> DataSet:
-    """The validation tokens that a run with this configuration (`config.yaml`) has held back.
+    """The validation data of a run with this configuration (`config.yaml`).
 
-    Raises UserError when there are none, or they are not here.
+    Raises UserError if there is none or its file is missing.
     """
     section = config.get("data")
     data: Mapping[str, Any] = section if isinstance(section, dict) else {}
     remedy = "name text or token files with --data"
     if data.get("dataset") == "synthetic":
-        raise UserError(f"Synthetic data holds no text to be scored; {remedy}.")
+        raise UserError(f"Synthetic data has no text to score; {remedy}.")
     path, chosen = data.get("path"), data.get("val_path")
     if not isinstance(chosen, str):
         if not isinstance(path, str):
-            raise UserError(f"The model does not tell what it was validated on; {remedy}.")
+            raise UserError(f"The model does not name its validation data; {remedy}.")
         try:
             validation = validation_path(find_tokens(path))
         except UserError:
@@ -110,7 +110,7 @@ def held_back(
 
 
 def _token_file(text: str) -> Path | None:
-    """The token file that `text` names: itself, or the validation file of a prepared folder."""
+    """The token file at `text`: itself, or the validation file of a prepared folder."""
     path = Path(text).expanduser()
     if path.is_dir():
         return next((p for p in (path / "val.bin", path / "tokens.bin") if p.is_file()), None)
@@ -120,14 +120,14 @@ def _token_file(text: str) -> Path | None:
 def _open_tokens(
     path: Path, tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None
 ) -> DataSet:
-    """A token file, all of it or its beginning. Its first token is given, not scored."""
+    """A token file, or its beginning. Its first token is not scored."""
     file = open_tokens(path, vocab_size=vocab_size, tokenizer_hash=tokenizer.hash)
     if file.count < 2:
         raise UserError(f"{one_line(path)} has {file.count} token; scoring needs two.")
     tokens = file.tokens if max_tokens is None else file.tokens[: max_tokens + 1]
     size = _text_bytes(tokens[1:], tokenizer)
     if size is None and file.sidecar and file.sidecar.text_bytes:
-        # As during training: the bytes of a token on average.
+        # As in training: the average bytes per token.
         size = round((len(tokens) - 1) * file.sidecar.text_bytes / file.count)
     scored = ScoredFile(path.name, file_sha256(path), tokens, size)
     is_held_back = bool(file.sidecar and file.sidecar.split == "val")
@@ -135,7 +135,7 @@ def _open_tokens(
 
 
 def _open_text(paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None) -> DataSet:
-    """Text files, every one a sequence that begins with a token that stands before texts."""
+    """Text files, each a sequence that begins with the token that precedes texts."""
     inputs = find_inputs(paths)
     counts = ReadCounts()
     files: list[ScoredFile] = []
@@ -156,7 +156,7 @@ def _open_text(paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | Non
 
 
 def _names(files: Sequence[InputFile]) -> list[str]:
-    """What to call them: their paths below the folder they have in common."""
+    """The names of the files: their paths below their common folder."""
     parents = {file.path.absolute().parent for file in files}
     top = os.path.commonpath(parents)
     return [one_line(file.path.absolute().relative_to(top)) for file in files]
@@ -165,10 +165,10 @@ def _names(files: Sequence[InputFile]) -> list[str]:
 def _encode(
     reader: DocumentReader, file: InputFile, tokenizer: Tokenizer, max_tokens: int | None
 ) -> NDArray[np.uint32]:
-    """The tokens of a file's documents, an end-of-text token behind each. Before the first stands
-    one too, or the token with which the model's own program begins texts.
+    """The tokens of a file's documents, each followed by an end-of-text token. Before the first is
+    one too, or the token that begins texts in the model's own program.
 
-    Reading stops when there are more than `max_tokens`.
+    Reading stops after more than `max_tokens`.
     """
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
     begin = np.array(tokenizer.begin_ids[-1:] or [tokenizer.eos_id], dtype=np.uint32)
@@ -185,8 +185,8 @@ def _encode(
         if not tokenizer.restricted or str(file.path) in str(error):
             raise
         raise UserError(
-            f"{one_line(file.path)} has characters that the model's tokenizer cannot write; "
-            "it can only be measured on text within its character set."
+            f"{one_line(file.path)} has characters outside the character set of the model's "
+            "tokenizer, so the model cannot be evaluated on it."
         ) from error
     return np.concatenate(found)
 
@@ -210,13 +210,13 @@ def _add(total: ReadCounts, counts: ReadCounts) -> None:
 
 
 def _text_bytes(tokens: NDArray[np.uint32], tokenizer: Tokenizer) -> int | None:
-    """The bytes that `tokens` spell, special ones none; None where tokens are not made of bytes."""
+    """The bytes of `tokens` without special ones; None if tokens are not made of bytes."""
     if not (tokenizer.lossless or tokenizer.restricted):
         return None
     count = tokenizer.vocab_size
     spelled = (len(tokenizer.decode_bytes([i], skip_special=True)) for i in range(count))
     lengths = np.fromiter(spelled, dtype=np.int64, count=count)
-    lengths = np.append(lengths, 0)  # for ids with which a model pads its vocabulary
+    lengths = np.append(lengths, 0)  # for the ids to which a model pads its vocabulary
     starts = range(0, len(tokens), CHECK_TOKENS)
     blocks = (np.minimum(tokens[start : start + CHECK_TOKENS], count) for start in starts)
     return sum(int(lengths[block].sum()) for block in blocks)

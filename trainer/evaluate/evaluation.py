@@ -16,14 +16,14 @@ from trainer.evaluate.datasets import DataSet, ScoredFile
 from trainer.evaluate.likelihood.scoring import bits_per_byte, score_sequences
 from trainer.evaluate.speed import machine_name
 
-USUAL_SEQ_LEN = 2048  # at most, where neither a run nor a person names it
+USUAL_SEQ_LEN = 2048  # at most, unless a run or a person sets it
 
 
 @dataclass(frozen=True)
 class Windowing:
     """How text goes through the model: windows of `seq_len` tokens, `stride` apart.
 
-    `batch_size` of them at once, None for as many as usual; it changes no figure.
+    `batch_size` windows go through at once, None for the default; it does not change the results.
     """
 
     seq_len: int
@@ -31,14 +31,14 @@ class Windowing:
     batch_size: int | None = None
 
     def told(self) -> str:
-        """What each token is predicted from, in words."""
+        """What each token is predicted from, for a person."""
         if self.stride == self.seq_len:
             return (
-                f"windows of {self.seq_len} tokens side by side: a token is predicted from 1 to "
-                f"{self.seq_len} before it"
+                f"windows of {self.seq_len} tokens without overlap: a token is predicted from 1 "
+                f"to {self.seq_len} before it"
             )
         return (
-            f"windows of {self.seq_len} tokens moved by {self.stride}: past the first one, a token "
+            f"windows of {self.seq_len} tokens, {self.stride} apart: after the first one, a token "
             f"is predicted from {self.seq_len - self.stride + 1} to {self.seq_len} before it"
         )
 
@@ -50,14 +50,14 @@ def choose_windowing(
     stride: int | None = None,
     batch_size: int | None = None,
 ) -> Windowing:
-    """The windows a person asked for, checked. `usual` is the length the run was validated with.
+    """The windows a person asked for. `usual` is the length the run was validated with.
 
-    Raises UserError.
+    Raises UserError for sizes that are impossible.
     """
     length = seq_len if seq_len is not None else min(usual or USUAL_SEQ_LEN, context)
     if not 1 <= length <= context:
         raise UserError(
-            f"--seq-len is {length}; it must be between 1 and the {context} tokens the model sees."
+            f"--seq-len is {length}; it must be between 1 and the context of {context} tokens."
         )
     step = length if stride is None else stride
     if not 1 <= step <= length:
@@ -77,7 +77,7 @@ def evaluate_data(
     git_commit: str | None = None,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> Evaluation:
-    """Score every file of `data` by itself, and all together. `progress` is told of tokens."""
+    """Score each file of `data` and all together. `progress` receives numbers of scored tokens."""
     started = time.perf_counter()
     nats = score_sequences(
         opened.model,

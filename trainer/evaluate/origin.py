@@ -1,4 +1,4 @@
-"""Where an opened model comes from: its checkpoint, which keeps the figures, and its run."""
+"""Where an opened model comes from: its checkpoint, which stores evaluations, and its run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.text import one_line
 
 @dataclass(frozen=True)
 class Origin:
-    """`checkpoint` is None for what is no checkpoint of ours; `configuration` empty without one."""
+    """`checkpoint` and `configuration` are None for a model that is not a checkpoint of ours."""
 
     path: Path
     checkpoint: Path | None = None
@@ -24,13 +24,13 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """What a person calls it: `step_500 of tour_20260101_120000`."""
+        """The name for a person: `step_500 of tour_20260101_120000`."""
         of_run = f" of {self.run.run_id}" if self.run else ""
         return one_line(f"{self.path.name}{of_run}", 120)
 
     @property
     def seq_len(self) -> int | None:
-        """The length of the sequences it was trained and validated with, in tokens."""
+        """The sequence length it was trained and validated with, in tokens."""
         settings = self.configuration or {}
         train, model = settings.get("train"), settings.get("model")
         chosen = train.get("seq_len") if isinstance(train, dict) else None
@@ -41,7 +41,7 @@ class Origin:
 
 
 def find_origin(path: Path) -> Origin:
-    """What the folder or file of an opened model tells."""
+    """The origin of an opened model's folder or file."""
     manifest = read_manifest(path) if path.is_dir() else None
     if manifest is None:
         return Origin(path)

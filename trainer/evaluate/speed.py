@@ -1,4 +1,4 @@
-"""How fast a model reads and writes, and on what machine."""
+"""How fast a model reads a prompt and generates, and on what machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainer.model.language_model import LanguageModel
 
 PROMPT_TOKENS = 512
 NEW_TOKENS = 64
-REPEATS = 3  # the median counts
-PATIENCE = 20.0  # seconds, after which no further round is begun
+REPEATS = 3  # their median is reported
+PATIENCE = 20.0  # seconds, after which no further repetition starts
 
 
 def machine_name(compute: Compute) -> str:
-    """The processor and how much of it computes: `AMD EPYC 9V74, 2 threads`."""
+    """The processor and the number of threads: `AMD EPYC 9V74, 2 threads`."""
     if compute.device.type == "cuda":
         return one_line(torch.cuda.get_device_name(compute.device))
     threads = torch.get_num_threads()
@@ -42,9 +42,9 @@ def _processor() -> str:
 
 @torch.inference_mode()
 def measure_speed(model: LanguageModel, compute: Compute) -> Speed | None:
-    """One sequence, with a key-value cache. None for a context of 1.
+    """The speed of one sequence with a key-value cache; None for a context of 1.
 
-    Which tokens they are changes nothing, so the likeliest are taken.
+    The choice of tokens does not matter, so it takes the likeliest.
     """
     context = model.dimensions.T
     prompt_tokens = min(PROMPT_TOKENS, context // 2)
@@ -71,7 +71,7 @@ def measure_speed(model: LanguageModel, compute: Compute) -> Speed | None:
 def _measure(
     model: LanguageModel, compute: Compute, prompt_tokens: int, new_tokens: int
 ) -> tuple[float, float]:
-    """Seconds to read the prompt, and to write the new tokens."""
+    """Seconds to read the prompt, and seconds to generate the new tokens."""
     vocabulary = model.dimensions.V
     ids_1T = torch.arange(prompt_tokens, device=model.device)[None] % vocabulary
     cache = model.new_cache(1, prompt_tokens + new_tokens, torch.bfloat16 if compute.bf16 else None)
@@ -86,7 +86,7 @@ def _measure(
 
 
 def _now(compute: Compute) -> float:
-    """Seconds by the clock, once the device has done all it was given."""
+    """The clock in seconds, after the device has finished its work."""
     if compute.device.type == "cuda":
         torch.cuda.synchronize(compute.device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""A conversation with a model: what was said, what still fits, the answer as it comes."""
+"""A conversation with a model: its turns, what still fits the context, the answer as it comes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from trainer.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids to be answered; the turns before `begin` no longer fit and are not in them."""
+    """Token ids to answer. The turns before `begin` no longer fit and are left out."""
 
     ids: tuple[int, ...]
     begin: int
 
 
 class Conversation:
-    """Turns with a model that has a chat template, or with the plain one.
+    """A chat with a model through its chat template, or through the plain one.
 
-    `max_new_tokens` bounds an answer; at most half the context is kept free for it, and the oldest
-    turns go when the rest is full. The system message stays. `end_ids` are the model's own ends of
-    a text, which end an answer beside those of the template.
+    `max_new_tokens` limits an answer. At most half the context is kept free for it; when the rest
+    is full, the oldest turns are dropped. The system message stays. An answer ends with one of the
+    model's own `end_ids` or with an end of the template's.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Conversation:
         self.seed = seed
         self.system = ""
         self.turns: list[Message] = []
-        self.forgotten = 0  # of the turns, the oldest that no longer fit
+        self.forgotten = 0  # the number of oldest turns that no longer fit
         self._model = model
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids) | {tokenizer.eos_id}
@@ -54,9 +54,9 @@ class Conversation:
         self._reserved = min(max_new_tokens, model.dimensions.T // 2)
 
     def ask(self, text: str) -> Prompt:
-        """The prompt for what a person says next. Nothing is remembered before `answer`.
+        """The prompt for the next message. It becomes a turn only in `answer`.
 
-        Raises UserError when the message alone does not fit, or the template refuses it.
+        Raises UserError if the message alone does not fit or the template refuses it.
         """
         turns = [*self.turns, Message("user", text)]
         room = self._model.dimensions.T - self._reserved
@@ -65,16 +65,16 @@ class Conversation:
             if len(ids) <= room:
                 return Prompt(tuple(ids or [self._tokenizer.eos_id]), begin)
         raise UserError(
-            f"That is {len(ids)} tokens with what the template adds, and {room} fit beside the "
-            "answer; say it in fewer words."
+            f"The message has {len(ids)} tokens with the template's own, and {room} fit beside "
+            "the answer; shorten it."
         )
 
     def answer(self, text: str, prompt: Prompt) -> Generator[str, None, None]:
-        """The answer in pieces. It is remembered as far as it came, however it ends."""
+        """The answer in pieces. It becomes a turn as far as it got, even if it is interrupted."""
         said: list[str] = []
         try:
             for piece in self._pieces(prompt):
-                # The plain template ends in "Assistant:", so its answers begin with a blank.
+                # The plain template ends in "Assistant:", so its answers begin with a space.
                 shown = piece if said or not self._template.is_plain else piece.lstrip()
                 if shown:
                     said.append(shown)
@@ -101,7 +101,7 @@ class Conversation:
         self.turns, self.forgotten = [], 0
 
     def messages(self) -> list[Message]:
-        """What has been said, the system message first."""
+        """The system message and all turns."""
         return [*self._opening(), *self.turns]
 
     def _opening(self) -> list[Message]:
@@ -109,14 +109,16 @@ class Conversation:
 
 
 class Completion(Conversation):
-    """A base model goes on with each text by itself: it was taught no turns."""
+    """A base model, which was not trained on turns: it continues each text on its own."""
 
     def ask(self, text: str) -> Prompt:
         """The text's own tokens. Raises UserError when they do not fit."""
         ids = self._tokenizer.encode_prompt(text)
         room = self._model.dimensions.T - self._reserved
         if len(ids) > room:
-            raise UserError(f"That is {len(ids)} tokens, and {room} fit beside what comes.")
+            raise UserError(
+                f"The text has {len(ids)} tokens, and {room} fit beside the continuation."
+            )
         return Prompt(tuple(ids), 0)
 
     def _pieces(self, prompt: Prompt) -> Iterator[str]:

@@ -17,14 +17,14 @@ class ByteDecoder(Protocol):
     """The part of a tokenizer that streaming needs."""
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
-        """The bytes that `ids` stand for."""
+        """The bytes of `ids`."""
 
 
 def window_start(length: int, context: int) -> int:
-    """Where the model's view of `length` tokens begins, when it can see `context` of them.
+    """Where the model's window on `length` tokens begins, if it can see `context` of them.
 
-    It jumps by half a context when full, rather than sliding by one: positions are absolute in a
-    cache, so every slide would mean computing the whole window again.
+    A full window jumps by half a context instead of sliding by one: positions in a cache are
+    absolute, so every slide would recompute the whole window.
     """
     if length <= context:
         return 0
@@ -46,9 +46,9 @@ def generate(
 ) -> Iterator[int]:
     """Yield up to `max_new_tokens` new token ids, ending before the first of `stop_ids`.
 
-    With and without the cache the same tokens come; the cache only saves computing the prompt
-    again. `allowed_ids` bounds the ids to those the tokenizer knows, for padded vocabularies.
-    Raises UserError for an empty prompt or one with ids outside the vocabulary.
+    The cache changes no token; it only saves recomputing the prompt. Only the first `allowed_ids`
+    ids are chosen, for vocabularies padded past the tokenizer's. Raises UserError for an empty
+    prompt or one with ids outside the vocabulary.
     """
     sampling = sampling or Sampling()
     if not prompt:
@@ -93,7 +93,7 @@ def generate(
 def stream_text(
     tokens: Iterable[int], tokenizer: ByteDecoder, *, skip_special: bool = False
 ) -> Iterator[str]:
-    """Text pieces as tokens arrive; a character split over tokens comes when it is whole.
+    """Pieces of text as tokens arrive; a character split over tokens comes when it is complete.
 
     Special tokens are spelled out unless `skip_special`.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared.errors import RunError, UserError
 
-MIN_TEMPERATURE = 1e-30  # as good as 0, and fp32 logits over it are still finite
+MIN_TEMPERATURE = 1e-30  # practically 0, and fp32 logits divided by it stay finite
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sampling:
 
 
 def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Logits over temperature, with what top-k and top-p leave out at -inf.
+    """Logits divided by temperature, with -inf for the tokens that top-k and top-p exclude.
 
     top-p keeps the smallest set of tokens whose probability reaches p (Holtzman et al. 2020).
     """
@@ -49,9 +49,9 @@ def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """The next token of every row, (B,). Drawn on the CPU, so a seed means the same everywhere.
+    """The next token of every row, (B,). Drawn on the CPU, so a seed gives the same everywhere.
 
-    Raises RunError when the logits are not numbers, as those of a diverged model.
+    Raises RunError if a row's logits are not finite, as in a diverged model.
     """
     logits_BV = logits_BV.float().cpu()
     if not logits_BV.amax(dim=-1).isfinite().all():

@@ -1,8 +1,7 @@
-"""Chat templates are programs out of other people's files: Jinja in a sandbox.
+"""Chat templates are other people's programs: Jinja in a sandbox.
 
-It is set up as transformers sets it up, so that the same text comes out. A template reaches nothing
-but the messages it is given, and what it writes is bounded; that it ends at all, or takes little
-memory meanwhile, cannot be promised.
+It is set up as in transformers, so it renders the same text. A template can reach only the messages
+it is given, and its output is bounded. Neither its run time nor its memory is.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from shared.errors import UserError
 from shared.text import one_line
 
 MAX_SOURCE = 1 << 20  # characters of a template
-MAX_RENDERED = 1 << 24  # characters that one may write
+MAX_RENDERED = 1 << 24  # characters of output
 
 
 def check_template(source: str) -> None:
-    """Raise UserError when `source` is no template."""
+    """Raise UserError if `source` is not a valid template."""
     _compiled(source)
 
 
 def render_template(source: str, variables: Mapping[str, Any]) -> str:
-    """The text that the template makes of `variables`, which are plain JSON values.
+    """The template's text for `variables`, which are plain JSON values.
 
-    Raises UserError when it refuses them, fails, or writes without end.
+    Raises UserError when the template refuses them, fails, or writes too much.
     """
     template = _compiled(source)
     try:
         return "".join(_bounded(template.generate(**variables)))
     except UserError:
         raise
-    except Exception as error:  # it is a program: anything may go wrong in it
+    except Exception as error:  # a program may raise anything
         raise UserError(
             f"The model's chat template refuses these messages: {_words(error) or 'it failed'}."
         ) from error
 
 
 def _words(error: Exception) -> str:
-    """What it says, to stand in a sentence."""
+    """The error's message, for the middle of a sentence."""
     return one_line(error).rstrip(".")
 
 
@@ -88,7 +87,7 @@ def _compiled(source: str) -> jinja2.Template:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what the assistant says, for training; here its body is all."""
+    """`{% generation %}` marks the assistant's text for training; here only its body counts."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -98,7 +97,7 @@ class _Generation(Extension):
 
 
 class _Namespace(jinja2.utils.Namespace):
-    """A namespace without a way to Python's own attributes."""
+    """A namespace without access to Python's own attributes."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -115,7 +114,7 @@ def _refuse(message: object) -> None:
 
 
 def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-    """Without the escapes for HTML of Jinja's own filter."""
+    """JSON without the HTML escapes of Jinja's own filter."""
     known = {key: options[key] for key in ("separators", "sort_keys") if key in options}
     ascii_only = bool(options.get("ensure_ascii", False))
     return json.dumps(value, ensure_ascii=ascii_only, indent=indent, **known)

@@ -1,12 +1,12 @@
-"""From a conversation to the tokens a model was taught to answer.
+"""From a conversation to the tokens that a model was trained to answer.
 
-A model's own chat template decides where special tokens stand. What people wrote is only ever text:
-`<|im_end|>` in a message is spelled out, and ends no turn.
+Special tokens come only from the model's chat template. Messages are plain text: `<|im_end|>` in a
+message is encoded as characters and ends no turn.
 
-A base model has no template and was taught no turns. For it there is a plain one, which models that
-have read dialogues can go on with:
+A base model has no template and was not trained on turns. It gets a plain one, which models that
+have read dialogues can continue:
 
-    What the system message says.
+    The system message.
 
     User: What is a list?
 
@@ -37,7 +37,7 @@ PLAIN = """\
 """
 PLAIN_STOPS = ("\nUser:",)
 
-_PLACEHOLDERS = range(0xF0000, 0x10FFFE)  # for private use: in no vocabulary as anything else
+_PLACEHOLDERS = range(0xF0000, 0x10FFFE)  # private use characters, which no vocabulary uses
 _PROBE = "answer"
 
 
@@ -54,7 +54,7 @@ class Message:
 
 
 class TemplateTokenizer(Protocol):
-    """What a template needs of a tokenizer."""
+    """The part of a tokenizer that a template needs."""
 
     bos_token: str
     eos_token: str
@@ -74,11 +74,11 @@ class TemplateTokenizer(Protocol):
 class ChatTemplate:
     """The template of a model: `source` in Jinja, or the plain one when it is None.
 
-    `stop_texts` end an answer where no token does.
+    `stop_texts` end an answer of a model that has no token for it.
     """
 
     def __init__(self, tokenizer: TemplateTokenizer, source: str | None = None) -> None:
-        """Raises UserError when `source` cannot be read."""
+        """Raises UserError when `source` cannot be parsed."""
         self._tokenizer = tokenizer
         self._source = PLAIN if source is None else source
         self.is_plain = source is None
@@ -90,16 +90,16 @@ class ChatTemplate:
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """The tokens that end an answer: the end of a text, and what the template puts behind one.
+        """The tokens that end an answer: the end of a text, and what the template puts after one.
 
-        Llama 3 ends a turn with <|eot_id|> and a text with <|end_of_text|>: either is an end here.
+        Llama 3 ends a turn with <|eot_id|> and a text with <|end_of_text|>; both end an answer.
         """
         ends = {self._tokenizer.eos_id}
         try:
             text = self.render(
                 [Message("user", _PROBE), Message("assistant", _PROBE)], add_generation_prompt=False
             )
-        except UserError:  # it asks for a conversation of another kind
+        except UserError:  # it wants another kind of conversation
             return frozenset(ends)
         behind = self._spelling.search(text, text.rfind(_PROBE))
         if behind:
@@ -107,7 +107,7 @@ class ChatTemplate:
         return frozenset(ends)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as text, with the beginning of an answer. For people to read.
+        """The conversation as text, with the beginning of an answer, for people to read.
 
         Raises UserError when the template refuses it.
         """
@@ -118,8 +118,8 @@ class ChatTemplate:
     ) -> list[int]:
         """The conversation as token ids, ready to be answered.
 
-        Special tokens come from the template alone. Raises UserError when it refuses the messages,
-        or when the tokenizer has no token for a character.
+        Special tokens come only from the template. Raises UserError when the template refuses the
+        messages or the tokenizer has no token for a character.
         """
         spelled: dict[str, str] = {}
         safe = [Message(m.role, self._set_aside(m.content, messages, spelled)) for m in messages]
@@ -135,7 +135,7 @@ class ChatTemplate:
         return ids
 
     def _set_aside(self, text: str, messages: Sequence[Message], spelled: dict[str, str]) -> str:
-        """`text` with a character nobody uses in the place of each special token's spelling."""
+        """`text` with an unused character in place of each special token's spelling."""
 
         def placeholder(match: re.Match[str]) -> str:
             known = next((k for k, v in spelled.items() if v == match.group()), None)

@@ -1,4 +1,4 @@
-"""Who may ask: the key, and pages of other sites, which a browser lets reach into this machine."""
+"""Access control: the API key, and protection against pages of other sites in a browser."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ MAX_KEY = 4096  # bytes
 
 
 def read_key(file: Path | None) -> str | None:
-    """The key from a file, else from the environment; None when there is none.
+    """The key from a file, or else from the environment; None if there is none.
 
-    Raises UserError for one that could not be sent in a header. The key is in no message.
+    Raises UserError for a key that cannot be sent in a header. No message contains the key.
     """
     if file is not None:
         try:
             with file.open(encoding="utf-8") as stream:
                 key = stream.read(MAX_KEY).strip()
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it holds no text"
+            reason = getattr(error, "strerror", None) or "it is not a text file"
             raise UserError(f"--api-key-file {one_line(file)} cannot be read: {reason}.") from None
         where = one_line(file)
     elif VARIABLE in os.environ:
@@ -39,12 +39,12 @@ def read_key(file: Path | None) -> str | None:
     else:
         return None
     if len(key.split()) != 1 or not (key.isascii() and key.isprintable()):
-        raise UserError(f"What {where} holds is no key: a key is one word of ASCII characters.")
+        raise UserError(f"{where} does not contain a key: a key is one word of ASCII characters.")
     return key
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`, a name or an address."""
+    """Whether `host`, a name or an address, is reachable from this machine only."""
     host = host.strip("[]").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -55,10 +55,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Access:
-    """Middleware that turns away who may not ask.
+    """Middleware that refuses requests without permission.
 
-    `local` says that the server listens on this machine alone and has no key: then it is also asked
-    under its own name only, so that no site can have its name point here (DNS rebinding).
+    A server that is `local` (it listens on the loopback interface) and has no key answers only
+    requests for a loopback name, so that no site can point its own name here (DNS rebinding).
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class Access:
         if self._local and host and not is_loopback(_hostname(host)):
             return ApiError(
                 403,
-                f"This server is not called '{one_line(host, 60)}'; give it a key to reach it "
-                "under other names.",
+                f"'{one_line(host, 60)}' is not a name of this server; start it with a key to "
+                "use other names.",
                 code="unknown_host",
             )
         origin = headers.get("origin")
@@ -96,7 +96,7 @@ class Access:
             return None
         return ApiError(
             403,
-            f"Pages of '{one_line(origin, 60)}' may not use this server; --cors-origin allows it.",
+            f"Pages of '{one_line(origin, 60)}' may not use this server; see --cors-origin.",
             code="foreign_origin",
         )
 
@@ -118,7 +118,7 @@ class Access:
 
 
 def _netloc(origin: str) -> str | None:
-    """An Origin header's host and port; None where it names none, as `null` does."""
+    """The host and port of an Origin header; None if it has none, as in `null`."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

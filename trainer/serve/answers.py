@@ -1,4 +1,4 @@
-"""From jobs to pieces of text: one answer, or many of one request side by side."""
+"""From jobs to pieces of text: one answer, or all answers of a request at once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from trainer.generate.batched.job import (
 from trainer.serve.engine import Engine, QueueFullError
 from trainer.serve.text_stream import Piece, TextStream
 
-BUFFERED = 64  # pieces of a request that wait for their reader
-RETRY = 0.05  # seconds, for the later parts of a request that is under way
+BUFFERED = 64  # pieces of a request that wait to be read
+RETRY = 0.05  # seconds between tries to queue the later answers of a request
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One answer that is wanted.
+    """One answer to generate.
 
-    `ends` are tokens that end it and still are its last token, in the log-probabilities.
+    `ends` are tokens that end it but still count as its last token in the log-probabilities.
     """
 
     index: int
@@ -40,7 +40,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Part:
-    """The next piece of an answer, the tokens it took, and why it is the last, if it is."""
+    """The next piece of an answer, the number of its tokens, and if it is the last one, why."""
 
     index: int
     piece: Piece
@@ -49,7 +49,7 @@ class Part:
 
 
 async def answer(engine: Engine, ask: Ask) -> AsyncGenerator[Part, None]:
-    """The parts of one answer; the last has a reason. Raises what the engine raises."""
+    """The parts of one answer; the last one has a reason. Raises what the engine raises."""
     stream = TextStream(engine.codec, ask.stops)
     events = cast(AsyncGenerator[Event, None], engine.generate(ask.job))
     echo = ask.echo
@@ -78,10 +78,10 @@ async def answer(engine: Engine, ask: Ask) -> AsyncGenerator[Part, None]:
 
 
 async def answers(engine: Engine, asks: Sequence[Ask]) -> AsyncGenerator[Part, None]:
-    """The parts of all answers as they come, those of each in order.
+    """The parts of all answers as they arrive; those of each answer are in order.
 
-    No request has more jobs in the engine than it has places, so a long list fills no queue. Raises
-    QueueFullError only before anything came: what has begun waits for its turn.
+    A request has at most as many jobs in the engine as the engine has slots, so a long list does
+    not fill the queue. Raises QueueFullError only before the first part; later jobs wait.
     """
     if len(asks) == 1:
         async with contextlib.aclosing(answer(engine, asks[0])) as parts:

@@ -1,4 +1,4 @@
-"""The application: endpoints, and what stands around all of them."""
+"""The application: the endpoints and the middleware around them."""
 
 from __future__ import annotations
 
@@ -129,4 +129,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(_request: Request, _error: Exception) -> Response:
-    return ApiError(500, "The server failed; its log tells more.", kind=SERVER).response()
+    return ApiError(500, "The server failed; see its log.", kind=SERVER).response()

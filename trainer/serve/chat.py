@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: a conversation is answered."""
+"""`POST /v1/chat/completions`: the next message of a conversation."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def _message(message: ChatMessage) -> Message:
 
 
 class _Wire:
-    """Choices as this endpoint writes them: messages, or deltas of them."""
+    """Choices in this endpoint's format: messages, or deltas of messages."""
 
     def __init__(self, served: Served, logprobs: bool) -> None:
         self._codec = served.engine.codec
         self._logprobs = logprobs
-        # The plain template ends in "Assistant:", so an answer to it begins with a blank.
+        # The plain template ends in "Assistant:", so an answer begins with a space.
         self._strips = served.template.is_plain
         self._begun: set[int] = set()
 
     def whole(self, answer: Whole) -> dict[str, Any]:
-        """A choice of an answer that is complete."""
+        """The choice of a complete answer."""
         text = answer.text.lstrip() if self._strips else answer.text
         return {
             "index": answer.index,
@@ -82,11 +82,11 @@ class _Wire:
         }
 
     def opening(self, index: int) -> Iterator[dict[str, Any]]:
-        """Who speaks."""
+        """The delta that names the role."""
         yield self._choice(index, {"role": "assistant", "content": "", "refusal": None})
 
     def chunks(self, part: Part) -> Iterator[dict[str, Any]]:
-        """The deltas of one piece; an empty one carries the reason."""
+        """The deltas of one piece; an empty delta carries the finish reason."""
         piece, text = part.piece, part.piece.text
         if self._strips and part.index not in self._begun:
             text = text.lstrip()

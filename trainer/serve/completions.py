@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: text goes on."""
+"""`POST /v1/completions`: the continuation of a text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def completions(request: Request) -> Response:
     served: Served = request.app.state.served
     asked = parse(await read_body(request), CompletionRequest)
     check_model(asked.model, served)
-    # A long prompt takes a while to encode; other requests go on meanwhile.
+    # A long prompt takes a while to encode; do not block other requests.
     limits: Limits = request.app.state.limits
     asks = await asyncio.to_thread(_asks, asked, served, limits)
     envelope = Envelope("cmpl", "text_completion", served, asked.stream_options.include_usage)
@@ -46,8 +46,8 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
             check_length([prompt], served, "prompt")
         ids = codec.encode_prompt(prompt) if isinstance(prompt, str) else prompt
         asks += [
-            # Who scores a text counts on one token behind it for max_tokens 1, also when that
-            # token ends the text; lm-eval does.
+            # A client that scores a text with max_tokens 1 expects one token after it, even if
+            # that token ends the text; lm-eval does.
             Ask(
                 len(asks) + choice,
                 job,
@@ -73,22 +73,22 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
 
 
 class _Wire:
-    """Choices as this endpoint writes them."""
+    """Choices in this endpoint's format."""
 
     def __init__(self, served: Served, logprobs: bool) -> None:
         self._codec = served.engine.codec
         self._logprobs = logprobs
 
     def whole(self, answer: Whole) -> dict[str, Any]:
-        """A choice of an answer that is complete."""
+        """The choice of a complete answer."""
         return self._choice(answer.index, answer.text, answer.tokens, answer.reason)
 
     def opening(self, _index: int) -> Iterator[dict[str, Any]]:
-        """Nothing comes before the first piece."""
+        """Nothing precedes the first piece."""
         return iter(())
 
     def chunks(self, part: Part) -> Iterator[dict[str, Any]]:
-        """The choices of one piece: the last one carries the reason."""
+        """The choices of one piece; the last one carries the finish reason."""
         piece = part.piece
         if piece.text or (self._logprobs and piece.tokens) or part.reason:
             yield self._choice(part.index, piece.text, piece.tokens, part.reason)

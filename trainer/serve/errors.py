@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients know them: a status, and an object that says what was wrong."""
+"""Errors in OpenAI's format: a status, and an object with the message."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trainer.serve.engine import QueueFullError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
-RETRY_AFTER = 1  # seconds, for a client that finds the queue full
-MAX_MESSAGE = 500  # characters: a message may quote what the client sent
+RETRY_AFTER = 1  # seconds, for a client that meets a full queue
+MAX_MESSAGE = 500  # characters; a message may quote the request
 
 
 class ApiError(Exception):
-    """What an endpoint answers in place of a result."""
+    """An error response."""
 
     def __init__(
         self,
@@ -43,18 +43,18 @@ class ApiError(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """The answer itself."""
+        """The response."""
         return JSONResponse(self.body, self.status, headers=self.headers)
 
 
 def as_api_error(error: Exception) -> ApiError | None:
-    """The answer to an error of an engine or a template; None for one that nobody foresaw."""
+    """The response to an error of an engine or a template; None for an unexpected error."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, QueueFullError):
         return ApiError(
             429,
-            "Too many requests wait already; try again in a moment.",
+            "Too many requests are waiting; try again in a moment.",
             kind="rate_limit_error",
             code="rate_limit_exceeded",
             headers={"Retry-After": str(RETRY_AFTER)},

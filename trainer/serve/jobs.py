@@ -1,4 +1,4 @@
-"""A request's settings become jobs for the engine, within the server's limits."""
+"""Turning a request into jobs for the engine, within the server's limits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest
 from trainer.serve.served import Served
 
-LEAST_TOP_P = 1e-6  # for a top_p of 0, which OpenAI allows and which means the likeliest token
+LEAST_TOP_P = 1e-6  # stands for 0, which OpenAI allows and which means the likeliest token
 
 
 def check_model(name: str, served: Served) -> None:
-    """Raise ApiError, status 404, for another model than this. An empty name means any."""
+    """Raise ApiError 404 if `name` is another model. An empty name matches any."""
     if name and name != served.name:
         raise ApiError(
             404,
@@ -25,7 +25,7 @@ def check_model(name: str, served: Served) -> None:
 
 
 def new_tokens(request: CompletionRequest | ChatRequest, served: Served, default: int) -> int:
-    """How many tokens an answer may have, before the context is looked at. Raises ApiError."""
+    """The most tokens an answer may have, regardless of the context. Raises ApiError."""
     wanted = request.limit
     if wanted is None:
         return min(default, served.max_new_tokens)
@@ -42,7 +42,7 @@ def new_tokens(request: CompletionRequest | ChatRequest, served: Served, default
 
 
 def check_length(texts: Iterable[str], served: Served, param: str) -> None:
-    """Raise ApiError for text that cannot fit: to encode megabytes would take seconds."""
+    """Raise ApiError for text that cannot fit the context, since encoding it could take seconds."""
     if sum(len(text) for text in texts) > served.most_bytes:
         raise ApiError(
             400,
@@ -63,9 +63,9 @@ def jobs(
     top_logprobs: int | None,
     score_prompt: bool = False,
 ) -> list[Job]:
-    """The n jobs for one prompt. Raises ApiError for a prompt that does not fit the context.
+    """The n jobs for one prompt; choice i uses seed + i.
 
-    With a seed, choice i is drawn with seed + i.
+    Raises ApiError for a prompt that does not fit the context.
     """
     context, vocabulary = served.engine.context, served.engine.codec.vocab_size
     if len(prompt) > context:

@@ -1,4 +1,4 @@
-"""Log-probabilities on the wire, in the two forms that OpenAI's clients read."""
+"""Log-probabilities in the two formats of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trainer.generate.batched.job import TokenScore
 from trainer.serve.engine import Codec
 from trainer.serve.text_stream import PlacedToken
 
-LEAST = -9999.0  # OpenAI's word for minus infinity, which JSON has no number for
+LEAST = -9999.0  # OpenAI's value for minus infinity, which JSON cannot express
 
 
 def token_text(codec: Codec, token: int) -> str:
-    """A token as a string: its text, or `bytes:\\xe2\\x82` where it is a part of a character."""
+    """A token as a string: its text, or `bytes:\\xe2\\x82` if it is a part of a character."""
     raw = codec.decode_bytes([token])
     try:
         return raw.decode()
@@ -23,7 +23,7 @@ def token_text(codec: Codec, token: int) -> str:
 
 
 def completion_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]:
-    """Parallel lists. The first token of a prompt has nothing to go by: null."""
+    """Parallel lists. The first token of a prompt has no log-probability: null."""
     return {
         "tokens": [token_text(codec, token.score.token) for token in tokens],
         "token_logprobs": [_number(token.score.logprob) for token in tokens],
@@ -33,7 +33,7 @@ def completion_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str
 
 
 def chat_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]:
-    """An object for each token, with its bytes."""
+    """One object per token, with its bytes."""
     return {
         "content": [
             _entry(codec, token.score.token, token.score.logprob)
@@ -45,12 +45,12 @@ def chat_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]
 
 
 def _likeliest(codec: Codec, score: TokenScore) -> dict[str, float] | None:
-    """The likeliest tokens, and the one that is there, which need not be one of them."""
+    """The likeliest tokens and the actual one, which need not be among them."""
     if score.logprob is None:
         return None
     table: dict[str, float] = {}
     for token, value in (*score.top, (score.token, score.logprob)):
-        table.setdefault(token_text(codec, token), _finite(value))  # the best of equal strings
+        table.setdefault(token_text(codec, token), _finite(value))  # of equal strings keep the best
     return table
 
 

@@ -1,4 +1,4 @@
-"""The server's figures in the text format of Prometheus."""
+"""The server's metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trainer.serve.engine import Load
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-FAILURES = 3  # in a row: it is not the request
+FAILURES = 3  # in a row: then the model is at fault, not the request
 
 
 class Histogram:
-    """How many values were at most each bound; values in seconds."""
+    """Counts how many values were at most each bound, in seconds."""
 
     def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
         self._bounds = bounds
@@ -40,7 +40,7 @@ class Histogram:
 
 
 class Metrics:
-    """What happened since the start."""
+    """Counters since the start."""
 
     def __init__(self, model: str, load_seconds: float) -> None:
         self._model = model
@@ -51,7 +51,7 @@ class Metrics:
         self._failures = 0  # in a row
 
     def count(self, endpoint: str, status: int, seconds: float, first_token: float | None) -> None:
-        """One request that ended. `first_token` is the wait for the first new token in seconds."""
+        """Count a finished request. `first_token` is the time to its first new token, seconds."""
         self._requests[endpoint, status] += 1
         self._seconds[endpoint].add(seconds)
         if first_token is not None:
@@ -63,36 +63,38 @@ class Metrics:
 
     @property
     def failing(self) -> bool:
-        """Whether the model failed at the last requests and answered none since."""
+        """Whether the model failed on the last requests and has answered none since."""
         return self._failures >= FAILURES
 
     def text(self, load: Load) -> str:
-        """Everything, as `/metrics` gives it."""
+        """The text of `/metrics`."""
         return "".join(f"{line}\n" for line in self._lines(load))
 
     def _lines(self, load: Load) -> Iterator[str]:
-        yield from _head("trainer_serve_requests_total", "counter", "Requests that ended.")
+        yield from _head("trainer_serve_requests_total", "counter", "Finished requests.")
         for (endpoint, status), count in sorted(self._requests.items()):
             labels = f'endpoint="{_escaped(endpoint)}",status="{status}"'
             yield f"trainer_serve_requests_total{{{labels}}} {count}"
         name = "trainer_serve_request_seconds"
-        yield from _head(name, "histogram", "From a request's arrival to the end of its answer.")
+        yield from _head(
+            name, "histogram", "Time from a request's arrival to the end of its answer."
+        )
         for endpoint, histogram in sorted(self._seconds.items()):
             yield from histogram.lines(name, f'endpoint="{_escaped(endpoint)}"')
         name = "trainer_serve_time_to_first_token_seconds"
-        yield from _head(name, "histogram", "From a request's arrival to its first new token.")
+        yield from _head(name, "histogram", "Time from a request's arrival to its first new token.")
         yield from self._first_token.lines(name)
         for key, kind, words, value in (
-            ("tokens_generated_total", "counter", "New tokens.", load.tokens_generated),
-            ("prompt_tokens_total", "counter", "Tokens of prompts.", load.prompt_tokens),
-            ("running", "gauge", "Sequences that are being decoded.", load.running),
-            ("waiting", "gauge", "Sequences that wait for a place.", load.waiting),
+            ("tokens_generated_total", "counter", "Generated tokens.", load.tokens_generated),
+            ("prompt_tokens_total", "counter", "Prompt tokens.", load.prompt_tokens),
+            ("running", "gauge", "Sequences being decoded.", load.running),
+            ("waiting", "gauge", "Sequences waiting for a slot.", load.waiting),
             ("capacity", "gauge", "Sequences that can be decoded at once.", load.capacity),
-            ("model_load_seconds", "gauge", "What opening the model took.", self._load_seconds),
+            ("model_load_seconds", "gauge", "Time to open the model.", self._load_seconds),
         ):
             yield from _head(f"trainer_serve_{key}", kind, words)
             yield f"trainer_serve_{key} {_number(value)}"
-        yield from _head("trainer_serve_model_info", "gauge", "The model that is served.")
+        yield from _head("trainer_serve_model_info", "gauge", "The served model.")
         yield f'trainer_serve_model_info{{model="{_escaped(self._model)}"}} 1'
 
 

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 @cache
 def _page() -> tuple[str, dict[str, str]]:
-    """The page and its headers. Only the script and the style that are in it may run."""
+    """The page and its headers, which allow only the page's own script and style."""
     html = (files(__package__) / "page.html").read_text(encoding="utf-8")
     policy = (
         f"default-src 'none'; script-src {_hash('script', html)}; "

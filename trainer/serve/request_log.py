@@ -1,7 +1,7 @@
-"""What is known of each request: one line in the log, and the server's figures.
+"""One log line per request, and the server's metrics.
 
-The log tells who asked for what, how it ended and how long it took; never what was written, in
-either direction, and never a key.
+A line has the client, the path, the status and the duration. It never has the text of a prompt or
+an answer, and never a key.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from shared.text import format_time, one_line
 from trainer.serve.log_lines import LogLines
 from trainer.serve.metrics import Metrics
 
-GONE = 499  # nginx's number for a client that left before its answer
+GONE = 499  # nginx's status for a client that disconnected before the answer was complete
 MAX_PATH = 80  # characters
 
 
 @dataclass
 class RequestRecord:
-    """One request. Times are those of `time.monotonic`, in seconds."""
+    """One request. Times are in seconds of `time.monotonic`."""
 
     started: float = field(default_factory=time.monotonic)
     id: str = ""
     prompt_tokens: int = 0
     new_tokens: int = 0
     first_token: float | None = None
-    problem: str = ""  # what ended a stream that had begun
+    problem: str = ""  # the error that ended a stream
 
     @property
     def usage(self) -> dict[str, int]:
-        """The figures that go to the client."""
+        """The token counts for the client."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.new_tokens,
@@ -42,14 +42,14 @@ class RequestRecord:
         }
 
     def count(self, new_tokens: int) -> None:
-        """Tokens that came."""
+        """Count tokens that were generated."""
         self.new_tokens += new_tokens
         if new_tokens and self.first_token is None:
             self.first_token = time.monotonic()
 
 
 class RequestLog:
-    """Middleware around everything: makes the record, writes the line, counts."""
+    """The outermost middleware: makes the record, writes the log line, counts."""
 
     def __init__(
         self, app: ASGIApp, metrics: Metrics, endpoints: frozenset[str], lines: LogLines
@@ -79,7 +79,7 @@ class RequestLog:
             await self._app(scope, receive, watched)
             status = status if whole else GONE
         except (ClientDisconnect, asyncio.CancelledError):
-            # This is all that the task does, so nobody else waits for its cancellation.
+            # The task does nothing else, so nobody else waits for its cancellation.
             status = GONE
         finally:
             self._tell(scope, status, record)
@@ -92,7 +92,7 @@ class RequestLog:
         wait = None if record.first_token is None else record.first_token - record.started
         self._metrics.count(endpoint, status, seconds, wait)
         if path in ("/health", "/metrics") and status < 400:
-            return  # asked for every few seconds by machines
+            return  # polled by machines every few seconds
         facts = [
             format_time(time.time(), "%Y-%m-%dT%H:%M:%S%z"),
             one_line(scope["method"], 10),

@@ -1,6 +1,6 @@
-"""The requests of OpenAI's API: strict about what is known, silent about what is not.
+"""The requests of OpenAI's API. Known fields are checked strictly.
 
-A null is the same as nothing, and an unknown field is ignored, since clients send both.
+A null counts as absent and an unknown field is ignored, since clients send both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _wrong(name: str, expected: str) -> PydanticCustomError:
 
 
 def _prompts(value: Any) -> tuple[Prompt, ...]:
-    """Text, token ids, or a list of either, as a tuple of prompts."""
+    """A text, token ids, or a list of either, as a tuple of prompts."""
     wanted = "a string, a list of token ids, or a list of either"
     if isinstance(value, str):
         return (value,)
@@ -80,7 +80,7 @@ def _bias(value: Any) -> dict[int, float]:
 
 
 def _content(value: Any) -> str:
-    """The text of a message, which may come in parts."""
+    """The text of a message, which may be split into parts."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -106,13 +106,13 @@ class _Lenient(BaseModel):
 
 
 class StreamOptions(_Lenient):
-    """What comes with a stream."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
 class _Request(_Lenient):
-    """What both endpoints understand. `top_k` and `ignore_eos` are known from other servers."""
+    """The fields of both endpoints. `top_k` and `ignore_eos` are extensions of other servers."""
 
     model: str = ""
     max_tokens: int | None = Field(None, ge=0)
@@ -132,13 +132,13 @@ class _Request(_Lenient):
 
     @property
     def limit(self) -> int | None:
-        """New tokens at most, under either name."""
+        """The limit of new tokens, under either name."""
         newer = self.max_completion_tokens
         return self.max_tokens if newer is None else newer
 
 
 class CompletionRequest(_Request):
-    """`POST /v1/completions`. Without a prompt a text begins."""
+    """`POST /v1/completions`. Without a prompt the model begins a new text."""
 
     prompt: Annotated[tuple[Prompt, ...], PlainValidator(_prompts)] = ("",)
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
@@ -165,13 +165,13 @@ class ChatMessage(_Lenient):
 
 
 class ResponseFormat(_Lenient):
-    """The shape of an answer: nothing but text is held to."""
+    """The format of an answer; only text is supported."""
 
     type: Literal["text"] = "text"
 
 
 class ChatRequest(_Request):
-    """`POST /v1/chat/completions`. Tools may be offered, and are never called."""
+    """`POST /v1/chat/completions`. Tools are accepted and never called."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     logprobs: bool = False
@@ -184,7 +184,7 @@ class ChatRequest(_Request):
         if self.top_logprobs is not None and not self.logprobs:
             raise _wrong("top_logprobs", "logprobs to be true with it")
         if self.tool_choice not in (None, "none", "auto"):
-            raise _wrong("tool_choice", "'none' or 'auto': this model calls no tools")
+            raise _wrong("tool_choice", "'none' or 'auto': this model cannot call tools")
         return self
 
 
@@ -192,7 +192,7 @@ AnyRequest = TypeVar("AnyRequest", CompletionRequest, ChatRequest)
 
 
 def parse(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
-    """The request in `body`. Raises ApiError, status 400, naming the parameter that is wrong."""
+    """The request in `body`. Raises ApiError 400 naming the wrong parameter."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -202,7 +202,7 @@ def parse(body: bytes, kind: type[AnyRequest]) -> AnyRequest:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _told(error.errors(include_url=False)[0]) from None
+        raise _as_api_error(error.errors(include_url=False)[0]) from None
 
 
 _EXPECTED = {
@@ -222,8 +222,8 @@ _BOUNDS = {
 }
 
 
-def _told(error: ErrorDetails) -> ApiError:
-    """One of pydantic's errors in OpenAI's words."""
+def _as_api_error(error: ErrorDetails) -> ApiError:
+    """One of pydantic's errors in OpenAI's wording."""
     kind, value, context = error["type"], error["input"], error.get("ctx") or {}
     param = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".")
     if kind == "missing":

@@ -1,4 +1,4 @@
-"""What is served: an engine, the name it goes by, and how a conversation is put to it."""
+"""The served model: its engine, its name, and its chat template."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ OWNER = "train-monitor"
 class Served:
     """One model and its limits.
 
-    `created` is Unix time; `max_new_tokens` the most that one answer may have; `load_seconds` what
-    opening it took.
+    `created` is Unix time, `max_new_tokens` the most tokens of one answer, `load_seconds` the time
+    to open the model.
     """
 
     engine: Engine
@@ -39,7 +39,7 @@ class Served:
 
     @cached_property
     def most_bytes(self) -> int:
-        """A text of more bytes fits the context under no circumstances."""
+        """No text of more bytes can fit the context."""
         codec = self.engine.codec
         longest = max(len(codec.decode_bytes([index])) for index in range(codec.vocab_size))
         return self.engine.context * longest
@@ -47,8 +47,8 @@ class Served:
     def card(self) -> dict[str, Any]:
         """The entry in the list of models.
 
-        `max_model_len` is what others call the context; `chat` says that the model has a chat
-        template of its own.
+        `max_model_len` is other servers' name for the context. `chat` says whether the model has
+        its own chat template.
         """
         return {
             "id": self.name,
@@ -61,7 +61,7 @@ class Served:
 
 
 class SpelledCodec:
-    """An engine's codec as a chat template wants it, which writes special tokens by their names."""
+    """An engine's codec for a chat template, which writes special tokens by their names."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
@@ -85,7 +85,7 @@ class SpelledCodec:
 
 
 class GuardedTemplate(ChatTemplate):
-    """A model's own template, which cannot keep the server from anything else."""
+    """A model's own template, rendered in another process so that it cannot block the server."""
 
     def __init__(self, tokenizer: TemplateTokenizer, source: str, seconds: float) -> None:
         super().__init__(tokenizer, source)
@@ -108,7 +108,7 @@ def chat_template(
 
 
 def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:
-    """What is served when `opened` is. Raises UserError for a chat template that cannot be read."""
+    """The served model for `opened`. Raises UserError for a chat template that cannot be parsed."""
     mark, written = fingerprint(opened.path)
     return Served(
         engine=opened.engine,
@@ -121,9 +121,9 @@ def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:
 
 
 def fingerprint(path: Path) -> tuple[str, int]:
-    """A name for exactly these files, and when they were written, in Unix seconds.
+    """An identifier of exactly these files, and when they were written, in Unix seconds.
 
-    Made of names, sizes and times, since reading gigabytes for it would double the start.
+    It is made of names, sizes and times, since reading gigabytes would double the start-up time.
     """
     files = sorted(path.glob("*")) if path.is_dir() else [path]
     facts = [(file.name, file.stat()) for file in files if file.is_file()]
@@ -135,7 +135,7 @@ def fingerprint(path: Path) -> tuple[str, int]:
 
 
 def name_of(path: Path) -> str:
-    """What a model is called when nobody says: its run, its folder, or its file."""
+    """The default name of a model: its run, its folder, or its file."""
     path = path.resolve()
     if path.parent.name == "checkpoints":
         path = path.parent.parent

@@ -1,4 +1,4 @@
-"""Answers on the wire: whole, or as server-sent events; neither outlives the client's interest."""
+"""Sending answers: whole or as server-sent events. Both end when the client disconnects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass
 class Whole:
-    """An answer as it is put together."""
+    """An answer being assembled."""
 
     index: int
     text: str = ""
@@ -42,7 +42,7 @@ class Whole:
 
 
 class Deadlines:
-    """When answers must be complete: each after a while, all of them when the server stops."""
+    """Time limits: one for each answer, and one for all answers when the server stops."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -50,7 +50,7 @@ class Deadlines:
         self._ended = False
 
     def end_all(self) -> None:
-        """No answer goes on."""
+        """End all answers now."""
         self._ended = True
         for timeout in self._running:
             if not timeout.expired():
@@ -59,7 +59,7 @@ class Deadlines:
     async def kept(
         self, parts: AsyncGenerator[Part, None], record: RequestRecord
     ) -> AsyncGenerator[Part, None]:
-        """The parts, counted in the record. Raises TimeoutError when their time is over."""
+        """The parts, counted in the record. Raises TimeoutError when the time is up."""
         deadline = asyncio.get_running_loop().time() + self._seconds
         async with contextlib.aclosing(parts):
             while True:
@@ -76,7 +76,7 @@ class Deadlines:
 
 
 class Wire(Protocol):
-    """How an endpoint writes its choices."""
+    """An endpoint's format of choices."""
 
     def whole(self, answer: Whole) -> dict[str, Any]:
         """The choice of a complete answer."""
@@ -89,7 +89,7 @@ class Wire(Protocol):
 
 
 class Envelope:
-    """What stands around the choices, the same in all chunks of a stream."""
+    """The fields around the choices, the same in all chunks of a stream."""
 
     def __init__(self, prefix: str, kind: str, served: Served, include_usage: bool) -> None:
         self.id = f"{prefix}-{uuid.uuid4().hex}"
@@ -113,7 +113,7 @@ class Envelope:
         return self._event([choice]) | ({"usage": None} if self._include_usage else {})
 
     def usage(self, usage: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """The event behind all choices, for who asked for it."""
+        """The last event, with the usage, if the client asked for it."""
         if self._include_usage:
             yield self._event([]) | {"usage": usage}
 
@@ -133,8 +133,8 @@ async def respond(
 ) -> Response:
     """The response to a request whose jobs are known.
 
-    Whatever goes wrong before the first piece is an HTTP status, also for a stream. Raises
-    ClientDisconnect when the client leaves first.
+    An error before the first piece becomes an HTTP status, for a stream too. Raises
+    ClientDisconnect if the client disconnects first.
     """
     record: RequestRecord = request.state.record
     record.prompt_tokens = prompt_tokens
@@ -148,7 +148,7 @@ async def respond(
             choices = [wire.whole(answer) for answer in wholes]
             return json_response(envelope.whole(choices, record.usage))
 
-        # A million log-probabilities take a second to write; other requests go on meanwhile.
+        # A million log-probabilities take a second to serialize; do not block other requests.
         long = sum(len(answer.tokens) for answer in wholes) > 1000
         return await asyncio.to_thread(written) if long else written()
     try:
@@ -162,12 +162,12 @@ async def respond(
 
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:
-    """JSON as orjson writes it, which is several times faster for long log-probabilities."""
+    """JSON by orjson, which is several times faster for long lists of log-probabilities."""
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 class EventStream(Response):
-    """Server-sent events. They and what they come from end when the client leaves."""
+    """Server-sent events. They and their source end when the client disconnects."""
 
     media_type = "text/event-stream"
 
@@ -177,7 +177,7 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what comes. Raises ClientDisconnect when the client leaves."""
+        """Send the events. Raises ClientDisconnect when the client disconnects."""
         await _unless_gone(receive, self._sent(send))
 
     async def _sent(self, send: Send) -> None:
@@ -232,7 +232,7 @@ async def _collected(parts: AsyncGenerator[Part, None], count: int) -> list[Whol
 
 
 async def _unless_gone(receive: Receive, work: Awaitable[T]) -> T:
-    """The outcome of `work`, which is cancelled when the client leaves. Raises ClientDisconnect."""
+    """The result of `work`, which is cancelled with ClientDisconnect if the client disconnects."""
     working = asyncio.ensure_future(work)
     watching = asyncio.create_task(until_gone(receive))
     try:

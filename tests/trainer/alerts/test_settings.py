@@ -60,7 +60,7 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert load_settings() is not None
     named = tmp_path / "named.yaml"
     monkeypatch.setenv(VARIABLE, str(named))
-    with pytest.raises(UserError, match=f"{VARIABLE} names .*named.yaml, which is no file"):
+    with pytest.raises(UserError, match=f"{VARIABLE} names .*named.yaml, which is not a file"):
         load_settings()
     named.write_text("desktop: true\n")
     found = load_settings()
@@ -86,12 +86,12 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("webhook: {url: TOP, url_env: X}", "needs one of url, url_env and url_file"),
         ("webhook: {url: 'https://x/y', token_env: A, token_file: B}", "one is enough"),
         ("command: ''", "must name a program"),
-        ("command: 'echo TOP | mail x'", "uses the shell's signs"),
+        ("command: 'echo TOP | mail x'", "has shell operators"),
         ('command: "echo \'TOP"', "write it as a list"),
-        ("command: {run: [a, b], shell: true}", "must be one text"),
+        ("command: {run: [a, b], shell: true}", "must be one string"),
         ("rate_limit: {per_hour: 0}\nbell: true", "per_hour must be greater"),
         ("on: {finished: 3}\nbell: true", "on.finished must be a valid boolean"),
-        ("on: {}", "no way to tell anybody"),
+        ("on: {}", "does not say how to send alerts"),
         ("[1]", "must hold keys"),
         ("a: [TOP", "not valid YAML"),
     ],
@@ -111,7 +111,7 @@ def test_an_address_that_is_none(tmp_path: Path, url: str) -> None:
     secret.write_text(url)
     file = tmp_path / "a.yaml"
     file.write_text(f"webhook: {{url_file: {secret}}}")
-    with pytest.raises(UserError, match="no URL of the form") as told:
+    with pytest.raises(UserError, match="not a URL of the form") as told:
         load_settings(file)
     assert "TOP" not in str(told.value)
 
@@ -130,7 +130,7 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             load_settings(file)
     monkeypatch.setenv("BROKEN", "a\nTOP")
     file.write_text("webhook: {url: 'https://x/y', token_env: BROKEN}")
-    with pytest.raises(UserError, match="holds characters that no token has") as told:
+    with pytest.raises(UserError, match="characters that a token cannot have") as told:
         load_settings(file)
     assert "TOP" not in str(told.value)
 
@@ -141,11 +141,11 @@ def test_nothing_of_it_may_lie_among_runs(tmp_path: Path, run: RunDirectory) -> 
     for folder in (runs, run.path, run.path / "control"):
         file = folder / "alerts.yaml"
         file.write_text("bell: true")
-        with pytest.raises(UserError, match="lie in a runs directory"):
+        with pytest.raises(UserError, match="inside a runs directory"):
             load_settings(file)
     token = run.path / "token"
     token.write_text(TOKEN)
     file = tmp_path / "alerts.yaml"
     file.write_text(f"webhook: {{url: 'https://x/y', token_file: {token}}}")
-    with pytest.raises(UserError, match="lie in a runs directory"):
+    with pytest.raises(UserError, match="inside a runs directory"):
         load_settings(file)

@@ -111,7 +111,7 @@ def test_what_goes_wrong_is_told_and_the_chat_goes_on(model: Path, run_cli: RunC
     assert told[0].startswith("There is no /nope")
     assert "no number from 0 to 100" in told[1] and "no number from 0 to 100" in told[2]
     assert "no whole number" in told[3] and "name of a file" in told[4]
-    assert told[5].startswith("That is 500 tokens")
+    assert told[5].startswith("The text has 500 tokens")
     assert output.out.strip()
 
 

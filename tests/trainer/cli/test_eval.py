@@ -107,7 +107,7 @@ def test_a_folder_that_is_no_checkpoint_of_ours(
         (folder / name).unlink()
     bare = run_cli("eval", "--checkpoint", folder)
     assert bare.code == 2
-    assert "does not tell what it was validated on; name text or token files" in bare.err
+    assert "does not name its validation data; name text or token files" in bare.err
     (tmp_path / "a.txt").write_text(TEXT)
     output = run_cli("eval", "--checkpoint", folder, "--data", tmp_path / "a.txt", "--no-speed")
     assert output.code == 0, output.err
@@ -152,7 +152,7 @@ def test_a_living_run_is_asked_to_write_it_down(runs: Path, run_cli: RunCli) -> 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--seq-len", "65"], "--seq-len is 65; it must be between 1 and the 64 tokens"),
+        (["--seq-len", "65"], "--seq-len is 65; it must be between 1 and the context of 64 tokens"),
         (["--stride", "40"], "--stride is 40; it must be between 1 and --seq-len, 32"),
         (["--max-tokens", "0"], "--max-tokens is 0; it must be 1 or more"),
         (["--dtype", "int8"], "--dtype 'int8' is none of fp32, bf16"),

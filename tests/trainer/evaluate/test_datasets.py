@@ -94,7 +94,7 @@ def test_the_beginning_of_a_file_has_the_bytes_of_the_beginning(
 
 def test_a_file_begins_as_the_tokenizer_begins_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
-    backend = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     backend.post_processor = tokenizers.processors.TemplateProcessing(
         single="a $A", special_tokens=[("a", 7)]
     )
@@ -141,11 +141,11 @@ def test_what_cannot_be_scored_is_told(tmp_path: Path, bpe: Path, tokenizer: Tok
         (lambda: open_data([str(tmp_path / "empty.txt")], tokenizer, 300), "There is no text in"),
         (lambda: open_data([str(tmp_path / "nope.txt")], tokenizer, 300), "does not exist"),
         (lambda: open_data([str(bpe / "val.bin")], restricted, 300), "was made with tokenizer"),
-        (lambda: open_data([str(bpe / "text")], restricted, 300), "cannot write"),
-        (lambda: held_back({}, tokenizer, 300), "does not tell what it was validated on"),
+        (lambda: open_data([str(bpe / "text")], restricted, 300), "outside the character set"),
+        (lambda: held_back({}, tokenizer, 300), "does not name its validation data"),
         (lambda: held_back({"data": {"dataset": "synthetic"}}, tokenizer, 300), "Synthetic data"),
         (lambda: held_back({"data": {"path": "/nowhere"}}, tokenizer, 300), "no validation data"),
-        (lambda: held_back({"data": [1]}, tokenizer, 300), "does not tell"),
+        (lambda: held_back({"data": [1]}, tokenizer, 300), "does not name"),
     ]
     for attempt, told in cases:
         with pytest.raises(UserError, match=told):

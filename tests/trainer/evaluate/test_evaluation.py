@@ -49,7 +49,7 @@ def test_windows_are_those_of_the_run_by_default(opened: OpenedModel) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"seq_len": 65}, "--seq-len is 65; it must be between 1 and the 64 tokens"),
+        ({"seq_len": 65}, "--seq-len is 65; it must be between 1 and the context of 64 tokens"),
         ({"seq_len": 0}, "--seq-len is 0"),
         ({"stride": 33}, "--stride is 33; it must be between 1 and --seq-len, 32"),
         ({"stride": 0}, "--stride is 0"),

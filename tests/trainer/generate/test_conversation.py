@@ -85,7 +85,7 @@ def test_a_message_that_is_too_long_is_refused_and_nothing_changes(opened: Opene
     talk = talk_with(opened)
     say(talk, "one")
     before = talk.messages()
-    with pytest.raises(UserError, match="fit beside the answer; say it in fewer words"):
+    with pytest.raises(UserError, match="fit beside the answer; shorten it"):
         talk.ask("x" * 100)
     assert talk.messages() == before
 
@@ -102,7 +102,7 @@ def test_a_base_model_goes_on_with_each_text_by_itself(opened: OpenedModel) -> N
     talk = talk_with(opened, Completion)
     say(talk, "def one")
     assert text_of(opened, talk.ask("def ").ids) == "def "
-    with pytest.raises(UserError, match="That is 100 tokens, and 56 fit"):
+    with pytest.raises(UserError, match="The text has 100 tokens, and 56 fit"):
         talk.ask("x" * 100)
 
 

@@ -123,7 +123,7 @@ def test_where_the_key_comes_from(tmp_path, monkeypatch: pytest.MonkeyPatch) -> 
     assert read_key(file) == "from-file"
     for bad in ("", "two words", "schlüssel", "a\x1bb"):
         file.write_text(bad)
-        with pytest.raises(UserError, match="holds is no key") as caught:
+        with pytest.raises(UserError, match="does not contain a key") as caught:
             read_key(file)
         assert not bad or bad not in str(caught.value)
     with pytest.raises(UserError, match="No such file"):

@@ -108,12 +108,15 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
 
 
 def unwanted(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor | bool:
-    """Whether the update must be skipped: on CUDA as a tensor (1.0 or 0.0), so that the host does
-    not wait.
-    """
-    if norm.device.type != "cuda":
-        loss = mean_loss(parts)
-        return not (math.isfinite(norm.item()) and math.isfinite(loss) and loss <= skip_above)
+    """Whether the update must be skipped: on CUDA a tensor, so that the host does not wait."""
+    if norm.device.type == "cuda":
+        return unwanted_on_device(parts, norm, skip_above)
+    loss = mean_loss(parts)
+    return not (math.isfinite(norm.item()) and math.isfinite(loss) and loss <= skip_above)
+
+
+def unwanted_on_device(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor:
+    """1.0 on the device if the update must be skipped, else 0.0."""
     total = _tokens(parts)
     mean = torch.zeros_like(norm)
     for part in parts:

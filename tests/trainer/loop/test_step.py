@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from trainer.config.resolve import resolve
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Plan, Session, build, plan
-from trainer.loop.step import StepResult, train_step
+from trainer.loop.step import Part, StepResult, train_step, unwanted, unwanted_on_device
 from trainer.loop.training import Training
 from trainer.optim.registry import state_bytes
 
@@ -158,3 +159,16 @@ def test_the_plan_counts_the_optimizers_memory() -> None:
     shapes = {name: tuple(p.shape) for name, p in made.parameters.items()}
     real = sum(tensor.nbytes for tensor in made.optimizer.tensors().values())
     assert state_bytes(shapes, made.config.optim) == real
+
+
+@pytest.mark.parametrize("losses", [(1.0, 3.0), (1.0, math.nan), (math.inf, 1.0)])
+@pytest.mark.parametrize("norm", [1.0, math.nan, math.inf])
+@pytest.mark.parametrize("limit", [math.inf, 2.6, 2.4])
+def test_host_and_device_agree_on_what_is_skipped(
+    losses: tuple[float, float], norm: float, limit: float
+) -> None:
+    """Of 4 counted tokens one has the first loss and three the second: their mean is 2.5."""
+    parts = [Part(torch.tensor(x), {}, n, 1) for x, n in zip(losses, (1, 3), strict=True)]
+    expected = not (all(map(math.isfinite, (*losses, norm))) and limit > 2.5)
+    assert unwanted(parts, torch.tensor(norm), limit) is expected
+    assert unwanted_on_device(parts, torch.tensor(norm), limit).item() == float(expected)

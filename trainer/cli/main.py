@@ -1,4 +1,4 @@
-"""The application, and the one place where errors become sentences and exit codes."""
+"""The `trainer` command, and the one place where errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def callback(
     """Train small language models headless; watch them with train-monitor."""
 
 
-#: click's error for a wrong command line; typer carries its own copy of click and exports a child.
+#: Click's error for a wrong command line: typer bundles click and only exports a subclass.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
 def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
-    """Run one command line; returns its exit code. Never a traceback for a person's mistake.
+    """Run one command line; returns its exit code. A user's mistake never gives a traceback.
 
     `hooks` are called by a training in this process.
     """
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         _complain(_wrong_use(error) + where)
         return int(ExitCode.USAGE)
     except BrokenPipeError:
-        # The reader of our output (head, less) went away; the flush at exit must not complain.
+        # The reader of our output (head, less) went away; the flush at exit must not fail.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -135,22 +135,21 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         _complain(f"{place}{error.strerror or one_line(error)}.")
         return int(ExitCode.FAILURE)
     except MemoryError as error:
-        _complain(f"There is not enough memory: {one_line(error) or 'use smaller sizes'}.")
+        _complain(f"Out of memory: {one_line(error) or 'use smaller sizes'}.")
         return int(ExitCode.FAILURE)
     except RuntimeError as error:
-        # torch has no class of its own for a CPU allocation that fails.
+        # torch has no exception class for a failed CPU allocation.
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         _complain(
-            f"There is not enough memory ({one_line(error)}); lower --batch-size and raise "
-            "--accumulation-steps."
+            f"Out of memory ({one_line(error)}); lower --batch-size and raise --accumulation-steps."
         )
         return int(ExitCode.FAILURE)
     return int(result) if isinstance(result, int) else 0
 
 
 def _wrong_use(error: Any) -> str:
-    """click's message, with the value that could not be read."""
+    """Click's message, with the value that could not be read."""
     from pydantic import ValidationError  # with which typer reads numbers
 
     message = str(error.format_message()).rstrip(".")

@@ -8,49 +8,51 @@ from typing import Annotated, Any
 import typer
 
 RunsDirOption = Annotated[
-    Path, typer.Option("--runs-dir", metavar="DIR", help="Where the run directories are.")
+    Path, typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the runs.")
 ]
 RUNS_DIR = Path("runs")
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name or path, or latest.")]
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN…", help="Run ids, names, paths, or latest.")
+    list[str], typer.Argument(metavar="RUNS", help="Run ids, names or paths, or latest.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
-MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in all.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in total.")]
 MaxHours = Annotated[
-    float | None, typer.Option(help="End after so many hours of training, whole and saved.")
+    float | None, typer.Option(help="Stop cleanly after this many hours and save a checkpoint.")
 ]
-DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
+DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")
 Device = Annotated[str | None, DEVICE]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default all cores.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
 BatchSize = Annotated[int | None, typer.Option(help="Sequences per micro-batch.")]
 Accumulation = Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")]
-LogInterval = Annotated[int | None, typer.Option(help="Steps between lines on the console.")]
+LogInterval = Annotated[int | None, typer.Option(help="Steps between log lines.")]
 EvalInterval = Annotated[int | None, typer.Option(help="Steps between evaluations.")]
 CheckpointInterval = Annotated[int | None, typer.Option(help="Steps between checkpoints.")]
-KeepLast = Annotated[int | None, typer.Option(help="How many of the newest checkpoints stay.")]
+KeepLast = Annotated[int | None, typer.Option(help="Newest checkpoints to keep.")]
 SaveTopK = Annotated[
-    int | None, typer.Option(help="How many of the best by validation loss stay besides.")
+    int | None, typer.Option(help="Best checkpoints by validation loss to keep as well.")
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other key of the configuration."),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key of the configuration."),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Train in the background; the console goes to train.log.")
+    bool, typer.Option("--detach", help="Train in the background; output goes to train.log.")
 ]
-Queue = Annotated[bool, typer.Option("--queue", help="Let a daemon start it when there is room.")]
+Queue = Annotated[
+    bool, typer.Option("--queue", help="Let a daemon start the run when there is room.")
+]
 MicroBatch = Annotated[
     str | None,
-    typer.Option(metavar="N|auto", help="Sequences at once, fewer than a batch; auto: what fits."),
+    typer.Option(metavar="N|auto", help="Sequences in the model at once; auto: as many as fit."),
 ]
 
 
 def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
-    """The settings a person gave: flags that are not None, then `--set` assignments over them."""
+    """The settings from the command line: flags that are not None, then `--set` over them."""
     from trainer.config.resolve import parse_assignment
 
     chosen = {key: value for key, value in settings.items() if value is not None}
@@ -69,7 +71,7 @@ def check_range(option: str, value: float | None, least: float, most: float) -> 
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise UserError for a number of CPU threads that cannot be."""
+    """Raise UserError when `--threads` is out of range."""
     from trainer.config.schema import MAX_THREADS
 
     check_range("--threads", threads, 1, MAX_THREADS)

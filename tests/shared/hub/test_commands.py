@@ -34,7 +34,7 @@ def test_a_dry_run_sends_nothing(run: RunDirectory, hub: HubServer, run_cli: Run
     output = run_cli("upload", run.path, "--dry-run")
     assert output.code == 0
     assert "README.md" in output.out
-    assert "to a repository that has to be named (--repo), private; nothing was sent" in output.out
+    assert "to a repository to be named with --repo, private; nothing was sent" in output.out
     assert hub.requests == []
 
 

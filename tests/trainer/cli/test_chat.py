@@ -86,7 +86,7 @@ def test_the_same_seed_says_the_same_and_turns_count(taught: Path, run_cli: RunC
 def test_a_full_context_is_told(taught: Path, run_cli: RunCli) -> None:
     output = say(run_cli, taught, ("word " * 12 + "\n") * 5)
     assert output.code == 0
-    assert "oldest messages no longer fit and are forgotten" in output.err
+    assert "oldest messages no longer fit and were dropped" in output.err
 
 
 def test_no_command_reaches_the_terminal_from_the_model(taught: Path, run_cli: RunCli) -> None:
@@ -109,8 +109,8 @@ def test_what_goes_wrong_is_told_and_the_chat_goes_on(model: Path, run_cli: RunC
     told = output.err.splitlines()
     assert len(told) == 6
     assert told[0].startswith("There is no /nope")
-    assert "no number from 0 to 100" in told[1] and "no number from 0 to 100" in told[2]
-    assert "no whole number" in told[3] and "name of a file" in told[4]
+    assert "not a number from 0 to 100" in told[1] and "not a number from 0 to 100" in told[2]
+    assert "not a 64-bit integer" in told[3] and "a file name" in told[4]
     assert told[5].startswith("The text has 500 tokens")
     assert output.out.strip()
 
@@ -124,7 +124,7 @@ def test_commands(model: Path, run_cli: RunCli, tmp_path: Path) -> None:
     output = say(run_cli, model, text)
     for command in ("/reset", "/system", "/temperature", "/seed", "/save", "/quit"):
         assert command in output.err
-    assert "there already; name another" in output.err and there.read_text() == "mine"
+    assert "already exists; choose another name" in output.err and there.read_text() == "mine"
     assert Path(f"{there}2").read_text().startswith("User: x = \n\nAssistant: ")
     assert "/system" not in output.out
     assert "told nothing first" in say(run_cli, model, "/system Be brief.\n").err
@@ -134,7 +134,7 @@ def test_commands(model: Path, run_cli: RunCli, tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["--mode", "talk"], "--mode 'talk' is none of auto, chat, complete"),
-        (["--system", "x"], "give --mode chat with it"),
+        (["--system", "x"], "give --mode chat as well"),
         (["--template", "no-such-file"], "--template no-such-file cannot be read"),
         (["--max-new-tokens", "0"], "--max-new-tokens is 0"),
         (["--top-p", "0"], "--top-p is 0.0"),
@@ -220,7 +220,7 @@ def terminal(model: Path) -> Iterator[Terminal]:
 def test_ctrl_c_stops_the_answer_and_ctrl_d_ends_the_chat(terminal: Terminal) -> None:
     terminal.wait_for("goes on with each")
     terminal.wait_for("> ")
-    terminal.interrupt(r"\(Ctrl-D or /quit leaves\)")
+    terminal.interrupt(r"\(Ctrl-D or /quit ends the chat\)")
     terminal.wait_for("> ")
     terminal.type("def one\n")
     terminal.wait_for(r"def one\r\n\s*\S")  # the answer has begun

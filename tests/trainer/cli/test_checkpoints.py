@@ -220,7 +220,7 @@ def test_packed_and_unpacked(run_cli: RunCli, run: RunDirectory) -> None:
     assert not any(info.packed for info in list_checkpoints(run.checkpoints))
     code, out, _ = run_cli("checkpoints", "compress", run.path)
     assert code == 0
-    assert "step_4: left as it is: it is the latest" in out
+    assert "step_4: not changed: it is the latest" in out
     assert {i.name for i in list_checkpoints(run.checkpoints) if i.packed} == {"step_2"}
     assert events(run, "checkpoint_compressed") == ["step_2"]
     assert "packed" in run_cli("checkpoints", "list", run.path).out

@@ -105,7 +105,7 @@ def test_prompts_of_a_file(compare, tmp_path: Path) -> None:  # type: ignore[no-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["small"], "compare needs two models or more"),
+        (["small"], "compare needs 2 to 26 models"),
         (["small", "nope"], "There is no run 'nope'"),
         (
             ["small", "large", "--prompts", "no-such-folder"],
@@ -129,4 +129,4 @@ def test_a_prompt_that_is_no_object(compare, tmp_path: Path) -> None:  # type: i
     path.write_text('{"prompt": "one"}\n[1]\n')
     output = compare("small", "large", "--prompts", path)
     assert output.code == 2
-    assert "prompt 2 is no JSON object with a text called prompt" in output.err
+    assert "prompt 2 is not a JSON object with a string named prompt" in output.err

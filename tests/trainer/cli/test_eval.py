@@ -155,7 +155,7 @@ def test_a_living_run_is_asked_to_write_it_down(runs: Path, run_cli: RunCli) -> 
         (["--seq-len", "65"], "--seq-len is 65; it must be between 1 and the context of 64 tokens"),
         (["--stride", "40"], "--stride is 40; it must be between 1 and --seq-len, 32"),
         (["--max-tokens", "0"], "--max-tokens is 0; it must be 1 or more"),
-        (["--dtype", "int8"], "--dtype 'int8' is none of fp32, bf16"),
+        (["--dtype", "int8"], "--dtype 'int8' is not fp32 or bf16"),
         (["--threads", "0"], "--threads is 0"),
         (["--data", "no-such-folder/x.txt"], "no-such-folder/x.txt does not exist"),
         (["--data-path", "no-such-folder/x.bin"], "no-such-folder/x.bin does not exist"),

@@ -124,10 +124,10 @@ def test_a_packed_checkpoint_is_exported_as_it_is(run_cli, folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing to do"),
+        ([], "othing to do"),
         (["--quant", "q9", "--verify"], "type 'q9'"),
         (["--quant", "tq1_0", "--verify"], "not ternary"),
-        (["--mhc", "x.mhc"], "nothing to do"),
+        (["--mhc", "x.mhc"], "othing to do"),
         (["--mhc", "x.mhc", "--verify"], "--mhc goes with a GGUF file"),
         (["--hf", "x", "--dtype", "int8"], "--dtype is 'int8'"),
         (

@@ -47,7 +47,7 @@ def test_labels(runs, run: RunDirectory) -> None:
     assert runs("tag", "it", "good", "first try").out == "good, first try\n"
     assert runs("tag", "it", "more", "--remove", "Good").out == "first try, more\n"
     assert runs("note", "it").out == "no note\n"
-    assert runs("note", "it", "a long story\nof two lines").out == "noted\n"
+    assert runs("note", "it", "a long story\nof two lines").out == "note saved\n"
     assert runs("note", "it").out == "a long story\nof two lines\n"
     assert runs("rename", "it", "Nice").out == "it is shown as Nice\n"
     [row] = listed(runs)
@@ -59,7 +59,7 @@ def test_labels(runs, run: RunDirectory) -> None:
     assert lines[1].split("  ")[-1] == "a long story"
     assert listed(runs, "--tag", "MORE", "--tag", "first try") == [row]
     assert listed(runs, "--tag", "good") == []
-    assert runs("note", "it", "").out == "the note is gone\n"
+    assert runs("note", "it", "").out == "note removed\n"
     assert runs("rename", "it", "").out == "it is shown as what it is called\n"
     assert runs("note", "it", "x" * 5000).code == 2
     (run.path / LABELS).write_text("{")
@@ -106,7 +106,7 @@ def test_deleted_and_brought_back(runs, run: RunDirectory, finished: Finished) -
     ]
     assert runs("restore", "it").out == "it is back\n"
     run.path.with_name("other").mkdir()
-    assert runs("restore").out == "other is back as other_2, since there is another one now\n"
+    assert runs("restore").out == "other is back as other_2, since its old name is taken\n"
     assert runs("restore").code == 2
     assert runs("list", "--trash").out == "the trash is empty\n"
     assert runs("empty-trash").out == "the trash is empty\n"
@@ -189,7 +189,7 @@ def test_the_command_of_a_run_with_checkpoints_elsewhere(
     [path] = (tmp_path / "my runs").iterdir()
     code, out, err = run_cli("runs", "command", path)
     assert code == 0
-    assert f"note: checkpoint.dir is {tmp_path}/elsewhere there, which is this run's own" in err
+    assert f"note: checkpoint.dir is {tmp_path}/elsewhere in this run, which keeps it" in err
     assert run_cli(*shlex.split(out)[1:]).code == 0
     first, second = sorted((tmp_path / "my runs").iterdir())
     configs = [yaml.safe_load((p / "config.yaml").read_text()) for p in (first, second)]
@@ -205,7 +205,7 @@ def test_data_that_is_gone_is_told(runs, run: RunDirectory) -> None:
     code, out, err = runs("command", "it")
     assert code == 0
     assert out.startswith("trainer train --config ")
-    assert err == "note: data.path /gone/train.bin is not there any more\n"
+    assert err == "note: data.path /gone/train.bin no longer exists\n"
 
 
 WRONG = {
@@ -218,7 +218,7 @@ WRONG = {
     "no metric at all": (("export", "it", "--csv", "{}/x", "--keys", " , "), "names no metric"),
     "a folder": (("export", "it", "--csv", "{}"), "is a folder; name a file in it"),
     "no folder": (("export", "it", "--svg", "{}/no/x.svg"), "there is no folder"),
-    "a link": (("delete", "{}/link", "--yes"), "is a link; name"),
+    "a link": (("delete", "{}/link", "--yes"), "is a link; give its target"),
 }
 
 

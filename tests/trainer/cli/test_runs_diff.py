@@ -43,7 +43,7 @@ def test_for_programs(runs: Path, run_cli: RunCli) -> None:
 
 def test_equal_ones(runs: Path, run_cli: RunCli) -> None:
     output = run_cli("runs", "diff", "one", "same", "--runs-dir", runs)
-    assert output.out == "one and same are configured alike\n"
+    assert output.out == "one and same have the same configuration\n"
 
 
 def test_one_without_a_configuration(runs: Path, run_cli: RunCli) -> None:

@@ -73,7 +73,7 @@ def start() -> Iterator[Start]:
 def test_two_flags_suffice(start: Start, run_folder: Path) -> None:
     """The production guide: `--model`, `--port`, and its curl."""
     server = start("--model", run_folder)
-    assert server.lines == [f"Serving {run_folder.name} at {server.url} (Ctrl-C ends it)"]
+    assert server.lines == [f"Serving {run_folder.name} at {server.url} (Ctrl-C stops it)"]
     assert server.url.startswith("http://127.0.0.1:")
     body = {"messages": [{"role": "user", "content": "Write a Rust function"}], "max_tokens": 5}
     answer = httpx2.post(f"{server.url}/v1/chat/completions", json=body)
@@ -129,7 +129,7 @@ def test_a_folder_of_transformers_for_everybody_with_a_warning(
     for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((run_folder / "checkpoints/final" / name).read_bytes())
     server = start("--model", folder, "--host", "0.0.0.0")
-    assert server.lines[0].startswith("trainer: anybody who reaches 0.0.0.0 may use this model")
+    assert server.lines[0].startswith("trainer: anyone who can reach 0.0.0.0 can use this model")
     port = server.url.rpartition(":")[2]
     # Who listens to all is called by any name.
     url = f"http://127.0.0.1:{port}/v1/models"
@@ -145,7 +145,7 @@ def test_a_gguf_file_through_llama_cpp(
     output = run_cli("export", "--checkpoint", run_folder, "--gguf", file)
     assert output.code == 0, output.err
     server = start("--model", file, "--precision", "fp16")
-    assert server.lines[0] == "trainer: --precision says nothing to llama.cpp."
+    assert server.lines[0] == "trainer: --precision has no effect with llama.cpp."
     other = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     ask = {"prompt": "import ", "max_tokens": 12, "temperature": 0, "logprobs": 1}
     theirs = other.completions.create(model="small", **ask)
@@ -189,8 +189,8 @@ def test_a_port_in_use(run_cli, run_folder: Path) -> None:
         (("--queue", -1), 2, "--queue is -1"),
         (("--timeout", 0), 2, "--timeout is 0"),
         (("--context", 65), 2, "--context is 65"),
-        (("--engine", "magic"), 2, "it is auto, torch or llama.cpp"),
-        (("--precision", "int8"), 2, "it is fp32, fp16 or bf16"),
+        (("--engine", "magic"), 2, "it must be auto, torch or llama.cpp"),
+        (("--precision", "int8"), 2, "it must be fp32, fp16 or bf16"),
         (("--served-name", "a\nb"), 2, "--served-name has characters"),
         (("--host", "no.such.host.invalid"), 1, "is not an address of this machine"),
         (("--api-key-file", "/no/such/key"), 2, "--api-key-file /no/such/key cannot be read"),

@@ -1,4 +1,4 @@
-"""`trainer checkpoints`: which there are, and whether they are sound."""
+"""`trainer checkpoints`: list and verify the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     json: options.Json = False,
 ) -> int:
-    """List the checkpoints of a run: step, size, age, losses, and what each is."""
+    """List the checkpoints of a run with step, size, age, losses and state."""
     from shared.checkpoints.catalogue import is_in_use, list_set_aside
     from shared.checkpoints.prune import many
     from shared.checkpoints.trash import folder_size, in_trash
@@ -107,7 +107,10 @@ def verify(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     json: options.Json = False,
 ) -> int:
-    """Read every file of the checkpoints and hold it against its checksum; 1 if any is bad."""
+    """Check every file of the checkpoints against its checksum.
+
+    The exit code is 1 if a checkpoint is damaged.
+    """
     from shared.checkpoints.catalogue import in_use
     from shared.checkpoints.manifest import verify_folder
     from shared.errors import ExitCode
@@ -153,7 +156,7 @@ def verify(
     return ExitCode.FAILURE if bad else ExitCode.OK
 
 
-# Here, so that the help lists them after those above.
+# Registered here, so that the help lists them after list and verify.
 app.command("prune")(checkpoint_prune.prune)
 app.command("compress")(checkpoint_packing.compress)
 app.command("decompress")(checkpoint_packing.decompress)

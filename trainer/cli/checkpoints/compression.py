@@ -28,16 +28,18 @@ def compress(
     names: NamesArgument = None,
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    level: Annotated[int, typer.Option(help="Of zstd, 1 to 19. Weights gain nothing above 1.")] = 1,
+    level: Annotated[
+        int, typer.Option(help="zstd level, 1 to 19; weights gain nothing above 1.")
+    ] = 1,
     threads: options.Threads = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print which would be packed; touch nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be compressed; change nothing.")
     ] = False,
 ) -> int:
-    """Pack cold checkpoints without loss; resume, generate and verify read them as they are.
+    """Compress checkpoints without loss; every trainer command reads them as they are.
 
-    All but latest, final and what shares its files, and what a process uses; or those named.
-    Other programs, such as transformers, need them unpacked: see decompress.
+    Without names: all but latest, final, and those in use. Other programs, such as transformers,
+    cannot read compressed checkpoints; see decompress.
     """
     from shared.checkpoints.compression import pack_checkpoint
     from shared.checkpoints.packed_file import LEVELS
@@ -58,10 +60,10 @@ def decompress(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     threads: options.Threads = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print which would be unpacked; touch nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be decompressed; change nothing.")
     ] = False,
 ) -> int:
-    """Unpack packed checkpoints again: all, or those named."""
+    """Decompress checkpoints: those named, or all."""
     from shared.checkpoints.compression import unpack_checkpoint
 
     options.check_threads(threads)
@@ -81,7 +83,7 @@ def _repack(
     verb: str,
     dry_run: bool,
 ) -> int:
-    """Pack or unpack what is meant, one after another. 1 when one of them could not be."""
+    """Pack or unpack the checkpoints one after another; returns 1 when one failed."""
     from shared.checkpoints.compression import choose, work_bytes
     from shared.errors import ExitCode, RunError, UserError
     from shared.text import format_bytes, one_line
@@ -91,7 +93,7 @@ def _repack(
     explicit = [info.name for info in named_checkpoints(folder, names)] if names else []
     chosen, left = choose(folder, explicit, unpack=verb == "unpack")
     for item in left:
-        typer.echo(f"{one_line(item.name)}: left as it is: {item.reason}")
+        typer.echo(f"{one_line(item.name)}: not changed: {item.reason}")
     failed = any(item.refused for item in left)
     if not chosen:
         typer.echo(f"nothing to {verb}")
@@ -118,7 +120,7 @@ def _repack(
                 continue
             before, after = before + done.bytes_before, after + done.bytes_after
             if done.bytes_before == done.bytes_after:
-                typer.echo(f"{info.name}: left as it is: nothing in it gains by packing")
+                typer.echo(f"{info.name}: not changed: compressing it saves nothing")
                 continue
             fields = {"bytes_before": done.bytes_before, "bytes_after": done.bytes_after}
             idle.event(f"checkpoint_{'compressed' if verb == 'pack' else 'decompressed'}",

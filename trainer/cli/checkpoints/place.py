@@ -19,10 +19,12 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 PlaceArgument = Annotated[
     str,
-    typer.Argument(metavar="RUN|PATH", help="Run id, name, path, latest; or a checkpoints folder."),
+    typer.Argument(
+        metavar="RUN|PATH", help="Run id, name or path, latest, or a checkpoints folder."
+    ),
 ]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="STEP|NAME…", help="Steps or names of checkpoints.")
+    list[str] | None, typer.Argument(metavar="STEPS|NAMES", help="Steps or names of checkpoints.")
 ]
 
 

@@ -23,19 +23,20 @@ def prepare_data(
             "--input",
             "--files",
             metavar="PATHS",
-            help="Text files, directories or quoted globs; .jsonl(.gz) and .parquet by their text "
-            "field. Several may follow.",
+            help="Text, .jsonl(.gz), .parquet files, folders or quoted globs; several may follow.",
         ),
     ] = None,
     output: Annotated[
-        str, typer.Option(metavar="DIR|FILE.bin", help="Where the token files go.")
+        str, typer.Option(metavar="DIR|FILE.bin", help="Folder or file for the training tokens.")
     ] = "data",
     val_output: Annotated[
         str | None,
-        typer.Option(metavar="FILE.bin", help="Validation file; default val.bin beside the other."),
+        typer.Option(
+            metavar="FILE.bin", help="File for the validation tokens; default: val.bin beside them."
+        ),
     ] = None,
     val_split: Annotated[
-        float, typer.Option(help="Share of the text kept for validation; 0 for none.")
+        float, typer.Option(help="Share of the text held out for validation; 0: none.")
     ] = 0.05,
     vocab_size: Annotated[
         int | None,
@@ -57,22 +58,22 @@ def prepare_data(
     charset: CharsetOption = "bytes",
     min_frequency: MinFrequencyOption = 2,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Turn characters outside the set into '?'.")
+        bool, typer.Option("--replace", help="Replace characters outside the charset with '?'.")
     ] = False,
     text_field: FieldOption = "text",
-    seed: Annotated[int, typer.Option(help="Chooses other validation documents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the validation split.")] = 0,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace existing token files and tokenizer; refused without it.",
+            help="Replace existing token files and tokenizer.",
         ),
     ] = False,
 ) -> None:
-    """Tokenize text into train.bin and val.bin (flat 32-bit tokens), training a tokenizer first
-    unless one is given.
+    """Tokenize text into train.bin and val.bin, with a new tokenizer or a given one.
 
-    Each file or record is one document. Old files stay until the new ones are complete.
+    Each file or record is one document; tokens are 32-bit. Existing files stay until the new ones
+    are complete.
     """
     from trainer.data.prepare import PrepareSettings, prepare
 
@@ -114,7 +115,7 @@ def _summary(prepared: Prepared) -> list[str]:
     train = prepared.train_sidecar
     text = sum(side.text_bytes for _, side in sides)
     tokens = sum(side.num_tokens for _, side in sides)
-    split = {"none": "not split", "documents": "split by documents", "blocks": "split by place"}
+    split = {"none": "not split", "documents": "split by documents", "blocks": "split by position"}
     lines.append(
         f"vocabulary {train.vocab_size} ({train.tokenizer_kind}), {text / max(tokens, 1):.2f} "
         f"bytes per token, {split[train.split_rule]}"

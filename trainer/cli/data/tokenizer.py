@@ -1,4 +1,4 @@
-"""`trainer tokenizer train`: a tokenizer from text, without making token files."""
+"""`trainer tokenizer train`: a tokenizer from text, without token files."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ CharsetOption = Annotated[
         "newline and tab (99 tokens).",
     ),
 ]
-MinFrequencyOption = Annotated[
-    int, typer.Option(help="How often a pair must occur to become a token.")
-]
-FieldOption = Annotated[str, typer.Option(help="Field or column that holds the text of a record.")]
+MinFrequencyOption = Annotated[int, typer.Option(help="Times a pair must occur to become a token.")]
+FieldOption = Annotated[str, typer.Option(help="Field or column with a record's text.")]
 
 
 @app.callback()
@@ -37,7 +35,9 @@ def tokenizer() -> None:
 @app.command()
 def train(
     *,
-    output_dir: Annotated[str, typer.Option(metavar="DIR", help="Where its files go.")],
+    output_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the tokenizer's files.")
+    ],
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     files: Annotated[
         list[str] | None,
@@ -46,17 +46,17 @@ def train(
             "--text",
             "--input",
             metavar="PATHS",
-            help="Text files, directories or quoted globs. Several may follow.",
+            help="Text files, folders or quoted globs; several may follow.",
         ),
     ] = None,
-    vocab_size: Annotated[int, typer.Option(help="Tokens in a BPE vocabulary.")] = 4096,
+    vocab_size: Annotated[int, typer.Option(help="Tokens in the BPE vocabulary.")] = 4096,
     kind: KindOption = "bpe",
     charset: CharsetOption = "bytes",
     min_frequency: MinFrequencyOption = 2,
     text_field: FieldOption = "text",
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace an existing tokenizer; refused without it."),
+        typer.Option("--overwrite", help="Replace an existing tokenizer."),
     ] = False,
 ) -> None:
     """Train a tokenizer and write tokenizer.json, vocab.json and merges.txt."""

@@ -1,4 +1,4 @@
-"""`trainer alerts`: whether what `alerts.yaml` asks for reaches anybody."""
+"""`trainer alerts`: test the alerts that `alerts.yaml` configures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test(
         typer.Option(
             "--alerts",
             metavar="FILE",
-            help="Settings; else $TRAINER_ALERTS, else ~/.config/train-monitor/alerts.yaml.",
+            help="Settings; default: $TRAINER_ALERTS or ~/.config/train-monitor/alerts.yaml.",
         ),
     ] = None,
 ) -> int:
-    """Send a test alert every configured way, once, and say what became of it."""
+    """Send one test alert through every configured channel and report the result."""
     import time
 
     from shared.errors import RunError, UserError

@@ -1,4 +1,4 @@
-"""`hf-upload`: the same upload with the flags of the second guide."""
+"""`hf-upload`: the upload with the flags of the training-tools guide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.text import many_lines, one_line
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong use is one line."""
+    """Reports wrong use in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[:1].upper()}{message[1:]}; see hf-upload --help")
@@ -39,24 +39,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hf-upload",
-        description="Upload a checkpoint to the Hugging Face Hub as a whole model repository.",
-        epilog="`trainer upload RUN` does the same for a run by its name.",
+        description="Upload a checkpoint to the Hugging Face Hub as a model repository.",
+        epilog="`trainer upload RUN` does the same for a run.",
     )
     add = parser.add_argument
     add("--version", action="version", version=f"hf-upload {__version__}")
-    add("-m", "--model", required=True, metavar="PATH", help="weights, their folder, or a run")
-    add("-s", "--size", default="", metavar="SIZE", help="100m, 500m…: in the name and the tags")
+    add(
+        "-m",
+        "--model",
+        required=True,
+        metavar="PATH",
+        help="weights file, checkpoint folder or run",
+    )
+    add("-s", "--size", default="", metavar="SIZE", help="such as 100m, for the name and the tags")
     add("-u", "--user", default="", metavar="NAME", help="owner of the repository")
     add("-r", "--repo", default="", metavar="[OWNER/]NAME", help="default: USER/RUN-SIZE")
     seen = parser.add_mutually_exclusive_group()
-    seen.add_argument("--private", action="store_true", help="only you see it; the default")
-    seen.add_argument("--public", action="store_true", help="everybody sees it")
-    add("--cache-dir", type=Path, metavar="DIR", help="where packed weights are unpacked")
-    add("--license", default="", metavar="ID", help="such as apache-2.0, for the card")
-    add("--token-file", type=Path, metavar="FILE", help="holds the token; default: your login")
-    add("--overwrite", action="store_true", help="replace an edited card, or another's model")
-    add("--dry-run", action="store_true", help="print files and bytes; send nothing")
-    stated = parser.add_argument_group("figures for the card, shown as stated by you")
+    seen.add_argument("--private", action="store_true", help="only you can see it (default)")
+    seen.add_argument("--public", action="store_true", help="everyone can see it")
+    add("--cache-dir", type=Path, metavar="DIR", help="where compressed weights are unpacked")
+    add("--license", default="", metavar="ID", help="license for the card, such as apache-2.0")
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the access token; default: your login",
+    )
+    add(
+        "--overwrite", action="store_true", help="replace an edited card or another program's model"
+    )
+    add("--dry-run", action="store_true", help="print files and sizes; send nothing")
+    stated = parser.add_argument_group("results for the card, marked as stated by you")
     stated.add_argument("--final-loss", type=float, metavar="X")
     stated.add_argument("--best-loss", type=float, metavar="X")
     stated.add_argument("--steps", type=int, metavar="N")
@@ -95,7 +108,7 @@ def _upload(given: argparse.Namespace) -> int:
 
 
 def _repo(folder: Path, given: argparse.Namespace) -> str:
-    """The repository asked for; empty when nothing is, for the run may remember one."""
+    """The repository asked for; empty if none, since the run may remember one."""
     from shared.hub.source import find_source, read_facts
     from shared.run.directory import slug
 

@@ -1,4 +1,4 @@
-"""`trainer upload`: a checkpoint goes to the Hugging Face Hub as a whole model repository."""
+"""`trainer upload`: upload a checkpoint to the Hugging Face Hub as a model repository."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 _ASK_REPO = "Repository on the Hub, NAME or OWNER/NAME"
 _TOO_LATE = (
-    "The upload was interrupted in its last moment, and may be in the repository or not; the same "
-    "command again sends nothing twice."
+    "The upload was interrupted while it was being committed, so it may or may not be in the "
+    "repository; run the same command again, which sends nothing twice."
 )
-_ASK_LICENSE = "License, such as apache-2.0 (empty: none is stated)"
+_ASK_LICENSE = "License, such as apache-2.0 (empty: none)"
 
 
 def upload(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN|PATH", help="Run id, name, path, latest; or a checkpoint."),
+        typer.Argument(metavar="RUN|PATH", help="Run id, name or path, latest, or a checkpoint."),
     ],
     checkpoint: Annotated[
         str,
@@ -38,36 +38,44 @@ def upload(
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     repo: Annotated[
-        str, typer.Option(metavar="[OWNER/]NAME", help="Default: where the run has gone before.")
+        str,
+        typer.Option(
+            metavar="[OWNER/]NAME", help="Repository; default: the one of the run's last upload."
+        ),
     ] = "",
     public: Annotated[
-        bool, typer.Option("--public/--private", help="Who may see it; private by default.")
+        bool, typer.Option("--public/--private", help="Visibility of the repository.")
     ] = False,
     license_: Annotated[
-        str, typer.Option("--license", metavar="ID", help="Such as apache-2.0, for the card.")
+        str,
+        typer.Option(
+            "--license", metavar="ID", help="License for the model card, such as apache-2.0."
+        ),
     ] = "",
     language: Annotated[
-        str, typer.Option(metavar="CODE", help="Of the text, such as en, for the card.")
+        str, typer.Option(metavar="CODE", help="Language for the model card, such as en.")
     ] = "",
-    message: Annotated[str, typer.Option(metavar="TEXT", help="The commit's message.")] = "",
+    message: Annotated[str, typer.Option(metavar="TEXT", help="Commit message.")] = "",
     with_optimizer: Annotated[
-        bool, typer.Option("--with-optimizer", help="Also what training needs to go on.")
+        bool,
+        typer.Option("--with-optimizer", help="Include the optimizer state, to resume training."),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace an edited card, or a model that is not ours."),
+        typer.Option("--overwrite", help="Replace an edited card, or another program's model."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print files and bytes; send nothing.")
+        bool, typer.Option("--dry-run", help="Print files and sizes; send nothing.")
     ] = False,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the token; default: your login.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File with the access token; default: your login."),
     ] = None,
 ) -> int:
-    """Upload a checkpoint to the Hugging Face Hub: weights, configuration, tokenizer, model card.
+    """Upload a checkpoint to the Hugging Face Hub, with tokenizer and model card.
 
-    Checked before anything is sent, and committed in one piece at the end. What the Hub has
-    already is not sent again, so an upload that was cut off goes on where it was.
+    Everything is checked before anything is sent, and committed at once at the end. Files the Hub
+    already has are not sent again, so an interrupted upload continues where it stopped.
     """
     from shared.hub.settings import UploadSettings
 
@@ -91,7 +99,7 @@ def upload(
 
 
 def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory | Path:
-    """The run, or the checkpoint's folder. Raises UserError."""
+    """The run or the checkpoint folder meant. Raises UserError."""
     from shared.checkpoints.catalogue import is_checkpoint
     from shared.errors import UserError
     from trainer.checkpoint.finding import find_checkpoint, packed_or_plain
@@ -100,7 +108,7 @@ def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory 
     path = packed_or_plain(Path(reference))
     if path is not None and (path.is_file() or is_checkpoint(path)):
         if checkpoint:
-            raise UserError(f"{reference} is a checkpoint already; {checkpoint!r} is too much.")
+            raise UserError(f"{reference} is a checkpoint already; leave out {checkpoint!r}.")
         return find_checkpoint(path)
     return run_meant(reference, runs_dir)
 
@@ -133,7 +141,7 @@ def show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
         [("file", "bytes", ""), *((one_line(f.name, 60), f"{f.bytes:,}", "") for f in plan.files)],
         numbers=(1,),
     )
-    where = plan.repo or "a repository that has to be named (--repo)"
+    where = plan.repo or "a repository to be named with --repo"
     seen = "private" if plan.private else "public"
     typer.echo(
         f"{one_line(plan.checkpoint.name)}: {len(plan.files)} files, {format_bytes(plan.bytes)}, "
@@ -142,7 +150,7 @@ def show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
 
 
 def _ask(user: str, settings: UploadSettings) -> UploadSettings:
-    """Ask once, on a terminal; the run remembers the repository, the card the license."""
+    """Ask for repository and license; the run and the card remember them."""
     from dataclasses import replace
 
     typer.echo(f"Logged in as {user}.", err=True)
@@ -156,7 +164,7 @@ def _ask(user: str, settings: UploadSettings) -> UploadSettings:
 
 @contextlib.contextmanager
 def _shown() -> Iterator[_Bars | _Lines]:
-    """A bar for each file on a terminal, log lines otherwise."""
+    """Show a bar per file on a terminal, log lines otherwise."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -168,7 +176,7 @@ def _shown() -> Iterator[_Bars | _Lines]:
 
 
 class _Lines:
-    """A line when a stage begins, every few seconds, and when it has to wait."""
+    """Prints a line when a stage begins, every few seconds, and for every wait."""
 
     def __init__(self) -> None:
         self.stage = ""
@@ -203,7 +211,7 @@ _STAGES = {"checking": "checking {}", "sending": "sending {}", "committing": "co
 
 
 class _Bars:
-    """A bar for each file as it goes."""
+    """Shows a bar for the current file."""
 
     def __init__(self) -> None:
         self._progress = byte_bar(sys.stderr)

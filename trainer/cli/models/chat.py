@@ -1,4 +1,4 @@
-"""`trainer chat`: talking with a model in the terminal, or through a pipe."""
+"""`trainer chat`: chat with a model in the terminal, or through a pipe."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MODES = ("auto", "chat", "complete")
 MAX_LINE = 1 << 20  # bytes
 MAX_TEMPLATE = 1 << 20  # bytes
 _COMPLETING = (
-    "This is a base model without a chat template: it goes on with each text you give, by itself, "
-    "and answers nothing. --mode chat tries a conversation all the same."
+    "This is a base model without a chat template: it continues each text you type instead of "
+    "answering. --mode chat tries a conversation anyway."
 )
 _PLAIN = (
-    "This is a base model without a chat template: it reads a dialogue and goes on with it, which "
-    "it was never taught."
+    "This is a base model without a chat template: it continues the conversation as plain text, "
+    "which it was not trained to do."
 )
 
 
@@ -34,16 +34,17 @@ def chat(
     *,
     model: model_options.Model,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    system: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told first.")] = "",
+    system: Annotated[str, typer.Option(metavar="TEXT", help="System message.")] = "",
     mode: Annotated[
         str,
         typer.Option(
             metavar="auto|chat|complete",
-            help="auto: chat with a model that has a template, else let it complete texts.",
+            help="auto: chat if the model has a chat template, else complete texts.",
         ),
     ] = "auto",
     template: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A Jinja chat template of your own.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Jinja chat template to use instead of the model's."),
     ] = None,
     max_new_tokens: model_options.MaxNewTokens = 256,
     temperature: model_options.Temperature = 0.8,
@@ -54,10 +55,10 @@ def chat(
     device: model_options.Device = "auto",
     threads: options.Threads = None,
 ) -> int:
-    """Talk with a model. /help lists what else can be typed.
+    """Chat with a model in the terminal.
 
-    Ctrl-C stops an answer, Ctrl-D or /quit ends the chat. Through a pipe every line is a message:
-    the answers go to stdout, all else to stderr.
+    /help lists the commands. Ctrl-C stops an answer; Ctrl-D or /quit ends the chat. In a pipe every
+    line is a message: answers go to stdout, everything else to stderr.
     """
     from shared.errors import UserError
     from shared.text import one_line
@@ -66,7 +67,7 @@ def chat(
     sampling = Sampling(temperature, top_k, top_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     if mode not in MODES:
-        raise UserError(f"--mode {one_line(mode, 60)!r} is none of {', '.join(MODES)}.")
+        raise UserError(f"--mode {one_line(mode, 60)!r} is not one of {', '.join(MODES)}.")
     source = _read_template(template) if template else None
     opened = model_options.open_asked(
         model, runs_dir, device=device, threads=threads, tokenizer=tokenizer
@@ -78,7 +79,7 @@ def chat(
     chosen = ChatTemplate(opened.tokenizer, source or opened.chat_template)
     completes = mode == "complete" or (mode == "auto" and chosen.is_plain)
     if completes and system:
-        raise UserError("--system is for a conversation; give --mode chat with it.")
+        raise UserError("--system needs a conversation: give --mode chat as well.")
     kind = Completion if completes else Conversation
     talk = kind(
         opened.model,
@@ -113,7 +114,7 @@ def _greeting(opened: OpenedModel, notice: str) -> str:
     parameters = format_count(sum(weight.numel() for weight in opened.model.parameters()))
     return (
         f"{one_line(opened.path, 60)}: {parameters} parameters, context {opened.context:,} tokens. "
-        f"{notice + ' ' if notice else ''}/help lists commands, Ctrl-D leaves."
+        f"{notice + ' ' if notice else ''}/help lists the commands, Ctrl-D ends the chat."
     )
 
 
@@ -132,19 +133,19 @@ class Chat:
         self._failed = False
         self._commands: dict[str, tuple[str, Callable[[str], None]]] = {
             "/help": ("this list", self._help),
-            "/reset": ("forget what was said", self._reset),
-            "/system": ("TEXT: what the model is told first; empty takes it back", self._system),
-            "/temperature": ("X: 0 is greedy, higher is wilder", self._temperature),
+            "/reset": ("start a new conversation", self._reset),
+            "/system": ("TEXT: set the system message; empty removes it", self._system),
+            "/temperature": ("X: set the temperature; 0 is greedy", self._temperature),
             "/seed": (
-                "N: the same seed gives the same answer; empty: another each time",
+                "N: the same seed gives the same answer; empty: a new one each time",
                 self._seed,
             ),
-            "/save": ("FILE: write what was said; as JSON if it ends in .json", self._save),
-            "/quit": ("leave, as Ctrl-D does", self._quit),
+            "/save": ("FILE: save the conversation; as JSON if it ends in .json", self._save),
+            "/quit": ("end the chat, like Ctrl-D", self._quit),
         }
 
     def run(self, greeting: str) -> int:
-        """Talk until the input ends; the exit code."""
+        """Chat until the input ends; returns the exit code."""
         from textwrap import fill
 
         from shared.errors import UserError
@@ -160,7 +161,7 @@ class Chat:
                 self._note(str(error))
             except _LeaveError:
                 break
-        # A person has seen what went wrong; a program looks at the exit code.
+        # A person has read the message; a program needs the exit code.
         return 2 if self._failed and not self._from_person else 0
 
     def _do(self, line: str) -> None:
@@ -174,7 +175,7 @@ class Chat:
         if name not in self._commands:
             hint = nearest(name[:60], self._commands)
             raise UserError(
-                f"There is no {one_line(name, 60)}{hint}; /help lists what there is, and // begins "
+                f"There is no command {one_line(name, 60)}{hint}; /help lists them, and // starts "
                 "a message with a slash."
             )
         self._commands[name][1](argument.strip())
@@ -185,7 +186,7 @@ class Chat:
         prompt = self._talk.ask(text)
         if prompt.begin > self._talk.forgotten:
             count = prompt.begin - self._talk.forgotten
-            self._note(f"(the {count} oldest messages no longer fit and are forgotten)")
+            self._note(f"(the {count} oldest messages no longer fit and were dropped)")
         ended = "\n"
         pieces = self._talk.answer(text, prompt)
         try:
@@ -206,7 +207,7 @@ class Chat:
     # -- lines -----------------------------------------------------------------------------------
 
     def _lines(self) -> Iterator[str]:
-        """What is typed or piped in, without blank lines."""
+        """The lines typed or piped in, without blank ones."""
         while True:
             try:
                 line = self._typed() if self._from_person else self._piped()
@@ -217,7 +218,7 @@ class Chat:
             except KeyboardInterrupt:
                 if not self._from_person:
                     raise
-                self._note("\n(Ctrl-D or /quit leaves)")
+                self._note("\n(Ctrl-D or /quit ends the chat)")
                 continue
             if line.strip():
                 yield line
@@ -230,7 +231,7 @@ class Chat:
             sys.stderr.flush()
             return input()
         except UnicodeDecodeError:
-            self._note("That was no text.")
+            self._note("That was not UTF-8 text.")
             return ""
 
     def _piped(self) -> str:
@@ -240,10 +241,10 @@ class Chat:
         return raw.decode("utf-8", "replace").rstrip("\r\n")
 
     def _remember_lines(self) -> None:
-        """Arrow keys for lines typed before, where there is a terminal and a library for it."""
+        """Recall earlier lines with the arrow keys, where Python has readline."""
         if self._to_person:
             with contextlib.suppress(ImportError):
-                import readline  # noqa: F401  (input() uses it once it is there)
+                import readline  # noqa: F401  (input() uses it once imported)
 
     def _note(self, text: str) -> None:
         from shared.text import many_lines
@@ -260,15 +261,17 @@ class Chat:
 
     def _reset(self, _argument: str) -> None:
         self._talk.reset()
-        self._note("(all is forgotten)")
+        self._note("(new conversation)")
 
     def _system(self, argument: str) -> None:
         from shared.errors import UserError
 
         if not self._takes_turns:
-            raise UserError("A model that completes texts is told nothing first; use --mode chat.")
+            raise UserError(
+                "There is no system message when the model completes texts; use --mode chat."
+            )
         self._talk.system = argument
-        self._note("(told first from now on)" if argument else "(nothing is told first)")
+        self._note("(system message set)" if argument else "(system message removed)")
 
     def _temperature(self, argument: str) -> None:
         from dataclasses import replace
@@ -280,7 +283,7 @@ class Chat:
             self._talk.sampling = replace(self._talk.sampling, temperature=float(argument))
         except (ValueError, UserError) as error:
             shown = one_line(argument, 40)
-            raise UserError(f"/temperature {shown!r} is no number from 0 to 100.") from error
+            raise UserError(f"/temperature {shown!r} is not a number from 0 to 100.") from error
         self._note(f"(temperature {self._talk.sampling.temperature:g})")
 
     def _seed(self, argument: str) -> None:
@@ -292,9 +295,9 @@ class Chat:
             model_options.check_numbers(seed=seed)
         except (ValueError, UserError) as error:
             shown = one_line(argument, 40)
-            raise UserError(f"/seed {shown!r} is no whole number of 64 bits.") from error
+            raise UserError(f"/seed {shown!r} is not a 64-bit integer.") from error
         self._talk.seed = seed
-        self._note("(another answer each time)" if seed is None else f"(seed {seed})")
+        self._note("(a new seed each time)" if seed is None else f"(seed {seed})")
 
     def _save(self, argument: str) -> None:
         import json
@@ -306,9 +309,9 @@ class Chat:
 
         path = Path(argument).expanduser()
         if not argument or path.is_dir():
-            raise UserError("/save needs the name of a file.")
+            raise UserError("/save needs a file name.")
         if os.path.lexists(path):
-            raise UserError(f"{one_line(path)} is there already; name another.")
+            raise UserError(f"{one_line(path)} already exists; choose another name.")
         messages = self._talk.messages()
         if path.suffix == ".json":
             said = [{"role": m.role, "content": m.content} for m in messages]
@@ -316,7 +319,7 @@ class Chat:
         else:
             text = "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in messages)
         write_output(path, [text.encode("utf-8", "replace")])
-        self._note(f"({len(messages)} messages written to {one_line(path)})")
+        self._note(f"({len(messages)} messages saved to {one_line(path)})")
 
     def _quit(self, _argument: str) -> None:
         raise _LeaveError

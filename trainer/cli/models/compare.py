@@ -1,4 +1,4 @@
-"""`trainer compare`: two or more models side by side, on the same prompts and the same text."""
+"""`trainer compare`: two or more models on the same prompts and the same text."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MAX_PROMPT_FILE = 16 << 20  # bytes
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL", help="Runs, checkpoints, folders, or GGUF files."),
+        typer.Argument(metavar="MODEL", help="Runs, checkpoints, folders or GGUF files."),
     ],
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     prompt: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="Text to go on from; may be repeated.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Text to continue; repeatable.")
     ] = None,
     prompts: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help="Prompts, one a line, or JSON Lines with `prompt`."),
+        typer.Option(metavar="FILE|-", help="Prompts, one per line, or JSON Lines with `prompt`."),
     ] = None,
     data: evaluate.Data = None,
     seq_len: evaluate.SeqLen = None,
@@ -44,25 +44,27 @@ def compare(
     batch_size: evaluate.BatchSize = None,
     max_tokens: evaluate.MaxTokens = None,
     losses: Annotated[
-        bool, typer.Option("--losses/--no-losses", help="Measure them on --data.")
+        bool, typer.Option("--losses/--no-losses", help="Measure losses on --data.")
     ] = True,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens at most of each answer.")] = 64,
-    greedy: Annotated[bool, typer.Option("--greedy", help="As --temperature 0.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per text.")] = 64,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Same as --temperature 0.")] = False,
     temperature: model_options.Temperature = 0.8,
     top_k: model_options.TopK = 50,
     top_p: model_options.TopP = 1.0,
-    seed: Annotated[int, typer.Option(help="The same for every model and prompt.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed, the same for every model and prompt.")
+    ] = 0,
     device: model_options.Device = "auto",
     threads: options.Threads = None,
     dtype: model_options.Dtype = "fp32",
     speed: Annotated[
-        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")
+        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second as well.")
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> int:
-    """Compare models: losses on the same text, texts from the same prompts, size and speed.
+    """Compare models by loss on the same text, texts from the same prompts, size and speed.
 
-    Without --data it is the validation data of the first one's run. Nothing is written.
+    The default data is the validation data of the first model's run. Nothing is written.
     """
     from dataclasses import replace
 
@@ -71,7 +73,7 @@ def compare(
     from trainer.generate.sampling import Sampling
 
     if not 2 <= len(models) <= len(LETTERS):
-        raise UserError(f"compare needs two models or more, up to {len(LETTERS)}: {len(models)}.")
+        raise UserError(f"compare needs 2 to {len(LETTERS)} models, not {len(models)}.")
     sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     evaluate.check_max_tokens(max_tokens)
@@ -105,7 +107,7 @@ def compare(
 
 
 def _read_prompts(place: str) -> list[str]:
-    """One prompt a line, or a JSON object a line with a `prompt`. Raises UserError."""
+    """Read prompts, one per line, as text or as JSON with a `prompt`. Raises UserError."""
     import json
 
     from shared.errors import UserError
@@ -134,8 +136,8 @@ def _read_prompts(place: str) -> list[str]:
             value = None
         if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
             raise UserError(
-                f"--prompts {one_line(place)}: prompt {place_in_file} is no JSON object with a "
-                "text called prompt."
+                f"--prompts {one_line(place)}: prompt {place_in_file} is not a JSON object with "
+                "a string named prompt."
             )
         found.append(value["prompt"])
     return found
@@ -144,7 +146,7 @@ def _read_prompts(place: str) -> list[str]:
 def _windows(
     opened: Sequence[OpenedModel], seq_len: int | None, stride: int | None, batch_size: int | None
 ) -> Windowing:
-    """The same windows for all: as the first was validated, if the others see that far."""
+    """The same windows for all: the first run's validation windows, if every context holds them."""
     from trainer.evaluate.evaluation import choose_windowing
     from trainer.evaluate.origin import find_origin
 
@@ -160,9 +162,9 @@ def _losses(
     paths: Sequence[str],
     max_tokens: int | None,
 ) -> dict[int, list[Evaluation]]:
-    """The evaluations of each model by its place; none, and a note why, where there is no data.
+    """The evaluations of each model by index; empty, with a note why, where there is no data.
 
-    Raises UserError for data that was named and cannot be scored by all.
+    Raises UserError when data was named that some model cannot score.
     """
     from shared.errors import UserError
     from trainer.evaluate.evaluation import evaluate_data

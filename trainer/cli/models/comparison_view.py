@@ -1,4 +1,4 @@
-"""A comparison for a person: tables and texts within the terminal's width."""
+"""A comparison as tables and texts within the terminal's width."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from shared.checkpoints.evaluation import Evaluation
     from trainer.evaluate.comparison import Compared
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # what the models are called in the tables
-WIDTH = 80  # columns, where there is no terminal
-MIN_COLUMN = 24  # columns for a model's text, below which texts stand under each other
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # names of the models in the tables
+WIDTH = 80  # columns without a terminal
+MIN_COLUMN = 24  # columns per model, below which texts are printed one after another
 FILE_COLUMNS = 4  # models in one table of files
 DIFFERENT_TOKENS = (
-    "The tokenizers differ, so losses and perplexities per token cannot be compared: bits per byte "
+    "The tokenizers differ, so losses and perplexities per token cannot be compared; bits per byte "
     "can."
 )
 
@@ -66,7 +66,7 @@ def _show_models(found: Sequence[Compared]) -> None:
 
 
 def _show_results(results: Sequence[Evaluation], same_tokens: bool) -> None:
-    """One data set: the lowest figure that can be compared is marked."""
+    """Print one data set; the lowest comparable value is marked."""
 
     first = results[0]
     held_back = evaluate.HELD_BACK if first.split == "validation" else ""
@@ -88,7 +88,7 @@ def _show_results(results: Sequence[Evaluation], same_tokens: bool) -> None:
 
 
 def _show_files(results: Sequence[Evaluation], key: str) -> None:
-    """Each file by itself, a column for each model; the ones found hardest where there are many."""
+    """Print results per file, one column per model; of many files, the hardest ones."""
 
     values = [[file.to_json() for file in result.files] for result in results]
     order = sorted(range(len(values[0])), key=lambda i: -(values[0][i][key] or 0.0))
@@ -106,7 +106,7 @@ def _show_files(results: Sequence[Evaluation], key: str) -> None:
 
 
 def _lowest(values: Sequence[float | None]) -> int | None:
-    """The place of the one lowest value; None where two are or some are none."""
+    """The index of the lowest value; None for a tie or where a value is missing."""
     known = [value for value in values if value is not None]
     if len(known) < len(values) or known.count(min(known)) > 1:
         return None
@@ -114,7 +114,7 @@ def _lowest(values: Sequence[float | None]) -> int | None:
 
 
 def _show_texts(prompt: str, texts: Sequence[str]) -> None:
-    """What the models made of a prompt: beside each other where there is room."""
+    """Print each model's text for a prompt, side by side where there is room."""
     from shutil import get_terminal_size
 
     from rich import box

@@ -1,4 +1,4 @@
-"""`trainer eval`: the loss of a model on text, and how fast it is."""
+"""`trainer eval`: the loss of a model on text, and its speed."""
 
 from __future__ import annotations
 
@@ -23,25 +23,29 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 20  # files of a data set in a table
 HELD_BACK = " (held back from training)"
-DATA_HELP = "Text files, folders, globs, or token files; may be repeated."
+DATA_HELP = "Text files, folders, globs or token files; repeatable."
 
-FilesArgument = Annotated[list[str] | None, typer.Argument(metavar="FILES", help="More of --data.")]
+FilesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="FILES", help="More data, as --data.")
+]
 Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=DATA_HELP)]
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="Token file, or a folder with val.bin.")
 ]
 SeqLen = Annotated[
-    int | None, typer.Option(help="Tokens of a window; default: as the run was validated.")
+    int | None, typer.Option(help="Tokens per window; default: as in the run's validation.")
 ]
 Stride = Annotated[
     int | None,
     typer.Option(
-        help="How far the window moves; half of --seq-len gives every token half a window before "
-        "it. Default: --seq-len."
+        help="Tokens the window moves; half of --seq-len gives every token at least half a window "
+        "of context. Default: --seq-len."
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Windows at once; changes no figure.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Score only so many tokens of each file.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Windows scored at once; does not change the results.")
+]
+MaxTokens = Annotated[int | None, typer.Option(help="Score at most this many tokens of each file.")]
 
 
 def evaluate(
@@ -60,21 +64,21 @@ def evaluate(
     threads: options.Threads = None,
     dtype: model_options.Dtype = "fp32",
     speed: Annotated[
-        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second too.")
+        bool, typer.Option("--speed/--no-speed", help="Measure tokens per second as well.")
     ] = True,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Write eval.json into the checkpoint.")
     ] = True,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE|-", help="Write the figures to a file as JSON.")
+        Path | None, typer.Option(metavar="FILE|-", help="Write the results to a file as JSON.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file of --output.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --output.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> int:
-    """Measure a model: loss, perplexity and bits per byte on text, and its speed.
+    """Measure the loss, perplexity and bits per byte of a model on text, and its speed.
 
-    Without data it is what the run has held back for validation. Every token is scored once. The
-    figures go into the checkpoint's eval.json, into the run's events, and from there into the model
+    The default data is the validation data of the model's run. Every token is scored once. The
+    results are written to the checkpoint's eval.json and the run's events, and appear in the model
     card of an upload.
     """
     from shared.json_text import encode_json
@@ -145,7 +149,7 @@ def check_max_tokens(max_tokens: int | None) -> None:
 def data_meant(
     opened: OpenedModel, origin: Origin, paths: Sequence[str], max_tokens: int | None
 ) -> list[DataSet]:
-    """The data at `paths`, by default what the model's run has held back. Raises UserError."""
+    """The data at `paths`; without any, the run's validation data. Raises UserError."""
     from trainer.evaluate.datasets import held_back, open_data
 
     vocabulary = opened.model.dimensions.V
@@ -155,14 +159,14 @@ def data_meant(
 
 
 def tell_notes(data_set: DataSet) -> None:
-    """Say on stderr what was left out of the text, or mended in it."""
+    """Print on stderr what was skipped or repaired in the text."""
     for note in data_set.notes:
         typer.echo(f"{data_set.name}: {note}", err=True)
 
 
 @contextlib.contextmanager
 def scoring(data_set: DataSet) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line every few seconds otherwise; told of the tokens scored."""
+    """Show progress; yields a function to call with the number of tokens just scored."""
     sizes = [file.bytes or 4 * len(file.tokens) for file in data_set.files]
     total, tokens, done = sum(sizes), data_set.tokens, 0
     with show_progress(f"scoring {data_set.name}", total) as update:
@@ -176,7 +180,7 @@ def scoring(data_set: DataSet) -> Iterator[Callable[[int], None]]:
 
 
 def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
-    """The command that measures the same again; what was not given is None."""
+    """The command that repeats the measurement, with the options that were given."""
     words = ["trainer", "eval", "--checkpoint", checkpoint]
     words += [word for path in paths for word in ("--data", path)]
     for name, value in given.items():
@@ -185,7 +189,7 @@ def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
 
 
 def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) -> str:
-    """Write the figures into the checkpoint and the run's events; what was done, in words."""
+    """Write the results into the checkpoint and the run's events; returns what was written."""
     from shared.checkpoints.catalogue import in_use, twins
     from shared.checkpoints.evaluation import EVALUATION, add_evaluation
     from shared.checkpoints.evaluation_record import record_evaluation
@@ -194,8 +198,8 @@ def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) ->
 
     if origin.checkpoint is None:
         return (
-            f"Nothing was written: {one_line(origin.path)} is no checkpoint of a run. "
-            "--output FILE keeps the figures."
+            f"Nothing was written: {one_line(origin.path)} is not a checkpoint of a run. "
+            "Use --output FILE to keep the results."
         )
     place = origin.checkpoint / EVALUATION
     try:
@@ -233,7 +237,7 @@ def _figures(
 
 
 def _show(figures: dict[str, Any], windows: str) -> None:
-    """The figures for a person, within 80 columns."""
+    """Print the results within 80 columns."""
     from textwrap import fill
 
     from shared.text import format_count, format_duration
@@ -266,7 +270,7 @@ def _show(figures: dict[str, Any], windows: str) -> None:
 
 
 def _show_files(files: Sequence[dict[str, Any]]) -> None:
-    """Each file by itself, the ones it finds hardest where there are many."""
+    """Print the results per file; of many files, those with the highest loss."""
     if not files:
         return
     shown = list(files)
@@ -288,7 +292,7 @@ def _show_files(files: Sequence[dict[str, Any]]) -> None:
 
 
 def number(measured: dict[str, Any], key: str) -> str:
-    """A figure for a person; one that is no number by its name, one that is not known as `-`."""
+    """A result for people: non-finite values by name, unknown ones as `-`."""
     value = measured[key]
     if value is None:
         return str(measured.get("nonfinite", {}).get(key, "-"))

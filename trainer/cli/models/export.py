@@ -1,4 +1,4 @@
-"""`trainer export`: a checkpoint for other programs, as GGUF or as a transformers folder."""
+"""`trainer export`: write a model as GGUF or as a transformers folder."""
 
 from __future__ import annotations
 
@@ -30,41 +30,44 @@ def export(
     quant: Annotated[
         str | None,
         typer.Option(
-            "--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices; default F16."
+            "--quant", "--type", metavar="TYPE", help="Type of the GGUF's matrices; default: F16."
         ),
     ] = None,
     vocabulary_quant: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Type of embedding and output head; default as others."),
+        typer.Option(
+            metavar="TYPE", help="Type of embedding and output head; default: as --quant."
+        ),
     ] = None,
     hf: Annotated[
         Path | None, typer.Option("--hf", metavar="DIR", help="Write a transformers folder.")
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights; default F32."),
+        typer.Option(metavar="F32|BF16|F16", help="Type of the folder's weights; default: F32."),
     ] = None,
     mhc: Annotated[
         Path | None,
-        typer.Option("--mhc", metavar="FILE", help="Write hyper-connections, for our own server."),
+        typer.Option(
+            "--mhc", metavar="FILE", help="Write hyper-connections, which our own server reads."
+        ),
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Compare what was written with the model, in llama.cpp."),
+        typer.Option("--verify", help="Load the result in llama.cpp or transformers and compare."),
     ] = False,
     tokenizer: model_options.TokenizerOption = None,
     lossy: Annotated[
-        bool, typer.Option("--lossy", help="Ternary types also for weights that are not ternary.")
+        bool, typer.Option("--lossy", help="Allow ternary types for weights that are not ternary.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> int:
-    """Write a model for other programs: GGUF for llama.cpp, a folder for transformers.
+    """Write a model as GGUF for llama.cpp, or as a folder for transformers.
 
-    Types are F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, MXFP4, for ternary weights TQ1_0 and
-    TQ2_0, and with llama-cpp-python Q6_K, Q5_K_M, Q4_K_M and more. Norms and biases stay F32.
+    Types: F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 and MXFP4; TQ1_0 and TQ2_0 for ternary
+    weights; with llama-cpp-python also Q6_K, Q5_K_M, Q4_K_M and more. Norms and biases stay F32.
 
-    --verify alone makes a GGUF, compares and throws it away; with the --gguf of a file that is
-    there, and nothing said about what to write, it compares that file.
+    --verify alone checks a temporary GGUF. With --gguf and an existing file it checks that file.
     """
     import contextlib
     import tempfile
@@ -73,7 +76,7 @@ def export(
     from trainer.formats.gguf_types import find_type
 
     if gguf is None and hf is None and not verify:
-        raise UserError("There is nothing to do: give --gguf FILE, --hf DIR or --verify.")
+        raise UserError("Nothing to do: give --gguf FILE, --hf DIR or --verify.")
     if mhc is not None and gguf is None:
         raise UserError("--mhc goes with a GGUF file: give --gguf FILE too.")
     if gguf is None and hf is not None and (quant or vocabulary_quant or lossy):
@@ -100,7 +103,7 @@ def export(
     with contextlib.ExitStack() as leaving:
         if gguf is None and hf is None:
             gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
-        # Everything is decided, and refused where it must be, before anything is written.
+        # Everything is checked before anything is written.
         file = gguf and prepare_gguf(
             opened, gguf, chosen, vocabulary=vocabulary, mhc=mhc, force=force, lossy=lossy
         )
@@ -116,7 +119,7 @@ def export(
 
 
 def _write_gguf(file: GGUFExport, *, force: bool) -> None:
-    """Write the file, and tell what is in it."""
+    """Write the file and print its tensors."""
     from shared.text import format_bytes, one_line
     from trainer.export.gguf_file import write_gguf, written_tensors
     from trainer.export.table import compression, tensor_rows
@@ -131,7 +134,7 @@ def _write_gguf(file: GGUFExport, *, force: bool) -> None:
 
 
 def _write_hf(folder: HFExport, *, force: bool) -> None:
-    """Write the folder, and tell what is in it."""
+    """Write the folder and print its files."""
     from shared.text import format_bytes, one_line
     from trainer.export.hf_folder import write_hf_folder
 
@@ -163,8 +166,8 @@ def _verified_hf(opened: OpenedModel, folder: HFExport) -> bool:
 
 
 def _passed(verify: Callable[[], Verification]) -> bool:
-    """Compare, and tell what came out."""
-    typer.echo("comparing …", err=True)
+    """Compare and print the result; whether it passed."""
+    typer.echo("comparing", err=True)
     found = verify()
     typer.echo("\n".join(found.lines))
     return not found.problems

@@ -1,4 +1,4 @@
-"""`trainer generate`: text from a model, streamed to the terminal."""
+"""`trainer generate`: stream text from a model to the terminal."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ def generate(
     *,
     checkpoint: model_options.Model,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Read the prompt from a file or stdin.")
     ] = None,
     max_new_tokens: model_options.MaxNewTokens = 256,
     samples: Annotated[
-        int, typer.Option("-n", "--samples", help="How many texts, with seeds N, N + 1, …")
+        int, typer.Option("-n", "--samples", help="Number of texts; each adds 1 to the seed.")
     ] = 1,
     temperature: model_options.Temperature = 0.8,
     top_k: model_options.TopK = 50,
     top_p: model_options.TopP = 1.0,
     seed: model_options.Seed = None,
     ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Go on after the end of a text.")
+        bool, typer.Option("--ignore-eos", help="Continue after the end-of-text token.")
     ] = False,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Key-value cache; the text is the same.")
+        bool,
+        typer.Option("--cache/--no-cache", help="Use the key-value cache; the text is the same."),
     ] = True,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
@@ -45,7 +46,7 @@ def generate(
 ) -> int:
     """Continue a prompt with a trained model.
 
-    The text goes to stdout as it comes, without control characters when stdout is a terminal.
+    The text is streamed to stdout, without control characters when stdout is a terminal.
     """
     import sys
     import time
@@ -100,7 +101,7 @@ def generate(
 
 
 def _prompt(prompt: str | None, prompt_file: str | None) -> str:
-    """The prompt from the option, a file, or stdin when that is no terminal."""
+    """The prompt from the option, a file, or stdin when stdin is not a terminal."""
     import sys
 
     from shared.errors import UserError

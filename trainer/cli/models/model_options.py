@@ -1,4 +1,4 @@
-"""The options of every command that opens a model, and opening it as they say."""
+"""The options of every command that opens a model, and how it is opened."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ Model = Annotated[
         "--checkpoint",
         "--model",
         metavar="PATH|RUN",
-        help="Run, checkpoint, transformers folder, or GGUF file.",
+        help="Run, checkpoint, transformers folder or GGUF file.",
     ),
 ]
 TokenizerOption = Annotated[
     str | None,
-    typer.Option("--tokenizer", metavar="FILE|DIR", help="Default: the model's own."),
+    typer.Option(
+        "--tokenizer", metavar="FILE|DIR", help="Tokenizer to use; default: the model's own."
+    ),
 ]
 Device = Annotated[str, options.DEVICE]
 Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="Precision of the matrix products.")]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
-TopK = Annotated[int, typer.Option(help="Only the k likeliest tokens; 0 for all.")]
-TopP = Annotated[float, typer.Option(help="Only the likeliest tokens that reach p.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.")]
+Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")]
+TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0: all.")]
+TopP = Annotated[float, typer.Option(help="Sample from the most likely tokens that add up to p.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same text.")]
 MaxNewTokens = Annotated[
-    int, typer.Option("--max-new-tokens", "--max-tokens", help="Tokens at most.")
+    int, typer.Option("--max-new-tokens", "--max-tokens", help="Maximum number of tokens.")
 ]
 
 
 def check_numbers(
     *, threads: int | None = None, seed: int | None = None, max_new_tokens: int = 1
 ) -> None:
-    """Refuse what can be seen to be wrong before torch is loaded. Raises UserError."""
+    """Raise UserError for numbers out of range, before torch is loaded."""
     from shared.errors import UserError
 
     if max_new_tokens < 1:
@@ -58,7 +60,7 @@ def open_asked(
     threads: int | None = None,
     tokenizer: str | None = None,
 ) -> OpenedModel:
-    """The model a person named, in evaluation mode. Raises UserError, RunError."""
+    """Open the model `--checkpoint` names, in evaluation mode. Raises UserError, RunError."""
     import torch
 
     from trainer.checkpoint.opening import model_path, open_model
@@ -70,11 +72,11 @@ def open_asked(
 
 
 def compute_asked(opened: OpenedModel, dtype: str) -> Compute:
-    """Where the model lies, in the precision a person asked for. Raises UserError."""
+    """The model's device in the precision `--dtype` names. Raises UserError."""
     from shared.errors import UserError
     from shared.text import one_line
     from trainer.distributed.device import Compute
 
     if dtype not in ("fp32", "bf16"):
-        raise UserError(f"--dtype {one_line(dtype, 60)!r} is none of fp32, bf16.")
+        raise UserError(f"--dtype {one_line(dtype, 60)!r} is not fp32 or bf16.")
     return Compute(opened.model.device, bf16=dtype == "bf16", compile=False)

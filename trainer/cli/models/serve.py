@@ -1,4 +1,4 @@
-"""`trainer serve`: a model behind an API that OpenAI's clients speak, with a chat page."""
+"""`trainer serve`: a model behind OpenAI's API, with a chat page."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 def serve(
     *,
     model: model_options.Model,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8080,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Default: reachable from this machine alone.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on; the default is local only."),
     ] = "127.0.0.1",
     api_key_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Holds the key that clients must send."),
+        typer.Option(metavar="FILE", help="File with the key that clients must send."),
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(help="Answers at once; default what memory allows.")
+        int | None, typer.Option(help="Answers at the same time; default: what fits in memory.")
     ] = None,
-    queue: Annotated[int, typer.Option(help="Answers that may wait; more get status 429.")] = 256,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more get status 429.")] = 256,
     max_tokens_limit: Annotated[
-        int, typer.Option(help="The most tokens that a client may ask for.")
+        int, typer.Option(help="Maximum number of tokens a client may ask for.")
     ] = 4096,
     context: Annotated[
-        int | None, typer.Option(help="Tokens of prompt and answer; default the model's.")
+        int | None, typer.Option(help="Tokens of prompt plus answer; default: the model's context.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 600.0,
+    timeout: Annotated[float, typer.Option(help="Seconds an answer may take.")] = 600.0,
     device: model_options.Device = "auto",
     threads: options.Threads = None,
     engine: Annotated[
@@ -50,22 +51,23 @@ def serve(
         str | None,
         typer.Option(
             metavar="fp32|fp16|bf16",
-            help="Of torch: fp32 or fp16 weights on a CPU, fp32 or bf16 on a GPU.",
+            help="Precision in torch: fp32 or fp16 on a CPU, fp32 or bf16 on a GPU.",
         ),
     ] = None,
     tokenizer: model_options.TokenizerOption = None,
     served_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The model's name for clients.")
+        str | None, typer.Option(metavar="NAME", help="Model name that clients see.")
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Let a site's pages use the server; * for all."),
+        typer.Option(metavar="ORIGIN", help="Allow pages of this site to use the server; *: all."),
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
-    """Serve a model over HTTP, as OpenAI's clients speak it, with a chat page at /.
+    """Serve a model over HTTP with OpenAI's API and a chat page.
 
-    A key is read from --api-key-file or from TRAINER_API_KEY. Ctrl-C lets answers end.
+    The chat page is at /. The API key comes from --api-key-file or TRAINER_API_KEY; without one,
+    no key is needed. Ctrl-C waits for running answers.
     """
     import asyncio
     import sys
@@ -85,11 +87,15 @@ def serve(
         options.check_range(option, value, least, most)
     options.check_threads(threads)
     if engine not in ("auto", "torch", "llama.cpp"):
-        raise UserError(f"--engine is {one_line(engine, 60)!r}; it is auto, torch or llama.cpp.")
+        raise UserError(
+            f"--engine is {one_line(engine, 60)!r}; it must be auto, torch or llama.cpp."
+        )
     if precision not in (None, "fp32", "fp16", "bf16"):
-        raise UserError(f"--precision is {one_line(precision, 60)!r}; it is fp32, fp16 or bf16.")
+        raise UserError(
+            f"--precision is {one_line(precision, 60)!r}; it must be fp32, fp16 or bf16."
+        )
     if served_name is not None and one_line(served_name) != served_name.strip():
-        raise UserError("--served-name has characters that cannot be shown; use plain ones.")
+        raise UserError("--served-name has unprintable characters; use plain ones.")
 
     from trainer.serve.access import is_loopback, read_key
     from trainer.serve.app import Settings
@@ -100,8 +106,8 @@ def serve(
     sock = bind(host, port)  # before the model is loaded, which may take minutes
     if key is None and not local:
         print(
-            f"trainer: anybody who reaches {one_line(host)} may use this model; --api-key-file or "
-            "TRAINER_API_KEY sets a key.",
+            f"trainer: anyone who can reach {one_line(host)} can use this model; set a key with "
+            "--api-key-file or TRAINER_API_KEY.",
             file=sys.stderr,
         )
     started = time.monotonic()
@@ -124,14 +130,14 @@ def serve(
     if opened.kind == "llama.cpp":
         given = {"--precision": precision, "--tokenizer": tokenizer, "--device": device != "auto"}
         for option in (name for name, value in given.items() if value):
-            print(f"trainer: {option} says nothing to llama.cpp.", file=sys.stderr)
+            print(f"trainer: {option} has no effect with llama.cpp.", file=sys.stderr)
     served = open_served(opened, (served_name or "").strip(), max_tokens_limit)
     asyncio.run(_run(served, settings, sock, started))
     return 0
 
 
 async def _run(served: Served, settings: Settings, sock: socket.socket, started: float) -> None:
-    """Serve until a signal comes; `started` is when opening began, in monotonic seconds."""
+    """Serve until a signal comes; `started` is when loading began, in monotonic seconds."""
     import time
     from dataclasses import replace
 
@@ -143,7 +149,7 @@ async def _run(served: Served, settings: Settings, sock: socket.socket, started:
         served = replace(served, load_seconds=time.monotonic() - started)
 
         def ready() -> None:
-            print(f"Serving {served.name} at {address_of(sock)} (Ctrl-C ends it)", flush=True)
+            print(f"Serving {served.name} at {address_of(sock)} (Ctrl-C stops it)", flush=True)
 
         await make_server(build_app(served, settings), ready).serve(sockets=[sock])
     finally:

@@ -32,7 +32,7 @@ def export(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     keys: Annotated[
-        str | None, typer.Option(metavar="KEY,…", help="Metrics for --csv, --svg and --png.")
+        str | None, typer.Option(metavar="KEY,KEY", help="Metrics for --csv, --svg and --png.")
     ] = None,
     smooth: Annotated[
         float,
@@ -44,7 +44,7 @@ def export(
             help="Moving average over the curves: 0.9, 0.99.",
         ),
     ] = 0.0,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> int:
     """Export a run as CSV, text, SVG or PNG."""
     from shared.errors import UserError
@@ -96,7 +96,7 @@ def _wrote(path: Path, size: int, what: str = "") -> None:
 def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
     """Print the command that repeats a run.
 
-    It trains a new run, with the same configuration, from its beginning.
+    The command trains a new run from the start with the same configuration.
     """
     from shared.errors import RunError
     from shared.library.repeat import repeat_command, shell_line
@@ -112,14 +112,14 @@ def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.
     before, after = flatten(to_plain(own)), flatten(to_plain(again))
     changed = [key for key in before if before[key] != after[key] and key not in flags]
     if changed:
-        raise RunError(f"The run cannot be repeated as it was: {changed[0]} would differ.")
+        raise RunError(f"The run cannot be repeated exactly: {changed[0]} would differ.")
     typer.echo(shell_line(words))
     for key in flags:
-        typer.echo(f"note: {key} is {before[key]} there, which is this run's own", err=True)
+        typer.echo(f"note: {key} is {before[key]} in this run, which keeps it", err=True)
     for key in ("data.path", "data.val_path", "checkpoint.begin_from"):
         place = before.get(key)
         if place is not None and not Path(str(place)).exists():
-            typer.echo(f"note: {key} {place} is not there any more", err=True)
+            typer.echo(f"note: {key} {place} no longer exists", err=True)
     return 0
 
 
@@ -130,7 +130,7 @@ def diff(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     json: options.Json = False,
 ) -> int:
-    """Say where the configurations of two runs differ."""
+    """Show where the configurations of two runs differ."""
     from shared.errors import UserError
     from shared.run.config import differences, flat_config
     from shared.run.directory import find_run
@@ -151,7 +151,7 @@ def diff(
         return 0
     names = [one_line(run.run_id) for run in runs]
     if not different:
-        typer.echo(f"{names[0]} and {names[1]} are configured alike")
+        typer.echo(f"{names[0]} and {names[1]} have the same configuration")
         return 0
     rows = [("key", *names)]
     rows += [(key, *("-" if v is None else v for v in pair)) for key, pair in different.items()]

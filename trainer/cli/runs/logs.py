@@ -1,4 +1,4 @@
-"""`trainer logs`: what a run's console shows."""
+"""`trainer logs`: the log of a run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def logs(
     run: options.RunArgument,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the run ends.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last so many.")] = LINES,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines to show.")] = LINES,
 ) -> int:
     """Show the last lines of a run's log."""
     from shared.run.directory import find_run
@@ -48,12 +48,12 @@ def logs(
         _show(_last(tailer, lines))
         _follow(found, tailer)
     except KeyboardInterrupt:
-        pass  # that is how following is ended
+        pass  # that is how following ends
     return 0
 
 
 def _last(tailer: Tailer, count: int) -> list[str]:
-    """The last lines there are; the tailer stands behind them."""
+    """The last lines of the log; the tailer is then at its end."""
     kept: deque[str] = deque(maxlen=count)
     while True:
         chunk = tailer.read()
@@ -63,7 +63,7 @@ def _last(tailer: Tailer, count: int) -> list[str]:
 
 
 def _clean(block: bytes) -> list[str]:
-    """Whole lines, safe to show. A progress bar's `\\r` counts as a new line."""
+    """Complete lines, safe to show. A progress bar's `\\r` counts as a newline."""
     text = many_lines(block.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n"))
     return text.split("\n")[:-1]
 
@@ -74,10 +74,10 @@ def _show(lines: list[str]) -> None:
 
 
 def _follow(run: RunDirectory, tailer: Tailer) -> None:
-    """Show what comes until the run has ended for good."""
+    """Show new lines until the run has ended."""
     looked_at, end = -1e9, ""
     while True:
-        # The end is looked for before the last lines are read: none is missed.
+        # Checked before the last lines are read, so that none is missed.
         if time.monotonic() - looked_at >= _HEALTH_EVERY:
             end, looked_at = _end_of(run), time.monotonic()
         while (chunk := tailer.read()).lines or chunk.more:
@@ -89,13 +89,13 @@ def _follow(run: RunDirectory, tailer: Tailer) -> None:
 
 
 def _end_of(run: RunDirectory) -> str:
-    """How the run ended, empty while more may come: it lives, is queued, or will be restarted."""
+    """How the run ended; empty while it is running, queued, or about to be restarted."""
     from shared.control.daemons import care_of, watching
     from shared.ownership.health import observe
     from shared.run.records import RunState
 
     if not run.path.is_dir():
-        return f"{one_line(run.run_id)} is gone"
+        return f"{one_line(run.run_id)} no longer exists"
     state = run.read_state() or RunState()
     health = observe(run, state)
     if health.alive or state.status == "queued":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def runs_meant(references: Sequence[str], runs_dir: Path) -> list[RunDirectory]:
-    """The runs meant, each once. Raises UserError."""
+    """The runs that `references` name, each once. Raises UserError."""
     from shared.errors import UserError
     from shared.run.directory import find_run
     from shared.text import one_line
@@ -19,9 +19,8 @@ def runs_meant(references: Sequence[str], runs_dir: Path) -> list[RunDirectory]:
     found: dict[Path, RunDirectory] = {}
     for reference in references:
         if reference and Path(reference).is_symlink():
-            raise UserError(
-                f"{one_line(reference)} is a link; name {one_line(Path(reference).resolve())}."
-            )
+            target = one_line(Path(reference).resolve())
+            raise UserError(f"{one_line(reference)} is a link; give its target, {target}.")
         run = find_run(runs_dir, reference)
         found.setdefault(run.path.resolve(), run)
     return list(found.values())

@@ -1,4 +1,4 @@
-"""`trainer runs`: keeping order among runs."""
+"""`trainer runs`: list, label and delete runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 app = command_group("List, label, compare, export and delete runs.")
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; touch nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be deleted; change nothing.")
+]
 
 
 # -- labels ------------------------------------------------------------------------------------
@@ -31,13 +33,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; touc
 def list_(
     *,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    tag: Annotated[list[str] | None, typer.Option(help="Only runs with all of these tags.")] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Only archived ones.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False,
-    trash: Annotated[bool, typer.Option("--trash", help="What is in the trash.")] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only runs with this tag; repeatable.")
+    ] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="List only archived runs.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List archived runs too.")] = False,
+    trash: Annotated[bool, typer.Option("--trash", help="List deleted runs in the trash.")] = False,
     json: options.Json = False,
 ) -> int:
-    """List runs with their labels."""
+    """List runs with their names, tags and notes."""
     if trash:
         return _list_trash(runs_dir, json=json)
     rows = [row for row in _rows(runs_dir) if _has_tags(row["tags"], tag or [])]
@@ -101,13 +105,13 @@ def _has_tags(tags: Sequence[str], wanted: Sequence[str]) -> bool:
 @app.command()
 def tag(
     run: options.RunArgument,
-    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="Tags to take away.")] = None,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAGS", help="Tags to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Tag to remove; repeatable.")] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
-    """Add tags, or print those it has.
+    """Add tags to a run, or print its tags.
 
-    A run may be labelled while it trains.
+    Works while the run trains.
     """
     from shared.library.labels import change_labels, read_labels
 
@@ -124,11 +128,11 @@ def tag(
 def note(
     run: options.RunArgument,
     text: Annotated[
-        str | None, typer.Argument(help="The note; '-' reads it from standard input, '' clears it.")
+        str | None, typer.Argument(help="The note; - reads standard input, '' removes it.")
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
-    """Write a note, or print the one it has."""
+    """Set the note of a run, or print it."""
     from shared.library.labels import MAX_NOTE, change_labels, read_labels
 
     (found,) = runs_meant([run], runs_dir)
@@ -138,32 +142,32 @@ def note(
     if text == "-":
         text = sys.stdin.read(4 * MAX_NOTE)
     labels = change_labels(found, note=text)
-    typer.echo("noted" if labels.note else "the note is gone")
+    typer.echo("note saved" if labels.note else "note removed")
     return 0
 
 
 @app.command()
 def rename(
     run: options.RunArgument,
-    name: Annotated[str, typer.Argument(help="The name to show; '' goes back to its own.")],
+    name: Annotated[str, typer.Argument(help="The name to show; '' restores the original.")],
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
     """Show a run under another name.
 
-    Its folder and its id stay as they are.
+    Its folder and its id do not change.
     """
     from shared.library.labels import change_labels
     from shared.text import one_line
 
     (found,) = runs_meant([run], runs_dir)
     labels = change_labels(found, name=name)
-    typer.echo(f"{one_line(found.run_id)} is shown as {labels.name or 'what it is called'}")
+    typer.echo(f"{one_line(found.run_id)} is shown as {labels.name or 'its original name'}")
     return 0
 
 
 @app.command()
 def archive(runs: options.RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
-    """Put runs out of sight."""
+    """Hide runs from the list."""
     return _archive(runs_meant(runs, runs_dir), archived=True)
 
 
@@ -171,7 +175,7 @@ def archive(runs: options.RunsArgument, runs_dir: options.RunsDirOption = option
 def unarchive(
     runs: options.RunsArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR
 ) -> int:
-    """Bring archived runs back into sight."""
+    """List archived runs again."""
     return _archive(runs_meant(runs, runs_dir), archived=False)
 
 
@@ -195,9 +199,9 @@ def delete(
     dry_run: DryRun = False,
     yes: options.Yes = False,
 ) -> int:
-    """Move runs into the trash.
+    """Move runs to the trash.
 
-    Never a living one. restore brings them back until empty-trash deletes them.
+    Running runs are refused. restore brings runs back until empty-trash deletes them.
     """
     from shared.errors import UserError
     from shared.library.deletion import doom
@@ -220,7 +224,7 @@ def delete(
     place = "" if parent == options.RUNS_DIR else f" --runs-dir {one_line(parent)}"
     size = format_bytes(sum(item.bytes for item in doomed))
     typer.echo(f"{what} moved to the trash ({size})")
-    typer.echo(f"back with:  trainer runs restore{place}")
+    typer.echo(f"undo:       trainer runs restore{place}")
     typer.echo(f"free space: trainer runs empty-trash{place}")
     return 0
 
@@ -228,16 +232,17 @@ def delete(
 @app.command()
 def restore(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN…", help="Run ids; default the last deleted.")
+        list[str] | None,
+        typer.Argument(metavar="RUNS", help="Run ids; default: the last ones deleted."),
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
-    """Bring deleted runs back."""
+    """Bring deleted runs back from the trash."""
     from shared.library.run_trash import restore_runs
     from shared.text import one_line
 
     for run_id, name in restore_runs(runs_dir, runs or None).items():
-        taken = "" if name == run_id else f" as {one_line(name)}, since there is another one now"
+        taken = "" if name == run_id else f" as {one_line(name)}, since its old name is taken"
         typer.echo(f"{one_line(run_id)} is back{taken}")
     return 0
 
@@ -248,7 +253,7 @@ def empty_trash(
     dry_run: DryRun = False,
     yes: options.Yes = False,
 ) -> int:
-    """Delete for good what is there."""
+    """Delete everything in the trash permanently."""
     from shared.library.run_trash import empty_run_trash, list_trash, trash_bytes
     from shared.text import format_bytes
 
@@ -258,7 +263,7 @@ def empty_trash(
         return 0
     if not dry_run:
         what = f"{count} run{'s' if count != 1 else ''}, {format_bytes(size)},"
-        confirm_word("empty", f"delete {what} for good", yes=yes)
+        confirm_word("empty", f"delete {what} permanently", yes=yes)
         size = empty_run_trash(runs_dir)
     else:
         _list_trash(runs_dir, json=False)
@@ -287,7 +292,7 @@ def _list_trash(runs_dir: Path, *, json: bool) -> int:
     return 0
 
 
-# -- taking along ------------------------------------------------------------------------------
+# -- other forms -------------------------------------------------------------------------------
 
 app.command("export")(run_exports.export)
 app.command("command")(run_exports.command)

@@ -1,4 +1,4 @@
-"""`trainer status`: every run with what it is really doing, as a table or for programs."""
+"""`trainer status`: what every run is doing now, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from shared.run.directory import RunDirectory
     from shared.run.records import RunState
 
-#: Columns that go first where the terminal is narrow.
+#: Columns to drop on a narrow terminal, in this order.
 _DISPENSABLE = ("try", "best", "where", "tok/s", "ETA", "loss", "steps")
 _RIGHT = frozenset({"steps", "loss", "best", "tok/s", "ETA", "try"})
-_LEAST_NOTE = 28  # characters: less important columns go to give a note as much
+_LEAST_NOTE = 28  # characters a note gets before columns are dropped
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One run and what daemons say of it."""
+    """One run and what daemons know about it."""
 
     run: RunDirectory
     state: RunState
@@ -40,7 +40,7 @@ class _Row:
 
     @property
     def note(self) -> str:
-        """What a person should know beside the numbers."""
+        """What a person should know besides the numbers."""
         from shared.control.daemons import next_start_of
 
         parts = []
@@ -88,7 +88,7 @@ class _Row:
         }
 
     def record(self) -> Json:
-        """Everything, for programs."""
+        """Everything, for JSON."""
         state = self.state
         return {
             **state.to_json(),
@@ -109,12 +109,13 @@ class _Row:
 
 def status(
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Only this one: id, name, path, or latest.")
+        str | None,
+        typer.Argument(metavar="RUN", help="Only this run: id, name or path, or latest."),
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     json: options.Json = False,
 ) -> int:
-    """List the runs with what each is really doing."""
+    """List the runs with their status, progress, loss and speed."""
     from shared.control.daemons import find_daemons
     from shared.run.directory import find_run
 
@@ -161,7 +162,7 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
 
 
 def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
-    """One line for each daemon at work, or one that says there is none."""
+    """One line per running daemon, or one that says there is none."""
     from shared.ownership.process import host_name
 
     lines = []
@@ -180,13 +181,13 @@ def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
     if lines:
         return lines
     place = "" if runs_dir == options.RUNS_DIR else f" --runs-dir {one_line(runs_dir)}"
-    return [f"no daemon: nothing restarts a crashed run; start one with trainer daemon{place}"]
+    return [f"no daemon: crashed runs are not restarted; start one with trainer daemon{place}"]
 
 
 def format_table(rows: list[dict[str, str]], width: int) -> list[str]:
-    """`rows` under their headings in lines of at most `width` characters.
+    """`rows` under their headings, in lines of at most `width` characters.
 
-    The least important columns go where there is no room; what is long is cut.
+    On a narrow terminal the least important columns are dropped and long cells are cut.
     """
     columns = [c for c in rows[0] if c == "note" or any(row[c] != "-" for row in rows)]
     noted = any(row["note"] for row in rows)
@@ -196,7 +197,7 @@ def format_table(rows: list[dict[str, str]], width: int) -> list[str]:
     least = min(sizes["note"], _LEAST_NOTE) if noted else 0
 
     def room() -> int:
-        """What is left for the note, with two spaces between columns."""
+        """Characters left for the note, with two spaces between columns."""
         fixed = [sizes[c] for c in columns if c != "note"]
         return width - sum(fixed) - 2 * (len(columns) - 1)
 

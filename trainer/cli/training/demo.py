@@ -59,10 +59,10 @@ def demo(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     max_steps: options.MaxSteps = None,
     watch: Annotated[
-        bool | None, typer.Option("--watch/--no-watch", help="Open train-monitor on it.")
+        bool | None, typer.Option("--watch/--no-watch", help="Open train-monitor on the run.")
     ] = None,
 ) -> int:
-    """Train a small character-level model on the Python standard library, and watch it learn.
+    """Train a small model on Python's own source code and watch it learn.
 
     The first steps are timed, and the model and the number of steps are chosen so that the demo
     ends within five minutes. Closing the monitor does not stop the training.
@@ -92,7 +92,7 @@ def run_demo(
 
     began = clock()
     settings, _, _ = load_layers(PRESET)
-    # One thread: on a busy machine two wait for each other, and the second gains little here.
+    # One thread: a second one gains little here, and on a busy machine they wait for each other.
     flags: dict[str, Any] = {"name": "demo", "train.threads": 1}
     typer.echo("Reading the Python standard library's source…")
     flags["data.path"] = str(prepare_text(text, {**settings, **flags}, runs_dir, show_progress))
@@ -141,7 +141,7 @@ def chosen(fitted: Fit, seconds: float) -> dict[str, Any]:
 
 
 def standard_library() -> list[str]:
-    """The source files of the standard library's top level, which every Python has."""
+    """The source files at the top level of the standard library."""
     import sysconfig
     from pathlib import Path
 

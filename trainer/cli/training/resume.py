@@ -1,4 +1,4 @@
-"""`trainer resume`: go on with a run, whatever ended it."""
+"""`trainer resume`: continue a run, whatever ended it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def resume(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     from_: Annotated[
         str | None,
-        typer.Option("--from", metavar="CHECKPOINT", help="This checkpoint, not the newest."),
+        typer.Option(
+            "--from", metavar="CHECKPOINT", help="Start from this checkpoint, not the newest."
+        ),
     ] = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
@@ -37,7 +39,7 @@ def resume(
     queue: options.Queue = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> int:
-    """Continue a run from its newest sound checkpoint, or from its start if it has none."""
+    """Continue a run from its newest intact checkpoint, or from the start if it has none."""
     from dataclasses import replace
 
     from trainer.checkpoint.finding import find_checkpoint

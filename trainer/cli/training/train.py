@@ -1,4 +1,4 @@
-"""`trainer train`: a new run, or with --resume an old one with changed settings."""
+"""`trainer train`: train a new run, or with --resume continue one."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ def train(
     *,
     context: typer.Context,
     config: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE.yaml", help="Preset or configuration file.")
+        str | None,
+        typer.Option(metavar="PRESET|FILE.yaml", help="Preset or YAML file; see trainer config."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dataset: Annotated[
-        str | None, typer.Option(metavar="tokens|synthetic", help="Token files, or made-up data.")
+        str | None,
+        typer.Option(metavar="tokens|synthetic", help="Token files, or generated data for a test."),
     ] = None,
     data_path: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder it lies in.")
+        str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
     ] = None,
     val_data_path: Annotated[
-        str | None, typer.Option(metavar="FILE", help="val.bin; default the one beside train.bin.")
+        str | None, typer.Option(metavar="FILE", help="val.bin; default: the one beside train.bin.")
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATHS", help="Text itself: prepared first, kept in the runs folder."),
+        typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
     ] = None,
-    n_samples: Annotated[int | None, typer.Option(help="Samples of the synthetic data.")] = None,
+    n_samples: Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")] = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
@@ -42,10 +44,12 @@ def train(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     seq_len: Annotated[
-        int | None, typer.Option(help="Tokens per sequence; default half the context.")
+        int | None, typer.Option(help="Tokens per sequence; default: half the context.")
     ] = None,
     learning_rate: options.LearningRate = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, data order, dropout.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights, data order and dropout.")
+    ] = None,
     device: options.Device = None,
     threads: options.Threads = None,
     dtype: Annotated[
@@ -57,7 +61,7 @@ def train(
     ] = None,
     compile: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="torch.compile; default on CUDA only."),
+        typer.Option("--compile/--no-compile", help="Use torch.compile; default: on CUDA only."),
     ] = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
@@ -65,36 +69,42 @@ def train(
     keep_last_checkpoints: options.KeepLast = None,
     save_top_k: options.SaveTopK = None,
     checkpoint_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Checkpoints here, not in the run directory.")
+        str | None,
+        typer.Option(metavar="DIR", help="Save checkpoints here, not in the run directory."),
     ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", "--resume-from", metavar="latest|RUN|PATH", help="Go on from there."
+            "--resume", "--resume-from", metavar="latest|RUN|PATH", help="Continue this run."
         ),
     ] = None,
     begin_from: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="Begin a new run from any checkpoint."),
+        typer.Option(metavar="CHECKPOINT", help="Start a new run from this checkpoint."),
     ] = None,
     upload: Annotated[
         bool | None,
-        typer.Option("--upload", help="Send the best checkpoint to the Hub once it is complete."),
+        typer.Option("--upload", help="Upload the best checkpoint to the Hub at the end."),
     ] = None,
     hf_user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Owner of the repository; default: you.")
+        str | None, typer.Option(metavar="NAME", help="Owner of the Hub repository; default: you.")
     ] = None,
     set_: options.Set = None,
     detach: options.Detach = False,
     queue: options.Queue = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check everything, print sizes and memory, train nothing."),
+        typer.Option(
+            "--dry-run", help="Check everything and print sizes and memory; do not train."
+        ),
     ] = False,
 ) -> int:
-    """Train a model. Settings: preset, over it the file, over it these flags.
+    """Train a model.
 
-    Stop with Ctrl-C: the step is finished, a checkpoint saved, the exit code is 75.
+    Flags override the preset or file of --config; trainer config show prints every setting with
+    its default.
+
+    Ctrl-C stops cleanly: the step is finished, a checkpoint is saved, and the exit code is 75.
     """
     from shared.errors import UserError
     from trainer.cli.training.start import start
@@ -145,17 +155,17 @@ def train(
         set_,
     )
     if epochs is not None and max_steps is None:
-        flags["train.max_steps"] = None  # asked for by passes, a preset's steps do not count
+        flags["train.max_steps"] = None  # --epochs overrides a preset's number of steps
     if data and flags.get("data.path"):
         raise UserError(
-            f"--data {data[0]} and --data-path {flags['data.path']} are both given; give the text "
-            "or the tokens."
+            f"--data {data[0]} and --data-path {flags['data.path']} are both given; give text or "
+            "tokens."
         )
     if resume is not None:
         if data:
             raise UserError(
-                "--data and --resume are both given; a resumed run keeps its data, and other "
-                "token files can be named with --data-path."
+                "--data and --resume are both given; a resumed run keeps its data. To train it on "
+                "other token files, give --data-path."
             )
         request = resume_request(resume, runs_dir, {**file, **flags}, name)
         check_preset(preset, request)

@@ -11,7 +11,8 @@ RunsDirOption = Annotated[
     Path, typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the runs.")
 ]
 RUNS_DIR = Path("runs")
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run id, name or path, or latest.")]
+RUN = typer.Argument(metavar="RUN", help="Run id, name or path, or latest.")
+RunArgument = Annotated[str, RUN]
 RunsArgument = Annotated[
     list[str], typer.Argument(metavar="RUNS", help="Run ids, names or paths, or latest.")
 ]

@@ -97,7 +97,7 @@ def test_a_dry_run_touches_nothing(run_cli: RunCli, run: RunDirectory) -> None:
     files = len(list((run.checkpoints / "step_2").iterdir()))
     assert code == 0
     assert f"1 checkpoint ({files} files, {size / 1024:.1f} KiB)" in out
-    assert "stays  step_4" in out
+    assert "keep    step_4" in out
     assert sorted(run.path.rglob("*")) == before
     assert events(run, "checkpoint_removed") == []
 
@@ -121,7 +121,7 @@ def test_pruned_brought_back_and_gone(run_cli: RunCli, run: RunDirectory) -> Non
     assert run_cli(*prune, "--undo").code == 2
     assert events(run, "checkpoint_removed") == ["step_2", "step_2"]
     assert events(run, "checkpoint_restored") == ["step_2"]
-    assert "nothing has to go" in run_cli(*prune, "--keep-last", 3, "--yes").out
+    assert "nothing to prune" in run_cli(*prune, "--keep-last", 3, "--yes").out
 
 
 def test_final_and_its_step_are_packed_together(run_cli: RunCli, run: RunDirectory) -> None:
@@ -153,7 +153,7 @@ def test_a_terminal_is_asked(run: RunDirectory, answer: str, left: int) -> None:
         os.write(parent, answer.encode())
         out, err = process.communicate(timeout=60)
     os.close(parent)
-    assert "into the trash? [y/N]" in out
+    assert "to the trash? [y/N]" in out
     assert len(names(run)) == left
     assert process.returncode == (0 if left == 2 else 130), err
 
@@ -164,7 +164,7 @@ def test_what_another_process_reads_is_left(run_cli: RunCli, run: RunDirectory) 
         assert code == 2
         assert "step_2 cannot be removed: it is in use" in err
         output = run_cli("checkpoints", "prune", run.path, "--keep-last", 1)
-        assert "nothing has to go" in output.out
+        assert "nothing to prune" in output.out
 
 
 def test_a_live_run_is_asked_and_its_answer_told(run_cli: RunCli, run: RunDirectory) -> None:
@@ -260,8 +260,8 @@ WRONG = {
     "unknown step to pack": (("compress", "{}", 77), "no checkpoint of step 77"),
     "the latest": (("prune", "{}", 4, "--yes"), "step_4 cannot be removed: it is latest"),
     "final": (("prune", "{}", "final", "--yes"), "final cannot be removed"),
-    "undo with a rule": (("prune", "{}", "--undo", "--keep-last", 1), "--undo stands alone"),
-    "both": (("prune", "{}", "--undo", "--empty-trash"), "--undo stands alone"),
+    "undo with a rule": (("prune", "{}", "--undo", "--keep-last", 1), "--undo cannot be combined"),
+    "both": (("prune", "{}", "--undo", "--empty-trash"), "--undo cannot be combined"),
     "a look at now": (("prune", "{}", 2, "--dry-run", "--now"), "--dry-run and --now"),
     "nothing to undo": (("prune", "{}", "--undo"), "nothing to bring back"),
     "no such level": (("compress", "{}", "--level", 0), "--level is 0"),

@@ -198,7 +198,7 @@ def test_all_are_stopped(run_cli, runs_dir: Path, trained) -> None:  # type: ign
     assert state_of(about).status == "queued"
     again = run_cli("stop", "--all", "--runs-dir", runs_dir)
     assert again.code == 0
-    assert "no run trains" in again.out
+    assert "no run is training" in again.out
 
 
 def test_a_run_that_waits_is_not_started_by_the_next_daemon(run_cli, runs_dir: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""`trainer checkpoints prune`: a rule, a look at what it does, a question, and the trash."""
+"""`trainer checkpoints prune`: apply a rule, show what it removes, ask, use the trash."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ def prune(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     keep_last: Annotated[int | None, typer.Option(metavar="N", help="Keep the newest N.")] = None,
     keep_every: Annotated[
-        int | None, typer.Option(metavar="STEPS", help="Keep every STEPS steps: 1000, 2000, …")
+        int | None, typer.Option(metavar="STEPS", help="Keep checkpoints at multiples of STEPS.")
     ] = None,
     keep_best: Annotated[
         int | None, typer.Option(metavar="N", help="Keep the best N by validation loss.")
     ] = None,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Remove those a resume from an older one replaced.")
+        bool, typer.Option("--superseded", help="Remove checkpoints that a resume set aside.")
     ] = False,
-    corrupt: Annotated[bool, typer.Option("--corrupt", help="Remove the damaged ones.")] = False,
+    corrupt: Annotated[bool, typer.Option("--corrupt", help="Remove damaged checkpoints.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print files and bytes; touch nothing.")
+        bool, typer.Option("--dry-run", help="Print files and sizes; change nothing.")
     ] = False,
     now: Annotated[
-        bool, typer.Option("--now", help="Then empty the trash: there is no way back.")
+        bool, typer.Option("--now", help="Delete permanently: empty the trash afterwards.")
     ] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring the last pruned ones back.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Restore what the last prune removed.")
+    ] = False,
     empty_trash: Annotated[
-        bool, typer.Option("--empty-trash", help="Delete what was pruned for good.")
+        bool, typer.Option("--empty-trash", help="Delete pruned checkpoints permanently.")
     ] = False,
     yes: options.Yes = False,
 ) -> int:
-    """Throw checkpoints away: those named, and those that no --keep option keeps.
+    """Remove checkpoints: those named, and those that no --keep option keeps.
 
-    What latest and best point at, the newest, final, and what a process uses always stay. They go
-    into the trash, out of which --undo brings them back until --empty-trash deletes them.
+    The latest, best, newest and final checkpoints and those in use always stay. Removed checkpoints
+    go to the trash, from which --undo restores them until it is emptied.
     """
     from shared.checkpoints.prune import Rule, check_what_stays, many, plan_prune, trash_line
     from shared.checkpoints.trash import in_trash
@@ -60,11 +62,11 @@ def prune(
     rule = Rule(keep_last, keep_every, keep_best, tuple(names or ()), superseded, corrupt)
     chosen = [word for word, on in (("--undo", undo), ("--empty-trash", empty_trash)) if on]
     if chosen and (rule != Rule() or now or len(chosen) > 1):
-        raise UserError(f"{chosen[0]} stands alone: give it without rules, names and --now.")
+        raise UserError(f"{chosen[0]} cannot be combined with rules, names or --now.")
     if not chosen:
         rule.check()
     if dry_run and (undo or now):
-        raise UserError(f"--dry-run and {'--undo' if undo else '--now'} do not go together.")
+        raise UserError(f"--dry-run and {'--undo' if undo else '--now'} cannot be combined.")
     directory = run_meant(run, runs_dir)
     folder = directory.checkpoints.resolve()
     if undo:
@@ -82,16 +84,16 @@ def prune(
         check_what_stays(plan)
     if dry_run or not plan.goes:
         if not plan.goes:
-            typer.echo("nothing has to go")
+            typer.echo("nothing to prune")
         left = trash_line(in_trash(folder), directory)
         if left:
             typer.echo(left)
         if now and not dry_run:
-            typer.echo("the trash was left as it is: --empty-trash empties it")
+            typer.echo("the trash was not emptied; --empty-trash does that")
         return 0
-    where = "for good, with all that is in the trash" if now else "into the trash"
+    where = "permanently, with everything in the trash" if now else "to the trash"
     confirm(f"Remove {len(plan.goes)} of {one_line(directory.run_id)} {where}?", yes=yes)
-    # What was shown and agreed to, by name: the rule might mean others by then.
+    # By name, as shown and confirmed: by now the rule might select others.
     shown = Rule(remove=tuple(item.name for item in plan.goes))
     return _act(directory, {"rule": shown.to_json(), "now": now})
 
@@ -103,15 +105,15 @@ def _show(plan: PrunePlan) -> None:
     table = [("", "name", "files", "size", "why")]
     for item in plan.goes:
         size = format_bytes(item.bytes)
-        table.append(("goes", one_line(item.name, 40), str(item.files), size, item.reason))
-    table += [("stays", one_line(kept.name, 40), "", "", kept.reason) for kept in plan.stays]
+        table.append(("remove", one_line(item.name, 40), str(item.files), size, item.reason))
+    table += [("keep", one_line(kept.name, 40), "", "", kept.reason) for kept in plan.stays]
     print_table(table, numbers=(2, 3))
-    shared = "" if plan.freed == plan.bytes else "; the rest is shared with what stays"
+    shared = "" if plan.freed == plan.bytes else "; the rest is shared with kept checkpoints"
     typer.echo(f"{counted(plan)}; {format_bytes(plan.freed)} freed when deleted{shared}")
 
 
 def _act(run: RunDirectory, arguments: dict[str, Any]) -> int:
-    """Prune, undo or empty: here while nobody owns the run, else by asking its owner."""
+    """Prune, undo or empty: here if the run is idle, else by asking its trainer."""
     from shared.checkpoints.prune import serve_prune
     from shared.control.idle_run import act_or_ask
     from shared.errors import RunError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def prepare_data(
     *,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="PATHS", hidden=True)] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(

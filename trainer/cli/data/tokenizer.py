@@ -38,7 +38,7 @@ def train(
     output_dir: Annotated[
         str, typer.Option(metavar="DIR", help="Folder for the tokenizer's files.")
     ],
-    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="PATHS", hidden=True)] = None,
     files: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,4 +1,4 @@
-"""`trainer daemon`: supervising the runs of a directory on this host."""
+"""`trainer daemon`: supervise the runs of a folder on this host."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ DRAIN_TIMEOUT = 600.0  # seconds until a daemon and its runs have ended
 _LOOK = 0.05
 
 app = command_group(
-    "Start queued runs and restart crashed ones in a runs directory.",
+    "Watch a runs folder: start queued runs, restart crashed ones, answer requests.",
     invoke_without_command=True,
 )
 
 MaxRuns = Annotated[
-    int | None, typer.Option(min=1, help="Runs at once; default one per GPU, or one.")
+    int | None, typer.Option(min=1, help="Runs at the same time; default: one per GPU, or one.")
 ]
-PerGpu = Annotated[int, typer.Option(min=1, help="Runs at once on each GPU.")]
+PerGpu = Annotated[int, typer.Option(min=1, help="Runs at the same time on each GPU.")]
 MaxRestarts = Annotated[
-    int, typer.Option(min=0, help="Restarts within an hour without a new checkpoint.")
+    int, typer.Option(min=0, help="Restarts per hour without a new checkpoint.")
 ]
 Alerts = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Settings of the alerts to send.")
+    Path | None, typer.Option(metavar="FILE", help="Alert settings; see trainer alerts.")
 ]
-#: Of a subcommand: None means what was given before its name.
+#: For subcommands: None means the option given before the subcommand.
 SubRunsDir = Annotated[
-    Path | None, typer.Option("--runs-dir", metavar="DIR", help="Where the run directories are.")
+    Path | None, typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the runs.")
 ]
 
 
@@ -53,12 +53,13 @@ def daemon(
     per_gpu: PerGpu = 1,
     max_restarts: MaxRestarts = 5,
     alerts: Alerts = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Watch in the background.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
     console: Annotated[bool, typer.Option("--console/--no-console", hidden=True)] = True,
 ) -> int:
-    """Watch a runs directory: start queued runs, restart crashed ones, answer requests.
+    """Watch a runs folder: start queued runs, restart crashed ones, answer requests.
 
-    Ends on Ctrl-C, SIGTERM or trainer daemon stop. Its runs continue; the next daemon adopts them.
+    Stops on Ctrl-C, SIGTERM or trainer daemon stop. Its runs continue, and the next daemon adopts
+    them.
     """
     context.obj = runs_dir
     if context.invoked_subcommand is not None:
@@ -74,7 +75,7 @@ def daemon(
 def _options(
     max_runs: int | None, per_gpu: int, max_restarts: int, alerts: Path | None
 ) -> list[str]:
-    """The options again, for another process."""
+    """The options for another process."""
     given = ["--per-gpu", str(per_gpu), "--max-restarts", str(max_restarts)]
     if max_runs is not None:
         given += ["--max-runs", str(max_runs)]
@@ -89,13 +90,13 @@ def _command(runs_dir: Path, given: list[str]) -> list[str]:
 
 
 def _detach(runs_dir: Path, given: list[str]) -> int:
-    """Start a daemon in its own session; wait until it is at work."""
+    """Start a daemon in its own session and wait until it is running."""
     from shared.control.daemons import view_daemon
     from shared.control.waiting import Patience, wait_for
     from trainer.daemon.daemon import open_folder, take_lock
 
     directory = open_folder(runs_dir)
-    take_lock(directory, runs_dir).release()  # one that is there already is told at once
+    take_lock(directory, runs_dir).release()  # a running daemon is reported immediately
     errors = directory.path / "daemon.err"
     with errors.open("wb") as file:
         process = subprocess.Popen(
@@ -120,7 +121,7 @@ def _detach(runs_dir: Path, given: list[str]) -> int:
 
     view = wait_for(at_work, Patience(timeout=START_TIMEOUT, look=_LOOK))
     if view is None:
-        raise RunError(f"The daemon is not at work after {START_TIMEOUT:.0f} s; see {errors}.")
+        raise RunError(f"The daemon is not running after {START_TIMEOUT:.0f} s; see {errors}.")
     typer.echo(f"{describe_daemon(view)}, watching {one_line(runs_dir)}")
     typer.echo(f"log:  {one_line(directory.log_path)}")
     typer.echo(f"stop: trainer daemon --runs-dir {one_line(runs_dir)} stop")
@@ -139,13 +140,13 @@ def stop(
     runs_dir: SubRunsDir = None,
     runs: Annotated[
         bool,
-        typer.Option("--runs", help="Its runs too: they save, and the next daemon goes on."),
+        typer.Option("--runs", help="Stop its runs too; the next daemon resumes them."),
     ] = False,
     host: Annotated[
-        str | None, typer.Option(help="The daemon of that host; default this one.")
+        str | None, typer.Option(help="Host of the daemon; default: this host.")
     ] = None,
 ) -> int:
-    """End the daemon. Its runs continue without it, unless --runs is given."""
+    """Stop the daemon; its runs continue unless --runs is given."""
     from shared.control.daemons import find_daemons, is_watching
     from shared.control.requests import submit
     from shared.control.waiting import Patience, wait_for
@@ -186,13 +187,13 @@ def status(
     runs_dir: SubRunsDir = None,
     json: options.Json = False,
 ) -> int:
-    """Tell which daemons watch the directory, and what each takes care of."""
+    """Show the daemons of a runs folder and the runs each supervises."""
     from shared.control.daemons import find_daemons
 
     place = runs_dir or context.obj
     if not place.is_dir():
         raise UserError(
-            f"{one_line(place)} is no folder; name the one that holds your runs with --runs-dir."
+            f"{one_line(place)} is not a folder; name the one that holds your runs with --runs-dir."
         )
     views = find_daemons(place)
     if json:
@@ -207,7 +208,7 @@ def status(
 
 
 def _record(view: DaemonView) -> dict[str, Any]:
-    """A daemon, for programs."""
+    """A daemon as JSON."""
     return {
         "host": view.host,
         "alive": view.alive,
@@ -252,7 +253,10 @@ def install_service(
     max_restarts: MaxRestarts = 5,
     alerts: Alerts = None,
 ) -> int:
-    """Print a systemd user unit that keeps the daemon running. Nothing is installed."""
+    """Print a systemd user unit that keeps the daemon running.
+
+    Nothing is installed.
+    """
     from trainer.daemon.service import service_unit
 
     place: Path = (runs_dir or context.obj).resolve()

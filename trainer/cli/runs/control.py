@@ -1,4 +1,4 @@
-"""Runs from the outside: the requests that a trainer or a daemon answers."""
+"""`trainer pause`, `continue`, `checkpoint` and `stop`: requests to running trainers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _ask(reference: str, runs_dir: Path, action: str) -> int:
-    """Leave a request for a living run and wait for its answer."""
+    """Send a request to a running trainer and wait for its answer."""
     from shared.control import client
     from shared.ownership.health import observe
     from shared.run.directory import find_run
@@ -39,7 +39,7 @@ def _ask(reference: str, runs_dir: Path, action: str) -> int:
 
 
 def _print_answer(run: RunDirectory, answer: Answer | None) -> None:
-    """Print what was answered. Raises RunError for a refusal."""
+    """Print an answer. Raises RunError when the request was refused."""
     assert answer is not None
     if not answer.ok:
         raise RunError(f"{run.run_id}: {answer.message}.")
@@ -47,17 +47,17 @@ def _print_answer(run: RunDirectory, answer: Answer | None) -> None:
 
 
 def pause(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
-    """Ask a run to wait after its step."""
+    """Pause a run after its current step."""
     return _ask(run, runs_dir, "pause")
 
 
 def continue_(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
-    """Ask a paused run to go on."""
+    """Continue a paused run."""
     return _ask(run, runs_dir, "resume")
 
 
 def checkpoint(run: options.RunArgument, runs_dir: options.RunsDirOption = options.RUNS_DIR) -> int:
-    """Ask a run to save a checkpoint now."""
+    """Save a checkpoint of a run now."""
     return _ask(run, runs_dir, "checkpoint")
 
 
@@ -65,31 +65,29 @@ def checkpoint(run: options.RunArgument, runs_dir: options.RunsDirOption = optio
 
 
 def stop(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Run id, name, path, or latest.")
-    ] = None,
+    run: Annotated[str | None, options.RUN] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every run that trains, waits or is queued.")
+        bool,
+        typer.Option("--all", help="Stop every run that is training, paused, waiting or queued."),
     ] = False,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
-    """Ask a run to finish its step, save and end; one that waits is not started any more."""
+    """Stop a run after its current step and save a checkpoint, or take it out of the queue."""
     from shared.run.directory import find_run
 
     if everything and run is not None:
         raise UserError(f"{one_line(run)!r} and --all are both given; name one run, or all.")
     if run is not None:
-        return _stop([find_run(runs_dir, run)], told=True)
+        return _stop([find_run(runs_dir, run)], named=True)
     if not everything:
-        raise UserError("trainer stop needs to know what to stop: name a run, or give --all.")
-    return _stop(all_runs(runs_dir), told=False)
+        raise UserError("Nothing to stop: name a run, or give --all.")
+    return _stop(all_runs(runs_dir), named=False)
 
 
-def _stop(runs: list[RunDirectory], *, told: bool) -> int:
-    """Stop `runs`: all are asked before any is waited for.
+def _stop(runs: list[RunDirectory], *, named: bool) -> int:
+    """Send all requests, then wait for every answer; returns 1 when a run did not stop.
 
-    `told`: the runs were named, so one that cannot be stopped is an error. Returns 1 when one of
-    several did not stop.
+    `named`: the run was named, so it is an error if it cannot be stopped.
     """
     from shared.control.daemons import watching
     from shared.control.waiting import Patience
@@ -99,35 +97,35 @@ def _stop(runs: list[RunDirectory], *, told: bool) -> int:
     asked: list[_Stop] = []
     failures = 0
     for stop in [_Stop(run, daemons[run.path.parent], patience) for run in runs]:
-        with _one_of_several(told=told) as failed:
-            if stop.ask(told=told):
+        with _one_of_several(named=named) as failed:
+            if stop.ask(named=named):
                 asked.append(stop)
         failures += len(failed)
     if not asked and not failures:
-        typer.echo("no run trains, waits or is queued")
+        typer.echo("no run is training, waiting or queued")
     deadline = patience.clock() + patience.timeout
     for stop in asked:
-        with _one_of_several(told=told) as failed:
+        with _one_of_several(named=named) as failed:
             stop.wait(deadline)
         failures += len(failed)
     return 1 if failures else 0
 
 
 @contextlib.contextmanager
-def _one_of_several(*, told: bool) -> Iterator[list[UserError]]:
-    """Tell what goes wrong with one run and let the others go on; raise it when it is the only."""
+def _one_of_several(*, named: bool) -> Iterator[list[UserError]]:
+    """Print what goes wrong with one run of several; raise it when the run was named."""
     failed: list[UserError] = []
     try:
         yield failed
     except UserError as error:
-        if told:
+        if named:
             raise
         failed.append(error)
         typer.echo(one_line(error, 500), err=True)
 
 
 class _Stop:
-    """The stopping of one run."""
+    """Stops one run."""
 
     def __init__(self, run: RunDirectory, daemons: list[DaemonView], patience: Patience) -> None:
         self._run = run
@@ -135,10 +133,10 @@ class _Stop:
         self._patience = patience
         self._asked: Asked | None = None
 
-    def ask(self, *, told: bool) -> bool:
-        """Leave the request, or take the run out of the queue; False when there is nothing to do.
+    def ask(self, *, named: bool) -> bool:
+        """Send the request, or take the run out of the queue; False when there is nothing to stop.
 
-        Raises UserError then if the run was `told` by name.
+        Raises UserError instead when the run was `named`.
         """
         from shared.control.daemons import care_of, find_daemons, would_start
         from shared.control.launch import START_TIMEOUT
@@ -149,21 +147,21 @@ class _Stop:
         state = run.read_state() or RunState()
         health = observe(run, state)
         begun = state.updated_at or state.started_at or 0.0
-        # Its detached trainer never came so far.
+        # Its detached trainer never started.
         abandoned = 0 < begun < time.time() - START_TIMEOUT
         queued = state.status == "queued" and (state.supervised or abandoned)
-        cared = care_of(self._daemons, run.run_id) is not None
-        if health.alive or cared or (queued and self._daemons):
+        supervised = care_of(self._daemons, run.run_id) is not None
+        if health.alive or supervised or (queued and self._daemons):
             self._leave_request()
             return True
-        # A daemon that is gone may have had it under its care: its successor would start it.
+        # A daemon that ended may have supervised it: the next daemon would start it.
         waits = state.status not in ("completed", "cancelled") and would_start(
             find_daemons(run.path.parent), run.run_id
         )
         if queued or waits:
             self._cancel()
             return True
-        if told:
+        if named:
             raise UserError(f"Run {run.run_id} is {health.status}: no process to stop it.")
         return False
 
@@ -174,7 +172,7 @@ class _Stop:
         return self._asked
 
     def _cancel(self) -> None:
-        """Record in the run itself that it is cancelled: no daemon is there to do it."""
+        """Record in the run that it is cancelled: there is no daemon to do it."""
         from shared.control.idle_run import IdleRun
 
         try:
@@ -184,7 +182,7 @@ class _Stop:
             raise RunError(f"Cannot write in {self._run.path}: {error.strerror}.") from error
 
     def wait(self, deadline: float) -> None:
-        """Until the run has ended. Raises RunError when it does not."""
+        """Wait until the run has ended. Raises RunError when it does not."""
         from shared.control.client import wait_until_ended
 
         name = one_line(self._run.run_id)
@@ -192,8 +190,8 @@ class _Stop:
             typer.echo(f"{name}: cancelled")
             return
         answer = self._asked.wait(by_daemon=True)
-        while answer is not None and not answer.ok and self._is_cared_for():
-            # It was preempted or crashed in the same moment, and would be started again.
+        while answer is not None and not answer.ok and self._is_supervised():
+            # The run was preempted or crashed at the same moment, so the daemon would restart it.
             answer = self._leave_request().wait(by_daemon=True)
         _print_answer(self._run, answer)
         # So that the next command finds the run free.
@@ -202,7 +200,7 @@ class _Stop:
         if ended is not None:
             typer.echo(f"{name}: {ended.status}")
 
-    def _is_cared_for(self) -> bool:
+    def _is_supervised(self) -> bool:
         from shared.control.daemons import care_of, watching
 
         return care_of(watching(self._run.path.parent), self._run.run_id) is not None

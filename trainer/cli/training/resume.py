@@ -39,7 +39,7 @@ def resume(
     queue: options.Queue = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> int:
-    """Continue a run from its newest intact checkpoint, or from the start if it has none."""
+    """Continue a run from its newest sound checkpoint, or from the start if it has none."""
     from dataclasses import replace
 
     from trainer.checkpoint.finding import find_checkpoint

@@ -1,1 +1,1 @@
-"""What a run is asked to do: typed sections, presets, the guides' flat keys, all resolved."""
+"""The configuration of a run: typed sections, presets, the guides' flat keys, resolution."""

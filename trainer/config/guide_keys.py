@@ -1,10 +1,10 @@
-"""The flat keys of the Claude-Rust guide's `training_config.yaml`, accepted as written there."""
+"""The flat keys of the Claude-Rust guide's `training_config.yaml`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Each flat key and the keys it sets.
+#: Each flat key and the configuration keys it sets.
 FLAT_KEYS: dict[str, tuple[str, ...]] = {
     "model_name": ("name", "model.name"),
     "data_path": ("data.path",),
@@ -23,7 +23,7 @@ FLAT_KEYS: dict[str, tuple[str, ...]] = {
     "weight_decay": ("optim.weight_decay",),
     "grad_clip": ("optim.grad_clip",),
     "out_dir": ("checkpoint.dir",),
-    # The guide saves at every evaluation, as nanoGPT does.
+    # The guide saves a checkpoint at every evaluation, as nanoGPT does.
     "eval_interval": ("eval.interval", "checkpoint.interval"),
     "log_interval": ("log.interval",),
     "always_save_checkpoint": ("checkpoint.always_save",),
@@ -34,14 +34,14 @@ _SHAPE_KEYS = frozenset({"context_window", "n_embd", "n_head", "n_layer"})
 
 
 def is_flat(raw: dict[str, Any]) -> bool:
-    """Whether a file is written in the guide's flat keys."""
+    """Whether a file uses the guide's flat keys."""
     return any(key in FLAT_KEYS for key in raw)
 
 
 def from_flat(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split `raw` into dotted settings and the keys that are not the guide's.
 
-    The guide's model is GPT-2, so its shape keys imply that flavour.
+    The guide's model is GPT-2, so its shape keys select the gpt2 flavour.
     """
     settings: dict[str, Any] = {}
     if not _SHAPE_KEYS.isdisjoint(raw):
@@ -51,7 +51,7 @@ def from_flat(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             "model.norm_eps": 1e-5,
         }
     if "save_top_k" in raw:
-        settings["checkpoint.keep_last"] = 1  # "keep only best 3", and the latest
+        settings["checkpoint.keep_last"] = 1  # the guide keeps the best 3 and the latest
     rest: dict[str, Any] = {}
     for key, value in raw.items():
         if key in FLAT_KEYS:

@@ -1,4 +1,4 @@
-"""preset < file < flags, checked as a whole: every problem told at once."""
+"""One configuration from preset < file < flags; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ MAX_FILE_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `6e-4` as text; people mean a number.
+    """Reads `6e-4` as a number, which YAML 1.1 reads as text.
 
-    Aliases are refused: no configuration needs them, and a few lines of them make a gigabyte.
+    Refuses aliases: no configuration needs them, and a few lines can expand to a gigabyte.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.MarkedYAMLError(
-                problem="aliases (*) are not read", problem_mark=event.start_mark
+                problem="aliases (*) are not supported", problem_mark=event.start_mark
             )
         return super().compose_node(parent, index)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that `_Loader` would read as numbers, and escapes control characters."""
+    """Quotes strings that `_Loader` would read as numbers, and escapes control characters."""
 
     def represent_text(self, text: str) -> yaml.Node:
-        # PyYAML's plain and single-quoted styles lose some line breaks of Unicode.
+        # PyYAML's plain and single-quoted styles lose some Unicode line breaks.
         style = None if text.isprintable() else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
@@ -77,7 +77,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML that `parse_settings` reads back the same."""
+    """The configuration as YAML; `parse_settings` reads back the same values."""
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -88,7 +88,7 @@ def yaml_entry(key: str, value: Any) -> str:
 
 
 def assignment(key: str, value: Any) -> str:
-    """`key=value` as `parse_assignment` reads it back."""
+    """`key=value`, which `parse_assignment` reads back."""
     text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf)
     return f"{key}={text.removesuffix('...' + chr(10)).strip()}"
 
@@ -102,7 +102,7 @@ def preset_names() -> list[str]:
 
 
 def known_keys() -> list[str]:
-    """Every dotted key a configuration may have."""
+    """Every dotted key of a configuration."""
     keys = ["name"]
     for section, model in SECTIONS.items():
         keys += [f"{section}.{field}" for field in model.model_fields]
@@ -110,9 +110,9 @@ def known_keys() -> list[str]:
 
 
 def load_source(reference: str) -> tuple[Settings, bool]:
-    """Settings of a preset or of a YAML file, and whether it is a preset.
+    """The settings of a preset or a YAML file, and whether it is a preset.
 
-    Raises UserError when it is neither, or not readable as a configuration.
+    Raises UserError when `reference` is neither, or cannot be read as a configuration.
     """
     name = reference.replace("_", "-")
     if name in preset_names():
@@ -132,11 +132,11 @@ def read_text(path: Path) -> str:
     """The text of a configuration file. Raises UserError."""
     try:
         found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would keep us waiting
-            raise UserError(f"Cannot read {one_line(path)}: it is not a file.")
+        if not stat.S_ISREG(found.st_mode):  # a pipe would block
+            raise UserError(f"Cannot read {one_line(path)}: it is not a regular file.")
         if found.st_size > MAX_FILE_BYTES:
             size = format_bytes(found.st_size)
-            raise UserError(f"{one_line(path)} has {size}: that is no configuration.")
+            raise UserError(f"{one_line(path)} is {size} long: that is not a configuration file.")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"Cannot read {one_line(path)}: {error.strerror}.") from error
@@ -145,7 +145,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_settings(text: str, where: str) -> Settings:
-    """The dotted settings of a YAML text; `where` names it in errors. Raises UserError."""
+    """The dotted settings in a YAML text; errors call it `where`. Raises UserError."""
     try:
         raw = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -156,7 +156,7 @@ def parse_settings(text: str, where: str) -> Settings:
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
-        raise UserError(f"{where} must hold keys and values, not {type(raw).__name__}.")
+        raise UserError(f"{where} must hold keys and values, not {_shown(raw)}.")
     raw = {str(key): value for key, value in raw.items()}
     settings: Settings = {}
     if is_flat(raw):
@@ -194,7 +194,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def resolve(*layers: Mapping[str, Any]) -> Config:
-    """One configuration from dotted settings, later layers over earlier ones.
+    """One configuration from dotted settings; later layers override earlier ones.
 
     Raises UserError naming every unknown key and every wrong value or combination.
     """
@@ -227,7 +227,7 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
 
 
 def validation_problems(error: ValidationError) -> list[str]:
-    """Each key with a wrong value, what it is and what it must be."""
+    """Each wrong value: its key, the value, and what it must be."""
     return [
         f"{'.'.join(map(str, e['loc']))} is {_shown(e['input'])}, but " + _requirement(e["msg"])
         for e in error.errors()
@@ -235,7 +235,7 @@ def validation_problems(error: ValidationError) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message; what is neither text nor number only by its kind."""
+    """A value for a message; lists and mappings only by their kind."""
     if isinstance(value, str):
         return repr(one_line(value, 60))
     if isinstance(value, int) and value.bit_length() > 1000:
@@ -248,7 +248,7 @@ def _shown(value: Any) -> str:
 
 
 def _requirement(message: str) -> str:
-    """What pydantic asks for, as the clause after "but"."""
+    """Pydantic's requirement as the clause after "but"."""
     wanted = re.sub("^Input should be ", "must be ", message.removeprefix("Value error, "))
     return wanted.partition(", unable to")[0]
 
@@ -261,13 +261,13 @@ def _problems(problems: list[str]) -> UserError:
 
 
 def check(config: Config) -> list[str]:
-    """Combinations of values that cannot work, as clauses of a sentence."""
+    """Combinations of values that cannot work, each as a clause."""
     model, train, optim = config.model, config.train, config.optim
     problems = check_model(model)
     if model.hyper_streams:
         problems.append(
-            f"model.hyper_streams is {model.hyper_streams}, and hyper-connections can be loaded, "
-            "exported and served, but not trained yet"
+            f"model.hyper_streams is {model.hyper_streams}, but hyper-connections cannot be "
+            "trained yet, only loaded, exported and served"
         )
     if train.seq_len and train.seq_len > model.max_seq_len:
         problems.append(
@@ -284,18 +284,18 @@ def check(config: Config) -> list[str]:
         ("checkpoint.dir", config.checkpoint.dir),
     ):
         if place is not None and not _is_path(place):
-            problems.append(f"{key} {one_line(place, 60)!r} is no path")
+            problems.append(f"{key} {one_line(place, 60)!r} is not a path")
     if config.data.dataset == "synthetic" and config.data.path:
-        problems.append("data.path is given although data.dataset is synthetic")
+        problems.append("data.path is given, but data.dataset is synthetic")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", train.device):
         problems.append(
-            f"train.device {one_line(train.device)!r} is none of auto, cpu, cuda, cuda:N, mps"
+            f"train.device {one_line(train.device)!r} is not auto, cpu, cuda, cuda:N or mps"
         )
     return problems
 
 
 def check_model(model: ModelConfig) -> list[str]:
-    """Shapes that no model can have, as clauses of a sentence."""
+    """Shapes that no model can have, each as a clause."""
     problems: list[str] = []
     uneven = model.head_dim is None and model.hidden_size % model.num_heads
     if uneven:
@@ -313,12 +313,11 @@ def check_model(model: ModelConfig) -> list[str]:
         problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
     if model.flavour == "llama" and model.dropout:
         problems.append(
-            f"model.dropout {model.dropout} exists only in the gpt2 flavour; LlamaForCausalLM "
-            "has none"
+            f"model.dropout {model.dropout} needs the gpt2 flavour; LlamaForCausalLM has no dropout"
         )
     if model.flavour == "gpt2":
         problems += [
-            f"{text} is not a part of the gpt2 flavour"
+            f"{text} is not available in the gpt2 flavour"
             for text, wrong in (
                 ("model.qk_norm", model.qk_norm),
                 ("model.hyper_streams", bool(model.hyper_streams)),
@@ -336,13 +335,13 @@ def check_model(model: ModelConfig) -> list[str]:
 def _is_path(text: str) -> bool:
     try:
         os.fsencode(Path(text).expanduser())
-    except (RuntimeError, UnicodeEncodeError):  # the home of nobody; a lone surrogate
+    except (RuntimeError, UnicodeEncodeError):  # an unknown user's home; a lone surrogate
         return False
     return bool(text) and "\0" not in text
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """The configuration as nested plain values, for YAML and JSON."""
+    """The configuration as nested plain values for YAML and JSON."""
     return config.model_dump(mode="json")
 
 

@@ -133,7 +133,7 @@ def test_commands(model: Path, run_cli: RunCli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--mode", "talk"], "--mode 'talk' is none of auto, chat, complete"),
+        (["--mode", "talk"], "--mode 'talk' is not one of auto, chat, complete"),
         (["--system", "x"], "give --mode chat as well"),
         (["--template", "no-such-file"], "--template no-such-file cannot be read"),
         (["--max-new-tokens", "0"], "--max-new-tokens is 0"),

@@ -100,8 +100,8 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
         "model.dropout 0.5",
         "train.seq_len 9 is longer than model.max_seq_len 8",
         "optim.min_lr 1 is above optim.learning_rate 0.0006",
-        "train.device 'gpu' is none of auto, cpu, cuda, cuda:N, mps",
-        "data.path is given although data.dataset is synthetic",
+        "train.device 'gpu' is not auto, cpu, cuda, cuda:N or mps",
+        "data.path is given, but data.dataset is synthetic",
     ):
         assert part in message
 
@@ -111,7 +111,7 @@ def test_gpt2_refuses_the_parts_it_does_not_have() -> None:
         model__flavour="gpt2", model__qk_norm=True, model__num_kv_heads=2, model__head_dim=16
     )
     for part in ("model.qk_norm", "model.num_kv_heads 2", "model.head_dim 16"):
-        assert f"{part} is not a part of the gpt2 flavour" in message
+        assert f"{part} is not available in the gpt2 flavour" in message
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_fresh_connections_are_a_plain_residual_but_for_eps() -> None:
 
 
 def test_training_them_is_refused() -> None:
-    with pytest.raises(UserError, match=r"model\.hyper_streams is 2, .* not trained yet"):
+    with pytest.raises(UserError, match=r"model\.hyper_streams is 2, .* cannot be trained yet"):
         resolve({"model.hyper_streams": 2})
     with pytest.raises(UserError, match=r"model\.hyper_streams is 3"):
         resolve({"model.hyper_streams": 3})

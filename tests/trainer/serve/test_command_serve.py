@@ -191,7 +191,7 @@ def test_a_port_in_use(run_cli, run_folder: Path) -> None:
         (("--context", 65), 2, "--context is 65"),
         (("--engine", "magic"), 2, "it must be auto, torch or llama.cpp"),
         (("--precision", "int8"), 2, "it must be fp32, fp16 or bf16"),
-        (("--served-name", "a\nb"), 2, "--served-name has characters"),
+        (("--served-name", "a\nb"), 2, "--served-name has unprintable"),
         (("--host", "no.such.host.invalid"), 1, "is not an address of this machine"),
         (("--api-key-file", "/no/such/key"), 2, "--api-key-file /no/such/key cannot be read"),
         (("--api-key", "secret"), 2, "--api-key"),

@@ -1,4 +1,4 @@
-"""Which commit of the working directory's repository a record was made with."""
+"""The git commit that a run or an evaluation was started from."""
 
 from __future__ import annotations
 

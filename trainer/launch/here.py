@@ -154,7 +154,7 @@ def _memory_settings_changed(request: LaunchRequest) -> bool:
 
 @contextlib.contextmanager
 def _failure_recorded(writer: RunWriter) -> Iterator[None]:
-    """Record how the run failed before the error goes on to the person who started it."""
+    """Record how the run failed, then let the error through to the command line."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The door of this room: start what was requested here, in the background, or through a daemon."""
+"""Start a requested training here, in the background, or through a daemon."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def run_meant(reference: str, runs_dir: Path) -> RunDirectory:
         if owner is not None and owner.state_path.is_file():
             return owner
         if not (path / "metrics.jsonl").is_file():
-            raise UserError(f"{one_line(path)} is no run; give a run's id, name or folder.")
+            raise UserError(f"{one_line(path)} is not a run; give a run's id, name or folder.")
     return find_run(runs_dir, reference)
 
 
@@ -78,7 +78,7 @@ def named_checkpoints(folder: Path, names: Sequence[str] | None) -> list[Checkpo
     wanted = dict.fromkeys(named(folder, text) for text in names or ())
     for name in wanted:
         if name not in listed:
-            raise UserError(f"{name} was set aside and is no checkpoint any more.")
+            raise UserError(f"{name} was set aside and cannot be used.")
     return [info for name, info in listed.items() if not wanted or name in wanted]
 
 

@@ -256,8 +256,8 @@ class Chat:
 
     def _help(self, _argument: str) -> None:
         width = max(map(len, self._commands))
-        for name, (told, _) in self._commands.items():
-            self._note(f"{name.ljust(width)}  {told}")
+        for name, (meaning, _) in self._commands.items():
+            self._note(f"{name.ljust(width)}  {meaning}")
 
     def _reset(self, _argument: str) -> None:
         self._talk.reset()

@@ -97,8 +97,8 @@ def export(
 
     dtype = find_dtype(dtype or "F32")
     opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
-    told = force or lossy or hf or mhc or quant or vocabulary_quant
-    if verify and not told and gguf is not None and gguf.is_file():
+    writes = force or lossy or hf or mhc or quant or vocabulary_quant
+    if verify and not writes and gguf is not None and gguf.is_file():
         return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)
     with contextlib.ExitStack() as leaving:
         if gguf is None and hf is None:

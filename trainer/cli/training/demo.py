@@ -86,6 +86,7 @@ def run_demo(
     `measure` returns the seconds that one step of a configuration takes.
     """
     from shared.control.launch import resume_detached, wait_until_running
+    from trainer.config.resolve import resolve
     from trainer.launch.create import create
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import load_layers, new_run
@@ -94,6 +95,8 @@ def run_demo(
     settings, _, _ = load_layers(PRESET)
     # One thread: a second one gains little here, and on a busy machine they wait for each other.
     flags: dict[str, Any] = {"name": "demo", "train.threads": 1}
+    steps = {} if max_steps is None else {"train.max_steps": max_steps}
+    resolve(settings, flags, steps)  # a wrong number is refused before any work
     typer.echo("Reading the Python standard library's source…")
     flags["data.path"] = str(prepare_text(text, {**settings, **flags}, runs_dir, show_progress))
 
@@ -111,7 +114,7 @@ def run_demo(
             f"{1000 * fitted.step_seconds:.0f} ms here"
         )
     else:
-        config = configured({"train.max_steps": max_steps})
+        config = configured(steps)
     run = create(config, runs_dir)
     process = resume_detached(run)
     typer.echo(f"Starting {run.run_id}…")

@@ -60,7 +60,7 @@ def test_labels(runs, run: RunDirectory) -> None:
     assert listed(runs, "--tag", "MORE", "--tag", "first try") == [row]
     assert listed(runs, "--tag", "good") == []
     assert runs("note", "it", "").out == "note removed\n"
-    assert runs("rename", "it", "").out == "it is shown as what it is called\n"
+    assert runs("rename", "it", "").out == "it is shown as its original name\n"
     assert runs("note", "it", "x" * 5000).code == 2
     (run.path / LABELS).write_text("{")
     code, _, err = runs("tag", "it", "x")

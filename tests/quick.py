@@ -3,7 +3,7 @@
 A test is slow when it trains a model, starts a process or drives dialogs through the whole app: its
 file is in one of `SLOW_PLACES`, it or a fixture of it names what starts a process, directly or
 through functions of the tests, or it is marked `slow`. Every other test is quick, so a new one is
-too. In a quick session a test that starts a process all the same fails and asks for the mark.
+too. In a quick session a test that starts a process all the same is skipped when it does so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import inspect
 import re
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ SLOW_PLACES = (
 SLOW_FIXTURES = frozenset({"train"})
 #: Names by which processes are started.
 STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
-#: Snapshots are compared at one size when it has to be quick.
+#: Snapshots are compared at one size and in one theme when it has to be quick.
 SNAPSHOT_SIZE = "120x40"
+OTHER_THEMES = ("day", "clear", "sixteen", "mono")
 
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
 _guarded = False
@@ -57,11 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _refuse_processes(event: str, arguments: tuple[Any, ...]) -> None:
-    if _guarded and event in STARTS:
-        what = arguments[0] if arguments else event
-        raise AssertionError(
-            f"a quick test starts a process ({what}); mark it with pytest.mark.slow"
-        )
+    if not _guarded or event not in STARTS:
+        return
+    what = arguments[0] if arguments else event
+    if threading.current_thread() is not threading.main_thread():
+        raise AssertionError(f"a quick test starts a process ({what}): mark it slow")
+    pytest.skip(f"slow: it starts a process ({what})")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -140,8 +143,9 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _is_another_size(item: pytest.Item) -> bool:
-    """Whether it compares a snapshot of a size that quick sessions leave out."""
-    if "snap_compare" not in getattr(item, "fixturenames", ()):
+    """Whether it compares a snapshot of a size or theme that quick sessions leave out."""
+    if item.path.name != "test_snapshots.py":
         return False
     size = re.search(r"\d+x\d+", item.name)
-    return size is not None and size[0] != SNAPSHOT_SIZE
+    other_size = size is not None and size[0] != SNAPSHOT_SIZE
+    return other_size or any(theme in item.name for theme in OTHER_THEMES)

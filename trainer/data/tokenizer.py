@@ -283,9 +283,14 @@ class Tokenizer:
             return list(self._special_backend.encode(text, add_special_tokens=False).ids)
         return [*self.encode_arrays([text])[0].tolist()]
 
-    def encode_prompt(self, text: str) -> list[int]:
-        """The ids of a prompt: with the model's begin token where it has one, and never empty."""
-        return [*self.begin_ids, *self.encode(text)] or [self.eos_id]
+    def encode_prompt(self, text: str, allow_special: bool = False) -> list[int]:
+        """The ids of a prompt: with the model's begin token where it has one, and never empty.
+
+        `allow_special` as in `encode`; a begin token that is spelled out is not put in twice.
+        """
+        ids, begin = self.encode(text, allow_special), self.begin_ids
+        spelled = allow_special and ids[: len(begin)] == begin
+        return (ids if spelled else [*begin, *ids]) or [self.eos_id]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once, in parallel."""

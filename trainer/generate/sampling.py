@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,15 @@ MIN_TEMPERATURE = 1e-30  # practically 0, and fp32 logits divided by it stay fin
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose: temperature 0 is greedy; top_k 0 and top_p 1 keep every token."""
+    """How to choose: temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 keep every token.
+
+    min_p drops tokens less likely than that share of the likeliest one.
+    """
 
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 1.0
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
@@ -27,14 +32,25 @@ class Sampling:
             raise UserError(f"--top-k is {self.top_k}; it must be 0 (off) or more.")
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p is {self.top_p}; it must be above 0 and at most 1.")
+        if not 0 <= self.min_p <= 1:
+            raise UserError(f"--min-p is {self.min_p}; it must be between 0 (off) and 1.")
+
+    @property
+    def floor(self) -> float:
+        """How far below the likeliest token's log-probability a token is dropped; -inf: never."""
+        return math.log(self.min_p) if self.min_p else -math.inf
 
 
 def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Logits divided by temperature, with -inf for the tokens that top-k and top-p exclude.
+    """Logits divided by temperature, with -inf for the tokens that the filters exclude.
 
-    top-p keeps the smallest set of tokens whose probability reaches p (Holtzman et al. 2020).
+    In this order: min-p (Nguyen et al. 2024), top-k, and top-p, which keeps the smallest set of
+    tokens whose probability reaches p (Holtzman et al. 2020).
     """
     scaled = logits_BV.float() / max(sampling.temperature, MIN_TEMPERATURE)
+    if sampling.min_p:
+        least = scaled.amax(dim=-1, keepdim=True) + sampling.floor
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
     if 0 < sampling.top_k < scaled.shape[-1]:
         kth = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
         scaled = scaled.masked_fill(scaled < kth, -torch.inf)

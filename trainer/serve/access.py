@@ -1,4 +1,4 @@
-"""Access control: the API key, and protection against pages of other sites in a browser."""
+"""Access control: the API key, pages of other sites in a browser, and headers that mislead."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import UserError
-from shared.text import one_line
+from shared.text import format_bytes, one_line
 from trainer.serve.errors import ApiError
 
 VARIABLE = "TRAINER_API_KEY"
-GUARDED = ("/v1/", "/metrics")
+GUARDED = ("/v1/", "/metrics", "/tokenize", "/detokenize")
 MAX_KEY = 4096  # bytes
+MAX_HEADERS = 32 << 10  # bytes, the request line included
 
 
 def read_key(file: Path | None) -> str | None:
@@ -73,7 +74,7 @@ class Access:
         """Serve one request, or refuse it."""
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            refusal = self._foreign(scope, headers)
+            refusal = _misleading(scope, headers) or self._foreign(scope, headers)
             if refusal is None and scope["path"].startswith(GUARDED):
                 refusal = self._keyless(headers)
             if refusal is not None:
@@ -115,6 +116,33 @@ class Access:
         return ApiError(
             401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
         )
+
+
+def _misleading(scope: Scope, headers: Headers) -> ApiError | None:
+    """The refusal of a request whose end a proxy may see elsewhere, or whose headers are too large.
+
+    Both close the connection, since what follows on it may not be a request (RFC 9112, 6.3).
+    """
+    close = {"Connection": "close"}
+    if "content-length" in headers and "transfer-encoding" in headers:
+        return ApiError(
+            400,
+            "A request has either Content-Length or Transfer-Encoding, not both.",
+            headers=close,
+        )
+    size = len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+    return headers_too_large() if size > MAX_HEADERS else None
+
+
+def headers_too_large() -> ApiError:
+    """The refusal of headers over the limit."""
+    return ApiError(
+        431,
+        f"The request line and headers are larger than {format_bytes(MAX_HEADERS)}.",
+        code="request_too_large",
+        headers={"Connection": "close"},
+    )
 
 
 def _netloc(origin: str) -> str | None:

@@ -26,6 +26,7 @@ from trainer.serve.limits import LIMITS, Limits
 from trainer.serve.log_lines import LogLines
 from trainer.serve.metrics import CONTENT_TYPE, Metrics
 from trainer.serve.page import page
+from trainer.serve.paths import PlainPaths, likely_endpoint
 from trainer.serve.request_log import RequestLog
 from trainer.serve.served import Served
 from trainer.serve.streaming import Deadlines, json_response
@@ -47,13 +48,15 @@ async def _metrics(request: Request) -> Response:
 
 
 async def _models(request: Request) -> Response:
-    return json_response({"object": "list", "data": [request.app.state.served.card()]})
+    served: Served = request.app.state.served
+    return json_response({"object": "list", "data": [served.card(name) for name in served.names]})
 
 
 async def _model(request: Request) -> Response:
     served: Served = request.app.state.served
-    check_model(request.path_params["name"], served)
-    return json_response(served.card())
+    name = request.path_params["name"]
+    check_model(name, served)
+    return json_response(served.card(name))
 
 
 ROUTES = (
@@ -65,6 +68,7 @@ ROUTES = (
     Route("/v1/completions", completions, methods=["POST"]),
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
 )
+ENDPOINTS = frozenset(route.path for route in ROUTES)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ def build_app(
     The request log goes to `log`, by default to standard output.
     """
     metrics = Metrics(served.name, served.load_seconds)
-    endpoints = frozenset(route.path for route in ROUTES)
-    middleware = [Middleware(RequestLog, metrics, endpoints, LogLines(log))]
+    middleware = [
+        Middleware(PlainPaths),
+        Middleware(RequestLog, metrics, ENDPOINTS, LogLines(log)),
+    ]
     if settings.origins:
         middleware.append(
             Middleware(
@@ -120,8 +126,10 @@ async def _foreseen(_request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = one_line(request.url.path, 80)
+    meant = likely_endpoint(path, ENDPOINTS)
+    hint = f" Use {one_line(meant, 80)}; a client's base URL ends in /v1." if meant else ""
     messages = {
-        404: f"There is nothing at {path}.",
+        404: f"There is nothing at {path}.{hint}",
         405: f"{path} does not take {one_line(request.method, 10)}.",
     }
     message = messages.get(error.status_code, str(error.detail))

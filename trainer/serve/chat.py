@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -20,6 +21,10 @@ from trainer.serve.logprobs import chat_logprobs
 from trainer.serve.schemas import ChatMessage, ChatRequest, parse
 from trainer.serve.served import Served
 from trainer.serve.streaming import Envelope, Whole, respond
+from trainer.serve.truncation import newest_turns
+
+#: The header that says how many of the oldest messages were left out.
+LEFT_OUT = "X-Messages-Left-Out"
 
 
 async def chat_completions(request: Request) -> Response:
@@ -28,19 +33,28 @@ async def chat_completions(request: Request) -> Response:
     asked = parse(await read_body(request), ChatRequest)
     check_model(asked.model, served)
     limits: Limits = request.app.state.limits
-    asks = await asyncio.to_thread(_asks, asked, served, limits)
+    asks, left_out = await asyncio.to_thread(_asks, asked, served, limits)
     envelope = Envelope("chatcmpl", "chat.completion", served, asked.stream_options.include_usage)
     wire = _Wire(served, asked.logprobs)
     prompt_tokens = len(asks[0].job.prompt)
-    return await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
+    response = await respond(request, asks, prompt_tokens, envelope, wire, stream=asked.stream)
+    if left_out:
+        response.headers[LEFT_OUT] = str(left_out)
+    return response
 
 
-def _asks(asked: ChatRequest, served: Served, limits: Limits) -> list[Ask]:
+def _asks(asked: ChatRequest, served: Served, limits: Limits) -> tuple[list[Ask], int]:
+    """The answers to generate, and how many messages were left out."""
     template = served.template
     limit = new_tokens(asked, served, served.max_new_tokens)
-    check_length((message.content for message in asked.messages), served, "messages")
+    messages = [_message(message) for message in asked.messages]
     try:
-        ids = template.encode([_message(message) for message in asked.messages])
+        if asked.truncation == "auto":
+            context = served.engine.context
+            room = context - min(limit, context // 2)
+            messages = newest_turns(messages, partial(_fits, served, room))
+        check_length((message.content for message in messages), served, "messages")
+        ids = template.encode(messages)
     except UserError as error:
         raise ApiError(400, str(error), param="messages", code="invalid_value") from None
     found = jobs(
@@ -54,7 +68,15 @@ def _asks(asked: ChatRequest, served: Served, limits: Limits) -> list[Ask]:
     )
     check_scores(found, served.engine.context, limits.scores)
     stops = (*asked.stop, *template.stop_texts)
-    return [Ask(index, job, stops) for index, job in enumerate(found)]
+    asks = [Ask(index, job, stops) for index, job in enumerate(found)]
+    return asks, len(asked.messages) - len(messages)
+
+
+def _fits(served: Served, room: int, messages: Sequence[Message]) -> bool:
+    """Whether the messages take at most `room` tokens."""
+    if sum(len(message.content) for message in messages) > served.most_bytes:
+        return False
+    return len(served.template.encode(messages)) <= room
 
 
 def _message(message: ChatMessage) -> Message:

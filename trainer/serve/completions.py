@@ -44,7 +44,9 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
     for prompt in asked.prompt:
         if isinstance(prompt, str):
             check_length([prompt], served, "prompt")
-        ids = codec.encode_prompt(prompt) if isinstance(prompt, str) else prompt
+            ids = tuple(codec.encode_prompt(prompt, asked.parse_special))
+        else:
+            ids = prompt
         asks += [
             # A client that scores a text with max_tokens 1 expects one token after it, even if
             # that token ends the text; lm-eval does.

@@ -26,7 +26,7 @@ class Codec(Protocol):
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of `text`."""
 
-    def encode_prompt(self, text: str) -> list[int]:
+    def encode_prompt(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of a prompt: with the model's begin token where it has one, and never empty."""
 
     def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:

@@ -15,10 +15,11 @@ LEAST_TOP_P = 1e-6  # stands for 0, which OpenAI allows and which means the like
 
 def check_model(name: str, served: Served) -> None:
     """Raise ApiError 404 if `name` is another model. An empty name matches any."""
-    if name and name != served.name:
+    if name and name not in served.names:
+        known = ", ".join(f"'{known}'" for known in served.names)
         raise ApiError(
             404,
-            f"The model '{name}' does not exist; this server has '{served.name}'.",
+            f"The model '{name}' does not exist; this server has {known}.",
             param="model",
             code="model_not_found",
         )
@@ -86,8 +87,12 @@ def jobs(
             param=param,
             code="invalid_value",
         )
-    top_k = min(request.top_k, vocabulary)
-    sampling = Sampling(request.temperature, top_k, max(request.top_p, LEAST_TOP_P))
+    sampling = Sampling(
+        request.temperature,
+        top_k=max(0, min(request.top_k, vocabulary)),
+        top_p=max(request.top_p, LEAST_TOP_P),
+        min_p=request.min_p,
+    )
     return [
         Job(
             prompt=tuple(prompt),
@@ -99,6 +104,7 @@ def jobs(
             score_prompt=score_prompt,
             presence_penalty=request.presence_penalty,
             frequency_penalty=request.frequency_penalty,
+            repetition_penalty=request.repetition_penalty,
             logit_bias=request.logit_bias,
         )
         for choice in range(request.n)

@@ -46,9 +46,11 @@ class LlamaCodec:
         """The ids of `text`, from llama.cpp. Raises RunError when it does not answer."""
         return self._ask(text, parse_special=allow_special)
 
-    def encode_prompt(self, text: str) -> list[int]:
+    def encode_prompt(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of a prompt: with the begin token the file names, and never empty."""
-        return self._ask(text, add_special=True) or [self.eos_id]
+        ids = self._ask(text, add_special=True, parse_special=allow_special)
+        doubled = allow_special and ids[:2] == [self.bos_id] * 2
+        return ids[doubled:] or [self.eos_id]
 
     def _ask(
         self, text: str, *, add_special: bool = False, parse_special: bool = False

@@ -23,11 +23,15 @@ def token_text(codec: Codec, token: int) -> str:
 
 
 def completion_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]:
-    """Parallel lists. The first token of a prompt has no log-probability: null."""
+    """Parallel lists. Only the first token of an echoed prompt has no log-probability: null."""
     return {
         "tokens": [token_text(codec, token.score.token) for token in tokens],
-        "token_logprobs": [_number(token.score.logprob) for token in tokens],
-        "top_logprobs": [_likeliest(codec, token.score) for token in tokens],
+        "token_logprobs": [
+            None if _begins(token) else _finite(token.score.logprob) for token in tokens
+        ],
+        "top_logprobs": [
+            None if _begins(token) else _likeliest(codec, token.score) for token in tokens
+        ],
         "text_offset": [token.offset for token in tokens],
     }
 
@@ -44,10 +48,13 @@ def chat_logprobs(codec: Codec, tokens: Sequence[PlacedToken]) -> dict[str, Any]
     }
 
 
-def _likeliest(codec: Codec, score: TokenScore) -> dict[str, float] | None:
+def _begins(token: PlacedToken) -> bool:
+    """Whether nothing precedes the token, so that OpenAI's API has null for it."""
+    return token.first and token.score.logprob is None
+
+
+def _likeliest(codec: Codec, score: TokenScore) -> dict[str, float]:
     """The likeliest tokens and the actual one, which need not be among them."""
-    if score.logprob is None:
-        return None
     table: dict[str, float] = {}
     for token, value in (*score.top, (score.token, score.logprob)):
         table.setdefault(token_text(codec, token), _finite(value))  # of equal strings keep the best
@@ -57,14 +64,11 @@ def _likeliest(codec: Codec, score: TokenScore) -> dict[str, float] | None:
 def _entry(codec: Codec, token: int, logprob: float | None) -> dict[str, Any]:
     return {
         "token": token_text(codec, token),
-        "logprob": _number(logprob),
+        "logprob": _finite(logprob),
         "bytes": list(codec.decode_bytes([token])),
     }
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None else _finite(value)
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else LEAST
+def _finite(value: float | None) -> float:
+    """A number in every case, since typed clients expect one: `LEAST` where there is none."""
+    return LEAST if value is None or not math.isfinite(value) else value

@@ -112,19 +112,25 @@ class StreamOptions(_Lenient):
 
 
 class _Request(_Lenient):
-    """The fields of both endpoints. `top_k` and `ignore_eos` are extensions of other servers."""
+    """The fields of both endpoints.
+
+    `top_k` (0 and -1: off), `min_p`, `repetition_penalty` and `ignore_eos` are extensions of other
+    servers.
+    """
 
     model: str = ""
     max_tokens: int | None = Field(None, ge=0)
     max_completion_tokens: int | None = Field(None, ge=0)
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
     n: int = Field(1, ge=1, le=MAX_CHOICES)
     stop: Annotated[tuple[str, ...], PlainValidator(_stops)] = ()
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
     logit_bias: Annotated[dict[int, float], PlainValidator(_bias)] = Field(default_factory=dict)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
@@ -138,13 +144,17 @@ class _Request(_Lenient):
 
 
 class CompletionRequest(_Request):
-    """`POST /v1/completions`. Without a prompt the model begins a new text."""
+    """`POST /v1/completions`. Without a prompt the model begins a new text.
+
+    With `parse_special` the spelling of a special token in a text is that token.
+    """
 
     prompt: Annotated[tuple[Prompt, ...], PlainValidator(_prompts)] = ("",)
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     echo: bool = False
     best_of: int | None = Field(None, ge=1)
     suffix: str = ""
+    parse_special: bool = False
 
     @model_validator(mode="after")
     def _possible(self) -> CompletionRequest:
@@ -171,13 +181,18 @@ class ResponseFormat(_Lenient):
 
 
 class ChatRequest(_Request):
-    """`POST /v1/chat/completions`. Tools are accepted and never called."""
+    """`POST /v1/chat/completions`. Tools are accepted and never called.
+
+    `truncation` is that of OpenAI's Responses API: "auto" leaves out the oldest turns that do not
+    fit the context.
+    """
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     response_format: ResponseFormat = ResponseFormat()
     tool_choice: Any = None
+    truncation: Literal["auto", "disabled"] = "disabled"
 
     @model_validator(mode="after")
     def _possible(self) -> ChatRequest:
@@ -215,6 +230,7 @@ _EXPECTED = {
 }
 _BOUNDS = {
     "greater_than_equal": ("ge", "a value >= {}"),
+    "greater_than": ("gt", "a value > {}"),
     "less_than_equal": ("le", "a value <= {}"),
     "less_than": ("lt", "a value < {}"),
     "too_short": ("min_length", "at least {} items"),

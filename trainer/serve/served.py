@@ -25,8 +25,8 @@ OWNER = "train-monitor"
 class Served:
     """One model and its limits.
 
-    `created` is Unix time, `max_new_tokens` the most tokens of one answer, `load_seconds` the time
-    to open the model.
+    Clients may use `name` or one of the `other_names`; responses have `name`. `created` is Unix
+    time, `max_new_tokens` the most tokens of one answer, `load_seconds` the time to open the model.
     """
 
     engine: Engine
@@ -36,6 +36,12 @@ class Served:
     fingerprint: str
     max_new_tokens: int = 4096
     load_seconds: float = 0.0
+    other_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name of the model."""
+        return (self.name, *self.other_names)
 
     @cached_property
     def most_bytes(self) -> int:
@@ -44,14 +50,14 @@ class Served:
         longest = max(len(codec.decode_bytes([index])) for index in range(codec.vocab_size))
         return self.engine.context * longest
 
-    def card(self) -> dict[str, Any]:
-        """The entry in the list of models.
+    def card(self, name: str) -> dict[str, Any]:
+        """The entry of one of its names in the list of models.
 
         `max_model_len` is other servers' name for the context. `chat` says whether the model has
         its own chat template.
         """
         return {
-            "id": self.name,
+            "id": name,
             "object": "model",
             "created": self.created,
             "owned_by": OWNER,
@@ -107,12 +113,17 @@ def chat_template(
     return ChatTemplate(spelled) if source is None else GuardedTemplate(spelled, source, seconds)
 
 
-def open_served(opened: OpenedEngine, name: str, max_new_tokens: int) -> Served:
-    """The served model for `opened`. Raises UserError for a chat template that cannot be parsed."""
+def open_served(opened: OpenedEngine, names: Sequence[str], max_new_tokens: int) -> Served:
+    """The served model for `opened`, under `names` or else its own.
+
+    Raises UserError for a chat template that cannot be parsed.
+    """
+    name, *others = dict.fromkeys(names or (name_of(opened.path),))
     mark, written = fingerprint(opened.path)
     return Served(
         engine=opened.engine,
-        name=name or name_of(opened.path),
+        name=name,
+        other_names=tuple(others),
         template=chat_template(opened.engine.codec, opened.chat_template),
         created=written,
         fingerprint=mark,

@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -20,13 +21,13 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from shared.errors import RunError
+from trainer.serve.access import MAX_HEADERS, headers_too_large
 from trainer.serve.errors import SERVER, ApiError
 from trainer.serve.limits import Limits
 from trainer.serve.streaming import Deadlines
 
 SPARE_FILES = 256  # descriptors kept for accepting, the model and the log
 BACKLOG = 128
-MAX_HEADERS = 32 << 10  # bytes
 GRACE = 30.0  # seconds for running answers to end
 
 
@@ -208,11 +209,13 @@ class GuardedProtocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """The bytes are not HTTP."""
+        """The bytes are not HTTP, or have headers over the limit."""
+        # uvicorn calls this while it handles h11's error, which knows which of the two it is.
+        hint = getattr(sys.exception(), "error_status_hint", 400)
         if self._at_work or self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
-        self._answer(ApiError(400, msg))
+        self._answer(headers_too_large() if hint == 431 else ApiError(400, msg))
 
     def abort(self) -> None:
         """Close at once, without waiting for the client to read."""
@@ -243,8 +246,8 @@ class GuardedProtocol(H11Protocol):
         headers: dict[str, Any] = {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "Connection": "close",
             **error.headers,
+            "Connection": "close",
         }
         lines = [f"HTTP/1.1 {error.status} ", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
         self.transport.write("\r\n".join(lines).encode() + body)

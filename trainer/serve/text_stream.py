@@ -14,10 +14,14 @@ from trainer.serve.engine import Codec
 
 @dataclass(frozen=True)
 class PlacedToken:
-    """A token and the offset in characters where it begins in the text."""
+    """A token and the offset in characters where it begins in the text.
+
+    `first` marks the first token of an echoed prompt, which nothing precedes.
+    """
 
     score: TokenScore
     offset: int
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class TextStream:
 
     def echo(self, scores: Iterable[TokenScore]) -> Piece:
         """The prompt's text; stop strings are ignored there and special tokens spelled out."""
-        for score in scores:
-            self._take(score, skip_special=False)
+        for place, score in enumerate(scores):
+            self._take(score, skip_special=False, first=place == 0)
         return self._release(len(self._held))
 
     def feed(self, score: TokenScore) -> Piece:
@@ -67,8 +71,8 @@ class TextStream:
         rest = self._release(len(self._held), everything=True)
         return Piece(certain.text + rest.text, certain.tokens + rest.tokens)
 
-    def _take(self, score: TokenScore, *, skip_special: bool) -> None:
-        token = PlacedToken(score, self._length)
+    def _take(self, score: TokenScore, *, skip_special: bool, first: bool = False) -> None:
+        token = PlacedToken(score, self._length, first)
         self._add(self._decoder.decode(self._codec.decode_bytes([score.token], skip_special)))
         begun = bool(self._decoder.getstate()[0])
         self._waiting.append((token, self._length + begun))

@@ -24,8 +24,11 @@ def kept(logits: list[float], sampling: Sampling) -> set[int]:
 
 
 def naive(logits: list[float], sampling: Sampling) -> set[int]:
-    """The k likeliest, and of those the fewest whose probability reaches p."""
+    """The k likeliest above min-p, and of those the fewest whose probability reaches p."""
     order = sorted(range(len(logits)), key=lambda i: -logits[i])
+    shares = [math.exp((logits[i] - logits[order[0]]) / sampling.temperature) for i in order]
+    assume(all(abs(share - sampling.min_p) > 1e-5 for share in shares))
+    order = [i for i, share in zip(order, shares, strict=True) if share >= sampling.min_p]
     order = order[: sampling.top_k or None]
     weights = [math.exp((logits[i] - logits[order[0]]) / sampling.temperature) for i in order]
     total, reached, chosen = sum(weights), 0.0, set()
@@ -44,11 +47,12 @@ def naive(logits: list[float], sampling: Sampling) -> set[int]:
     temperature=st.floats(0.05, 5),
     top_k=st.integers(0, 35),
     top_p=st.floats(0.01, 1),
+    min_p=st.just(0.0) | st.floats(0.001, 1),
 )
 def test_what_is_left_is_what_a_naive_filter_leaves(
-    logits: list[float], temperature: float, top_k: int, top_p: float
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = Sampling(temperature, top_k, top_p, min_p)
     assert kept(logits, sampling) == naive(logits, sampling)
 
 
@@ -102,6 +106,8 @@ def test_a_diverged_model_is_told_as_such(value: float, temperature: float) -> N
         ({"top_p": 0.0}, "--top-p is 0.0"),
         ({"top_p": 1.1}, "--top-p is 1.1"),
         ({"top_p": math.nan}, "--top-p is nan"),
+        ({"min_p": -0.1}, "--min-p is -0.1"),
+        ({"min_p": math.nan}, "--min-p is nan"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(values: dict[str, float], named: str) -> None:

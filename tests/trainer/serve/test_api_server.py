@@ -196,6 +196,54 @@ def test_what_is_not_there_is_told_as_json(server) -> None:
     assert answer.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/chat/completions", "Use /v1/chat/completions; a client's base URL ends in /v1."),
+        ("/completions", "Use /v1/completions;"),
+        ("/models", "Use /v1/models;"),
+        ("/models/tiny", "Use /v1/models/tiny;"),
+        ("/v1/v1/chat/completions", "Use /v1/chat/completions;"),
+        ("/openai/v1/models", "Use /v1/models;"),
+        ("/v1/engines/tiny/completions", "Use /v1/completions;"),
+        ("/v1/health", "Use /health;"),
+        ("/api/chat", "Use /v1/chat/completions;"),
+        ("/v1/responses", "Use /v1/chat/completions;"),
+    ],
+)
+def test_a_path_without_its_version_is_hinted_at(server, path: str, hint: str) -> None:
+    for method in ("GET", "POST"):
+        answer = httpx2.request(method, server.url + path)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["message"].startswith(f"There is nothing at {path}. {hint}")
+
+
+def test_a_client_without_the_version_is_told(server) -> None:
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    with pytest.raises(openai.NotFoundError, match="Use /v1/chat/completions"):
+        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}])
+
+
+def test_slashes_too_many(start) -> None:
+    server = start(Settings(key="k"))
+    headers = {"authorization": "Bearer k"}
+    models = httpx2.get(f"{server.url}/v1/models", headers=headers).json()
+    for path in ("/v1/models/", "//v1/models", "/v1//models//"):
+        assert httpx2.get(server.url + path, headers=headers).json() == models
+        assert httpx2.get(server.url + path).status_code == 401
+    for path in ("/v1/completions/", "//v1/completions"):
+        answer = httpx2.post(server.url + path, json=ASK, headers=headers)
+        assert answer.json()["object"] == "text_completion"
+    assert httpx2.get(f"{server.url}//metrics/").status_code == 401
+    assert httpx2.get(f"{server.url}//").headers["content-type"].startswith("text/html")
+    assert count_of_with_key(server.url, "/v1/models", 200) == 4
+
+
+def count_of_with_key(url: str, endpoint: str, status: int) -> float:
+    text = httpx2.get(f"{url}/metrics", headers={"x-api-key": "k"}).text
+    return sample(text, f'trainer_serve_requests_total{{endpoint="{endpoint}",status="{status}"}}')
+
+
 def test_the_page_may_run_only_what_is_in_it(server) -> None:
     answer = httpx2.get(f"{server.url}/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -345,6 +393,49 @@ def test_what_a_person_writes_is_no_special_token(start) -> None:
         model="tiny", messages=[{"role": "user", "content": words}], max_tokens=0
     )
     assert answer.usage.prompt_tokens == len(f"<|user|>{words}<|end|><|assistant|>".encode())
+
+
+def test_a_special_token_in_a_text_prompt_is_one_if_the_client_says_so(client, opened) -> None:
+    words = "a<|endoftext|>b"
+    ask = {"model": "tiny", "prompt": words, "max_tokens": 2, "temperature": 0}
+    assert client.completions.create(**ask).usage.prompt_tokens == len(words)
+    answer = client.completions.create(**ask, extra_body={"parse_special": True})
+    a, b = opened.tokenizer.encode("ab")
+    ids = [a, opened.tokenizer.eos_id, b]
+    assert answer.usage.prompt_tokens == 3
+    assert answer.choices[0].text == (
+        client.completions.create(**ask | {"prompt": ids}).choices[0].text
+    )
+
+
+def test_old_turns_are_left_out_when_the_client_says_so(start) -> None:
+    """As the page asks for it; the system message stays."""
+    server = start(template=CHATML)
+    url = f"{server.url}/v1/chat/completions"
+    talk = [{"role": "system", "content": "S"}]
+    body = {"max_tokens": 8, "temperature": 0, "truncation": "auto"}
+    seen = set()
+    for turn in range(12):
+        talk.append({"role": "user", "content": f"U{turn}"})
+        answer = httpx2.post(url, json=body | {"messages": talk, "stream": turn % 2 == 1})
+        assert answer.status_code == 200
+        left_out = int(answer.headers.get("x-messages-left-out", 0))
+        assert left_out % 2 == 0
+        seen.add(left_out)
+        if turn % 2 == 0:
+            kept = [talk[0], *talk[1 + left_out :]]
+            count = sum(len(f"<|{m['role']}|>{m['content']}<|end|>") for m in kept)
+            count += len("<|assistant|>")
+            assert answer.json()["usage"]["prompt_tokens"] == count <= 64 - 8 or len(kept) == 2
+        talk.append({"role": "assistant", "content": "A"})
+    assert 0 in seen
+    assert max(seen) >= 20
+    talk.append({"role": "user", "content": "U"})
+    answer = httpx2.post(url, json=body | {"messages": talk, "truncation": "disabled"})
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    talk.append({"role": "user", "content": "x" * 10_000})
+    answer = httpx2.post(url, json=body | {"messages": talk})
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
 def test_a_template_that_refuses_is_the_clients_mistake(start) -> None:

@@ -96,6 +96,7 @@ def test_its_settings_hold(start: Start, run_folder: Path, tmp_path: Path) -> No
         "--model", "tiny",
         "--runs-dir", run_folder.parent,
         "--served-name", "my/model",
+        "--served-name", "gpt-4o-mini",
         "--slots", 2,
         "--context", 32,
         "--max-tokens-limit", 8,
@@ -107,8 +108,12 @@ def test_its_settings_hold(start: Start, run_folder: Path, tmp_path: Path) -> No
         TRAINER_API_KEY="from-env",
     )  # fmt: skip
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="from-file", max_retries=0)
-    (model,) = client.models.list().data
+    model, other = client.models.list().data
     assert (model.id, model.max_model_len) == ("my/model", 32)
+    assert other.id == "gpt-4o-mini"
+    for name in ("gpt-4o-mini", "my/model"):
+        answer = client.completions.create(model=name, prompt="a", max_tokens=1)
+        assert answer.model == "my/model"
     assert client.models.retrieve("my/model").id == "my/model"
     assert httpx2.get(f"{server.url}/health").json()["capacity"] == 2
     with pytest.raises(openai.BadRequestError, match="at most 8"):
@@ -192,6 +197,7 @@ def test_a_port_in_use(run_cli, run_folder: Path) -> None:
         (("--engine", "magic"), 2, "it must be auto, torch or llama.cpp"),
         (("--precision", "int8"), 2, "it must be fp32, fp16 or bf16"),
         (("--served-name", "a\nb"), 2, "--served-name has unprintable"),
+        (("--served-name", "a", "--served-name", ""), 2, "--served-name is empty"),
         (("--host", "no.such.host.invalid"), 1, "is not an address of this machine"),
         (("--api-key-file", "/no/such/key"), 2, "--api-key-file /no/such/key cannot be read"),
         (("--api-key", "secret"), 2, "--api-key"),

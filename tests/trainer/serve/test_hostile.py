@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.serve.support import DEADLINE, connected, count_of, post, received, wait
+from trainer.serve.access import MAX_HEADERS
 from trainer.serve.app import Settings
 from trainer.serve.limits import Limits
 
@@ -74,7 +75,11 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "max_completion_tokens": st.integers(-1, 6),
     "temperature": st.floats(-0.1, 2.1),
     "top_p": st.floats(0, 1),
-    "top_k": st.integers(0, 400) | st.just(2**62),
+    "top_k": st.integers(-1, 400) | st.just(2**62),
+    "min_p": st.floats(0, 1),
+    "repetition_penalty": st.floats(0.1, 10),
+    "parse_special": st.booleans(),
+    "truncation": st.sampled_from(["auto", "disabled"]),
     "n": st.integers(1, 3),
     "stop": st.text(max_size=2) | st.lists(st.text(max_size=2), max_size=3),
     "seed": st.integers(-(2**63), 2**63),
@@ -183,9 +188,9 @@ class WatchedCodec:
         self.longest = max(self.longest, len(text))
         return self._codec.encode(text, allow_special)
 
-    def encode_prompt(self, text: str) -> list[int]:
+    def encode_prompt(self, text: str, allow_special: bool = False) -> list[int]:
         self.longest = max(self.longest, len(text))
-        return self._codec.encode_prompt(text)
+        return self._codec.encode_prompt(text, allow_special)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codec, name)
@@ -290,8 +295,49 @@ def test_what_is_no_http_is_refused(server, raw: bytes) -> None:
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
         answer = received(connection)
-    assert not answer or answer[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 404 ", b"HTTP/1.1 405 ")
+    refused = [f"HTTP/1.1 {status} ".encode() for status in (400, 404, 405, 431)]
+    assert not answer or answer[:13] in refused
     assert healthy(server.url)
+
+
+@pytest.mark.parametrize("size", [MAX_HEADERS - 500, MAX_HEADERS + 1, 6 * MAX_HEADERS])
+@pytest.mark.parametrize("piece", [1 << 20, 4096])
+@pytest.mark.parametrize("where", ["header", "headers", "path", "query"])
+def test_headers_are_as_large_as_the_limit_says(server, size: int, piece: int, where: str) -> None:
+    """Whether they come in one piece or in many."""
+    lines = {
+        "header": b"GET /health HTTP/1.1\r\nConnection: close\r\nX: %s\r\n" % (b"a" * size),
+        "headers": b"GET /health HTTP/1.1\r\nConnection: close\r\n" + b"X: aaaa\r\n" * (size // 9),
+        "path": b"GET /%s HTTP/1.1\r\nConnection: close\r\n" % (b"a" * size),
+        "query": b"GET /health?%s HTTP/1.1\r\nConnection: close\r\n" % (b"a" * size),
+    }[where]
+    raw = lines + b"Host: localhost\r\n\r\n"
+    with connected(server.url) as connection:
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(raw), piece):
+                connection.sendall(raw[start : start + piece])
+        answer = received(connection)
+    allowed = b"404" if where == "path" else b"200"
+    assert answer[9:12] == (b"431" if size > MAX_HEADERS else allowed) or (
+        not answer and size > 40000
+    )
+
+
+def test_a_request_with_two_lengths_is_refused_and_what_follows_is_not_read(server) -> None:
+    """A proxy in front may end it elsewhere, so the rest could be somebody else's request."""
+    smuggled = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    body = b"0\r\n\r\n"
+    for order in (0, 1):
+        lengths = [b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked"]
+        first, second = lengths[order], lengths[1 - order]
+        head = [b"POST /v1/completions HTTP/1.1", b"Host: localhost", first, second, b"", body]
+        with connected(server.url) as connection:
+            connection.sendall(b"\r\n".join(head) + smuggled)
+            answer = received(connection)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"not both" in answer
+        assert b"connection: close" in answer.lower()
 
 
 def test_a_websocket_is_not_spoken(server) -> None:

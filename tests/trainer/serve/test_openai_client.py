@@ -257,6 +257,24 @@ def test_bias_and_penalties(complete, opened: OpenedModel) -> None:
     assert varied.choices[0].text.count("Q") < steady.count("Q")
 
 
+def test_filters_of_other_servers(complete, client: openai.OpenAI, opened: OpenedModel) -> None:
+    def sampled(**extra: Any) -> str:
+        options = {"temperature": 2, "seed": 3, "max_tokens": 30, "extra_body": extra}
+        return complete(**options).choices[0].text
+
+    assert sampled(top_k=-1) == sampled(top_k=0) == sampled(min_p=0, repetition_penalty=1)
+    assert sampled(min_p=1) == complete(max_tokens=30).choices[0].text
+    blanks = {str(token): 40 for token in opened.tokenizer.encode(" ")}
+    steady, varied = (
+        complete(logit_bias=blanks, max_tokens=8, extra_body={"repetition_penalty": penalty})
+        for penalty in (1.0, 10.0)
+    )
+    assert steady.choices[0].text == varied.choices[0].text, "a bias comes after the penalty"
+    options = {"max_tokens": 30, "extra_body": {"repetition_penalty": 10.0}}
+    text = complete("", **options).choices[0].text
+    assert len(set(text)) > len(set(complete("", max_tokens=30).choices[0].text))
+
+
 def test_what_lm_eval_asks(complete, opened: OpenedModel) -> None:
     """Its `local-completions`: lists of token ids, one new token, the prompt's scores."""
     import torch
@@ -335,6 +353,10 @@ def test_the_server_decides_how_long_an_answer_gets(complete, chat) -> None:
         ({"max_tokens": -1}, "max_tokens", "a value >= 0, but got -1"),
         ({"max_tokens": 5000}, "max_tokens", "generates at most 1000"),
         ({"temperature": 2.5}, "temperature", "a value <= 2"),
+        ({"extra_body": {"top_k": -2}}, "top_k", "a value >= -1"),
+        ({"extra_body": {"min_p": 1.1}}, "min_p", "a value <= 1"),
+        ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty", "a value > 0"),
+        ({"extra_body": {"parse_special": 1}}, "parse_special", "expected a boolean"),
         ({"top_p": True}, "top_p", "expected a number, but got a boolean"),
         ({"n": 0}, "n", "a value >= 1"),
         ({"n": 129}, "n", "a value <= 128"),

@@ -56,7 +56,8 @@ def serve(
     ] = None,
     tokenizer: model_options.TokenizerOption = None,
     served_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Model name that clients see.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Model name that clients use; repeatable."),
     ] = None,
     cors_origin: Annotated[
         list[str] | None,
@@ -94,8 +95,12 @@ def serve(
         raise UserError(
             f"--precision is {one_line(precision, 60)!r}; it must be fp32, fp16 or bf16."
         )
-    if served_name is not None and one_line(served_name) != served_name.strip():
-        raise UserError("--served-name has unprintable characters; use plain ones.")
+    names = [name.strip() for name in served_name or ()]
+    for name in names:
+        if one_line(name) != name:
+            raise UserError("--served-name has unprintable characters; use plain ones.")
+        if not name:
+            raise UserError("--served-name is empty; give a name, or leave the option out.")
 
     from trainer.serve.access import is_loopback, read_key
     from trainer.serve.app import Settings
@@ -131,7 +136,7 @@ def serve(
         given = {"--precision": precision, "--tokenizer": tokenizer, "--device": device != "auto"}
         for option in (name for name, value in given.items() if value):
             print(f"trainer: {option} has no effect with llama.cpp.", file=sys.stderr)
-    served = open_served(opened, (served_name or "").strip(), max_tokens_limit)
+    served = open_served(opened, names, max_tokens_limit)
     asyncio.run(_run(served, settings, sock, started))
     return 0
 

@@ -6,7 +6,7 @@ row draws does not depend on the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -45,6 +45,31 @@ def adjust(logits_RV: Tensor, added: Sequence[Mapping[int, float]]) -> Tensor:
     return logits_RV.index_put(where, more_N, accumulate=True)
 
 
+def discourage_repeats(
+    logits_RV: Tensor, seen: Sequence[Set[int]], penalties: Sequence[float]
+) -> Tensor:
+    """The logits with each row's `seen` tokens made less likely.
+
+    A positive logit is divided by the row's penalty, a negative one multiplied (Keskar et al. 2019,
+    as in transformers). A penalty of 1 changes nothing.
+    """
+    V = logits_RV.shape[-1]
+    pairs = [
+        (row, token)
+        for row, penalty in enumerate(penalties)
+        if penalty != 1.0
+        for token in seen[row]
+        if token < V
+    ]
+    if not pairs:
+        return logits_RV
+    device = logits_RV.device
+    rows, tokens = torch.tensor(pairs, device=device).unbind(1)
+    factors = torch.tensor(penalties, device=device, dtype=logits_RV.dtype)[rows]
+    old = logits_RV[rows, tokens]
+    return logits_RV.index_put((rows, tokens), torch.where(old > 0, old / factors, old * factors))
+
+
 def draw(logits_RV: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:
     """The token of every row. `uniforms` are in [0, 1); greedy rows ignore theirs.
 
@@ -69,6 +94,10 @@ def draw(logits_RV: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[fl
             chosen = [samplings[row] for row in rows]
             heat = [max(sampling.temperature, MIN_TEMPERATURE) for sampling in chosen]
             scaled = logits_RV[rows] / torch.tensor(heat, device=device)[:, None]
+            if any(sampling.min_p for sampling in chosen):
+                floors = torch.tensor([[sampling.floor] for sampling in chosen], device=device)
+                least = scaled.amax(dim=-1, keepdim=True) + floors
+                scaled = scaled.masked_fill(scaled < least, -torch.inf)
             uniforms_R1 = torch.tensor([[uniforms[row]] for row in rows], device=device)
             for row, token in zip(rows, draw_rows(scaled, chosen, uniforms_R1), strict=True):
                 tokens[row] = token

@@ -20,7 +20,13 @@ import torch
 from torch import Tensor
 
 from shared.errors import RunError
-from trainer.generate.batched.choosing import adjust, adjustments, draw, score
+from trainer.generate.batched.choosing import (
+    adjust,
+    adjustments,
+    discourage_repeats,
+    draw,
+    score,
+)
 from trainer.generate.batched.job import (
     Event,
     Finished,
@@ -43,6 +49,8 @@ SCORE_LOGITS = 1 << 23
 class Running:
     """A job in its slot. `computed` of its tokens are in the cache; `limit` bounds the new ones.
 
+    `seen` are the tokens that the job's repetition penalty makes less likely.
+
     While there is a `leader`, that job is computing the first `shared` tokens, which both have in
     common: several jobs with one prompt compute it once.
     """
@@ -55,6 +63,7 @@ class Running:
     shared: int = 0
     tokens: list[int] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
+    seen: set[int] = field(default_factory=set)
     scores: list[TokenScore] = field(default_factory=list)
     randomness: random.Random = field(init=False)
 
@@ -67,6 +76,8 @@ class Running:
     def __post_init__(self) -> None:
         self.tokens = list(self.job.prompt)
         self.randomness = random.Random(self.job.seed)
+        if self.job.repetition_penalty != 1.0:
+            self.seen = set(self.tokens)
 
     @property
     def missing(self) -> int:
@@ -297,7 +308,11 @@ class Decoder:
         if not all(sound):  # the draw of a bad row is discarded, but it has to be valid
             logits_RV = logits_RV.masked_fill(~sound_R[:, None], 0.0)
         chosen_from = adjust(
-            logits_RV[:, : self.known_ids],
+            discourage_repeats(
+                logits_RV[:, : self.known_ids],
+                [running.seen for running in choosing],
+                [running.job.repetition_penalty for running in choosing],
+            ),
             [adjustments(running.job, running.counts) for running in choosing],
         )
         tokens = self._draw(chosen_from, choosing)
@@ -331,6 +346,7 @@ class Decoder:
         events.append(NewToken(chosen))
         running.tokens.append(chosen.token)
         running.counts[chosen.token] += 1
+        running.seen.add(chosen.token)
         if len(running.tokens) - len(running.job.prompt) >= running.limit:
             return self._finish(running, [*events, Finished("length")])
         return Outcome(running, events)

@@ -19,8 +19,9 @@ class Job:
     `max_new_tokens` may be 0, to score the prompt alone. `stop_ids` end the sequence and are not
     part of it. `top_logprobs` is how many of the likeliest tokens are reported with each token's
     own log-probability; None reports no log-probabilities. `score_prompt` reports those of the
-    prompt's tokens too. `logit_bias` and the two penalties change the logits before sampling;
-    log-probabilities are the model's own, before temperature, bias, penalties and filters.
+    prompt's tokens too. `logit_bias` and the penalties change the logits before sampling, the
+    `repetition_penalty` those of the prompt's tokens too; log-probabilities are the model's own,
+    before temperature, bias, penalties and filters.
     """
 
     prompt: tuple[int, ...]
@@ -32,6 +33,7 @@ class Job:
     score_prompt: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.generate.inverse import inverse
-from trainer.generate.batched.choosing import CANDIDATES, draw
+from trainer.generate.batched.choosing import CANDIDATES, discourage_repeats, draw
 from trainer.generate.sampling import Sampling, filtered_logits
 
 SAMPLINGS = [
@@ -19,6 +19,8 @@ SAMPLINGS = [
     Sampling(2.0, 12, 0.9),
     Sampling(1e-4, 0, 1.0),
     Sampling(100.0, 3, 0.001),
+    Sampling(1.2, 0, 1.0, 0.05),
+    Sampling(0.9, 9, 0.8, 0.2),
 ]
 
 
@@ -41,7 +43,7 @@ def test_every_row_is_drawn_with_its_own_settings(
         assert tokens[row] in inverse(logits[row], sampling, uniforms[row])
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS[1:5])
+@pytest.mark.parametrize("sampling", [*SAMPLINGS[1:5], *SAMPLINGS[-2:]])
 def test_the_shares_are_those_of_the_filtered_logits(sampling: Sampling) -> None:
     logits = logits_of(1, 12)
     count = 4000
@@ -67,3 +69,17 @@ def test_one_that_is_certain_is_drawn_at_every_edge() -> None:
     for sampling in SAMPLINGS:
         for uniform in (0.0, 0.5, 1 - 2**-53):
             assert draw(logits, [sampling], [uniform]) == [4]
+
+
+def test_repeats_are_discouraged_as_transformers_does() -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = logits_of(3, 20)
+    seen = [{1, 5, 19}, {2, 400}, {3}]
+    changed = discourage_repeats(logits, seen, [1.3, 0.7, 1.0])
+    for row, penalty in ((0, 1.3), (1, 0.7)):
+        known = torch.tensor([[token for token in seen[row] if token < 20]])
+        expected = RepetitionPenaltyLogitsProcessor(penalty)(known, logits[row : row + 1].clone())
+        torch.testing.assert_close(changed[row], expected[0])
+    assert changed[2].equal(logits[2])
+    assert discourage_repeats(logits, seen, [1.0] * 3) is logits

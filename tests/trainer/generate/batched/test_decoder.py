@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.generate.inverse import inverse
 from tests.trainer.generate.sharp_models import sharp_model
-from trainer.generate.batched.choosing import adjust, adjustments
+from trainer.generate.batched.choosing import adjust, adjustments, discourage_repeats
 from trainer.generate.batched.decoder import Decoder, Running
 from trainer.generate.batched.job import Event, Finished, Job, NewToken, PromptScored
 from trainer.generate.decoding import generate
@@ -98,7 +98,13 @@ jobs_of_any_kind = st.builds(
     prompt=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=CONTEXT).map(tuple),
     max_new_tokens=st.integers(1, 20),
     sampling=st.sampled_from(
-        [GREEDY, Sampling(1.0, 0, 1.0), Sampling(2.0, 7, 1.0), Sampling(1.5, 0, 0.8)]
+        [
+            GREEDY,
+            Sampling(1.0, 0, 1.0),
+            Sampling(2.0, 7, 1.0),
+            Sampling(1.5, 0, 0.8),
+            Sampling(1.5, 0, 1.0, 0.1),
+        ]
     ),
     seed=st.integers(0, 1 << 64),
     stop_ids=st.frozensets(st.integers(0, VOCABULARY - 1), max_size=3),
@@ -106,6 +112,7 @@ jobs_of_any_kind = st.builds(
     score_prompt=st.booleans(),
     presence_penalty=st.sampled_from([0.0, 1.5]),
     frequency_penalty=st.sampled_from([0.0, -0.5, 1.0]),
+    repetition_penalty=st.sampled_from([1.0, 1.0, 1.5]),
     logit_bias=st.dictionaries(st.integers(0, VOCABULARY - 1), st.integers(-100, 20), max_size=3),
 )
 
@@ -149,6 +156,8 @@ def same_but_for_rounding(job: Job, one: list[Event], other: list[Event]) -> boo
     with torch.inference_mode():
         ids = torch.tensor([[*job.prompt, *before]])
         rows = MODELS["llama"](ids)[:, -1]
+        seen = {*job.prompt, *before}
+        rows = discourage_repeats(rows, [seen], [job.repetition_penalty])
         logits = adjust(rows, [adjustments(job, Counter(before))])[0]
     randomness = random.Random(job.seed)
     uniform = [randomness.random() for _ in range(place + 1)][place]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
@@ -34,6 +35,7 @@ from monitor.controllers.runs import Runs
 from monitor.controllers.steering import Steering
 from monitor.data.poller import Source
 from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.driver import TerminalDriver
 from monitor.frame import Frame
 from monitor.layout import TALL, WIDE, Layout
 from monitor.leaving import HANGUP, Leaving, farewell, fault
@@ -59,6 +61,7 @@ from monitor.widgets.chart_pane import ChartMoved
 from monitor.widgets.checkpoints import CheckpointsPage as CheckpointLines
 from monitor.widgets.page_bar import PageBar
 from monitor.widgets.run_list import RunList
+from shared.errors import ExitCode
 from shared.text import one_line
 
 if TYPE_CHECKING:
@@ -108,7 +111,7 @@ class MonitorApp(App[None]):
         file = settings or SettingsFile(None)
         kept = file.settings
         name = theme or kept.theme
-        super().__init__(ansi_color=True if THEMES[name].ansi else None)
+        super().__init__(TerminalDriver, ansi_color=True if THEMES[name].ansi else None)
         for one in THEMES.values():
             self.register_theme(one)
         self.theme = name
@@ -184,6 +187,11 @@ class MonitorApp(App[None]):
         self._leaving.begun.set()
         self._care.leave()
         self._watcher.stop()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End with an error, and with an exit code that says so."""
+        self._return_code = self._return_code or ExitCode.FAILURE
+        super().panic(*renderables)
 
     def _fatal_error(self) -> None:
         """A few lines instead of pages that show every variable, and so what is in files."""

@@ -49,6 +49,12 @@ class Terminal:
             assert time.monotonic() < deadline, self.output[-2000:]
             self._read(0.1)
 
+    def read_for(self, seconds: float) -> None:
+        """Let it draw for a while."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._read(0.05)
+
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self.master], [], [], seconds)
         if not ready:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from trainer.generate.batched.job import (
+    Embedded,
     Event,
     Finished,
     FinishReason,
@@ -40,12 +41,16 @@ class Ask:
 
 @dataclass(frozen=True)
 class Part:
-    """The next piece of an answer, the number of its tokens, and if it is the last one, why."""
+    """The next piece of an answer, the number of its tokens, and if it is the last one, why.
+
+    `vector` is the embedding, for a job that asks for one.
+    """
 
     index: int
     piece: Piece
     new_tokens: int = 0
     reason: FinishReason | None = None
+    vector: tuple[float, ...] = ()
 
 
 async def answer(engine: Engine, ask: Ask) -> AsyncGenerator[Part, None]:
@@ -71,6 +76,8 @@ async def answer(engine: Engine, ask: Ask) -> AsyncGenerator[Part, None]:
                     yield Part(ask.index, last, 1, "stop")
                     return
                 yield Part(ask.index, piece, 1)
+            elif isinstance(event, Embedded):
+                yield Part(ask.index, Piece(), vector=event.vector)
             elif isinstance(event, Finished):
                 rest = stream.finish()
                 yield Part(ask.index, rest, 0, "stop" if stream.stopped else event.reason)

@@ -19,6 +19,7 @@ from shared.text import one_line
 from trainer.serve.access import Access
 from trainer.serve.chat import chat_completions
 from trainer.serve.completions import completions
+from trainer.serve.embeddings import embeddings
 from trainer.serve.engine import QueueFullError
 from trainer.serve.errors import SERVER, ApiError, as_api_error
 from trainer.serve.jobs import check_model
@@ -30,6 +31,7 @@ from trainer.serve.paths import PlainPaths, likely_endpoint
 from trainer.serve.request_log import RequestLog
 from trainer.serve.served import Served
 from trainer.serve.streaming import Deadlines, json_response
+from trainer.serve.tokens import detokenize, tokenize
 
 
 async def _health(request: Request) -> Response:
@@ -67,6 +69,9 @@ ROUTES = (
     Route("/v1/models/{name:path}", _model),
     Route("/v1/completions", completions, methods=["POST"]),
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    Route("/v1/embeddings", embeddings, methods=["POST"]),
+    Route("/tokenize", tokenize, methods=["POST"]),
+    Route("/detokenize", detokenize, methods=["POST"]),
 )
 ENDPOINTS = frozenset(route.path for route in ROUTES)
 

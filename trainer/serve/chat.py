@@ -48,15 +48,12 @@ def _asks(asked: ChatRequest, served: Served, limits: Limits) -> tuple[list[Ask]
     template = served.template
     limit = new_tokens(asked, served, served.max_new_tokens)
     messages = [_message(message) for message in asked.messages]
-    try:
-        if asked.truncation == "auto":
-            context = served.engine.context
-            room = context - min(limit, context // 2)
-            messages = newest_turns(messages, partial(_fits, served, room))
-        check_length((message.content for message in messages), served, "messages")
-        ids = template.encode(messages)
-    except UserError as error:
-        raise ApiError(400, str(error), param="messages", code="invalid_value") from None
+    if asked.truncation == "auto":
+        context = served.engine.context
+        room = context - min(limit, context // 2)
+        messages = newest_turns(messages, partial(_fits, served, room))
+    check_length((message.content for message in messages), served, "messages")
+    ids = _encode(messages, served)
     found = jobs(
         asked,
         served,
@@ -72,11 +69,27 @@ def _asks(asked: ChatRequest, served: Served, limits: Limits) -> tuple[list[Ask]
     return asks, len(asked.messages) - len(messages)
 
 
+def encode_chat(
+    messages: Sequence[ChatMessage], served: Served, *, add_generation_prompt: bool = True
+) -> list[int]:
+    """The conversation as token ids. Raises ApiError if the template refuses it."""
+    return _encode([_message(message) for message in messages], served, add_generation_prompt)
+
+
+def _encode(
+    messages: Sequence[Message], served: Served, add_generation_prompt: bool = True
+) -> list[int]:
+    try:
+        return served.template.encode(messages, add_generation_prompt=add_generation_prompt)
+    except UserError as error:
+        raise ApiError(400, str(error), param="messages", code="invalid_value") from None
+
+
 def _fits(served: Served, room: int, messages: Sequence[Message]) -> bool:
     """Whether the messages take at most `room` tokens."""
     if sum(len(message.content) for message in messages) > served.most_bytes:
         return False
-    return len(served.template.encode(messages)) <= room
+    return len(_encode(messages, served)) <= room
 
 
 def _message(message: ChatMessage) -> Message:

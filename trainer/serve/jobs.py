@@ -53,6 +53,32 @@ def check_length(texts: Iterable[str], served: Served, param: str) -> None:
         )
 
 
+def check_tokens(tokens: Iterable[int], served: Served, param: str) -> None:
+    """Raise ApiError for a token that the vocabulary lacks."""
+    vocabulary = served.engine.codec.vocab_size
+    unknown = next((token for token in tokens if not 0 <= token < vocabulary), None)
+    if unknown is not None:
+        raise ApiError(
+            400,
+            f"Invalid '{param}': there is no token {unknown}, the vocabulary has {vocabulary}.",
+            param=param,
+            code="invalid_value",
+        )
+
+
+def check_prompt(prompt: Sequence[int], served: Served, param: str) -> None:
+    """Raise ApiError for a prompt that does not fit the context or has unknown tokens."""
+    context = served.engine.context
+    if len(prompt) > context:
+        raise ApiError(
+            400,
+            f"This model's context is {context} tokens and the prompt has {len(prompt)}.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    check_tokens(prompt, served, param)
+
+
 def jobs(
     request: CompletionRequest | ChatRequest,
     served: Served,
@@ -68,25 +94,9 @@ def jobs(
 
     Raises ApiError for a prompt that does not fit the context.
     """
-    context, vocabulary = served.engine.context, served.engine.codec.vocab_size
-    if len(prompt) > context:
-        raise ApiError(
-            400,
-            f"This model's context is {context} tokens and the prompt has {len(prompt)}.",
-            param=param,
-            code="context_length_exceeded",
-        )
-    unknown = next((token for token in prompt if not 0 <= token < vocabulary), None)
-    if unknown is None:
-        param = "logit_bias"
-        unknown = next((token for token in request.logit_bias if token >= vocabulary), None)
-    if unknown is not None:
-        raise ApiError(
-            400,
-            f"Invalid '{param}': there is no token {unknown}, the vocabulary has {vocabulary}.",
-            param=param,
-            code="invalid_value",
-        )
+    vocabulary = served.engine.codec.vocab_size
+    check_prompt(prompt, served, param)
+    check_tokens(request.logit_bias, served, "logit_bias")
     sampling = Sampling(
         request.temperature,
         top_k=max(0, min(request.top_k, vocabulary)),

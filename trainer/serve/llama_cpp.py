@@ -135,6 +135,11 @@ class LlamaCppEngine:
                 "llama.cpp cannot score a prompt (echo with logprobs); serve the checkpoint "
                 "itself, or the GGUF file with --engine torch."
             )
+        if job.embed:
+            raise UserError(
+                "llama.cpp gives no embeddings here; serve the checkpoint itself, or the GGUF file "
+                "with --engine torch."
+            )
         if not job.prompt:
             raise UserError("The prompt is empty; give at least one token to start from.")
         unknown = [t for t in (*job.prompt, *job.logit_bias) if not 0 <= t < self.codec.vocab_size]

@@ -23,6 +23,7 @@ from trainer.serve.errors import ApiError
 
 MAX_MESSAGES = 1024
 MAX_CHOICES = 128  # n times the number of prompts
+MAX_INPUTS = 2048  # texts to embed
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 1000  # characters
 MAX_TOP_LOGPROBS = 20
@@ -36,13 +37,13 @@ def _wrong(name: str, expected: str) -> PydanticCustomError:
     )
 
 
-def _prompts(value: Any) -> tuple[Prompt, ...]:
+def _prompts(value: Any, name: str = "prompt") -> tuple[Prompt, ...]:
     """A text, token ids, or a list of either, as a tuple of prompts."""
     wanted = "a string, a list of token ids, or a list of either"
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not value:
-        raise _wrong("prompt", wanted)
+        raise _wrong(name, wanted)
     if all(type(item) is int for item in value):
         return (tuple(value),)
     if all(isinstance(item, str) for item in value):
@@ -52,7 +53,7 @@ def _prompts(value: Any) -> tuple[Prompt, ...]:
         for item in value
     ):
         return tuple(tuple(item) for item in value)
-    raise _wrong("prompt", wanted)
+    raise _wrong(name, wanted)
 
 
 def _stops(value: Any) -> tuple[str, ...]:
@@ -203,7 +204,54 @@ class ChatRequest(_Request):
         return self
 
 
-AnyRequest = TypeVar("AnyRequest", CompletionRequest, ChatRequest)
+class EmbeddingRequest(_Lenient):
+    """`POST /v1/embeddings`."""
+
+    model: str = ""
+    input: Annotated[tuple[Prompt, ...], PlainValidator(lambda value: _prompts(value, "input"))]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> EmbeddingRequest:
+        if len(self.input) > MAX_INPUTS:
+            raise _wrong("input", f"at most {MAX_INPUTS} texts")
+        return self
+
+
+class TokenizeRequest(_Lenient):
+    """`POST /tokenize`: a text or a conversation."""
+
+    model: str = ""
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    add_generation_prompt: bool = True
+    add_special_tokens: bool = True
+    parse_special: bool = False
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise _wrong("prompt", "either 'prompt' or 'messages'")
+        return self
+
+
+class DetokenizeRequest(_Lenient):
+    """`POST /detokenize`."""
+
+    model: str = ""
+    tokens: list[int]
+
+
+AnyRequest = TypeVar(
+    "AnyRequest",
+    CompletionRequest,
+    ChatRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+)
 
 
 def parse(body: bytes, kind: type[AnyRequest]) -> AnyRequest:

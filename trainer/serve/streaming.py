@@ -33,12 +33,14 @@ class Whole:
     text: str = ""
     tokens: list[PlacedToken] = field(default_factory=list)
     reason: str | None = None
+    vector: tuple[float, ...] = ()
 
     def add(self, part: Part) -> None:
         """Append the next piece."""
         self.text += part.piece.text
         self.tokens += part.piece.tokens
         self.reason = part.reason or self.reason
+        self.vector = part.vector or self.vector
 
 
 class Deadlines:
@@ -137,12 +139,8 @@ async def respond(
     ClientDisconnect if the client disconnects first.
     """
     record: RequestRecord = request.state.record
-    record.prompt_tokens = prompt_tokens
-    record.id = envelope.id
-    deadlines: Deadlines = request.app.state.deadlines
-    parts = deadlines.kept(answers(request.app.state.served.engine, asks), record)
     if not stream:
-        wholes = await _unless_gone(request.receive, _collected(parts, len(asks)))
+        wholes = await collect(request, asks, prompt_tokens, envelope.id)
 
         def written() -> Response:
             choices = [wire.whole(answer) for answer in wholes]
@@ -151,6 +149,7 @@ async def respond(
         # A million log-probabilities take a second to serialize; do not block other requests.
         long = sum(len(answer.tokens) for answer in wholes) > 1000
         return await asyncio.to_thread(written) if long else written()
+    parts = _begun(request, asks, prompt_tokens, envelope.id)
     try:
         first = await _unless_gone(request.receive, anext(parts))
     except BaseException:
@@ -159,6 +158,28 @@ async def respond(
     return EventStream(
         _events(first, parts, count=len(asks), envelope=envelope, wire=wire, record=record)
     )
+
+
+async def collect(
+    request: Request, asks: Sequence[Ask], prompt_tokens: int, name: str
+) -> list[Whole]:
+    """The complete answers of a request; `name` is its id in the log.
+
+    Raises ClientDisconnect if the client disconnects first.
+    """
+    parts = _begun(request, asks, prompt_tokens, name)
+    return await _unless_gone(request.receive, _collected(parts, len(asks)))
+
+
+def _begun(
+    request: Request, asks: Sequence[Ask], prompt_tokens: int, name: str
+) -> AsyncGenerator[Part, None]:
+    """The parts of the answers, within the server's time, and the request on record."""
+    record: RequestRecord = request.state.record
+    record.prompt_tokens = prompt_tokens
+    record.id = name
+    deadlines: Deadlines = request.app.state.deadlines
+    return deadlines.kept(answers(request.app.state.served.engine, asks), record)
 
 
 def json_response(content: dict[str, Any], status: int = 200) -> Response:

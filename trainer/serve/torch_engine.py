@@ -147,7 +147,7 @@ class TorchEngine:
             if len(self._waiting) >= self._queue_limit:
                 raise QueueFullError(f"{len(self._waiting)} jobs are waiting already")
             self._prompt_tokens += len(job.prompt)
-            if not (job.max_new_tokens or job.score_prompt):
+            if not (job.max_new_tokens or job.score_prompt or job.embed):
                 return None
             self._waiting.append(ticket)
             self._changed.notify()

@@ -429,7 +429,7 @@ def test_codes(complete, client: openai.OpenAI) -> None:
         complete("a" * 100)
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="tiny", input="a")
+        client.images.generate(model="tiny", prompt="a")
 
 
 def test_the_raw_response(client: openai.OpenAI) -> None:

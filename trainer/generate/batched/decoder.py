@@ -28,6 +28,7 @@ from trainer.generate.batched.choosing import (
     score,
 )
 from trainer.generate.batched.job import (
+    Embedded,
     Event,
     Finished,
     Job,
@@ -65,6 +66,7 @@ class Running:
     counts: Counter[int] = field(default_factory=Counter)
     seen: set[int] = field(default_factory=set)
     scores: list[TokenScore] = field(default_factory=list)
+    hidden_sum: Tensor | None = None  # (D,), of the prompt so far, for an embedding
     randomness: random.Random = field(init=False)
 
     @classmethod
@@ -178,7 +180,8 @@ class Decoder:
         """Give a job the free slot that already holds most of its prompt's beginning."""
         prompt = running.tokens
         # The last token of a prompt is always computed, for its logits.
-        most = 0 if running.job.score_prompt else len(prompt) - 1
+        whole = running.job.score_prompt or running.job.embed
+        most = 0 if whole else len(prompt) - 1
         shared = {slot: min(_common(prompt, held), most) for slot, held in self._free.items()}
         slot = max(shared, key=shared.__getitem__)
         del self._free[slot]
@@ -267,6 +270,8 @@ class Decoder:
         for (running, count), end in zip(parts, ends, strict=True):
             if running.job.score_prompt and running.prefilling:
                 self._score_prompt(running, hidden_ND[end - count : end])
+            if running.job.embed:
+                _add_hidden(running, hidden_ND[end - count : end])
             running.computed += count
         self._follow()  # before a leader may end
         outcomes = []
@@ -278,6 +283,8 @@ class Decoder:
                 rows.append(end - 1)
             elif not running.missing and any(_is_nan(score) for score in running.scores):
                 outcomes.append(self._fail(running))
+            elif not running.missing and running.job.embed:
+                outcomes.append(self._embed(running))
             elif not running.missing:
                 outcomes.append(self._finish(running, [*_scored(running), Finished("length")]))
         if rows:
@@ -351,6 +358,13 @@ class Decoder:
             return self._finish(running, [*events, Finished("length")])
         return Outcome(running, events)
 
+    def _embed(self, running: Running) -> Outcome:
+        assert running.hidden_sum is not None
+        vector_D = torch.nn.functional.normalize(running.hidden_sum, dim=0)
+        if not vector_D.isfinite().all():
+            return self._fail(running)
+        return self._finish(running, [Embedded(tuple(vector_D.tolist())), Finished("length")])
+
     def _finish(self, running: Running, events: list[Event]) -> Outcome:
         self.release(running)
         return Outcome(running, events)
@@ -368,6 +382,13 @@ def _scored(running: Running) -> list[Event]:
     if not running.job.score_prompt or len(running.tokens) > len(running.job.prompt):
         return []
     return [PromptScored(tuple(running.scores))]
+
+
+def _add_hidden(running: Running, hidden_TD: Tensor) -> None:
+    """Add to the sum of the prompt's hidden states. Its length divides out when it is scaled."""
+    more_D = hidden_TD.float().sum(dim=0)
+    before = running.hidden_sum
+    running.hidden_sum = more_D if before is None else before + more_D
 
 
 def _is_nan(score: TokenScore) -> bool:

@@ -19,9 +19,10 @@ class Job:
     `max_new_tokens` may be 0, to score the prompt alone. `stop_ids` end the sequence and are not
     part of it. `top_logprobs` is how many of the likeliest tokens are reported with each token's
     own log-probability; None reports no log-probabilities. `score_prompt` reports those of the
-    prompt's tokens too. `logit_bias` and the penalties change the logits before sampling, the
-    `repetition_penalty` those of the prompt's tokens too; log-probabilities are the model's own,
-    before temperature, bias, penalties and filters.
+    prompt's tokens too. `embed` asks for the prompt's embedding instead of new tokens.
+    `logit_bias` and the penalties change the logits before sampling, the `repetition_penalty` those
+    of the prompt's tokens too; log-probabilities are the model's own, before temperature, bias,
+    penalties and filters.
     """
 
     prompt: tuple[int, ...]
@@ -31,6 +32,7 @@ class Job:
     stop_ids: frozenset[int] = frozenset()
     top_logprobs: int | None = None
     score_prompt: bool = False
+    embed: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
@@ -93,4 +95,11 @@ class Finished:
     reason: FinishReason
 
 
-Event = PromptScored | NewToken | Finished
+@dataclass(frozen=True)
+class Embedded:
+    """The mean of the prompt's last hidden states, scaled to length 1."""
+
+    vector: tuple[float, ...]
+
+
+Event = PromptScored | NewToken | Embedded | Finished

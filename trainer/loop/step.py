@@ -15,6 +15,7 @@ from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
 from trainer.loop.session import Session
 from trainer.optim.clipping import clip_gradients, suspect
+from trainer.optim.optimizer import Optimizer
 from trainer.optim.schedule import learning_rate
 
 
@@ -72,10 +73,8 @@ def train_step(
             parts = forward_backward(session, micro_batch, hooks)
             hooks.after_backward(session, parts)
             norms = clip_gradients(session.parameters, config.optim.grad_clip)
-    skip = unwanted(parts, norms.total, skip_above)
-    optimizer.step(rate, skip)
-    loss, norm = mean_loss(parts), norms.total.item()  # here the host waits for the device
-    updated = not skip
+    loss, updated = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above)
+    norm = norms.total.item()
     layer = "" if updated else suspect(session.parameters, norms)
     optimizer.zero_grad()
     advance(session, parts, loss)
@@ -107,16 +106,30 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
     return parts
 
 
-def unwanted(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor | bool:
-    """Whether the update must be skipped: on CUDA a tensor, so that the host does not wait."""
+def update_unless_unwanted(
+    optimizer: Optimizer, rate: float, parts: list[Part], norm: Tensor, skip_above: float
+) -> tuple[float, bool]:
+    """Update the weights, or skip it. Returns the step's mean loss, and whether it was updated.
+
+    On CUDA the update is queued before the host waits for the loss.
+    """
     if norm.device.type == "cuda":
-        return unwanted_on_device(parts, norm, skip_above)
+        skip = unwanted_on_device(parts, norm, skip_above)
+        optimizer.step(rate, skip)
+        return mean_loss(parts), not skip
     loss = mean_loss(parts)
-    return not (math.isfinite(norm.item()) and math.isfinite(loss) and loss <= skip_above)
+    updated = not unwanted(loss, norm.item(), skip_above)
+    optimizer.step(rate, skip=not updated)
+    return loss, updated
+
+
+def unwanted(loss: float, norm: float, skip_above: float) -> bool:
+    """Whether the update must be skipped."""
+    return not (math.isfinite(norm) and math.isfinite(loss) and loss <= skip_above)
 
 
 def unwanted_on_device(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor:
-    """1.0 on the device if the update must be skipped, else 0.0."""
+    """The same as a tensor on the device: 1.0 if the update must be skipped, else 0.0."""
     total = _tokens(parts)
     mean = torch.zeros_like(norm)
     for part in parts:
@@ -132,6 +145,8 @@ def mean_loss(parts: list[Part]) -> float:
 
 def mean_named(parts: list[Part]) -> dict[str, float]:
     """The means of the model's further losses."""
+    if not parts[0].named:
+        return {}
     total = _tokens(parts)
     return {
         name: sum(part.named[name].item() * part.tokens for part in parts) / total
@@ -148,7 +163,7 @@ def advance(session: Session, parts: list[Part], loss: float) -> None:
     """Move the session's position past the step."""
     progress = session.progress
     progress.step += 1
-    progress.samples += sum(part.sequences for part in parts)
+    progress.samples += session.config.sequences_per_step
     progress.tokens_total += session.config.tokens_per_step
     progress.total_forward += len(parts)
     progress.total_backward += len(parts)

@@ -15,7 +15,14 @@ from trainer.config.resolve import resolve
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Plan, Session, build, plan
-from trainer.loop.step import Part, StepResult, train_step, unwanted, unwanted_on_device
+from trainer.loop.step import (
+    Part,
+    StepResult,
+    mean_loss,
+    train_step,
+    unwanted,
+    unwanted_on_device,
+)
 from trainer.loop.training import Training
 from trainer.optim.registry import state_bytes
 
@@ -170,5 +177,5 @@ def test_host_and_device_agree_on_what_is_skipped(
     """Of 4 counted tokens one has the first loss and three the second: their mean is 2.5."""
     parts = [Part(torch.tensor(x), {}, n, 1) for x, n in zip(losses, (1, 3), strict=True)]
     expected = not (all(map(math.isfinite, (*losses, norm))) and limit > 2.5)
-    assert unwanted(parts, torch.tensor(norm), limit) is expected
+    assert unwanted(mean_loss(parts), norm, limit) is expected
     assert unwanted_on_device(parts, torch.tensor(norm), limit).item() == float(expected)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,12 +48,25 @@ def logs(
     if not follow:
         _show(_last(tailer, lines))
         return 0
-    try:
+    with _interrupted() as stop:
         _show(_last(tailer, lines))
-        _follow(found, tailer)
-    except KeyboardInterrupt:
-        pass  # that is how following ends
+        _follow(found, tailer, stop)
     return 0
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event: it is how following ends, so the exit code is 0.
+
+    A KeyboardInterrupt would not do. Raised inside an `exec`, as dataclasses use while a module
+    loads, CPython kills the process with SIGINT at its exit even if the exception was caught.
+    """
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _last(tailer: Tailer, count: int) -> list[str]:
@@ -73,10 +90,10 @@ def _show(lines: list[str]) -> None:
         typer.echo("\n".join(lines))
 
 
-def _follow(run: RunDirectory, tailer: Tailer) -> None:
-    """Show new lines until the run has ended."""
+def _follow(run: RunDirectory, tailer: Tailer, stop: threading.Event) -> None:
+    """Show new lines until the run has ended, or `stop` is set."""
     looked_at, end = -1e9, ""
-    while True:
+    while not stop.is_set():
         # Checked before the last lines are read, so that none is missed.
         if time.monotonic() - looked_at >= _HEALTH_EVERY:
             end, looked_at = _end_of(run), time.monotonic()
@@ -85,7 +102,7 @@ def _follow(run: RunDirectory, tailer: Tailer) -> None:
         if end:
             typer.echo(end, err=True)
             return
-        time.sleep(_LOOK)
+        stop.wait(_LOOK)
 
 
 def _end_of(run: RunDirectory) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from monitor.app import MonitorApp
 from monitor.data.poller import Poller
-from shared.run.directory import RunDirectory, find_run
+from shared.run.directory import RunDirectory
+from shared.run.finding import find_run
 from shared.run.records import RunState
 from trainer.cli.training.demo import standard_library
 

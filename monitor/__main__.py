@@ -112,7 +112,7 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
     from monitor.data.poller import read_once
     from monitor.report import report
     from shared.json_text import encode_json
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
 
     run = find_run(runs_dir, reference) if reference else None
     snapshot = read_once(run.path.parent if run else runs_dir, run)
@@ -125,7 +125,7 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
 
 
 def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
 
     run = find_run(runs_dir, arguments.run) if arguments.run else None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

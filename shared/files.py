@@ -14,13 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from shared.errors import UserError
 from shared.json_text import encode_json, parse_json
+from shared.text import one_line
 
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
 PENDING_LINES_LIMIT = 100_000
 #: Errors of filesystems that cannot fsync a folder, or need not.
 _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
+
+
+def expand_user(path: str | Path) -> Path:
+    """`path` with a leading `~` or `~user` replaced. Raises UserError for an unknown user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{one_line(path)} starts with the home folder of a user that does not exist here; "
+            f"give ./{one_line(path)} for a file of that name."
+        ) from error
 
 
 def fsync_directory(path: Path) -> None:

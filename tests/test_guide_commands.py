@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from shared.checkpoints.catalogue import link_target, list_checkpoints
-from shared.run.directory import RunDirectory, discover_runs, find_run
+from shared.run.directory import RunDirectory, discover_runs
+from shared.run.finding import find_run
 from shared.run.metrics_log import MetricsReader
 from tests.waiting import until
 from trainer.data.tokens import open_tokens

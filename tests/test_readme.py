@@ -115,7 +115,7 @@ def test_the_run_writer_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     code = next(block for block in blocks("python") if "RunWriter" in block)
     exec(compile(code, "README.md", "exec"), {})
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
     from shared.run.metrics_log import MetricsReader
 
     run = find_run(tmp_path / "runs", "my-script")

@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.files import read_json
 from shared.run.records import RunState
-from shared.text import nearest, one_line
+from shared.text import one_line
 
 NAME_LIMIT = 100
 
@@ -144,45 +144,3 @@ def discover_runs(runs_dir: Path) -> list[RunDirectory]:
             if is_run(run):
                 found.append(run)
     return sorted(found, key=lambda r: r.run_id)
-
-
-def find_run(runs_dir: Path, reference: str) -> RunDirectory:
-    """Find a run by path, run id, unambiguous prefix of a run id, `latest`, or name.
-
-    Of several runs with the same name the newest wins. Raises UserError if there is none.
-    """
-    path = Path(reference)
-    if reference and is_run(RunDirectory(path)):
-        return RunDirectory(path.resolve())
-    try:
-        runs = discover_runs(runs_dir)
-    except OSError as error:
-        raise UserError(
-            f"Cannot look for run {one_line(reference)!r} in {runs_dir}: {error.strerror}; "
-            "name the folder that holds your runs with --runs-dir."
-        ) from error
-    exact = [r for r in runs if r.run_id == reference]
-    if exact:
-        return exact[0]
-    states = [(r, r.read_state() or RunState()) for r in runs]
-    newest_first = sorted(states, key=lambda rs: (rs[1].started_at or 0.0, rs[0].run_id))[::-1]
-    if reference == "latest" and newest_first:
-        return newest_first[0][0]
-    named = [r for r, s in newest_first if s.run_name == reference]
-    if named:
-        return named[0]
-    begun = [r for r in runs if reference and r.run_id.startswith(reference)]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        shown = ", ".join(one_line(r.run_id) for r in begun[:3])
-        raise UserError(
-            f"{one_line(reference)!r} could mean {len(begun)} runs ({shown}); "
-            "give more of the run id."
-        )
-    known = [r.run_id for r in runs] + [s.run_name for _, s in states if s.run_name]
-    hint = one_line(nearest(reference, known))
-    raise UserError(
-        f"There is no run {one_line(reference)!r} in {runs_dir}{hint}; "
-        f"it holds {len(runs)} run{'s' if len(runs) != 1 else ''}."
-    )

@@ -15,7 +15,8 @@ from monitor.app import MonitorApp
 from monitor.data.poller import Poller
 from monitor.data.views import RunView
 from shared.checkpoints.catalogue import list_checkpoints
-from shared.run.directory import RunDirectory, find_run
+from shared.run.directory import RunDirectory
+from shared.run.finding import find_run
 from shared.run.records import RunState
 from tests.conftest import RunCli
 from tests.monitor.support import screen_text, until

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from shared.errors import UserError
+from shared.files import expand_user
 from shared.run.directory import RunDirectory
 from shared.text import nearest, one_line
 from trainer.config.resolve import parse_yaml, read_text
@@ -276,7 +277,7 @@ def _read_secret(key: str, literal: str | None, variable: str | None, file: Path
             )
         return secret
     assert file is not None
-    file = file.expanduser()
+    file = expand_user(file)
     _refuse_among_runs(file)
     try:
         with file.open("rb") as stream:

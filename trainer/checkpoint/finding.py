@@ -62,8 +62,9 @@ def packed_or_plain(path: Path) -> Path | None:
 
     So the name of a weights file, or a link to one, still finds its checkpoint.
     """
-    if path.exists():
-        return path
+    with contextlib.suppress(OSError, ValueError):  # a name that is too long
+        if path.exists():
+            return path
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # a loop of links, no name at all
         target = path.resolve()
         packed = target.with_name(target.name + PACKED)

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from shared.errors import UserError
-from shared.run.directory import find_run
 from shared.text import one_line
 from trainer.checkpoint.chat_template import read_chat_template
 from trainer.checkpoint.finding import is_gguf
@@ -41,15 +40,6 @@ class OpenedModel:
     def context(self) -> int:
         """The context length, in tokens."""
         return self.model.dimensions.T
-
-
-def model_path(reference: str, runs_dir: Path) -> Path:
-    """The path of `reference`, which may also be the id or name of a run."""
-    path = Path(reference)
-    is_file = path.suffix.lower() in (".gguf", ".safetensors")
-    if is_file or path.exists() or "/" in reference or not runs_dir.is_dir():
-        return path
-    return find_run(runs_dir, reference).path
 
 
 def open_model(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.files import expand_user
 from shared.text import nearest, one_line
 
 RECORD_EXTENSIONS = frozenset({".jsonl", ".ndjson"})
@@ -61,7 +62,7 @@ def find_inputs(patterns: Sequence[str], exclude: Collection[Path] = ()) -> Inpu
     found: dict[Path, InputFile] = {}
     other_extensions = 0
     for pattern in patterns:
-        expanded = str(Path(pattern).expanduser())
+        expanded = str(expand_user(pattern))
         if Path(expanded).is_file():
             candidates, named = [Path(expanded)], True
         elif Path(expanded).is_dir():

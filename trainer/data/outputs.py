@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from shared.errors import RunError, UserError
+from shared.files import expand_user
 from shared.text import format_bytes
 from trainer.data.split import TRAIN, VALIDATION, Part
 from trainer.data.tokenizer import TOKENIZER_FILES
@@ -91,7 +92,7 @@ class TokenWriter:
 
 def plan_targets(output: str, val_output: str | None) -> Targets:
     """Where the files go for `--output` (a directory or a `.bin` file) and `--val-output`."""
-    place = Path(output).expanduser()
+    place = expand_user(output)
     if place.suffix == ".bin" and not place.is_dir():
         train, link = place, None
         default_val = "val.bin" if place.name == "train.bin" else f"{place.stem}_val.bin"
@@ -101,7 +102,7 @@ def plan_targets(output: str, val_output: str | None) -> Targets:
                 f"--output {place} is a file: give a directory or a file name ending in .bin"
             )
         train, link, default_val = place / "train.bin", place / "tokens.bin", "val.bin"
-    val = Path(val_output).expanduser() if val_output else train.parent / default_val
+    val = expand_user(val_output) if val_output else train.parent / default_val
     if val.suffix != ".bin" or val.is_dir():
         raise UserError(f"--val-output {val} must be a file name ending in .bin")
     if val.resolve() == train.resolve():

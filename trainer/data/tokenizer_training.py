@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenizers import models, trainers
 
 from shared.errors import UserError
+from shared.files import expand_user
 from shared.text import one_line
 from trainer.data.byte_level import (
     ASCII_CHARACTERS,
@@ -51,7 +51,7 @@ def train_on_files(
     Raises UserError for wrong use, before anything is written.
     """
     check_settings(settings.vocab_size, settings.kind, settings.charset, settings.min_frequency)
-    directory = Path(settings.output_directory).expanduser()
+    directory = expand_user(settings.output_directory)
     outputs = [directory / name for name in TOKENIZER_FILES]
     for path in outputs:
         if path.exists() and not settings.overwrite:

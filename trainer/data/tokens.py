@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.errors import UserError
-from shared.files import read_json, write_json
+from shared.files import expand_user, read_json, write_json
 from shared.text import one_line
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def sidecar_path(token_path: Path) -> Path:
 
 def find_tokens(path: str | Path) -> Path:
     """The token file at `path`: itself, or `train.bin` or `tokens.bin` in a directory."""
-    path = Path(path).expanduser()
+    path = expand_user(path)
     if not path.is_dir():
         return path
     for name in ("train.bin", "tokens.bin"):

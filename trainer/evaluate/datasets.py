@@ -13,6 +13,7 @@ import numpy as np
 
 from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
+from shared.files import expand_user
 from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, find_inputs
@@ -111,7 +112,7 @@ def held_back(
 
 def _token_file(text: str) -> Path | None:
     """The token file at `text`: itself, or the validation file of a prepared folder."""
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if path.is_dir():
         return next((p for p in (path / "val.bin", path / "tokens.bin") if p.is_file()), None)
     return path if path.suffix == TOKEN_FILE else None

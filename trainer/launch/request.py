@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.checkpoints.catalogue import META
+from shared.checkpoints.catalogue import BEST, LATEST, META
+from shared.checkpoints.prune import named
 from shared.errors import UserError
-from shared.files import read_json
-from shared.run.directory import RunDirectory, find_run
+from shared.files import expand_user, read_json
+from shared.run.directory import RunDirectory
+from shared.run.finding import LATEST_RUN, is_path
 from shared.text import one_line
-from trainer.checkpoint.finding import find_checkpoint, packed_or_plain
+from trainer.checkpoint.finding import find_checkpoint
+from trainer.checkpoint.references import owner_of_checkpoint, resolve_reference
 from trainer.config.resolve import (
     Settings,
     flatten,
@@ -74,30 +77,25 @@ def absolute(config: Config) -> Config:
         "checkpoint.begin_from",
     ):
         if settings[key] is not None:
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
+            settings[key] = str(expand_user(settings[key]).resolve())
     return resolve(settings)
 
 
 def resume_request(
     reference: str, runs_dir: Path, overrides: Mapping[str, Any], name: str | None = None
 ) -> LaunchRequest:
-    """What `--resume REFERENCE` means: `latest`, a run, a checkpoint folder or a file in one.
+    """What `--resume REFERENCE` means: a run, RUN:STEP, a checkpoint folder or a file in one.
 
     A checkpoint of a run continues that run; any other starts a new run. Raises UserError when
     there is no such run or checkpoint.
     """
-    path = packed_or_plain(Path(reference)) or Path(reference)
-    if reference == "latest" or not path.exists():
-        run = find_run(runs_dir, name if reference == "latest" and name else reference)
-        return continue_run(run, overrides)
-    run = RunDirectory(path.resolve())
-    if run.config_path.is_file() or run.state_path.is_file():  # a run that lost one of them too
-        return continue_run(run, overrides)
-    above = RunDirectory(path.resolve().parent)
-    if path.resolve() == above.checkpoints.resolve() and above.config_path.is_file():
-        return continue_run(above, overrides)  # its newest is chosen under the run's lock
-    folder = find_checkpoint(path)
-    run_of = owner(folder)
+    # `--resume latest --name NAME`, as in the guides, is the newest run of that name.
+    meant = resolve_reference(name if reference == LATEST_RUN and name else reference, runs_dir)
+    if meant.run is not None:
+        # Without a checkpoint, the newest is chosen under the run's lock.
+        return continue_run(meant.run, overrides, meant.find() if meant.checkpoint else None)
+    folder = meant.find()
+    run_of = owner_of_checkpoint(folder)
     if run_of is not None:
         return continue_run(run_of, overrides, folder)
     meta = read_json(folder / META)
@@ -108,18 +106,15 @@ def resume_request(
     return LaunchRequest(absolute(resolve(flatten(meta["config"]), overrides)), None, folder)
 
 
-def owner(checkpoint: Path) -> RunDirectory | None:
-    """The run whose checkpoints folder holds `checkpoint`; None when it belongs to no known run."""
-    near = RunDirectory(checkpoint.parent.parent)
-    if checkpoint.parent.name == "checkpoints" and near.config_path.is_file():
-        return near
-    meta = read_json(checkpoint / META) or {}
-    recorded = meta.get("run_path")
-    if isinstance(recorded, str):
-        run = RunDirectory(Path(recorded))
-        if run.config_path.is_file() and run.checkpoints.resolve() == checkpoint.parent:
-            return run
-    return None
+def checkpoint_meant(run: RunDirectory | None, reference: str, runs_dir: Path) -> Path:
+    """The checkpoint that `--from` names: a step or name of `run`, or else any reference."""
+    if run is not None and reference.strip() and not is_path(reference):
+        try:
+            return find_checkpoint(run.checkpoints / named(run.checkpoints, reference))
+        except UserError:
+            if reference.removeprefix("step_").isdecimal() or reference in (LATEST, BEST):
+                raise
+    return resolve_reference(reference, runs_dir).find()
 
 
 def check_preset(preset: Settings, request: LaunchRequest) -> None:

@@ -13,7 +13,7 @@ from shared.ownership.health import observe
 from shared.ownership.heartbeat import read_beat
 from shared.ownership.lock import lock_is_held
 from shared.run import records
-from shared.run.directory import find_run
+from shared.run.finding import find_run
 from shared.run.metrics_log import MetricsReader
 
 TEXT = (Path(__file__).parents[3] / "docs" / "run-directory.md").read_text()

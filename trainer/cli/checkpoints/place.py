@@ -30,40 +30,36 @@ NamesArgument = Annotated[
 
 def checkpoints_meant(reference: str, runs_dir: Path) -> tuple[Path, list[str]]:
     """The checkpoints folder meant, and the one in it when one checkpoint is meant."""
-    from shared.checkpoints.catalogue import is_checkpoint, list_checkpoints
-    from shared.run.directory import find_run
+    from shared.checkpoints.catalogue import list_checkpoints
+    from shared.errors import UserError
+    from shared.text import one_line
+    from trainer.checkpoint.references import resolve_reference
 
-    path = Path(reference)
-    if path.is_dir():
-        path = path.resolve()
-        if (path / "manifest.json").is_file() or is_checkpoint(path):
-            return path.parent, [path.name]
-        if list_checkpoints(path):
-            return path, []
-        if list_checkpoints(path / "checkpoints"):
-            return (path / "checkpoints").resolve(), []
-    return find_run(runs_dir, reference).checkpoints.resolve(), []
+    meant = resolve_reference(reference, runs_dir)
+    if meant.checkpoint:
+        return meant.path.parent, [meant.path.name]
+    if (meant.path / "manifest.json").is_file():  # a checkpoint whose weights are missing
+        return meant.path.parent, [meant.path.name]
+    if meant.run is None and not list_checkpoints(meant.checkpoints):
+        raise UserError(
+            f"There is no run in {one_line(reference)}; give a run's id, name or folder."
+        )
+    return meant.checkpoints, []
 
 
 def run_meant(reference: str, runs_dir: Path) -> RunDirectory:
     """The run meant, also by its checkpoints folder."""
-    from shared.checkpoints.owner import owner_of
     from shared.errors import UserError
-    from shared.run.directory import RunDirectory, find_run
+    from shared.run.directory import is_run
     from shared.text import one_line
+    from trainer.checkpoint.references import resolve_reference
 
-    path = Path(reference)
-    if path.is_dir() and not (path / "run_state.json").is_file():
-        folder = path.resolve()
-        run = RunDirectory(folder.parent)
-        if folder.name == "checkpoints" and run.state_path.is_file():
-            return run
-        owner = owner_of(folder)  # a folder of --checkpoint-dir names its run
-        if owner is not None and owner.state_path.is_file():
-            return owner
-        if not (path / "metrics.jsonl").is_file():
-            raise UserError(f"{one_line(path)} is not a run; give a run's id, name or folder.")
-    return find_run(runs_dir, reference)
+    meant = resolve_reference(reference, runs_dir)
+    if meant.run is None or meant.checkpoint or not is_run(meant.run):
+        raise UserError(
+            f"There is no run in {one_line(reference)}; give a run's id, name or folder."
+        )
+    return meant.run
 
 
 def named_checkpoints(folder: Path, names: Sequence[str] | None) -> list[CheckpointInfo]:

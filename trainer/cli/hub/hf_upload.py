@@ -11,6 +11,7 @@ from typing import NoReturn
 from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
+from trainer.cli import options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,10 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 def _upload(given: argparse.Namespace) -> int:
     from shared.hub.card import check_identifier
     from shared.hub.settings import UploadSettings
-    from trainer.checkpoint.finding import find_checkpoint
+    from trainer.checkpoint.references import resolve_reference
     from trainer.cli.hub.upload import send, show_plan
 
-    folder = find_checkpoint(given.model)
+    folder = resolve_reference(given.model, options.RUNS_DIR).find()
     figures = {
         "final loss": given.final_loss,
         "best loss": given.best_loss,

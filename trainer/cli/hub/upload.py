@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli import options
+from trainer.cli.models import model_options
 from trainer.cli.output import LINE_INTERVAL, ask, byte_bar, print_table
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ _ASK_LICENSE = "License, such as apache-2.0 (empty: none)"
 
 def upload(
     run: Annotated[
-        str,
-        typer.Argument(metavar="RUN|PATH", help="Run id, name or path, latest, or a checkpoint."),
-    ],
-    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="Run id, name or path, latest, RUN:STEP, or a checkpoint."
+        ),
+    ] = None,
+    step: Annotated[
         str,
         typer.Argument(metavar="[STEP|NAME]", help="Step, name, latest or best; default: best."),
     ] = "",
     *,
+    checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     repo: Annotated[
         str,
@@ -80,7 +84,7 @@ def upload(
     from shared.hub.settings import UploadSettings
 
     settings = UploadSettings(
-        checkpoint=checkpoint,
+        checkpoint=step,
         repo=repo,
         private=not public,
         license=license_,
@@ -90,7 +94,7 @@ def upload(
         overwrite=overwrite,
         token_file=token_file,
     )
-    source = meant(run, runs_dir, checkpoint)
+    source = meant(model_options.model_asked(run, checkpoint, "run"), runs_dir, step)
     if dry_run:
         show_plan(source, settings)
     else:
@@ -100,16 +104,19 @@ def upload(
 
 def meant(reference: str, runs_dir: Path, checkpoint: str = "") -> RunDirectory | Path:
     """The run or the checkpoint folder meant. Raises UserError."""
-    from shared.checkpoints.catalogue import is_checkpoint
     from shared.errors import UserError
-    from trainer.checkpoint.finding import find_checkpoint, packed_or_plain
+    from shared.text import one_line
+    from trainer.checkpoint.references import resolve_reference
     from trainer.cli.checkpoints.place import run_meant
 
-    path = packed_or_plain(Path(reference))
-    if path is not None and (path.is_file() or is_checkpoint(path)):
+    meant = resolve_reference(reference, runs_dir)
+    if meant.checkpoint:
         if checkpoint:
-            raise UserError(f"{reference} is a checkpoint already; leave out {checkpoint!r}.")
-        return find_checkpoint(path)
+            raise UserError(
+                f"{one_line(reference)} is a checkpoint already; leave out "
+                f"{one_line(checkpoint)!r}."
+            )
+        return meant.find()
     return run_meant(reference, runs_dir)
 
 

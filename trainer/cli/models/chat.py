@@ -31,8 +31,9 @@ _PLAIN = (
 
 
 def chat(
+    model: model_options.ModelArgument = None,
     *,
-    model: model_options.Model,
+    checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     system: Annotated[str, typer.Option(metavar="TEXT", help="System message.")] = "",
     mode: Annotated[
@@ -68,9 +69,10 @@ def chat(
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     if mode not in MODES:
         raise UserError(f"--mode {one_line(mode, 60)!r} is not one of {', '.join(MODES)}.")
+    asked = model_options.model_asked(model, checkpoint)
     source = _read_template(template) if template else None
     opened = model_options.open_asked(
-        model, runs_dir, device=device, threads=threads, tokenizer=tokenizer
+        asked, runs_dir, device=device, threads=threads, tokenizer=tokenizer
     )
 
     from trainer.generate.conversation import Completion, Conversation
@@ -304,10 +306,11 @@ class Chat:
         import os
 
         from shared.errors import UserError
+        from shared.files import expand_user
         from shared.output_file import write_output
         from shared.text import one_line
 
-        path = Path(argument).expanduser()
+        path = expand_user(argument)
         if not argument or path.is_dir():
             raise UserError("/save needs a file name.")
         if os.path.lexists(path):

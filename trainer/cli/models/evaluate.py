@@ -26,7 +26,11 @@ HELD_BACK = " (held back from training)"
 DATA_HELP = "Text files, folders, globs or token files; repeatable."
 
 FilesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="FILES", help="More data, as --data.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL] [FILES]",
+        help="The model, unless --checkpoint names it, and more data, as --data.",
+    ),
 ]
 Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=DATA_HELP)]
 DataPath = Annotated[
@@ -51,7 +55,7 @@ MaxTokens = Annotated[int | None, typer.Option(help="Score at most this many tok
 def evaluate(
     files: FilesArgument = None,
     *,
-    checkpoint: model_options.Model,
+    checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     data: Data = None,
     data_path: DataPath = None,
@@ -87,10 +91,13 @@ def evaluate(
 
     model_options.check_numbers(threads=threads)
     check_max_tokens(max_tokens)
+    if checkpoint is None and files:
+        checkpoint, *files = files
+    asked = model_options.model_asked(None, checkpoint)
     if output is not None:
         check_output(output, force=force)
     opened = model_options.open_asked(
-        checkpoint, runs_dir, device=device, threads=threads, tokenizer=tokenizer
+        asked, runs_dir, device=device, threads=threads, tokenizer=tokenizer
     )
     compute = model_options.compute_asked(opened, dtype)
 
@@ -102,7 +109,7 @@ def evaluate(
     windowing = choose_windowing(opened.context, origin.seq_len, seq_len, stride, batch_size)
     paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
     command = _command(
-        checkpoint,
+        asked,
         paths,
         seq_len=seq_len,
         stride=stride,

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def export(
+    model: model_options.ModelArgument = None,
     *,
-    checkpoint: model_options.Model,
+    checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     gguf: Annotated[
         Path | None,
@@ -89,14 +90,16 @@ def export(
     chosen = find_type(quant or "F16")
     vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
+    path = model_options.path_asked(model, checkpoint, runs_dir)
+
     import torch
 
-    from trainer.checkpoint.opening import model_path, open_model
+    from trainer.checkpoint.opening import open_model
     from trainer.export.gguf_file import prepare_gguf
     from trainer.export.hf_folder import find_dtype, prepare_hf_folder
 
     dtype = find_dtype(dtype or "F32")
-    opened = open_model(model_path(checkpoint, runs_dir), torch.device("cpu"), tokenizer=tokenizer)
+    opened = open_model(path, torch.device("cpu"), tokenizer=tokenizer)
     writes = force or lossy or hf or mhc or quant or vocabulary_quant
     if verify and not writes and gguf is not None and gguf.is_file():
         return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)

@@ -15,8 +15,9 @@ MAX_PROMPT_BYTES = 16 << 20
 
 
 def generate(
+    model: model_options.ModelArgument = None,
     *,
-    checkpoint: model_options.Model,
+    checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     prompt_file: Annotated[
@@ -59,9 +60,10 @@ def generate(
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     if samples < 1:
         raise UserError(f"--samples is {samples}; it must be 1 or more.")
+    asked = model_options.model_asked(model, checkpoint)
     text = _prompt(prompt, prompt_file)
     opened = model_options.open_asked(
-        checkpoint, runs_dir, device=device, threads=threads, tokenizer=tokenizer
+        asked, runs_dir, device=device, threads=threads, tokenizer=tokenizer
     )
 
     from trainer.generate.batched.job import Job

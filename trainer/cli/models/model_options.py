@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
     from trainer.distributed.device import Compute
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--checkpoint",
-        "--model",
-        metavar="PATH|RUN",
-        help="Run, checkpoint, transformers folder or GGUF file.",
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL", help="RUN, RUN:STEP, checkpoint, transformers folder or GGUF file."
     ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--checkpoint", "--model", metavar="MODEL", help="The same, as an option."),
 ]
 TokenizerOption = Annotated[
     str | None,
@@ -39,6 +40,24 @@ MaxNewTokens = Annotated[
 ]
 
 
+def model_asked(argument: str | None, option: str | None, what: str = "model") -> str:
+    """What an argument or an option names. Raises UserError unless there is exactly one."""
+    from shared.errors import UserError
+    from shared.text import one_line
+
+    if argument is not None and option is not None:
+        raise UserError(
+            f"{one_line(argument, 80)} and --checkpoint {one_line(option, 80)} both name a {what}; "
+            "give one of them."
+        )
+    asked = argument if argument is not None else option
+    if asked is None:
+        raise UserError(
+            f"No {what} is named; give a run or a checkpoint, as {what.upper()} or --checkpoint."
+        )
+    return asked
+
+
 def check_numbers(
     *, threads: int | None = None, seed: int | None = None, max_new_tokens: int = 1
 ) -> None:
@@ -52,6 +71,13 @@ def check_numbers(
         raise UserError(f"--seed is {seed}; it must fit 64 bits.")
 
 
+def path_asked(argument: str | None, option: str | None, runs_dir: Path) -> Path:
+    """The path of the model meant. Loads no torch. Raises UserError."""
+    from trainer.checkpoint.references import resolve_reference
+
+    return resolve_reference(model_asked(argument, option), runs_dir).path
+
+
 def open_asked(
     model: str,
     runs_dir: Path,
@@ -60,15 +86,19 @@ def open_asked(
     threads: int | None = None,
     tokenizer: str | None = None,
 ) -> OpenedModel:
-    """Open the model `--checkpoint` names, in evaluation mode. Raises UserError, RunError."""
+    """Open the model that `model` names, in evaluation mode. Raises UserError, RunError."""
+    from trainer.checkpoint.references import resolve_reference
+
+    path = resolve_reference(model, runs_dir).path  # a wrong name is told before torch loads
+
     import torch
 
-    from trainer.checkpoint.opening import model_path, open_model
+    from trainer.checkpoint.opening import open_model
     from trainer.distributed.device import pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return open_model(model_path(model, runs_dir), pick_device(device), tokenizer=tokenizer)
+    return open_model(path, pick_device(device), tokenizer=tokenizer)
 
 
 def compute_asked(opened: OpenedModel, dtype: str) -> Compute:

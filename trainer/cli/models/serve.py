@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def serve(
+    model: model_options.ModelArgument = None,
     *,
-    model: model_options.Model,
+    checkpoint: model_options.Model = None,
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.")] = 8080,
     host: Annotated[
         str,
@@ -102,6 +103,8 @@ def serve(
         if not name:
             raise UserError("--served-name is empty; give a name, or leave the option out.")
 
+    path = model_options.path_asked(model, checkpoint, runs_dir)
+
     from trainer.serve.access import is_loopback, read_key
     from trainer.serve.app import Settings
     from trainer.serve.server import bind
@@ -117,12 +120,11 @@ def serve(
         )
     started = time.monotonic()
 
-    from trainer.checkpoint.opening import model_path
     from trainer.serve.opening import open_engine
     from trainer.serve.served import open_served
 
     opened = open_engine(
-        model_path(model, runs_dir),
+        path,
         engine=cast("EngineName", engine),
         device=device,
         tokenizer=tokenizer,

@@ -27,7 +27,7 @@ def _ask(reference: str, runs_dir: Path, action: str) -> int:
     """Send a request to a running trainer and wait for its answer."""
     from shared.control import client
     from shared.ownership.health import observe
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
     from shared.run.records import RunState
 
     run = find_run(runs_dir, reference)
@@ -73,7 +73,7 @@ def stop(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
 ) -> int:
     """Stop a run after its current step and save a checkpoint, or take it out of the queue."""
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
 
     if everything and run is not None:
         raise UserError(f"{one_line(run)!r} and --all are both given; name one run, or all.")

@@ -133,7 +133,7 @@ def diff(
     """Show where the configurations of two runs differ."""
     from shared.errors import UserError
     from shared.run.config import differences, flat_config
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
     from shared.text import one_line
 
     runs = [find_run(runs_dir, reference) for reference in (first, second)]

@@ -35,7 +35,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines to show.")] = LINES,
 ) -> int:
     """Show the last lines of a run's log."""
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
     from shared.run.tail import Tailer
 
     found = find_run(runs_dir, run)

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 def runs_meant(references: Sequence[str], runs_dir: Path) -> list[RunDirectory]:
     """The runs that `references` name, each once. Raises UserError."""
     from shared.errors import UserError
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run, same_place
     from shared.text import one_line
 
     found: dict[Path, RunDirectory] = {}
     for reference in references:
-        if reference and Path(reference).is_symlink():
+        run = find_run(runs_dir, reference)
+        if Path(reference).is_symlink() and same_place(Path(reference), run.path):
             target = one_line(Path(reference).resolve())
             raise UserError(f"{one_line(reference)} is a link; give its target, {target}.")
-        run = find_run(runs_dir, reference)
         found.setdefault(run.path.resolve(), run)
     return list(found.values())
 

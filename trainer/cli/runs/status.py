@@ -117,7 +117,7 @@ def status(
 ) -> int:
     """List the runs with their status, progress, loss and speed."""
     from shared.control.daemons import find_daemons
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
 
     if run is None:
         runs = all_runs(runs_dir)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trainer.cli import options
+from trainer.cli.models import model_options
 
 
 def resume(
-    run: options.RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Run id, name or path, latest, or RUN:STEP."),
+    ] = None,
     *,
+    checkpoint: model_options.Model = None,
     context: typer.Context,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="CHECKPOINT", help="Start from this checkpoint, not the newest."
+            "--from",
+            metavar="STEP|NAME|PATH",
+            help="Start from this checkpoint, not the newest: 500, best, or a folder.",
         ),
     ] = None,
     max_steps: options.MaxSteps = None,
@@ -42,9 +48,8 @@ def resume(
     """Continue a run from its newest sound checkpoint, or from the start if it has none."""
     from dataclasses import replace
 
-    from trainer.checkpoint.finding import find_checkpoint
     from trainer.cli.training.start import start
-    from trainer.launch.request import resume_request
+    from trainer.launch.request import checkpoint_meant, resume_request
 
     overrides = options.given(
         {
@@ -64,10 +69,10 @@ def resume(
         },
         set_,
     )
-    request = resume_request(run, runs_dir, overrides)
+    asked = model_options.model_asked(run, checkpoint, "run")
+    request = resume_request(asked, runs_dir, overrides)
     if from_ is not None:
-        own = request.run.checkpoints / from_ if request.run else Path(from_)
-        request = replace(request, checkpoint=find_checkpoint(own if own.exists() else from_))
+        request = replace(request, checkpoint=checkpoint_meant(request.run, from_, runs_dir))
     return start(
         request, runs_dir, detach=detach, queue=queue, supervised=supervised, hooks=context.obj
     )

@@ -36,6 +36,16 @@ def expand_user(path: str | Path) -> Path:
         ) from error
 
 
+def absolute_path(path: str | Path) -> Path:
+    """`path` from the root, `~` and links replaced. Raises UserError for a loop of links."""
+    try:
+        return expand_user(path).resolve()
+    except RuntimeError as error:
+        raise UserError(f"{one_line(path)} is a loop of links, which leads nowhere.") from error
+    except OSError as error:
+        raise UserError(f"{one_line(path)} cannot be used: {error.strerror}.") from error
+
+
 def fsync_directory(path: Path) -> None:
     """Make renames inside `path` durable, on filesystems that can.
 

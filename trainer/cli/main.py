@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -103,6 +104,12 @@ def callback(
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
+@functools.cache
+def command_tree() -> Any:
+    """All commands as click knows them. Built once: that takes longer than most commands."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
     """Run one command line; returns its exit code. A user's mistake never gives a traceback.
 
@@ -110,7 +117,9 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        result = app(args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks)
+        result = command_tree()(
+            args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks
+        )
         sys.stdout.flush()
     except UserError as error:
         _complain(str(error))

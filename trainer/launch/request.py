@@ -10,7 +10,7 @@ from typing import Any
 from shared.checkpoints.catalogue import BEST, LATEST, META
 from shared.checkpoints.prune import named
 from shared.errors import UserError
-from shared.files import expand_user, read_json
+from shared.files import absolute_path, read_json
 from shared.run.directory import RunDirectory
 from shared.run.finding import LATEST_RUN, is_path
 from shared.text import one_line
@@ -77,7 +77,7 @@ def absolute(config: Config) -> Config:
         "checkpoint.begin_from",
     ):
         if settings[key] is not None:
-            settings[key] = str(expand_user(settings[key]).resolve())
+            settings[key] = str(absolute_path(settings[key]))
     return resolve(settings)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from shared import __version__
@@ -51,10 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    if argv is None and threading.current_thread() is threading.main_thread():
+        # Ctrl-C ends the command without a traceback, also in the middle of an import.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = build_parser().parse_args(argv)
     try:
         poll = _seconds(arguments.poll)
-        runs_dir = _readable_folder(arguments.runs_dir)
+        runs_dir, arguments.run = _which_runs(_readable_folder(arguments.runs_dir), arguments.run)
         if arguments.json:
             return _print_json(runs_dir, arguments.run)
         return _show(runs_dir, arguments, poll)
@@ -106,6 +111,15 @@ def _readable_folder(given: str | None) -> Path:
     return runs_dir
 
 
+def _which_runs(folder: Path, reference: str | None) -> tuple[Path, str | None]:
+    """The folder that holds the runs, and the run that is meant; `folder` may be a run itself."""
+    from shared.run.directory import RunDirectory, discover_runs, is_run
+
+    if not is_run(RunDirectory(folder)) or discover_runs(folder):
+        return folder, reference
+    return folder.resolve().parent, reference or str(folder.resolve())
+
+
 def _print_json(runs_dir: Path, reference: str | None) -> int:
     import dataclasses
 
@@ -135,13 +149,19 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
             "train-monitor draws on standard error, which is redirected here; remove the "
             "redirection (2>FILE)."
         )
+    from monitor.chart.terminal import needs_ascii, why_unfit
+
+    if unfit := why_unfit(os.environ.get("TERM", "")):
+        raise UserError(
+            f"{unfit}, which cannot show the monitor; use `train-monitor --json`, or set TERM to "
+            "what your terminal is, such as xterm-256color."
+        )
     if arguments.no_color:
         os.environ["NO_COLOR"] = "1"
     elif not os.environ.get("NO_COLOR", "1"):
         del os.environ["NO_COLOR"]  # set but empty means colours
 
     from monitor import first_look
-    from monitor.chart.terminal import needs_ascii
     from monitor.data.poller import Poller
     from monitor.palette import theme_for
     from monitor.settings import THEMES, SettingsFile, settings_path

@@ -19,6 +19,7 @@ from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.reactive import var
 from textual.screen import Screen
 
@@ -38,7 +39,7 @@ from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.driver import TerminalDriver
 from monitor.frame import Frame
 from monitor.layout import TALL, WIDE, Layout
-from monitor.leaving import HANGUP, Leaving, farewell, fault
+from monitor.leaving import HANGUP, Leaving, farewell, fault, suspend
 from monitor.list_order import Listing, arrange
 from monitor.look import Look
 from monitor.pages.charts import ChartsPage
@@ -154,6 +155,7 @@ class MonitorApp(App[None]):
             "theme": self._next_theme,
             "help": self._show_help,
             "command_palette": self.action_command_palette,
+            "suspend": self._suspend,
             "quit": self.exit,
         }
 
@@ -187,6 +189,8 @@ class MonitorApp(App[None]):
         self._leaving.begun.set()
         self._care.leave()
         self._watcher.stop()
+        if self.is_headless:
+            self._leaving.release_signals()
 
     def panic(self, *renderables: RenderableType) -> None:
         """End with an error, and with an exit code that says so."""
@@ -410,6 +414,16 @@ class MonitorApp(App[None]):
         from monitor.screens.dialogs import HelpScreen
 
         self.push_screen(HelpScreen(ACTIONS))
+
+    def _suspend(self) -> None:
+        problem = suspend()
+        if problem:
+            self.tell(problem, "warning")
+
+    @on(Driver.SignalResume)
+    def _resumed(self) -> None:
+        self.refresh_runs()
+        self.screen.refresh(layout=True)
 
     def _next_theme(self) -> None:
         if self.theme not in CHOICES:

@@ -118,8 +118,8 @@ def encode(screen: Picture, palette: str, environment: Mapping[str, str]) -> str
 def shown(text: str, write: Callable[[str], None]) -> Iterator[None]:
     """Show `text` on the alternate screen until the app takes it over.
 
-    An error or a signal before that restores the terminal. The app installs its own handlers for
-    SIGTERM and SIGHUP, which replace the ones set here.
+    An error or a signal before that restores the terminal. The app installs its own handlers,
+    which replace the ones set here.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -130,14 +130,13 @@ def shown(text: str, write: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     # Handlers first: a signal must always find somebody to restore the screen.
-    interrupt = signal.signal(signal.SIGINT, end)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, end) for number in numbers]
     write(_ENTER + text)
     try:
         yield
     except BaseException:
         write(_LEAVE)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
         raise
-    finally:
-        signal.signal(signal.SIGINT, interrupt)

@@ -7,12 +7,11 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from monitor.data.views import RunView
+from monitor.search import search
 from monitor.settings import SORTS
-from shared.text import one_line
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,8 @@ class Listing:
 
 def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
     """The list of `runs`, which arrive active ones first, then the newest."""
-    matches, problem = compiled(order.query)
     unarchived = [r for r in runs if order.show_archived or not r.archived]
-    kept = [r for r in unarchived if matches(r)]
+    kept, problem = search(order.query).those_of(unarchived, _text_of)
     key = _KEYS[order.sort]
     if key is not None:
         kept.sort(key=key)
@@ -120,43 +118,20 @@ def keep_selection(
 
 # -- filter ------------------------------------------------------------------------------------
 
-Matcher = Callable[[RunView], bool]
-
-
-@lru_cache(32)
-def compiled(query: str) -> tuple[Matcher, str]:
-    """A matcher, and what is wrong with the query, which then matches everything.
-
-    Every word of a plain query must occur in the run; case is ignored. A query in slashes is a
-    regular expression; its second slash may still be missing.
-    """
-    query = query.strip()
-    if query.startswith("/") and len(query) > 1:
-        pattern = query[1:].removesuffix("/")
-        try:
-            expression = re.compile(pattern, re.IGNORECASE)
-        except (re.error, OverflowError, RecursionError) as error:
-            return _everything, f"/{one_line(pattern, 40)}/ is not a regular expression: {error}."
-        return lambda run: expression.search(_text_of(run)) is not None, ""
-    words = query.casefold().split()
-    if not words:
-        return _everything, ""
-
-    def holds_all(run: RunView) -> bool:
-        text = _text_of(run).casefold()
-        return all(word in text for word in words)
-
-    return holds_all, ""
-
-
-def _everything(run: RunView) -> bool:
-    return True
-
 
 def _text_of(run: RunView) -> str:
-    """The text a filter searches, short enough for any regular expression."""
+    """The text a filter searches."""
     tags = " ".join(f"#{tag}" for tag in run.tags)
-    parts = (run.label, run.name, run.status, tags, run.phase, run.host, run.note_text[:200])
+    parts = (
+        run.label,
+        run.name,
+        run.run_id,
+        run.status,
+        tags,
+        run.phase,
+        run.host,
+        run.note_text[:200],
+    )
     return " \n".join(parts)[:800]
 
 

@@ -110,6 +110,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("refresh", ("r",), "r", "", "reload everything now", "Leave"),
     Action("theme", ("T",), "T", "", "next theme: dark, light, colour-blind safe", "Leave"),
     Action("command_palette", ("ctrl+p",), "^p", "", "find an action or a run by name", "Leave"),
+    Action("suspend", ("ctrl+z",), "^z", "", "suspend; `fg` in the shell comes back", "Leave"),
     Action("help", ("question_mark",), "?", "help", "show or hide this help", "Leave"),
     Action("quit", ("q", "ctrl+c"), "q", "quit", "quit; training continues", "Leave"),
 )

@@ -24,11 +24,17 @@ MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
 
 
 class Terminal:
-    """`train-monitor` on a pseudo-terminal of 80 by 24."""
+    """`train-monitor` on a pseudo-terminal."""
 
-    def __init__(self, *arguments: str, stderr: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        stderr: Path | None = None,
+        size: tuple[int, int] = (80, 24),
+        **environment: str,
+    ) -> None:
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.settings = termios.tcgetattr(slave)
         self.slave = slave
         env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
@@ -90,7 +96,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_the_terminal_clean(runs: Path, number: signal.Signals) -> None:
     terminal = Terminal("--runs-dir", str(runs))
     try:
@@ -104,6 +110,68 @@ def test_a_signal_leaves_the_terminal_clean(runs: Path, number: signal.Signals) 
         assert MOUSE_OFF in left
         assert b"Traceback" not in terminal.output
         assert termios.tcgetattr(terminal.slave)[3] == terminal.settings[3]
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_show_it_is_told_so(runs: Path, term: str) -> None:
+    terminal = Terminal("--runs-dir", str(runs), size=(120, 40), TERM=term)
+    try:
+        assert terminal.wait() == 2
+    finally:
+        terminal.close()
+    assert ALT_SCREEN_ON not in terminal.output
+    assert b"train-monitor --json" in terminal.output
+    assert terminal.output.count(b"\n") == 1
+
+
+def test_a_suspended_monitor_gives_the_terminal_back_and_draws_again(runs: Path) -> None:
+    terminal = Terminal("--runs-dir", str(runs))
+    try:
+        terminal.read_until(b"completed")
+        terminal.process.send_signal(signal.SIGTSTP)
+        terminal.read_until(ALT_SCREEN_OFF)
+        _, status = os.waitpid(terminal.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert termios.tcgetattr(terminal.slave)[3] == terminal.settings[3]
+        terminal.output = b""
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.read_until(ALT_SCREEN_ON)
+        terminal.read_until(b"completed")
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"\x1a")  # here is no shell that could continue it
+        terminal.read_until(b"no shell to suspend to")
+        os.write(terminal.master, b"q")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+def test_a_hopeless_regular_expression_neither_hangs_nor_outlives_a_signal(tmp_path: Path) -> None:
+    for i in range(40):
+        write_run(tmp_path, f"{i}{'x' * 200}", {"status": "completed"})
+    terminal = Terminal("--runs-dir", str(tmp_path))
+    try:
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"//(x+x+)+y")
+        terminal.read_until(b"takes too long")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 128 + signal.SIGTERM
+        assert ALT_SCREEN_OFF in terminal.output
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("inside", [[], ["--run", "first"]])
+def test_a_folder_of_one_run_opens_it(runs: Path, inside: list[str]) -> None:
+    write_run(runs, "second", {"status": "failed"}, metric_lines(3))
+    terminal = Terminal("--runs-dir", str(runs / "first"), *inside)
+    try:
+        terminal.read_until(b"completed")
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"q")
+        assert terminal.wait() == 0
     finally:
         terminal.close()
 

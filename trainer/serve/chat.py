@@ -21,6 +21,7 @@ from trainer.serve.logprobs import chat_logprobs
 from trainer.serve.schemas import ChatMessage, ChatRequest, parse
 from trainer.serve.served import Served
 from trainer.serve.streaming import Envelope, Whole, respond
+from trainer.serve.structured import grammar_of
 from trainer.serve.truncation import newest_turns
 
 #: The header that says how many of the oldest messages were left out.
@@ -62,6 +63,7 @@ def _asks(asked: ChatRequest, served: Served, limits: Limits) -> tuple[list[Ask]
         param="messages",
         stop_ids=template.stop_ids | served.engine.end_ids,
         top_logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
+        grammar=grammar_of(asked, served),
     )
     check_scores(found, served.engine.context, limits.scores)
     stops = (*asked.stop, *template.stop_texts)

@@ -17,6 +17,7 @@ from trainer.serve.logprobs import completion_logprobs
 from trainer.serve.schemas import CompletionRequest, parse
 from trainer.serve.served import Served
 from trainer.serve.streaming import Envelope, Whole, respond
+from trainer.serve.structured import grammar_of
 
 DEFAULT_TOKENS = 16  # OpenAI's
 
@@ -39,7 +40,8 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
     codec = served.engine.codec
     limit = new_tokens(asked, served, DEFAULT_TOKENS)
     scored = asked.echo and asked.logprobs is not None
-    end = served.engine.end_ids
+    grammar = grammar_of(asked, served)
+    end = served.engine.end_ids | (served.template.stop_ids if grammar else frozenset())
     asks: list[Ask] = []
     for prompt in asked.prompt:
         if isinstance(prompt, str):
@@ -54,7 +56,7 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
                 len(asks) + choice,
                 job,
                 asked.stop,
-                ends=end if scored and not asked.ignore_eos else frozenset(),
+                ends=end if scored and not (asked.ignore_eos or grammar) else frozenset(),
                 echo=asked.echo,
             )
             for choice, job in enumerate(
@@ -64,9 +66,10 @@ def _asks(asked: CompletionRequest, served: Served, limits: Limits) -> list[Ask]
                     ids or (codec.eos_id,),
                     limit,
                     param="prompt",
-                    stop_ids=frozenset() if scored else end,
+                    stop_ids=frozenset() if scored and not grammar else end,
                     top_logprobs=asked.logprobs,
                     score_prompt=scored,
+                    grammar=grammar,
                 )
             )
         ]

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from trainer.generate.batched.job import Event, Job
+from trainer.generate.batched.grammar import GrammarText
+from trainer.generate.batched.job import Event, Grammar, Job
 
 
 class Codec(Protocol):
@@ -63,6 +64,12 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """End all jobs and free everything."""
+
+    def grammar(self, wanted: GrammarText, ends: frozenset[int]) -> Grammar:
+        """The grammar for a job; a complete text may end with one of `ends`.
+
+        May take a while. Raises UserError for one that is wrong or that the engine cannot follow.
+        """
 
     def generate(self, job: Job) -> AsyncIterator[Event]:
         """The job's events. Closing the iterator cancels the job and frees its slot at once.

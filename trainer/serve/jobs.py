@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trainer.generate.batched.job import Job
+from trainer.generate.batched.job import Grammar, Job
 from trainer.generate.sampling import Sampling
 from trainer.serve.errors import ApiError
 from trainer.serve.schemas import ChatRequest, CompletionRequest
@@ -89,6 +89,7 @@ def jobs(
     stop_ids: frozenset[int],
     top_logprobs: int | None,
     score_prompt: bool = False,
+    grammar: Grammar | None = None,
 ) -> list[Job]:
     """The n jobs for one prompt; choice i uses seed + i.
 
@@ -109,13 +110,15 @@ def jobs(
             max_new_tokens=limit,
             sampling=sampling,
             seed=None if request.seed is None else _shifted(request.seed, choice),
-            stop_ids=frozenset() if request.ignore_eos else stop_ids,
+            # Where a grammar ends, nothing but an end token may come.
+            stop_ids=frozenset() if request.ignore_eos and grammar is None else stop_ids,
             top_logprobs=top_logprobs,
             score_prompt=score_prompt,
             presence_penalty=request.presence_penalty,
             frequency_penalty=request.frequency_penalty,
             repetition_penalty=request.repetition_penalty,
             logit_bias=request.logit_bias,
+            grammar=grammar,
         )
         for choice in range(request.n)
     ]

@@ -22,7 +22,16 @@ from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.formats.gguf_parsing import GGUFFile, open_gguf
 from trainer.formats.gguf_tokenizer_reading import end_ids, read_chat_template, read_tokenizer
-from trainer.generate.batched.job import Event, Finished, Job, NewToken, TokenScore
+from trainer.generate.batched.grammar import GrammarText
+from trainer.generate.batched.job import (
+    Event,
+    Finished,
+    Grammar,
+    Job,
+    Matcher,
+    NewToken,
+    TokenScore,
+)
 from trainer.llama_cpp.process import LlamaServer, ServerSettings, check_installed, launch
 from trainer.serve.engine import Codec, Load, QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
@@ -128,6 +137,15 @@ class LlamaCppEngine:
             self._running -= 1
             self._places.release()
 
+    def grammar(self, wanted: GrammarText, ends: frozenset[int]) -> Grammar:
+        """The grammar for a job; see `Engine.grammar`. llama.cpp checks it when the job begins."""
+        if wanted.kind == "regex":
+            raise UserError(
+                "llama.cpp cannot follow a regular expression; give a grammar in its own notation, "
+                "or serve the model with --engine torch."
+            )
+        return LlamaGrammar(wanted)
+
     def _check(self, job: Job) -> None:
         """Raise UserError for a job that llama.cpp cannot run."""
         if job.score_prompt:
@@ -166,6 +184,8 @@ class LlamaCppEngine:
             async with client.stream("POST", url, json=body, headers=headers) as answer:
                 if answer.status_code != httpx2.codes.OK:
                     said = (await answer.aread())[:400].decode("utf-8", "replace")
+                    if job.grammar and answer.status_code == httpx2.codes.BAD_REQUEST:
+                        raise UserError(f"llama.cpp cannot follow the grammar: {one_line(said)}.")
                     raise RunError(f"llama.cpp refused the request: {one_line(said)}.")
                 async for line in answer.aiter_lines():
                     if line.startswith("error:"):
@@ -179,6 +199,26 @@ class LlamaCppEngine:
         except (httpx2.HTTPError, ValueError) as error:
             raise server.failure(error) from error
         raise server.failure(RuntimeError("the answer ended too early"))
+
+
+class LlamaGrammar:
+    """A grammar that llama.cpp follows by itself."""
+
+    def __init__(self, wanted: GrammarText) -> None:
+        self._wanted = wanted
+
+    def matcher(self) -> Matcher:
+        """None: llama.cpp chooses the tokens."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """The grammar as llama.cpp's `/completion` takes it."""
+        if self._wanted.kind == "json_schema":
+            return {"json_schema": json.loads(self._wanted.text)}
+        if self._wanted.kind == "choice":
+            choices = map(json.dumps, json.loads(self._wanted.text))
+            return {"grammar": "root ::= " + " | ".join(choices)}
+        return {"grammar": self._wanted.text}
 
 
 def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
@@ -207,6 +247,7 @@ def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
         "seed": seed,
         # llama.cpp always stops at the end-of-text token unless it can never be chosen.
         "ignore_eos": eos_id not in job.stop_ids,
+        **(job.grammar.parameters() if isinstance(job.grammar, LlamaGrammar) else {}),
         "n_probs": 0 if job.top_logprobs is None else max(1, job.top_logprobs),
     }
 

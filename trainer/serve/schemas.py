@@ -112,11 +112,52 @@ class StreamOptions(_Lenient):
     include_usage: bool = False
 
 
+class JsonSchema(_Lenient):
+    """A JSON schema by its name."""
+
+    name: str
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class ResponseFormat(_Lenient):
+    """The format of an answer."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise _wrong("response_format.json_schema", "an object with 'name' and 'schema'")
+        return self
+
+
+def _choices(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
+        raise _wrong("choice", "a list of strings")
+    if not any(value):
+        raise _wrong("choice", "at least one string that is not empty")
+    return tuple(value)
+
+
+Choices = Annotated[tuple[str, ...], PlainValidator(_choices)]
+
+
+class StructuredOutputs(_Lenient):
+    """vLLM's ways to say what an answer has to be."""
+
+    json_: dict[str, Any] | str | None = Field(None, alias="json")
+    json_object: bool = False
+    regex: str | None = None
+    choice: Choices | None = None
+    grammar: str | None = None
+
+
 class _Request(_Lenient):
     """The fields of both endpoints.
 
-    `top_k` (0 and -1: off), `min_p`, `repetition_penalty` and `ignore_eos` are extensions of other
-    servers.
+    `top_k` (0 and -1: off), `min_p`, `repetition_penalty`, `ignore_eos`, `structured_outputs` and
+    `guided_…` are extensions of other servers.
     """
 
     model: str = ""
@@ -136,6 +177,12 @@ class _Request(_Lenient):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     ignore_eos: bool = False
+    response_format: ResponseFormat = ResponseFormat()
+    structured_outputs: StructuredOutputs = StructuredOutputs()
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: str | None = None
 
     @property
     def limit(self) -> int | None:
@@ -175,12 +222,6 @@ class ChatMessage(_Lenient):
     content: Annotated[str, PlainValidator(_content)] = ""
 
 
-class ResponseFormat(_Lenient):
-    """The format of an answer; only text is supported."""
-
-    type: Literal["text"] = "text"
-
-
 class ChatRequest(_Request):
     """`POST /v1/chat/completions`. Tools are accepted and never called.
 
@@ -191,7 +232,6 @@ class ChatRequest(_Request):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
-    response_format: ResponseFormat = ResponseFormat()
     tool_choice: Any = None
     truncation: Literal["auto", "disabled"] = "disabled"
 

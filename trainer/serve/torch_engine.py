@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -20,7 +21,8 @@ from shared.text import one_line
 from trainer.checkpoint.opening import OpenedModel
 from trainer.generate.batched.building import DecoderPlan, Precision, build_decoder, plan_decoder
 from trainer.generate.batched.decoder import Decoder, Outcome, Running
-from trainer.generate.batched.job import Event, Finished, Job, NewToken, check_job
+from trainer.generate.batched.grammar import GrammarCompiler, GrammarText
+from trainer.generate.batched.job import Event, Finished, Grammar, Job, NewToken, check_job
 from trainer.model.language_model import LanguageModel
 from trainer.serve.engine import Load, QueueFullError
 
@@ -120,6 +122,16 @@ class TorchEngine:
                     return
         finally:
             self._withdraw(ticket)
+
+    def grammar(self, wanted: GrammarText, ends: frozenset[int]) -> Grammar:
+        """The grammar for a job; see `Engine.grammar`."""
+        return self._grammars.compile(wanted, ends)
+
+    @cached_property
+    def _grammars(self) -> GrammarCompiler:
+        codec = self.codec
+        tokens = [codec.decode_bytes([index]) for index in range(codec.vocab_size)]
+        return GrammarCompiler(tokens, codec.special_ids)
 
     def load(self) -> Load:
         """How busy the engine is now."""

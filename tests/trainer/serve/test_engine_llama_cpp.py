@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import torch
 
 from shared.errors import RunError, UserError
 from trainer.checkpoint.opening import OpenedModel, open_model
+from trainer.generate.batched.grammar import GrammarText
 from trainer.generate.batched.job import Event, Finished, Job, NewToken
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
@@ -90,6 +93,35 @@ async def test_it_decodes_as_we_do(gguf: Path, model: OpenedModel) -> None:
             assert len(event.score.top) == 3
     assert (load.running, load.waiting, load.capacity) == (0, 0, 2)
     assert load.tokens_generated == sum(len(tokens_of(events)) for events in found)
+
+
+async def test_it_keeps_to_a_grammar(gguf: Path, model: OpenedModel) -> None:
+    prompt = tuple(model.tokenizer.encode(TEXT))
+    ends = model.end_ids
+    shapes = {
+        "json_schema": '{"type": "object", "properties": {"a": {"enum": [1, 2]}},'
+        ' "required": ["a"], "additionalProperties": false}',
+        "choice": '["yes", "no"]',
+        "grammar": 'root ::= "<" [0-9] [0-9] ">"',
+    }
+    async with engine_of(gguf) as engine:
+        for kind, text in shapes.items():
+            grammar = engine.grammar(GrammarText(kind, text), ends)  # type: ignore[arg-type]
+            events = await run(engine, Job(prompt, 40, GREEDY, stop_ids=ends, grammar=grammar))
+            said = model.tokenizer.decode(tokens_of(events))
+            if kind == "json_schema" and events[-1] == Finished("stop"):
+                assert json.loads(said)["a"] in (1, 2)
+            elif kind != "json_schema":
+                assert re.fullmatch("yes|no|<[0-9]{2}>", said)
+                assert events[-1] == Finished("stop")
+        with pytest.raises(UserError, match="cannot follow a regular expression"):
+            engine.grammar(GrammarText("regex", "a+"), ends)
+        wrong = engine.grammar(GrammarText("grammar", "root ::= nowhere"), ends)
+        with pytest.raises(UserError, match="cannot follow the grammar"):
+            await run(engine, Job(prompt, 4, GREEDY, grammar=wrong))
+        with pytest.raises(UserError, match="no embeddings here"):
+            await run(engine, Job(prompt, 0, embed=True))
+        assert tokens_of(await run(engine, Job(prompt, 4, GREEDY)))
 
 
 async def test_settings_reach_it(gguf: Path, model: OpenedModel) -> None:

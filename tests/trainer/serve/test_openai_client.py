@@ -406,7 +406,6 @@ def test_wrong_settings_are_told_by_name(complete, options, param, told, stream)
         ({"messages": [*TALK] * 1025}, "messages", "at most 1024"),
         ({"messages": [{"role": "user", "content": "a" * 99}]}, "messages", "context is 64"),
         ({"top_logprobs": 2}, "top_logprobs", "logprobs to be true"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type", "'text'"),
         ({"tool_choice": "required"}, "tool_choice", "cannot call tools"),
         ({"max_completion_tokens": 5000}, "max_completion_tokens", "at most 1000"),
     ],

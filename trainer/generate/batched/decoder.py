@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from trainer.generate.batched.job import (
     Event,
     Finished,
     Job,
+    Matcher,
     NewToken,
     PromptScored,
     TokenScore,
@@ -68,6 +70,7 @@ class Running:
     scores: list[TokenScore] = field(default_factory=list)
     hidden_sum: Tensor | None = None  # (D,), of the prompt so far, for an embedding
     randomness: random.Random = field(init=False)
+    matcher: Matcher | None = field(init=False)
 
     @classmethod
     def of(cls, job: Job, context: int) -> Running:
@@ -78,6 +81,7 @@ class Running:
     def __post_init__(self) -> None:
         self.tokens = list(self.job.prompt)
         self.randomness = random.Random(self.job.seed)
+        self.matcher = self.job.grammar.matcher() if self.job.grammar else None
         if self.job.repetition_penalty != 1.0:
             self.seen = set(self.tokens)
 
@@ -322,12 +326,23 @@ class Decoder:
             ),
             [adjustments(running.job, running.counts) for running in choosing],
         )
+        chosen_from, lost = _masked(chosen_from, choosing)
         tokens = self._draw(chosen_from, choosing)
         scores = self._scores(choosing, logits_RV, tokens)
         return [
-            self._advance(running, token_score) if finite else self._fail(running)
-            for running, token_score, finite in zip(choosing, scores, sound, strict=True)
+            Outcome(running, [], self._released(running, lost[row]))
+            if row in lost
+            else self._advance(running, token_score)
+            if finite
+            else self._fail(running)
+            for row, (running, token_score, finite) in enumerate(
+                zip(choosing, scores, sound, strict=True)
+            )
         ]
+
+    def _released(self, running: Running, error: RunError) -> RunError:
+        self.release(running)
+        return error
 
     def _scores(
         self, choosing: Sequence[Running], logits_RV: Tensor, tokens: Sequence[int]
@@ -354,6 +369,10 @@ class Decoder:
         running.tokens.append(chosen.token)
         running.counts[chosen.token] += 1
         running.seen.add(chosen.token)
+        if running.matcher:
+            running.matcher.accept(chosen.token)
+            if running.matcher.complete:
+                return self._finish(running, [*events, Finished("stop")])
         if len(running.tokens) - len(running.job.prompt) >= running.limit:
             return self._finish(running, [*events, Finished("length")])
         return Outcome(running, events)
@@ -382,6 +401,26 @@ def _scored(running: Running) -> list[Event]:
     if not running.job.score_prompt or len(running.tokens) > len(running.job.prompt):
         return []
     return [PromptScored(tuple(running.scores))]
+
+
+def _masked(logits_RV: Tensor, choosing: Sequence[Running]) -> tuple[Tensor, dict[int, RunError]]:
+    """The logits with -inf for tokens that a job's grammar does not allow.
+
+    Also the rows whose grammar cannot be followed any further, and why.
+    """
+    allowed, lost = {}, {}
+    for row, running in enumerate(choosing):
+        if running.matcher:
+            try:
+                allowed[row] = running.matcher.allowed()
+            except RunError as error:
+                lost[row] = error
+    if allowed:
+        rows = torch.tensor(list(allowed), device=logits_RV.device)
+        mask_AV = torch.from_numpy(np.stack(list(allowed.values()))).to(logits_RV.device)
+        kept_AV = logits_RV[rows].masked_fill(~mask_AV, -torch.inf)
+        logits_RV = logits_RV.index_copy(0, rows, kept_AV)
+    return logits_RV, lost
 
 
 def _add_hidden(running: Running, hidden_TD: Tensor) -> None:

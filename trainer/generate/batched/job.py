@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.generate.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
+
+
+class Matcher(Protocol):
+    """A text that has to follow a grammar, as far as it has come."""
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which tokens may come next, (V,). Raises RunError when that cannot be computed."""
+
+    def accept(self, token: int) -> None:
+        """Append a token that is allowed."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text is complete and nothing can follow."""
+
+
+class Grammar(Protocol):
+    """What a text has to be; see `trainer.generate.batched.grammar`."""
+
+    def matcher(self) -> Matcher:
+        """What may come in a new text."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +46,7 @@ class Job:
     prompt's tokens too. `embed` asks for the prompt's embedding instead of new tokens.
     `logit_bias` and the penalties change the logits before sampling, the `repetition_penalty` those
     of the prompt's tokens too; log-probabilities are the model's own, before temperature, bias,
-    penalties and filters.
+    penalties and filters. New tokens follow the `grammar`, and end when nothing can follow.
     """
 
     prompt: tuple[int, ...]
@@ -37,6 +61,7 @@ class Job:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    grammar: Grammar | None = None
 
 
 def check_job(job: Job, *, context: int, vocabulary: int, known_ids: int) -> None:
@@ -90,7 +115,7 @@ class NewToken:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end: `stop` for a stop token, `length` for max_new_tokens or a full context."""
+    """The end: `stop` for a stop token or a complete grammar, else `length`: no room for more."""
 
     reason: FinishReason
 

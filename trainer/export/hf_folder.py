@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -73,7 +74,22 @@ def prepare_hf_folder(
             f"{shown} needs {format_bytes(needed)}, but only "
             f"{format_bytes(free_bytes(place))} is free there; choose another path."
         )
-    return HFExport(folder, prepared(opened), dtype)
+    ready = prepared(opened)
+    for name, tensor in weight_tensors(ready.opened.model).items():
+        _check_numbers(name, tensor, dtype)
+    return HFExport(folder, ready, dtype)
+
+
+def _check_numbers(name: str, tensor: torch.Tensor, dtype: str) -> None:
+    """Raise UserError for numbers that `dtype` cannot hold; `gguf_types.encode` does for GGUF."""
+    least, most = (float(value) for value in tensor.float().aminmax())
+    if not math.isfinite(least) or not math.isfinite(most):
+        why = "it has numbers that are not finite; use a checkpoint from before"
+    elif (largest := max(most, -least)) > torch.finfo(DTYPES[dtype]).max:
+        why = f"it has {largest:.4g}, beyond {dtype}'s range; use --dtype BF16 or F32"
+    else:
+        return
+    raise UserError(f"The tensor {one_line(name, 80)} cannot be written: {why}.")
 
 
 def _check_replaceable(folder: Path) -> None:

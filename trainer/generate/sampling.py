@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shared.errors import RunError, UserError
 
+NOT_FINITE = "The model's output is not finite: its training has diverged."
 MIN_TEMPERATURE = 1e-30  # practically 0, and fp32 logits divided by it stay finite
 
 
@@ -71,7 +72,7 @@ def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | N
     """
     logits_BV = logits_BV.float().cpu()
     if not logits_BV.amax(dim=-1).isfinite().all():
-        raise RunError("The model's output is not finite: its training has diverged.")
+        raise RunError(NOT_FINITE)
     if sampling.temperature == 0:
         return logits_BV.argmax(dim=-1)
     probabilities = filtered_logits(logits_BV, sampling).softmax(dim=-1)

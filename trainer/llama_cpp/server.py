@@ -3,13 +3,36 @@
     python -m trainer.llama_cpp.server
 
 reads its settings as one line of JSON, prints its address once it listens, and ends with its
-standard input, so it never outlives the process that started it.
+standard input, so it never outlives the process that started it. The kernel watches that pipe,
+because no Python runs here while llama.cpp loads a file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import select
+import signal
 import sys
+
+
+def end_with(pipe: int) -> None:
+    """Let the kernel kill this process when the other end of `pipe` is closed, whatever runs here.
+
+    SIGIO's default action needs no Python. Unlike Linux's parent-death signal, it does not come
+    when only the thread that started this process ends.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+    with contextlib.suppress(OSError):  # not on every system; reading the pipe remains
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    closed = select.poll()  # perhaps before that
+    closed.register(pipe, select.POLLIN)
+    if closed.poll(0):
+        os._exit(1)
 
 
 def main() -> int:
@@ -17,6 +40,7 @@ def main() -> int:
     import xllamacpp
 
     settings = json.loads(sys.stdin.readline())
+    end_with(sys.stdin.fileno())
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
     params.n_parallel = settings["slots"]
@@ -24,9 +48,12 @@ def main() -> int:
     params.cont_batching = True
     params.cache_ram_mib = 0  # past prompts stay in their slots, not in gigabytes beside them
     params.warmup = False
-    params.verbosity = 0
+    params.verbosity = 1  # errors
     params.ui = False
     params.use_jinja = False
+    # llama.cpp runs the file's own template while it loads, and that program may never end. We send
+    # token ids; a template runs in a process of ours, with a limit.
+    params.chat_template = "chatml"
     if settings["threads"]:
         params.cpuparams.n_threads = settings["threads"]
         params.cpuparams_batch.n_threads = settings["threads"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -32,7 +33,8 @@ from trainer.generate.batched.job import (
     NewToken,
     TokenScore,
 )
-from trainer.llama_cpp.process import LlamaServer, ServerSettings, check_installed, launch
+from trainer.generate.sampling import NOT_FINITE
+from trainer.llama_cpp.process import LlamaServer, ServerSettings, check_installed
 from trainer.serve.engine import Codec, Load, QueueFullError
 from trainer.serve.llama_codec import LlamaCodec
 from trainer.serve.llama_supervisor import LlamaSupervisor
@@ -61,7 +63,7 @@ class LlamaCppEngine:
         context: int | None = None,
         queue_limit: int = QUEUE_LIMIT,
         threads: int | None = None,
-        launcher: Callable[[ServerSettings], LlamaServer] = launch,
+        launcher: Callable[[ServerSettings], LlamaServer] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_installed()
@@ -248,7 +250,8 @@ def request_body(job: Job, limit: int, eos_id: int) -> dict[str, Any]:
         # llama.cpp always stops at the end-of-text token unless it can never be chosen.
         "ignore_eos": eos_id not in job.stop_ids,
         **(job.grammar.parameters() if isinstance(job.grammar, LlamaGrammar) else {}),
-        "n_probs": 0 if job.top_logprobs is None else max(1, job.top_logprobs),
+        # Always at least one: it shows whether the output is finite.
+        "n_probs": max(1, job.top_logprobs or 0),
     }
 
 
@@ -286,6 +289,11 @@ class _Reader:
         return [NewToken(held)] if held else []
 
     def _scores(self, message: dict[str, Any]) -> list[TokenScore]:
+        places = message.get("completion_probabilities", [])
+        for place in places:
+            # JSON has no NaN; it arrives as null.
+            if any(top["logprob"] is None for top in place["top_logprobs"][:1]):
+                raise RunError(NOT_FINITE)
         count = int(message["tokens_predicted"])
         hidden, self._seen = count - self._seen - 1, count
         if hidden:
@@ -295,14 +303,19 @@ class _Reader:
         return [
             TokenScore(
                 int(place["id"]),
-                float(place["logprob"]),
+                _logprob(place["logprob"]),
                 tuple(
-                    (int(top["id"]), float(top["logprob"]))
+                    (int(top["id"]), _logprob(top["logprob"]))
                     for top in place["top_logprobs"][: self._job.top_logprobs]
                 ),
             )
-            for place in message["completion_probabilities"]
+            for place in places
         ]
+
+
+def _logprob(value: float | None) -> float:
+    """A log-probability of llama.cpp's, which writes minus infinity as null."""
+    return -math.inf if value is None else float(value)
 
 
 def _trained_context(file: GGUFFile) -> int:

@@ -6,6 +6,7 @@ always kills it does not keep the machine busy.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import threading
@@ -24,20 +25,21 @@ ENCODE_SECONDS = 60.0
 class LlamaSupervisor:
     """llama.cpp with `settings`, started by `start` and again by whoever finds it dead.
 
-    `launcher` starts a server; `clock` gives monotonic seconds.
+    `launcher` starts a server, by default one whose loading `stop` ends; `clock` gives monotonic
+    seconds.
     """
 
     def __init__(
         self,
         settings: ServerSettings,
-        launcher: Callable[[ServerSettings], LlamaServer] = launch,
+        launcher: Callable[[ServerSettings], LlamaServer] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._launch = launcher
+        self._stopping = threading.Event()
+        self._launch = launcher or functools.partial(launch, stopping=self._stopping)
         self._clock = clock
         self._server: LlamaServer | None = None
-        self._stopped = False
         self._reviving = threading.Lock()
         self._pause = PAUSE
         self._not_before = 0.0
@@ -53,7 +55,7 @@ class LlamaSupervisor:
         """
         with self._reviving:
             server = self._server
-            if server is None or self._stopped:
+            if server is None or self._stopping.is_set():
                 raise RunError("llama.cpp was stopped.")
             if server.alive:
                 return server
@@ -73,7 +75,7 @@ class LlamaSupervisor:
                 self._server = server = self._launch(self._settings)
             finally:
                 self._not_before = self._clock() + self._pause
-            if self._stopped:  # meanwhile
+            if self._stopping.is_set():  # meanwhile
                 server.end()
                 raise RunError("llama.cpp was stopped.")
             return server
@@ -84,7 +86,7 @@ class LlamaSupervisor:
 
     def stop(self) -> None:
         """End the process; it is not started again."""
-        self._stopped = True
+        self._stopping.set()
         server = self._server
         if server:
             server.end()

@@ -9,7 +9,14 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
-from tests.trainer.export.conftest import SHAPES, backend_of, make_begun, make_model, make_tokenizer
+from tests.trainer.export.conftest import (
+    SHAPES,
+    backend_of,
+    export_gguf,
+    make_begun,
+    make_model,
+    make_tokenizer,
+)
 from trainer.checkpoint.opening import open_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.export.hf_folder import find_dtype, prepare_hf_folder, write_hf_folder
@@ -180,3 +187,26 @@ def test_mlx_computes_the_same_from_the_folder(as_opened, tmp_path: Path) -> Non
     with torch.inference_mode():
         ours = opened.model(IDS).numpy()
     np.testing.assert_allclose(theirs, ours, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused_as_for_gguf(
+    value: float, as_opened, tmp_path: Path
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        next(iter(model.parameters()))[0, 0] = value
+    with pytest.raises(UserError, match=r"tensor .* not finite"):
+        prepare_hf_folder(as_opened(model), tmp_path / "model")
+    with pytest.raises(UserError, match=r"tensor .* not finite"):
+        export_gguf(as_opened(model), tmp_path / "model.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_beyond_float16_are_refused(as_opened, tmp_path: Path) -> None:
+    model = make_model()
+    with torch.no_grad():
+        next(iter(model.parameters()))[0, 0] = 1e6
+    with pytest.raises(UserError, match=r"beyond F16's range; use --dtype BF16 or F32"):
+        prepare_hf_folder(as_opened(model), tmp_path / "model", "F16")
+    prepare_hf_folder(as_opened(model), tmp_path / "model", "BF16")

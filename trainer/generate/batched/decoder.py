@@ -39,6 +39,7 @@ from trainer.generate.batched.job import (
     TokenScore,
     check_job,
 )
+from trainer.generate.sampling import NOT_FINITE
 from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
 
@@ -392,7 +393,7 @@ class Decoder:
         self.release(running)
         self._free[running.slot] = []
         self.cache.clear(running.slot)
-        error = RunError("The model's output is not finite: its training has diverged.")
+        error = RunError(NOT_FINITE)
         return Outcome(running, [], error)
 
 

@@ -57,7 +57,7 @@ def check_output(path: Path, *, force: bool = False) -> None:
             raise UserError(f"{shown} is a folder; name a file in it.")
         if os.path.lexists(path):
             if path.exists() and not path.is_file():
-                raise UserError(f"{shown} is no regular file; name another.")
+                raise UserError(f"{shown} is not a regular file; name another.")
             if not force:
                 raise _exists(path)
         folder = path.resolve().parent
@@ -70,7 +70,7 @@ def check_output(path: Path, *, force: bool = False) -> None:
 
 
 def _exists(path: Path) -> UserError:
-    return UserError(f"{one_line(path)} is there already; --force replaces it.")
+    return UserError(f"{one_line(path)} already exists; --force replaces it.")
 
 
 def _put(temporary: Path, target: Path, *, force: bool) -> None:

@@ -161,7 +161,7 @@ def _row(
 
 def _in_words(reason: str) -> str:
     """A reason without command-line options."""
-    if f"among the last {_KEEP_ALL}" in reason or reason == "not asked for":
+    if f"among the last {_KEEP_ALL}" in reason or reason == "not selected":
         return ""
     if reason == "named":
         return "marked"
@@ -217,7 +217,7 @@ def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) ->
     if not still:
         return f"{view.label}: those checkpoints are gone already; nothing was removed."
     answer = _act(view, {"rule": Rule(remove=still).to_json()}, give_up)
-    told, there, _ = answer.partition(", back with:")  # advice for the command line
+    told, there, _ = answer.partition(", restore with:")  # advice for the command line
     return f"{told}; U restores them." if there else answer
 
 

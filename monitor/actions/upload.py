@@ -37,7 +37,7 @@ _SPEED_FROM = 1.0  # seconds of sending before a speed is worth showing
 _WORDS = (
     (re.compile(r"give --public"), "mark “public”"),
     (re.compile(r"(or )?give --overwrite"), r"\1mark “overwrite”"),
-    (re.compile(r"--overwrite puts"), "“overwrite” puts"),
+    (re.compile(r"--overwrite replaces"), "“overwrite” replaces"),
     (re.compile(r" with --repo( OWNER/NAME)?"), ""),
     (re.compile(r"check --repo"), "check the name"),
     (re.compile(r"check --license and --language"), "check the license"),

@@ -210,18 +210,19 @@ def list_set_aside(checkpoints: Path) -> tuple[list[Path], list[Path]]:
 
 
 @contextlib.contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Say that this process reads the checkpoint: nobody removes or packs it meanwhile.
+def in_use(folder: Path, patience: float = USE_WAIT) -> Iterator[None]:
+    """Mark the checkpoint as read by this process, so that no other removes or compresses it.
 
     A shared lock on its manifest, which dies with the process. Without a manifest, or without
-    flock, nothing is said. Raises RunError when it is being removed.
+    flock, nothing is marked. Raises RunError when it is still being removed or compressed after
+    `patience` seconds.
     """
-    deadline = time.monotonic() + USE_WAIT
+    deadline = time.monotonic() + patience
     fd = -1
     try:
         while (fd := _lock_manifest(folder, fcntl.LOCK_SH)) == _BUSY:
             if time.monotonic() > deadline:
-                raise RunError(f"{folder} is being removed or packed by another process.")
+                raise RunError(f"{folder} is being removed or compressed by another process.")
             time.sleep(_TRY_SECONDS)
         yield
     finally:

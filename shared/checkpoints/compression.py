@@ -73,16 +73,18 @@ def choose(
             continue
         reason = ""
         if info.packed != unpack:
-            left.append(Left(info.name, "it is not packed" if unpack else "it is packed already"))
+            left.append(
+                Left(info.name, "it is not compressed" if unpack else "it is already compressed")
+            )
             continue
         if not info.whole:
             reason = "it is damaged"
         elif is_in_use(info.path):
             reason = "it is in use by another process"
         elif not unpack and not asked and info.is_latest:
-            reason = "it is the latest; name it to pack it all the same"
+            reason = "it is the latest; name it to compress it anyway"
         elif not unpack and not asked and info.name == FINAL:
-            reason = "other programs load final as it is; name it to pack it all the same"
+            reason = "other programs load final directly; name it to compress it anyway"
         if reason:
             left.append(Left(info.name, reason, refused=asked))
         else:
@@ -91,9 +93,7 @@ def choose(
         going = {c.name for c in chosen}
         twins = [t for t in _twins(info, list_checkpoints(checkpoints)) if t not in going]
         if twins and not unpack:
-            reason = (
-                f"it shares its files with {twins[0]}: alone it would only take more; name both"
-            )
+            reason = f"it shares its files with {twins[0]}, so this saves nothing; name both"
             left.append(Left(info.name, reason, refused=info.name in names))
             chosen.remove(info)
     return chosen, left
@@ -138,7 +138,7 @@ def pack_checkpoint(
     folder = folder.resolve()
     with _rebuilding(folder, advance) as (manifest, building):
         if manifest.packed:
-            raise UserError(f"{folder.name} is packed already.")
+            raise UserError(f"{folder.name} is already compressed.")
         _check_space(folder.parent, manifest.total_bytes)
         packed: dict[str, FileEntry] = {}
         for name, entry in manifest.files.items():
@@ -168,7 +168,7 @@ def unpack_checkpoint(
     folder = folder.resolve()
     with _rebuilding(folder, advance) as (manifest, building):
         if not manifest.packed:
-            raise UserError(f"{folder.name} is not packed.")
+            raise UserError(f"{folder.name} is not compressed.")
         _check_space(folder.parent, sum(size for size, _ in manifest.packed.values()))
         for name, entry in manifest.packed.items():
             source, target = folder / (name + PACKED), building / name
@@ -189,7 +189,7 @@ def _rebuilding(folder: Path, advance: Advance) -> Iterator[tuple[Manifest, Path
         manifest = read_manifest(folder)
         if problems or manifest is None:
             told = problems[0].message if problems else f"{folder.name} has no manifest"
-            raise RunError(f"{told}; a checkpoint that is not sound is left as it is.")
+            raise RunError(f"{told}; a damaged checkpoint is not changed.")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
@@ -211,11 +211,11 @@ def _exchange(folder: Path, building: Path, old: Manifest, packed: dict[str, Fil
     new = write_manifest(building, old.step, old.facts, packed=packed, created_at=old.created_at)
     problems = verify_folder(building)
     if problems:
-        raise RunError(f"{folder.name} was left as it is: what was written reads back wrong.")
+        raise RunError(f"{folder.name} was not changed: the new files read back wrong.")
     (building / MANIFEST).chmod((folder / MANIFEST).stat().st_mode)
     with claimed(folder) as free:
         if not free:
-            raise UserError(f"{folder.name} is in use by another process; it was left as it is.")
+            raise UserError(f"{folder.name} is in use by another process; it was not changed.")
         for name in arriving:
             (building / name).rename(folder / name)
         fsync_directory(folder)
@@ -256,6 +256,6 @@ def _check_space(folder: Path, needed: int) -> None:
     free = found.f_bavail * found.f_frsize
     if free < needed:
         raise RunError(
-            f"{folder} has {format_bytes(free)} free, and {format_bytes(needed)} are needed while "
-            "both forms lie there; prune first."
+            f"{folder} has {format_bytes(free)} free, but {format_bytes(needed)} are needed while "
+            "both forms exist; prune first."
         )

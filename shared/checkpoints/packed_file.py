@@ -126,9 +126,9 @@ def unpack_file(
                 out.write(data)
             advance(len(data))
         if file.read(1):
-            raise _damaged(source, "it goes on behind its end")
+            raise _damaged(source, "it has bytes after its end")
         if digest.hexdigest() != expected[1]:
-            raise _damaged(source, "what comes out has another checksum")
+            raise _damaged(source, "the decompressed data does not match its checksum")
 
 
 def _read_header(source: Path, file: IO[bytes]) -> tuple[int, int, int, str]:
@@ -138,14 +138,14 @@ def _read_header(source: Path, file: IO[bytes]) -> tuple[int, int, int, str]:
         raise _damaged(source, "its header is cut off")
     magic, version, element, block, size, digest = _HEADER.unpack(data)
     if magic != _MAGIC:
-        raise _damaged(source, "it is no packed file")
+        raise _damaged(source, "it is not a compressed file")
     if version != _VERSION:
         raise RunError(
-            f"{one_line(source)} is packed in version {version} of the format, and this program "
-            f"knows {_VERSION}; use a newer one."
+            f"{one_line(source)} is compressed in version {version} of the format; this program "
+            f"reads version {_VERSION}. Use a newer one."
         )
     if element not in (1, 2, 4, 8) or not 0 < block <= _MAX_BLOCK:
-        raise _damaged(source, "its header makes no sense")
+        raise _damaged(source, "its header is invalid")
     return element, block, size, digest.hex()
 
 
@@ -168,7 +168,7 @@ def _decompress(source: Path, frame: bytes, wanted: int) -> bytes:
     except zstd.ZstdError as error:
         raise _damaged(source, str(error)) from error
     if len(data) != wanted or not decompressor.eof or decompressor.unused_data:
-        raise _damaged(source, "a block has another size")
+        raise _damaged(source, "a block has the wrong size")
     return bytes(data)
 
 

@@ -55,7 +55,7 @@ class Rule:
                 raise UserError(f"{option} is {value}; it must be 1 or more.")
         if not (self._keeps() or self.remove or self.superseded or self.corrupt):
             raise UserError(
-                "Nothing says which checkpoints shall go; give steps, or --keep-last N, "
+                "No checkpoints are selected; give steps, or --keep-last N, "
                 "--keep-every N, --keep-best N, --superseded or --corrupt."
             )
 
@@ -80,7 +80,7 @@ class Rule:
             or not isinstance(names, (list, tuple))
             or not all(isinstance(name, str) for name in names)
         ):
-            raise UserError(f"{one_line(value)} is no rule for pruning.")
+            raise UserError(f"{one_line(value)} is not a valid prune rule.")
         return cls(**numbers, remove=tuple(names), superseded=superseded, corrupt=corrupt)
 
 
@@ -152,9 +152,9 @@ def plan_prune(
         elif name in kept:
             stays.append(Kept(name, kept[name]))
         elif rule._keeps():
-            goes[name] = "kept by no rule"
+            goes[name] = "no rule keeps it"
         else:
-            stays.append(Kept(name, "not asked for"))
+            stays.append(Kept(name, "not selected"))
     for flag, paths, why in (
         (rule.corrupt, corrupt, "corrupt"),
         (rule.superseded, superseded, "superseded"),
@@ -302,7 +302,7 @@ def serve_prune(
     known = {"rule", "now", "undo", "empty_trash"}
     flags = {name: arguments.get(name, False) for name in known - {"rule"}}
     if set(arguments) - known or not all(type(flag) is bool for flag in flags.values()):
-        raise UserError(f"{one_line(dict(arguments))} is no request for pruning.")
+        raise UserError(f"{one_line(dict(arguments))} is not a valid prune request.")
     checkpoints = run.checkpoints.resolve()
     if flags["undo"]:
         return undone(checkpoints, trash.undo(checkpoints, tell))
@@ -316,7 +316,7 @@ def serve_prune(
     prune(plan, tell)
     if not flags["now"]:
         return pruned(plan, run)
-    return f"{counted(plan)} removed for good; {emptied(trash.empty(checkpoints, tell))}"
+    return f"{counted(plan)} permanently deleted; {emptied(trash.empty(checkpoints, tell))}"
 
 
 def counted(plan: PrunePlan) -> str:
@@ -333,9 +333,9 @@ def pruned(plan: PrunePlan, run: RunDirectory) -> str:
     """What was done, how to undo it, and what the trash holds."""
     left = trash_line(in_trash(plan.checkpoints), run)
     if not plan.goes:
-        return f"nothing had to go{'; ' + left if left else ''}"
+        return f"nothing to prune{'; ' + left if left else ''}"
     undo = f"trainer checkpoints prune {one_line(run.path)} --undo"
-    return f"{counted(plan)} moved to the trash, back with: {undo}; {left}"
+    return f"{counted(plan)} moved to the trash, restore with: {undo}; {left}"
 
 
 def trash_line(size: TrashSize, run: RunDirectory) -> str:
@@ -343,14 +343,14 @@ def trash_line(size: TrashSize, run: RunDirectory) -> str:
     if not size.checkpoints and not size.bytes:
         return ""
     command = f"trainer checkpoints prune {one_line(run.path)} --empty-trash"
-    return f"the trash holds {format_bytes(size.bytes)}, freed by: {command}"
+    return f"the trash holds {format_bytes(size.bytes)}, empty it with: {command}"
 
 
 def undone(checkpoints: Path, names: Sequence[str]) -> str:
-    """What came back, and whether that changes where a resume goes on."""
+    """What came back, and whether that changes where a resume starts."""
     newest = trash.restored_newest(checkpoints, names)
-    note = f"; {newest} is the newest now, from which a resume goes on" if newest else ""
-    return f"brought back {', '.join(map(one_line, names))}{note}"
+    note = f"; {newest} is now the newest, and a resume starts from it" if newest else ""
+    return f"restored {', '.join(map(one_line, names))}{note}"
 
 
 def emptied(size: TrashSize) -> str:

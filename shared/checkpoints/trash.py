@@ -102,7 +102,7 @@ def throw_away(checkpoints: Path, doomed: Sequence[Doomed], tell: Tell = untold)
             if not claims.enter_context(claimed(folder)):
                 raise UserError(
                     f"{one_line(folder.name)} is in use by another process; nothing was removed. "
-                    "Try again when that one has ended."
+                    "Try again when it has ended."
                 )
         trash.mkdir(exist_ok=True)
         batch = trash / f"{_last_number(trash) + 1:06d}"
@@ -143,14 +143,14 @@ def undo(checkpoints: Path, tell: Tell = untold) -> list[str]:
     settle(checkpoints, tell)
     batches = _batches(checkpoints)
     if not batches:
-        raise UserError(f"The trash of {checkpoints} is empty: there is nothing to bring back.")
+        raise UserError(f"The trash of {checkpoints} is empty: there is nothing to restore.")
     batch = batches[-1]
     names = [folder.name for folder in _members(batch)]
     taken = [name for name in names if os.path.lexists(checkpoints / name)]
     if taken:
         raise UserError(
-            f"{one_line(taken[0])} cannot be brought back: there is another one by that name now; "
-            "move that one away first. Nothing was changed."
+            f"{one_line(taken[0])} cannot be restored: another checkpoint has that name now; move "
+            "it away first. Nothing was changed."
         )
     _write_journal(batch, RESTORING, _journalled(batch))
     return _restore(checkpoints, batch, tell)

@@ -230,8 +230,8 @@ def _data(facts: Facts) -> str:
     identity = seen if isinstance(seen, dict) else {}
     if facts.setting("data.dataset") == "synthetic":
         return (
-            "Synthetic tokens, made by a generator: this model has learned no language. It was "
-            "made to try things out."
+            "Synthetic tokens from a generator: this model has learned no language. It was made "
+            "for testing."
         )
     total = facts.number("tokens_total")
     tokens = identity.get("tokens")
@@ -250,8 +250,8 @@ def _data(facts: Facts) -> str:
         ]
     )
     note = (
-        "What the text is and where it comes from is not recorded with the run: its author has to "
-        "say it here."
+        "The run does not record what the text is and where it comes from: its author should "
+        "describe it here."
     )
     return f"{rows}\n\n{note}" if rows else note
 
@@ -298,8 +298,8 @@ def _training(facts: Facts, context: CardContext) -> str:
         text += table(stated)
     if context.settings.with_optimizer:
         text += (
-            f"\n\n`{OPTIMIZER}` and `trainer_state.json` hold what training needs to go on from "
-            "here: `trainer train --resume FOLDER`."
+            f"\n\n`{OPTIMIZER}` and `trainer_state.json` hold the state that resumes training "
+            "from here: `trainer train --resume FOLDER`."
         )
     return text
 
@@ -322,31 +322,31 @@ def _picture(facts: Facts) -> str:
     if not facts.curve:
         return ""
     text = (
-        f"![The losses over the steps]({PICTURE})\n\nBlue: training loss, from the least to the "
-        "greatest of the steps in each column. Orange: validation loss."
+        f"![The losses over the steps]({PICTURE})\n\nBlue: training loss, from the lowest to the "
+        "highest of the steps in each column. Orange: validation loss."
     )
     bad = facts.curve.nonfinite
     if bad:
-        text += f" Red: {bad:,} step{'s' if bad != 1 else ''} whose loss was no number."
+        text += f" Red: {bad:,} step{'s' if bad != 1 else ''} with a NaN or infinite loss."
     return text
 
 
 def _limits(facts: Facts, context: CardContext) -> str:
     limits = [
         "It continues text and follows no instructions.",
-        "Nothing was done to make what it writes true, safe or fair: do not rely on it.",
+        "What it writes may be false, unsafe or biased: do not rely on it.",
     ]
     positions = facts.architecture.get("max_position_embeddings")
     positions = positions or facts.architecture.get("n_positions")
     if isinstance(positions, int):
-        limits.append(f"It looks back {positions:,} tokens at most.")
+        limits.append(f"Its context is {positions:,} tokens.")
     total = facts.number("tokens_total")
     if context.weights and total:
         ratio = total / context.weights.parameters
         if ratio < _TOKENS_PER_PARAMETER:
             limits.append(
                 f"It saw {ratio:.2g} tokens per parameter; about {_TOKENS_PER_PARAMETER} are "
-                "needed before a model of its size is trained well (Hoffmann et al. 2022)."
+                "needed to train a model of its size well (Hoffmann et al. 2022)."
             )
     state, measured = facts.state, facts.evaluation
     if (
@@ -366,7 +366,7 @@ def _limits(facts: Facts, context: CardContext) -> str:
     skipped = facts.number("skipped_samples")
     if rollbacks or skipped:
         limits.append(
-            f"Its training diverged and was taken back; {int(skipped or 0):,} training sequences "
-            "were passed over."
+            f"Its training diverged and was rolled back; {int(skipped or 0):,} training sequences "
+            "were skipped."
         )
     return "\n".join(f"- {limit}" for limit in limits)

@@ -59,7 +59,7 @@ def evaluation_section(facts: Facts) -> str:
     measured = facts.evaluation
     later = [_later_evaluation(e) for e in _shown_evaluations(facts)]
     if measured is None and not later:
-        return "Nothing was held back for validation: how well it generalises is not known."
+        return "No data was held out for validation, so how well it generalizes is unknown."
     parts: list[str] = []
     if measured is not None:
         batches = facts.setting("eval.batches")

@@ -19,7 +19,7 @@ from shared.errors import RunError, UserError
 from shared.hub.client import HubBusyError, NetworkDroppedError
 from shared.text import format_duration, one_line
 
-KEPT = "what the Hub has already is not sent again"
+KEPT = "files the Hub already has are not sent again"
 _FULL = ("storage", "quota", "payment", "upgrade", "exceed", "too large", "billing")
 _NO_ROOM = {402, 413, 507}
 
@@ -73,9 +73,7 @@ def _explain(error: BaseException, asked: Asked) -> UserError:
         if isinstance(one, UserError):
             return one
         if isinstance(one, OfflineModeIsEnabled):
-            return UserError(
-                "HF_HUB_OFFLINE is set, so that nothing may be sent; unset it to upload."
-            )
+            return UserError("HF_HUB_OFFLINE is set, so nothing can be sent; unset it to upload.")
         if isinstance(one, LocalTokenNotFoundError):
             return not_logged_in()
         if isinstance(one, NetworkDroppedError):
@@ -116,9 +114,9 @@ def not_logged_in() -> UserError:
 def wrong_name(repo: str) -> UserError:
     """The Hub takes no such name."""
     return UserError(
-        f"{one_line(repo, 120)!r} is no name for a repository; give NAME or OWNER/NAME of at most "
-        "96 letters, digits, '-', '_' and '.', without '--' or '..' and with none of them at an "
-        "end."
+        f"{one_line(repo, 120)!r} is not a valid repository name; give NAME or OWNER/NAME of at "
+        "most 96 letters, digits, '-', '_' and '.', without '--' or '..' and with none of them at "
+        "an end."
     )
 
 
@@ -135,25 +133,24 @@ def _dropped(error: NetworkDroppedError, asked: Asked) -> RunError:
     elif "timeout" in type(error.__cause__).__name__.lower():
         why = "it does not answer in time; check the network"
     else:
-        why = f"the connection breaks ({one_line(error, 120) or 'closed'}); check the network"
+        why = f"the connection broke ({one_line(error, 120) or 'closed'}); check the network"
     return RunError(f"The Hub at {where} cannot be reached: {why}, then try again: {KEPT}.")
 
 
 def _busy(error: HubBusyError, asked: Asked) -> RunError:
     told = f" ({one_line(error, 200)})" if str(error) else ""
     if error.status == 429:
-        when = f" in {format_duration(error.after)}" if error.after else " in some minutes"
-        return RunError(f"The Hub has had too many requests{told}; try again{when}: {KEPT}.")
+        when = f" in {format_duration(error.after)}" if error.after else " in a few minutes"
+        return RunError(f"The Hub received too many requests{told}; try again{when}: {KEPT}.")
     return RunError(
-        f"The Hub at {asked.endpoint} has trouble (HTTP {error.status}{told}); try again later: "
-        f"{KEPT}."
+        f"The Hub at {asked.endpoint} fails (HTTP {error.status}{told}); try again later: {KEPT}."
     )
 
 
 def _full(told: str, asked: Asked) -> RunError:
     owner = asked.repo.partition("/")[0]
     return RunError(
-        f"The Hub takes no more data for {one_line(owner)}: {told}; make room at "
+        f"The Hub accepts no more data for {one_line(owner)}: {told}; make room at "
         f"{asked.endpoint}/settings/storage, or upload to another owner with --repo OWNER/NAME."
     )
 
@@ -188,6 +185,6 @@ def _answered(error: HfHubHTTPError, asked: Asked) -> UserError:
         return UserError(f"The Hub refuses this{because or ' (HTTP 400)'}.")
     if status in (409, 412):
         return RunError(
-            f"{repo} was changed by somebody else meanwhile{because}; try again: {KEPT}."
+            f"{repo} was changed by someone else during the upload{because}; try again: {KEPT}."
         )
     return RunError(f"The Hub at {asked.endpoint} answers HTTP {status}{because}.")

@@ -107,7 +107,7 @@ class Hub:
         access = (account.get("auth") or {}).get("accessToken") or {}
         if access.get("role") == "read":
             raise UserError(
-                f"The token from {self._asked.token_source} may only read; make one with write "
+                f"The token from {self._asked.token_source} is read-only; make one with write "
                 f"access at {self._asked.endpoint}/settings/tokens and log in with it: "
                 "hf auth login --force."
             )
@@ -180,7 +180,7 @@ class Hub:
     ) -> Sent:
         """Send every file the Hub does not have, then commit all of them at once.
 
-        Raises UserError with what to do; the repository is as it was then.
+        Raises UserError with what to do; the repository is unchanged then.
         """
         meter = _Meter(progress, sum(file.bytes for file in files), self._patience.check)
         with contextlib.ExitStack() as opened, self._about(repo):
@@ -235,7 +235,7 @@ class Hub:
                     raise
                 wait = max(wait, busy.after)
             except HfHubHTTPError as error:
-                wait, why = next(waits, None), "somebody else changes the repository"
+                wait, why = next(waits, None), "someone else is changing the repository"
                 if error.response.status_code not in _COMMIT_CONFLICTS or wait is None:
                     raise
             patience.wait(wait, why)
@@ -311,7 +311,7 @@ def _token(file: Path | None) -> tuple[str, str]:
         named = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
         where = "HF_TOKEN" if named else "`hf auth login`"
     if len(token.split()) != 1 or not (token.isascii() and token.isprintable()):
-        raise UserError(f"What {where} holds is no token: a token is one word.")
+        raise UserError(f"{where} does not contain a token: a token is one word.")
     return token, where
 
 

@@ -15,7 +15,7 @@ WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a request that failed
 
 
 CANCELLED = (
-    "The upload was cancelled: the repository is as it was, and what the Hub has already is not "
+    "The upload was cancelled; the repository is unchanged, and files the Hub already has are not "
     "sent again next time."
 )
 
@@ -62,7 +62,7 @@ class UploadSettings:
         for name, value in arguments.items():
             kind = _ARGUMENTS.get(name)
             if kind is None or type(value) is not kind:
-                raise UserError(f"{one_line(dict(arguments))} is no request for an upload.")
+                raise UserError(f"{one_line(dict(arguments))} is not a valid upload request.")
             known[name] = value
         return cls(**known)
 

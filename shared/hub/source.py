@@ -65,8 +65,8 @@ def find_source(run_or_folder: RunDirectory | Path, checkpoint: str = "") -> Sou
     folder = run_or_folder.resolve()
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"{one_line(run_or_folder)} is no checkpoint: it has no config.json; give a run, or a "
-            "folder such as runs/RUN/checkpoints/step_500."
+            f"{one_line(run_or_folder)} is not a checkpoint: it has no config.json; give a run, or "
+            "a folder such as runs/RUN/checkpoints/step_500."
         )
     return Source(folder, _run_of(folder.parent))
 
@@ -82,7 +82,7 @@ def _chosen(checkpoints: Path, text: str) -> str:
         if best and (text == BEST or best[0].val_loss is not None):
             return best[0].name
         if text == BEST:
-            raise UserError(f"{one_line(checkpoints)} has no whole best checkpoint; name a step.")
+            raise UserError(f"{one_line(checkpoints)} has no intact best checkpoint; name a step.")
     newest, problems = newest_sound(checkpoints)
     if newest is None:
         raise RunError(f"No checkpoint in {one_line(checkpoints)} is sound: {problems[0]}.")
@@ -124,7 +124,7 @@ class Curve:
 
     @property
     def nonfinite(self) -> int:
-        """Steps whose loss was no number."""
+        """Steps with a NaN or infinite loss."""
         return int((~np.isfinite(self.loss.values)).sum())
 
 

@@ -267,14 +267,15 @@ def _work_folder(place: Path | None, needed: int) -> Iterator[Path]:
         free = shutil.disk_usage(where).free
         if free < needed:
             raise RunError(
-                f"The checkpoint is packed, and {one_line(where)} has {format_bytes(free)} free of "
-                f"the {format_bytes(needed)} to unpack it; point TMPDIR at a larger disk."
+                f"The checkpoint is compressed; {one_line(where)} has {format_bytes(free)} free of "
+                f"the {format_bytes(needed)} needed to decompress it; point TMPDIR at a larger "
+                "disk."
             )
         folder = Path(tempfile.mkdtemp(prefix="trainer-upload-", dir=where))
     except OSError as error:
         raise RunError(
             f"Nothing can be written in {one_line(where)}: {error.strerror}; point TMPDIR at "
-            "another place."
+            "another folder."
         ) from error
     try:
         yield folder

@@ -121,14 +121,14 @@ def _check_existing(
     """Refuse to publish what shall be private, and to write over what is not ours."""
     if settings.private and not existing.private:
         raise UserError(
-            f"{repo} exists and is public: give --public to upload to it all the same, or name "
+            f"{repo} exists and is public: give --public to upload to it anyway, or name "
             "another with --repo."
         )
     is_its_own = repo == remembered_repo(source.run or source.folder)
     if not (existing.ours or is_its_own or settings.overwrite):
         raise UserError(
-            f"{repo} holds a model that this program has not put there: name another with --repo, "
-            "or give --overwrite to put this one in its place."
+            f"{repo} holds a model that this program did not upload: name another with --repo, or "
+            "give --overwrite to replace it."
         )
 
 
@@ -165,21 +165,18 @@ def _upload(hub: Hub, repo: str, existing: Existing | None, job: _Job) -> Upload
             existing = hub.look(repo)
             if existing is None or (settings.private and not existing.private):
                 raise UserError(
-                    f"{repo} was made but is not private, so that nothing was sent; make it "
+                    f"{repo} was created but is not private, so nothing was sent; make it "
                     "private in its settings, or give --public."
                 )
         elif _edited(existing) and not settings.overwrite:
             files = [file for file in files if file.name != CARD]
-            notes.append(
-                "README.md was left as somebody has edited it on the Hub; --overwrite puts a new "
-                "one in its place."
-            )
+            notes.append("README.md was edited on the Hub and is kept; --overwrite replaces it.")
         else:
             hub.check_card((staging.folder / CARD).read_text(encoding="utf-8"))
         if source.run:
             remember_repo(source.run, repo)
         if existing.private and not settings.private:
-            notes.append(f"{repo} stays private, as it is; its settings on the Hub change that.")
+            notes.append(f"{repo} stays private; change that in its settings on the Hub.")
         message = one_line(settings.message) or _message(facts)
         sent = hub.send(repo, files, message, existing, job.progress)
         return Uploaded(

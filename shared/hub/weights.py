@@ -29,7 +29,7 @@ def read_weights(path: Path) -> Weights:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_MAX_HEADER, size):
-                raise ValueError("its header makes no sense")
+                raise ValueError("its header is invalid")
             header = orjson.loads(file.read(length))
         counts: dict[str, int] = {}
         end = 0

@@ -48,7 +48,7 @@ class DoomedRun:
         elif not self.outside:
             lines.append("  no checkpoints")
         if self.outside is not None:
-            lines.append(f"  its checkpoints lie in {one_line(self.outside)} and stay there")
+            lines.append(f"  its checkpoints are in {one_line(self.outside)} and stay there")
         return lines
 
 
@@ -90,7 +90,7 @@ def refusal(run: RunDirectory, state: RunState | None = None) -> str:
     if care_of(watching(run.path.parent), run.run_id) is not None:
         return f"{name} is about to be started by a daemon; stop it first: trainer stop {name}."
     if not run.state_path.exists() and _written_lately(run.metrics_path):
-        return f"{name} is being written by another program; stop that one first."
+        return f"{name} is being written by another program; stop it first."
     return ""
 
 

@@ -17,9 +17,7 @@ def repeat_command(run: RunDirectory) -> list[str]:
     Raises UserError when its configuration is not there.
     """
     if not run.config_path.is_file():
-        raise UserError(
-            f"Run {one_line(run.run_id)} has no config.yaml, from which it could be repeated."
-        )
+        raise UserError(f"Run {one_line(run.run_id)} has no config.yaml, so it cannot be repeated.")
     path = run.path.resolve()
     words = ["trainer", "train", "--config", str(path / run.config_path.name)]
     words += ["--runs-dir", str(path.parent)]

@@ -84,7 +84,7 @@ def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
         return
     runs_dir = doomed[0].run.path.parent
     if any(item.run.path.parent != runs_dir for item in doomed):
-        raise UserError("Runs of several folders cannot go into one trash; delete them apart.")
+        raise UserError("Runs of several folders cannot go into one trash; delete them separately.")
     for item in doomed:
         if told := refusal(item.run):  # the preview may be minutes old
             raise UserError(told)
@@ -125,7 +125,7 @@ def _hold(run: RunDirectory, held: contextlib.ExitStack) -> None:
         if not held.enter_context(claimed(folder)):
             raise UserError(
                 f"{one_line(folder.name)} of {one_line(run.run_id)} is in use by another process; "
-                "nothing was deleted. Try again when that one has ended."
+                "nothing was deleted. Try again when it has ended."
             )
 
 
@@ -175,9 +175,7 @@ def restore_runs(
 def _asked_for(runs_dir: Path, run_ids: Collection[str] | None) -> dict[Path, list[str]]:
     batches = _batches(runs_dir)[::-1]
     if not batches:
-        raise UserError(
-            f"The trash of {one_line(runs_dir)} is empty: there is nothing to bring back."
-        )
+        raise UserError(f"The trash of {one_line(runs_dir)} is empty: there is nothing to restore.")
     if run_ids is None:
         return {batches[0]: [path.name for path in _members(batches[0])]}
     asked: dict[Path, list[str]] = {}
@@ -251,7 +249,7 @@ def _delete_emptied(trash: Path) -> None:
     if failures:
         place = one_line(failures[0].filename or trash)
         raise RunError(
-            f"{place} cannot be deleted: {failures[0].strerror}; it takes its place until the "
+            f"{place} cannot be deleted: {failures[0].strerror}; it uses disk space until the "
             "trash is emptied again."
         )
 

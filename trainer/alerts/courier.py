@@ -111,4 +111,4 @@ class Courier:
         self._lost(alert)
         if not self._failing:
             self._failing = True
-            self._warn(f"alerts: the {self._sink.name} {reason}; {alert.kind} was not told")
+            self._warn(f"alerts: the {self._sink.name} {reason}; {alert.kind} was not delivered")

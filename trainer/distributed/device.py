@@ -51,18 +51,19 @@ def pick_device(name: str) -> torch.device:
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", name):
-        raise UserError(f"--device {one_line(name, 60)!r} is none of auto, cpu, cuda, cuda:N, mps.")
+        raise UserError(f"--device {one_line(name, 60)!r} is not auto, cpu, cuda, cuda:N or mps.")
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             have = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
             raise UserError(
-                f"--device {name} is not here: this machine has {have}; use --device cpu or auto."
+                f"--device {name} is not available: this machine has {have}; use --device cpu or "
+                "auto."
             )
         return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps is not here; use --device cpu or auto.")
+        raise UserError("--device mps is not available; use --device cpu or auto.")
     return device
 
 

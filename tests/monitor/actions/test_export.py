@@ -161,7 +161,7 @@ def test_nothing_is_replaced_unasked(run: RunDirectory, tmp_path: Path) -> None:
     choice = ExportChoice(TEXT, path)
     assert is_taken(choice)
     assert why_not_here(choice) == ""
-    with pytest.raises(UserError, match="is there already; export it again to replace it"):
+    with pytest.raises(UserError, match="already exists; export it again to replace it"):
         export(look(run), choice)
     assert path.read_text() == "mine"
     export(look(run), ExportChoice(TEXT, path, force=True))

@@ -117,7 +117,7 @@ def test_the_trash_of_a_runs_checkpoints_is_part_of_the_look(run: RunDirectory) 
     prune(look(run), ["step_100"])
     assert look_into_trash(runs_dir, look(run)).checkpoints.checkpoints == 1
     told = settle_trash(runs_dir, look(run), TrashChoice("restore_checkpoints"))
-    assert "brought back step_100" in told
+    assert "restored step_100" in told
     prune(look(run), ["step_300"])
     assert "freed" in settle_trash(runs_dir, look(run), TrashChoice("empty_checkpoints"))
     assert look_into_trash(runs_dir, look(run)).empty

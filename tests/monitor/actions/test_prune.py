@@ -80,12 +80,12 @@ def test_pruned_undone_emptied(run: RunDirectory) -> None:
     assert told.endswith("moved to the trash; U restores them.")
     assert names(run) == [n for n in ALL if n not in ("step_100", "step_300")]
     assert preview_prune(view).trash_line().startswith("In the trash: 2 checkpoints, ")
-    assert "brought back step_100, step_300" in carry_out(view, PruneChoice("undo"))
+    assert "restored step_100, step_300" in carry_out(view, PruneChoice("undo"))
     assert names(run) == ALL
     prune(view, ["step_100"])
     assert "freed (1 checkpoint)" in carry_out(view, PruneChoice("empty"))
     assert in_trash(run.checkpoints).bytes == 0
-    with pytest.raises(UserError, match="nothing to bring back"):
+    with pytest.raises(UserError, match="nothing to restore"):
         undo_prune(view)
     assert "was empty" in empty_checkpoint_trash(view)
 
@@ -137,7 +137,7 @@ def test_a_living_trainer_is_asked_and_its_refusal_told(run: RunDirectory) -> No
             assert "moved to the trash; U restores" in prune(view, ["step_100"])
             with pytest.raises(RunError, match="step_400 cannot be removed: it is in use by the t"):
                 prune(view, ["step_400"])
-            assert "brought back step_100" in undo_prune(view)
+            assert "restored step_100" in undo_prune(view)
         finally:
             over.set()
             thread.join()

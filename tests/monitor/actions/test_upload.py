@@ -99,8 +99,7 @@ def test_public_only_when_it_was_marked(run: RunDirectory, hub: HubServer) -> No
     status = finished(start(run))
     assert status.outcome == "failed"
     assert status.message == (
-        "ada/tiny exists and is public: mark “public” to upload to it all the same, or name "
-        "another."
+        "ada/tiny exists and is public: mark “public” to upload to it anyway, or name another."
     )
 
 
@@ -179,7 +178,7 @@ def test_the_words_of_each_stage() -> None:
 
 def test_no_sentence_names_options_that_a_screen_has_not() -> None:
     for sentence in (
-        "x is public: give --public to upload to it all the same, or name another with --repo.",
+        "x is public: give --public to upload to it anyway, or name another with --repo.",
         "x holds a model: name another with --repo, or give --overwrite to put this one there.",
         "You may not write to x; name one of your own with --repo, or log in with a token.",
         "upload to another owner with --repo OWNER/NAME.",

@@ -123,7 +123,7 @@ async def test_a_refusal_is_a_sentence_and_can_be_mended(
         await on.shows("step_200: 4 files")
         await on.type("-bad-")
         await on.press("enter")
-        await on.shows("is no name for a repository")
+        await on.shows("is not a valid repository name")
         await on.click("#again")
         await on.press("end", "ctrl+u", *"good", "enter")
         await on.shows("/ada/good")

@@ -152,7 +152,7 @@ def test_what_is_shared_with_final_is_not_freed(checkpoints: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        (Rule(), "Nothing says which"),
+        (Rule(), "No checkpoints are selected"),
         (Rule(keep_last=0), "--keep-last is 0"),
         (Rule(keep_every=-5), "--keep-every is -5"),
         (Rule(keep_best=0), "--keep-best is 0"),
@@ -257,7 +257,7 @@ def test_pruned_ones_come_back_with_their_links(checkpoints: Path) -> None:
         "step_500",
         "step_200",
     )
-    with pytest.raises(UserError, match="nothing to bring back"):
+    with pytest.raises(UserError, match="nothing to restore"):
         undo(checkpoints)
 
 
@@ -272,7 +272,7 @@ def test_undo_takes_the_newest_batch_whatever_the_clock_says(checkpoints: Path) 
 def test_undo_does_not_touch_what_came_after(checkpoints: Path) -> None:
     prune(plan_prune(checkpoints, Rule(remove=("300", "400"))))
     save(checkpoints, 300)
-    with pytest.raises(UserError, match="step_300 cannot be brought back"):
+    with pytest.raises(UserError, match="step_300 cannot be restored"):
         undo(checkpoints)
     assert "step_400" not in names(checkpoints), "all or nothing"
     (checkpoints / "step_300").rename(checkpoints / "elsewhere")
@@ -448,11 +448,11 @@ def test_a_request_is_served(run: RunDirectory, checkpoints: Path) -> None:
         ("checkpoint_removed", "step_300", "pruned"),
     ]
     assert all(e["bytes"] > 0 and e["step"] == 500 and e["attempt"] == 3 for e in events)
-    assert served(run, {"undo": True}) == "brought back step_100, step_300"
+    assert served(run, {"undo": True}) == "restored step_100, step_300"
     assert [e["event"] for e in read_records(run.events_path)][2:] == ["checkpoint_restored"] * 2
-    assert "removed for good" in served(run, {"rule": {"keep_last": 2}, "now": True})
+    assert "permanently deleted" in served(run, {"rule": {"keep_last": 2}, "now": True})
     assert served(run, {"empty_trash": True}) == "the trash was empty"
-    assert "nothing had to go" in served(run, {"rule": {"keep_last": 2}})
+    assert "nothing to prune" in served(run, {"rule": {"keep_last": 2}})
 
 
 def test_what_the_trainer_uses_stays(run: RunDirectory, checkpoints: Path) -> None:
@@ -495,7 +495,7 @@ def test_undo_tells_when_it_changes_where_a_resume_goes_on(
     served(run, {"rule": {"remove": ["400"]}})
     for name in ("step_500", "final"):
         (checkpoints / name).rename(checkpoints / f"superseded_2_{name}")
-    assert "step_400 is the newest now" in served(run, {"undo": True})
+    assert "step_400 is now the newest" in served(run, {"undo": True})
 
 
 def test_in_use_is_released_with_the_process(checkpoints: Path) -> None:

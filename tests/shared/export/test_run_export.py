@@ -184,7 +184,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert write_output(path, [b"one", b"two"]) == 6
-    with pytest.raises(UserError, match="a is there already; --force replaces it"):
+    with pytest.raises(UserError, match="a already exists; --force replaces it"):
         write_output(path, [b"three"])
     assert path.read_bytes() == b"onetwo"
     write_output(path, [b"three"], force=True)
@@ -197,7 +197,7 @@ def test_a_file_that_came_while_we_wrote_stays(tmp_path: Path) -> None:
         yield b"ours"
         (tmp_path / "a").write_bytes(b"theirs")
 
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         write_output(tmp_path / "a", chunks())
     assert (tmp_path / "a").read_bytes() == b"theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_finished_is_as_it_was(tmp_path: Path) -> None:
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "a").symlink_to("far/b")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         write_output(tmp_path / "a", [b"x"])
     write_output(tmp_path / "a", [b"x"], force=True)
     assert (tmp_path / "far" / "b").read_bytes() == b"x"
@@ -230,7 +230,7 @@ def test_places_that_will_not_do(tmp_path: Path) -> None:
         (tmp_path, "is a folder; name a file in it"),
         (tmp_path / "none" / "a", "there is no folder"),
         (tmp_path / "file" / "a", "there is no folder"),
-        (Path("/dev/null"), "is no regular file"),
+        (Path("/dev/null"), "is not a regular file"),
         (tmp_path / ("n" * 300), "File name too long"),
     ):
         with pytest.raises(UserError, match=told):

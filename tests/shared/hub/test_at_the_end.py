@@ -51,7 +51,7 @@ def test_a_run_that_cannot_be_sent_is_complete_all_the_same(
 ) -> None:
     output = run_cli(*arguments, "--upload", "--hf-user", "somebody-else")
     assert output.code in (1, 2)
-    assert "The run is complete, but it could not be sent" in output.err
+    assert "The run is complete, but its upload failed" in output.err
     assert "trainer upload" in output.err
     state = discover_runs(tmp_path / "runs")[0].read_state()
     assert state is not None

@@ -144,7 +144,7 @@ def test_it_tells_what_the_records_say(facts: Facts) -> None:
         "| device | `cpu (1 threads), fp32` |",
         "![The losses over the steps](loss_curve.png)",
         "Measured at step 12 on 2 fixed batches",
-        "It looks back 64 tokens at most.",
+        "Its context is 64 tokens.",
         "tokens per parameter",
     ):
         assert piece in card, piece
@@ -164,7 +164,7 @@ def test_an_older_checkpoint_says_that_it_is_not_the_best(trained: RunDirectory)
 def test_what_is_not_known_is_left_out(facts: Facts) -> None:
     bare = Facts("step_1", 0, {}, {}, {}, None, RunState(), facts.curve, None, None)
     card = card_of(bare)
-    assert "Nothing was held back for validation" in card
+    assert "No data was held out for validation" in card
     assert "None" not in card and "nan" not in card
     assert "model-index" not in metadata(card)
     assert "license" not in metadata(card)
@@ -190,7 +190,7 @@ def test_what_was_measured_since_is_a_data_set_of_its_own(facts: Facts) -> None:
 
 def test_measured_text_is_enough_for_an_evaluation(facts: Facts) -> None:
     card = card_of(replace(facts, evaluation=None, evaluations=(evaluation("novel.txt"),)))
-    assert "Nothing was held back" not in card
+    assert "No data was held out" not in card
     assert len(metadata(card)["model-index"][0]["results"]) == 1
 
 
@@ -215,7 +215,7 @@ def test_figures_of_a_person_are_told_as_such(facts: Facts) -> None:
 
 def test_a_divergence_is_not_hidden(facts: Facts) -> None:
     facts = replace(facts, progress={**facts.progress, "rollbacks": 2, "skipped_samples": 640})
-    assert "640 training sequences were passed over" in card_of(facts)
+    assert "640 training sequences were skipped" in card_of(facts)
 
 
 def test_an_edit_is_seen_wherever_it_is(facts: Facts) -> None:

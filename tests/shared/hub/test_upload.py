@@ -231,7 +231,7 @@ def test_a_large_file_in_parts_repeats_only_the_part(hub: HubServer, upload: Upl
 
 def test_an_upload_that_failed_goes_on_where_it_was(hub: HubServer, upload: Upload) -> None:
     fault = hub.fail(r"POST /api/models/.*/commit", drop_after=0, times=9)
-    with pytest.raises(RunError, match=r"cannot be reached: the connection breaks .* then try"):
+    with pytest.raises(RunError, match=r"cannot be reached: the connection broke .* then try"):
         upload()
     assert hub.repos[NAME].commits == []
     sent = hub.received
@@ -323,7 +323,7 @@ def test_cancelled_in_the_middle_of_a_file(hub: HubServer, upload: Upload) -> No
             if progress.file_bytes:
                 cancel.set()
 
-    with pytest.raises(UploadCancelledError, match="the repository is as it was"):
+    with pytest.raises(UploadCancelledError, match="the repository is unchanged"):
         upload(stop, cancel)
     assert seen[-1].file_bytes < seen[-1].file_total
     assert hub.repos[NAME].files == {}
@@ -356,23 +356,28 @@ def test_cancelled_before_anything(run: RunDirectory, hub: HubServer, upload: Up
 FAULTS = [
     ("whoami", 401, "", "does not accept the token from HF_TOKEN; make one with write access"),
     ("create", 403, "You don't have the rights", "You may not write to ada/tiny: You don't have"),
-    ("commit", 403, "Private storage limit reached", "takes no more data for ada: Private storage"),
+    (
+        "commit",
+        403,
+        "Private storage limit reached",
+        "accepts no more data for ada: Private storage",
+    ),
     (
         "batch",
         402,
         "Payment required",
-        "takes no more data for ada: Payment required for .*; make room",
+        "accepts no more data for ada: Payment required for .*; make room",
     ),
     (WEIGHTS, 403, "expired", "You may not write to ada/tiny: expired"),
     ("preupload", 404, "gone", "There is no repository ada/tiny that you can see: gone"),
     ("create", 400, "Invalid name", "The Hub refuses this: Invalid name"),
     ("commit", 418, "teapot", "answers HTTP 418: teapot"),
-    ("preupload", 503, "down", r"has trouble \(HTTP 503 \(down for .*\)\); try again later"),
+    ("preupload", 503, "down", r"fails \(HTTP 503 \(down for .*\)\); try again later"),
     (
         "commit",
         412,
         "moved on",
-        "was changed by somebody else meanwhile: moved on for .*; try again",
+        "was changed by someone else during the upload: moved on for .*; try again",
     ),
 ]
 
@@ -406,13 +411,13 @@ def test_not_logged_in(
     assert upload(token_file=file).repo == NAME
     for content in ("", "two words", "Ünicode"):
         file.write_text(content)
-        with pytest.raises(UserError, match="is no token"):
+        with pytest.raises(UserError, match="does not contain a token"):
             upload(token_file=file)
 
 
 def test_a_token_that_may_only_read(hub: HubServer, upload: Upload) -> None:
     hub.role = "read"
-    with pytest.raises(UserError, match="may only read; make one with write access"):
+    with pytest.raises(UserError, match="is read-only; make one with write access"):
         upload()
     assert hub.count("POST") == 0
 
@@ -440,7 +445,7 @@ def test_nobody_there(upload: Upload, endpoint: str, told: str) -> None:
 
 @pytest.mark.parametrize("name", ["a--b", "a/b/c", "spa ce", ".git", "x" * 200, "ada/\x1b[31m"])
 def test_a_wrong_name(hub: HubServer, upload: Upload, name: str) -> None:
-    with pytest.raises(UserError, match="is no name for a repository") as caught:
+    with pytest.raises(UserError, match="is not a valid repository name") as caught:
         upload(repo=name)
     assert "\x1b" not in str(caught.value)
     assert hub.count("POST") == 0
@@ -510,7 +515,7 @@ def test_a_private_repository_stays_so(hub: HubServer, upload: Upload) -> None:
 def test_the_model_of_another_is_not_written_over(hub: HubServer, upload: Upload) -> None:
     foreign = {"pytorch_model.bin": b"x", "README.md": b"# mine"}
     hub.repos[NAME] = Repo(private=True, files=dict(foreign))
-    with pytest.raises(UserError, match="that this program has not put there"):
+    with pytest.raises(UserError, match="that this program did not upload"):
         upload()
     assert hub.repos[NAME].files == foreign
     upload(overwrite=True)
@@ -524,7 +529,7 @@ def test_a_card_that_a_person_edited_is_left_alone(hub: HubServer, upload: Uploa
     files["README.md"] = edited
     uploaded = upload(checkpoint="4")
     assert hub.repos[NAME].files["README.md"] == edited
-    assert "README.md was left" in uploaded.notes[0]
+    assert "README.md was edited on the Hub" in uploaded.notes[0]
     upload(checkpoint="4", overwrite=True)
     assert b"step 4" in hub.repos[NAME].files["README.md"]
 
@@ -604,7 +609,7 @@ def test_serving_a_request(run: RunDirectory, hub: HubServer) -> None:
 def test_a_request_cannot_say_where_the_token_goes(
     run: RunDirectory, hub: HubServer, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(UserError, match="is no request for an upload"):
+    with pytest.raises(UserError, match="is not a valid upload request"):
         serve_upload(run, arguments)
     assert hub.requests == []
 

@@ -113,7 +113,7 @@ def test_looking_touches_nothing(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     doom(run)
     assert (trash_bytes(tmp_path), list_trash(tmp_path), empty_run_trash(tmp_path)) == (0, [], 0)
-    with pytest.raises(UserError, match="nothing to bring back"):
+    with pytest.raises(UserError, match="nothing to restore"):
         restore_runs(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -290,7 +290,7 @@ def test_checkpoints_elsewhere_stay_where_they_are(tmp_path: Path) -> None:
     doomed = doom(run)
     assert (doomed.outside, doomed.newest) == (outside, None)
     assert doomed.bytes < 2000
-    assert f"its checkpoints lie in {outside} and stay there" in "\n".join(doomed.describe())
+    assert f"its checkpoints are in {outside} and stay there" in "\n".join(doomed.describe())
     throw_away_runs([doomed])
     restore_runs(run.path.parent)
     assert len(list_checkpoints(run.checkpoints)) == 3
@@ -308,7 +308,7 @@ def test_emptying_frees_what_was_said_and_leaves_nothing_to_restore(tmp_path: Pa
     locks = sum(p.stat().st_size for p in tmp_path.glob(f"{TRASH}/*/*/lock"))
     assert empty_run_trash(tmp_path) == expected + journals + locks
     assert (list_trash(tmp_path), trash_bytes(tmp_path)) == ([], 0)
-    with pytest.raises(UserError, match="nothing to bring back"):
+    with pytest.raises(UserError, match="nothing to restore"):
         restore_runs(tmp_path)
     delete(make(tmp_path, "c"))
     assert restore_runs(tmp_path) == {"c": "c"}

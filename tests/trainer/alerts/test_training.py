@@ -76,7 +76,7 @@ def test_a_dead_endpoint_holds_up_nothing(
     assert state is not None
     assert state.status == "completed"
     assert state.ended_at is not None
-    assert "cannot be reached: Connection refused; finished was not told" in said
+    assert "cannot be reached: Connection refused; finished was not delivered" in said
     assert PATH not in said
 
 

@@ -18,7 +18,6 @@ from shared.checkpoints.compression import pack_checkpoint
 from shared.checkpoints.manifest import PACKED, file_sha256, verify_folder
 from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory, discover_runs
-from trainer.checkpoint import unpacking
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.loading import (
     load_model,
@@ -144,7 +143,7 @@ def test_too_little_room_is_told_before_unpacking(
     folder = run.checkpoints / "step_3"
     pack_checkpoint(folder)
     usage = shutil.disk_usage(temporary)._replace(free=10)
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     with pytest.raises(RunError, match=r"10 B free of the .* point TMPDIR"):
         load_model(folder, CPU)
     assert list(temporary.iterdir()) == []

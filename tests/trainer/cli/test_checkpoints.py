@@ -137,7 +137,7 @@ def test_final_and_its_step_are_packed_together(run_cli: RunCli, run: RunDirecto
 def test_now_leaves_no_way_back(run_cli: RunCli, run: RunDirectory) -> None:
     code, out, _ = run_cli("checkpoints", "prune", run.path, "--keep-last", 1, "--now", "--yes")
     assert code == 0
-    assert "for good" in out
+    assert "permanently deleted" in out
     assert not (run.checkpoints / ".trash").exists()
     assert run_cli("resume", run.path, "--max-steps", 5).code == 0
 
@@ -197,7 +197,7 @@ def test_a_live_run_is_asked_and_its_answer_told(run_cli: RunCli, run: RunDirect
         assert "step_2" in names(run)
         code, _, err = run_cli("checkpoints", "prune", run.path, "--undo")
         assert code == 1
-        assert "nothing to bring back" in err
+        assert "nothing to restore" in err
         code, _, err = run_cli("checkpoints", "compress", run.path)
         assert code == 2
         assert "wait until it has ended" in err
@@ -249,7 +249,7 @@ WRONG = {
     "unknown run": (("list", "nope"), "nope"),
     "unknown run to prune": (("prune", "nope", "--keep-last", 1), "nope"),
     "a folder that is no run": (("verify", "{}/..", "x"), "no run"),
-    "no rule": (("prune", "{}"), "Nothing says which"),
+    "no rule": (("prune", "{}"), "No checkpoints are selected"),
     "keep none": (("prune", "{}", "--keep-last", 0), "--keep-last is 0"),
     "keep less than none": (("prune", "{}", "--keep-best", -1), "--keep-best is -1"),
     "no steps": (("prune", "{}", "--keep-every", 0), "--keep-every is 0"),
@@ -263,7 +263,7 @@ WRONG = {
     "undo with a rule": (("prune", "{}", "--undo", "--keep-last", 1), "--undo cannot be combined"),
     "both": (("prune", "{}", "--undo", "--empty-trash"), "--undo cannot be combined"),
     "a look at now": (("prune", "{}", 2, "--dry-run", "--now"), "--dry-run and --now"),
-    "nothing to undo": (("prune", "{}", "--undo"), "nothing to bring back"),
+    "nothing to undo": (("prune", "{}", "--undo"), "nothing to restore"),
     "no such level": (("compress", "{}", "--level", 0), "--level is 0"),
     "no threads": (("compress", "{}", "--threads", 0), "--threads is 0"),
     "unknown command": (("polish", "{}"), "polish"),

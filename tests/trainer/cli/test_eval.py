@@ -95,7 +95,7 @@ def test_nothing_is_written_when_not_asked(runs: Path, tmp_path: Path, run_cli: 
     assert json.loads(place.read_bytes())["results"][0]["tokens"] == 50
     again = run_cli("eval", "--checkpoint", checkpoint(runs), *asked)
     assert again.code == 2
-    assert "is there already; --force replaces it" in again.err
+    assert "already exists; --force replaces it" in again.err
 
 
 def test_a_folder_that_is_no_checkpoint_of_ours(

@@ -163,7 +163,7 @@ def test_exports(runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert runs(*smooth, "2", "--force").code == 2
     code, _, err = runs("export", "it", "--text", "b.txt", "--csv", "a.csv")
     assert code == 2
-    assert "a.csv is there already; --force replaces it" in err
+    assert "a.csv already exists; --force replaces it" in err
     assert not (tmp_path / "b.txt").exists(), "nothing is written when not all can be"
     assert runs("export", "it", "--csv", "a.csv", "--keys", "loss", "--force").code == 0
     assert (tmp_path / "a.csv").read_text().startswith("step,loss\n1,")
@@ -212,7 +212,7 @@ WRONG = {
     "unknown run": (("tag", "nope", "x"), "no run 'nope'"),
     "unknown run to delete": (("delete", "it", "nope", "--yes"), "no run 'nope'"),
     "a tag with a comma": (("tag", "it", "a,b"), "'a,b' is not a tag"),
-    "nothing in the trash": (("restore",), "nothing to bring back"),
+    "nothing in the trash": (("restore",), "nothing to restore"),
     "nothing to export": (("export", "it"), "give --csv, --text, --svg or --png"),
     "no such metric": (("export", "it", "--csv", "{}/x", "--keys", "los"), "did you mean loss"),
     "no metric at all": (("export", "it", "--csv", "{}/x", "--keys", " , "), "names no metric"),

@@ -404,7 +404,7 @@ def test_resume_waits_for_room(house: House) -> None:
         ("checkpoint", {}, "no trainer to checkpoint it"),
         ("stop", {}, "there is no process to stop"),
         ("explode\x1b[2J", {}, "a daemon answers cancel, evaluated, prune, resume, stop"),
-        ("prune", {"nonsense": 1}, "no request for pruning"),
+        ("prune", {"nonsense": 1}, "not a valid prune request"),
         ("", {}, "unknown action ''"),
     ],
 )

@@ -15,22 +15,23 @@ have read dialogues can continue:
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.generate.template_sandbox import check_template, render_template
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 PLAIN = """\
 {%- for message in messages -%}
-{{- {'system': '', 'user': 'User: ', 'assistant': 'Assistant: '}[message.role] -}}
+{{- {'system': '', 'user': 'User: ', 'assistant': 'Assistant: ', 'tool': 'User: '}[message.role] -}}
 {{- message.content + '\n\n' -}}
 {%- endfor -%}
 {{- 'Assistant:' if add_generation_prompt -}}
@@ -43,14 +44,31 @@ _PROBE = "answer"
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `tool_calls` are those of an assistant, each an object as in OpenAI's API with its arguments as
+    an object; `tool_call_id` and `name` belong to a tool's answer.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise UserError(f"{one_line(self.role, 60)!r} is none of the roles {', '.join(ROLES)}.")
+
+    def variables(self) -> dict[str, Any]:
+        """The message as templates take it."""
+        more = {
+            "tool_calls": [dict(call) for call in self.tool_calls],
+            "tool_call_id": self.tool_call_id,
+            "name": self.name,
+        }
+        given = {key: value for key, value in more.items() if value}
+        return {"role": self.role, "content": self.content, **given}
 
 
 class TemplateTokenizer(Protocol):
@@ -82,6 +100,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._source = PLAIN if source is None else source
         self.is_plain = source is None
+        self.takes_tools = bool(source and re.search(r"\btools\b", source))
         self.stop_texts: tuple[str, ...] = PLAIN_STOPS if self.is_plain else ()
         self._special = {tokenizer.decode([index]): index for index in tokenizer.special_ids}
         longest_first = sorted(filter(None, self._special), key=len, reverse=True)
@@ -111,19 +130,30 @@ class ChatTemplate:
 
         Raises UserError when the template refuses it.
         """
-        return render_template(self._source, self._variables(messages, add_generation_prompt))
+        plain = [message.variables() for message in messages]
+        return self._rendered(self._variables(plain, add_generation_prompt, ()))
+
+    def _rendered(self, variables: Mapping[str, Any]) -> str:
+        return render_template(self._source, variables)
 
     def encode(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:
         """The conversation as token ids, ready to be answered.
 
-        Special tokens come only from the template. Raises UserError when the template refuses the
-        messages or the tokenizer has no token for a character.
+        `tools` are objects as in OpenAI's API, for a template that takes them. Special tokens come
+        only from the template. Raises UserError when the template refuses the messages or the
+        tokenizer has no token for a character.
         """
         spelled: dict[str, str] = {}
-        safe = [Message(m.role, self._set_aside(m.content, messages, spelled)) for m in messages]
-        text = self.render(safe, add_generation_prompt=add_generation_prompt)
+        given = [[message.variables() for message in messages], list(tools)]
+        used = {*self._source, *json.dumps(given, ensure_ascii=False)}
+        plain, offered = _mapped(given, lambda text: self._set_aside(text, used, spelled))
+        text = self._rendered(self._variables(plain, add_generation_prompt, offered))
         if not spelled:
             return self._tokenizer.encode(text, allow_special=True)
         ids: list[int] = []
@@ -134,27 +164,38 @@ class ChatTemplate:
                 ids += self._tokenizer.encode(piece, allow_special=True)
         return ids
 
-    def _set_aside(self, text: str, messages: Sequence[Message], spelled: dict[str, str]) -> str:
+    def _set_aside(self, text: str, used: Set[str], spelled: dict[str, str]) -> str:
         """`text` with an unused character in place of each special token's spelling."""
 
         def placeholder(match: re.Match[str]) -> str:
             known = next((k for k, v in spelled.items() if v == match.group()), None)
             if known is None:
-                used = {*spelled, *self._source, *(c for m in messages for c in m.content)}
-                known = next(chr(code) for code in _PLACEHOLDERS if chr(code) not in used)
+                taken = used | spelled.keys()
+                known = next(chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
                 spelled[known] = match.group()
             return known
 
         return self._spelling.sub(placeholder, text)
 
     def _variables(
-        self, messages: Sequence[Message], add_generation_prompt: bool
+        self, messages: Sequence[Any], add_generation_prompt: bool, tools: Sequence[Any]
     ) -> dict[str, object]:
         return {
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "messages": messages,
             "add_generation_prompt": add_generation_prompt,
             "bos_token": self._tokenizer.bos_token,
             "eos_token": self._tokenizer.eos_token,
-            "tools": None,
+            "tools": tools or None,
             "documents": None,
         }
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """`value`, of JSON types, with every string in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_mapped(item, change) for item in value]
+    if isinstance(value, dict):
+        return {change(key): _mapped(item, change) for key, item in value.items()}
+    return value

@@ -22,6 +22,7 @@ from shared.text import one_line
 from trainer.serve.errors import ApiError
 
 MAX_MESSAGES = 1024
+MAX_TOOLS = 128
 MAX_CHOICES = 128  # n times the number of prompts
 MAX_INPUTS = 2048  # texts to embed
 MAX_STOPS = 16
@@ -215,15 +216,48 @@ class CompletionRequest(_Request):
         return self
 
 
+class FunctionCall(_Lenient):
+    """A call in the history; `arguments` is JSON."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(_Lenient):
+    """A call in the history, with the id that its answer refers to."""
+
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Function(_Lenient):
+    """A function the model may call; `parameters` is a JSON schema."""
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_Lenient):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
 class ChatMessage(_Lenient):
     """One message. `developer` is the newer name for `system`."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, PlainValidator(_content)] = ""
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+    tool_call_id: str = ""
+    name: str = ""
 
 
 class ChatRequest(_Request):
-    """`POST /v1/chat/completions`. Tools are accepted and never called.
+    """`POST /v1/chat/completions`.
 
     `truncation` is that of OpenAI's Responses API: "auto" leaves out the oldest turns that do not
     fit the context.
@@ -232,6 +266,7 @@ class ChatRequest(_Request):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS)
     tool_choice: Any = None
     truncation: Literal["auto", "disabled"] = "disabled"
 
@@ -239,9 +274,38 @@ class ChatRequest(_Request):
     def _possible(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
             raise _wrong("top_logprobs", "logprobs to be true with it")
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise _wrong("tools", "functions with different names")
         if self.tool_choice not in (None, "none", "auto"):
-            raise _wrong("tool_choice", "'none' or 'auto': this model cannot call tools")
+            if not self.tools:
+                raise _wrong("tool_choice", "'none' or 'auto', since no tools are given")
+            if self.tool_choice != "required" and self._named not in names:
+                raise _wrong(
+                    "tool_choice",
+                    "'none', 'auto', 'required' or the name of one of the tools, as "
+                    '{"type": "function", "function": {"name": …}}',
+                )
         return self
+
+    @property
+    def _named(self) -> str | None:
+        choice = self.tool_choice
+        function = choice.get("function") if isinstance(choice, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        return name if isinstance(name, str) else None
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools the model is told about."""
+        return [] if self.tool_choice == "none" else self.tools
+
+    @property
+    def forced(self) -> list[Tool]:
+        """The tools of which the model has to call one; none if it may do without."""
+        if self.tool_choice == "required":
+            return self.tools
+        return [tool for tool in self.offered if tool.function.name == self._named]
 
 
 class EmbeddingRequest(_Lenient):
@@ -265,6 +329,7 @@ class TokenizeRequest(_Lenient):
     model: str = ""
     prompt: str | None = None
     messages: list[ChatMessage] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS)
     add_generation_prompt: bool = True
     add_special_tokens: bool = True
     parse_special: bool = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.text import one_line
-from trainer.generate.templates import ChatTemplate, Message, TemplateTokenizer
+from trainer.generate.templates import ChatTemplate, TemplateTokenizer
 from trainer.serve.engine import Codec, Engine
 from trainer.serve.limits import LIMITS
 from trainer.serve.template_process import TemplateProcess
@@ -97,9 +97,8 @@ class GuardedTemplate(ChatTemplate):
         super().__init__(tokenizer, source)
         self._process = TemplateProcess(source, seconds)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as text; see `ChatTemplate.render`."""
-        return self._process.render(self._variables(messages, add_generation_prompt))
+    def _rendered(self, variables: Mapping[str, Any]) -> str:
+        return self._process.render(variables)
 
 
 def chat_template(

@@ -38,7 +38,10 @@ def _ids(asked: TokenizeRequest, served: Served) -> list[int]:
     codec = served.engine.codec
     if asked.messages is not None:
         return encode_chat(
-            asked.messages, served, add_generation_prompt=asked.add_generation_prompt
+            asked.messages,
+            served,
+            asked.tools,
+            add_generation_prompt=asked.add_generation_prompt,
         )
     assert asked.prompt is not None
     if asked.add_special_tokens and asked.prompt:

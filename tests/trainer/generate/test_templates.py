@@ -124,5 +124,5 @@ def test_a_template_that_will_not_do_is_a_sentence(folder: Path, source: str, to
 
 
 def test_roles_are_known_ones(folder: Path) -> None:
-    with pytest.raises(UserError, match="'tool' is none of the roles system, user, assistant"):
-        Message("tool", "x")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="'critic' is none of the roles system, user, assistant"):
+        Message("critic", "x")  # type: ignore[arg-type]

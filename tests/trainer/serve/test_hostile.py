@@ -94,6 +94,23 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "stream": st.booleans(),
     "stream_options": st.fixed_dictionaries({}, optional={"include_usage": st.booleans()}),
     "ignore_eos": st.booleans(),
+    "response_format": st.sampled_from(
+        [
+            {"type": "text"},
+            {"type": "json_object"},
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": [1, "é"]}}},
+        ]
+    ),
+    "guided_regex": st.sampled_from(["a+", "(", "", "é?"]),
+    "tools": st.lists(
+        st.fixed_dictionaries(
+            {"function": st.fixed_dictionaries({"name": st.sampled_from("fg")})},
+            optional={"type": st.just("function"), "parameters": JSON},
+        ),
+        max_size=2,
+    ),
+    "tool_choice": st.sampled_from(["auto", "none", "required", "x"])
+    | st.just({"type": "function", "function": {"name": "f"}}),
 }
 FIELDS = st.fixed_dictionaries(
     {"max_tokens": SENSIBLE["max_tokens"]},

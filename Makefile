@@ -54,7 +54,7 @@ format: $(READY)
 
 # Every fault as often as docs/reliability.md says; about half an hour.
 soak: $(READY)
-	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults -v -rA
+	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults tests/trainer/cli/test_fuzz.py -v -rA
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -37,6 +37,7 @@ from shared.run.log import RunLog
 from shared.run.numbers import as_float, new_best, plain
 from shared.run.pace import Pace
 from shared.run.records import ExitRecord, PhaseTransition, RunState
+from shared.run.reserve import Reserve
 from shared.run.state import StateFile, WriteJson
 from shared.text import one_line
 
@@ -96,6 +97,7 @@ class RunWriter:
                     "check its permissions and the free space."
                 ) from error
             undo.pop_all()
+        self._reserve = Reserve(self.run.path)
         self._inbox = Inbox(self.run.control)
         self._pulse = Pulse(
             timings,
@@ -320,6 +322,8 @@ class RunWriter:
             return
         self._closed = True
         self._pulse.stop()
+        if not self._directory.problem:
+            self._reserve.release()  # on a full disk: room for the last records
         for request in pending(self.run.control):  # also those taken and never answered
             self.answer(request, ok=False, message=f"the run ended ({status}) before it could act")
         self.event(
@@ -328,8 +332,16 @@ class RunWriter:
         record = ExitRecord(code, reason, self._log.last_lines, final)
         try:
             self.update(status=status, ended_at=time.time(), exit=record, durable=True)
+        except OSError as error:
+            with contextlib.suppress(OSError, ValueError):
+                print(
+                    f"[WARN] The run ended ({status}), but its state cannot be written: "
+                    f"{error.strerror}; its heartbeat says how it ended",
+                    flush=True,
+                )
+            raise
         finally:
-            self._beat()
+            self._beat(end=status)
             for log in self._logs:
                 log.close()
             lost = sum(log.waiting for log in self._logs)
@@ -369,9 +381,16 @@ class RunWriter:
         if self._state.dirty:
             self._state.save(durable=False)
 
-    def _beat(self) -> OSError | None:
+    def _beat(self, end: str = "") -> OSError | None:
+        """Beat. What the state cannot tell, because it cannot be written, the beat tells."""
+        facts = {}
+        if self._state.problem is not None:
+            facts = {"alarm": one_line(self._fields["alarm"], 120), "end": end}
         return self._heartbeat.beat(
-            self._fields["current_step"], self._pace.idle_seconds, self._pace.step_seconds
+            self._fields["current_step"],
+            self._pace.idle_seconds,
+            self._pace.step_seconds,
+            **{key: value for key, value in facts.items() if value},
         )
 
     def _look_around(self, failure: OSError | None) -> None:

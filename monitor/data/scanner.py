@@ -359,7 +359,7 @@ def _view(
         last_log_lines=lines,
         # Of a run that has ended, the reason of its end tells.
         alarm=_unreadable(run)
-        or ("" if state.status in ENDED_STATUSES else one_line(state.alarm, 500)),
+        or ("" if state.status in ENDED_STATUSES else one_line(health.alarm or state.alarm, 500)),
         supervised=state.supervised,
         micro_batch=state.micro_batch,
     )

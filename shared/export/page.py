@@ -84,7 +84,7 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("run", one_line(run.run_id)),
         ("status", one_line(health.status, 20) + (code if health.status != "completed" else "")),
         ("reason", one_line(health.reason, 500) if health.status != "completed" else ""),
-        ("alarm", one_line(state.alarm, 500) if health.alive else ""),
+        ("alarm", health.alarm),
         ("tags", ", ".join(labels.tags)),
         ("archived", "yes" if labels.archived else ""),
         ("model", "  ".join(x for x in (name, shape) if x)),

@@ -9,7 +9,7 @@ from shared.ownership.heartbeat import DEAD_AFTER, SILENT_AFTER, Beat, BeatWatch
 from shared.ownership.lock import lock_is_held
 from shared.ownership.process import STOPPED
 from shared.run.directory import RunDirectory
-from shared.run.records import ACTIVE_STATUSES, RunState
+from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, RunState
 from shared.text import format_time, one_line
 
 STALLED_AFTER = 30.0  # seconds without a step, at least
@@ -20,12 +20,14 @@ STALLED_STEPS = 10.0  # usual step times without a step, at least
 class Health:
     """`status` for display, with the reason where it differs from the record.
 
-    `alive`: a process owns the run, and nobody else may change its files.
+    `alive`: a process owns the run, and nobody else may change its files. `alarm`: what a living
+    process reports; its heartbeat carries it while the state cannot be written.
     """
 
     status: str
     alive: bool
     reason: str = ""
+    alarm: str = ""
 
 
 def is_stalled(
@@ -50,6 +52,9 @@ def observe(
     alive = _is_alive(run, beat, age, condition)
     if state.status not in ACTIVE_STATUSES:
         return Health(state.status, alive, state.exit.reason if state.exit else "")
+    if not alive and beat is not None and beat.end in ENDED_STATUSES:
+        reason = "its last state could not be written: the disk was full"
+        return Health(beat.end, alive=False, reason=reason)
     if not alive:
         last = beat.time if beat else state.updated_at
         when = f", last seen {format_time(last, '%H:%M:%S')}" if last else ""
@@ -57,7 +62,8 @@ def observe(
         reason = f"process {state.pid} on {host} is gone without an exit record{when}"
         return Health("crashed", alive=False, reason=reason)
     reason = _stall(state, beat, age, condition, now) if beat is not None else ""
-    return Health("stalled" if reason else state.status, alive=True, reason=reason)
+    alarm = one_line((beat.alarm if beat is not None else "") or state.alarm, 500)
+    return Health("stalled" if reason else state.status, alive=True, reason=reason, alarm=alarm)
 
 
 def _is_alive(run: RunDirectory, beat: Beat | None, age: float, condition: str | None) -> bool:

@@ -27,7 +27,8 @@ class Beat:
 
     `idle_seconds` is the time since the last progress by the writer's monotonic clock; None from a
     writer that does not beat regularly. `monotonic` is that clock at the beat. `step_seconds` is
-    the usual time of a step.
+    the usual time of a step. `alarm`, and `end` with the status it ended with, come from a writer
+    that cannot write its state, as on a full disk.
     """
 
     process: ProcessIdentity
@@ -37,6 +38,8 @@ class Beat:
     step_seconds: float | None
     idle_seconds: float | None = None
     monotonic: float | None = None
+    alarm: str = ""
+    end: str = ""
 
     def age(self, now: float) -> float:
         """Seconds since this beat; `now` is the reader's wall clock.
@@ -112,7 +115,10 @@ class HeartbeatFile:
             "step_seconds": step_seconds,
         }
         try:
-            os.pwrite(self._fd, encode_json(record).ljust(_SIZE - 1) + b"\n", 0)
+            line = encode_json(record)
+            if len(line) >= _SIZE:  # a longer remainder would corrupt every later beat
+                line = encode_json({k: v for k, v in record.items() if k not in facts})
+            os.pwrite(self._fd, line.ljust(_SIZE - 1) + b"\n", 0)
             os.utime(self._fd)
         except OSError as error:
             return error
@@ -139,9 +145,15 @@ def read_beat(path: Path) -> Beat | None:
             _seconds(value.get("step_seconds")),
             _seconds(value.get("idle_seconds")),
             _seconds(value.get("monotonic")),
+            _text(value.get("alarm")),
+            _text(value.get("end")),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _seconds(value: object) -> float | None:

@@ -267,3 +267,60 @@ cp -a {where}/runs {tmp_path}/copy
     assert all_sound(done)
     steps = done.metrics.series("loss").steps
     assert steps.tolist() == list(range(1, int(steps[-1]) + 1)), "no record was lost"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs a mount namespace")
+def test_sigterm_while_the_disk_is_full(tmp_path: Path, text_data: Path) -> None:
+    """Not a byte is free: exit code 75, a sentence, the status, and every record."""
+    where, out = tmp_path / "small", tmp_path / "out"
+    where.mkdir()
+    settings = {**TINY, "train.max_steps": 100_000, "checkpoint.interval": 200}
+    settings |= {"eval.interval": 100_000, "checkpoint.keep_last": 2, "log.interval": 10}
+    trainer = [sys.executable, "-m", "trainer"]
+    command = [*trainer, "train", "--name", "small"]
+    command += ["--runs-dir", str(where / "runs"), "--data-path", str(text_data)]
+    status = f"{sys.executable} -m trainer status --runs-dir {where}/runs"
+    script = f"""
+mount -t tmpfs -o size=40m tmpfs {where}
+"$@" > {out} 2>&1 & trainer=$!
+count() {{ grep -c "$1" "$2"; }}
+wait_for() {{ for i in $(seq 3000); do [ "$(count "$1" $2)" -ge 1 ] && return; sleep 0.1; done; }}
+wait_for 'Saved step_' {out}
+cat /dev/zero > {where}/filler 2>/dev/null
+wait_for 'records cannot be written' {out}
+for i in $(seq 60); do
+    {status} > {tmp_path}/status; [ "$(count ALARM {tmp_path}/status)" -ge 1 ] && break; sleep 1
+done
+kill -TERM $trainer; wait $trainer; echo "exit $?" >> {out}
+{status} > {tmp_path}/ended
+cp -a {where}/runs {tmp_path}/copy
+"""
+    subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *command, *as_flags(settings)],
+        check=False,
+        timeout=900,
+    )
+    said = out.read_text()
+    assert "exit 75" in said, said[-2000:]
+    assert "Traceback" not in said
+    assert "are lost" not in said
+    assert "ALARM" in (tmp_path / "status").read_text(), "the heartbeat carries the alarm"
+    assert "preempted" in (tmp_path / "ended").read_text()
+    done = Trained(find(tmp_path / "copy", "small"), 75)
+    assert done.state.status == "preempted"
+    steps = done.metrics.series("loss").steps
+    assert steps.tolist() == list(range(1, int(steps[-1]) + 1)), "no record was lost"
+    assert not list(done.run.path.glob(".reserve*"))
+
+
+def test_a_checkpoint_demands_little_more_than_it_takes(train: Train) -> None:
+    """A few bytes short of what it took last time is not enough; a little more is."""
+    demanded: list[int] = []
+
+    def look(training: Training) -> None:
+        demanded.append(training.keeper.wanted_bytes)
+
+    done = train("sizes", hooks=Hooks(before_step=look))
+    taken = next(e["bytes"] for e in done.events if e["event"] == "checkpoint_saved")
+    assert taken <= max(demanded) <= taken + (1 << 20)

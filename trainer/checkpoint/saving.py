@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
 
 
-SMALL_FILES = 16 << 20  # bytes reserved for the tokenizer, JSON files and the run's logs
+SMALL_FILES = 256 << 10  # bytes for JSON files, and what filesystems round up
+_TOKEN_BYTES = 120  # of the tokenizer's files, for each token; GPT-2's take 72
+_TENSOR_BYTES = 300  # of a safetensors header, for each tensor
+_LOSS_BYTES = 24  # of trainer_state.json, for each recent loss
 _DISK = Disk()
 TRIES = 3  # after an I/O error; a full disk is not retried immediately
 
@@ -91,7 +94,13 @@ class Snapshot:
     def bytes(self) -> int:
         """The most bytes that the checkpoint takes on disk."""
         tensors = (*self.weights.values(), *self.state.values())
-        return sum(tensor.nbytes for tensor in tensors) + SMALL_FILES
+        text = self.tokenizer.vocab_size if self.tokenizer else 0
+        small = (
+            _TOKEN_BYTES * text
+            + _TENSOR_BYTES * len(tensors)
+            + _LOSS_BYTES * len(self.progress.recent_losses)
+        )
+        return sum(tensor.nbytes for tensor in tensors) + small + SMALL_FILES
 
 
 def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:

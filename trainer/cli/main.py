@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -116,6 +117,10 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
     `hooks` are called by a training in this process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that is not UTF-8 must not end the command that prints it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = command_tree()(
             args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks
@@ -147,6 +152,9 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         _complain(f"Out of memory: {one_line(error) or 'use smaller sizes'}.")
         return int(ExitCode.FAILURE)
     except RuntimeError as error:
+        if str(error).startswith("Symlink loop"):  # as Path.resolve says it
+            _complain(f"A path is a loop of links: {one_line(error)}.")
+            return int(ExitCode.USAGE)
         # torch has no exception class for a failed CPU allocation.
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise

@@ -27,6 +27,8 @@ from trainer.data.tokenizer import TOKENIZER_FILES, Charset, Kind, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 4096
 SMALLEST_BPE_VOCABULARY = 256 + 2
+LARGEST_BPE_VOCABULARY = 2**20  # four times the largest in use; the trainer allocates all of it
+LARGEST_COUNT = 2**40
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,14 @@ def check_settings(vocab_size: int, kind: str, charset: str, min_frequency: int)
         raise UserError(
             f"--vocab-size {vocab_size} is too small: 256 bytes and 2 special tokens need at "
             f"least {SMALLEST_BPE_VOCABULARY}"
+        )
+    if kind == "bpe" and vocab_size > LARGEST_BPE_VOCABULARY:
+        raise UserError(
+            f"--vocab-size {vocab_size} is too large: it must be at most {LARGEST_BPE_VOCABULARY}"
+        )
+    if min_frequency > LARGEST_COUNT:
+        raise UserError(
+            f"--min-frequency {min_frequency} is too large: it must be at most {LARGEST_COUNT}"
         )
     if min_frequency < 1:
         raise UserError(f"--min-frequency {min_frequency} is too small: it must be 1 or more")

@@ -19,7 +19,6 @@ from trainer.checkpoint.disk import free_bytes
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import (
-    SMALL_FILES,
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors
@@ -30,6 +29,7 @@ from trainer.export.plain import Prepared, prepared
 FILES = frozenset(
     {WEIGHTS, "config.json", "generation_config.json", TEMPLATE_FILE, *TOKENIZER_FILES}
 )
+_SMALL_FILES = 16 << 20  # bytes for the tokenizer and JSON files
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -68,7 +68,7 @@ def prepare_hf_folder(
         raise UserError(f"{shown} cannot be written: there is no folder {one_line(place)}.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(f"{shown} cannot be written: no permission in {one_line(place)}.")
-    needed = _weight_bytes(opened, dtype) + SMALL_FILES
+    needed = _weight_bytes(opened, dtype) + _SMALL_FILES
     if free_bytes(place) < needed:
         raise UserError(
             f"{shown} needs {format_bytes(needed)}, but only "

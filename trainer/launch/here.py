@@ -159,7 +159,8 @@ def _failure_recorded(writer: RunWriter) -> Iterator[None]:
         yield
     except UserError as error:
         writer.say(f"[ERROR] {error}")
-        writer.finish("failed", int(error.exit_code), str(error))
+        with contextlib.suppress(OSError):  # told on the console
+            writer.finish("failed", int(error.exit_code), str(error))
         raise
     except BaseException as error:
         writer.__exit__(type(error), error, error.__traceback__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,12 @@ def prepare_text(
     size = resolve(settings).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
     files = [file.path for file in find_inputs(paths).files]
-    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    # A path need not be UTF-8.
+    paths_of = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
+    stamps = [
+        (path, p.stat().st_size, p.stat().st_mtime_ns)
+        for path, p in zip(paths_of, files, strict=True)
+    ]
     key = hashlib.sha256(orjson.dumps([stamps, size])).hexdigest()[:16]
     folder = runs_dir / ".data" / key
     if not (folder / "train.bin.json").is_file():

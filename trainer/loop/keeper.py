@@ -82,7 +82,8 @@ class CheckpointKeeper:
         self._staging = Staging(hooks.available_memory) if background else None
         self._thread = ThreadPoolExecutor(1, "save")
         self._saving: Future[Saved] | None = None
-        self._wanted_bytes = 0  # of the newest save
+        #: What the newest save needs on the disk, at most.
+        self.wanted_bytes = 0
         self._failed = False
         self._retry_seconds = hooks.retry_seconds
         self._retry_at = math.inf
@@ -152,7 +153,7 @@ class CheckpointKeeper:
             return False
         self._retry_at = time.monotonic() + self._hooks.retry_seconds
         try:
-            return self._hooks.disk.free_bytes(self.folder) >= self._wanted_bytes
+            return self._hooks.disk.free_bytes(self.folder) >= self.wanted_bytes
         except OSError:
             return False
 
@@ -182,7 +183,7 @@ class CheckpointKeeper:
     def _write(self, snapshot: Snapshot, progress: Callable[[], None] = lambda: None) -> Saved:
         """Write the checkpoint, move the links, remove old checkpoints."""
         started = time.monotonic()
-        self._wanted_bytes = snapshot.bytes
+        self.wanted_bytes = snapshot.bytes
         if self._writer.taken_over:
             raise RunError("Another process owns the run now; its checkpoints are not touched.")
         if self._place is None or _identity(self.folder) != self._place:
@@ -263,10 +264,10 @@ class CheckpointKeeper:
             free = self._hooks.disk.free_bytes(self.folder)
         except OSError:
             return
-        if free < SPARE_SAVES * self._wanted_bytes:
+        if free < SPARE_SAVES * self.wanted_bytes:
             message = (
                 f"Only {format_bytes(free)} are free in {self.folder}; a checkpoint takes "
-                f"{format_bytes(self._wanted_bytes)}."
+                f"{format_bytes(self.wanted_bytes)}."
             )
             self._writer.alarm(SPACE, message)
         else:

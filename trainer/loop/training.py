@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from shared.errors import ExitCode, RunError
 from shared.run_writer import RunWriter
 from trainer.loop.beginning import announce, check_first_loss
@@ -115,7 +117,8 @@ class Training:
         reason = stop.reason + self._saving.save_on_stopping()
         saved = writer.state.latest_checkpoint or "nothing"
         writer.say(f"[INFO] {saved} is saved; continue with: trainer resume {writer.run.path}")
-        writer.finish(stop.status, stop.code, reason)
+        with contextlib.suppress(OSError):  # told on the console; a full disk must not undo a stop
+            writer.finish(stop.status, stop.code, reason)
         return stop.code
 
     def _end_completed(self) -> ExitCode:

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from shared.errors import RunError
+from shared.text import one_line
 from trainer.serve.access import MAX_HEADERS, headers_too_large
 from trainer.serve.errors import SERVER, ApiError
 from trainer.serve.limits import Limits
@@ -41,7 +42,10 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise RunError(f"--host {host} is not an address of this machine: {error}.") from None
+        reason = one_line(getattr(error, "strerror", None) or "it cannot be a host name", 100)
+        raise RunError(
+            f"--host {one_line(host, 100)} is not an address of this machine: {reason}."
+        ) from None
     sock = socket.socket(family, kind, number)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -99,10 +99,11 @@ def chat(
 
 def _read_template(path: Path) -> str:
     from shared.errors import UserError
+    from shared.files import open_file
     from shared.text import one_line
 
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:  # opening a pipe would block
             return file.read(MAX_TEMPLATE + 1).decode()
     except OSError as error:
         raise UserError(f"--template {one_line(path)} cannot be read: {error.strerror}.") from error

@@ -56,8 +56,8 @@ class _Row:
         if self.queued_behind is not None:
             behind = f" behind {self.queued_behind}" if self.queued_behind else ", next"
             parts.append(f"queued{behind}")
-        if self.state.alarm and self.health.alive:
-            parts.append(f"ALARM: {self.state.alarm}")
+        if self.health.alarm:
+            parts.append(f"ALARM: {self.health.alarm}")
         if not parts or not parts[0]:
             parts = [self.health.reason]
         return one_line("; ".join(p for p in parts if p), 300)
@@ -97,6 +97,7 @@ class _Row:
             "recorded_status": state.status,
             "status": self.health.status,
             "alive": self.health.alive,
+            "alarm": self.health.alarm,
             "reason": self.health.reason,
             "step": state.current_step,
             "loss": state.current_loss,

@@ -247,7 +247,8 @@ def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
     run.events_path.rmdir()
     (run.path / ".run_state.json.tmp-99-0").write_text("left by a killed writer")
     with RunWriter(run=run):
-        assert not list(run.path.glob(".*"))
+        assert not list(run.path.glob(".run_state*"))
+    assert not list(run.path.glob(".*"))
     with pytest.raises(UserError, match="Cannot write in"):
         RunWriter(run=RunDirectory(tmp_path / "absent"))
 

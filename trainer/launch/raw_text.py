@@ -34,11 +34,9 @@ def prepare_text(
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
     files = [file.path for file in find_inputs(paths).files]
     # A path need not be UTF-8.
-    paths_of = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
-    stamps = [
-        (path, p.stat().st_size, p.stat().st_mtime_ns)
-        for path, p in zip(paths_of, files, strict=True)
-    ]
+    names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
+    sizes = [(p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    stamps = [(name, *size) for name, size in zip(names, sizes, strict=True)]
     key = hashlib.sha256(orjson.dumps([stamps, size])).hexdigest()[:16]
     folder = runs_dir / ".data" / key
     if not (folder / "train.bin.json").is_file():

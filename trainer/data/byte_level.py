@@ -22,6 +22,9 @@ QWEN2_PATTERN = (
 )
 LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
+#: SmolLM's: every digit alone, then GPT-2's pattern.
+DIGITS_PATTERN = r"\p{N}"
+
 
 def _byte_characters() -> dict[int, str]:
     """GPT-2's table: the printable character that stands for each byte in a vocabulary."""
@@ -38,7 +41,8 @@ BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.it
 def byte_level_backend(model: models.Model, pattern: str | None) -> tokenizers.Tokenizer:
     """A byte-level tokenizer around `model` that splits with `pattern`, or not at all."""
     backend = tokenizers.Tokenizer(model)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern == GPT2_PATTERN)
+    use_regex = pattern in (GPT2_PATTERN, DIGITS_PATTERN)
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
     if pattern in (None, GPT2_PATTERN):
         backend.pre_tokenizer = byte_level
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.data.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
+from trainer.data.byte_level import DIGITS_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
 
 _NAME_OF_PATTERN = {GPT2_PATTERN: "gpt-2", QWEN2_PATTERN: "qwen2", LLAMA3_PATTERN: "llama-bpe"}
 
@@ -21,8 +21,10 @@ def name_of_split(state: dict[str, Any]) -> str | None:
     if any(model.get(option) for option in _OTHER_BPE):
         return None
     name = _known_split(steps_of(state["pre_tokenizer"]))
-    # llama.cpp looks up whole words before it merges only for Llama 3's split.
-    return None if model.get("ignore_merges") and name != "llama-bpe" else name
+    if model.get("ignore_merges"):
+        # llama.cpp looks up whole words before it merges only for Llama 3's split.
+        return name if name == "llama-bpe" else None
+    return "smaug-bpe" if name == "llama-bpe" else name  # the same pattern, but it always merges
 
 
 def _known_split(steps: list[dict[str, Any]]) -> str | None:
@@ -34,7 +36,13 @@ def _known_split(steps: list[dict[str, Any]]) -> str | None:
         return "gpt-2" if splits else None
     first = steps[0]
     plain = first["type"] == "Split" and first["behavior"] == "Isolated" and not first["invert"]
-    if len(steps) > 2 or splits or not plain:
+    if len(steps) > 2:
+        return None
+    if splits:
+        alone = plain and first["pattern"].get("Regex") == DIGITS_PATTERN
+        digits = first["type"] == "Digits" and first["individual_digits"]
+        return "smollm" if alone or digits else None
+    if not plain:
         return None
     return _NAME_OF_PATTERN.get(first["pattern"].get("Regex"))
 

@@ -9,17 +9,34 @@ from tokenizers import AddedToken, models, processors
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.data.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, byte_level_backend
+from trainer.data.byte_level import (
+    DIGITS_PATTERN,
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    QWEN2_PATTERN,
+    byte_level_backend,
+)
 from trainer.data.tokenizer import Tokenizer
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.gguf_tokenizer import DUMMY_MERGE
 
-#: llama.cpp's names for the supported split patterns; some have several.
+_GPT2 = (
+    "gpt-2 mpt olmo phi-2 jais trillion granite-docling gigachat exaone4 a.x-4.0 mellum modern-bert"
+)
+_QWEN2 = "qwen2 deepseek-r1-qwen stablelm2 hunyuan megrez kormo f2llmv2 grok-2 solar-open"
+_LLAMA3 = "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2"
+_LLAMA3_MERGED = "dbrx smaug-bpe chatglm-bpe glm4"
+_DIGITS = "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2"
+#: llama.cpp's names for the supported split patterns (llama-vocab.cpp).
 _PATTERN_OF_PRE = {
-    **dict.fromkeys(("gpt-2", "mpt", "olmo"), GPT2_PATTERN),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), QWEN2_PATTERN),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), LLAMA3_PATTERN),
+    **dict.fromkeys(_GPT2.split(), GPT2_PATTERN),
+    **dict.fromkeys(_QWEN2.split(), QWEN2_PATTERN),
+    **dict.fromkeys((*_LLAMA3.split(), *_LLAMA3_MERGED.split()), LLAMA3_PATTERN),
+    **dict.fromkeys(_DIGITS.split(), DIGITS_PATTERN),
 }
+#: For these, llama.cpp uses a word's own token if there is one, whatever the merges say, and
+#: begins every text with a token.
+_WHOLE_WORDS = frozenset(_LLAMA3.split())
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 _SPECIALS = {"eos_token": "eos", "bos_token": "bos", "pad_token": "padding"}
 
@@ -41,13 +58,12 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     if pre not in _PATTERN_OF_PRE:
         shown = "no split pattern" if pre is None else f"the split {one_line(pre, 40)!r}"
         raise UserError(
-            f"The tokenizer of {name} has {shown}; supported are "
-            f"{', '.join(_PATTERN_OF_PRE)}. Name its tokenizer.json with --tokenizer."
+            f"The tokenizer of {name} has {shown}, which only llama.cpp computes: use `trainer "
+            "serve`, or name the model's tokenizer.json with --tokenizer."
         )
     tokens, kinds = _tokens(file)
     merges = _merges(file, set(tokens))
-    # For Llama 3, llama.cpp uses a word's own token if there is one, whatever the merges say.
-    whole = _PATTERN_OF_PRE[pre] == LLAMA3_PATTERN
+    whole = pre in _WHOLE_WORDS
     vocabulary = {token: index for index, token in enumerate(tokens)}
     model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole)
     backend = byte_level_backend(model, _PATTERN_OF_PRE[pre])
@@ -58,7 +74,7 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     own = [t for t in tokens if kind_of[t] == _USER_DEFINED and t not in named]
     backend.add_tokens([AddedToken(token, normalized=False) for token in own])
     bos = special["bos_token"]
-    # llama.cpp adds it to texts for Llama 3 unless the file says no.
+    # llama.cpp adds it for some splits unless the file says no.
     if bos is not None and file.values.get("tokenizer.ggml.add_bos_token", whole) is True:
         token = {"id": "bos", "ids": [vocabulary[bos]], "tokens": [bos]}
         backend.post_processor = processors.TemplateProcessing(

@@ -247,7 +247,7 @@ def test_settings_of_a_loaded_tokenizer_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "pre"),
-    [(GPT2_PATTERN, "gpt-2"), (QWEN2_PATTERN, "qwen2"), (LLAMA3_PATTERN, "llama-bpe")],
+    [(GPT2_PATTERN, "gpt-2"), (QWEN2_PATTERN, "qwen2"), (LLAMA3_PATTERN, "smaug-bpe")],
 )
 def test_cutting_long_text_changes_no_token(pattern: str, pre: str) -> None:
     backend = byte_level_backend(tokenizers.models.BPE(), pattern)

@@ -22,6 +22,7 @@ from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.schema import ModelConfig
 from trainer.data.byte_level import (
     CHARACTER_OF_BYTE,
+    DIGITS_PATTERN,
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
@@ -43,7 +44,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gpt2 untied": {"flavour": "gpt2", "tie_embeddings": False},
 }
 
-TOKENIZERS = ("qwen2", "gpt-2", "llama-bpe", "char", "ascii")
+TOKENIZERS = ("qwen2", "gpt-2", "llama-bpe", "smaug-bpe", "smollm", "char", "ascii")
 
 
 def _corpus() -> list[str]:
@@ -61,7 +62,13 @@ def make_tokenizer(kind: str) -> Tokenizer:
         return train_tokenizer((), kind="char")
     if kind == "ascii":
         return train_tokenizer((), kind="char", charset="ascii")
-    pattern = {"gpt-2": GPT2_PATTERN, "qwen2": QWEN2_PATTERN, "llama-bpe": LLAMA3_PATTERN}[kind]
+    pattern = {
+        "gpt-2": GPT2_PATTERN,
+        "qwen2": QWEN2_PATTERN,
+        "llama-bpe": LLAMA3_PATTERN,
+        "smaug-bpe": LLAMA3_PATTERN,
+        "smollm": DIGITS_PATTERN,
+    }[kind]
     backend = byte_level_backend(models.BPE(ignore_merges=kind == "llama-bpe"), pattern)
     trainer = trainers.BpeTrainer(
         vocab_size=512,

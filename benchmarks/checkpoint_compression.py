@@ -30,8 +30,8 @@ SOURCES = ("argparse.py", "ast.py", "shutil.py", "subprocess.py", "typing.py", "
 STEPS, QUICK_STEPS = 300, 40
 ROUNDS = 3
 NOTE = (
-    "Ours includes SHA-256 both ways and the fsync of the packed file; gzip checks a CRC-32 and is "
-    "not fsynced."
+    "Ours includes SHA-256 both ways and an fsync of the compressed file; gzip checks a CRC-32 and "
+    "is not fsynced."
 )
 BLOCK = 1 << 20
 SETTINGS = {
@@ -136,7 +136,7 @@ def ways() -> list[Way]:
 
     return [
         Way("gzip -6", *through(lambda p, mode: gzip.open(p, mode, compresslevel=6))),
-        Way("zstd -3, bytes as they lie", *through(zstandard)),
+        Way("zstd -3, plain bytes", *through(zstandard)),
         ours(1, LEVEL),
         ours(1, 9),
         ours(available_cores(), LEVEL),
@@ -169,8 +169,8 @@ def measure(*, quick: bool = False) -> Result:
                     )
                 )
                 for verb, ours, theirs in (
-                    ("pack", way.packing, gzipped.packing),
-                    ("unpack", way.unpacking, gzipped.unpacking),
+                    ("compress", way.packing, gzipped.packing),
+                    ("decompress", way.unpacking, gzipped.unpacking),
                 ):
                     rows.append(
                         Row(

@@ -267,7 +267,7 @@ def measure(*, quick: bool = False) -> Result:
                     rows.append(Row(f"{who}: {name}", value, "ms"))
                     continue
                 change = ratio(rounds, count, figure)
-                rows.append(Row(f"{who}: {name}", value, "ms", "nobody", change))
+                rows.append(Row(f"{who}: {name}", value, "ms", "unwatched", change))
                 if name == "median":
                     worst = max(worst, change - 1)
     hold = Hold(

@@ -68,6 +68,7 @@ from shared.text import one_line
 if TYPE_CHECKING:
     from textual.command import Provider
 
+_NEED_A_RUN = frozenset(action.name for action in ACTIONS if action.needs_run)
 _AGES = 5.0  # seconds after which an age on the screen may have changed
 
 
@@ -217,7 +218,7 @@ class MonitorApp(App[None]):
     @property
     def detail(self) -> RunDetail | None:
         """What was read of it."""
-        return self._watcher.details.get(self.look.selected or "")
+        return self._seen().detail
 
     @property
     def page(self) -> PageController:
@@ -255,11 +256,17 @@ class MonitorApp(App[None]):
         return [(run.run_id, run.label, run.status) for run in runs]
 
     def go_to(self, run_id: str) -> None:
-        """Select a run."""
+        """Select a run, and list it."""
+        if all(run.run_id != run_id for run in self.listing.runs):
+            self.look = self.look.ordered(query="")
         self._moving.go_to_run(run_id)
 
     def _seen(self) -> Seen:
-        return Seen(self.snapshot, self.look, self._watcher.details, self.clock())
+        look = self.look
+        if self.listing.filtered and not self.listing.runs:
+            # Nothing matches the filter: there is nothing that a key could act on.
+            look = dataclasses.replace(look, selected=None, marked=(), compared=None)
+        return Seen(self.snapshot, look, self._watcher.details, self.clock())
 
     # -- data in -------------------------------------------------------------------------
 
@@ -342,6 +349,14 @@ class MonitorApp(App[None]):
 
     def action_act(self, name: str) -> None:
         """Do what an action of the registry does."""
+        if name in _NEED_A_RUN and self.selected is None:
+            self.tell(
+                "No run is listed, so there is none to act on; Esc clears the filter."
+                if self.listing.filtered
+                else "No run is selected.",
+                "warning",
+            )
+            return
         self.acts[name]()
 
     # -- data out ------------------------------------------------------------------------
@@ -349,9 +364,9 @@ class MonitorApp(App[None]):
     @on(RunsScreen.Resized)
     def _show(self) -> None:
         """Show all of it. A wider screen may hold more, a small one nothing."""
+        if self.snapshot is not None:
+            self.listing = arrange(self.snapshot.runs, self.look.order)
         seen, layout = self._seen(), self.layout
-        if seen.snapshot is not None:
-            self.listing = arrange(seen.snapshot.runs, self.look.order)
         self._frame.welcome(seen.snapshot, self.runs_dir, layout)
         self._frame.show(seen, self.listing)
         self._arrange()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The groups of actions on the selected run, and the exceptions.
+_OF_A_RUN = frozenset({"Charts", "Steer", "Keep"})
+_OF_NO_RUN = frozenset({"undo"})
+
 
 @dataclass(frozen=True)
 class Action:
@@ -18,6 +22,19 @@ class Action:
     label: str
     help: str
     group: str
+
+    @property
+    def words(self) -> str:
+        """What the command palette finds it by: its words in the footer and in the help."""
+        known = self.help.casefold()
+        names = [self.label, self.name.replace("_", " ")]
+        first = next((name for name in names if name and name.casefold() not in known), "")
+        return f"{first}: {self.help}" if first else self.help
+
+    @property
+    def needs_run(self) -> bool:
+        """Whether it acts on a run, so that there must be one in the list."""
+        return self.group in _OF_A_RUN and self.name not in _OF_NO_RUN
 
     @property
     def call(self) -> str:
@@ -58,8 +75,8 @@ ACTIONS: tuple[Action, ...] = (
         "pan_right", ("right",), "→", "", "pan right, or go to the chart on the right", "Charts"
     ),
     Action("zoom_reset", ("0",), "0", "", "show the whole range", "Charts"),
-    Action("log_y", ("l",), "l", "", "toggle logarithmic y axis", "Charts"),
-    Action("log_x", ("L",), "L", "", "toggle logarithmic x axis", "Charts"),
+    Action("log_y", ("l",), "l", "", "toggle log scale of the y axis", "Charts"),
+    Action("log_x", ("L",), "L", "", "toggle log scale of the x axis", "Charts"),
     Action("x_axis", ("x",), "x", "", "switch x axis: steps, time, tokens", "Charts"),
     Action("smooth_more", ("right_square_bracket",), "]", "", "smooth more", "Charts"),
     Action("smooth_less", ("left_square_bracket",), "[", "", "smooth less", "Charts"),
@@ -99,18 +116,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("prune", ("P",), "P", "prune", "prune checkpoints (with a preview)", "Keep"),
     Action("upload", ("u",), "u", "upload", "upload a checkpoint to the Hugging Face Hub", "Keep"),
     Action("verify", ("v",), "v", "", "verify the checksums of a checkpoint", "Keep"),
-    Action("export", ("e",), "e", "", "save the chart, the data or the page as a file", "Keep"),
+    Action("export", ("e",), "e", "", "export the chart, the data or the page as a file", "Keep"),
     Action("tag", ("t",), "t", "", "tag the run", "Keep"),
     Action("note", ("n",), "n", "", "write a note about the run", "Keep"),
-    Action("rename", ("N",), "N", "", "show the run under another name", "Keep"),
+    Action("rename", ("N",), "N", "", "rename: show the run under another name", "Keep"),
     Action("archive", ("a",), "a", "", "archive or unarchive the run", "Keep"),
-    Action("delete", ("D",), "D", "", "move the run to the trash (asks first)", "Keep"),
-    Action("undo", ("U",), "U", "", "restore pruned checkpoints or deleted runs", "Keep"),
+    Action("delete", ("D",), "D", "", "delete: move the run to the trash (asks first)", "Keep"),
+    Action("undo", ("U",), "U", "", "undo: restore pruned checkpoints or deleted runs", "Keep"),
     Action("copy_command", ("y",), "y", "", "copy the command that repeats the run", "Keep"),
-    Action("refresh", ("r",), "r", "", "reload everything now", "Leave"),
+    Action("refresh", ("r",), "r", "", "refresh: reload everything now", "Leave"),
     Action("theme", ("T",), "T", "", "next theme: dark, light, colour-blind safe", "Leave"),
-    Action("command_palette", ("ctrl+p",), "^p", "", "find an action or a run by name", "Leave"),
+    Action(
+        "command_palette",
+        ("ctrl+p",),
+        "^p",
+        "",
+        "command palette: find an action or a run",
+        "Leave",
+    ),
     Action("suspend", ("ctrl+z",), "^z", "", "suspend; `fg` in the shell comes back", "Leave"),
     Action("help", ("question_mark",), "?", "help", "show or hide this help", "Leave"),
-    Action("quit", ("q", "ctrl+c"), "q", "quit", "quit; training continues", "Leave"),
+    Action("quit", ("q", "ctrl+c"), "q", "quit", "quit (exit); training continues", "Leave"),
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from monitor.chart import dots
 from monitor.chart.canvas import NONFINITE, OUTSIDE, Layer, draw_canvas
-from monitor.chart.picture import Ink, Picture, Piece, cell_count, clip
+from monitor.chart.picture import Ink, Picture, Piece, cell_count, clip, clip_middle
 from shared.charts.figure import Figure, is_readable
 from shared.charts.labels import number
 from shared.charts.reduce import Envelope
@@ -265,7 +265,7 @@ def _legend(layout: Layout, plot: Plot, layers: Sequence[Layer], detail: int) ->
     pieces: list[Piece] = [(f" {plot.title}", Ink("foreground", "bold"))] if plot.title else []
     hair = _crosshair_column(layout, plot)
     for curve, layer in zip(plot.figure.curves, layers, strict=True):
-        label = curve.label if detail >= 2 else clip(curve.label, 8)
+        label = curve.label if detail >= 2 else clip_middle(curve.label, 8)
         pieces.append((" ━ ", Ink(curve.ink, "bold")))
         pieces.append((f"{label} ", _MUTED))
         if not detail or not len(curve.points):

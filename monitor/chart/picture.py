@@ -187,6 +187,16 @@ def cell_count(text: str) -> int:
     return len(text) if text.isascii() else len(cells(text))
 
 
+def clip_middle(text: str, width: int) -> str:
+    """`text` in at most `width` cells, cut in the middle: names often differ at their end."""
+    if cell_count(text) <= width:
+        return text
+    head, tail = text[: width // 2], text[len(text) - (width - 1) // 2 :]
+    while tail and cell_count(head) + 1 + cell_count(tail) > width:
+        head, tail = head[:-1], tail[1:]
+    return f"{head}…{tail}"
+
+
 def clip(text: str, width: int) -> str:
     """`text` in at most `width` cells, cut with an ellipsis."""
     if cell_count(text) <= width:

@@ -124,7 +124,7 @@ class Moving:
     def mark(self) -> None:
         """Mark what is under the cursor of the page, or the run for the charts."""
         host, look = self._host, self._host.look
-        if (look.in_page and host.page.mark()) or host.selected is None:
+        if host.selected is None or (look.in_page and host.page.mark()):
             return
         run_id = host.selected.run_id
         if run_id in look.marked:
@@ -139,6 +139,8 @@ class Moving:
     def compare(self) -> None:
         """Lay the configurations of two runs side by side."""
         host, look = self._host, self._host.look
+        if host.selected is None:
+            return
         marked = [m for m in look.marked if host.snapshot and host.snapshot.run(m)]
         pair = marked[:2] if len(marked) >= 2 else [*marked, look.selected or ""]
         if len(pair) < 2 or pair[0] == pair[1] or not pair[1]:

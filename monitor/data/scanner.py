@@ -440,7 +440,9 @@ def _minutes(seconds: float | None) -> str:
     """Whole minutes only, so that the sentence does not change with every look."""
     if seconds is None:
         return "-"
-    return format_duration(seconds // 60 * 60) if seconds >= 60 else "less than 1m"
+    return (
+        format_duration(seconds // 60 * 60).removesuffix("00s") if seconds >= 60 else "less than 1m"
+    )
 
 
 def _tail(path: Path, size: int = _TAIL) -> bytes:

@@ -17,6 +17,7 @@ from monitor.chart_state import AXES, ChartState, Limits
 from monitor.data.views import RunDetail, RunView
 from monitor.plots.curves import CurveStore, RunCurves
 from monitor.plots.marks import happenings
+from monitor.plots.names import distinct
 from shared.charts.colours import CURVE_INKS
 from shared.charts.figure import Curve, Figure
 from shared.charts.labels import number
@@ -44,6 +45,7 @@ class Shown:
     detail: RunDetail
     curves: RunCurves
     ink: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class Scene:
         ascii: bool = False,
     ) -> None:
         self.plain, self.ascii = plain, ascii
+        labels = distinct([view.label for view, _ in runs[:MAX_RUNS]], _LABEL)
         self.shown = [
-            Shown(view, detail, store.of(detail), RUN_INKS[i])
-            for i, (view, detail) in enumerate(runs[:MAX_RUNS])
+            Shown(view, detail, store.of(detail), ink, label)
+            for (view, detail), ink, label in zip(runs, RUN_INKS, labels, strict=False)
         ]
         self.keys = self._keys()
         self.axes = tuple(a for a in AXES if any(s.curves.has_axis(a) for s in self.shown))
@@ -194,7 +197,7 @@ class Scene:
         for i, shown in enumerate(self.shown):
             sign = f" {LETTERS[i]} " if self.plain else " ━ "
             pieces.append((sign, Ink(shown.ink, "bold")))
-            pieces.append((f"{one_line(shown.view.label, _LABEL)} ", Ink("foreground")))
+            pieces.append((f"{shown.label} ", Ink("foreground")))
         return pieces
 
     def _curve(self, shown: Shown, key: str) -> list[Curve]:
@@ -207,7 +210,7 @@ class Scene:
         if is_long_enough(len(pyramid), weight):
             smooth = shown.curves.average(key, weight)
         if self.is_overlay:
-            label, ink = one_line(shown.view.label, _LABEL), shown.ink
+            label, ink = shown.label, shown.ink
         else:
             label, ink = one_line(key, _LABEL), "val" if key == "val_loss" else "train"
         x = None if self.axis == "step" else places
@@ -272,6 +275,8 @@ class Scene:
             parts.append("~ approximate" if self.ascii else "≈ approximate")
         if loading:
             parts.append(f"reading {min(loading):.0%}")
+        if self.axis == "time" and any(s.curves.moved("time") for s in self.shown):
+            parts.append("the clock ran backwards")
         if self.is_overlay:
             missing = sum(not s.curves.has_axis(self.axis) for s in self.shown)
             if missing:

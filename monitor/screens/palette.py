@@ -10,10 +10,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from monitor.actions.registry import ACTIONS
-
-_NO_COMMANDS = frozenset({"command_palette"})
-#: Moving is for keys.
-_NO_GROUPS = frozenset({"Move"})
+from shared.text import one_line
 
 
 class Choices(Protocol):
@@ -37,10 +34,9 @@ class ActionProvider(Provider):
         return self.app  # type: ignore[return-value]  # only the monitor offers this
 
     def _offers(self) -> Iterator[tuple[str, str, Callable[[], object]]]:
-        """Description, key, and action."""
+        """Words, key, and action."""
         for action in ACTIONS:
-            if action.name not in _NO_COMMANDS and action.group not in _NO_GROUPS:
-                yield action.help, action.shown, partial(self.app.run_action, action.call)
+            yield action.words, action.shown, partial(self.app.run_action, action.call)
 
     async def discover(self) -> Hits:
         """Every action, in the order of the registry."""
@@ -56,6 +52,8 @@ class ActionProvider(Provider):
                 yield Hit(score, _shown(words, key), act, text=words)
         for run_id, label, status in self._choices.runs_by_name():
             words = f"go to {label}"
+            if one_line(run_id) not in label:  # it was renamed
+                words += f" ({one_line(run_id)})"
             score = matcher.match(words)
             if score > 0:
                 go = partial(self._choices.go_to, run_id)

@@ -25,6 +25,21 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     return padding + text if right else text + padding
 
 
+def fit_middle(text: str, width: int) -> str:
+    """`text` in at most `width` cells, cut in the middle: names often differ at their end."""
+    if cell_len(text) <= width:
+        return text
+    if width <= 3:
+        return fit(text, width)
+    head = set_cell_size(text, (width - 1) - (width - 1) // 2).rstrip()
+    tail = ""
+    for character in reversed(text):
+        if cell_len(head) + 1 + cell_len(tail) + cell_len(character) > width:
+            break
+        tail = character + tail
+    return f"{head}…{tail}"
+
+
 def line(pieces: Iterable[Piece], width: int, base: Style) -> Strip:
     """Pieces side by side on the background `base`, cut or filled to `width` cells."""
     segments: list[Segment] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.cells import cell_len
+from rich.style import Style
 from textual.geometry import Size
 from textual.strip import Strip
 
@@ -45,7 +46,7 @@ class RunHead(Panel):
         status = colours.status(view.status, bold=True)
         left: list[Piece] = [
             (f" {status_sign(view.status)} {view.status} ", status),
-            (f" {view.name if view.label == one_line(view.run_id, 120) else view.label}", text),
+            *_names(view, text, muted),
             *[(f" #{tag}", colours.style("tag")) for tag in view.tags],
         ]
         if view.note:
@@ -192,6 +193,14 @@ class PhaseLine(Panel):
                 pieces += [(" → ", muted)] if index else []
                 pieces += item
         return [line(pieces, width, self.base)]
+
+
+def _names(view: RunView, text: Style, muted: Style) -> list[Piece]:
+    """The run's name; one that a person gave is followed by the id, which commands take."""
+    run_id = one_line(view.run_id, 120)
+    if view.label == run_id:
+        return [(f" {view.name}", text)]
+    return [(f" {view.label}", text), (f" ({run_id})", muted)]
 
 
 def _parameters(value: str) -> str:

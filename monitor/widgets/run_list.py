@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -15,7 +15,7 @@ from textual.strip import Strip
 from monitor.data.views import RunView
 from monitor.list_order import Group, Listing, ListOrder
 from monitor.palette import Colours, status_sign
-from monitor.widgets.cells import Piece, fit, line, number, short_step
+from monitor.widgets.cells import Piece, fit, fit_middle, line, number, short_step
 from monitor.widgets.details import time_left
 from monitor.widgets.panel import Panel
 
@@ -105,8 +105,8 @@ class RunList(Panel):
             self._top = _scrolled(self._top, at, len(listing.rows), rows)
         shown = listing.rows[self._top : self._top + rows]
         runs = [row for row in shown if isinstance(row, RunView)]
-        labels = max((cell_len(run.label) for run in runs), default=0)
-        tagged = max((cell_len(run.label) + cell_len(_tags(run)) for run in runs), default=0)
+        labels = _room_for(cell_len(run.label) for run in runs)
+        tagged = _room_for(cell_len(run.label) + cell_len(_tags(run)) for run in runs)
         columns = self._columns = _columns(width, labels, tagged)
         strips = [self._heading(columns, len(shown), colours, width)]
         for row in shown:
@@ -127,7 +127,8 @@ class RunList(Panel):
         count = f"runs {len(listing.runs)}"
         if shown < len(listing.rows) == len(listing.runs):
             count = f"{self._top + 1}-{self._top + shown} of {len(listing.rows)}"
-        if listing.filtered:
+            count += " found" if listing.filtered else ""
+        elif listing.filtered:
             count += f" of {listing.total - listing.archived}"
         if sort not in _SORTED_AT or _SORTED_AT[sort] not in columns:
             count += "" if sort == "activity" else f" by {sort}"
@@ -239,6 +240,12 @@ class RunList(Panel):
         self.redraw()
 
 
+def _room_for(cells: Iterable[int]) -> int:
+    """What the longest needs; one that is too long anyway does not cost others their columns."""
+    found = list(cells)
+    return max((n for n in found if n <= _LONGEST_NAME), default=min([*found, _LONGEST_NAME]))
+
+
 def _nothing(listing: Listing) -> str:
     if listing.filtered:
         return "  No run matches the filter; Esc clears it."
@@ -294,7 +301,7 @@ def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece
     name, suffix = (run.name, run.label[len(run.name) :]) if named else (run.label, "")
     if run.archived:
         suffix += " archived"
-    name = fit(name, min(width, cell_len(name)))
+    name = fit_middle(name, width)
     room = width - cell_len(name)
     least = 1 if suffix else 0  # an ellipsis: there is more to its id
     tags = _tags(run)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.run.metrics_rows import Floats, Ints, Series
 
 #: Values are clipped to ±HUGE: beyond it the difference of two values overflows.
-HUGE = 1e300
+HUGE = 8e307
 
 NAN, POSITIVE, NEGATIVE = 1, 2, 4
 

@@ -18,6 +18,8 @@ _OUTSIDE = 0.03
 _DOMINATES = 1.5
 #: The ratio of the largest to the smallest value above which a scale is logarithmic by default.
 _LOG_FROM = 20.0
+_LEAST_TICKS = 4  # asked for, which gives two or more
+_FLAT = 1e-13  # of a value: a range as narrow is the rounding of a constant
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class ValueScale:
             ticks = nice_ticks(self.low, self.high, count)
             return ticks, tick_labels(ticks)
         ticks = value_log_ticks(self.low, self.high, count)
-        if len(ticks) < 2:  # less than an octave: spaced as on a linear scale
-            ticks = [t for t in nice_ticks(10.0**self.low, 10.0**self.high, count) if t > 0]
+        if len(ticks) < 2:  # less than a decade: spaced as on a linear scale, at least two
+            ticks = nice_ticks(10.0**self.low, 10.0**self.high, max(count, _LEAST_TICKS))
+            ticks = [t for t in ticks if t > 0]
             return ticks, tick_labels(ticks)
         return ticks, log_labels(ticks)
 
@@ -97,7 +100,8 @@ def choose_range(envelopes: Iterable[Envelope], *, whole: bool = False) -> tuple
     if not whole and usual > 0 and len(low) >= 1 / _OUTSIDE:
         top = float(high[high <= usual_top + _DOMINATES * usual].max())
         bottom = float(low[low >= usual_bottom - _DOMINATES * usual].min())
-    margin = (top - bottom) * 0.03 if top > bottom else abs(top) * 0.05 or 1.0
+    flat = top - bottom <= _FLAT * max(abs(top), abs(bottom))
+    margin = abs(top) * 0.05 or 1.0 if flat else (top - bottom) * 0.03
     return bottom - margin, top + margin
 
 

@@ -40,6 +40,7 @@ class MovingAverage:
         self._moving = 0.0  # m
         self._finite = 0  # n
         self._newest = math.nan
+        self._least, self._greatest = math.inf, -math.inf
 
     def extend(self, values: Floats) -> Floats:
         """The average at each of the next `values`, shape (N,)."""
@@ -52,6 +53,11 @@ class MovingAverage:
         self._moving = float(moving[-1])
         with np.errstate(over="ignore"):
             average = self._correct(moving)
+        # An average lies between the values: rounding must not make a constant waver.
+        least = np.minimum.accumulate(np.concatenate(([self._least], used)))[1:]
+        greatest = np.maximum.accumulate(np.concatenate(([self._greatest], used)))[1:]
+        self._least, self._greatest = float(least[-1]), float(greatest[-1])
+        average = np.clip(average, least, greatest)
         self._finite += len(used)
         before = self._newest
         self._newest = float(average[-1])

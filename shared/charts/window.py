@@ -19,6 +19,7 @@ from shared.run.metrics_rows import Floats, Ints
 Kind = Literal["step", "time", "tokens"]
 
 _COLUMNS_PER_TICK = 12
+_ROOMY = 12  # columns with room for several labels
 _DAY = 86400
 _UNITS = ((_DAY, "d"), (3600, "h"), (60, "m"))
 _PLACES = 40.0  # labels tell so many places apart: more than ticks, fewer than columns
@@ -87,6 +88,8 @@ class Window:
         low, high = self.first - self.origin, self.last - self.origin
         if self.log:
             ticks = count_log_ticks(low, high, count)
+            if columns >= _ROOMY and sum(low <= t <= high for t in ticks) < 2:  # less than a decade
+                ticks = nice_ticks(low, high, max(count, 4))
         elif self.kind == "time":
             ticks = time_ticks(low, high, count)
         else:

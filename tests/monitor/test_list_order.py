@@ -23,6 +23,12 @@ def ids(order: ListOrder, runs: tuple[RunView, ...] = RUNS) -> str:
     return " ".join(run.run_id for run in arrange(runs, order).runs)
 
 
+def test_a_renamed_run_is_found_by_its_id() -> None:
+    runs = (view("id_20260101", label="The one", name="base"), view("other"))
+    for query in ("id_2026", "the one", "base", "/^the one/"):
+        assert ids(ListOrder(query=query), runs) == "id_20260101"
+
+
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [

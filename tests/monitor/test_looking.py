@@ -14,6 +14,7 @@ from monitor.data.machine import DiskView, GpuView, HostView, MachineView
 from monitor.data.views import EventView, RunDetail, RunView
 from monitor.look import PAGES
 from monitor.plots.marks import happenings
+from monitor.screens.palette import ActionProvider
 from monitor.settings import SettingsFile
 from monitor.widgets.panel import Panel
 from monitor.widgets.run_list import RunList
@@ -163,7 +164,7 @@ async def test_a_filter_that_hides_the_selected_run_selects_the_first_that_match
         assert selected(app) == "crashy"
         await pilot.press("slash", *"nothing like it", "enter")
         await until(pilot, lambda: listed(app) == [])
-        assert selected(app) == "crashy"
+        assert selected(app) is None
 
 
 async def test_a_click_on_a_heading_sorts_by_it() -> None:
@@ -479,6 +480,55 @@ async def test_the_palette_offers_every_action_and_every_run() -> None:
         await until(pilot, lambda: "group runs by name" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.look.order.grouped)
+
+
+async def test_the_palette_finds_every_action_by_its_own_words() -> None:
+    """By its word in the footer, its name, and what the help says of it."""
+    app = still_app(view("a"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: selected(app) == "a")
+        palette = ActionProvider(app.screen)
+        for action in ACTIONS:
+            for words in (action.label, action.name.replace("_", " "), *action.help.split()):
+                if not words.strip("[]():;,`"):
+                    continue
+                found = [hit.text async for hit in palette.search(words)]
+                assert action.words in found, (action.name, words)
+        for word, name in (("export", "export"), ("log scale", "log_y"), ("exit", "quit")):
+            found = [hit.text async for hit in palette.search(word)]
+            assert next(a.words for a in ACTIONS if a.name == name) in found, word
+
+
+async def test_the_palette_finds_a_renamed_run_by_its_id() -> None:
+    app = still_app(view("a"), view("b_2026", label="The one"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: selected(app) == "a")
+        await pilot.press("ctrl+p", *"b_2026")
+        await until(pilot, lambda: "go to The one (b_2026)" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: selected(app) == "b_2026")
+        await until(pilot, lambda: "The one (b_2026)" in screen_text(app))
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_no_key_acts_while_nothing_matches_the_filter(page: str) -> None:
+    app = still_app(view("a"), view("b"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: selected(app) == "a")
+        await pilot.press(str(PAGES.index(page) + 1), "space", "escape", "slash", *"zz", "enter")
+        await until(pilot, lambda: not app.is_filtering and not app.listing.runs)
+        assert app.selected is None
+        for action in ACTIONS:
+            if action.needs_run:
+                app.tell("")
+                await pilot.press(action.keys[0])
+                await until(pilot, lambda: "No run is listed" in app.notice)
+                assert len(app.screen_stack) == 1, action.name
+        await pilot.press("C", "space")
+        assert app.look.compared is None
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.listing.runs) == 2)
+        assert selected(app) == "a"
 
 
 async def test_a_terminal_too_small_is_told_and_recovers(showcase: Showcase) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.charts.reduce import Envelope, reduce
 from shared.charts.scale import ValueScale, choose_range
+from shared.charts.smoothing import MovingAverage
 from shared.run.metrics_rows import Series
 from tests.shared.charts.making import any_series, step_range
 
@@ -76,3 +77,33 @@ def test_an_outlier_is_left_outside_unless_the_scale_is_whole() -> None:
 def test_a_steep_beginning_is_no_outlier() -> None:
     _, high = choose_range([envelope(1.5 + 9 * np.exp(-np.arange(1000) / 100))])
     assert high > 10
+
+
+@given(st.floats(-300, 300), st.floats(0.02, 0.999), st.integers(1, 12))
+def test_a_logarithmic_scale_of_less_than_a_decade_has_ticks(
+    power: float, decades: float, count: int
+) -> None:
+    ticks, labels = ValueScale(power, power + decades, log=True).ticks(count)
+    assert len(ticks) >= 2
+    assert len(set(labels)) == len(labels)
+
+
+@given(st.floats(-1e9, 1e9), st.sampled_from([0.5, 0.9, 0.99, 0.999]), st.integers(1, 300))
+def test_a_smoothed_constant_is_constant(value: float, weight: float, count: int) -> None:
+    average = MovingAverage(weight)
+    found = np.concatenate([average.extend(np.full(n, value)) for n in (count, 7, 100)])
+    assert (found == value).all()
+
+
+def test_what_is_only_rounding_is_drawn_as_a_constant() -> None:
+    values = np.array([0.1, 0.1 + 1.4e-17, 0.30000000000000004 - 0.2])
+    low, high = choose_range([envelope(values)])
+    assert high - low > 0.005
+
+
+def test_values_near_the_largest_float_are_told_apart() -> None:
+    values = np.array([-5e307, 1e301, 5e307])
+    scale = ValueScale.fit([envelope(values)])
+    places = scale.place(values)
+    assert np.isfinite(places).all()
+    assert places[0] < places[1] - 0.3 < places[2] - 0.6

@@ -167,3 +167,13 @@ def test_labels_of_values() -> None:
     assert [number(v) for v in (None, 2.5, 1234.5, 1e-9, math.nan)] == [
         "-", "2.500", "1234" if number(1234.5) == "1234" else "1235", "1e-9", "nan",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "last"), [(150.0, 900.0), (1100.0, 9900.0), (21.0, 48.0)])
+@pytest.mark.parametrize("columns", [20, 60, 200])
+def test_a_logarithmic_axis_of_less_than_a_decade_has_round_ticks(
+    first: float, last: float, columns: int
+) -> None:
+    ticks = Window(first, last, "step", log=True).ticks(columns)
+    assert len(ticks) >= 2
+    assert first not in ticks

@@ -28,7 +28,8 @@ class Action:
         """What the command palette finds it by: its words in the footer and in the help."""
         known = self.help.casefold()
         names = [self.label, self.name.replace("_", " ")]
-        first = next((name for name in names if name and name.casefold() not in known), "")
+        unsaid = (name for name in names if any(word not in known for word in name.split()))
+        first = next(unsaid, "")
         return f"{first}: {self.help}" if first else self.help
 
     @property
@@ -54,7 +55,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("leave", ("escape",), "Esc", "", "go back: leave a chart, page or filter", "Move"),
     Action("page_overview", ("1",), "1", "", "page: overview", "Pages"),
     Action("page_charts", ("2",), "2", "", "page: charts of every metric", "Pages"),
-    Action("page_dynamics", ("3",), "3", "", "page: slope, gap, gradient norm, phases", "Pages"),
+    Action("page_dynamics", ("3",), "3", "", "page: dynamics (slope, gap, gradient norm)", "Pages"),
     Action("page_checkpoints", ("4",), "4", "", "page: checkpoints", "Pages"),
     Action("page_events", ("5",), "5", "", "page: events", "Pages"),
     Action("page_log", ("6",), "6", "", "page: log", "Pages"),

@@ -36,7 +36,8 @@ def fuzzed(count: int) -> list[str]:
 
 def with_pattern(pattern: str) -> Tokenizer:
     """A tokenizer that splits with `pattern`, trained so that its merges meet the pattern."""
-    backend = byte_level_backend(tokenizers.models.BPE(), pattern)
+    whole_words = pattern == LLAMA3_PATTERN  # as Llama 3's own tokenizer
+    backend = byte_level_backend(tokenizers.models.BPE(ignore_merges=whole_words), pattern)
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=290,
         show_progress=False,

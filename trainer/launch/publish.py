@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def publish(run: RunDirectory, config: Config, send: Send) -> int:
     try:
         send(run, settings)
     except UserError as error:
-        again = f"trainer upload {one_line(run.path)} --repo {settings.repo}"
+        again = f"trainer upload {shlex.quote(one_line(run.path))} --repo {settings.repo}"
         message = f"The run is complete, but its upload failed: {error} Try again: {again}"
         raise type(error)(message) from error
     return ExitCode.OK

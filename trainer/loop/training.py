@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 
 from shared.errors import ExitCode, RunError
 from shared.run_writer import RunWriter
@@ -116,7 +117,7 @@ class Training:
         writer.say(f"[INFO] Stopping after step {self.session.progress.step}: {stop.reason}")
         reason = stop.reason + self._saving.save_on_stopping()
         saved = writer.state.latest_checkpoint or "nothing"
-        writer.say(f"[INFO] {saved} is saved; continue with: trainer resume {writer.run.path}")
+        writer.say(f"[INFO] {saved} is saved; continue with: trainer resume {_quoted(writer)}")
         with contextlib.suppress(OSError):  # told on the console; a full disk must not undo a stop
             writer.finish(stop.status, stop.code, reason)
         return stop.code
@@ -152,5 +153,10 @@ class Training:
             raise RunError(
                 f"{writer.directory_problem}. This has lasted {lost:.0f} s; training ends "
                 f"at step {self.session.progress.step}. When the directory is back: trainer "
-                f"resume {writer.run.path}"
+                f"resume {_quoted(writer)}"
             )
+
+
+def _quoted(writer: RunWriter) -> str:
+    """The run's path as a word of a command to copy."""
+    return shlex.quote(str(writer.run.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def _show_detached(launched: Detached) -> None:
     run = launched.run
     typer.echo(f"{one_line(run.run_id)} is {launched.status} (process {launched.pid})")
     typer.echo(f"watch: train-monitor --runs-dir {one_line(run.path.parent)}")
-    typer.echo(f"stop:  trainer stop {one_line(run.path)}")
+    typer.echo(f"stop:  trainer stop {shlex.quote(one_line(run.path))}")
 
 
 def _show_queued(queued: Queued) -> None:
@@ -66,7 +67,7 @@ def _show_queued(queued: Queued) -> None:
         runs_dir = one_line(run.path.parent)
         typer.echo(f"no daemon watches {runs_dir}; start one with:")
         typer.echo(f"  trainer daemon --runs-dir {runs_dir} --detach")
-    typer.echo(f"take it out: trainer stop {one_line(run.path)}")
+    typer.echo(f"take it out: trainer stop {shlex.quote(one_line(run.path))}")
 
 
 def _describe(daemon: DaemonView) -> str:

@@ -80,7 +80,7 @@ def train(
     ] = None,
     begin_from: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="Start a new run from this checkpoint."),
+        typer.Option(metavar="RUN|RUN:STEP|PATH", help="Start a new run from this checkpoint."),
     ] = None,
     upload: Annotated[
         bool | None,
@@ -107,6 +107,7 @@ def train(
     Ctrl-C stops cleanly: the step is finished, a checkpoint is saved, and the exit code is 75.
     """
     from shared.errors import UserError
+    from trainer.checkpoint.references import resolve_reference
     from trainer.cli.training.start import start
     from trainer.launch.claim import check_writable
     from trainer.launch.raw_text import prepare_text
@@ -120,6 +121,8 @@ def train(
 
     if resume is None and not dry_run:
         check_writable(runs_dir)
+    if begin_from is not None and resume is None:
+        begin_from = str(resolve_reference(begin_from, runs_dir).find())
     preset, file, is_preset = load_layers(config)
     flags = options.given(
         {

@@ -70,6 +70,8 @@ class SettingsFile:
     def _read(self, path: Path) -> None:
         import yaml
 
+        from shared.yaml_text import DuplicateKeyError, load_yaml
+
         shown = one_line(path)
         try:
             with path.open("rb") as file:
@@ -80,7 +82,12 @@ class SettingsFile:
             self._give_up(f"{shown} cannot be read ({error.strerror}); the defaults are used.")
             return
         try:
-            value = yaml.safe_load(raw.decode()) if len(raw) <= MAX_BYTES else raw
+            value = load_yaml(raw.decode()) if len(raw) <= MAX_BYTES else raw
+        except DuplicateKeyError as error:
+            self._give_up(
+                f"{shown}: {error.problem}; the defaults are used and the file is left alone."
+            )
+            return
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""

@@ -21,6 +21,7 @@ from shared.errors import UserError
 from shared.files import expand_user
 from shared.run.directory import RunDirectory
 from shared.text import nearest, one_line
+from shared.yaml_text import DuplicateKeyError
 from trainer.config.resolve import parse_yaml, read_text
 from trainer.config.schema import Section
 
@@ -204,6 +205,8 @@ def parse_alerts(text: str, where: str) -> AlertSettings:
     """The settings in a YAML text; `where` names it in errors. Raises UserError."""
     try:
         raw = parse_yaml(text)
+    except DuplicateKeyError as error:
+        raise UserError(f"{where}: {error.problem}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""

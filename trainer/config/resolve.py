@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from shared.errors import UserError
 from shared.text import format_bytes, nearest, one_line
+from shared.yaml_text import StrictLoader, guarded
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.schema import SECTIONS, Config, ModelConfig
 
@@ -24,19 +25,8 @@ Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads `6e-4` as a number, which YAML 1.1 reads as text.
-
-    Refuses aliases: no configuration needs them, and a few lines can expand to a gigabyte.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*) are not supported", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+class _Loader(StrictLoader):
+    """Reads `6e-4` as a number, which YAML 1.1 reads as text."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -68,12 +58,7 @@ for _class in (_Loader, _Dumper):
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML with plain exponent floats. Raises yaml.YAMLError."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except RecursionError as error:
-        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from error
-    except (ValueError, OverflowError) as error:  # an impossible date, a number of 5000 digits
-        raise yaml.MarkedYAMLError(problem=str(error)) from error
+    return guarded(text, _Loader)
 
 
 def to_yaml(config: Config) -> str:
@@ -185,6 +170,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign:
         raise UserError(f"--set {one_line(text)!r} needs the form section.key=value.")
+    if not value.strip():
+        raise UserError(
+            f"--set {one_line(key, 60)} has no value; write {one_line(key, 60)}=null for none. "
+            "Is a shell variable not set?"
+        )
     try:
         return key.strip(), parse_yaml(value)
     except yaml.YAMLError as error:

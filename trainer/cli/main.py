@@ -17,6 +17,7 @@ from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
 from trainer.cli.checkpoints import checkpoints
 from trainer.cli.data import prepare, tokenizer
+from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.fleet import alerts, daemon
 from trainer.cli.help import command_groups
 from trainer.cli.hub import upload
@@ -64,6 +65,8 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
         "upload": upload.upload,
     },
 }
+
+INTERRUPTED = 130  # the exit code of a shell's command that Ctrl-C ended
 
 app = typer.Typer(
     name="trainer",
@@ -122,10 +125,13 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        refuse_empty_values(arguments)
         result = command_tree()(
             args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks
         )
         sys.stdout.flush()
+        if result == INTERRUPTED:  # what typer makes of Ctrl-C
+            _complain("interrupted")
     except UserError as error:
         _complain(str(error))
         return int(error.exit_code)
@@ -133,7 +139,7 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted")
-        return 130
+        return INTERRUPTED
     except _UsageError as error:
         context = getattr(error, "ctx", None)
         where = f"; see {context.command_path} --help" if context else ""

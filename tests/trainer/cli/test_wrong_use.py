@@ -22,6 +22,8 @@ def place(tmp_path: Path, token_data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "empty.bin").touch()
     (tmp_path / "odd.bin").write_bytes(b"\0\1\2\3\4")
     (tmp_path / "unknown.yaml").write_text("train: {bach_size: 3}\n")
+    (tmp_path / "twice.yaml").write_text("train: {batch_size: 3}\ntrain: {max_steps: 3}\n")
+    (tmp_path / "both.yaml").write_text("train: {max_steps: 5, epochs: 2}\n")
     (tmp_path / "open.yaml").write_text("train: {batch_size: 3\n")
     (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
     (tmp_path / "bomb.yaml").write_text("a: &a [x]\nmodel: [*a, *a]\n")
@@ -47,6 +49,19 @@ WRONG: dict[str, tuple[list[str], list[str], int]] = {
     ),
     "broken file": (["train", "--config", "open.yaml"], ["open.yaml", "line"], 2),
     "binary file": (["train", "--config", "binary.yaml"], ["binary.yaml"], 2),
+    "a section twice": (["train", "--config", "twice.yaml"], ["twice.yaml", "lines 1 and 2"], 2),
+    "epochs and steps": (
+        ["train", *MADE_UP, "--epochs", "2", "--max-steps", "5"],
+        ["max_steps 5", "epochs 2"],
+        2,
+    ),
+    "epochs and steps in a file": (
+        ["train", "--config", "both.yaml", "--dataset", "synthetic"],
+        ["max_steps 5", "epochs 2"],
+        2,
+    ),
+    "an unset variable": (["train", "--data", ""], ["--data", "empty"], 2),
+    "no value to set": (["train", *MADE_UP, "--set", "name="], ["--set name", "null"], 2),
     "aliases": (["train", "--config", "bomb.yaml"], ["bomb.yaml", "line 2"], 2),
     "preset without data": (["train", "--config", "tiny-cpu"], ["--data-path"], 2),
     "unknown option": (["train", "--learning-rat", "1"], ["--learning-rat", "--learning-rate"], 2),
@@ -185,7 +200,7 @@ WRONG: dict[str, tuple[list[str], list[str], int]] = {
         ["'???'"],
         2,
     ),
-    "an empty name": (["train", *MADE_UP, "--name", ""], ["''"], 2),
+    "an empty name": (["train", *MADE_UP, "--name", ""], ["--name", "empty"], 2),
     "runs in a file": (
         ["train", *MADE_UP, "--runs-dir", "text.txt"],
         ["text.txt", "--runs-dir"],

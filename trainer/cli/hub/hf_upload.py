@@ -12,6 +12,7 @@ from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
 from trainer.cli import options
+from trainer.cli.empty_values import refuse_empty_values
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,6 +25,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
     try:
+        refuse_empty_values(sys.argv[1:] if arguments is None else arguments)
         return _upload(_parser().parse_args(arguments))
     except UserError as error:
         print(f"hf-upload: {many_lines(error)}", file=sys.stderr)

@@ -79,12 +79,13 @@ def show_progress(
 ) -> Iterator[Update]:
     """A bar with rate and time left on a terminal, a line every few seconds otherwise.
 
-    Yields a function to call with the bytes done so far, of `total`.
+    Yields a function to call with the bytes done so far, of `total`; with a total of 0 only the
+    time taken is shown.
     """
     stream = stream or sys.stderr
     if stream.isatty():
-        with byte_bar(stream) as bar:
-            task = bar.add_task(title, total=total)
+        with byte_bar(stream) if total else _timer(stream) as bar:
+            task = bar.add_task(title, total=total or None)
             yield lambda done: bar.update(task, completed=done)
         return
     started = last = clock()
@@ -94,6 +95,9 @@ def show_progress(
         now = clock()
         if now - last >= LINE_INTERVAL:
             last = now
+            if not total:
+                print(f"{title}: {format_duration(now - started)}", file=stream, flush=True)
+                return
             rate = done / max(now - started, 1e-9)
             left = format_duration((total - done) / rate if rate else None)
             share = 100 * done / max(total, 1)
@@ -121,6 +125,19 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
             update(min(done, total))
 
         yield advance
+
+
+def _timer(stream: IO[str]) -> Progress:
+    """A display of work whose end is not known: its title and the time it has taken."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        SpinnerColumn("line"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=Console(file=stream), transient=True)
 
 
 def byte_bar(stream: IO[str]) -> Progress:

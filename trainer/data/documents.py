@@ -268,6 +268,8 @@ def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
         (counts.binary_files, "binary files were skipped"),
         (counts.empty_documents, "empty documents were skipped"),
         (inputs.other_extensions, "files with no known text extension were left out"),
+        (inputs.own_files, "files of tokens, tokenizers or models were skipped"),
+        (inputs.own_folders, "runs and checkpoints were skipped"),
     )
     return [f"{format_count(number)} {what}" for number, what in told if number]
 

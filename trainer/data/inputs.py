@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import nearest, one_line
+from trainer.data.own_files import OwnFiles
 
 RECORD_EXTENSIONS = frozenset({".jsonl", ".ndjson"})
 TABLE_EXTENSIONS = frozenset({".parquet"})
@@ -40,10 +41,13 @@ class InputFile:
 
 @dataclass(frozen=True)
 class InputSet:
-    """The files to read, sorted by path, and how many in directories had another extension."""
+    """The files to read, sorted by path, and what folders and globs held besides: files with
+    another extension, files and folders (runs, checkpoints) that this program wrote."""
 
     files: tuple[InputFile, ...]
     other_extensions: int
+    own_files: int = 0
+    own_folders: int = 0
 
     @property
     def size(self) -> int:
@@ -51,62 +55,90 @@ class InputSet:
         return sum(file.size for file in self.files)
 
 
+@dataclass
+class _Found:
+    """What the inputs named so far came to."""
+
+    exclude: Collection[Path]
+    own: OwnFiles = field(default_factory=OwnFiles)
+    files: dict[Path, InputFile] = field(default_factory=dict)
+    other_extensions: int = 0
+    own_files: set[Path] = field(default_factory=set)
+    own_folders: set[Path] = field(default_factory=set)
+
+    def add(self, path: Path, *, named: bool) -> None:
+        """Add a file. One met twice keeps its first path in sorted order, and stays named."""
+        real = path.resolve()
+        known = self.files.get(real)
+        shown = path if known is None else min(path, known.path)
+        again = known is not None and known.named
+        self.files[real] = InputFile(shown, _size(path), named or again)
+
+    def add_found(self, path: Path, top: Path, *, any_name: bool = False) -> None:
+        """Add a file that a search below `top` found, unless this program wrote it, and with
+        `any_name` whatever its extension."""
+        folder = self.own.own_folder_above(path, top)
+        if folder is not None:
+            self.own_folders.add(folder)
+        elif path.resolve() in self.exclude or self.own.is_own_file(path):
+            self.own_files.add(path)
+        elif any_name or _is_text_name(path):
+            self.add(path, named=False)
+        else:
+            self.other_extensions += 1
+
+
 def find_inputs(patterns: Sequence[str], exclude: Collection[Path] = ()) -> InputSet:
     """The files that paths, directories (recursive, hidden ones left out) and globs name.
 
-    Sorted by path, each real file once. `exclude` holds resolved paths (our own outputs) that a
-    directory or glob must not bring in. Raises UserError when a pattern finds nothing.
+    Sorted by path, each real file once. A directory or glob does not bring in what this program
+    wrote: runs, checkpoints, tokenizers, and `exclude` (resolved paths of the outputs). Raises
+    UserError when a pattern finds nothing.
     """
     if not patterns:
         raise UserError("no input given: name text files, directories or quoted globs")
-    found: dict[Path, InputFile] = {}
-    other_extensions = 0
+    found = _Found(exclude)
     for pattern in patterns:
-        expanded = str(expand_user(pattern))
-        if Path(expanded).is_file():
-            candidates, named = [Path(expanded)], True
-        elif Path(expanded).is_dir():
-            walked = [path for path in _walk(Path(expanded)) if path.resolve() not in exclude]
-            candidates, named = [path for path in walked if _is_text_name(path)], False
-            other_extensions += len(walked) - len(candidates)
+        if not pattern.strip():
+            raise UserError("an input is an empty name: is a shell variable not set?")
+        place = expand_user(pattern)
+        if place.is_file():
+            found.add(place, named=True)
+        elif place.is_dir():
+            _search(place, place, found)
         else:
-            candidates, named = _expand(expanded), False
-        for path in candidates:
-            real = path.resolve()
-            if not named and real in exclude:
-                continue
-            known = found.get(real)
-            # A file met twice keeps its first path in sorted order, and stays named if it ever was.
-            shown = path if known is None else min(path, known.path)
-            found[real] = InputFile(
-                shown, _size(path), named or (known is not None and known.named)
-            )
-    if not found:
+            _expand(str(place), found)
+    if not found.files:
         raise UserError(
             f"no text file in {', '.join(map(one_line, patterns))}: directories are searched for "
-            "known text extensions; name a file by its path to read it whatever it is called"
+            "known text extensions, and runs, checkpoints and tokenizers are skipped; name a file "
+            "by its path to read it whatever it is called"
         )
-    files = tuple(sorted(found.values(), key=lambda file: file.path.as_posix()))
-    return InputSet(files, other_extensions)
+    files = tuple(sorted(found.files.values(), key=lambda file: file.path.as_posix()))
+    return InputSet(files, found.other_extensions, len(found.own_files), len(found.own_folders))
 
 
-def _expand(pattern: str) -> list[Path]:
+def _expand(pattern: str, found: _Found) -> None:
+    """Add what a glob matches."""
     if not glob.has_magic(pattern):
         path = Path(pattern)
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"{pattern} does not exist{nearest(path.name, siblings)}")
+    top = next(folder for folder in Path(pattern).parents if not glob.has_magic(str(folder)))
     # Not Path.glob, which takes no absolute pattern.
     matches = [Path(match) for match in glob.iglob(pattern, recursive=True)]  # noqa: PTH207
-    files = [path for path in matches if path.is_file()]
-    if "**" not in pattern:  # `**` has already been inside every directory it matches
-        for directory in (path for path in matches if path.is_dir()):
-            files.extend(path for path in _walk(directory) if _is_text_name(path))
-    if not files:
+    if not any(path.is_file() or path.is_dir() for path in matches):
         raise UserError(f"no file matches {pattern!r}: check the path the glob starts from")
-    return files
+    for path in matches:
+        if path.is_file():
+            found.add_found(path, top, any_name=True)
+        elif path.is_dir() and "**" not in pattern:  # `**` has already been inside every directory
+            _search(path, top, found)
 
 
-def _walk(directory: Path) -> Iterator[Path]:
+def _search(directory: Path, top: Path, found: _Found) -> None:
+    """Add the text files below `directory`."""
+
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
@@ -117,11 +149,15 @@ def _walk(directory: Path) -> Iterator[Path]:
             names.clear()
             continue
         seen.add(real)
+        if found.own.is_own_folder(Path(root)):
+            found.own_folders.add(Path(root))
+            names.clear()
+            continue
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             path = Path(root, name)
             if not name.startswith(".") and path.is_file():
-                yield path
+                found.add_found(path, top)
 
 
 def extension_of(path: Path) -> str:

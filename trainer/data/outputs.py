@@ -1,15 +1,8 @@
-"""The files that `prepare-data` makes: where they go, and how they replace older ones.
-
-Tokens are written to `.NAME.partial` siblings and renamed when everything is done. A process that
-fails or is killed leaves the old files unchanged, and the next one overwrites its leftovers.
-"""
+"""The files that `prepare-data` makes: where they go, and how tokens are written to them."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +10,16 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from shared.errors import RunError, UserError
+from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import format_bytes
+from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.split import TRAIN, VALIDATION, Part
 from trainer.data.tokenizer import TOKENIZER_FILES
 from trainer.data.tokens import TOKEN_BYTES, sidecar_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,6 @@ class TokenWriter:
     num_tokens: int = 0
     num_documents: int = 0
     text_bytes: int = 0
-    renamed: bool = False
     _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, part: Part, ids: NDArray[np.uint32], end: NDArray[np.uint32]) -> None:
@@ -78,16 +69,6 @@ class TokenWriter:
             self._waiting.clear()
             self.num_tokens += len(tokens)
             self.file.write(tokens.data)
-
-    def sync(self) -> None:
-        """Make what was written durable."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def finish(self) -> None:
-        """Rename the file to its final name."""
-        partial_path(self.path).replace(self.path)
-        self.renamed = True
 
 
 def plan_targets(output: str, val_output: str | None) -> Targets:
@@ -111,8 +92,8 @@ def plan_targets(output: str, val_output: str | None) -> Targets:
 
 
 @contextlib.contextmanager
-def open_writers(targets: Targets) -> Iterator[dict[int, TokenWriter]]:
-    """Writers for both sides, by side. Unfinished files are removed afterwards.
+def open_writers(targets: Targets, files: FileSet) -> Iterator[dict[int, TokenWriter]]:
+    """Writers for both sides, by side, whose files are part of `files`.
 
     Raises RunError when the disk is full, UserError when a file cannot be written or another
     process is writing it.
@@ -120,49 +101,9 @@ def open_writers(targets: Targets) -> Iterator[dict[int, TokenWriter]]:
     writers: dict[int, TokenWriter] = {}
     try:
         for side, path in ((TRAIN, targets.train), (VALIDATION, targets.val)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writers[side] = TokenWriter(path, _open_locked(partial_path(path)))
+            writers[side] = TokenWriter(path, files.open(path))
         yield writers
     except OSError as error:
-        if error.errno in NO_SPACE:
-            written = sum(writer.num_tokens for writer in writers.values()) * TOKEN_BYTES
-            raise RunError(
-                f"no space left in {targets.directory} after {format_bytes(written)} of tokens: "
-                "the old files are unchanged; free some space (tokens take about as many "
-                "bytes as their text) and run again"
-            ) from error
-        place = error.filename or targets.directory
-        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
-    finally:
-        for writer in writers.values():
-            if not writer.renamed:  # else the name may already be another run's
-                with contextlib.suppress(OSError):
-                    partial_path(writer.path).unlink()
-            with contextlib.suppress(OSError):  # closing tries again what did not fit
-                writer.file.close()
-
-
-def partial_path(path: Path) -> Path:
-    """Where `path` is written until it is complete."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def _open_locked(partial: Path) -> IO[bytes]:
-    """`partial`, empty and locked by this process."""
-    while True:
-        file = partial.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another run may have renamed it between the two calls: then this is its result.
-            if partial.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                file.truncate(0)  # what a killed run left behind
-                return file
-        except BlockingIOError as error:
-            file.close()
-            raise UserError(
-                f"another prepare-data is writing {partial.parent}: wait for it, or choose "
-                "another --output"
-            ) from error
-        except FileNotFoundError:
-            pass
-        file.close()
+        written = sum(writer.num_tokens for writer in writers.values()) * TOKEN_BYTES
+        after = f" after {format_bytes(written)} of tokens"
+        raise cannot_write(error, targets.directory, after) from error

@@ -6,6 +6,7 @@ are never held: memory depends on the number of cores, not on the input.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.errors import RunError, UserError
-from shared.files import fsync_directory, replace_link
 from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.file_set import FileSet, partial_path
 from trainer.data.inputs import InputSet, find_inputs
 from trainer.data.outputs import Targets, TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
@@ -28,11 +29,10 @@ from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
 from trainer.data.tokenizer_training import (
     DEFAULT_VOCAB_SIZE,
     check_settings,
-    texts_of,
     train_tokenizer,
     vocabulary_notes,
 )
-from trainer.data.tokens import Sidecar, sidecar_path
+from trainer.data.tokens import Sidecar, fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def prepare(
     _refuse_to_replace(settings, targets, tokenizer)
     exclude = {path.resolve() for path in targets.files}
     inputs = find_inputs(settings.inputs, exclude)
-    with open_writers(targets) as writers:
+    with FileSet() as files, open_writers(targets, files) as writers:
         tokenizer, survey, notes = _survey(settings, inputs, tokenizer, progress)
         plan = plan_split(survey)
         _encode(
@@ -117,6 +117,7 @@ def prepare(
             tokenizer=tokenizer,
             plan=plan,
             writers=writers,
+            files=files,
             notes=notes,
         )
 
@@ -130,7 +131,8 @@ def encode_parts(
     still running and while the results of another are written.
     """
     running: deque[tuple[list[Part], Future[list[NDArray[np.uint32]]]]] = deque()
-    with ThreadPoolExecutor(ENCODING_BATCHES, thread_name_prefix="encode") as pool:
+    pool = ThreadPoolExecutor(ENCODING_BATCHES, thread_name_prefix="encode")
+    try:
         for batch in _batches(parts, batch_bytes):
             running.append((batch, pool.submit(tokenizer.encode_arrays, [p.text for p in batch])))
             if len(running) > ENCODING_BATCHES:
@@ -138,6 +140,8 @@ def encode_parts(
                 yield list(zip(done, arrays.result(), strict=True))
         for done, arrays in running:
             yield list(zip(done, arrays.result(), strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a batch
 
 
 def _batches(parts: Iterable[Part], batch_bytes: int) -> Iterator[list[Part]]:
@@ -227,16 +231,19 @@ def _survey(
     pieces = survey.watch(replaced.through(reader))
     if tokenizer is None:
         wanted = settings.vocab_size or DEFAULT_VOCAB_SIZE
-        with progress("training the tokenizer", inputs.size) as update:
-            texts = texts_of(pieces, reader, update)
-            tokenizer = train_tokenizer(
-                texts, vocab_size=wanted, min_frequency=settings.min_frequency
-            )
+        tokenizer = train_tokenizer(
+            (piece.text for piece in pieces),
+            vocab_size=wanted,
+            min_frequency=settings.min_frequency,
+            progress=progress,
+            total=inputs.size,
+            position=lambda: reader.counts.disk_bytes,
+        )
         notes = vocabulary_notes(tokenizer, wanted)
     else:
         with progress("reading", inputs.size) as update:
-            for _ in texts_of(pieces, reader, update):
-                pass
+            for _ in pieces:
+                update(reader.counts.disk_bytes)
         notes = []
     if replaced.count and not settings.replace:
         raise UserError(outside_message(replaced.examples, replaced.count))
@@ -318,11 +325,19 @@ def _commit(
     tokenizer: Tokenizer,
     plan: SplitPlan,
     writers: dict[int, TokenWriter],
+    files: FileSet,
     notes: list[str],
 ) -> Prepared:
-    """Rename the finished files into place, the tokens first and their descriptions after."""
+    """Write what describes the tokens, and put everything in place.
+
+    `train.bin` is last: without it nothing reads the rest, and beside an old one the new sidecar
+    shows that they do not belong together.
+    """
     for writer in writers.values():
-        writer.sync()
+        writer.file.flush()
+    prints = {side: fingerprint(partial_path(writer.path)) for side, writer in writers.items()}
+    together = " ".join([tokenizer.hash, *prints.values()])
+    set_id = hashlib.blake2b(together.encode(), digest_size=8).hexdigest()
     sidecars = {
         side: Sidecar(
             vocab_size=tokenizer.vocab_size,
@@ -338,25 +353,30 @@ def _commit(
             split_rule=plan.rule,
             val_split=settings.val_split,
             seed=settings.seed,
+            fingerprint=prints[side],
+            set_id=set_id,
         )
         for side, writer in writers.items()
     }
     has_val = sidecars[VALIDATION].num_tokens > 0
-    for side, writer in writers.items():
+    for name, data in tokenizer.files().items():
+        files.stage(targets.directory / name, data)
+    if targets.link:
+        files.stage_link(targets.link, targets.train.name)
+    for side, writer in sorted(writers.items(), reverse=True):  # the training side is last
+        sidecar = writer.path.with_name(writer.path.name + ".json")
         if side == TRAIN or has_val:
-            writer.finish()
-            sidecars[side].write(writer.path)
-        elif writer.path.exists():
-            # An old one would be mistaken for the validation side of the new training file.
-            writer.path.unlink()
-            sidecar_path(writer.path).unlink(missing_ok=True)
+            files.stage(sidecar, sidecars[side].to_json())
+            files.stage_file(writer.path, writer.file)
+            continue
+        # An old one would be mistaken for the validation side of the new training file.
+        if writer.path.exists():
             notes.append(f"the old {writer.path} was removed: there is no validation split")
-        fsync_directory(writer.path.parent)
+        files.remove(sidecar)
+        files.remove(writer.path)
     if settings.val_split > 0 and not has_val:
         notes.append("the text is too short to split: there is no validation file")
-    tokenizer.save(targets.directory)
-    if targets.link:
-        replace_link(targets.link, targets.train.name)
+    files.commit()
     return Prepared(
         train=targets.train,
         val=targets.val if has_val else None,

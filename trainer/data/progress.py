@@ -10,7 +10,7 @@ Update = Callable[[int], None]
 """Called with the bytes done so far."""
 
 ProgressFactory = Callable[[str, int], AbstractContextManager[Update]]
-"""Called with a title and the total in bytes."""
+"""Called with a title and the total in bytes; 0 when it is not known how much there is to do."""
 
 
 @contextlib.contextmanager

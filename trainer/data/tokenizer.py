@@ -24,7 +24,8 @@ import tokenizers
 from tokenizers import models
 
 from shared.errors import UserError
-from shared.files import read_json, replace_file, write_json
+from shared.files import read_json, replace_file
+from shared.json_text import encode_json
 from shared.text import one_line
 from trainer.data.byte_level import (
     ASCII_END_OF_TEXT,
@@ -143,21 +144,22 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, directory: str | Path) -> None:
-        """Write `tokenizer.json`, `tokenizer_config.json` and for BPE the GPT-2 file pair.
-
-        The folder loads with `transformers.AutoTokenizer`, with the same ids.
-        """
+        """Write `files` to a folder, which then loads with `transformers.AutoTokenizer`, with the
+        same ids."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        replace_file(
-            directory / "tokenizer.json", self._backend.to_str(pretty=True).encode() + b"\n"
-        )
+        for name, data in self.files().items():
+            replace_file(directory / name, data)
+
+    def files(self) -> dict[str, bytes]:
+        """`tokenizer.json`, `tokenizer_config.json` and for BPE the GPT-2 file pair, by name."""
+        files: dict[str, bytes] = {}
         model = self._state["model"]
         if model["type"] == "BPE":
-            replace_file(directory / "vocab.json", orjson.dumps(model["vocab"]) + b"\n")
+            files["vocab.json"] = orjson.dumps(model["vocab"]) + b"\n"
             header = "#version: 0.2" + (f" pre={self.pre}" if self.pre else "")
             lines = [header, *(" ".join(pair) for pair in self.merges)]
-            replace_file(directory / "merges.txt", "\n".join(lines).encode() + b"\n")
+            files["merges.txt"] = "\n".join(lines).encode() + b"\n"
         config = self._config | {
             # transformers 5 writes a class name that version 4 cannot load; both load this one.
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -166,7 +168,9 @@ class Tokenizer:
             "pad_token": self.pad_token,
             "clean_up_tokenization_spaces": False,
         }
-        write_json(directory / "tokenizer_config.json", config)
+        files["tokenizer_config.json"] = encode_json(config, indent=True) + b"\n"
+        files["tokenizer.json"] = self._backend.to_str(pretty=True).encode() + b"\n"
+        return files
 
     def to_json(self) -> str:
         """The content of `tokenizer.json`, compact."""

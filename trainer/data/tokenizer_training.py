@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tokenizers import models, trainers
@@ -10,6 +10,7 @@ from tokenizers import models, trainers
 from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import one_line
+from trainer.data.bpe_training import train_bpe
 from trainer.data.byte_level import (
     ASCII_CHARACTERS,
     ASCII_END_OF_TEXT,
@@ -20,9 +21,10 @@ from trainer.data.byte_level import (
     QWEN2_PATTERN,
     byte_level_backend,
 )
-from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.documents import DocumentReader, reading_notes
+from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.inputs import find_inputs
-from trainer.data.progress import ProgressFactory, Update, silent
+from trainer.data.progress import ProgressFactory, silent
 from trainer.data.tokenizer import TOKENIZER_FILES, Charset, Kind, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 4096
@@ -63,21 +65,26 @@ def train_on_files(
     else:
         inputs = find_inputs(settings.inputs, {path.resolve() for path in outputs})
         reader = DocumentReader(inputs.files, settings.text_field)
-        with progress("training the tokenizer", inputs.size) as update:
-            tokenizer = train_tokenizer(
-                texts_of(reader, reader, update),
-                vocab_size=settings.vocab_size,
-                min_frequency=settings.min_frequency,
-            )
+        tokenizer = train_tokenizer(
+            (piece.text for piece in reader),
+            vocab_size=settings.vocab_size,
+            min_frequency=settings.min_frequency,
+            progress=progress,
+            total=inputs.size,
+            position=lambda: reader.counts.disk_bytes,
+        )
         notes = reading_notes(reader.counts, inputs)
         if not reader.counts.text_bytes:
             names = ", ".join(map(one_line, settings.inputs))
             raise UserError(f"there is no text in {names}")
         notes += vocabulary_notes(tokenizer, settings.vocab_size)
     try:
-        tokenizer.save(directory)
+        with FileSet() as files:
+            for name, data in tokenizer.files().items():
+                files.stage(directory / name, data)
+            files.commit()
     except OSError as error:
-        raise UserError(f"cannot write {directory}: {error.strerror}") from error
+        raise cannot_write(error, directory) from error
     return tokenizer, notes
 
 
@@ -88,8 +95,13 @@ def train_tokenizer(
     kind: Kind = "bpe",
     charset: Charset = "bytes",
     min_frequency: int = 2,
+    progress: ProgressFactory = silent,
+    total: int = 0,
+    position: Callable[[], int] = lambda: 0,
 ) -> Tokenizer:
     """A new tokenizer. `texts` is read once and not kept, only its distinct words are.
+
+    `progress` shows how many of `total` bytes were read, which `position` returns.
 
     The vocabulary is smaller than `vocab_size` when the text has too few pairs that occur
     `min_frequency` times. Character tokenizers have the size of their set (258 or 99 tokens)
@@ -107,7 +119,7 @@ def train_tokenizer(
         initial_alphabet=sorted(CHARACTER_OF_BYTE.values()),
         special_tokens=[END_OF_TEXT, PADDING],
     )
-    backend.train_from_iterator(texts, trainer)
+    train_bpe(backend, trainer, texts, progress=progress, total=total, position=position)
     return Tokenizer(backend)
 
 
@@ -145,13 +157,6 @@ def vocabulary_notes(tokenizer: Tokenizer, wanted: int) -> list[str]:
         "for: too few pairs occur often enough"
     )
     return [note]
-
-
-def texts_of(pieces: Iterable[Piece], reader: DocumentReader, update: Update) -> Iterator[str]:
-    """The texts of `pieces`, telling `update` how far `reader` has come on disk."""
-    for piece in pieces:
-        update(reader.counts.disk_bytes)
-        yield piece.text
 
 
 def _char_tokenizer(charset: Charset) -> Tokenizer:

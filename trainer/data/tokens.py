@@ -6,6 +6,7 @@ if the caller knows its vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.errors import UserError
-from shared.files import expand_user, read_json, write_json
+from shared.files import expand_user, read_json, replace_file
+from shared.json_text import encode_json
 from shared.text import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOKEN_BYTES = 4
+FINGERPRINT_BLOCKS = 256
+FINGERPRINT_BYTES = 4096
 CHECK_TOKENS = 4 * 1024 * 1024  # tokens examined at a time, 16 MiB
 PREPARE_HINT = "make one with `trainer prepare-data`"
 
@@ -28,7 +32,8 @@ PREPARE_HINT = "make one with `trainer prepare-data`"
 @dataclass(frozen=True)
 class Sidecar:
     """The description of a token file. `text_bytes` (UTF-8) over `num_tokens` turns a loss per
-    token into bits per byte. The tokens include one end-of-text id per document."""
+    token into bits per byte. The tokens include one end-of-text id per document. `fingerprint` is
+    that of the token file; files with the same `set_id` were prepared together."""
 
     vocab_size: int
     tokenizer_hash: str
@@ -43,13 +48,19 @@ class Sidecar:
     split_rule: str
     val_split: float
     seed: int
+    fingerprint: str = ""
+    set_id: str = ""
     dtype: str = "uint32"
     byte_order: str = "little"
     schema_version: int = 1
 
+    def to_json(self) -> bytes:
+        """The content of the sidecar's file."""
+        return encode_json(asdict(self), indent=True) + b"\n"
+
     def write(self, token_path: Path) -> None:
         """Put the sidecar beside `token_path`."""
-        write_json(sidecar_path(token_path), asdict(self))
+        replace_file(sidecar_path(token_path), self.to_json())
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,19 @@ def validation_path(train_path: Path) -> Path | None:
     return None
 
 
+def find_validation(path: str | Path, option: str = "--val-data-path") -> Path:
+    """The validation file that a person named: the file itself, or `val.bin` in a folder.
+
+    Raises UserError for a folder that has none.
+    """
+    path = expand_user(path)
+    if not path.is_dir():
+        return path
+    if (path / "val.bin").is_file():
+        return path / "val.bin"
+    raise UserError(f"{option} {path} is a folder without a val.bin: name the validation file")
+
+
 def read_sidecar(token_path: str | Path) -> Sidecar | None:
     """The sidecar of a token file, or None when it has none.
 
@@ -121,6 +145,29 @@ def read_sidecar(token_path: str | Path) -> Sidecar | None:
         ) from error
     _check_sidecar(path, sidecar)
     return sidecar
+
+
+def fingerprint(path: Path) -> str:
+    """16 hex digits that tell token files apart, from the size and evenly spaced blocks."""
+    digest = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(size.to_bytes(8, "little"))
+        for place in range(0, size, max(size // FINGERPRINT_BLOCKS, FINGERPRINT_BYTES)):
+            file.seek(place)
+            digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()
+
+
+def check_together(train: TokenFile, val: TokenFile) -> None:
+    """Raise UserError when `val`, found beside `train`, was not prepared together with it."""
+    if train.sidecar is None or not train.sidecar.set_id:
+        return
+    remedy = "run `trainer prepare-data` again, or name the validation file with --val-data-path"
+    if val.sidecar is None:
+        raise UserError(f"{val.path} has no {sidecar_path(val.path).name} beside it: {remedy}")
+    if val.sidecar.set_id != train.sidecar.set_id:
+        raise UserError(f"{val.path} was not prepared together with {train.path}: {remedy}")
 
 
 def open_tokens(
@@ -168,6 +215,9 @@ def _check_sidecar(path: Path, sidecar: Sidecar) -> None:
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise UserError(f"{path}: {name} is {one_line(value)}, not a count")
+    for name in ("fingerprint", "set_id"):
+        if not isinstance(getattr(sidecar, name), str):
+            raise UserError(f"{path}: {name} is {one_line(getattr(sidecar, name))}, not text")
     if (sidecar.dtype, sidecar.byte_order) != ("uint32", "little"):
         raise UserError(
             f"{path}: tokens are {one_line(sidecar.byte_order)}-endian {one_line(sidecar.dtype)}; "
@@ -183,6 +233,11 @@ def _check_match(
             f"{path} has {count} tokens, but {sidecar_path(path).name} says "
             f"{sidecar.num_tokens}: the file was cut short or replaced; run `trainer "
             "prepare-data` again"
+        )
+    if sidecar.fingerprint and sidecar.fingerprint != fingerprint(path):
+        raise UserError(
+            f"{path} is not the file that {sidecar_path(path).name} describes: one of them was "
+            "replaced, or writing them was interrupted; run `trainer prepare-data` again"
         )
     if vocab_size is not None and sidecar.vocab_size > vocab_size:
         raise UserError(

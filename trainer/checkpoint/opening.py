@@ -47,8 +47,8 @@ def open_model(
 ) -> OpenedModel:
     """The model at `path`, verified if there are checksums.
 
-    `tokenizer` is a file or folder to use instead of the model's own. Raises UserError if there is
-    no model, no tokenizer, or one that belongs to another model.
+    `tokenizer` is a file or folder to use instead of the model's own; it may only add tokens to
+    that. Raises UserError if there is no model, no tokenizer, or one that belongs to another model.
     """
     if is_gguf(path):
         return _open_gguf(path, device, tokenizer)
@@ -56,6 +56,8 @@ def open_model(
     place = Path(tokenizer) if tokenizer else loaded.folder
     codec = _tokenizer(place)
     _check_vocabulary(codec, loaded.model, place)
+    if tokenizer:
+        _check_own(codec, place, loaded.folder)
     template = read_chat_template(place if place.is_dir() else place.parent)
     return OpenedModel(loaded.model, codec, loaded.folder, template, end_ids(loaded.folder))
 
@@ -71,6 +73,23 @@ def _tokenizer(place: Path) -> Tokenizer:
         f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
         "--tokenizer."
     )
+
+
+def _check_own(tokenizer: Tokenizer, place: Path, folder: Path) -> None:
+    """Raise UserError unless `tokenizer` gives each of the model's own tokens the same id."""
+    try:
+        own = _tokenizer(folder)
+    except UserError:  # it has none, or none that can be read
+        return
+    theirs = tokenizer.vocabulary
+    differing = sum(theirs.get(token) != index for token, index in own.vocabulary.items())
+    if differing or own.merges != tokenizer.merges:
+        what = f"{differing} of its tokens" if differing else "its merges"
+        raise UserError(
+            f"--tokenizer {one_line(place)} is not the tokenizer of the model in "
+            f"{one_line(folder)}: {what} differ, so the results would be meaningless; leave "
+            "--tokenizer out."
+        )
 
 
 def _open_gguf(path: Path, device: torch.device, tokenizer: str | Path | None) -> OpenedModel:

@@ -18,7 +18,13 @@ from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, find_inputs
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.tokens import CHECK_TOKENS, find_tokens, open_tokens, validation_path
+from trainer.data.tokens import (
+    CHECK_TOKENS,
+    find_tokens,
+    find_validation,
+    open_tokens,
+    validation_path,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +112,8 @@ def held_back(
         if validation is None:
             raise UserError(f"There is no validation data beside {one_line(path)}; {remedy}.")
         chosen = str(validation)
-    found = _open_tokens(Path(chosen), tokenizer, vocab_size, max_tokens)
+    chosen_file = find_validation(chosen, "the run's data.val_path")
+    found = _open_tokens(chosen_file, tokenizer, vocab_size, max_tokens)
     return DataSet(found.name, found.kind, "validation", found.files, max_tokens)
 
 

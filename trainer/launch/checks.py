@@ -13,6 +13,7 @@ from shared.run.records import RunState
 from shared.text import one_line
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.config.resolve import to_yaml
+from trainer.launch.changes import changes
 from trainer.launch.checkpoint_folder import check_checkpoint_folder
 from trainer.launch.publish import check_upload
 from trainer.launch.request import LaunchRequest
@@ -52,6 +53,8 @@ def check(request: LaunchRequest) -> Checked:
         # Only a completed run has nothing left to do: one killed at its last step may still end.
         ended = state is None or state.status == "completed"
         check_resumable(planned, checkpoint, verified=verified, ended=ended)
+        if request.config.checkpoint.begin_from is None or request.run is not None:
+            warnings += changes(planned, checkpoint, state.max_steps if state else None)
     if request.run is None:
         slug(request.config.name)
         check_checkpoint_folder(request.config)

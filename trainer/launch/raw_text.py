@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -20,10 +20,16 @@ BPE_VOCABULARY = 4096
 
 
 def prepare_text(
-    paths: Sequence[str], settings: Settings, runs_dir: Path, progress: ProgressFactory = silent
+    paths: Sequence[str],
+    settings: Settings,
+    runs_dir: Path,
+    progress: ProgressFactory = silent,
+    *,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Path:
     """Prepare token files from `paths`; returns their folder, below the runs directory.
 
+    `tell` receives what a person should know about the text.
     The configured vocabulary size picks the tokenizer: 99 means ASCII characters, 258 bytes, any
     other size byte-level BPE. The files are used again as long as no input changes.
     """
@@ -39,8 +45,8 @@ def prepare_text(
     stamps = [(name, *size) for name, size in zip(names, sizes, strict=True)]
     key = hashlib.sha256(orjson.dumps([stamps, size])).hexdigest()[:16]
     folder = runs_dir / ".data" / key
-    if not (folder / "train.bin.json").is_file():
-        prepare(
+    if not (folder / "train.bin").is_file():  # put in place last
+        prepared = prepare(
             PrepareSettings(
                 inputs=list(paths),
                 output=str(folder),
@@ -53,4 +59,6 @@ def prepare_text(
             ),
             progress,
         )
+        for note in prepared.notes:
+            tell(note)
     return folder

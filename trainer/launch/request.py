@@ -52,6 +52,7 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
 
     The data's vocabulary size replaces a preset's, unless a person set one.
     """
+    source, file, flags = choose_length(source, file, flags)
     config = resolve(source, file, flags)
     explicit = "model.vocab_size" in flags or (
         "model.vocab_size" in file or (not preset and "model.vocab_size" in source)
@@ -64,6 +65,29 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
             flags = {**flags, "model.vocab_size": vocabulary}
             config = resolve(source, file, flags)
     return absolute(config)
+
+
+def choose_length(*layers: Settings) -> list[Settings]:
+    """The layers, where a number of steps in one replaces the epochs of those before, and the
+    other way round.
+
+    Raises UserError when one layer has both: one of them would be ignored.
+    """
+    chosen: list[Settings] = []
+    for layer in layers:
+        steps, epochs = layer.get("train.max_steps"), layer.get("train.epochs")
+        if steps is not None and epochs is not None:
+            raise UserError(
+                f"max_steps {one_line(steps, 20)} and epochs {one_line(epochs, 20)} are both "
+                "given, and each sets the length of the run; give one of them."
+            )
+        other = {}
+        if epochs is not None:
+            other = {"train.max_steps": None}
+        elif steps is not None:
+            other = {"train.epochs": None}
+        chosen.append({**layer, **other})
+    return chosen
 
 
 def absolute(config: Config) -> Config:
@@ -89,6 +113,7 @@ def resume_request(
     A checkpoint of a run continues that run; any other starts a new run. Raises UserError when
     there is no such run or checkpoint.
     """
+    (overrides,) = choose_length(dict(overrides))
     # `--resume latest --name NAME`, as in the guides, is the newest run of that name.
     meant = resolve_reference(name if reference == LATEST_RUN and name else reference, runs_dir)
     if meant.run is not None:

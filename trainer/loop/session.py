@@ -237,9 +237,6 @@ def restore(session: Session, folder: Path) -> None:
     session.resumed_from = folder
     step, seconds = session.progress.step, time.monotonic() - started
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
-    saved, here = session.progress.facts.get("data"), session.sources.identity
-    if saved and saved != here:
-        session.notes.append(f"The data has changed: {saved} then, {here} now")
 
 
 def check_resumable(

@@ -12,7 +12,16 @@ from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
 from trainer.data.synthetic import SyntheticBatches
-from trainer.data.tokens import TokenFile, find_tokens, open_tokens, read_sidecar, validation_path
+from trainer.data.tokens import (
+    TokenFile,
+    check_together,
+    find_tokens,
+    find_validation,
+    fingerprint,
+    open_tokens,
+    read_sidecar,
+    validation_path,
+)
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
@@ -59,7 +68,16 @@ def open_sources(config: Config) -> Sources:
     source = TokenBatches(train, length, config.train.seed)
     val = _validation_file(config, train)
     batches: tuple[Batch, ...] = ()
+    told = "no validation data"
+    # The val.bin of a tiny text, not asked for, must not prevent training.
+    if val is not None and val.count < length + 1 and config.data.val_path is None:
+        told = (
+            f"no validation: {val.path} has {val.count:,} tokens, and one sequence needs "
+            f"{length + 1:,}; prepare more text, or set a shorter --seq-len"
+        )
+        val = None
     if val is not None:
+        told = f"{val.count:,} validation tokens"
         batches = tuple(ordered_batches(val, length, config.train.batch_size, config.eval.batches))
     tokenizer = _tokenizer(config, train)
     sidecar = val.sidecar if val else train.sidecar
@@ -71,9 +89,8 @@ def open_sources(config: Config) -> Sources:
         validation=batches,
         tokenizer=tokenizer,
         bytes_per_token=per_token,
-        identity=_identity(train, config),
-        description=f"{train.count:,} training tokens from {train.path}"
-        + (f", {val.count:,} validation tokens" if val else ", no validation data"),
+        identity=_identity(train, val, config),
+        description=f"{train.count:,} training tokens from {train.path}, {told}",
     )
 
 
@@ -100,7 +117,8 @@ def _synthetic(config: Config) -> Sources:
 
 
 def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
-    path = config.data.val_path or validation_path(train.path)
+    chosen = config.data.val_path
+    path = find_validation(chosen) if chosen else validation_path(train.path)
     if path is None:
         return None
     sidecar = train.sidecar
@@ -109,8 +127,8 @@ def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
         vocab_size=config.model.vocab_size,
         tokenizer_hash=sidecar.tokenizer_hash if sidecar else None,
     )
-    if val.count < config.seq_len + 1 and config.data.val_path is None:
-        return None  # the val.bin of a tiny text, not asked for, must not prevent training
+    if chosen is None:
+        check_together(train, val)
     return val
 
 
@@ -118,10 +136,22 @@ def _tokenizer(config: Config, train: TokenFile) -> Tokenizer | None:
     from trainer.data.tokenizer import Tokenizer
 
     path = Path(config.data.tokenizer) if config.data.tokenizer else train.tokenizer_path
+    sidecar = train.sidecar
     if path is None:
+        if sidecar and sidecar.set_id:
+            raise UserError(
+                f"{train.path.parent} has no tokenizer.json, with which {train.path.name} was made "
+                f"({sidecar.tokenizer_hash}): run `trainer prepare-data` again, or name it with "
+                "--set data.tokenizer=FILE."
+            )
         return None
     tokenizer = Tokenizer.load(path)
-    sidecar = train.sidecar
+    if sidecar and sidecar.tokenizer_hash == tokenizer.hash and sidecar.eos_id != tokenizer.eos_id:
+        raise UserError(
+            f"The documents in {train.path} end with token {sidecar.eos_id}, but the tokenizer in "
+            f"{path.parent} ends texts with {tokenizer.eos_id}: its tokenizer_config.json is "
+            "missing or was replaced; run `trainer prepare-data` again."
+        )
     if sidecar and sidecar.tokenizer_hash != tokenizer.hash:
         raise UserError(
             f"{train.path} was made with tokenizer {sidecar.tokenizer_hash}, but {path} is "
@@ -131,7 +161,7 @@ def _tokenizer(config: Config, train: TokenFile) -> Tokenizer | None:
     return tokenizer
 
 
-def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
+def _identity(train: TokenFile, val: TokenFile | None, config: Config) -> dict[str, Any]:
     """What a resume compares, so that other data does not go unnoticed."""
     sidecar = train.sidecar
     return {
@@ -140,7 +170,26 @@ def _identity(train: TokenFile, config: Config) -> dict[str, Any]:
         "tokenizer": sidecar.tokenizer_hash if sidecar else None,
         "seed": config.train.seed,
         "seq_len": config.seq_len,
+        "fingerprint": fingerprint(train.path),
+        "validation": fingerprint(val.path) if val else None,
     }
+
+
+def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """How the data differs from that of a checkpoint, as clauses. Facts that only one of the two
+    has are not compared: older checkpoints lack some."""
+    names = {
+        "dataset": "the kind of data",
+        "tokens": "the number of training tokens",
+        "seq_len": "the sequence length",
+        "seed": "the seed of the order",
+        "n_samples": "the number of samples",
+        "tokenizer": "the tokenizer",
+        "fingerprint": "the content of the training file",
+        "validation": "the content of the validation file",
+    }
+    changed = [key for key in names if key in saved and key in here and saved[key] != here[key]]
+    return [f"{names[key]} was {saved[key]} and is {here[key]}" for key in changed]
 
 
 def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:

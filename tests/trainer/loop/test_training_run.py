@@ -413,7 +413,14 @@ def test_requests_that_come_together_are_all_served(train: Train) -> None:
 def test_other_data_order_is_told(train: Train) -> None:
     first = train("seeded")
     again = resume(first.run, "--max-steps", "14", "--set", "train.seed=7")
-    assert "The data has changed" in again.log
+    assert "[WARN] The data has changed since the checkpoint: the seed of the order" in again.log
+
+
+def test_a_jump_of_the_learning_rate_is_told_with_both_rates(train: Train) -> None:
+    first = train("short", optim__min_lr=1e-6, optim__warmup_steps=0)
+    again = resume(first.run, "--max-steps", "40")
+    assert "[WARN] The learning rate jumps from 1e-06 to" in again.log
+    assert "The data has changed" not in again.log
 
 
 def test_epochs_count_what_was_used(train: Train) -> None:

@@ -30,7 +30,11 @@ def train(
         str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
     ] = None,
     val_data_path: Annotated[
-        str | None, typer.Option(metavar="FILE", help="val.bin; default: the one beside train.bin.")
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="val.bin, or the folder that holds it; default: the one beside train.bin.",
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -114,6 +118,7 @@ def train(
     from trainer.launch.request import (
         LaunchRequest,
         check_preset,
+        choose_length,
         load_layers,
         new_run,
         resume_request,
@@ -157,8 +162,7 @@ def train(
         },
         set_,
     )
-    if epochs is not None and max_steps is None:
-        flags["train.max_steps"] = None  # --epochs overrides a preset's number of steps
+    choose_length(flags)
     if data and flags.get("data.path"):
         raise UserError(
             f"--data {data[0]} and --data-path {flags['data.path']} are both given; give text or "
@@ -177,7 +181,8 @@ def train(
             if config is None:
                 preset, file, is_preset = load_layers("minigpt")
             settings = {**preset, **file, **flags}
-            flags["data.path"] = str(prepare_text(data, settings, runs_dir, show_progress))
+            folder = prepare_text(data, settings, runs_dir, show_progress, tell=_tell)
+            flags["data.path"] = str(folder)
         elif config is None and not flags.get("data.path") and dataset is None:
             raise UserError(
                 "trainer train needs to know what to train: give --config (a preset such as "
@@ -187,6 +192,10 @@ def train(
     if dry_run:
         return _show_plan(request)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)
+
+
+def _tell(note: str) -> None:
+    typer.echo(f"note: {note}", err=True)
 
 
 def _show_plan(request: LaunchRequest) -> int:

@@ -180,3 +180,17 @@ def test_a_checkpoint_that_cannot_be_written(
     assert output.code == 1
     assert "--no-save measures without writing" in output.err
     assert "nats per token" in output.out, "what was measured is not lost"
+
+
+def test_another_tokenizer_than_the_models_is_refused(
+    runs: Path, tmp_path: Path, run_cli: RunCli
+) -> None:
+    other = tmp_path / "other"
+    asked = ["--kind", "char", "--charset", "ascii", "--output-dir", other]
+    made = run_cli("tokenizer", "train", *asked)
+    assert made.code == 0, made.err
+    folder = checkpoint(runs)
+    output = run_cli("eval", "--checkpoint", folder, "--tokenizer", other)
+    assert output.code == 2
+    assert str(other) in output.err and "not the tokenizer of the model" in output.err
+    assert read_evaluations(folder) == []

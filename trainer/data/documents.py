@@ -10,13 +10,16 @@ token its best merge and loses nothing.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
 import json
+import lzma
 import re
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -107,20 +110,16 @@ class DocumentReader:
                             self.counts.disk_bytes = finished + raw.tell()
                             yield piece
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise UserError(f"cannot read {file.path}: {one_line(reason)}") from error
-            except (EOFError, zlib.error) as error:
-                raise UserError(
-                    f"{file.path} is damaged or cut short: {one_line(error)}; copy or download it "
-                    "again"
-                ) from error
+                if error.errno is None:  # what gzip and bz2 raise for bytes that are not theirs
+                    raise _damaged(file.path, error) from error
+                raise UserError(f"cannot read {file.path}: {one_line(error.strerror)}") from error
+            except (EOFError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+                raise _damaged(file.path, error) from error
             finished += file.size
             self.counts.disk_bytes = finished
 
     def _read_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Piece]:
-        stream: IO[bytes] = raw
-        if file.path.suffix.lower() == ".gz":
-            stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), READ_BYTES)
+        stream = _decompressed(file.path, raw)
         if extension_of(file.path) in RECORD_EXTENSIONS:
             yield from self._read_records(file.path, stream)
             return
@@ -185,13 +184,13 @@ class DocumentReader:
         return record
 
     def _field(self, path: Path, where: str, record: dict[str, Any]) -> str:
-        if self.text_field not in record:
+        there, value = _find_field(record, self.text_field)
+        if not there:
             known = ", ".join(map(one_line, record)) or "none"
             raise UserError(
                 f"{path} {where} has no field {self.text_field!r}; its fields are "
                 f"{one_line(known)}: choose one with --text-field"
             )
-        value = record[self.text_field]
         if value is None:
             return ""
         if not isinstance(value, str):
@@ -212,17 +211,20 @@ class DocumentReader:
         try:
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 schema = file.schema_arrow
-                if self.text_field not in schema.names:
+                column = self.text_field
+                if column not in schema.names:
+                    column = column.partition(".")[0]
+                if column not in schema.names:
                     known = one_line(", ".join(schema.names))
                     raise UserError(
                         f"{path} has no column {self.text_field!r}; its columns are {known}: "
                         "choose one with --text-field"
                     )
                 size, rows, seen = path.stat().st_size, file.metadata.num_rows, 0
-                for batch in file.iter_batches(batch_size=256, columns=[self.text_field]):
+                for batch in file.iter_batches(batch_size=256, columns=[column]):
                     for value in batch.column(0).to_pylist():
                         seen += 1
-                        row = {self.text_field: value}
+                        row = {column: value}
                         yield from self._document((self._field(path, f"row {seen}", row),))
                     self.counts.disk_bytes = start + size * seen // max(rows, 1)
         except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -259,6 +261,49 @@ class DocumentReader:
                 num_bytes = len(text.encode())
         self.counts.text_bytes += num_bytes
         return Piece(text, num_bytes, first, last)
+
+
+def _decompressed(path: Path, raw: IO[bytes]) -> IO[bytes]:
+    """The content of `raw`, by the extension of `path`."""
+    openers: dict[str, Callable[[IO[bytes]], Any]] = {
+        ".gz": lambda file: gzip.GzipFile(fileobj=file),
+        ".bz2": bz2.BZ2File,
+        ".xz": lzma.LZMAFile,
+        ".zst": lambda file: _zstd().ZstdFile(file),
+    }
+    opener = openers.get(path.suffix.lower())
+    return io.BufferedReader(opener(raw), READ_BYTES) if opener else raw
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def _zstd_error() -> type[Exception]:
+    error: type[Exception] = _zstd().ZstdError
+    return error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is damaged or cut short: {one_line(error)}; copy or download it again"
+    )
+
+
+def _find_field(record: dict[str, Any], field: str) -> tuple[bool, Any]:
+    """The value of a field, by its name or its path (`data.text`), and whether there is one."""
+    if field in record:
+        return True, record[field]
+    value: Any = record
+    for name in field.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False, None
+        value = value[name]
+    return True, value
 
 
 def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:

@@ -27,6 +27,7 @@ TEXT_EXTENSIONS = frozenset((
     ".htm", ".css", ".scss", ".proto", ".graphql", ".tf", ".nix",
 ))
 # fmt: on
+COMPRESSIONS = frozenset({".gz", ".zst", ".xz", ".bz2"})
 KNOWN_EXTENSIONS = TEXT_EXTENSIONS | RECORD_EXTENSIONS | TABLE_EXTENSIONS
 
 
@@ -161,9 +162,9 @@ def _search(directory: Path, top: Path, found: _Found) -> None:
 
 
 def extension_of(path: Path) -> str:
-    """The lower-case extension, looking under a trailing `.gz`."""
-    name = path.name.lower()
-    return Path(name.removesuffix(".gz")).suffix
+    """The lower-case extension, looking under that of a compression."""
+    path = Path(path.name.lower())
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
 def _is_text_name(path: Path) -> bool:

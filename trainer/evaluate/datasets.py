@@ -74,18 +74,23 @@ class DataSet:
 
 
 def open_data(
-    paths: Sequence[str], tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None = None
+    paths: Sequence[str],
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    max_tokens: int | None = None,
+    text_field: str = "text",
 ) -> list[DataSet]:
     """One data set for each token file among `paths`, and one for all the text.
 
     `paths` may be files, folders or globs; a folder with a `val.bin` stands for that file. Only the
-    first `max_tokens` of each file are scored. Raises UserError for data that cannot be scored.
+    first `max_tokens` of each file are scored; `text_field` holds a record's text. Raises
+    UserError for data that cannot be scored.
     """
     token_files = [path for path in map(_token_file, paths) if path is not None]
     texts = [path for path in paths if _token_file(path) is None]
     found = [_open_tokens(path, tokenizer, vocab_size, max_tokens) for path in token_files]
     if texts:
-        found.append(_open_text(texts, tokenizer, max_tokens))
+        found.append(_open_text(texts, tokenizer, max_tokens, text_field))
     return found
 
 
@@ -142,13 +147,15 @@ def _open_tokens(
     return DataSet(path.name, "tokens", "validation" if is_held_back else "", (scored,), max_tokens)
 
 
-def _open_text(paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None) -> DataSet:
+def _open_text(
+    paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None, text_field: str
+) -> DataSet:
     """Text files, each a sequence that begins with the token that precedes texts."""
     inputs = find_inputs(paths)
     counts = ReadCounts()
     files: list[ScoredFile] = []
     for file, name in zip(inputs.files, _names(inputs.files), strict=True):
-        reader = DocumentReader([file])
+        reader = DocumentReader([file], text_field)
         tokens = _encode(reader, file, tokenizer, max_tokens)
         whole = max_tokens is None or len(tokens) <= max_tokens
         tokens = tokens if whole else tokens[: max_tokens + 1]  # type: ignore[operator]

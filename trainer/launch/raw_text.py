@@ -25,6 +25,7 @@ def prepare_text(
     runs_dir: Path,
     progress: ProgressFactory = silent,
     *,
+    text_field: str = "text",
     tell: Callable[[str], None] = lambda note: None,
 ) -> Path:
     """Prepare token files from `paths`; returns their folder, below the runs directory.
@@ -43,7 +44,7 @@ def prepare_text(
     names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
     sizes = [(p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     stamps = [(name, *size) for name, size in zip(names, sizes, strict=True)]
-    key = hashlib.sha256(orjson.dumps([stamps, size])).hexdigest()[:16]
+    key = hashlib.sha256(orjson.dumps([stamps, size, text_field])).hexdigest()[:16]
     folder = runs_dir / ".data" / key
     if not (folder / "train.bin").is_file():  # put in place last
         prepared = prepare(
@@ -55,6 +56,7 @@ def prepare_text(
                 kind="char" if character else "bpe",
                 charset="ascii" if size == ASCII_VOCABULARY else "bytes",
                 replace=size == ASCII_VOCABULARY,
+                text_field=text_field,
                 overwrite=True,
             ),
             progress,

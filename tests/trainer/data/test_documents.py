@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -13,6 +16,18 @@ from hypothesis import strategies as st
 from shared.errors import UserError
 from trainer.data.documents import PIECE_CHARACTERS, READ_BYTES, DocumentReader, Piece, safe_cut
 from trainer.data.inputs import find_inputs
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd.compress,
+}
 
 
 def read(*patterns: str | Path, field: str = "text") -> tuple[list[str], DocumentReader]:
@@ -249,3 +264,27 @@ def test_a_huge_file_is_never_held(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert peak < 4 * 1024 * 1024
     assert reader.counts.documents == 1
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".xz", ".bz2"])
+@pytest.mark.parametrize("kind", [".txt", ".jsonl"])
+def test_compressed_files(tmp_path: Path, ending: str, kind: str) -> None:
+    content = {".txt": "one text é\n" * 50, ".jsonl": '{"text": "one"}\n{"text": "two"}\n'}[kind]
+    path = tmp_path / f"a{kind}{ending}"
+    path.write_bytes(COMPRESS[ending](content.encode()))
+    expected = [content] if kind == ".txt" else ["one", "two"]
+    assert [piece.text for piece in DocumentReader(find_inputs([str(tmp_path)]).files)] == expected
+    for damaged in (path.read_bytes()[:-6], b"no such format"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or cut short"):
+            list(DocumentReader(find_inputs([str(path)]).files))
+
+
+def test_a_nested_field_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"data": {"text": "one"}}\n{"data.text": "two"}\n{"data": {"text": null}}\n')
+    files = find_inputs([str(path)]).files
+    assert [piece.text for piece in DocumentReader(files, "data.text")] == ["one", "two"]
+    for field in ("data.no", "data.text.x", "no.text"):
+        with pytest.raises(UserError, match="line 1 has no field"):
+            list(DocumentReader(files, field))

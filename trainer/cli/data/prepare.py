@@ -23,7 +23,8 @@ def prepare_data(
             "--input",
             "--files",
             metavar="PATHS",
-            help="Text, .jsonl(.gz), .parquet files, folders or quoted globs; several may follow.",
+            help="Text, .jsonl, .parquet files (.gz, .zst, .xz, .bz2), folders or quoted globs; "
+            "several may follow.",
         ),
     ] = None,
     output: Annotated[

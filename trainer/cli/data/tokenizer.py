@@ -24,7 +24,9 @@ CharsetOption = Annotated[
     ),
 ]
 MinFrequencyOption = Annotated[int, typer.Option(help="Times a pair must occur to become a token.")]
-FieldOption = Annotated[str, typer.Option(help="Field or column with a record's text.")]
+FieldOption = Annotated[
+    str, typer.Option(help="Field, path (data.text) or column with a record's text.")
+]
 
 
 @app.callback()

@@ -36,6 +36,9 @@ Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="Token file, or a folder with val.bin.")
 ]
+TextField = Annotated[
+    str, typer.Option(help="Field, path (data.text) or column with a record's text.")
+]
 SeqLen = Annotated[
     int | None, typer.Option(help="Tokens per window; default: as in the run's validation.")
 ]
@@ -59,6 +62,7 @@ def evaluate(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     data: Data = None,
     data_path: DataPath = None,
+    text_field: TextField = "text",
     seq_len: SeqLen = None,
     stride: Stride = None,
     batch_size: BatchSize = None,
@@ -114,11 +118,12 @@ def evaluate(
         seq_len=seq_len,
         stride=stride,
         max_tokens=max_tokens,
+        text_field=None if text_field == "text" else text_field,
         dtype=None if dtype == "fp32" else dtype,
     )
     commit = git_commit()
     results: list[Evaluation] = []
-    for data_set in data_meant(opened, origin, paths, max_tokens):
+    for data_set in data_meant(opened, origin, paths, max_tokens, text_field):
         tell_notes(data_set)
         with scoring(data_set) as progress:
             results.append(
@@ -154,14 +159,18 @@ def check_max_tokens(max_tokens: int | None) -> None:
 
 
 def data_meant(
-    opened: OpenedModel, origin: Origin, paths: Sequence[str], max_tokens: int | None
+    opened: OpenedModel,
+    origin: Origin,
+    paths: Sequence[str],
+    max_tokens: int | None,
+    text_field: str = "text",
 ) -> list[DataSet]:
     """The data at `paths`; without any, the run's validation data. Raises UserError."""
     from trainer.evaluate.datasets import held_back, open_data
 
     vocabulary = opened.model.dimensions.V
     if paths:
-        return open_data(paths, opened.tokenizer, vocabulary, max_tokens)
+        return open_data(paths, opened.tokenizer, vocabulary, max_tokens, text_field)
     return [held_back(origin.configuration or {}, opened.tokenizer, vocabulary, max_tokens)]
 
 

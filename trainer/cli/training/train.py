@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainer.cli import options
+from trainer.cli.data.tokenizer import FieldOption
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
     ] = None,
+    text_field: FieldOption = "text",
     n_samples: Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")] = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
@@ -168,6 +170,8 @@ def train(
             f"--data {data[0]} and --data-path {flags['data.path']} are both given; give text or "
             "tokens."
         )
+    if text_field != "text" and not data:
+        raise UserError("--text-field is for the records of --data, which is missing.")
     if resume is not None:
         if data:
             raise UserError(
@@ -181,7 +185,9 @@ def train(
             if config is None:
                 preset, file, is_preset = load_layers("minigpt")
             settings = {**preset, **file, **flags}
-            folder = prepare_text(data, settings, runs_dir, show_progress, tell=_tell)
+            folder = prepare_text(
+                data, settings, runs_dir, show_progress, text_field=text_field, tell=_tell
+            )
             flags["data.path"] = str(folder)
         elif config is None and not flags.get("data.path") and dataset is None:
             raise UserError(

@@ -44,12 +44,8 @@ class Dynamics:
 
 
 def dynamics(detail: RunDetail) -> Dynamics:
-    """The dynamics of the last tenth of the run; cheap however long the run is.
-
-    What an attempt that was given up made beyond the newest step does not count.
-    """
-    newest = detail.given_up_after
-    loss, val_loss = _up_to(detail.loss, newest), _up_to(detail.val_loss, newest)
+    """The dynamics of the last tenth of the run; cheap however long the run is."""
+    loss, val_loss = detail.loss, detail.val_loss
     if not len(loss):
         return Dynamics()
     count = min(len(loss), MAX_WINDOW, max(MIN_WINDOW, int(len(loss) * WINDOW_SHARE)))
@@ -60,7 +56,7 @@ def dynamics(detail: RunDetail) -> Dynamics:
     gap, val_step = _gap(val_loss, loss, -1)
     gap_before, _ = _gap(val_loss, loss, -2)
     norm = detail.series.get("gradient_norm")
-    present, median, largest, at = _norms(norm and _up_to(norm, newest), int(steps[0]))
+    present, median, largest, at = _norms(norm, int(steps[0]))
     return Dynamics(
         first_step=int(steps[0]),
         last_step=int(steps[-1]),
@@ -79,14 +75,6 @@ def dynamics(detail: RunDetail) -> Dynamics:
         spikes=_spikes(x, y),
         nonfinite=count - len(y),
     )
-
-
-def _up_to(series: Series, step: int | None) -> Series:
-    """The part of `series` that ends with `step`; all of it for None."""
-    if step is None:
-        return series
-    end = int(np.searchsorted(series.steps, step, "right"))
-    return Series(series.key, series.steps[:end], series.values[:end])
 
 
 def _line(x: Floats, y: Floats) -> tuple[float | None, float | None]:

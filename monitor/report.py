@@ -128,6 +128,9 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
         "dynamics": dynamics_report(detail),
         "approximate": detail.approximate,
         "bad_lines": detail.bad_lines,
+        "unread": detail.unread,
+        "read_as": detail.read_as,
+        "given_up_after": detail.given_up_after,
         "checkpoints": checkpoints_report(detail.checkpoints, detail.uploads, now),
         "events": [
             {"time": e.time, "step": e.step, "event": e.kind, "text": e.text} for e in detail.events

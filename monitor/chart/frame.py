@@ -268,7 +268,7 @@ def _legend(layout: Layout, plot: Plot, layers: Sequence[Layer], detail: int) ->
         label = curve.label if detail >= 2 else clip_middle(curve.label, 8)
         pieces.append((" ━ ", Ink(curve.ink, "bold")))
         pieces.append((f"{label} ", _MUTED))
-        if not detail or not len(curve.points):
+        if not detail or curve.abandoned or not len(curve.points):
             continue
         if plot.crosshair is None:
             at = len(curve.points) - 1

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from shared.json_text import Json, encode_json
+from shared.json_text import encode_json
+from shared.run.metrics_facts import Facts
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Columns
 
@@ -39,9 +40,7 @@ class Parsed:
     start: int
     end: int
     columns: list[Columns]
-    records: int
-    bad_lines: int
-    last_record: Json
+    facts: Facts
 
 
 class Helper:
@@ -119,14 +118,7 @@ def _unpacked(data: mmap.mmap) -> Parsed:
         size = group["size"]
         steps, attempts = take(np.int64, size), take(np.int32, size)
         columns.append((steps, attempts, {key: take(np.float64, size) for key in group["keys"]}))
-    return Parsed(
-        head["start"],
-        head["end"],
-        columns,
-        head["records"],
-        head["bad_lines"],
-        head["last_record"],
-    )
+    return Parsed(head["start"], head["end"], columns, Facts.from_json(head["facts"]))
 
 
 def parse_range(fd: int, start: int, end: int) -> tuple[MetricsTable, int]:
@@ -156,9 +148,7 @@ def answer(fd: int, table: MetricsTable, start: int, end: int) -> None:
         {
             "start": start,
             "end": end,
-            "records": table.records,
-            "bad_lines": table.bad_lines,
-            "last_record": table.last_record,
+            "facts": table.facts.to_json(),
             "columns": [{"size": len(steps), "keys": list(values)} for steps, _, values in found],
         }
     )

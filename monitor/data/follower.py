@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
 from monitor.data.skim import Skim, skim
@@ -22,9 +24,10 @@ from shared.json_text import Json
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
-from shared.run.metrics_log import TIME, MetricsReader, MetricsTable
+from shared.run.metrics_log import QUIET, TIME, MetricsReader, MetricsTable
 from shared.run.metrics_rows import Series
 from shared.run.record_lines import parse_lines
+from shared.run.records import PhaseTransition
 from shared.run.tail import Tailer
 from shared.text import many_lines, one_line
 
@@ -45,6 +48,10 @@ _OVERHEAD = 1.2  # of the pyramids over the bare numbers
 _MAX_SAMPLE = 4000  # characters
 _FIRST = ("loss", "val_loss")
 _LISTED = re.compile(r"step_\d{1,16}|final|latest|best")
+_LOSS = re.compile(r"loss", re.IGNORECASE)
+_EVALUATED = re.compile(r"(?:^|[_./ -])(?:val|valid|validation|eval|test|dev)(?=[_./ -])", re.I)
+_MAX_STEP_KEYS = 4  # named
+_NOTHING = (np.empty(0, np.int64), np.empty(0, np.float64))
 _NEVER = object()
 
 CheckpointsSignature = tuple[tuple[str, int], ...]
@@ -73,12 +80,13 @@ class RunFollower:
         *,
         long: int = LONG,
         helper: Callable[[Path], Helper | None] = start_helper,
+        quiet: float = QUIET,
     ) -> None:
         self.run = run
         self._long, self._start_helper = long, helper
         #: False: keep the skim, because there is no memory for more.
         self.exact = True
-        self._metrics = MetricsReader(run.metrics_path)
+        self._metrics = MetricsReader(run.metrics_path, quiet=quiet)
         self._skim: Skim | None = None
         self._skimmed_for: MetricsTable | None = None
         self._skimmed_at = 0.0
@@ -189,7 +197,7 @@ class RunFollower:
         parsed = helper.parsed()
         table = self._metrics.table
         if parsed is not None and self._metrics.skip_to(parsed.end, helper.fd):
-            table.join(parsed.columns, parsed.records, parsed.bad_lines, parsed.last_record)
+            table.join(parsed.columns, parsed.facts)
         self.close()
         return self._changed(changed=True)
 
@@ -297,8 +305,11 @@ class RunFollower:
 
     def _make_detail(self) -> RunDetail:
         table = self._metrics.table
+        facts = table.facts
         found = _series(table) if self._skim is None else self._skim.series
-        series = _shown_series({key: found[key] for key in (*_FIRST, *found) if key in found})
+        shown = _shown_series({key: found[key] for key in (*_FIRST, *found) if key in found})
+        front = facts.given_up_after if self._skim is None else self._skim.given_up_after
+        series, abandoned = _without_abandoned(shown, front)
         pyramids: dict[str, Pyramid] = {}
         for key, one in series.items():
             if key != TIME:
@@ -306,12 +317,17 @@ class RunFollower:
                 if self._builds_anew:
                     self.release()  # every number of it was read
         self._builds_anew = False
-        main = "loss" if "loss" in series else next((k for k in series if k != TIME), "loss")
+        main = main_key(series)
         return RunDetail(
             run_id=self.run.run_id,
-            loss=series.get(main) or table.series(main),
-            val_loss=series.get("val_loss") or table.series("val_loss"),
+            loss=series.get(main) or Series(main, *_NOTHING),
+            val_loss=series.get("val_loss") or Series("val_loss", *_NOTHING),
             series=series,
+            abandoned=abandoned,
+            given_up_after=front if abandoned else None,
+            read_as=self._read_as(),
+            unread=self._unread(),
+            transitions=_transitions(facts.phases),
             pyramids=pyramids,
             approximate=self._skim is not None,
             version=self._version,
@@ -327,6 +343,21 @@ class RunFollower:
             protected=protected(self._checkpoints),
             uploads=self._uploads,
         )
+
+    def _read_as(self) -> str:
+        """How the file was read, where that is not a matter of course."""
+        facts, form = self._metrics.table.facts, self._metrics.form
+        parts = [form.name] if form.name else []
+        if facts.step_keys:
+            keys = ", ".join(one_line(key, 60) for key in facts.step_keys[:_MAX_STEP_KEYS])
+            parts.append(f"steps from {keys}")
+        if facts.rounded:
+            parts.append(f"{facts.rounded:,} steps rounded down")
+        return "; ".join(parts)
+
+    def _unread(self) -> str:
+        facts, problem = self._metrics.table.facts, self._metrics.form.problem
+        return "; ".join(part for part in (problem, facts.told()) if part)
 
     def _newest(self, series: Mapping[str, Series]) -> dict[str, float]:
         """The numbers of the last record; for a skim the last value of each series."""
@@ -365,6 +396,43 @@ def _series(table: MetricsTable) -> dict[str, Series]:
     found = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
     clock = table.series(TIME)
     return {**found, TIME: clock} if len(clock) else found
+
+
+def _without_abandoned(
+    series: Mapping[str, Series], front: int | None
+) -> tuple[dict[str, Series], dict[str, Series]]:
+    """The series up to step `front`, and what comes after it."""
+    if front is None:
+        return dict(series), {}
+    kept: dict[str, Series] = {}
+    rest: dict[str, Series] = {}
+    for key, one in series.items():
+        at = int(np.searchsorted(one.steps, front, "right"))
+        if at:
+            kept[key] = Series(key, one.steps[:at], one.values[:at])
+        if at < len(one):
+            rest[key] = Series(key, one.steps[at:], one.values[at:])
+    return kept, rest
+
+
+def main_key(keys: Iterable[str]) -> str:
+    """The metric to show first: the loss, else what is called so, else the first."""
+    known = [key for key in keys if key != TIME]
+    if "loss" in known:
+        return "loss"
+    losses = [key for key in known if _LOSS.search(key)]
+    own = [key for key in losses if not _EVALUATED.search(key)]
+    return next(iter([*own, *losses, *known]), "loss")
+
+
+def _transitions(phases: Iterable[tuple[int, str]]) -> tuple[PhaseTransition, ...]:
+    found: list[PhaseTransition] = []
+    before = ""
+    for step, name in phases:
+        shown = one_line(name, 40)
+        found.append(PhaseTransition(step, before, shown, 0.0))
+        before = shown
+    return tuple(found)
 
 
 def _shown_series(series: Mapping[str, Series]) -> dict[str, Series]:

@@ -382,6 +382,7 @@ def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
             follower.poll()
             if not follower.more:
                 break
+        follower.poll()  # nothing comes any more: a last line without a newline counts
         detail = follower.detail()
     scanner.draw_sparklines(math.inf, None if run is None else {run.run_id})
     details = {detail.run_id: detail} if detail else {}

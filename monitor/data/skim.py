@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from shared.json_text import Json, is_number
+from shared.run.foreign import canonical
 from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series
 from shared.run.record_lines import parse_line
 from shared.run.records import RECORD_KEYS
+from shared.run.text_form import TextForm
 
 SAMPLES = 900
 #: Places without a line end within so many bytes are skipped.
 MAX_LINE = 64 << 10
 LEAST_READ = 512  # bytes; longer than a typical line plus the partial one before it
+_HEAD = 4096  # bytes
 #: Files up to this size are read whole, which takes no longer.
 SMALL = 256 << 10  # bytes
 
@@ -35,6 +38,8 @@ class Skim:
     approximate: bool = False
     size: int = 0
     lines: int = 0
+    #: The step after which all is of a pass that was given up; None: nowhere.
+    given_up_after: int | None = None
 
 
 def skim(
@@ -56,8 +61,11 @@ def skim(
             return Skim()
         size = status.st_size
         if size <= small:
-            data = os.pread(fd, size, 0)
-            lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+            # A last line without a newline is left out if it is no record.
+            form = TextForm()
+            lines = form.feed(os.pread(fd, size, 0)).split(b"\n")
+        elif not _is_plain(os.pread(fd, _HEAD, 0)):
+            return Skim()
         else:
             lines = _spread_lines(fd, size, max(2, samples), least_read)
     except OSError:
@@ -67,9 +75,17 @@ def skim(
     table = MetricsTable()
     records = [r for line in lines if line and (r := parse_line(line)) is not None]
     approximate = size > small
+    if approximate:
+        records = [canonical(record)[0] for record in records]
     table.add_records(without_retaken(records) if approximate else records)
     series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118
-    return Skim(series, approximate, size, table.records)
+    return Skim(series, approximate, size, table.records, table.facts.given_up_after)
+
+
+def _is_plain(head: bytes) -> bool:
+    form = TextForm()
+    form.feed(head)
+    return form.is_plain
 
 
 def _spread_lines(fd: int, size: int, samples: int, least_read: int) -> list[bytes]:

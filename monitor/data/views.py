@@ -116,6 +116,18 @@ class RunDetail:
     version: int = 0
     loading: float | None = None
     bad_lines: int = 0
+    #: What of the series is of an attempt that was given up: the steps after the newest record.
+    #: A resume goes back to a checkpoint, and what the attempt before made beyond it is no longer
+    #: part of the model until the new one has come as far. No figure takes its values.
+    abandoned: Mapping[str, Series] = field(default_factory=dict)
+    #: The step after which all is of an attempt that was given up; None: nowhere.
+    given_up_after: int | None = None
+    #: How the file was read, if not as plain lines with a `step`: the key, the encoding.
+    read_as: str = ""
+    #: A sentence on the lines that are not shown, with their number, the reason and their keys.
+    unread: str = ""
+    #: The phases by the records, for a run without a state.
+    transitions: tuple[PhaseTransition, ...] = ()
     #: The numbers of the last record.
     newest: Mapping[str, float] = field(default_factory=dict)
     checkpoints: tuple[CheckpointInfo, ...] = ()
@@ -132,22 +144,15 @@ class RunDetail:
     uploads: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def why_empty(self) -> str:
+        """Why there is no curve, in a sentence."""
+        return self.unread and f"No metrics can be shown: {self.unread}."
+
+    @property
     def newest_step(self) -> int | None:
         """The step of the last record; None if unknown, as in a skim."""
         step = self.newest.get("step")
         return None if step is None else int(step)
-
-    @property
-    def given_up_after(self) -> int | None:
-        """The step after which the series are of an attempt that was given up; None: nowhere.
-
-        A resume goes back to a checkpoint: until it has come as far again, what follows its newest
-        step was made by the attempt before, and is no longer part of the model.
-        """
-        step = self.newest_step
-        if step is None or not len(self.loss) or step >= int(self.loss.steps[-1]):
-            return None
-        return step
 
 
 @dataclass(frozen=True)

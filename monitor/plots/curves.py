@@ -119,7 +119,9 @@ class RunCurves:
         if kind == "step":
             if not self._series:
                 return None
-            ends = [(int(s.steps[0]), int(s.steps[-1])) for s in self._series.values()]
+            assert self._detail is not None
+            all_series = [*self._series.values(), *self._detail.abandoned.values()]
+            ends = [(int(s.steps[0]), int(s.steps[-1])) for s in all_series if len(s)]
             return float(min(e[0] for e in ends)), float(max(e[1] for e in ends))
         axis = self._axis(kind)
         return None if axis is None else axis.range

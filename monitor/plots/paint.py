@@ -4,6 +4,7 @@ terminals without colours, the names of phases, and a message if there is no cur
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,11 @@ def paint(
     for layer in layers:
         _colour_spikes(picture, layout, layer, scale)
     if scene.plain and len(layers) > 1:
-        letters = [label[0] for label in (curve.label for curve in plot.figure.curves) if label]
+        letters = [
+            label[0]
+            for label in (curve.label for curve in plot.figure.curves if not curve.abandoned)
+            if label
+        ]
         _put_letters(picture, layout, list(zip(letters, layers, strict=False)), scale)
     if points <= 1 or not any(_holds(layer) for layer in layers):
         _say(picture, layout, _what_is_missing(plot, points))
@@ -63,8 +68,10 @@ def paint_nothing(text: str, title: str, width: int, height: int) -> Picture:
         return picture
     picture.grounds[0, :] = picture.ground("heading")
     picture.write(0, 1, clip(title, width - 1), Ink("muted"))
-    shown = clip(text, width)
-    picture.write(height // 2, (width - cell_count(shown)) // 2, shown, Ink("muted"))
+    parts = textwrap.wrap(text, max(1, width - 4))[: max(1, height - 2)]
+    for row, part in enumerate(parts, max(0, (height - len(parts) + 1) // 2)):
+        shown = clip(part, width)
+        picture.write(row, (width - cell_count(shown)) // 2, shown, Ink("muted"))
     return picture
 
 

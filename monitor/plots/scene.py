@@ -19,7 +19,7 @@ from monitor.plots.curves import CurveStore, RunCurves
 from monitor.plots.marks import happenings
 from monitor.plots.names import distinct
 from shared.charts.colours import CURVE_INKS
-from shared.charts.figure import Curve, Figure
+from shared.charts.figure import Curve, Figure, RawPoints
 from shared.charts.labels import number
 from shared.charts.marks import Happening, Mark, Sign, in_drawing_order, mark
 from shared.charts.phases import Band, Phase, phases
@@ -146,6 +146,7 @@ class Scene:
     def figure(self, key: str) -> Figure:
         """The chart of one metric as any renderer draws it."""
         curves = self._curves(key)
+        curves += self._abandoned(key)
         title = self.shown[0].view.label if self.shown and not self.is_overlay else key
         return Figure(
             curves,
@@ -164,6 +165,8 @@ class Scene:
 
     def _for_screen(self, found: Sequence[Curve]) -> list[Curve]:
         """The curves with short names, and with letters where there are no colours."""
+        dim = [curve for curve in found if curve.abandoned]
+        found = [curve for curve in found if not curve.abandoned]
         if not self.is_overlay:
             found = [dataclasses.replace(c, label="val") if c.ink == "val" else c for c in found]
         if self.plain and len(found) > 1:
@@ -172,7 +175,7 @@ class Scene:
                 dataclasses.replace(c, label=f"{letter} {c.label}")
                 for letter, c in zip(letters, found, strict=True)
             ]
-        return list(found)
+        return [*found, *dim]
 
     def _curves(self, key: str) -> list[Curve]:
         found: list[Curve] = []
@@ -215,6 +218,18 @@ class Scene:
             label, ink = one_line(key, _LABEL), "val" if key == "val_loss" else "train"
         x = None if self.axis == "step" else places
         return [Curve(label, ink, pyramid, x, smooth)]
+
+    def _abandoned(self, key: str) -> list[Curve]:
+        """What an attempt that was given up made beyond the newest step: dim, a line of its own."""
+        if self.axis != "step":
+            return []
+        keys = [key, "val_loss"] if key == "loss" and not self.is_overlay else [key]
+        return [
+            Curve("abandoned", "muted", RawPoints(shown.detail.abandoned[one]), abandoned=True)
+            for shown in self.shown
+            for one in keys
+            if one in shown.detail.abandoned
+        ]
 
     def _bands(self) -> list[Band]:
         return [Band(x, phase.ink, phase.name) for x, phase in self.phases()]

@@ -53,6 +53,7 @@ class ChartFocus(ChartPane):
         if not scene.keys or not width:
             self._drawn = None
             text = "No metrics yet: the curve begins with the first step." if self._runs else ""
+            text = next((d.why_empty for _, d in self._runs if d.why_empty), text)
             return self.strips(paint_nothing(text, " chart", width, height))
         table, more = self._rows_below(scene, width, height)
         rows = [*table, *more]

@@ -203,4 +203,5 @@ class ChartGrid(ChartPane):
             return ""
         if any(detail.loading is not None for _, detail in self._runs):
             return "reading metrics.jsonl…"
-        return "No metrics yet: the curves begin with the first step."
+        why = next((detail.why_empty for _, detail in self._runs if detail.why_empty), "")
+        return why or "No metrics yet: the curves begin with the first step."

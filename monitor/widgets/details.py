@@ -110,14 +110,18 @@ class Details(Page):
             ("step time", _milliseconds(newest.get("step_time_ms"))),
             ("commit", view.git_commit[:12]),
         ]
-        if detail and detail.bad_lines:
-            pairs.append(("unreadable", f"{thousands(detail.bad_lines)} lines of metrics.jsonl"))
+        if detail and detail.read_as:
+            pairs.append(("read as", detail.read_as))
         muted, text = colours.style("muted"), colours.style("foreground")
         lines = [[(" " + fit(k, _LABEL), muted), (v, text)] for k, v in pairs if v and v != "-"]
         note = wrapped(view.note_text, 60) if view.note_text else []
         for index, part in enumerate(note):
             label = "note" if index == 0 else ""
             lines.append([(" " + fit(label, _LABEL), muted), (part, colours.style("tag"))])
+        unread = wrapped(detail.unread, 60) if detail and detail.unread else []
+        for index, part in enumerate(unread):
+            label = "unreadable" if index == 0 else ""
+            lines.append([(" " + fit(label, _LABEL), muted), (part, text)])
         return [*lines, []]
 
     def _events(self, detail: RunDetail | None, colours: Colours) -> list[Line]:

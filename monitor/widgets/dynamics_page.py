@@ -61,7 +61,9 @@ class DynamicsPage(Page):
         """Facts, troubles, phases."""
         view, detail = self._view, self._detail
         if view is None or detail is None or not len(detail.loss):
-            return [[(" No metrics yet: they begin with the first step.", colours.style("muted"))]]
+            why = detail.why_empty if detail else ""
+            text = why or "No metrics yet: they begin with the first step."
+            return [[(f" {part}", colours.style("muted"))] for part in wrapped(text, width - 2)]
         found = self._found()
         return [
             *_folded(_movement(found, colours), width),

@@ -15,7 +15,7 @@ from shared.charts.phases import Band
 from shared.charts.reduce import Envelope, reduce_between
 from shared.charts.scale import ValueScale
 from shared.charts.window import Window
-from shared.run.metrics_columns import MAX_STEP
+from shared.run.foreign import MAX_STEP
 from shared.run.metrics_rows import Floats, Ints, Series
 
 #: Bands that change more often than every so many columns are only noise.
@@ -54,7 +54,7 @@ class Curve:
     """One series in the colour named `ink`.
 
     `x` is the x of every value, None for its step. `smooth`, of the same length, is its moving
-    average.
+    average. No legend gives a value of an `abandoned` one: it is of an attempt that was given up.
     """
 
     label: str
@@ -62,6 +62,7 @@ class Curve:
     points: Points
     x: Floats | Ints | None = None
     smooth: Floats | None = None
+    abandoned: bool = False
 
     @property
     def places(self) -> Floats | Ints:

@@ -24,7 +24,7 @@ from shared.errors import UserError
 from shared.json_text import Json
 from shared.output_file import check_output, write_output
 from shared.run.directory import RunDirectory
-from shared.run.metrics_columns import MAX_STEP
+from shared.run.foreign import MAX_STEP
 from shared.run.metrics_log import MAX_SERIES, MetricsTable
 from shared.run.record_lines import parse_line
 from shared.run.tail import MAX_LINE, READ_SIZE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.json_text import Json, is_number, parse_nonfinite
+from shared.run.foreign import MAX_STEP, text_number, text_time
 from shared.run.metrics_rows import Floats, Ints
 
-MAX_STEP = 1 << 53  # beyond it a float no longer counts steps
+#: The key of each step's Unix time: an axis of charts, not a metric.
+TIME = "time"
 _MAX_ATTEMPT = 2**31 - 1
 
 
@@ -93,8 +95,9 @@ def convert(
     elif not kinds & {float, int, str} and named is None:
         return
     indices = range(len(raw)) if at is None else at
+    spelled = text_time if key == TIME else text_number
     values = [
-        _as_value(value, named[i].get(key) if named else None)
+        _as_value(value, named[i].get(key) if named else None, spelled)
         for i, value in zip(indices, raw, strict=True)
     ]
     kept = [i for i, value in zip(indices, values, strict=True) if value is not None]
@@ -114,11 +117,14 @@ def as_step(raw: object) -> int | None:
     return None
 
 
-def _as_value(raw: object, nonfinite: object) -> float | None:
+def _as_value(
+    raw: object, nonfinite: object, spelled: Callable[[str], float | None]
+) -> float | None:
     if raw is None:
         return parse_nonfinite(nonfinite) if isinstance(nonfinite, str) else None
     if isinstance(raw, str):
-        return parse_nonfinite(raw)
+        value = parse_nonfinite(raw)
+        return spelled(raw) if value is None else value
     if not is_number(raw):
         return None
     try:

@@ -43,6 +43,8 @@ class Rows:
         self._attempt: int | None = None
         self._attempts: NDArray[np.int32] | None = None
         self._last_step = -1
+        #: The step of the row appended last.
+        self.newest = -1
         self._disorder = False
 
     def append(self, steps: Ints, attempts: NDArray[np.int32], columns: dict[str, Floats]) -> None:
@@ -56,6 +58,7 @@ class Rows:
         self._append_attempts(attempts, end)
         if steps[0] <= self._last_step or bool(np.any(steps[1:] <= steps[:-1])):
             self._disorder = True
+        self.newest = int(steps[-1])
         self._last_step = max(self._last_step, int(steps.max()))
         self.size = end
 
@@ -87,6 +90,7 @@ class Rows:
         other.columns = {key: self.columns.pop(key) for key in keys}
         other.size, other._attempt = self.size, self._attempt
         other._last_step, other._disorder = self._last_step, self._disorder
+        other.newest = self.newest
         other._steps = _enlarged(self._steps, self.size, len(self._steps))
         if self._attempts is not None:
             other._attempts = _enlarged(self._attempts, self.size, len(self._steps))

@@ -65,9 +65,16 @@ def _parse_int(digits: str) -> int | float:
 
 def parse_lines(block: bytes) -> tuple[list[Json], int]:
     """The records of a block of complete lines, and the number of invalid lines."""
+    records, bad, _ = parse_block(block)
+    return records, bad
+
+
+def parse_block(block: bytes) -> tuple[list[Json], int, bool]:
+    """As `parse_lines`, and whether any record may hold an object."""
     if (quickly := _parse_uniform(block)) is not None:
-        return quickly, 0
-    records: list[Json] = []
+        records, nested = quickly
+        return records, 0, nested
+    records = []
     bad = 0
     for line in block.split(b"\n"):
         if not line or line.isspace():
@@ -77,11 +84,12 @@ def parse_lines(block: bytes) -> tuple[list[Json], int]:
             bad += 1
         else:
             records.append(record)
-    return records, bad
+    return records, bad, block.count(b"{") > len(records)
 
 
-def _parse_uniform(block: bytes) -> list[Json] | None:
-    """The records of a block with exactly one object per line; None if that is not certain.
+def _parse_uniform(block: bytes) -> tuple[list[Json], bool] | None:
+    """The records of a block with exactly one object per line, and whether there are braces in
+    them; None if that is not certain.
 
     They are parsed together, as an array, in half the time. Every newline stays between a closing
     and an opening brace. No string can contain a newline, and the block contains no array, so that
@@ -96,14 +104,16 @@ def _parse_uniform(block: bytes) -> list[Json] | None:
         len(newlines)
         and bool((letters[newlines - 1] == ord("}")).all())
         and bool((letters[newlines + 1] == ord("{")).all())
-        and np.count_nonzero(letters == ord("{")) - len(newlines) <= SHALLOW // 2
     ):
+        return None
+    braces = int(np.count_nonzero(letters == ord("{"))) - len(newlines)
+    if braces > SHALLOW // 2:
         return None
     try:
         records: list[Json] = orjson.loads(b"[" + body.replace(b"\n", b",\n") + b"]")
     except ValueError:
         return None
-    return records if len(records) == len(newlines) + 1 else None
+    return (records, braces > 1) if len(records) == len(newlines) + 1 else None
 
 
 def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:

@@ -26,47 +26,53 @@ class Chunk:
     more: bool
 
 
-class Tailer:
-    """Reads the new complete lines of `path`.
+@dataclass(frozen=True)
+class Piece:
+    """The next bytes of a file; `restarted` and `more` as in `Chunk`.
 
-    A torn last line is held back until its newline arrives. The file counts as a new one when its
-    device or inode changes, when it is shorter than what was read, or when its first bytes or the
-    last bytes that were read have changed.
+    `written_at` is the time of the last write in Unix seconds, 0 where nothing could be read.
     """
 
-    def __init__(self, path: Path, max_line: int = MAX_LINE) -> None:
+    data: bytes
+    restarted: bool
+    more: bool
+    written_at: float = 0.0
+
+
+class ByteTail:
+    """Reads the new bytes of `path`.
+
+    The file counts as a new one when its device or inode changes, when it is shorter than what was
+    read, or when its first bytes or the last bytes that were read have changed.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._max_line = max_line
-        self.overlong_lines = 0
         self._identity: tuple[int, int] | None = None
         self._offset = 0
         self._fingerprint = b""
         self._newest = b""
-        self._partial: list[bytes] = []
-        self._partial_size = 0
-        self._skipping = False
         self._restarted = False
 
     @property
     def offset(self) -> int:
-        """Bytes of the current file read so far, including the torn line."""
+        """Bytes of the current file read so far."""
         return self._offset
 
-    def read(self, max_bytes: int = READ_SIZE) -> Chunk:
-        """The next complete lines, from at most `max_bytes` of the file.
-
-        A file that is missing or unreadable gives an empty chunk.
-        """
+    def read(self, max_bytes: int = READ_SIZE) -> Piece:
+        """At most the next `max_bytes`; nothing of a file that is missing or unreadable."""
+        nothing = Piece(b"", restarted=False, more=False)
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # for pipes
         except OSError:
-            return Chunk(b"", restarted=False, more=False)
+            return nothing
         try:
             # Kept until it is returned: the read below may still fail.
             self._restarted |= self._check_identity(fd)
+            written_at = os.fstat(fd).st_mtime
             data = os.pread(fd, max_bytes, self._offset)
         except OSError:
-            return Chunk(b"", restarted=False, more=False)
+            return nothing
         finally:
             os.close(fd)
         restarted, self._restarted = self._restarted, False
@@ -74,7 +80,13 @@ class Tailer:
             self._fingerprint += data[: FINGERPRINT_SIZE - len(self._fingerprint)]
         self._offset += len(data)
         self._newest = (self._newest + data[-NEWEST_SIZE:])[-NEWEST_SIZE:]
-        return Chunk(self._whole_lines(data), restarted, more=len(data) == max_bytes)
+        return Piece(data, restarted, len(data) == max_bytes, written_at)
+
+    def rewind(self) -> None:
+        """Read the file from its beginning again."""
+        self._offset = 0
+        self._fingerprint = b""
+        self._newest = b""
 
     def skip_to(self, offset: int, fd: int) -> bool:
         """Continue at `offset`, the start of a line, as if everything before it had been read.
@@ -87,7 +99,7 @@ class Tailer:
             return False
         start = max(0, offset - NEWEST_SIZE)
         newest = os.pread(fd, offset - start, start)
-        if len(newest) < offset - start or offset < self._offset or self._partial:
+        if len(newest) < offset - start or offset < self._offset:
             return False
         self._offset, self._newest = offset, newest
         return True
@@ -105,15 +117,29 @@ class Tailer:
         self._identity = identity
         if same or first:
             return False
-        self._offset = 0
-        self._fingerprint = b""
-        self._newest = b""
-        self._partial.clear()
-        self._partial_size = 0
-        self._skipping = False
+        self.rewind()
         return True
 
-    def _whole_lines(self, data: bytes) -> bytes:
+
+class LineSplitter:
+    """Puts pieces of text together again as complete lines. The torn last line is held back."""
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._max_line = max_line
+        self._partial: list[bytes] = []
+        self._partial_size = 0
+        self._skipping = False
+        self.overlong_lines = 0
+
+    @property
+    def torn(self) -> bytes:
+        """The last line, whose newline has not arrived yet."""
+        if len(self._partial) > 1:
+            self._partial = [b"".join(self._partial)]
+        return self._partial[0] if self._partial else b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The lines completed by `data`."""
         end = data.rfind(b"\n") + 1
         if not end:
             self._keep(data)
@@ -138,3 +164,33 @@ class Tailer:
             self._partial_size = 0
             self._skipping = True
             self.overlong_lines += 1
+
+
+class Tailer:
+    """Reads the new complete lines of `path`; see `ByteTail` for when it counts as a new file."""
+
+    def __init__(self, path: Path, max_line: int = MAX_LINE) -> None:
+        self.path = path
+        self._bytes = ByteTail(path)
+        self._max_line = max_line
+        self._lines = LineSplitter(max_line)
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the current file read so far, including the torn line."""
+        return self._bytes.offset
+
+    @property
+    def overlong_lines(self) -> int:
+        """Lines that were dropped because they are longer than the limit."""
+        return self._lines.overlong_lines
+
+    def read(self, max_bytes: int = READ_SIZE) -> Chunk:
+        """The next complete lines, from at most `max_bytes` of the file.
+
+        A file that is missing or unreadable gives an empty chunk.
+        """
+        piece = self._bytes.read(max_bytes)
+        if piece.restarted:
+            self._lines = LineSplitter(self._max_line)
+        return Chunk(self._lines.feed(piece.data), piece.restarted, piece.more)

@@ -46,7 +46,8 @@ def test_it_is_where_the_newest_attempt_is(resumed: RunWriter) -> None:
 def test_what_the_old_attempt_made_is_kept_and_marked(resumed: RunWriter) -> None:
     detail = look(resumed).detail
     assert detail is not None
-    assert detail.loss.steps[-1] == 89
+    assert detail.loss.steps[-1] == 67
+    assert detail.abandoned["loss"].steps[-1] == 89
     assert detail.given_up_after == 67
     here = [h for h in happenings(detail) if h.kind == "here"]
     assert [h.step for h in here] == [67]

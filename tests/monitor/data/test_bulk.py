@@ -92,7 +92,7 @@ def test_with_a_helper_the_series_are_the_same(long_run: Path) -> None:
     table = MetricsReader(long_run / "metrics.jsonl").read_all()
     (parsed,) = helpers.parsed
     assert parsed is not None
-    assert 20_000 < parsed.records < 40_000, "half of it came from the helper"
+    assert 20_000 < parsed.facts.records < 40_000, "half of it came from the helper"
     assert same(detail, table)
     assert detail.bad_lines == table.bad_lines > 0
     assert detail.newest["step"] == table.last_record["step"]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.files import AppendLog
-from shared.run.metrics_columns import MAX_STEP
+from shared.run.foreign import MAX_STEP
 from shared.run.metrics_log import MetricsReader, MetricsTable
 from shared.run.record_lines import parse_line, read_records
 
@@ -70,7 +70,31 @@ def reference_value(raw: Any, named: Any) -> float | None:
     text = named if raw is None else raw
     if isinstance(text, str) and re.fullmatch(r"[+-]?(nan|inf|infinity)", text, re.IGNORECASE):
         return float(text)
-    return None
+    return reference_spelled(raw) if isinstance(raw, str) else None
+
+
+def reference_spelled(text: str) -> float | None:
+    plain = re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", text)
+    return float(text) if plain else None
+
+
+def reference_step(raw: Any) -> int | None:
+    if isinstance(raw, str):
+        raw = reference_spelled(raw)
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not math.isfinite(raw):
+        return None
+    return math.floor(raw) if 0 <= raw <= MAX_STEP else None
+
+
+def reference_flat(record: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict) and key != "nonfinite":
+            for inner, leaf in reference_flat(value).items():
+                flat.setdefault(f"{key}.{inner}", leaf)
+        else:
+            flat.setdefault(key, value)
+    return flat
 
 
 def reference_count(raw: Any) -> int | None:
@@ -81,9 +105,10 @@ def reference_count(raw: Any) -> int | None:
 
 def reference_series(data: bytes) -> Reference:
     best: dict[str, dict[int, tuple[int, float]]] = {}
-    for line in data.split(b"\n")[:-1]:
+    for line in re.split(rb"\r\n|\r|\n", data)[:-1]:
         record = reference_record(line)
-        step = reference_count(record.get("step")) if record else None
+        record = reference_flat(record) if record else None
+        step = reference_step(record.get("step")) if record else None
         if record is None or step is None:
             continue
         attempt = min(reference_count(record.get("attempt")) or 0, 2**31 - 1)

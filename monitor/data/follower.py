@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from monitor.data.main_metric import main_key
 from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
 from monitor.data.skim import Skim, skim
@@ -48,8 +49,6 @@ _OVERHEAD = 1.2  # of the pyramids over the bare numbers
 _MAX_SAMPLE = 4000  # characters
 _FIRST = ("loss", "val_loss")
 _LISTED = re.compile(r"step_\d{1,16}|final|latest|best")
-_LOSS = re.compile(r"loss", re.IGNORECASE)
-_EVALUATED = re.compile(r"(?:^|[_./ -])(?:val|valid|validation|eval|test|dev)(?=[_./ -])", re.I)
 _MAX_STEP_KEYS = 4  # named
 _NOTHING = (np.empty(0, np.int64), np.empty(0, np.float64))
 _NEVER = object()
@@ -413,16 +412,6 @@ def _without_abandoned(
         if at < len(one):
             rest[key] = Series(key, one.steps[at:], one.values[at:])
     return kept, rest
-
-
-def main_key(keys: Iterable[str]) -> str:
-    """The metric to show first: the loss, else what is called so, else the first."""
-    known = [key for key in keys if key != TIME]
-    if "loss" in known:
-        return "loss"
-    losses = [key for key in known if _LOSS.search(key)]
-    own = [key for key in losses if not _EVALUATED.search(key)]
-    return next(iter([*own, *losses, *known]), "loss")
 
 
 def _transitions(phases: Iterable[tuple[int, str]]) -> tuple[PhaseTransition, ...]:

@@ -10,18 +10,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.data.skim import skim
-from monitor.data.values import finite, whole
+from monitor.data.main_metric import loss_key, main_key
+from monitor.data.skim import is_plain, skim
+from monitor.data.values import finite
 from monitor.data.views import RunView
 from shared.files import open_file
+from shared.json_text import Json
 from shared.library.labels import LABELS, Labels, read_labels
 from shared.ownership.health import STALLED_AFTER, observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.run.directory import RunDirectory, is_run
-from shared.run.metrics_log import TIME, MetricsTable
+from shared.run.foreign import total_steps
+from shared.run.metrics_columns import as_value
+from shared.run.metrics_log import MetricsTable
+from shared.run.newest_record import newest_records
 from shared.run.record_lines import parse_line, parse_lines
 from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
-from shared.text import format_duration, many_lines, one_line
+from shared.text import format_time, many_lines, one_line
 
 _TAIL = 16 << 10
 _LONG_TAIL = 1 << 20
@@ -44,6 +49,9 @@ class _Known:
     run: RunDirectory
     signature: Signature | None = None
     state: RunState = field(default_factory=RunState)
+    #: Of a run without a state: the metrics that were read last, and their newest records.
+    metrics_seen: Signature | None = None
+    newest: list[Json] = field(default_factory=list)
     #: As the state and the signs of life have it; `view` has labels and sparkline too.
     bare: RunView | None = None
     view: RunView | None = None
@@ -59,23 +67,27 @@ class _Known:
     def __post_init__(self) -> None:
         # Of many runs even joining paths takes longer than looking at them.
         self._state_path = str(self.run.state_path)
+        self._metrics_path = str(self.run.metrics_path)
         self._labels_path = str(self.run.path / LABELS)
 
     @property
     def rests(self) -> bool:
         """Whether its state stays as it is until somebody starts it again."""
         view = self.bare
-        return (
-            view is not None
-            and self.signature is not None
-            and not view.alive
-            and self.state.status not in ACTIVE_STATUSES
-        )
+        if view is None or view.alive:
+            return False
+        if self.signature is None:
+            return self.metrics_seen is not None and view.status == "idle"
+        return self.state.status not in ACTIVE_STATUSES
 
     def is_unchanged(self) -> bool:
         """Whether its files are those that were read last."""
         return (
             file_signature(self._state_path) == self.signature
+            and (
+                self.signature is not None
+                or file_signature(self._metrics_path) == self.metrics_seen
+            )
             and file_signature(self._labels_path) == self.labels_seen
         )
 
@@ -186,9 +198,10 @@ class RunScanner:
                 known.spark_due = True
             elif signature is None or old is None:
                 known.signature, known.state = None, RunState()
-                found = _view_without_state(run, now)
-                known.bare = old if found == old else found
-                known.spark_due = True
+                _read_newest(known)
+                found = _view_without_state(known, now)
+                # Compared as text: NaN is equal to itself there.
+                known.bare = old if repr(found) == repr(old) else found
             else:
                 # A writer that does not replace its file atomically was caught in the middle.
                 known.signature = None
@@ -269,17 +282,15 @@ def _labelled(known: _Known) -> RunView:
 
 def sparkline(path: Path) -> tuple[float, ...]:
     """A few losses, evenly spaced over the whole of the metrics; a bounded part of it is read."""
-    if _size(path) > _WHOLE:
+    if _size(path) > _WHOLE or not is_plain(path):
         series = skim(path, 2 * SPARKS).series
     else:
-        lines = _tail(path, _WHOLE).split(b"\n")[:-1]
+        lines = _tail(path, _WHOLE).replace(b"\r", b"\n").split(b"\n")[:-1]
         table = MetricsTable()
         # Every other one may be of another kind, with no loss in it.
         table.add_records(r for i in _spread(len(lines), 2 * SPARKS) if (r := parse_line(lines[i])))
         series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
-    losses = series.get("loss")
-    if losses is None:
-        losses = next((s for key, s in series.items() if key != TIME), None)
+    losses = series.get(main_key(series))
     if losses is None:
         return ()
     return tuple(float(losses.values[i]) for i in _spread(len(losses), SPARKS))
@@ -374,14 +385,28 @@ def _clean(transition: PhaseTransition) -> PhaseTransition:
     )
 
 
-def _view_without_state(run: RunDirectory, now: float) -> RunView:
+def _read_newest(known: _Known) -> None:
+    """The newest records of a run without a state, read again only where the file is another."""
+    run = known.run
+    seen = file_signature(run.metrics_path)
+    if seen is not None and seen == known.metrics_seen:
+        return
+    known.newest = newest_records(run.metrics_path)
+    # Perhaps it could not be read: look again.
+    known.metrics_seen = seen if known.newest or not _unreadable(run) else None
+    known.spark_due = True
+
+
+def _view_without_state(known: _Known, now: float) -> RunView:
     """A run of another program, which only writes metrics: judged by its last lines."""
-    records, _ = parse_lines(_tail(run.metrics_path))
-    last = records[-1] if records else {}
+    run = known.run
+    last = known.newest[0] if known.newest else {}
+    own = [r for r in known.newest if r.get("attempt") == last.get("attempt")]
     signature = file_signature(run.metrics_path)
     written = signature[0] / 1e9 if signature else None
-    silent = None if written is None else max(0.0, now - written)
-    at_work = silent is not None and silent < STALLED_AFTER
+    at_work = written is not None and now - written < STALLED_AFTER
+    totals = (total_steps(record) for record in own)
+    phases = (record["phase"] for record in own if isinstance(record.get("phase"), str))
     return RunView(
         run_id=run.run_id,
         path=run.path,
@@ -389,20 +414,41 @@ def _view_without_state(run: RunDirectory, now: float) -> RunView:
         name=one_line(run.run_id, 120),
         status="running" if at_work else "idle",
         reason=_unreadable(run)
-        or ("" if at_work else f"no run_state.json; {_minutes(silent)} without a record"),
+        or ("" if at_work else f"no run_state.json; last written {format_time(written)}"),
         alive=False,
-        step=whole(last.get("step")) or 0,
-        loss=finite(last.get("loss")),
-        phase=one_line(last.get("phase") or "", 40),
+        step=last.get("step", 0),
+        max_steps=next((total for total in totals if total), None),
+        loss=_newest_loss(own),
+        phase=one_line(next(phases, ""), 40),
         updated_at=written,
+        stateless=True,
     )
+
+
+def _newest_loss(records: list[Json]) -> float | None:
+    """The loss of the newest record that has one; NaN where it is."""
+    for record in records:
+        key = loss_key(record)
+        named = record.get("nonfinite")
+        value = as_value(record.get(key or ""), named.get(key) if isinstance(named, dict) else None)
+        if value is not None:
+            return value
+    return None
 
 
 def last_val_loss(run: RunDirectory) -> float | None:
     """The newest validation loss near the end of the metrics, without reading all of them."""
     records, _ = parse_lines(_tail(run.metrics_path, _LONG_TAIL))
-    values = (finite(r.get("val_loss")) for r in reversed(records))
+    last = records[-1] if records else {}
+    values = (finite(r.get("val_loss")) for r in reversed(records) if not _is_abandoned(r, last))
     return next((v for v in values if v is not None), None)
+
+
+def _is_abandoned(record: Json, last: Json) -> bool:
+    """Whether another attempt than that of the last record wrote it, and further on."""
+    step, front = finite(record.get("step")), finite(last.get("step"))
+    other = record.get("attempt") != last.get("attempt")
+    return other and step is not None and front is not None and step > front
 
 
 def is_closed(run: RunDirectory) -> bool:
@@ -434,15 +480,6 @@ def _unreadable(run: RunDirectory) -> str:
     if _may(path, os.F_OK) and not _may(path, os.R_OK):
         return "you may not read its metrics.jsonl; its owner can let you"
     return ""
-
-
-def _minutes(seconds: float | None) -> str:
-    """Whole minutes only, so that the sentence does not change with every look."""
-    if seconds is None:
-        return "-"
-    return (
-        format_duration(seconds // 60 * 60).removesuffix("00s") if seconds >= 60 else "less than 1m"
-    )
 
 
 def _tail(path: Path, size: int = _TAIL) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.files import open_file
 from shared.json_text import Json, is_number
 from shared.run.foreign import canonical
 from shared.run.metrics_log import MetricsTable
@@ -80,6 +81,16 @@ def skim(
     table.add_records(without_retaken(records) if approximate else records)
     series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118
     return Skim(series, approximate, size, table.records, table.facts.given_up_after)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file is lines of UTF-8; a missing or unreadable one is."""
+    try:
+        with open_file(path) as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return True
+    return not head or _is_plain(head)
 
 
 def _is_plain(head: bytes) -> bool:

@@ -63,6 +63,8 @@ class RunView:
     alarm: str = ""
     supervised: bool = False
     micro_batch: int | None = None
+    #: Another program's: all that is known of it is what its metrics tell.
+    stateless: bool = False
 
     @property
     def fraction(self) -> float | None:

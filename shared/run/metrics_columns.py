@@ -97,7 +97,7 @@ def convert(
     indices = range(len(raw)) if at is None else at
     spelled = text_time if key == TIME else text_number
     values = [
-        _as_value(value, named[i].get(key) if named else None, spelled)
+        as_value(value, named[i].get(key) if named else None, spelled)
         for i, value in zip(indices, raw, strict=True)
     ]
     kept = [i for i, value in zip(indices, values, strict=True) if value is not None]
@@ -117,9 +117,10 @@ def as_step(raw: object) -> int | None:
     return None
 
 
-def _as_value(
-    raw: object, nonfinite: object, spelled: Callable[[str], float | None]
+def as_value(
+    raw: object, nonfinite: object, spelled: Callable[[str], float | None] = text_number
 ) -> float | None:
+    """The number that `raw` is or spells; `nonfinite` names it where `raw` is null."""
     if raw is None:
         return parse_nonfinite(nonfinite) if isinstance(nonfinite, str) else None
     if isinstance(raw, str):

@@ -190,6 +190,7 @@ class MetricsTable:
             facts.rounded += matter != ""
             if key.name != "step" and key.name not in facts.step_keys:
                 facts.step_keys.append(key.name)
+            flat["step"] = step
             kept.append(flat)
             steps.append(step)
         return kept, np.array(steps, np.int64)

@@ -427,10 +427,12 @@ def _view_without_state(known: _Known, now: float) -> RunView:
 
 def _newest_loss(records: list[Json]) -> float | None:
     """The loss of the newest record that has one; NaN where it is."""
+    key = loss_key(dict.fromkeys(key for record in records for key in record))
+    if key is None:
+        return None
     for record in records:
-        key = loss_key(record)
         named = record.get("nonfinite")
-        value = as_value(record.get(key or ""), named.get(key) if isinstance(named, dict) else None)
+        value = as_value(record.get(key), named.get(key) if isinstance(named, dict) else None)
         if value is not None:
             return value
     return None

@@ -38,6 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print what the screen would show as JSON, and exit"
     )
     parser.add_argument(
+        "--follow", action="store_true", help="with --json: one line of JSON per change, for ever"
+    )
+    parser.add_argument(
         "--poll",
         metavar="SECONDS",
         default="0.5",
@@ -60,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         poll = _seconds(arguments.poll)
         runs_dir, arguments.run = _which_runs(_readable_folder(arguments.runs_dir), arguments.run)
+        if arguments.follow and not arguments.json:
+            raise UserError("--follow streams JSON; use it with --json.")
+        if arguments.follow:
+            return _follow_json(runs_dir, arguments.run, poll)
         if arguments.json:
             return _print_json(runs_dir, arguments.run)
         return _show(runs_dir, arguments, poll)
@@ -135,6 +142,30 @@ def _print_json(runs_dir: Path, reference: str | None) -> int:
         snapshot = dataclasses.replace(snapshot, runs=only)
     sys.stdout.write(encode_json(report(snapshot), indent=True).decode() + "\n")
     sys.stdout.flush()
+    return ExitCode.OK
+
+
+def _follow_json(runs_dir: Path, reference: str | None, poll: float) -> int:
+    import contextlib
+
+    from monitor.data.poller import Poller
+    from monitor.following import follow
+    from shared.json_text import Json, encode_json
+    from shared.run.directory import find_run
+
+    run = find_run(runs_dir, reference) if reference else None
+
+    def write(line: Json) -> None:
+        sys.stdout.write(encode_json(line).decode() + "\n")
+        sys.stdout.flush()
+
+    # Ctrl-C is how it ends.
+    with contextlib.suppress(KeyboardInterrupt):
+        follow(
+            Poller(run.path.parent if run else runs_dir, poll),
+            write,
+            only=run.run_id if run else None,
+        )
     return ExitCode.OK
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from monitor.data.follower import protected
 from monitor.data.machine import MachineView
 from monitor.data.scanner import last_val_loss
-from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.data.views import EventView, RunDetail, RunView, Snapshot
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.run.directory import RunDirectory
@@ -53,8 +53,13 @@ def machine_report(machine: MachineView) -> dict[str, Any]:
 
 def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> dict[str, Any]:
     """One run; with `detail` also the whole of its metrics, its events and its log."""
+    value = _view_report(view, now)
+    return value | (_outline_report(view, now) if detail is None else _detail_report(detail, now))
+
+
+def _view_report(view: RunView, now: float) -> dict[str, Any]:
     fraction = view.fraction
-    value: dict[str, Any] = {
+    return {
         "run_id": one_line(view.run_id),
         "name": view.name,
         "label": view.label,
@@ -97,7 +102,38 @@ def run_report(view: RunView, now: float, detail: RunDetail | None = None) -> di
         "last_log_lines": list(view.last_log_lines),
         "sparkline": [number(loss) for loss in view.sparkline],
     }
-    return value | (_outline_report(view, now) if detail is None else _detail_report(detail, now))
+
+
+def change_report(view: RunView, now: float) -> dict[str, Any]:
+    """What `run_report` tells of a run without looking at its files."""
+    return _view_report(view, now)
+
+
+def event_report(event: EventView) -> dict[str, Any]:
+    """One line of what happened."""
+    return {"time": event.time, "step": event.step, "event": event.kind, "text": event.text}
+
+
+def points_report(
+    detail: RunDetail, known: dict[str, tuple[int, int]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The steps that are new since the last call, in order, each with the values of all series.
+
+    `known` holds the attempt's last step and the number of points told, by series. A series that
+    went back, as after a resume, is told from there on.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for key, series in detail.series.items():
+        last, count = known.get(key, (-1, 0))
+        start = int(np.searchsorted(series.steps, last, "right"))
+        if (len(series) and int(series.steps[-1]) < last) or len(series) < count:
+            start = max(0, len(series) - 1)
+        steps, values = series.steps[start:].tolist(), series.values[start:].tolist()
+        for step, value in zip(steps, values, strict=True):
+            found.setdefault(step, {})[one_line(key, 60)] = number(value)
+        if len(series):
+            known[key] = int(series.steps[-1]), len(series)
+    yield from sorted(found.items())
 
 
 def _age(now: float, moment: float | None) -> float | None:
@@ -132,9 +168,7 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
         "read_as": detail.read_as,
         "given_up_after": detail.given_up_after,
         "checkpoints": checkpoints_report(detail.checkpoints, detail.uploads, now),
-        "events": [
-            {"time": e.time, "step": e.step, "event": e.kind, "text": e.text} for e in detail.events
-        ],
+        "events": [event_report(event) for event in detail.events],
         "samples": [{"step": s.step, "time": s.time, "text": s.text} for s in detail.samples],
         "log_lines": list(detail.log_lines),
         "config": dict(detail.config),

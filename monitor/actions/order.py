@@ -24,7 +24,7 @@ from shared.library.run_trash import (
     trash_bytes,
 )
 from shared.run.directory import RunDirectory
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, one_line, plural
 
 _TYPEABLE = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _ANYWAY = "delete"  # to type where the run's name cannot be typed
@@ -115,10 +115,10 @@ class DeletePlan:
 
     def summary(self) -> str:
         """A one-line summary."""
-        what = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        what = plural(len(self.runs), "run")
         go = "goes" if len(self.runs) == 1 else "go"
         size = format_bytes(self.bytes)
-        return f"{what} {go} to the trash: {self.files:,} files, {size} on disk."
+        return f"{what} {go} to the trash: {plural(self.files, 'file')}, {size} on disk."
 
 
 def plan_delete(views: Sequence[RunView]) -> DeletePlan:

@@ -19,7 +19,7 @@ from shared.checkpoints.trash import TrashSize, folder_size, freed_bytes, in_tra
 from shared.control.idle_run import act_or_ask
 from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, one_line, plural
 
 #: Keeps everything: its plan lists all checkpoints and the protected ones.
 _KEEP_ALL = 1 << 40
@@ -91,12 +91,12 @@ class PrunePreview:
 
 def counted(preview: PrunePreview) -> str:
     """`3 checkpoints (36 files, 1.2 GiB)`."""
-    size = f"{preview.files} files, {format_bytes(preview.bytes)}"
+    size = f"{plural(preview.files, 'file')}, {format_bytes(preview.bytes)}"
     return f"{_many(len(preview.goes))} ({size})"
 
 
 def _many(count: int) -> str:
-    return f"{count} checkpoint{'s' if count != 1 else ''}"
+    return plural(count, "checkpoint")
 
 
 # -- looking -----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from shared.hub.settings import (
 )
 from shared.hub.upload import plan_upload, remembered_repo, upload_checkpoint
 from shared.run.directory import RunDirectory, slug
-from shared.text import format_bytes, format_duration, one_line
+from shared.text import format_bytes, format_duration, one_line, plural
 
 Outcome = Literal["", "done", "failed", "cancelled"]
 Upload = Callable[[RunDirectory, UploadSettings, Progress, threading.Event], Uploaded]
@@ -68,7 +68,7 @@ class UploadOffer:
 
     def summary(self) -> str:
         """What goes, in a line."""
-        count = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
+        count = plural(len(self.files), "file")
         return f"{self.checkpoint}: {count}, {format_bytes(self.bytes)}"
 
 

@@ -19,7 +19,7 @@ from monitor.screens.dialog_box import Choices, Dialog
 from monitor.screens.dialogs import ConfirmScreen
 from monitor.widgets.cells import ago, fit
 from shared.library.labels import MAX_NOTE
-from shared.text import format_bytes
+from shared.text import format_bytes, plural
 
 _CHECKPOINTS = "checkpoints"  # the option for a run's pruned checkpoints; runs are numbered
 
@@ -241,7 +241,7 @@ class TrashScreen(Dialog[TrashChoice]):
         if trash.checkpoints.checkpoints:
             count = trash.checkpoints.checkpoints
             text = Text(no_wrap=True, overflow="ellipsis")
-            what = f"{count} checkpoint{'s' if count > 1 else ''} of {self._label}"
+            what = f"{plural(count, 'checkpoint')} of {self._label}"
             text.append(f"  {fit(what, name)}", strong)
             text.append(fit(format_bytes(trash.checkpoints.bytes), 11, right=True), muted)
             options.append(Option(text, _CHECKPOINTS))

@@ -24,7 +24,7 @@ from shared.checkpoints.trash import Doomed, TrashSize, folder_size, freed_bytes
 from shared.errors import RunError, UserError
 from shared.json_text import Json
 from shared.run.directory import RunDirectory
-from shared.text import format_bytes, nearest, one_line
+from shared.text import format_bytes, nearest, one_line, plural
 
 PRUNED = "pruned"  # the reason in a `checkpoint_removed` event
 _KEEPING = ("keep_last", "keep_every", "keep_best")
@@ -321,12 +321,12 @@ def serve_prune(
 
 def counted(plan: PrunePlan) -> str:
     """`3 checkpoints (36 files, 1.2 GiB)`."""
-    return f"{many(len(plan.goes))} ({plan.files} files, {format_bytes(plan.bytes)})"
+    return f"{many(len(plan.goes))} ({plural(plan.files, 'file')}, {format_bytes(plan.bytes)})"
 
 
 def many(count: int) -> str:
     """`1 checkpoint`, `3 checkpoints`."""
-    return f"{count} checkpoint{'s' if count != 1 else ''}"
+    return plural(count, "checkpoint")
 
 
 def pruned(plan: PrunePlan, run: RunDirectory) -> str:

@@ -19,7 +19,7 @@ from shared.hub.settings import UploadSettings
 from shared.hub.source import Facts
 from shared.hub.staging import PICTURE
 from shared.hub.weights import Weights
-from shared.text import format_count, format_duration, one_line
+from shared.text import format_count, format_duration, one_line, plural
 
 LIBRARY = "train-monitor"
 _MARKER = re.compile(r"^<!-- made by train-monitor, sha256 ([0-9a-f]{64}) -->\n", re.MULTILINE)
@@ -327,7 +327,7 @@ def _picture(facts: Facts) -> str:
     )
     bad = facts.curve.nonfinite
     if bad:
-        text += f" Red: {bad:,} step{'s' if bad != 1 else ''} with a NaN or infinite loss."
+        text += f" Red: {plural(bad, 'step')} with a NaN or infinite loss."
     return text
 
 

@@ -10,7 +10,7 @@ from shared.checkpoints.evaluation import Evaluation as DataEvaluation
 from shared.checkpoints.evaluation import Speed
 from shared.hub.markdown import code, table
 from shared.hub.source import Evaluation, Facts
-from shared.text import one_line
+from shared.text import one_line, plural
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -96,7 +96,7 @@ def _later_evaluation(measured: DataEvaluation) -> str:
     )
     size = f"{total.tokens:,} tokens" + (f", {total.bytes:,} bytes of text" if total.bytes else "")
     rows = [(name, f"{value:.4f}") for _, name, value in _metrics_of(measured)]
-    files = f" in {len(measured.files)} files" if measured.files else ""
+    files = f" in {plural(len(measured.files), 'file')}" if measured.files else ""
     return (
         f"On {code(_shown_name(measured))}{held_back} ({size}{files}{begin}):\n\n{table(rows)}\n\n"
         f"Every token scored once, in windows of {measured.seq_len:,} tokens moved by "

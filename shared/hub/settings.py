@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.errors import RunError, UserError
 from shared.json_text import Json
-from shared.text import one_line
+from shared.text import one_line, plural
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before a request that failed is tried again
 
@@ -164,4 +164,4 @@ class Uploaded:
 
     def __str__(self) -> str:
         seen = "private" if self.private else "public"
-        return f"{self.name} is at {self.url} ({seen}, {self.files} files)"
+        return f"{self.name} is at {self.url} ({seen}, {plural(self.files, 'file')})"

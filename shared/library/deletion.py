@@ -14,7 +14,7 @@ from shared.ownership.lock import read_holder
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run.records import ACTIVE_STATUSES, RunState
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, one_line, plural
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class DoomedRun:
 
     def describe(self) -> list[str]:
         """The preview, as lines for a person."""
-        size = f"{self.files:,} file{'s' if self.files != 1 else ''}, {format_bytes(self.bytes)}"
+        size = f"{plural(self.files, 'file')}, {format_bytes(self.bytes)}"
         lines = [f"{one_line(self.run.run_id)}: {self.status}, step {self.step:,}; {size}"]
         if self.newest is not None:
-            count = f"{self.checkpoints} checkpoint{'s' if self.checkpoints != 1 else ''}"
+            count = plural(self.checkpoints, "checkpoint")
             lines.append(f"  {count}, the newest {_named(self.newest)}")
             where = f"uploaded to {self.uploaded}" if self.uploaded else "uploaded nowhere"
             lines.append(f"  {where}")

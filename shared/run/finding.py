@@ -12,7 +12,7 @@ from shared.errors import UserError
 from shared.files import expand_user
 from shared.run.directory import RunDirectory, discover_runs, is_run
 from shared.run.records import RunState
-from shared.text import nearest, one_line
+from shared.text import nearest, one_line, plural
 
 LATEST_RUN = "latest"
 
@@ -91,7 +91,7 @@ def unknown_run(runs_dir: Path, reference: str) -> UserError:
     hint = one_line(nearest(reference[:200], [r.run_id for r in runs] + names))
     return UserError(
         f"There is no run {one_line(reference)!r} in {one_line(runs_dir)}{hint}; "
-        f"it holds {len(runs)} run{'s' if len(runs) != 1 else ''}."
+        f"it holds {plural(len(runs), 'run')}."
     )
 
 

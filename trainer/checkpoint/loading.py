@@ -16,7 +16,7 @@ from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import read_json
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
 from trainer.checkpoint.hf_format import model_from_hf
@@ -108,8 +108,8 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
                 saved[name] = tuple(entry.get_shape())
     if len(saved) < dimensions(config).L:
         raise UserError(
-            f"The config.json of {folder.name} says {dimensions(config).L} layers, but its weights "
-            f"are {len(saved)} tensors."
+            f"The config.json of {folder.name} says {plural(dimensions(config).L, 'layer')}, but "
+            f"its weights are {plural(len(saved), 'tensor')}."
         )
     expected = parameter_shapes(config)
     problems = [

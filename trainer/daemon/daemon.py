@@ -21,7 +21,7 @@ from shared.json_text import Json
 from shared.ownership.heartbeat import INTERVAL, BeatWatch, HeartbeatFile, read_beat
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.ownership.process import host_name
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.alerts.alerter import Alerter
 from trainer.alerts.settings import load_settings
 from trainer.daemon.events import EventFeed
@@ -184,7 +184,9 @@ class Daemon:
     def _end(self) -> None:
         living = self._supervisor.living()
         if self._with_runs and living:
-            self._log.say(f"ending on {self._why}; asking {len(living)} runs to save and stop")
+            self._log.say(
+                f"ending on {self._why}; asking {plural(len(living), 'run')} to save and stop"
+            )
             self._drain()
         elif living:
             self._log.say(f"ending on {self._why}; {len(living)} runs continue without a daemon")
@@ -246,11 +248,11 @@ class Daemon:
         most = self._limits.max_runs
         self._log.say(
             f"watching {self._runs_dir} on {host_name()} (process {os.getpid()}): {gpus}, "
-            f"{most} run{'s' if most != 1 else ''} at once"
+            f"{plural(most, 'run')} at once"
         )
         found = len(self._supervisor.cares)
         if found:
-            self._log.say(f"taking over {found} runs of the previous daemon")
+            self._log.say(f"taking over {plural(found, 'run')} of the previous daemon")
 
     def _publish(self, ended_at: float | None = None) -> None:
         state: Json = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.errors import RunError, UserError
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.data.documents import DocumentReader, Piece, reading_notes
 from trainer.data.file_set import FileSet, partial_path
 from trainer.data.inputs import InputSet, find_inputs
@@ -254,7 +254,7 @@ def _survey(
         )
     notes += reading_notes(reader.counts, inputs)
     if replaced.count:
-        notes.append(f"{replaced.count} characters outside the character set became '?'")
+        notes.append(f"{plural(replaced.count, 'character')} outside the character set became '?'")
     if not tokenizer.lossless and not tokenizer.restricted:
         notes.append("this tokenizer changes some text: decoding does not restore it exactly")
     return tokenizer, survey, notes

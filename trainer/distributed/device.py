@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from shared.errors import UserError
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.config.schema import Config
 from trainer.model.shapes import count_parameters
 
@@ -39,7 +39,7 @@ class Compute:
         if self.device.type == "cuda":
             name += f" ({torch.cuda.get_device_name(self.device)})"
         else:
-            name += f" ({torch.get_num_threads()} threads)"
+            name += f" ({plural(torch.get_num_threads(), 'thread')})"
         return f"{name}, {'bf16' if self.bf16 else 'fp32'}{', compiled' if self.compile else ''}"
 
 

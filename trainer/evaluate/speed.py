@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from shared.checkpoints.evaluation import Speed
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.distributed.device import Compute
 from trainer.model.language_model import LanguageModel
 
@@ -26,7 +26,7 @@ def machine_name(compute: Compute) -> str:
         return one_line(torch.cuda.get_device_name(compute.device))
     threads = torch.get_num_threads()
     where = ", mps" if compute.device.type == "mps" else ""
-    return f"{_processor()}, {threads} thread{'s' if threads != 1 else ''}{where}"
+    return f"{_processor()}, {plural(threads, 'thread')}{where}"
 
 
 def _processor() -> str:

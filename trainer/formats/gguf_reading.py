@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
-from shared.text import nearest, one_line
+from shared.text import nearest, one_line, plural
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
@@ -141,8 +141,8 @@ def read_model(file: GGUFFile) -> LanguageModel:
     # Keys may claim any size: check the tensors before allocating or listing anything.
     if config.num_layers > len(file.tensors):
         raise UserError(
-            f"{one_line(file.path)} says {config.num_layers} layers, but has "
-            f"{len(file.tensors)} tensors."
+            f"{one_line(file.path)} says {plural(config.num_layers, 'layer')}, but has "
+            f"{plural(len(file.tensors), 'tensor')}."
         )
     tensors = gguf_tensors(plain)
     _check_tensors(file, tensors)

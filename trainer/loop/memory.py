@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.run_writer import RunWriter
+from shared.text import plural
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch, largest_that_fits
 from trainer.loop.session import Session
@@ -38,11 +39,13 @@ class Memory:
             writer.update(micro_batch=largest_that_fits(self._session, self._hooks.before_forward))
         self.training.size = size = writer.state.micro_batch or config.train.batch_size
         parts = len(self.training.parts(config.sequences_per_step))
-        writer.say(f"[INFO] {size} sequences fit at once: {parts} micro-batches per step")
+        writer.say(f"[INFO] {plural(size, 'sequence')} at once: {parts} micro-batches per step")
 
     def _tell(self, old: int, new: int, error: str) -> None:
         writer = self._writer
-        message = f"out of memory with {old} sequences at once, continuing with {new}: {error}"
+        message = (
+            f"out of memory with {plural(old, 'sequence')} at once, continuing with {new}: {error}"
+        )
         writer.event("out_of_memory", micro_batch=old, retry_with=new, message=message)
         writer.say(f"[WARN] {message}")
         writer.progress()

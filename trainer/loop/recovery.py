@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.errors import RunError
 from shared.run_writer import RunWriter
+from shared.text import plural
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.position import show_position
 from trainer.loop.rollback import roll_back
@@ -42,7 +43,7 @@ class Recovery:
         progress, first = self._session.progress, bad.first
         count = progress.rollbacks
         message = (
-            f"Training diverged and {count} rollback{'s' if count != 1 else ''} did not help: "
+            f"Training diverged and {plural(count, 'rollback')} did not help: "
             f"{first}; continue from {self._writer.state.latest_checkpoint or 'the start'} with a "
             "lower --learning-rate."
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.text import plural
 from trainer.cli.data.tokenizer import CharsetOption, FieldOption, KindOption, MinFrequencyOption
 from trainer.cli.output import show_progress
 
@@ -109,7 +110,7 @@ def _summary(prepared: Prepared) -> list[str]:
     if prepared.val and prepared.val_sidecar:
         sides.append((prepared.val, prepared.val_sidecar))
     lines = [
-        f"{path}: {side.num_tokens:,} tokens, {side.num_documents:,} documents, "
+        f"{path}: {plural(side.num_tokens, 'token')}, {plural(side.num_documents, 'document')}, "
         f"{side.text_bytes:,} bytes of text"
         for path, side in sides
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shared.errors import RunError, UserError
-from shared.text import format_duration, format_time, many_lines, one_line
+from shared.text import format_duration, format_time, many_lines, one_line, plural
 from trainer.cli import options
 from trainer.cli.help import command_group
 from trainer.cli.output import print_json
@@ -175,7 +175,8 @@ def stop(
         raise RunError(f"The {describe_daemon(view)} has not ended within {waited}.")
     left = len(view.runs)
     if left and not runs:
-        typer.echo(f"the daemon has ended; {left} runs continue, and the next daemon adopts them")
+        kept = plural(left, "run")
+        typer.echo(f"the daemon has ended; {kept} left running, for the next daemon to adopt")
     else:
         typer.echo("the daemon has ended")
     return 0

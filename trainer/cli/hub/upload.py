@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.text import plural
 from trainer.cli import options
 from trainer.cli.models import model_options
 from trainer.cli.output import LINE_INTERVAL, ask, byte_bar, print_table
@@ -151,7 +152,8 @@ def show_plan(source: RunDirectory | Path, settings: UploadSettings) -> None:
     where = plan.repo or "a repository to be named with --repo"
     seen = "private" if plan.private else "public"
     typer.echo(
-        f"{one_line(plan.checkpoint.name)}: {len(plan.files)} files, {format_bytes(plan.bytes)}, "
+        f"{one_line(plan.checkpoint.name)}: {plural(len(plan.files), 'file')}, "
+        f"{format_bytes(plan.bytes)}, "
         f"to {one_line(where)}, {seen}; nothing was sent"
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.text import plural
 from trainer.cli import options
 from trainer.cli.models import model_options
 
@@ -323,7 +324,7 @@ class Chat:
         else:
             text = "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in messages)
         write_output(path, [text.encode("utf-8", "replace")])
-        self._note(f"({len(messages)} messages saved to {one_line(path)})")
+        self._note(f"({plural(len(messages), 'message')} saved to {one_line(path)})")
 
     def _quit(self, _argument: str) -> None:
         raise _LeaveError

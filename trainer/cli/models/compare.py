@@ -111,7 +111,7 @@ def _read_prompts(place: str) -> list[str]:
     import json
 
     from shared.errors import UserError
-    from shared.text import one_line
+    from shared.text import one_line, plural
 
     try:
         if place == "-":
@@ -124,7 +124,8 @@ def _read_prompts(place: str) -> list[str]:
     lines = [line for line in raw.decode("utf-8", "replace").splitlines() if line.strip()]
     if not lines or len(lines) > MAX_PROMPTS or len(raw) > MAX_PROMPT_FILE:
         raise UserError(
-            f"--prompts {one_line(place)} has {len(lines)} prompts; give 1 to {MAX_PROMPTS}."
+            f"--prompts {one_line(place)} has {plural(len(lines), 'prompt')}; "
+            f"give 1 to {MAX_PROMPTS}."
         )
     if place == "-" or not place.endswith((".jsonl", ".ndjson")):
         return lines

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared.text import plural
 from trainer.cli import options
 from trainer.cli.output import print_json, print_table, progress
 from trainer.cli.runs.place import runs_meant
@@ -65,7 +66,9 @@ def export(
     if csv is not None:
         with _reading(found, csv) as advance:
             table = export_csv(found, csv, chosen, force=force, advance=advance)
-        _wrote(csv, table.bytes, f"{table.rows:,} rows, {len(table.keys)} metrics")
+        _wrote(
+            csv, table.bytes, f"{plural(table.rows, 'row')}, {plural(len(table.keys), 'metric')}"
+        )
     if text is not None:
         _wrote(text, export_text(found, text, force=force))
     if svg is not None or png is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shared.text import plural
 from trainer.cli import options
 from trainer.cli.help import command_group
 from trainer.cli.output import confirm_word, print_json, print_table, shorten
@@ -262,7 +263,7 @@ def empty_trash(
         typer.echo("the trash is empty")
         return 0
     if not dry_run:
-        what = f"{count} run{'s' if count != 1 else ''}, {format_bytes(size)},"
+        what = f"{plural(count, 'run')}, {format_bytes(size)},"
         confirm_word("empty", f"delete {what} permanently", yes=yes)
         size = empty_run_trash(runs_dir)
     else:

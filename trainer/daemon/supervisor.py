@@ -22,7 +22,7 @@ from shared.ownership.heartbeat import read_beat
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, RunState
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.daemon.care import RUNNING, STARTING, WAITING, Care, read_care, write_care
 from trainer.daemon.endings import record_end, saved_step
 from trainer.daemon.events import EventFeed
@@ -407,7 +407,7 @@ class Supervisor:
             return "the daemon is about to end"
         most = self._limits.max_runs
         if len(self._cares) >= most:
-            return f"{len(self._cares)} of {most} runs train"
+            return f"{len(self._cares)} of at most {plural(most, 'run')} training"
         if not self._placing.place([Waiting(run.run_id, asked_device(run))], self._taken()):
             return "its GPU is taken"
         return ""

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple
 import orjson
 
 from shared.errors import UserError
-from shared.text import format_count, one_line
+from shared.text import one_line, plural
 from trainer.data.inputs import (
     RECORD_EXTENSIONS,
     TABLE_EXTENSIONS,
@@ -195,7 +195,7 @@ class DocumentReader:
             return ""
         if not isinstance(value, str):
             raise UserError(
-                f"{path} {where}: field {self.text_field!r} is a {_json_type(value)}, not text"
+                f"{path} {where}: field {self.text_field!r} is {_json_type(value)}, not text"
             )
         return value
 
@@ -307,18 +307,18 @@ def _find_field(record: dict[str, Any], field: str) -> tuple[bool, Any]:
 
 
 def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
-    """What a pass over the inputs left out or mended, as phrases for a person."""
+    """What a pass over the inputs skipped or replaced, as phrases for a person."""
     told = (
-        (counts.replaced_characters, "invalid UTF-8 sequences became U+FFFD"),
-        (counts.binary_files, "binary files were skipped"),
-        (counts.empty_documents, "empty documents were skipped"),
-        (inputs.other_extensions, "files with no known text extension were left out"),
-        (inputs.own_files, "files of tokens, tokenizers or models were skipped"),
-        (inputs.own_folders, "runs and checkpoints were skipped"),
+        (counts.replaced_characters, "invalid UTF-8 sequence", "replaced by U+FFFD"),
+        (counts.binary_files, "binary file", "skipped"),
+        (counts.empty_documents, "empty document", "skipped"),
+        (inputs.other_extensions, "file", "without a known text extension skipped"),
+        (inputs.own_files, "file", "of tokens, tokenizers or models skipped"),
+        (inputs.own_folders, "folder", "of runs or checkpoints skipped"),
     )
-    return [f"{format_count(number)} {what}" for number, what in told if number]
+    return [f"{plural(number, noun)} {what}" for number, noun, what in told if number]
 
 
 def _json_type(value: object) -> str:
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
-    return names.get(type(value), "null" if value is None else "object")
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return names.get(type(value), "null" if value is None else "an object")

@@ -170,7 +170,7 @@ def test_what_the_daemon_answers_is_told(house: House, watched: Watch) -> None:
     first, second = house.dead("a", {"wait": True}), house.dead("b", {"wait": True})
     with watched():
         resume(look(first), never)
-        assert "queued: 1 of 1 runs train" in resume(look(second), never)
+        assert "queued: 1 of at most 1 run training" in resume(look(second), never)
         assert resume(look(second), never).endswith("queued already; it starts when there is room.")
         assert "is cancelled" in stop(look(first))
         house_ends(house, first)

@@ -391,7 +391,7 @@ def test_resume_waits_for_room(house: House) -> None:
     house.until(lambda: starts_of(first))
     run = house.dead()
     answer = ask(run, "resume")
-    assert house.until(answer)["message"] == "queued: 1 of 1 runs train"
+    assert house.until(answer)["message"] == "queued: 1 of at most 1 run training"
     assert state_of(run).status == "queued"
     (first.path / "go").touch()
     assert house.until_left_alone(run).status == "completed"

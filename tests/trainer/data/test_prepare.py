@@ -213,10 +213,10 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     small, *others = prepared.notes
     assert small.startswith("the text gives a vocabulary of 262 tokens, not the 4096 asked for")
     assert others == [
-        "1 invalid UTF-8 sequences became U+FFFD",
-        "1 binary files were skipped",
-        "1 empty documents were skipped",
-        "1 files with no known text extension were left out",
+        "1 invalid UTF-8 sequence replaced by U+FFFD",
+        "1 binary file skipped",
+        "1 empty document skipped",
+        "1 file without a known text extension skipped",
     ]
 
 

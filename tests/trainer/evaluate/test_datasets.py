@@ -67,7 +67,7 @@ def test_text_is_scored_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert [file.bytes for file in data.files] == [len(TEXT.encode()), 2 * len(TEXT.encode())]
     end = tokenizer.eos_id
     assert data.files[0].tokens.tolist() == [end, *tokenizer.encode(TEXT), end]
-    assert data.notes == ("1 empty documents were skipped",)
+    assert data.notes == ("1 empty document skipped",)
 
 
 def test_documents_of_a_file_follow_each_other(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -94,10 +94,8 @@ def export(view: RunView, choice: ExportChoice, chart: Chart | None = None) -> s
     try:
         if choice.kind == CSV:
             table = export_csv(run, path, force=force)
-            size, what = (
-                table.bytes,
-                f"{plural(table.rows, 'row')}, {plural(len(table.keys), 'metric')}, ",
-            )
+            columns = plural(1 + len(table.keys), "column")
+            size, what = table.bytes, f"{plural(table.rows, 'row')}, {columns}, "
         elif choice.kind == TEXT:
             size = export_text(run, path, force=force)
         else:

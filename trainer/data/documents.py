@@ -178,7 +178,7 @@ class DocumentReader:
             self.counts.replaced_characters += mended
         if not isinstance(record, dict):
             raise UserError(
-                f"{path} line {number} is a JSON {_json_type(record)}, not an object with a "
+                f"{path} line {number} is {_json_type(record)} in JSON, not an object with a "
                 f"{self.text_field!r} field"
             )
         return record

@@ -133,7 +133,7 @@ def test_another_text_field(tmp_path: Path) -> None:
         (b'{"text": "a"}\n{"text": ', r"a.jsonl line 2 is not valid JSON"),
         (b'{"body": "a", "id": 1}', r"line 1 has no field 'text'; its fields are body, id"),
         (b'{"text": 5}', r"line 1: field 'text' is a number, not text"),
-        (b"[1]", r"line 1 is a JSON list"),
+        (b"[1]", r"line 1 is a list in JSON"),
         (b"[" * 100_000, r"line 1 is not valid JSON"),
     ],
 )

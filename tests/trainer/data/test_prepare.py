@@ -300,7 +300,7 @@ def test_a_tokenizer_that_exists_cannot_be_changed(corpus: Path, tmp_path: Path)
 
 def test_no_text_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(UserError, match=r"there is no text in .*1 empty documents"):
+    with pytest.raises(UserError, match=r"there is no text in .*1 empty document skipped"):
         prepare(PrepareSettings([str(tmp_path / "a.txt")], str(tmp_path / "out")))
 
 

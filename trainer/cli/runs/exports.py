@@ -66,9 +66,8 @@ def export(
     if csv is not None:
         with _reading(found, csv) as advance:
             table = export_csv(found, csv, chosen, force=force, advance=advance)
-        _wrote(
-            csv, table.bytes, f"{plural(table.rows, 'row')}, {plural(len(table.keys), 'metric')}"
-        )
+        columns = plural(1 + len(table.keys), "column")
+        _wrote(csv, table.bytes, f"{plural(table.rows, 'row')}, {columns}")
     if text is not None:
         _wrote(text, export_text(found, text, force=force))
     if svg is not None or png is not None:

@@ -8,8 +8,10 @@ from shared.errors import UserError
 
 #: Options whose text may be empty.
 _MAY_BE_EMPTY = frozenset({"--prompt", "--system", "--stop"})
-#: Commands whose last argument may be empty: it removes what was set.
-_LAST_MAY_BE_EMPTY = frozenset({("runs", "note"), ("runs", "rename")})
+#: Commands whose argument after the run may be empty: it removes what was set.
+_AFTER_RUN_MAY_BE_EMPTY = frozenset({("runs", "note"), ("runs", "rename")})
+
+_AT_RUN = 2  # in `runs note RUN TEXT`
 
 
 def refuse_empty_values(arguments: Sequence[str]) -> None:
@@ -23,8 +25,8 @@ def refuse_empty_values(arguments: Sequence[str]) -> None:
         if not named:
             before = arguments[index - 1] if index else ""
             option = before if before.startswith("-") and before != "--" else ""
-        last = not option and words in _LAST_MAY_BE_EMPTY and index == len(arguments) - 1
-        if option in _MAY_BE_EMPTY or last:
+        text = not option and words in _AFTER_RUN_MAY_BE_EMPTY and index > _AT_RUN
+        if option in _MAY_BE_EMPTY or text:
             continue
         what = f"The value of {option}" if option else f"Argument {index + 1}"
         raise UserError(f"{what} is empty. Is a shell variable not set?")

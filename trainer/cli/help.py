@@ -10,6 +10,17 @@ from typer.core import TyperGroup
 
 _REST = "Commands"  # for commands without a heading of their own
 _NAME_COLUMN = 24  # columns at most
+#: What help shows for a value, by the name of its type.
+_VALUES = {
+    "str": "TEXT",
+    "int": "N",
+    "int range": "N",
+    "float": "NUMBER",
+    "float range": "NUMBER",
+    "path": "PATH",
+    "file": "FILE",
+    "directory": "DIR",
+}
 
 
 def command_groups(headings: Mapping[str, Sequence[str]]) -> type[TyperGroup]:
@@ -53,6 +64,27 @@ def command_group(sentence: str, **options: Any) -> typer.Typer:
         rich_markup_mode=None,  # its table cuts long option names on a terminal of 80 columns
         **options,
     )
+
+
+def name_values(command: Any) -> None:
+    """Show the values of options as `N` and `TEXT`, not by the names of Python's types.
+
+    An argument has a name that says what it is, so its type is not shown.
+    """
+    for inner in getattr(command, "commands", {}).values():
+        name_values(inner)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.display_type = _nothing
+        elif parameter.metavar is None and not parameter.is_flag:
+            kind = parameter.type_descriptor
+            if not (kind.is_choice or kind.is_tuple or kind.is_datetime):
+                shown = parameter.display_type(None).strip("<>")
+                parameter.metavar = _VALUES.get(shown.removeprefix("list[").rstrip("]"))
+
+
+def _nothing(_context: Any) -> str:
+    return ""
 
 
 def first_sentence(text: str) -> str:

@@ -19,7 +19,7 @@ from trainer.cli.checkpoints import checkpoints
 from trainer.cli.data import prepare, tokenizer
 from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.fleet import alerts, daemon
-from trainer.cli.help import command_groups
+from trainer.cli.help import command_groups, name_values
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.runs import control, logs, runs, status
@@ -111,7 +111,9 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 @functools.cache
 def command_tree() -> Any:
     """All commands as click knows them. Built once: that takes longer than most commands."""
-    return typer.main.get_command(app)
+    tree = typer.main.get_command(app)
+    name_values(tree)
+    return tree
 
 
 def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:

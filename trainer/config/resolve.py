@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -216,12 +217,30 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     return config
 
 
+#: How pydantic names a plain type that a value may have.
+_TYPES = frozenset({"int", "float", "str", "bool", "none"})
+
+
 def validation_problems(error: ValidationError) -> list[str]:
-    """Each wrong value: its key, the value, and what it must be."""
+    """Each wrong value: its key, the value, and what it must be.
+
+    A value that may be of several kinds has an error for each; the last part of its place is then
+    pydantic's name of the kind, and the requirements are told together.
+    """
+    wrong: dict[str, tuple[Any, list[str]]] = {}
+    for e in error.errors():
+        key = ".".join(itertools.takewhile(_is_key, map(str, e["loc"])))
+        wrong.setdefault(key, (e["input"], []))[1].append(_requirement(e["msg"]))
     return [
-        f"{'.'.join(map(str, e['loc']))} is {_shown(e['input'])}, but " + _requirement(e["msg"])
-        for e in error.errors()
+        f"{key} is {_shown(value)}, but "
+        + " or ".join([first, *(r.removeprefix("must be ") for r in rest)])
+        for key, (value, (first, *rest)) in wrong.items()
     ]
+
+
+def _is_key(part: str) -> bool:
+    """Whether a part of an error's place is a key or an index, and not the name of a type."""
+    return part.isdecimal() or (part.isidentifier() and part not in _TYPES)
 
 
 def _shown(value: Any) -> str:

@@ -124,6 +124,8 @@ def _expand(pattern: str, found: _Found) -> None:
     if not glob.has_magic(pattern):
         path = Path(pattern)
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        if path.exists():
+            raise UserError(f"{pattern} is a pipe or device; name regular files or folders")
         raise UserError(f"{pattern} does not exist{nearest(path.name, siblings)}")
     top = next(folder for folder in Path(pattern).parents if not glob.has_magic(str(folder)))
     # Not Path.glob, which takes no absolute pattern.

@@ -187,3 +187,10 @@ def test_what_is_misspelt_is_told_with_the_nearest(run_cli, wrong: list[str], ri
     assert output.code == 2
     assert right in output.err
     assert output.err.count("\n") == 1
+
+
+def test_no_type_of_python_is_shown(run_cli) -> None:
+    for words in (["train"], ["upload"], ["eval"], ["checkpoints", "prune"], ["runs", "export"]):
+        shown = run_cli(*words, "--help").out
+        assert not re.search(r"<[a-z]", shown), shown
+    assert "--max-steps N " in run_cli("train", "--help").out

@@ -300,3 +300,12 @@ def test_a_configuration_comes_back_from_its_assignments(layer: dict[str, Any]) 
     assert set(settings) == set(known_keys()) - {"model.parts"}  # which is empty
     again = dict(parse_assignment(assignment(key, value)) for key, value in settings.items())
     assert resolve(again) == config
+
+
+def test_a_value_of_several_kinds_is_one_problem() -> None:
+    with pytest.raises(UserError) as error:
+        resolve({"train.micro_batch": "some"})
+    assert str(error.value) == (
+        "The configuration is wrong: train.micro_batch is 'some', but must be 'auto' or a valid "
+        "integer."
+    )

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import json
 import lzma
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -288,3 +289,9 @@ def test_a_nested_field_by_its_path(tmp_path: Path) -> None:
     for field in ("data.no", "data.text.x", "no.text"):
         with pytest.raises(UserError, match="line 1 has no field"):
             list(DocumentReader(files, field))
+
+
+def test_a_pipe_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UserError, match="fifo is a pipe or device; name regular files or folders"):
+        find_inputs([str(tmp_path / "fifo")])

@@ -40,10 +40,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
 
-# A shell ignores Ctrl-C for what it starts in the background, and children inherit that: tests of
-# Ctrl-C would fail there.
+# A shell ignores Ctrl-C for what it starts in the background, nohup ignores SIGHUP, and children
+# inherit both: tests of these signals would fail or wait there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Hypothesis's own time limits would make every property depend on the machine. The environment of
 # the peers does without it.

@@ -16,9 +16,9 @@ from shared.run.directory import (
     RunDirectory,
     create_run,
     discover_runs,
-    find_run,
     slug,
 )
+from shared.run.finding import find_run
 from shared.run.records import RunState
 
 NOW = 1_700_000_000.0

@@ -205,7 +205,9 @@ def follow(data: bytes, cuts: list[int], max_bytes: int) -> MetricsReader:
                 done = max(done, cut)
                 while reader.poll(max_bytes):
                     pass
-                assert same(as_reference(reader.table), reference_series(data[:done]))
+                # The reference knows JSON lines; other forms are in test_foreign_logs.
+                if not reader.form.name:
+                    assert same(as_reference(reader.table), reference_series(data[:done]))
         return reader
 
 

@@ -141,7 +141,7 @@ def test_it_tells_what_the_records_say(facts: Facts) -> None:
         "| optimizer steps | 12 |",
         "| training tokens there |",
         "| peak learning rate | `0.0006` |",
-        "| device | `cpu (1 threads), fp32` |",
+        "| device | `cpu (1 thread), fp32` |",
         "![The losses over the steps](loss_curve.png)",
         "Measured at step 12 on 2 fixed batches",
         "Its context is 64 tokens.",

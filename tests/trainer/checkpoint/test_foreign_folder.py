@@ -294,7 +294,7 @@ def test_a_pair_of_gpt2_files_is_a_tokenizer(saved, tokenizer_folder: Path) -> N
         ({"head_dim": 7}, "must be even for rotary"),
         ({"num_attention_heads": 0}, "num_heads"),
         ({"hidden_size": 10**30}, "cannot be loaded"),
-        ({"num_hidden_layers": 10**12}, "says 1000000000000 layers"),
+        ({"num_hidden_layers": 10**12}, "says 1,000,000,000,000 layers"),
         ({"max_position_embeddings": 1 << 24}, "at most 1048576 is supported"),
         ({"intermediate_size": "absent"}, "lacks 'intermediate_size'"),
     ],

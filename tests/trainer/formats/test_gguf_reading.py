@@ -203,7 +203,7 @@ def test_without_the_right_file_beside_they_are_refused(write_gguf) -> None:
         ("llama.vocab_size", value(9), "llama.vocab_size = 9, but it must be 300"),
         ("llama.block_count", value(3), "has no tensor blk.2.attn_q.weight"),
         ("llama.block_count", value(1), "has the tensor blk.1.attn_k.weight, which is unknown"),
-        ("llama.block_count", value(2**32 - 1), "says 4294967295 layers, but has 20 tensors"),
+        ("llama.block_count", value(2**32 - 1), "says 4,294,967,295 layers, but has 20 tensors"),
         ("llama.block_count", value(0), "block_count = 0, but it must be a positive number"),
         ("llama.block_count", value("2", STRING), "block_count = 2, but it must be a positive"),
         ("llama.context_length", value(2**31), "at most 1048576 is supported"),

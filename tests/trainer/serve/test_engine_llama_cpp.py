@@ -206,6 +206,7 @@ class Launched:
         self.servers[-1].last_words()  # waits for the end
 
 
+@pytest.mark.slow
 async def test_its_death_is_told_and_the_next_job_starts_it_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,6 +384,7 @@ def write_sentence_piece(path: Path, context: int = 64) -> Path:
     return path
 
 
+@pytest.mark.slow
 async def test_a_vocabulary_that_only_llama_cpp_can_split(tmp_path: Path) -> None:
     path = write_sentence_piece(tmp_path / "pieces.gguf")
     async with engine_of(path) as engine:

@@ -162,6 +162,7 @@ def test_a_conversation_with_calls_goes_on(wild: Running) -> None:
     assert answer.usage.prompt_tokens > chat(wild, max_tokens=4).usage.prompt_tokens
 
 
+@pytest.mark.slow  # its template is rendered in a process
 def test_a_template_that_takes_tools_is_given_them() -> None:
     def make() -> Any:
         from dataclasses import replace

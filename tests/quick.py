@@ -39,6 +39,8 @@ SLOW_PLACES = (
 SLOW_FIXTURES = frozenset({"train"})
 #: Names by which processes are started.
 STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
+#: Examples of a property test in a quick session.
+QUICK_EXAMPLES = 15
 #: Snapshots are compared at one size and in one theme when it has to be quick.
 SNAPSHOT_SIZE = "120x40"
 OTHER_THEMES = ("day", "clear", "sixteen", "mono")
@@ -85,7 +87,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         left_out = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        for item in items:
+            _take_fewer_examples(getattr(item, "obj", None))
         config.hook.pytest_deselected(items=left_out)
+
+
+def _take_fewer_examples(test: Any) -> None:
+    """Let a property test try `QUICK_EXAMPLES` at most; its own number is for `make test`."""
+    own = getattr(test, "_hypothesis_internal_use_settings", None)
+    if own is not None and own.max_examples > QUICK_EXAMPLES:
+        test._hypothesis_internal_use_settings = type(own)(own, max_examples=QUICK_EXAMPLES)
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -17,6 +17,7 @@ import pytest
 
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
+from tests.waiting import until
 from trainer.alerts.settings import VARIABLE, AlertSettings, parse_alerts
 
 Wait = Callable[..., Any]
@@ -117,14 +118,7 @@ def run(tmp_path: Path) -> RunDirectory:
 def wait_until() -> Wait:
     """Poll a condition until it is truthy."""
 
-    def wait(condition: Callable[[], Any], timeout: float = 120.0) -> Any:
-        deadline = time.monotonic() + timeout
-        while not (value := condition()):
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.005)
-        return value
-
-    return wait
+    return until
 
 
 def settings(text: str) -> AlertSettings:

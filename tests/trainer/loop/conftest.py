@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from shared.run.directory import RunDirectory, discover_runs
 from shared.run.metrics_log import MetricsReader, MetricsTable
 from shared.run.record_lines import read_records
 from shared.run.records import RunState
+from tests.waiting import until
 from trainer.cli.main import main
 from trainer.loop.hooks import Hooks
 
@@ -145,12 +145,6 @@ def start_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition, what: str, timeout: float = 60.0):  # type: ignore[no-untyped-def]
+def wait_for(condition, what: str):  # type: ignore[no-untyped-def]
     """The first true value of `condition`."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
+    return until(condition, what=lambda: what)

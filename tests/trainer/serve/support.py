@@ -6,22 +6,12 @@ import contextlib
 import json
 import re
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
 DEADLINE = 120.0  # seconds: for a machine that is busy with other work
-
-
-def wait(condition: Callable[[], Any]) -> None:
-    """Return when `condition` holds."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def connected(url: str) -> socket.socket:

@@ -15,7 +15,8 @@ import openai
 import pytest
 
 from shared.errors import RunError, UserError
-from tests.trainer.serve.support import DEADLINE, connected, count_of, post, sample, wait
+from tests.trainer.serve.support import DEADLINE, connected, count_of, post, sample
+from tests.waiting import until
 from trainer.serve.access import is_loopback, read_key
 from trainer.serve.app import Settings
 from trainer.serve.metrics import Histogram
@@ -268,7 +269,7 @@ def test_the_log_has_a_line_for_a_request_and_no_word_of_it(start, capfd) -> Non
     httpx2.get(f"{server.url}/v1/x%0d%0a2026 GET /forged%1b[2J?q=very-secret", headers=secret)
     httpx2.get(f"{server.url}/health")
     lines: list[str] = []
-    wait(lambda: bool(lines.extend(capfd.readouterr().out.splitlines()) or len(lines) == 2))
+    until(lambda: bool(lines.extend(capfd.readouterr().out.splitlines()) or len(lines) == 2))
     first, second = lines
     assert re.fullmatch(
         r"\S+ POST /v1/completions 200 seconds=\S+ prompt_tokens=13 new_tokens=3 "
@@ -306,9 +307,9 @@ def test_a_client_that_leaves_frees_its_place(start) -> None:
         before, count = server.engine.cancelled, more.get("n", 1)
         with connected(server.url) as leaving:
             leaving.sendall(post("/v1/completions", ASK | more))
-            wait(lambda c=count: server.engine.running == c)
-        wait(lambda b=before, c=count: server.engine.cancelled == b + c)
-        wait(lambda: server.engine.running == server.engine.waiting == 0)
+            until(lambda c=count: server.engine.running == c)
+        until(lambda b=before, c=count: server.engine.cancelled == b + c)
+        until(lambda: server.engine.running == server.engine.waiting == 0)
     # In the middle of a stream too.
     server.run(server.engine.held.set)
     with httpx2.stream(
@@ -316,8 +317,8 @@ def test_a_client_that_leaves_frees_its_place(start) -> None:
     ) as answer:
         server.run(server.engine.held.clear)
         next(answer.iter_bytes())
-    wait(lambda: server.engine.running == 0)
-    wait(lambda: count_of(server.url, "/v1/completions", 499) == 4)
+    until(lambda: server.engine.running == 0)
+    until(lambda: count_of(server.url, "/v1/completions", 499) == 4)
 
 
 def test_an_answer_that_takes_too_long(start) -> None:
@@ -326,7 +327,7 @@ def test_an_answer_that_takes_too_long(start) -> None:
     answer = httpx2.post(f"{server.url}/v1/completions", json=ASK)
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "timeout"
-    wait(lambda: server.engine.running == 0)
+    until(lambda: server.engine.running == 0)
 
 
 def test_streams_end_before_the_server_does(start) -> None:
@@ -340,9 +341,9 @@ def test_streams_end_before_the_server_does(start) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    wait(lambda: server.engine.running == 1)
+    until(lambda: server.engine.running == 1)
     server.stop()
-    wait(lambda: _refused(server.url))
+    until(lambda: _refused(server.url))
     server.run(server.engine.held.set)
     reader.join(DEADLINE)
     assert texts[0][-1] == "length"
@@ -361,7 +362,7 @@ def test_what_does_not_end_in_time_is_ended(start) -> None:
     asking = [threading.Thread(target=ask, args=[m]) for m in ({}, {"stream": True, "echo": True})]
     for thread in asking:
         thread.start()
-    wait(lambda: server.engine.running == 2)
+    until(lambda: server.engine.running == 2)
     server.stop()
     for thread in asking:
         thread.join(DEADLINE)

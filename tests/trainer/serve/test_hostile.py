@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.serve.support import DEADLINE, connected, count_of, post, received, wait
+from tests.trainer.serve.support import DEADLINE, connected, count_of, post, received
+from tests.waiting import until
 from trainer.serve.access import MAX_HEADERS
 from trainer.serve.app import Settings
 from trainer.serve.limits import Limits
@@ -398,7 +399,7 @@ def test_when_all_places_are_at_work_the_next_is_told_so(start) -> None:
     busy = [connected(server.url) for _ in range(16)]
     for connection in busy:
         connection.sendall(ask)
-    wait(lambda: server.engine.running == 16)
+    until(lambda: server.engine.running == 16)
     with connected(server.url) as more:
         answer = received(more)
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -424,6 +425,6 @@ def test_who_does_not_read_an_answer_is_let_go(start) -> None:
         place = urlsplit(server.url)
         connection.connect((place.hostname, place.port))
         connection.sendall(post("/v1/completions", body))
-        wait(lambda: count_of(server.url, "/v1/completions", 499))
+        until(lambda: count_of(server.url, "/v1/completions", 499))
     assert server.engine.load().running == 0
     assert healthy(server.url)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from tests.trainer.serve.support import wait
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
@@ -472,7 +472,7 @@ def test_a_full_queue_is_a_rate_limit(start) -> None:
     with ThreadPoolExecutor(2) as pool:
         ask = partial(client.completions.create, prompt="a", max_tokens=2, **GREEDY)
         asked = [pool.submit(ask) for _ in range(2)]
-        wait(lambda: server.engine.running == server.engine.waiting == 1)
+        until(lambda: server.engine.running == server.engine.waiting == 1)
         for more in ({}, {"stream": True}, {"n": 3}):
             with pytest.raises(openai.RateLimitError) as caught:
                 ask(**more)
@@ -490,7 +490,7 @@ def test_a_timeout_of_the_client_frees_its_place(start) -> None:
             server.client(timeout=patience).completions.create(prompt="a", **GREEDY)
         if server.engine.running + server.engine.cancelled:
             break
-    wait(lambda: server.engine.cancelled and not server.engine.running)
+    until(lambda: server.engine.cancelled and not server.engine.running)
 
 
 def test_probabilities_sum_to_one(complete) -> None:

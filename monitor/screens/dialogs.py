@@ -32,6 +32,8 @@ class HelpScreen(ModalScreen[None]):
         Binding("k,up", "scroll(-1)", "up"),
         Binding("pagedown", "scroll(10)", "down"),
         Binding("pageup", "scroll(-10)", "up"),
+        Binding("g,home", "scroll(-1000)", "top"),
+        Binding("G,end", "scroll(1000)", "bottom"),
     ]
 
     def __init__(self, actions: Sequence[Action]) -> None:
@@ -66,7 +68,8 @@ class HelpScreen(ModalScreen[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Scroll the box."""
-        self.query_one("#dialog").scroll_relative(y=lines, animate=False)
+        # At once: a scroll that waits for the next refresh would swallow the keys before it.
+        self.query_one("#dialog").scroll_relative(y=lines, animate=False, immediate=True)
 
 
 class ConfirmScreen(Dialog[bool]):

@@ -101,6 +101,22 @@ async def test_help_lists_every_action_and_every_action_exists(size: tuple[int, 
         assert not isinstance(app.screen, HelpScreen)
 
 
+async def test_every_key_scrolls_the_help_however_fast_they_come() -> None:
+    app = still_app(view("a"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        await until(pilot, lambda: app.screen.query("#dialog"))
+        box = app.screen.query_one("#dialog")
+        for _ in range(5):  # as keys that come before the next refresh
+            await app.run_action("scroll(1)", app.screen)
+        await pilot.pause()
+        assert box.scroll_y == 5
+        await pilot.press("G")
+        assert box.scroll_y == box.max_scroll_y > 5
+        await pilot.press("g")
+        assert box.scroll_y == 0
+
+
 def test_every_action_is_answered_for_and_no_key_has_two() -> None:
     keys = [key for action in ACTIONS for key in action.keys]
     assert len(keys) == len(set(keys))

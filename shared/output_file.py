@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -12,10 +10,10 @@ from pathlib import Path
 
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory
+from shared.temporaries import temporary_file
 from shared.text import one_line
 
 STDOUT = "-"
-_counter = itertools.count()
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -24,20 +22,17 @@ def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) ->
 
     `-` is standard output. Raises UserError before the first chunk is requested if the path exists
     and `force` is not given, or if it is not usable. Raises RunError when writing fails.
+    What killed processes left in the folder is removed.
     """
     if str(path) == STDOUT:
         return _to_stdout(chunks)
     check_output(path, force=force)
     target = path.resolve() if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}-{next(_counter)}")
     try:
-        with contextlib.ExitStack() as undo:
-            file = undo.enter_context(temporary.open("wb"))
-            undo.callback(_unlink, temporary)
+        with temporary_file(target) as (temporary, file):
             size = sum(map(file.write, chunks))
             file.flush()
             os.fsync(file.fileno())
-            file.close()
             _put(temporary, target, force=force)
         fsync_directory(target.parent)
     except FileExistsError as error:  # created while we wrote
@@ -85,11 +80,6 @@ def _put(temporary: Path, target: Path, *, force: bool) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     temporary.replace(target)
-
-
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _to_stdout(chunks: Iterable[bytes]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from shared.hub.settings import (
 )
 from shared.hub.source import Facts, Source
 from shared.json_text import encode_json
+from shared.temporaries import temporary_folder, temporary_place
 from shared.text import format_bytes, one_line
 
 CARD = "README.md"
@@ -261,23 +261,21 @@ def _without_paths(path: Path) -> bytes:
 @contextlib.contextmanager
 def _work_folder(place: Path | None, needed: int) -> Iterator[Path]:
     """A folder with room for `needed` bytes. Raises RunError when there is none."""
-    where = place or Path(tempfile.gettempdir())
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(where).free
-        if free < needed:
+    where = place or temporary_place()
+    with contextlib.ExitStack() as leaving:
+        try:
+            where.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(where).free
+            if free < needed:
+                raise RunError(
+                    f"The checkpoint is compressed; {one_line(where)} has {format_bytes(free)} "
+                    f"free of the {format_bytes(needed)} needed to decompress it; point TMPDIR at "
+                    "a larger disk."
+                )
+            folder = leaving.enter_context(temporary_folder(where / "trainer-upload"))
+        except OSError as error:
             raise RunError(
-                f"The checkpoint is compressed; {one_line(where)} has {format_bytes(free)} free of "
-                f"the {format_bytes(needed)} needed to decompress it; point TMPDIR at a larger "
-                "disk."
-            )
-        folder = Path(tempfile.mkdtemp(prefix="trainer-upload-", dir=where))
-    except OSError as error:
-        raise RunError(
-            f"Nothing can be written in {one_line(where)}: {error.strerror}; point TMPDIR at "
-            "another folder."
-        ) from error
-    try:
+                f"Nothing can be written in {one_line(where)}: {error.strerror}; point TMPDIR at "
+                "another folder."
+            ) from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

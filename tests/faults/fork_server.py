@@ -1,7 +1,8 @@
 """Starts trainers by forking a process that has already imported torch.
 
-Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH}` forks a trainer and prints
-its pid, `{"wait": PID}` prints its wait status when it has ended. A hundred starts cost seconds.
+Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH, "tmpdir": PATH or null}` forks
+a trainer and prints its pid, `{"wait": PID}` prints its wait status when it has ended. A hundred
+starts cost seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 
 import torch._dynamo
 import torch._inductor.config
@@ -22,8 +24,9 @@ from trainer.cli.main import main
 WARM = (torch, trainer)  # imported for the time that importing them takes
 
 
-def child(arguments: list[str], output: str) -> None:
+def child(arguments: list[str], output: str, tmpdir: str | None) -> None:
     """Be the trainer."""
+    tempfile.tempdir = tmpdir
     fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
@@ -39,7 +42,7 @@ if __name__ == "__main__":
         if "start" in question:
             pid = os.fork()
             if pid == 0:
-                child(question["start"], question["output"])
+                child(question["start"], question["output"], question["tmpdir"])
             print(pid, flush=True)
         else:
             print(os.waitpid(question["wait"], 0)[1], flush=True)

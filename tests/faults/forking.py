@@ -21,9 +21,13 @@ class ForkServer:
         self._process = process
         self._ended: dict[int, int] = {}
 
-    def start(self, *arguments: str, output: str = os.devnull) -> int:
-        """Start `trainer ARGUMENTS`, its console going to `output`; returns its pid."""
-        return self._ask({"start": arguments, "output": output})
+    def start(self, *arguments: str, output: str = os.devnull, tmpdir: Path | None = None) -> int:
+        """Start `trainer ARGUMENTS`, its console going to `output`; returns its pid.
+
+        `tmpdir` is its folder for temporary files.
+        """
+        place = str(tmpdir) if tmpdir else None
+        return self._ask({"start": arguments, "output": output, "tmpdir": place})
 
     def wait(self, pid: int) -> int:
         """The exit code of a started trainer once it has ended, -N when signal N ended it."""

@@ -15,6 +15,7 @@ from shared.checkpoints.catalogue import in_use
 from shared.checkpoints.manifest import MANIFEST, PACKED, read_manifest
 from shared.checkpoints.packed_file import unpack_file
 from shared.errors import RunError
+from shared.temporaries import temporary_place
 from shared.text import format_bytes
 
 _UNPACKED = "trainer-unpacked-"
@@ -53,7 +54,7 @@ def unpacked(folder: Path, names: Collection[str] | None = None) -> Iterator[Pat
 @contextlib.contextmanager
 def _temporary_folder(folder: Path, needed: int) -> Iterator[Path]:
     """A folder with `folder`'s name for `needed` bytes, in the system's temporary folder."""
-    place = Path(tempfile.gettempdir())
+    place = temporary_place()
     _remove_stale(place)
     free = shutil.disk_usage(place).free
     if free < needed:

@@ -18,6 +18,7 @@ from shared.text import many_lines, one_line
 from trainer.cli.checkpoints import checkpoints
 from trainer.cli.data import prepare, tokenizer
 from trainer.cli.empty_values import refuse_empty_values
+from trainer.cli.ending import SignalledError, end_by, signals_raise
 from trainer.cli.fleet import alerts, daemon
 from trainer.cli.help import command_groups, name_values
 from trainer.cli.hub import upload
@@ -128,12 +129,15 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         refuse_empty_values(arguments)
-        result = command_tree()(
-            args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks
-        )
-        sys.stdout.flush()
+        with signals_raise():
+            result = command_tree()(
+                args=arguments, prog_name="trainer", standalone_mode=False, obj=hooks
+            )
+            sys.stdout.flush()
         if result == INTERRUPTED:  # what typer makes of Ctrl-C
             _complain("interrupted")
+    except SignalledError as error:
+        end_by(error.number)
     except UserError as error:
         _complain(str(error))
         return int(error.exit_code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from shared.errors import UserError
 from shared.files import open_file
 from shared.output_file import STDOUT, check_output, write_output
+from shared.temporaries import temporary_folder, temporary_place
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.opening import OpenedModel
@@ -64,10 +64,11 @@ def prepare_gguf(
     mhc: Path | None = None,
     force: bool = False,
     lossy: bool = False,
+    temporary: bool = False,
     disk: Disk = _DISK,
 ) -> GGUFExport:
     """Decide what to write. `vocabulary` is the type of the embedding and the output head; `mhc` is
-    the file for hyper-connections.
+    the file for hyper-connections; a `temporary` file lies where TMPDIR points.
 
     Raises UserError if the model, a type or a path is not possible.
     """
@@ -91,6 +92,12 @@ def prepare_gguf(
     free = disk.free_bytes(path.resolve().parent)
     needed = 2 * plan.bytes if chosen.by_llama_cpp else plan.bytes  # it converts a file of ours
     if free < needed:
+        if temporary:
+            raise UserError(
+                f"The comparison needs a file of {format_bytes(needed)}, but only "
+                f"{format_bytes(free)} is free in {one_line(temporary_place())}; point TMPDIR at a "
+                "larger disk."
+            )
         raise UserError(
             f"{one_line(path)} needs {format_bytes(needed)}, but only {format_bytes(free)} "
             "is free there; choose another path."
@@ -127,9 +134,8 @@ def write_gguf(
     kind = export.plan.chosen
     if not kind.by_llama_cpp:
         return write_output(export.path, chunks, force=force)
-    place = export.path.resolve().parent
-    with tempfile.TemporaryDirectory(prefix=".trainer-export-", dir=place) as folder:
-        whole, mixed = Path(folder) / "f32.gguf", Path(folder) / "mixed.gguf"
+    with temporary_folder(export.path.resolve()) as folder:
+        whole, mixed = folder / "f32.gguf", folder / "mixed.gguf"
         write_output(whole, chunks)
         quantize_file(whole, mixed, kind.name)
         return write_output(export.path, _read(mixed), force=force)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, fsync_file, replace_file, write_json
+from shared.temporaries import put_folder, temporary_folder
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.chat_template import TEMPLATE_FILE
 from trainer.checkpoint.disk import free_bytes
@@ -106,34 +106,22 @@ def _check_replaceable(folder: Path) -> None:
 def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str, int]]:
     """Write weights, configuration and tokenizer; returns each file's name and bytes.
 
-    The folder is replaced atomically. Raises RunError if the disk fails.
+    The folder is written beside its place and renamed. Raises RunError if the disk fails.
     """
     folder, opened, dtype = export.path, export.prepared.opened, export.dtype
     target = folder.resolve()
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    replaced = target.with_name(f".{target.name}.old-{os.getpid()}")
     try:
-        temporary.mkdir()
-        _write_files(opened, temporary, dtype)
-        for path in temporary.iterdir():
-            fsync_file(path)
-        fsync_directory(temporary)
-        if target.is_dir():
-            if any(target.iterdir()) and not force:
+        with temporary_folder(target) as temporary:
+            _write_files(opened, temporary, dtype)
+            for path in temporary.iterdir():
+                fsync_file(path)
+            fsync_directory(temporary)
+            if target.is_dir() and any(target.iterdir()) and not force:
                 raise UserError(f"{one_line(folder)} is no longer empty; name another folder.")
-            target.rename(replaced)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
+            put_folder(temporary, target)
         fsync_directory(target.parent)
     except OSError as error:
         raise RunError(f"Cannot write {one_line(folder)}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
     return sorted((path.name, path.stat().st_size) for path in folder.iterdir())
 
 

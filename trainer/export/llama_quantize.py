@@ -11,10 +11,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.errors import RunError, UserError
 from shared.text import one_line
+from trainer.llama_cpp.server import end_with
+
+_COMMAND = (sys.executable, "-m", "trainer.export.llama_quantize")
 
 
 def check_installed(kind: str) -> None:
@@ -26,12 +30,20 @@ def check_installed(kind: str) -> None:
         )
 
 
-def quantize_file(source: Path, target: Path, kind: str) -> None:
-    """Convert `source` to the type `kind` in `target`. Raises RunError with the reason."""
-    command = [sys.executable, "-m", "trainer.export.llama_quantize"]
-    done = subprocess.run(
-        [*command, str(source), str(target), kind], capture_output=True, check=False
-    )
+def quantize_file(
+    source: Path, target: Path, kind: str, *, command: Sequence[str] = _COMMAND
+) -> None:
+    """Convert `source` to the type `kind` in `target`. Raises RunError with the reason.
+
+    `command` is the child process, which ends with this one.
+    """
+    arguments = [*command, str(source), str(target), kind]
+    until_we_end, ours = os.pipe()  # its other end closes with this process, however that ends
+    try:
+        done = subprocess.run(arguments, stdin=until_we_end, capture_output=True, check=False)
+    finally:
+        os.close(until_we_end)
+        os.close(ours)
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()
         said = one_line(words[-1]) if words else f"it ended with {done.returncode}"
@@ -40,6 +52,7 @@ def quantize_file(source: Path, target: Path, kind: str) -> None:
 
 def main() -> int:
     """Quantize the file named on the command line."""
+    end_with(sys.stdin.fileno())
     import llama_cpp
 
     source, target, kind = sys.argv[1:]

@@ -5,14 +5,14 @@ Only some rows of one tensor are converted at a time.
 
 from __future__ import annotations
 
-import tempfile
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
+from gguf.gguf_writer import WriterState
 from numpy.typing import NDArray
 
 from shared.errors import UserError
@@ -110,10 +110,10 @@ def _padding(writer: GGUFWriter, size: int) -> int:
 
 def _header(writer: GGUFWriter) -> bytes:
     """All bytes before the tensors' data."""
-    with tempfile.TemporaryDirectory(prefix="trainer-export-") as folder:
-        path = Path(folder) / "header"
-        writer.write_header_to_file(path)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        writer.close()
-        return path.read_bytes()
+    header = io.BytesIO()
+    # In memory instead of a file.
+    writer.fout, writer.state = [cast(io.BufferedWriter, header)], WriterState.EMPTY
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return header.getvalue()

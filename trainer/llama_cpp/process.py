@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import RunError, UserError
+from shared.temporaries import temporary_place
 from shared.text import one_line
 
 START_SECONDS = 120.0  # for a small file on a busy machine
@@ -144,7 +145,8 @@ def launch(
     limit depends on the file's size. `command` is the child process.
     """
     key = secrets.token_urlsafe(24)
-    words = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process ends
+    # Closed when the process ends.
+    words = tempfile.TemporaryFile(dir=temporary_place())  # noqa: SIM115
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

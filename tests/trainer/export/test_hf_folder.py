@@ -133,7 +133,7 @@ def test_the_old_model_stays_when_the_new_one_cannot_take_its_place(
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
-        if ".tmp-" in path.name:
+        if ".part-" in path.name:
             raise PermissionError(1, "Not now")
         return rename(path, target)
 

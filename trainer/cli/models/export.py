@@ -71,9 +71,9 @@ def export(
     --verify alone checks a temporary GGUF. With --gguf and an existing file it checks that file.
     """
     import contextlib
-    import tempfile
 
     from shared.errors import ExitCode, UserError
+    from shared.temporaries import temporary_folder, temporary_place
     from trainer.formats.gguf_types import find_type
 
     if gguf is None and hf is None and not verify:
@@ -104,11 +104,20 @@ def export(
     if verify and not writes and gguf is not None and gguf.is_file():
         return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)
     with contextlib.ExitStack() as leaving:
-        if gguf is None and hf is None:
-            gguf = Path(leaving.enter_context(tempfile.TemporaryDirectory())) / "model.gguf"
+        temporary = gguf is None and hf is None
+        if temporary:
+            place = temporary_place() / "trainer-verify"
+            gguf = leaving.enter_context(temporary_folder(place)) / "model.gguf"
         # Everything is checked before anything is written.
         file = gguf and prepare_gguf(
-            opened, gguf, chosen, vocabulary=vocabulary, mhc=mhc, force=force, lossy=lossy
+            opened,
+            gguf,
+            chosen,
+            vocabulary=vocabulary,
+            mhc=mhc,
+            force=force,
+            lossy=lossy,
+            temporary=temporary,
         )
         folder = hf and prepare_hf_folder(opened, hf, dtype, force=force)
         passed = True

@@ -431,7 +431,7 @@ class MonitorApp(App[None]):
         self.push_screen(HelpScreen(ACTIONS))
 
     def _suspend(self) -> None:
-        problem = suspend()
+        problem = suspend(self.is_headless)
         if problem:
             self.tell(problem, "warning")
 

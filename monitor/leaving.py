@@ -104,13 +104,18 @@ class Leaving:
             self.terminate(signal.SIGHUP)
 
 
-def suspend() -> str:
-    """Stop until a shell continues this process; returns why not, if nobody would."""
+def suspend(headless: bool) -> str:
+    """Stop until a shell continues this process; returns why not, if nobody would.
+
+    Only a foreground job of a terminal stops: the signal reaches its whole process group, which
+    without a terminal (`headless`) may be a script, a test run or a CI job.
+    """
     try:
+        foreground = not headless and os.tcgetpgrp(0) == os.getpgrp()
         alone = os.getsid(os.getppid()) != os.getsid(0)
     except OSError:
-        alone = True
-    if alone:
+        foreground, alone = False, True
+    if alone or not foreground:
         return "There is no shell to suspend to; q quits, and training continues."
     os.killpg(0, signal.SIGTSTP)  # the whole job, as the terminal itself would do
     return ""

@@ -13,17 +13,35 @@ class DuplicateKeyError(yaml.MarkedYAMLError):
     """A key stands twice in one mapping; YAML readers would keep only the last one."""
 
 
+#: Values inside values. PyYAML's time grows with the square of it, and its parser recurses.
+MAX_DEPTH = 64
+
+
 class StrictLoader(yaml.SafeLoader):
-    """Refuses keys that stand twice, and aliases: a few lines of those expand to a gigabyte."""
+    """Refuses keys that stand twice, deep nesting, and aliases, of which a few lines expand to GBs."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """As the base class."""
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
-                problem="aliases (*) are not supported", problem_mark=event.start_mark
+                problem="aliases (*) are not supported", problem_mark=self._here()
             )
-        return super().compose_node(parent, index)
+        if self._depth >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"it is nested more than {MAX_DEPTH} deep", problem_mark=self._here()
+            )
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def _here(self) -> yaml.Mark | None:
+        return self.peek_event().start_mark  # type: ignore[no-untyped-call, no-any-return]
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         """As the base class; raises DuplicateKeyError."""

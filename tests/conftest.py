@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -46,6 +46,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _refuse_to_signal_the_job(event: str, arguments: tuple[Any, ...]) -> None:
+    """A signal to our own process group would stop or end the whole session of tests."""
+    group = event == "os.killpg" and arguments[0] in (0, os.getpgrp())
+    if group or (event == "os.kill" and arguments[0] in (0, -1)):
+        raise AssertionError(f"{event}{arguments} would reach the test session itself")
+
+
+sys.addaudithook(_refuse_to_signal_the_job)
 
 # Hypothesis's own time limits would make every property depend on the machine. The environment of
 # the peers does without it.

@@ -31,16 +31,22 @@ class Terminal:
         *arguments: str,
         stderr: Path | None = None,
         size: tuple[int, int] = (80, 24),
+        shell: str = "",
         **environment: str,
     ) -> None:
+        """`shell` runs it: a script of `sh` with job control, in which "$@" is the command."""
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.settings = termios.tcgetattr(slave)
         self.slave = slave
         env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
         env["XDG_CONFIG_HOME"] = "/nowhere/at/all"  # nobody's own settings, and none are written
+        command = [sys.executable, "-m", "monitor", *arguments]
+        if shell:  # opening the terminal makes it that of the session
+            begin = 'exec 0<>"$0" >&0 2>&0; script=$1; shift; exec sh -mc "$script" sh "$@"'
+            command = ["sh", "-c", begin, os.ttyname(slave), shell, *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "monitor", *arguments],
+            command,
             stdin=slave,
             stdout=slave,
             stderr=slave if stderr is None else stderr.open("wb"),
@@ -143,6 +149,26 @@ def test_a_suspended_monitor_gives_the_terminal_back_and_draws_again(runs: Path)
         os.write(terminal.master, b"\x1a")  # here is no shell that could continue it
         terminal.read_until(b"no shell to suspend to")
         os.write(terminal.master, b"q")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+
+
+def test_ctrl_z_returns_to_the_shell_and_fg_draws_again(runs: Path) -> None:
+    shell = '"$@"; jobs; echo "gave back"; fg >/dev/null; echo "ended $?"'
+    terminal = Terminal("--runs-dir", str(runs), shell=shell)
+    try:
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"\x1a")
+        terminal.read_until(b"gave back")
+        screen, _, shells = terminal.output.rpartition(ALT_SCREEN_OFF)
+        assert ALT_SCREEN_ON in screen
+        assert b"Stopped" in shells
+        terminal.output = b""
+        terminal.read_until(ALT_SCREEN_ON)
+        terminal.read_until(b"quit")
+        os.write(terminal.master, b"q")
+        terminal.read_until(b"ended 0")
         assert terminal.wait() == 0
     finally:
         terminal.close()

@@ -18,7 +18,7 @@ MAX_DEPTH = 64
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Refuses keys that stand twice, deep nesting, and aliases, of which a few lines expand to GBs."""
+    """Refuses repeated keys, deep nesting, and aliases: a few lines of those expand to a gigabyte."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)

@@ -18,7 +18,7 @@ MAX_DEPTH = 64
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Refuses repeated keys, deep nesting, and aliases: a few lines of those expand to a gigabyte."""
+    """Refuses repeated keys, deep nesting and aliases, of which a few lines become a gigabyte."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)

@@ -273,11 +273,12 @@ def check(config: Config) -> list[str]:
     """Combinations of values that cannot work, each as a clause."""
     model, train, optim = config.model, config.train, config.optim
     problems = check_model(model)
-    if model.hyper_streams:
+    if train.collider and model.dropout:
         problems.append(
-            f"model.hyper_streams is {model.hyper_streams}, but hyper-connections cannot be "
-            "trained yet, only loaded, exported and served"
+            f"train.collider does not work with model.dropout {model.dropout}; set one of them to 0"
         )
+    if train.collider and train.compile:
+        problems.append("train.collider does not work with train.compile; leave one of them out")
     if train.seq_len and train.seq_len > model.max_seq_len:
         problems.append(
             f"train.seq_len {train.seq_len} is longer than model.max_seq_len {model.max_seq_len}"
@@ -324,12 +325,15 @@ def check_model(model: ModelConfig) -> list[str]:
         problems.append(
             f"model.dropout {model.dropout} needs the gpt2 flavour; LlamaForCausalLM has no dropout"
         )
+    problems += _part_problems(model)
     if model.flavour == "gpt2":
         problems += [
             f"{text} is not available in the gpt2 flavour"
             for text, wrong in (
                 ("model.qk_norm", model.qk_norm),
                 ("model.hyper_streams", bool(model.hyper_streams)),
+                ("model.ternary", model.ternary),
+                ("model.mtp_kind block", model.mtp_heads > 0 and model.mtp_kind == "block"),
                 (f"model.num_kv_heads {kv_heads}", kv_heads != model.num_heads),
                 (
                     f"model.head_dim {head_dim}",
@@ -338,6 +342,24 @@ def check_model(model: ModelConfig) -> list[str]:
             )
             if wrong
         ]
+    return problems
+
+
+def _part_problems(model: ModelConfig) -> list[str]:
+    """Settings of the model's parts that do not go together, each as a clause."""
+    problems = []
+    if model.hyper_dynamic and not model.hyper_streams:
+        problems.append("model.hyper_dynamic needs model.hyper_streams")
+    if model.ternary_from and not model.ternary:
+        problems.append(f"model.ternary_from {model.ternary_from:g} needs model.ternary")
+    if model.ternary_group and not model.ternary:
+        problems.append(f"model.ternary_group {model.ternary_group} needs model.ternary")
+    if model.mtp_kind == "block" and model.mtp_heads > 1:
+        problems.append(f"model.mtp_heads {model.mtp_heads} must be 1 with model.mtp_kind block")
+    if model.mtp_heads >= model.max_seq_len:
+        problems.append(
+            f"model.mtp_heads {model.mtp_heads} must be below model.max_seq_len {model.max_seq_len}"
+        )
     return problems
 
 

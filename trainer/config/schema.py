@@ -73,7 +73,31 @@ class ModelConfig(Section):
     tie_embeddings: bool = Field(True, description="Use the token embedding as the output head.")
     qk_norm: bool = Field(False, description="Normalize queries and keys, as Qwen3 does (llama).")
     hyper_streams: Literal[0, 1, 2, 4] = Field(
-        0, description="Residual streams of hyper-connections; 0: none. Cannot be trained yet."
+        0, description="Residual streams of hyper-connections; 0: none (llama)."
+    )
+    hyper_dynamic: bool = Field(
+        False, description="Compute the connections from the streams, not from constants alone."
+    )
+    ternary: bool = Field(
+        False, description="Ternary weights in the blocks' linear layers, as in BitNet (llama)."
+    )
+    ternary_from: float = Field(
+        0.0, ge=0, lt=1, description="Share of all steps after which the weights become ternary."
+    )
+    ternary_group: Count | None = Field(
+        None, description="Weights of a row that share a scale; null: the whole matrix."
+    )
+    ternary_activations: bool = Field(
+        True, description="Round the inputs of ternary layers to 8 bits per token."
+    )
+    mtp_heads: int = Field(
+        0, ge=0, le=16, description="Extra heads that predict the tokens after the next one."
+    )
+    mtp_kind: Literal["linear", "block"] = Field(
+        "linear", description="Extra heads: linear layers, or one more block (one head, llama)."
+    )
+    mtp_weight: NonNegativeFloat = Field(
+        0.2, description="Weight of the extra heads' losses; each head's is half the one before."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability (gpt2).")
     parts: dict[str, dict[str, Any]] = Field(
@@ -172,6 +196,12 @@ class TrainConfig(Section):
         False, description="Bit-identical results, also across a resume; slower on a GPU."
     )
     compile: bool | None = Field(None, description="Use torch.compile; null: on CUDA only.")
+    collider: bool = Field(
+        False, description="Backpropagate only through the tokens with the largest losses."
+    )
+    collider_keep: float = Field(
+        0.65, gt=0, le=1, description="Share of each sequence's tokens that collider keeps."
+    )
 
 
 class StabilityConfig(Section):

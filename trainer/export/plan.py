@@ -173,6 +173,14 @@ def _planned(tensor: GGUFTensor, wanted: str, asked: str) -> PlannedTensor:
     return PlannedTensor(tensor, FALLBACK, reason)
 
 
+def _in_smaller_blocks(planned: PlannedTensor, read: Read) -> PlannedTensor | None:
+    """In Q4_0, if that is exact: the scale is shared by fewer weights than a ternary type's."""
+    if planned.ternary or encoding_error(read(planned.tensor), _ALSO_TERNARY, ternary=True):
+        return None
+    reason = f"fewer than {block_size(planned.kind)} weights share a scale ({_KEPT})"
+    return PlannedTensor(planned.tensor, _ALSO_TERNARY, reason, ternary=True)
+
+
 def _only_ternary(
     planned: list[PlannedTensor], wanted: str, read: Read, *, lossy: bool
 ) -> list[PlannedTensor]:
@@ -182,6 +190,10 @@ def _only_ternary(
         for p in planned
         if p.ternary or (p.kind == wanted and not lossy)
     }
+    for place, p in enumerate(planned):
+        exact = _in_smaller_blocks(p, read) if errors.get(p.tensor) else None
+        if exact:
+            planned[place], errors[p.tensor] = exact, 0.0
     if not lossy and errors and all(errors.values()):
         least, most = min(errors.values()), max(errors.values())
         if most < _ONLY_THE_SCALE:

@@ -26,6 +26,7 @@ from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses
+from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import describe, differences, parameter_shapes
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer, parameter_rows, state_bytes
@@ -200,13 +201,15 @@ def _learner(planned: Plan) -> Learner:
 
 
 def _warnings(planned: Plan) -> Iterator[str]:
-    """Warnings: memory may be too small, or the warmup never ends."""
+    """Warnings: memory may be too small, a part has something to say, the warmup never ends."""
     estimate, available = _estimate(planned.config, planned.compute), _memory(planned.compute)
     if estimate.total > available:
         yield (
             f"That is more than the {format_bytes(available)} available: if memory runs out, "
             "lower --batch-size and raise --accumulation-steps"
         )
+    for part in active_parts(planned.config.model):
+        yield from part.notes(planned.config)
     warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
         yield (

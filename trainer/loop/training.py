@@ -11,6 +11,7 @@ from trainer.loop.beginning import announce, check_first_loss
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
+from trainer.loop.part_care import PartCare
 from trainer.loop.phases import Phases
 from trainer.loop.records import StepRecords
 from trainer.loop.recovery import DivergedError, Recovery
@@ -46,6 +47,7 @@ class Training:
         self._memory = Memory(session, writer, hooks)
         self._policy = StepPolicy(session, writer)
         self._phases = Phases(session, writer)
+        self._parts = PartCare(session, writer)
         self._records = StepRecords(session, writer)
         self._validation = Validation(session, writer, self._memory.evaluation, hooks)
         self._recovery = Recovery(session, writer, self.keeper)
@@ -101,10 +103,12 @@ class Training:
         """Make one step and record it; roll back if it was one bad step too many."""
         session, hooks = self.session, self._hooks
         hooks.before_step(self)
+        self._parts.before_step()
         result = train_step(session, self._memory.training, self._policy.skip_above(), hooks)
         hooks.after_step(session, result)
         self._phases.enter(session.progress.step)
-        self._records.write(result, self._validation.evaluate_if_due())
+        evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
+        self._records.write(result, evaluated)
         if self._policy.judge(result):
             self._recovery.go_back(self._policy.bad)
             self._policy.restart()

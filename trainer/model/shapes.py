@@ -18,12 +18,12 @@ from shared.text import format_count
 from trainer.config.schema import Config, ModelConfig
 from trainer.model.dimensions import complete, dimensions
 from trainer.model.language_model import LanguageModel
-from trainer.model.parts.registry import active_parts
+from trainer.model.parts.registry import PARTS, active_parts
 
 Shapes = dict[str, tuple[int, ...]]
 
 #: Settings that do not change what the model computes from the same weights.
-_NOT_COMPARED = {"name", "dropout"}
+_NOT_COMPARED = {"name", "dropout", "mtp_weight"}
 #: Settings that the gpt2 flavour does not use.
 _NOT_IN_GPT2 = {"rope_theta"}
 
@@ -94,7 +94,8 @@ def _counted(model: LanguageModel) -> ParameterCount:
         if isinstance(module, nn.Embedding) and module.weight is not model.lm_head.weight
     ]
     return ParameterCount(
-        sum(p.numel() for p in model.parameters()), sum(table.numel() for table in tables)
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+        sum(table.numel() for table in tables),
     )
 
 
@@ -129,10 +130,14 @@ def differences(one: ModelConfig, other: ModelConfig) -> list[Difference]:
     """Every setting by which the two compute something different from the same weights.
 
     All fields of ModelConfig count except those listed above, so a new field counts by default.
+    Settings of a part that neither model has do not count.
     """
     ignored = set(_NOT_COMPARED)
     if one.flavour == other.flavour == "gpt2":
         ignored |= _NOT_IN_GPT2
+    for part in PARTS.values():
+        if part.settings(one) is None and part.settings(other) is None:
+            ignored |= part.keys
     pairs = zip(complete(one), complete(other), strict=True)
     return [
         Difference(f"model.{key}", value, others)

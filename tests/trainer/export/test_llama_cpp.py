@@ -91,6 +91,23 @@ def test_ternary_weights_of_odd_rows_and_a_narrow_vocabulary(as_opened, tmp_path
     assert found.problems(bounds_for("TQ1_0", model.config)) == []
 
 
+@pytest.mark.parametrize("kind", TERNARY)
+def test_a_ternary_model_is_bit_for_bit_what_was_trained(
+    kind: str, as_opened, tmp_path: Path
+) -> None:
+    model = make_model(ternary=True)
+    path = export_gguf(as_opened(model), tmp_path / "model.gguf", kind)
+    stored = open_model(path, torch.device("cpu")).model
+    for layer, plain in zip(model.model.layers, stored.model.layers, strict=True):
+        assert torch.equal(layer.self_attn.q_proj.rounded(), plain.self_attn.q_proj.weight)
+        assert torch.equal(layer.mlp.down_proj.rounded(), plain.mlp.down_proj.weight)
+    with llama_model(path, 128) as server:
+        loss = compare_predictions(model, [PROMPT], 12, ask(server))
+        rounding = compare_predictions(stored, [PROMPT], 12, ask(server))
+    assert loss.problems(bounds_for(kind, model.config)) == []
+    assert rounding.divergence < SAME_NUMBERS
+
+
 def fuzzed_texts(count: int) -> list[str]:
     """Texts of pieces on which tokenizers stumble, the same every time."""
     generator = random.Random(5)

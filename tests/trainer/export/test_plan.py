@@ -14,6 +14,7 @@ from trainer.export.gguf_file import weight_in_gguf
 from trainer.export.plan import Plan, plan_gguf
 from trainer.formats.gguf_types import WRITTEN_HERE, find_type
 from trainer.model.language_model import LanguageModel
+from trainer.model.parts.bitlinear import ternary
 
 
 def planned(model: LanguageModel, kind: str, vocabulary: str = "", *, lossy: bool = False) -> Plan:
@@ -121,6 +122,17 @@ def test_the_vocabulary_may_have_a_type_of_its_own() -> None:
     ):
         with pytest.raises(UserError, match=words):
             planned(model, kind, table)
+
+
+def test_scales_for_fewer_weights_than_a_block_take_smaller_blocks() -> None:
+    model = make_model()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".layers." in name and weight.ndim == 2:
+                weight.copy_(ternary(weight, 128))
+    plan = planned(model, "TQ2_0")
+    assert kinds(plan)["blk.0.ffn_down.weight"] == "Q4_0"
+    assert any("fewer than 256 weights share a scale" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize(("preset", "kind"), [("d20", "F16"), ("nano-125m", "Q4_0")])

@@ -15,7 +15,6 @@ from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config
 from trainer.checkpoint.loading import load_model
 from trainer.checkpoint.saving import weight_tensors
-from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
@@ -188,14 +187,6 @@ def test_fresh_connections_are_a_plain_residual_but_for_eps() -> None:
         model.initialize(3)
         with torch.no_grad():
             torch.testing.assert_close(model(ids), plain(ids), atol=1e-5, rtol=0)
-
-
-def test_training_them_is_refused() -> None:
-    with pytest.raises(UserError, match=r"model\.hyper_streams is 2, .* cannot be trained yet"):
-        resolve({"model.hyper_streams": 2})
-    with pytest.raises(UserError, match=r"model\.hyper_streams is 3"):
-        resolve({"model.hyper_streams": 3})
-    assert resolve({"model.hyper_streams": 0}).model.hyper_streams == 0
 
 
 # In a folder

@@ -37,7 +37,21 @@ OTHER: dict[str, object] = {
     "tie_embeddings": False,
     "qk_norm": True,
     "hyper_streams": 2,
+    "hyper_dynamic": True,
+    "ternary": True,
+    "ternary_from": 0.5,
+    "ternary_group": 16,
+    "ternary_activations": False,
+    "mtp_heads": 1,
+    "mtp_kind": "block",
     "parts": {"some_part": {}},
+}
+#: What has to be on for a setting of a part to matter.
+NEEDED: dict[str, dict[str, object]] = {
+    "hyper_dynamic": {"hyper_streams": 2},
+    "ternary_from": {"ternary": True},
+    "ternary_group": {"ternary": True},
+    "ternary_activations": {"ternary": True},
 }
 
 
@@ -100,12 +114,14 @@ def test_building_for_shapes_draws_no_random_number() -> None:
 
 def test_every_field_of_the_configuration_is_compared() -> None:
     """Fields that need not be are listed here, so that a new one has to be thought about."""
-    assert set(OTHER) | {"name", "flavour", "dropout"} == set(ModelConfig.model_fields)
+    assert set(OTHER) | {"name", "flavour", "dropout", "mtp_weight"} == set(
+        ModelConfig.model_fields
+    )
 
 
 @pytest.mark.parametrize("key", OTHER)
 def test_a_difference_names_the_key_and_both_values(key: str) -> None:
-    one = ModelConfig(**SMALL)
+    one = ModelConfig.model_validate(SMALL | NEEDED.get(key, {}))
     other = one.model_copy(update={key: OTHER[key]})
     # The width decides about two more where they are left open.
     found = {d.key: (d.one, d.other) for d in differences(one, other)}
@@ -123,6 +139,12 @@ def test_sizes_left_open_are_compared_as_what_they_are() -> None:
     one = ModelConfig(**SMALL)
     written = {"intermediate_size": 128, "num_kv_heads": 4, "head_dim": 12}
     assert differences(one, one.model_copy(update=written)) == []
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_settings_of_a_part_that_is_off_are_no_difference(key: str) -> None:
+    one = ModelConfig(**SMALL)
+    assert differences(one, one.model_copy(update={key: OTHER[key]})) == []
 
 
 def test_what_does_not_change_the_function_is_no_difference() -> None:

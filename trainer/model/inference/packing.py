@@ -76,7 +76,10 @@ def packed(model: LanguageModel, precision: Precision) -> LanguageModel:
     layer = _LAYERS[precision]
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, Affine):
+            pack = getattr(child, "packed_by", None)
+            if pack is not None:
+                setattr(parent, name, pack(layer))
+            elif isinstance(child, Affine):
                 setattr(parent, name, layer(child.weight.detach().t(), child.bias.detach()))
             elif isinstance(child, nn.Linear):
                 bias = None if child.bias is None else child.bias.detach()

@@ -9,7 +9,7 @@ B batch, T positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shared.errors import UserError
 from trainer.config.resolve import validation_problems
-from trainer.config.schema import ModelConfig, Section
+from trainer.config.schema import Config, ModelConfig, Section
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,8 @@ class Part:
     title: str
     #: Its settings, as written in `model.parts.<name>`.
     section: type[Section] = Section
+    #: Fields of ModelConfig that matter only where it is on.
+    keys: frozenset[str] = frozenset()
     #: `model_type` and `architectures` in config.json, so that other programs refuse the model.
     #: None for a part without which the model computes the same next-token predictions.
     model_type: str | None = None
@@ -117,6 +119,10 @@ class Part:
         """What the model's one-line description says of it."""
         return self.title
 
+    def notes(self, config: Config) -> Iterator[str]:
+        """What a person should know before training with it, each a sentence without its end."""
+        yield from ()
+
     # Model
 
     def build(self, model: LanguageModel) -> None:
@@ -133,6 +139,21 @@ class Part:
         """Fill the parameters it owns, drawing from `generator` (on the CPU) alone."""
 
     # Training. Evaluation measures the plain next-token loss.
+
+    def before_step(self, model: LanguageModel, step: int, steps: int) -> str | None:
+        """Prepare for step `step` (from 1) of `steps`. Returns a sentence when something begins.
+
+        Called again for a step that is repeated. What it changes has to be in the weights, so that
+        a checkpoint holds it.
+        """
+        return None
+
+    def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
+        """What it does to the model, for the log, on one training sequence.
+
+        Called now and then, in evaluation mode and without gradients.
+        """
+        return {}
 
     def token_weights(
         self, model: LanguageModel, step: ForwardPass, weights_BT: Tensor | None

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from shared.errors import UserError
 from shared.text import nearest, one_line
 from trainer.config.schema import ModelConfig
+from trainer.model.parts.bitlinear import Ternary
 from trainer.model.parts.hyper_connections.part import HyperConnections
 from trainer.model.parts.interface import Part
 
 #: By name, in the order in which they change a model.
-PARTS: dict[str, Part] = {part.name: part for part in (HyperConnections(),)}
+PARTS: dict[str, Part] = {part.name: part for part in (Ternary(), HyperConnections())}
 
 
 def active_parts(model: ModelConfig) -> tuple[Part, ...]:

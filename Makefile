@@ -6,6 +6,9 @@ READY  := $(VENV)/.ready
 
 PEERS  := .venv-peers
 
+# Compiled code is kept whatever the caller's environment says: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test quick portable peers soak check format bench setup clean
 .DEFAULT_GOAL := test
 

@@ -246,7 +246,7 @@ mount -t tmpfs -o size=40m tmpfs {where}
 count() {{ grep -c "$1" {out}; }}
 wait_for() {{ for i in $(seq 3000); do [ "$(count "$1")" -ge "$2" ] && return; sleep 0.1; done; }}
 wait_for 'Saved step_' 1
-dd if=/dev/zero of={where}/filler bs=1M count=100 2>/dev/null
+dd if=/dev/zero of={where}/filler bs=64k count=1000 2>/dev/null  # no room for a checkpoint
 wait_for 'ALARM' 1
 rm {where}/filler
 wait_for 'checkpoints can be written again' 1
@@ -261,6 +261,7 @@ cp -a {where}/runs {tmp_path}/copy
     said = out.read_text()
     assert "exit 75" in said, said[-2000:]
     assert "[ALARM]" in said
+    assert "checkpoints can be written again" in said
     done = Trained(find(tmp_path / "copy", "small"), 75)
     assert done.state.status == "preempted"
     assert kinds(done).count("alarm") >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Any
@@ -36,6 +37,7 @@ def commented_yaml(config: Config, heading: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+@functools.cache
 def _properties(section: type[Section]) -> dict[str, Any]:
     """The JSON schema of each key."""
     properties: dict[str, Any] = section.model_json_schema()["properties"]

@@ -65,6 +65,8 @@ class TokenBatches:
         # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
         self._tokens = np.asarray(token_file.tokens)
         self._order = lru_cache(maxsize=2)(self._epoch)
+        # A short epoch has fewer: each further epoch in a block costs a permutation of its own.
+        self._block_size = min(BLOCK, 8 * self.num_windows)
         self._block = lru_cache(maxsize=2)(self._block_starts)
 
     @property
@@ -83,24 +85,25 @@ class TokenBatches:
 
     def starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
         """Where in the file the samples begin, (count,)."""
-        block, offset = divmod(first_sample, BLOCK)
-        if offset + count <= BLOCK:
+        block, offset = divmod(first_sample, self._block_size)
+        if offset + count <= self._block_size:
             return self._block(block)[offset : offset + count]
         return self._compute_starts(first_sample, count)
 
     def _block_starts(self, block: int) -> NDArray[np.int64]:
         # A dozen numpy calls cost the same for a few samples as for thousands.
-        return self._compute_starts(block * BLOCK, BLOCK)
+        return self._compute_starts(block * self._block_size, self._block_size)
 
     def _compute_starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
-        samples = np.arange(first_sample, first_sample + count, dtype=np.int64)
         starts = np.empty(count, dtype=np.int64)
-        epochs, positions = np.divmod(samples, self.num_windows)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1) if count else ():
+        done = 0
+        while done < count:
+            epoch, position = divmod(first_sample + done, self.num_windows)
+            here = min(count - done, self.num_windows - position)
             permutation, offset = self._order(epoch)
-            here = epochs == epoch
-            windows = permutation(positions[here])
-            starts[here] = (windows * self.seq_len + offset) % len(self._tokens)
+            windows = permutation(np.arange(position, position + here, dtype=np.int64))
+            starts[done : done + here] = (windows * self.seq_len + offset) % len(self._tokens)
+            done += here
         return starts
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:

@@ -249,6 +249,7 @@ async def test_tokens_come_one_by_one(permits: Permits) -> None:
             permits.release()
             assert (await anext(events)).score.token == token
         await events.aclose()
+        permits.release()  # for the turn that may have begun before
 
 
 async def test_an_idle_engine_takes_no_turns() -> None:

@@ -472,8 +472,8 @@ def test_a_base_model_goes_on_in_a_folder_of_its_own(run_cli, here: Path, token_
     before = (here / "checkpoints/base/step_4/model.safetensors").read_bytes()
     said = succeed(
         run_cli,
-        f"{line} --name supervised --begin-from checkpoints/base/step_4 --max-steps 15 "
-        "--checkpoint-interval 5 --checkpoint-dir production-supervised",
+        f"{line} --name supervised --begin-from checkpoints/base/step_4 --begin-with state "
+        "--max-steps 15 --checkpoint-interval 5 --checkpoint-dir production-supervised",
     )
     assert "11 of 15 steps to go" in said
     assert (here / "production-supervised/step_15/model.safetensors").is_file()

@@ -27,6 +27,7 @@ def find_checkpoint(reference: str | Path) -> Path:
             f"{one_line(path)} is a GGUF file, which can be run but is not a checkpoint; "
             "give a folder such as runs/RUN/checkpoints/step_500."
         )
+    given = path
     if path.is_file():
         if not is_checkpoint(path.parent):
             refuse_pickles(path)
@@ -41,7 +42,7 @@ def find_checkpoint(reference: str | Path) -> Path:
             return newest.path
     refuse_pickles(path)
     raise UserError(
-        f"{one_line(path)} is not a checkpoint: it has no model.safetensors with a config.json; "
+        f"{one_line(given)} is not a checkpoint: there is no model.safetensors with a config.json; "
         "give a folder such as runs/RUN/checkpoints/step_500."
     )
 

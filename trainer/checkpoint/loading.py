@@ -82,11 +82,16 @@ def _our_name(name: str, config: ModelConfig) -> str | None:
     return name if owner(config)(name) else parameter_name(name, config)
 
 
-def _check_weights(config: ModelConfig, folder: Path) -> None:
+def check_weights(config: ModelConfig, folder: Path) -> None:
     """Compare the shapes in the weights files with those of `config`, reading headers only.
 
     Raises UserError naming both shapes when they differ.
     """
+    with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
+        _check_weights(config, plain)
+
+
+def _check_weights(config: ModelConfig, folder: Path) -> None:
     saved: dict[str, tuple[int, ...]] = {}
     for path in _all_weight_files(config, folder):
         with _open_weights(path) as file:

@@ -75,16 +75,29 @@ def _tokenizer(place: Path) -> Tokenizer:
     )
 
 
+def own_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer in a model folder; None without one that can be read."""
+    try:
+        return _tokenizer(folder)
+    except UserError:
+        return None
+
+
+def differing_tokens(own: Tokenizer, other: Tokenizer) -> str:
+    """How `other` differs from a model's own tokenizer, to which it may only add tokens; empty if
+    each of the model's tokens has the same id."""
+    theirs = other.vocabulary
+    differing = sum(theirs.get(token) != index for token, index in own.vocabulary.items())
+    if differing:
+        return f"{differing} of its tokens"
+    return "" if own.merges == other.merges else "its merges"
+
+
 def _check_own(tokenizer: Tokenizer, place: Path, folder: Path) -> None:
     """Raise UserError unless `tokenizer` gives each of the model's own tokens the same id."""
-    try:
-        own = _tokenizer(folder)
-    except UserError:  # it has none, or none that can be read
-        return
-    theirs = tokenizer.vocabulary
-    differing = sum(theirs.get(token) != index for token, index in own.vocabulary.items())
-    if differing or own.merges != tokenizer.merges:
-        what = f"{differing} of its tokens" if differing else "its merges"
+    own = own_tokenizer(folder)
+    what = differing_tokens(own, tokenizer) if own else ""
+    if what:
         raise UserError(
             f"--tokenizer {one_line(place)} is not the tokenizer of the model in "
             f"{one_line(folder)}: {what} differ, so the results would be meaningless; leave "

@@ -240,7 +240,14 @@ class CheckpointConfig(Section):
         None, description="Folder for checkpoints; null: checkpoints/ in the run directory."
     )
     begin_from: str | None = Field(
-        None, description="Checkpoint that a new run starts from; null: random weights."
+        None,
+        description="Run, checkpoint or model folder that a new run starts from, with the shape of "
+        "its model; null: random weights.",
+    )
+    begin_with: Literal["weights", "state"] = Field(
+        "weights",
+        description="What a new run takes from begin_from: its weights, to train from step 0 with "
+        "a fresh optimizer; or its state, to continue at its step.",
     )
     background: bool = Field(
         True, description="Write checkpoints from a copy while training continues."

@@ -23,17 +23,38 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The folder that training starts from: from its step, or at step 0 with its weights only.
+
+    `verified`: its checksums have been compared already.
+    """
+
+    folder: Path
+    weights_only: bool = False
+    verified: bool = False
+
+    @property
+    def state(self) -> Path | None:
+        """The checkpoint whose step, optimizer and position are continued."""
+        return None if self.weights_only else self.folder
+
+    def __str__(self) -> str:
+        what = "from the weights of" if self.weights_only else "from"
+        return f"{what} {one_line(self.folder)}"
+
+
+@dataclass(frozen=True)
 class Checked:
-    """A request that can be trained: the plan, the checkpoint it starts from, and warnings."""
+    """A request that can be trained: the plan, what it starts from, and warnings."""
 
     request: LaunchRequest
     plan: Plan
-    checkpoint: Path | None
+    start: Start | None
     warnings: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """What would be trained and on what, as lines for a person."""
-        start = [f"from {one_line(self.checkpoint)}"] if self.checkpoint else []
+        start = [str(self.start)] if self.start else []
         configuration = f"Configuration:\n{to_yaml(self.request.config)}"
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
@@ -43,38 +64,41 @@ def check(request: LaunchRequest) -> Checked:
 
     Nothing is written. Raises UserError or RunError with the first problem found.
     """
-    from trainer.loop.session import check_resumable, plan
+    from trainer.loop.session import check_beginning, check_resumable, plan
 
     check_upload(request.config)
-    checkpoint, verified, warnings = _starting_point(request)
+    start, warnings = _starting_point(request)
+    checkpoint = start.state if start else None
     planned = plan(request.config, checkpoint)
-    if checkpoint is not None:
+    if start is not None and start.weights_only:
+        check_beginning(planned, start.folder)
+    if start is not None and checkpoint is not None:
         state = request.run.read_state() if request.run is not None else None
         # Only a completed run has nothing left to do: one killed at its last step may still end.
         ended = state is None or state.status == "completed"
-        check_resumable(planned, checkpoint, verified=verified, ended=ended)
+        check_resumable(planned, checkpoint, verified=start.verified, ended=ended)
         if request.config.checkpoint.begin_from is None or request.run is not None:
             warnings += changes(planned, checkpoint, state.max_steps if state else None)
     if request.run is None:
         slug(request.config.name)
         check_checkpoint_folder(request.config)
-    return Checked(request, planned, checkpoint, warnings)
+    return Checked(request, planned, start, warnings)
 
 
-def _starting_point(request: LaunchRequest) -> tuple[Path | None, bool, tuple[str, ...]]:
-    """The checkpoint to start from, whether its checksums were verified, and warnings."""
+def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ...]]:
+    """What to start from, and warnings."""
+    warnings: tuple[str, ...] = ()
     if request.checkpoint is not None:
-        return request.checkpoint, False, ()
+        return Start(request.checkpoint), ()
     if request.run is not None:
         newest, warnings = newest_checkpoint(request.run)
         if newest is not None:
-            return newest, True, warnings
-    else:
-        warnings = ()
-    begin_from = request.config.checkpoint.begin_from
-    if begin_from is not None:
-        return find_checkpoint(begin_from), False, ()
-    return None, False, warnings
+            return Start(newest, verified=True), warnings
+    section = request.config.checkpoint
+    if section.begin_from is not None:
+        folder = find_checkpoint(section.begin_from)
+        return Start(folder, weights_only=section.begin_with == "weights"), ()
+    return None, warnings
 
 
 def newest_checkpoint(run: RunDirectory) -> tuple[Path | None, tuple[str, ...]]:

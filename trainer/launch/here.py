@@ -118,7 +118,8 @@ def _open_writer(
     if not supervised:
         reset["paused"] = False  # a person started it
     # An attempt that died may have recorded more steps than its checkpoint holds.
-    first = read_progress(checked.checkpoint)[0].step if checked.checkpoint else 0
+    state = checked.start.state if checked.start else None
+    first = read_progress(state)[0].step if state else 0
     return RunWriter(
         run=run,
         lock=lock,
@@ -168,21 +169,24 @@ def _failure_recorded(writer: RunWriter) -> Iterator[None]:
 
 
 def _open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Session:
-    """Build model and optimizer, and restore the checkpoint to start from, if there is one."""
-    from trainer.loop.session import build, restore
+    """Build model and optimizer, and restore what the run starts from, if there is something."""
+    from trainer.loop.session import begin, build, restore
 
-    request, checkpoint = checked.request, checked.checkpoint
+    request, start = checked.request, checked.start
     for warning in checked.warnings:
         writer.event("warning", message=warning)
         writer.say(f"[WARN] {warning}")
-    if checkpoint is not None and request.checkpoint is None:
-        for bad in set_aside_damaged(run.checkpoints, checkpoint):
+    if start is not None and start.state is not None and request.checkpoint is None:
+        for bad in set_aside_damaged(run.checkpoints, start.state):
             writer.event("checkpoint_corrupt", **vars(bad))
             writer.say(f"[WARN] {bad.name} is damaged and was renamed to {bad.moved_to}")
     session = build(checked.plan)
-    if checkpoint is None:
+    if start is None:
         return session
-    restore(session, checkpoint)
+    if start.state is None:
+        begin(session, start.folder)
+        return session
+    restore(session, start.state)
     if request.checkpoint and request.run:
         step, attempt = session.progress.step, writer.state.attempt
         for name in set_aside_newer(run, request.checkpoint, step, attempt):

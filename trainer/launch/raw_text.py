@@ -6,9 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from shared.errors import UserError
+from shared.text import one_line
 from trainer.config.resolve import Settings, resolve
 from trainer.data.progress import ProgressFactory, silent
 
@@ -26,13 +29,15 @@ def prepare_text(
     progress: ProgressFactory = silent,
     *,
     text_field: str = "text",
+    model: Path | None = None,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Path:
     """Prepare token files from `paths`; returns their folder, below the runs directory.
 
     `tell` receives what a person should know about the text.
     The configured vocabulary size picks the tokenizer: 99 means ASCII characters, 258 bytes, any
-    other size byte-level BPE. The files are used again as long as no input changes.
+    other size byte-level BPE. `model` is a folder whose tokenizer is used instead. The files are
+    used again as long as no input changes.
     """
     from trainer.data.inputs import find_inputs
     from trainer.data.prepare import PrepareSettings, prepare
@@ -44,23 +49,42 @@ def prepare_text(
     names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
     sizes = [(p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     stamps = [(name, *size) for name, size in zip(names, sizes, strict=True)]
-    key = hashlib.sha256(orjson.dumps([stamps, size, text_field])).hexdigest()[:16]
+    own = _tokenizer_settings(model) if model else None
+    parts = [stamps, size, text_field] if own is None else [stamps, own, text_field]
+    key = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
     folder = runs_dir / ".data" / key
     if not (folder / "train.bin").is_file():  # put in place last
-        prepared = prepare(
-            PrepareSettings(
-                inputs=list(paths),
-                output=str(folder),
-                val_split=CHARACTER_SPLIT if character else BPE_SPLIT,
+        common: dict[str, Any] = {
+            "inputs": list(paths),
+            "output": str(folder),
+            "val_split": CHARACTER_SPLIT if character else BPE_SPLIT,
+            "text_field": text_field,
+            "overwrite": True,
+        }
+        if own is not None:
+            chosen = PrepareSettings(**common, **own)
+        else:
+            chosen = PrepareSettings(
+                **common,
                 vocab_size=None if character else size or BPE_VOCABULARY,
                 kind="char" if character else "bpe",
                 charset="ascii" if size == ASCII_VOCABULARY else "bytes",
                 replace=size == ASCII_VOCABULARY,
-                text_field=text_field,
-                overwrite=True,
-            ),
-            progress,
-        )
+            )
+        prepared = prepare(chosen, progress)
         for note in prepared.notes:
             tell(note)
     return folder
+
+
+def _tokenizer_settings(model: Path) -> dict[str, str]:
+    """The settings with which `prepare` uses the tokenizer of a model folder."""
+    if (model / "tokenizer.json").is_file():
+        return {"tokenizer": str(model)}
+    vocab, merges = model / "vocab.json", model / "merges.txt"
+    if vocab.is_file() and merges.is_file():
+        return {"vocab": str(vocab), "merges": str(merges)}
+    raise UserError(
+        f"{one_line(model)} has no tokenizer.json to tokenize --data with; prepare the text with "
+        "`trainer prepare-data --tokenizer`, and give --data-path."
+    )

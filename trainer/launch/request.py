@@ -43,7 +43,8 @@ class LaunchRequest:
         """The configuration with the checkpoint in it, as `checkpoint.begin_from`."""
         if self.checkpoint is None:
             return self.config
-        section = self.config.checkpoint.model_copy(update={"begin_from": str(self.checkpoint)})
+        begun = {"begin_from": str(self.checkpoint), "begin_with": "state"}
+        section = self.config.checkpoint.model_copy(update=begun)
         return self.config.model_copy(update={"checkpoint": section})
 
 
@@ -126,7 +127,8 @@ def resume_request(
     meta = read_json(folder / META)
     if meta is None or not isinstance(meta.get("config"), dict):
         raise UserError(
-            f"{one_line(folder)} cannot be trained on: it has no {META} with its configuration."
+            f"{one_line(folder)} cannot be resumed: it has no {META} with its configuration. To "
+            "train its weights in a new run, give --begin-from."
         )
     return LaunchRequest(absolute(resolve(flatten(meta["config"]), overrides)), None, folder)
 

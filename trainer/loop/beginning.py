@@ -26,10 +26,12 @@ def announce(session: Session, writer: RunWriter) -> None:
     show_position(session, writer)
     if session.resumed_from:
         writer.event("resumed", step=progress.step, checkpoint=session.resumed_from.name)
+    elif session.begun_from:
+        writer.event("begun_from", checkpoint=str(session.begun_from))
 
 
 def check_first_loss(session: Session, writer: RunWriter) -> None:
-    """Log the loss before any training; warn unless it is near ln V, as for sound weights."""
+    """Log the loss before any training; random weights that are sound have one near ln V."""
     started = time.perf_counter()
     batch = session.sources.train.batch(0, session.config.train.batch_size)
     result = evaluate(session.model, [batch], session.compute, progress=writer.progress)
@@ -38,6 +40,8 @@ def check_first_loss(session: Session, writer: RunWriter) -> None:
     writer.say(
         f"[INFO] step 0 | loss: {result.loss:.3f} | lr: {rate:.6f} | time: {milliseconds:.0f}ms"
     )
+    if session.begun_from is not None:
+        return
     expected = math.log(session.model.dimensions.V)
     if abs(result.loss - expected) > FIRST_LOSS_TOLERANCE * expected:
         message = f"the first loss is {result.loss:.3f}, not near ln V = {expected:.3f}"

@@ -8,7 +8,7 @@ import torch
 
 from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
-from trainer.checkpoint.loading import load_training_state
+from trainer.checkpoint.loading import load_training_state, load_weights
 from trainer.checkpoint.saving import Progress
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session
@@ -66,5 +66,7 @@ def _begin_again(session: Session) -> Progress:
     seed = session.config.train.seed
     torch.manual_seed(seed)
     session.model.initialize(seed)
+    if session.begun_from is not None:
+        load_weights(session.model, session.begun_from)
     session.optimizer.allocate()
     return Progress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,14 @@ from torch import nn
 from shared.errors import UserError
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.loading import (
+    check_weights,
     load_training_state,
+    load_weights,
     model_config,
     read_progress,
     verify,
 )
+from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
@@ -125,6 +129,8 @@ class Session:
     learner: Learner
     progress: Progress = field(default_factory=Progress)
     resumed_from: Path | None = None
+    #: The folder whose weights the model had at step 0.
+    begun_from: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -215,6 +221,34 @@ def _warnings(planned: Plan) -> Iterator[str]:
         yield (
             f"The warmup of {warmup} steps is longer than the run: the peak learning rate is never "
             "reached"
+        )
+
+
+def begin(session: Session, folder: Path) -> None:
+    """Give a built session the weights in `folder`; it stays at step 0 with a fresh optimizer."""
+    load_weights(session.model, folder)
+    session.begun_from = folder
+    session.notes.append(f"Weights from {one_line(folder)}, with a fresh optimizer")
+
+
+def check_beginning(planned: Plan, folder: Path) -> None:
+    """Raise UserError if `planned` cannot begin with the weights in `folder`, RunError if they are
+    damaged.
+
+    Refused are another model, and data made with another tokenizer than the model's own.
+    """
+    verify(folder)
+    check_shape(planned.config.model, folder)
+    check_weights(planned.config.model, folder)
+    own, ours = own_tokenizer(folder), planned.sources.tokenizer
+    if own is None or ours is None or own.hash == ours.hash:
+        return
+    differing = differing_tokens(own, ours)
+    if differing:
+        raise UserError(
+            f"The training data was made with another tokenizer than the model in "
+            f"{one_line(folder)}: {differing} differ; prepare the text again with: "
+            f"trainer prepare-data --tokenizer {shlex.quote(one_line(folder))} --text …"
         )
 
 

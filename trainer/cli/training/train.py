@@ -86,7 +86,18 @@ def train(
     ] = None,
     begin_from: Annotated[
         str | None,
-        typer.Option(metavar="RUN|RUN:STEP|PATH", help="Start a new run from this checkpoint."),
+        typer.Option(
+            metavar="RUN|RUN:STEP|DIR",
+            help="Train the weights of this run, checkpoint or model folder in a new run.",
+        ),
+    ] = None,
+    begin_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="weights|state",
+            help="What --begin-from takes: weights, from step 0, or state, from its step; "
+            "default: weights.",
+        ),
     ] = None,
     upload: Annotated[
         bool | None,
@@ -112,9 +123,11 @@ def train(
 
     Ctrl-C stops cleanly: the step is finished, a checkpoint is saved, and the exit code is 75.
     """
+    from dataclasses import replace
+
     from shared.errors import UserError
-    from trainer.checkpoint.references import resolve_reference
     from trainer.cli.training.start import start
+    from trainer.launch.beginning import Layers, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import (
@@ -128,8 +141,11 @@ def train(
 
     if resume is None and not dry_run:
         check_writable(runs_dir)
-    if begin_from is not None and resume is None:
-        begin_from = str(resolve_reference(begin_from, runs_dir).find())
+    if begin_from is not None and resume is not None:
+        raise UserError(
+            "--begin-from and --resume are both given; --resume continues a run, and --begin-from "
+            "starts a new one."
+        )
     preset, file, is_preset = load_layers(config)
     flags = options.given(
         {
@@ -159,6 +175,7 @@ def train(
             "checkpoint.save_top_k": save_top_k,
             "checkpoint.dir": checkpoint_dir,
             "checkpoint.begin_from": begin_from,
+            "checkpoint.begin_with": begin_with,
             "hub.upload": upload,
             "hub.user": hf_user,
         },
@@ -181,20 +198,29 @@ def train(
         request = resume_request(resume, runs_dir, {**file, **flags}, name)
         check_preset(preset, request)
     else:
+        layers = Layers(preset, file, flags, is_preset)
+        begins = layers.merged.get("checkpoint.begin_from") is not None
+        if data and config is None and not begins:
+            layers = Layers(*load_layers("minigpt")[:2], flags, preset=True)
+        elif not data and config is None and not flags.get("data.path") and dataset is None:
+            missing = "--data-path (what prepare-data wrote)"
+            if not begins:
+                missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
+            raise UserError(f"trainer train needs to know what to train: give {missing}.")
+        layers = with_beginning(layers, runs_dir)
         if data:
-            if config is None:
-                preset, file, is_preset = load_layers("minigpt")
-            settings = {**preset, **file, **flags}
             folder = prepare_text(
-                data, settings, runs_dir, show_progress, text_field=text_field, tell=_tell
+                data,
+                layers.merged,
+                runs_dir,
+                show_progress,
+                text_field=text_field,
+                model=layers.begun_from,
+                tell=_tell,
             )
-            flags["data.path"] = str(folder)
-        elif config is None and not flags.get("data.path") and dataset is None:
-            raise UserError(
-                "trainer train needs to know what to train: give --config (a preset such as "
-                "tiny-cpu, or a file) and --data-path (what prepare-data wrote)."
-            )
-        request = LaunchRequest(new_run(preset, file, flags, preset=is_preset))
+            layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
+        config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
+        request = LaunchRequest(config_of_run)
     if dry_run:
         return _show_plan(request)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)

@@ -1,0 +1,109 @@
+"""`checkpoint.begin_from`: what a new run starts from, and the shape it takes from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.checkpoint.references import resolve_reference
+from trainer.config.resolve import Settings, resolve
+from trainer.config.schema import ModelConfig
+
+KEY = "checkpoint.begin_from"
+#: Settings of a model that may differ from the checkpoint's.
+_FREE = frozenset({"name", "dropout"})
+#: Settings that the gpt2 flavour does not use.
+_NOT_IN_GPT2 = frozenset({"rope_theta"})
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The settings of a new run: of `--config` as a preset or as a file, and of flags."""
+
+    source: Settings
+    file: Settings
+    flags: Settings
+    preset: bool
+    #: The folder that the run starts from.
+    begun_from: Path | None = None
+
+    @property
+    def merged(self) -> Settings:
+        """Later layers over earlier ones."""
+        return {**self.source, **self.file, **self.flags}
+
+
+def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
+    """The layers with the shape of the model that `checkpoint.begin_from` names, if it names one.
+
+    A preset's vocabulary size yields to it. Raises UserError when there is no such model, and when
+    a setting contradicts it.
+    """
+    reference = layers.merged.get(KEY)
+    if reference is None:
+        return layers
+    if not isinstance(reference, str):
+        resolve(layers.merged)  # says what is wrong with it
+        raise UserError(f"{KEY} {one_line(reference, 60)} is not a run or a folder.")
+    from trainer.checkpoint.loading import model_config
+
+    folder = resolve_reference(reference, runs_dir).find()
+    shape = model_config(folder)
+    source = dict(layers.source)
+    if layers.preset:
+        source.pop("model.vocab_size", None)
+    given = [_without_open_sizes(layer) for layer in (source, layers.file, layers.flags)]
+    _refuse_contradictions(shape, {**given[0], **given[1], **given[2]}, reference)
+    own = {f"model.{key}": value for key, value in shape.model_dump(mode="json").items()}
+    return Layers(
+        source={**own, **given[0]},
+        file=given[1],
+        flags={**given[2], KEY: str(folder)},
+        preset=False,
+        begun_from=folder,
+    )
+
+
+def _without_open_sizes(settings: Settings) -> Settings:
+    """The settings without those of the model that are null: the checkpoint knows its sizes."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if not (key.startswith("model.") and value is None)
+    }
+
+
+def _refuse_contradictions(shape: ModelConfig, settings: Settings, reference: str) -> None:
+    """Raise UserError naming every setting in which a model differs from the checkpoint's."""
+    asked = {
+        key.removeprefix("model."): value
+        for key, value in settings.items()
+        if key.startswith("model.") and key.removeprefix("model.") in ModelConfig.model_fields
+    }
+    try:
+        model = ModelConfig.model_validate(asked)
+    except ValidationError:
+        resolve(settings)  # says what is wrong
+        raise
+    free = _FREE | _NOT_IN_GPT2 if shape.flavour == "gpt2" else _FREE
+    found = [
+        f"model.{key} is {one_line(theirs, 60)} there and {one_line(ours, 60)} in the configuration"
+        for key in asked
+        if key not in free and (theirs := _size(shape, key)) != (ours := getattr(model, key))
+    ]
+    if found:
+        raise UserError(
+            f"--begin-from {one_line(reference)} holds another model: {', '.join(found)}; leave "
+            "the shape out of the configuration, or begin from another model."
+        )
+
+
+def _size(shape: ModelConfig, key: str) -> object:
+    """A setting of a shape, with the sizes it leaves open."""
+    from trainer.model.dimensions import complete
+
+    return getattr(complete(shape), key)

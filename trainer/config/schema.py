@@ -241,13 +241,11 @@ class CheckpointConfig(Section):
     )
     begin_from: str | None = Field(
         None,
-        description="Run, checkpoint or model folder that a new run starts from, with the shape of "
-        "its model; null: random weights.",
+        description="Run, checkpoint or model folder to start from; null: random weights.",
     )
     begin_with: Literal["weights", "state"] = Field(
         "weights",
-        description="What a new run takes from begin_from: its weights, to train from step 0 with "
-        "a fresh optimizer; or its state, to continue at its step.",
+        description="weights: train those of begin_from from step 0; state: continue at its step.",
     )
     background: bool = Field(
         True, description="Write checkpoints from a copy while training continues."

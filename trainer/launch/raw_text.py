@@ -77,7 +77,7 @@ def prepare_text(
     return folder
 
 
-def _tokenizer_settings(model: Path) -> dict[str, str]:
+def _tokenizer_settings(model: Path) -> dict[str, Any]:
     """The settings with which `prepare` uses the tokenizer of a model folder."""
     if (model / "tokenizer.json").is_file():
         return {"tokenizer": str(model)}

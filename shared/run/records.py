@@ -48,7 +48,8 @@ class RunState:
 
     `alarm` is a sentence while something is wrong and training continues (a full disk).
     `supervised` lets a daemon restart the run; with `paused` it waits after the restart.
-    `micro_batch` is the size that fits in memory.
+    `micro_batch` is the size that fits in memory. After `patience` evaluations without a lower
+    validation loss the run stops.
     """
 
     run_id: str = ""
@@ -84,6 +85,8 @@ class RunState:
     paused: bool = False
     alarm: str = ""
     micro_batch: int | None = None
+    patience: int | None = None
+    evaluations_without_improvement: int = 0
     hub_repo: str | None = None
     nonfinite: Json = field(default_factory=dict)
 

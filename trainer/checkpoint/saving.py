@@ -56,7 +56,8 @@ class Progress:
     `samples` is the position in the data: the training sequences used so far. `skipped_samples` of
     them were skipped by rollbacks. `rollbacks` counts the rollbacks since a checkpoint was saved
     after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
-    is the time of all steps, in every attempt.
+    is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
+    whose validation loss was not the lowest.
     """
 
     step: int = 0
@@ -73,8 +74,15 @@ class Progress:
     rollbacks: int = 0
     rolled_back_from: int = 0
     seconds: float = 0.0
+    evaluations_without_improvement: int = 0
     recent_losses: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def forget_best(self) -> None:
+        """Losses measured so far are not comparable with those to come."""
+        self.best_loss = self.best_step = None
+        self.best_metric = ""
+        self.evaluations_without_improvement = 0
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,23 @@ RunsArgument = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+DataPath = Annotated[
+    str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
+]
+ValDataPath = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|DIR",
+        help="val.bin, or the folder that holds it; default: the one beside train.bin.",
+    ),
+]
+SeqLen = Annotated[int | None, typer.Option(help="Tokens per sequence; default: half the context.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in total.")]
 MaxHours = Annotated[
     float | None, typer.Option(help="Stop cleanly after this many hours and save a checkpoint.")
+]
+Patience = Annotated[
+    int | None, typer.Option(help="Stop after so many evaluations without a lower loss.")
 ]
 DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")
 Device = Annotated[str | None, DEVICE]

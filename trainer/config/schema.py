@@ -172,6 +172,9 @@ class TrainConfig(Section):
     max_hours: float | None = Field(
         None, gt=0, le=1e5, description="Stop after this many hours of training; null: no limit."
     )
+    patience: Count | None = Field(
+        None, description="Stop after so many evaluations without a lower loss; null: never."
+    )
     batch_size: Size = Field(8, description="Sequences per micro-batch.")
     accumulation_steps: Size = Field(1, description="Micro-batches per optimizer step.")
     micro_batch: Literal["auto"] | Size | None = Field(

@@ -127,6 +127,7 @@ def _open_writer(
         run_name=one_line(config.name),
         current_step=first,
         max_steps=planned.max_steps,
+        patience=config.train.patience,
         device=planned.compute.describe(),
         supervised=supervised,
         git_commit=git_commit(),

@@ -15,4 +15,5 @@ def show_position(session: Session, writer: RunWriter) -> None:
         best_metric=progress.best_metric,
         current_step=progress.step,
         tokens_total=progress.tokens_total,
+        evaluations_without_improvement=progress.evaluations_without_improvement,
     )

@@ -26,6 +26,7 @@ from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.saving import Progress
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
+from trainer.loop.patience import check_patience, check_patience_left
 from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
@@ -66,6 +67,7 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     compute = set_up(config)
     check_memory(config, compute)
     sources = open_sources(config)
+    check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
     return Plan(config, compute, sources, planned_steps(config, sources.train, done))
 
@@ -274,6 +276,10 @@ def restore(session: Session, folder: Path) -> None:
     session.resumed_from = folder
     step, seconds = session.progress.step, time.monotonic() - started
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
+    saved, here = session.progress.facts.get("data") or {}, session.sources.identity
+    if any(key in saved and saved[key] != here.get(key) for key in ("validation", "seq_len")):
+        session.progress.forget_best()
+        session.notes.append("The validation data has changed: the best loss is sought anew")
 
 
 def check_resumable(
@@ -300,6 +306,8 @@ def check_resumable(
             f"The run has used up its {hours:g} hours; give --max-hours with more than "
             f"{progress.seconds / 3600:.2f} to continue."
         )
+    if ended:
+        check_patience_left(planned.config, progress)
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(

@@ -193,13 +193,14 @@ def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 
 def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
-    """The number of optimizer steps of the run. Samples that were trained on count towards epochs.
+    """The number of optimizer steps of the run. Tokens that were trained on count towards epochs.
 
-    Samples that a rollback skipped do not count, so the number of steps stays the same.
+    Those that a rollback skipped do not count, so the number of steps stays the same. Tokens, not
+    sequences, because a resume may change the sequence length.
     """
     if config.train.max_steps is not None:
         return config.train.max_steps
     epochs = config.train.epochs or EPOCHS
     per_step = config.train.batch_size * config.train.accumulation_steps
-    left = epochs * source.num_windows - (done.samples - done.skipped_samples)
+    left = epochs * source.num_windows - done.tokens_total / config.seq_len
     return max(1, done.step + max(0, math.ceil(left / per_step)))

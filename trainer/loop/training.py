@@ -97,7 +97,11 @@ class Training:
     def _is_over(self) -> bool:
         progress, hours = self.session.progress, self.session.config.train.max_hours
         time_is_up = hours is not None and progress.seconds >= 3600 * hours
-        return progress.step >= self.session.max_steps or time_is_up
+        return progress.step >= self.session.max_steps or time_is_up or self._stops_early()
+
+    def _stops_early(self) -> bool:
+        # Not while steps are bad: they are followed by a rollback, or by better ones.
+        return self._validation.patience.is_over and not self._policy.bad.count
 
     def _step(self) -> None:
         """Make one step and record it; roll back if it was one bad step too many."""
@@ -139,7 +143,9 @@ class Training:
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""
         reason = f"reached step {step}"
-        if step < steps:
+        if step < steps and self._stops_early():
+            reason = self._validation.patience.tell()
+        elif step < steps:
             reason += f" of {steps} in {session.config.train.max_hours:g} hours"
         writer.say(f"[INFO] Finished {step} steps{shown}: {writer.run.path}")
         writer.finish("completed", ExitCode.OK, reason)

@@ -10,11 +10,13 @@ from shared.run_writer import RunWriter
 from trainer.loop.evaluation import evaluate, write_sample
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch, is_out_of_memory
+from trainer.loop.patience import Patience
 from trainer.loop.session import Session
 
 
 class Validation:
-    """Evaluates the model between steps. `loss` is the newest validation loss, or None."""
+    """Evaluates the model between steps. `loss` is the newest validation loss, or None; `patience`
+    tells when it no longer improves."""
 
     def __init__(
         self, session: Session, writer: RunWriter, micro_batch: MicroBatch, hooks: Hooks
@@ -23,6 +25,7 @@ class Validation:
         self._writer = writer
         self._micro_batch = micro_batch
         self._hooks = hooks
+        self.patience = Patience(session, writer)
         self.loss: float | None = None
         self._step = -1
 
@@ -59,7 +62,9 @@ class Validation:
         )
         state = writer.state
         known = state.best_loss if state.best_metric == "val_loss" else None
-        if math.isfinite(result.loss) and (known is None or result.loss < known):
+        improved = math.isfinite(result.loss) and (known is None or result.loss < known)
+        self.patience.note(improved=improved)
+        if improved:
             writer.event("new_best", step=step, metric="val_loss", value=result.loss)
         self._step, self.loss = step, result.loss
         metrics = {"val_loss": result.loss, "val_perplexity": result.perplexity}

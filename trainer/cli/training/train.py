@@ -27,16 +27,8 @@ def train(
         str | None,
         typer.Option(metavar="tokens|synthetic", help="Token files, or generated data for a test."),
     ] = None,
-    data_path: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
-    ] = None,
-    val_data_path: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            help="val.bin, or the folder that holds it; default: the one beside train.bin.",
-        ),
-    ] = None,
+    data_path: options.DataPath = None,
+    val_data_path: options.ValDataPath = None,
     data: Annotated[
         list[str] | None,
         typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
@@ -45,13 +37,12 @@ def train(
     n_samples: Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")] = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
+    patience: options.Patience = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
-    seq_len: Annotated[
-        int | None, typer.Option(help="Tokens per sequence; default: half the context.")
-    ] = None,
+    seq_len: options.SeqLen = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, data order and dropout.")
@@ -157,6 +148,7 @@ def train(
             "train.epochs": epochs,
             "train.max_steps": max_steps,
             "train.max_hours": max_hours,
+            "train.patience": patience,
             "train.batch_size": batch_size,
             "train.accumulation_steps": accumulation_steps,
             "train.micro_batch": micro_batch,

@@ -58,7 +58,7 @@ class _Row:
             parts.append(f"queued{behind}")
         if self.health.alarm:
             parts.append(f"ALARM: {self.health.alarm}")
-        if self.health.alive and self.state.patience and not self.health.alarm:
+        if self.health.status == "running" and self.state.patience and not self.health.alarm:
             worse = self.state.evaluations_without_improvement
             if worse:
                 parts.append(f"no better in {worse} of {self.state.patience} evaluations")

@@ -90,6 +90,7 @@ def _view_report(view: RunView, now: float) -> dict[str, Any]:
         "started_at": view.started_at,
         "updated_at": view.updated_at,
         "ended_at": view.ended_at,
+        "trained_seconds": view.trained_seconds,
         "age_seconds": _age(now, view.updated_at),
         "host": view.host,
         "pid": view.pid,

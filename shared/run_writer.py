@@ -39,6 +39,7 @@ from shared.run.pace import Pace
 from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.run.reserve import Reserve
 from shared.run.state import StateFile, WriteJson
+from shared.run.work_time import WorkTime
 from shared.text import one_line, plural
 
 _NEW_ATTEMPT = {
@@ -82,6 +83,7 @@ class RunWriter:
         self._lock = lock or RunLock(self.run.lock_path)
         self._closed = False
         self._pace = Pace(clock)
+        self._clock = clock
         timings = timings or Timings()
         self._stall, self._backlog = StallWatch(timings.stalled), BacklogWatch(timings.backlog)
         with contextlib.ExitStack() as undo:
@@ -145,6 +147,8 @@ class RunWriter:
         self._logs = (self._metrics, self._events.lines, self._log.lines)
         self._alarms = Alarms(self._events, self._log, lambda text: self.update(alarm=text))
         newest = fields["attempt"] if self._state.found else newest_attempt(self.run)
+        known = fields["trained_seconds"]
+        self._work = WorkTime(0.0 if known is None and newest == 0 else known, self._clock)
         self._state.set(
             **_NEW_ATTEMPT,
             run_name=fields["run_name"] if self._state.found else one_line(name),
@@ -164,7 +168,13 @@ class RunWriter:
         return old_status
 
     def _stamps(self) -> Mapping[str, Any]:
-        return {"updated_at": time.time(), "eta_seconds": self.eta_seconds()}
+        if self._work.look():
+            self._pace.stopped()
+        return {
+            "updated_at": time.time(),
+            "eta_seconds": self.eta_seconds(),
+            "trained_seconds": self._work.seconds,
+        }
 
     # -- reading -------------------------------------------------------------------------
 
@@ -271,6 +281,7 @@ class RunWriter:
         """Record a change of status, durably. If the disk is full, as soon as there is room."""
         previous = self._fields["status"]
         self.progress()
+        self._work.set_working(status != "paused")
         if status == "running":
             self._pace.interrupt()
         if status != previous:
@@ -398,6 +409,8 @@ class RunWriter:
 
         `failure` is the error of the last heartbeat.
         """
+        if self._work.look():
+            self._pace.stopped()
         stall = self._stall.look(
             running=self._fields["status"] == "running",
             idle=self._pace.idle_seconds,

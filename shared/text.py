@@ -35,9 +35,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]}?)" if match else ""
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: `1 file`, `2,000 files`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """A count with its noun: `1 file`, `2,000 files`; `ending` is that of many."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def format_bytes(count: float) -> str:
@@ -67,7 +67,7 @@ def format_time(seconds: float | None, pattern: str = "%Y-%m-%d %H:%M:%S") -> st
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds as the two largest units: `3h07m`, `42s`, or `-` when unknown."""
+    """Seconds as the two largest units: `3h07m`, `15m`, `42s`, or `-` when unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "-"
     total = round(seconds)
@@ -75,9 +75,9 @@ def format_duration(seconds: float | None) -> str:
         return f"{total}s"
     minutes, second = divmod(total, 60)
     if minutes < 60:
-        return f"{minutes}m{second:02d}s"
+        return f"{minutes}m" + (f"{second:02d}s" if second else "")
     hours, minute = divmod(minutes, 60)
     if hours < 24:
-        return f"{hours}h{minute:02d}m"
+        return f"{hours}h" + (f"{minute:02d}m" if minute else "")
     days, hour = divmod(hours, 24)
-    return f"{days}d{hour:02d}h"
+    return f"{days}d" + (f"{hour:02d}h" if hour else "")

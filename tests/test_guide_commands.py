@@ -124,7 +124,7 @@ def test_the_claude_rust_guide(run_cli, here: Path) -> None:
     train = "train --config configs/training_config.yaml --threads 1"
     said = succeed(run_cli, train, "--max-steps", 20)
     line = r"\[INFO\] step %d \| loss: \d\.\d{3} \| lr: %s \| time: \d+ms"
-    assert re.search(line % (0, "0.000000"), said)
+    assert re.search(line % (1, "0.000060"), said)
     assert re.search(line % (10, "0.000600"), said)  # the end of the warmup
     assert "[INFO] Saving checkpoint to " in said
 

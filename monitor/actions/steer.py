@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RESUMABLE, RunView
+from shared.checkpoints.resumable import why_no_trainer_resumes
 from shared.control import client
 from shared.control.client import Answer, Asked
 from shared.control.daemons import DaemonView, find_daemons, watching, would_start
@@ -54,9 +55,9 @@ def why_not_resumable(view: RunView) -> str:
         )
     if view.status == "completed":
         return f"{view.label} is completed; continue it with `trainer resume RUN --max-steps N`."
-    if view.status not in RESUMABLE | {"queued"}:
+    if not view.stateless and view.status not in RESUMABLE | {"queued"}:
         return f"{view.label} is {view.status}; only a run that has ended can be resumed."
-    return ""
+    return why_no_trainer_resumes(RunDirectory(view.path))
 
 
 def resume(

@@ -68,7 +68,7 @@ class Runs:
         host = self._host
         host.look = host.look.ordered(query=text)
         listing = host.listing
-        self._prompt.say(listing.problem or f"{len(listing.runs)} of {listing.total}")
+        self._prompt.say(listing.problem or f"{len(listing.runs):,} of {listing.total:,}")
 
     def filter_closed(self, text: str) -> None:
         """List what matches; keys must not act on a run that is out of sight."""

@@ -20,6 +20,7 @@ from monitor.data.skim import Skim, skim
 from monitor.data.values import finite, whole
 from monitor.data.views import EventView, RunDetail, SampleView
 from shared.checkpoints.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
+from shared.control.daemons import watching
 from shared.files import open_file
 from shared.json_text import Json
 from shared.run.config import flat_config
@@ -30,7 +31,7 @@ from shared.run.metrics_rows import Series
 from shared.run.record_lines import parse_lines
 from shared.run.records import PhaseTransition
 from shared.run.tail import Tailer
-from shared.text import many_lines, one_line
+from shared.text import many_lines, one_line, plural
 
 if TYPE_CHECKING:
     from monitor.data.bulk import Helper
@@ -44,6 +45,7 @@ MAX_CONFIG = 64 << 10
 MAX_LINES = 400
 _LOG_LINES = 200
 _RELEASED_EACH = 64  # slices read between two times that memory is let go
+_DAEMON_AGAIN = 5.0  # seconds between looks for a daemon
 _SKIM_AGAIN = 5.0  # seconds between skims of a growing file
 _OVERHEAD = 1.2  # of the pyramids over the bare numbers
 _MAX_SAMPLE = 4000  # characters
@@ -102,6 +104,8 @@ class RunFollower:
         self._config_lines: tuple[str, ...] = ()
         self._config: Mapping[str, str] = {}
         self._config_seen: Signature | None = None
+        self._watched = False
+        self._watched_at = -_DAEMON_AGAIN
         self._helper: Helper | None = None
         self._alone = False  # no helper can be started any more
         self._slices = 0
@@ -234,6 +238,7 @@ class RunFollower:
         changed = self._poll_events()
         changed |= self._poll_checkpoints()
         changed |= self._poll_texts()
+        changed |= self._poll_daemons()
         return self._changed(changed)
 
     def _changed(self, changed: bool) -> bool:
@@ -295,6 +300,14 @@ class RunFollower:
                 self._config_lines, self._config, changed = lines, flat_config(text), True
         return changed
 
+    def _poll_daemons(self) -> bool:
+        tick = time.monotonic()
+        if tick - self._watched_at < _DAEMON_AGAIN:
+            return False
+        self._watched_at = tick
+        before, self._watched = self._watched, bool(watching(self.run.path.parent))
+        return before != self._watched
+
     def detail(self) -> RunDetail:
         """The current detail of the run; the same object while nothing changed."""
         self.seen = True
@@ -341,6 +354,7 @@ class RunFollower:
             samples=tuple(self._samples),
             protected=protected(self._checkpoints),
             uploads=self._uploads,
+            watched=self._watched,
         )
 
     def _read_as(self) -> str:
@@ -351,7 +365,7 @@ class RunFollower:
             keys = ", ".join(one_line(key, 60) for key in facts.step_keys[:_MAX_STEP_KEYS])
             parts.append(f"steps from {keys}")
         if facts.rounded:
-            parts.append(f"{facts.rounded:,} steps rounded down")
+            parts.append(f"{plural(facts.rounded, 'step')} rounded down")
         return "; ".join(parts)
 
     def _unread(self) -> str:

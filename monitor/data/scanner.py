@@ -17,16 +17,16 @@ from monitor.data.views import RunView
 from shared.files import open_file
 from shared.json_text import Json
 from shared.library.labels import LABELS, Labels, read_labels
-from shared.ownership.health import STALLED_AFTER, observe
+from shared.ownership.health import observe
 from shared.ownership.heartbeat import BeatWatch
+from shared.ownership.standing import told_by_metrics, why_idle
 from shared.run.directory import RunDirectory, is_run
-from shared.run.foreign import total_steps
 from shared.run.metrics_columns import as_value
 from shared.run.metrics_log import MetricsTable
 from shared.run.newest_record import newest_records
 from shared.run.record_lines import parse_line, parse_lines
 from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
-from shared.text import format_time, many_lines, one_line
+from shared.text import many_lines, one_line
 
 _TAIL = 16 << 10
 _LONG_TAIL = 1 << 20
@@ -360,6 +360,7 @@ def _view(
         started_at=state.started_at,
         updated_at=state.updated_at,
         ended_at=state.ended_at,
+        trained_seconds=state.time_trained,
         host=one_line(state.host, 80),
         pid=state.pid,
         attempt=state.attempt,
@@ -400,27 +401,22 @@ def _read_newest(known: _Known) -> None:
 def _view_without_state(known: _Known, now: float) -> RunView:
     """A run of another program, which only writes metrics: judged by its last lines."""
     run = known.run
-    last = known.newest[0] if known.newest else {}
-    own = [r for r in known.newest if r.get("attempt") == last.get("attempt")]
-    signature = file_signature(run.metrics_path)
-    written = signature[0] / 1e9 if signature else None
-    at_work = written is not None and now - written < STALLED_AFTER
-    totals = (total_steps(record) for record in own)
-    phases = (record["phase"] for record in own if isinstance(record.get("phase"), str))
+    told = told_by_metrics(run, known.newest, now)
+    attempt = known.newest[0].get("attempt") if known.newest else None
+    own = [r for r in known.newest if r.get("attempt") == attempt]
     return RunView(
         run_id=run.run_id,
         path=run.path,
         label=one_line(run.run_id, 120),
         name=one_line(run.run_id, 120),
-        status="running" if at_work else "idle",
-        reason=_unreadable(run)
-        or ("" if at_work else f"no run_state.json; last written {format_time(written)}"),
+        status=told.status,
+        reason=_unreadable(run) or why_idle(told),
         alive=False,
-        step=last.get("step", 0),
-        max_steps=next((total for total in totals if total), None),
+        step=told.current_step,
+        max_steps=told.max_steps,
         loss=_newest_loss(own),
-        phase=one_line(next(phases, ""), 40),
-        updated_at=written,
+        phase=told.current_phase,
+        updated_at=told.updated_at,
         stateless=True,
     )
 

@@ -47,6 +47,8 @@ class RunView:
     started_at: float | None = None
     updated_at: float | None = None
     ended_at: float | None = None
+    #: Seconds in which a trainer worked on it; None if unknown.
+    trained_seconds: float | None = None
     host: str = ""
     pid: int = 0
     attempt: int = 0
@@ -144,6 +146,8 @@ class RunDetail:
     protected: Mapping[str, str] = field(default_factory=dict)
     #: Where a checkpoint was uploaded to, by its name.
     uploads: Mapping[str, str] = field(default_factory=dict)
+    #: Whether a daemon watches the runs directory.
+    watched: bool = False
 
     @property
     def why_empty(self) -> str:

@@ -91,10 +91,11 @@ class Details(Page):
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),
             ("attempt", str(view.attempt) if view.attempt else ""),
-            ("restarted by", "a daemon, if it crashes" if view.supervised else ""),
+            ("restarted by", _restarted_by(view, detail)),
             ("micro-batch", f"{view.micro_batch} (memory)" if view.micro_batch else ""),
             ("started", format_time(view.started_at)),
             ("ended", format_time(view.ended_at)),
+            ("trained for", format_duration(view.trained_seconds)),
             ("updated", age_of(self._now, view.updated_at)),
             ("tags", " ".join(f"#{tag}" for tag in view.tags)),
             ("tokens", format_count(view.tokens_total) if view.tokens_total else ""),
@@ -148,6 +149,13 @@ def _cells(pieces: Line) -> int:
 def _padded(pieces: Line, width: int, colours: Colours) -> Line:
     strip = line(pieces, width, Style.null())
     return [(s.text, s.style or colours.style("foreground")) for s in strip]
+
+
+def _restarted_by(view: RunView, detail: RunDetail | None) -> str:
+    """Who starts the run again if it crashes; only of a run that may be."""
+    if not view.supervised or view.status == "completed" or detail is None:
+        return ""
+    return "a daemon, if it crashes" if detail.watched else "nobody: no daemon watches it"
 
 
 def _count(text: str) -> str:

@@ -10,6 +10,7 @@ from monitor.palette import Colours
 from monitor.widgets.cells import fit, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import BAD_EVENTS, event_line, kind_width
+from shared.text import plural
 
 _LABEL = 17
 _TROUBLES = 8  # lines
@@ -98,7 +99,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         _row(
             "loss, mean",
             number(found.mean),
-            f"over the last {thousands(found.values)} values",
+            f"over the last {plural(found.values, 'value')}",
             colours,
         )
     ]
@@ -171,7 +172,7 @@ def _phases(view: RunView, width: int, colours: Colours) -> list[Line]:
         share.append(("━" * max(1, round(bar * steps / total)), styles[name]))
     lines.append(share)
     for name, steps in spent.items():
-        told = f"{thousands(steps)} steps, {steps / total:.0%}"
+        told = f"{plural(steps, 'step')}, {steps / total:.0%}"
         lines.append([(" ■ ", styles[name]), (fit(name, _LABEL - 2), text), (told, muted)])
     lines += [[], [(" transitions, newest first", muted)]]
     for transition, end in zip(reversed(shown), reversed(ends), strict=True):
@@ -181,7 +182,7 @@ def _phases(view: RunView, width: int, colours: Colours) -> list[Line]:
                 (fit(transition.from_phase or "start", 12), muted),
                 (" → ", muted),
                 (fit(transition.to, 12), styles[transition.to]),
-                (f" {thousands(max(0, end - transition.step))} steps", muted),
+                (f" {plural(max(0, end - transition.step), 'step')}", muted),
             ]
         )
     return lines

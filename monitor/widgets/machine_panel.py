@@ -10,7 +10,7 @@ from monitor.data.machine import GpuView, MachineView
 from monitor.palette import Colours
 from monitor.widgets.cells import Piece, bar, fit, line
 from monitor.widgets.panel import Panel
-from shared.text import format_bytes
+from shared.text import format_bytes, plural
 
 Line = list[Piece]
 _WIDE = 60  # columns from which there is room for long bars
@@ -73,7 +73,7 @@ class MachinePanel(Panel):
         lines = [x for gpu in machine.gpus for x in _gpu(gpu, width, colours)]
         use, disk = machine.host_use, machine.disk
         if use.cpu is not None:
-            cores = f"{use.cores} cores" if use.cores else ""
+            cores = plural(use.cores, "core") if use.cores else ""
             lines.append(_row("CPU", use.cpu, cores, width, colours, alarming=False))
         if use.ram_used is not None and use.ram_total:
             share = use.ram_used / use.ram_total

@@ -77,8 +77,9 @@ class RunHead(Panel):
         pieces += [("  step ", muted), (steps, text)]
         if left := time_left(view):
             pieces += [("  left ", muted), (left, text)]
-        elif view.started_at and view.ended_at:
-            pieces += [("  took ", muted), (format_duration(view.ended_at - view.started_at), text)]
+        elif not view.alive and view.trained_seconds is not None:
+            took = format_duration(view.trained_seconds)
+            pieces += [("  trained for ", muted), (took, text)]
         if view.tokens_per_second:
             speed = f"{format_count(view.tokens_per_second)} tok/s"
             pieces += [("  ", muted), (speed, text)]

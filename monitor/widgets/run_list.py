@@ -102,11 +102,11 @@ class RunList(Panel):
         if at is None or self._wheeled:
             self._top = max(0, min(self._top, len(listing.rows) - rows))
         else:
-            self._top = _scrolled(self._top, at, len(listing.rows), rows)
+            self._top = scrolled(self._top, at, len(listing.rows), rows)
         shown = listing.rows[self._top : self._top + rows]
         runs = [row for row in shown if isinstance(row, RunView)]
         labels = _room_for(cell_len(run.label) for run in runs)
-        tagged = _room_for(cell_len(run.label) + cell_len(_tags(run)) for run in runs)
+        tagged = _room_for(cell_len(run.label) + cell_len(tags_of(run)) for run in runs)
         columns = self._columns = _columns(width, labels, tagged)
         strips = [self._heading(columns, len(shown), colours, width)]
         for row in shown:
@@ -116,7 +116,9 @@ class RunList(Panel):
             else:
                 strips.append(self._line(row, columns, colours, width))
         if not listing.rows:
-            strips.append(line([(_nothing(listing), colours.style("muted"))], width, self.base))
+            strips.append(
+                line([(nothing_listed(listing), colours.style("muted"))], width, self.base)
+            )
         return strips
 
     # -- lines ---------------------------------------------------------------------------
@@ -124,16 +126,16 @@ class RunList(Panel):
     def _heading(self, columns: dict[str, int], shown: int, colours: Colours, width: int) -> Strip:
         muted, marked = colours.style("muted"), colours.style("primary", bold=True)
         sort, listing = self._order.sort, self._listing
-        count = f"runs {len(listing.runs)}"
+        count = f"runs {len(listing.runs):,}"
         if shown < len(listing.rows) == len(listing.runs):
-            count = f"{self._top + 1}-{self._top + shown} of {len(listing.rows)}"
+            count = f"{self._top + 1:,}-{self._top + shown:,} of {len(listing.rows):,}"
             count += " found" if listing.filtered else ""
         elif listing.filtered:
-            count += f" of {listing.total - listing.archived}"
+            count += f" of {listing.total - listing.archived:,}"
         if sort not in _SORTED_AT or _SORTED_AT[sort] not in columns:
             count += "" if sort == "activity" else f" by {sort}"
         if listing.archived:
-            count += f" · {listing.archived} archived"
+            count += f" · {listing.archived:,} archived"
         room = _SIGNS + columns["name"]
         pieces: list[Piece] = [("  " + fit(count, room - 2), muted)]
         for name in _ORDER[1:]:
@@ -156,7 +158,7 @@ class RunList(Panel):
             ("▌" if selected else " ", bar),
             ("◆" if mark else " ", colours.style(mark or "foreground")),
             (f"{status_sign(run.status)} ", colours.style("warning") if run.alarm else status),
-            *_name(run, columns["name"], text, colours),
+            *name_pieces(run, columns["name"], text, colours),
         ]
         for name in _ORDER[1:]:
             if name in columns:
@@ -246,7 +248,7 @@ def _room_for(cells: Iterable[int]) -> int:
     return max((n for n in found if n <= _LONGEST_NAME), default=min([*found, _LONGEST_NAME]))
 
 
-def _nothing(listing: Listing) -> str:
+def nothing_listed(listing: Listing) -> str:
     if listing.filtered:
         return "  No run matches the filter; Esc clears it."
     return "  All runs are archived; A shows them." if listing.archived else ""
@@ -287,11 +289,11 @@ def _columns(width: int, labels: int, tagged: int) -> dict[str, int]:
     return columns
 
 
-def _tags(run: RunView) -> str:
+def tags_of(run: RunView) -> str:
     return _APART + " ".join(f"#{tag}" for tag in run.tags) if run.tags else ""
 
 
-def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
+def name_pieces(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
     """The run's name, its id suffix (dimmed), and its tags.
 
     Where there is little room it is taken from the middle.
@@ -304,7 +306,7 @@ def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece
     name = fit_middle(name, width)
     room = width - cell_len(name)
     least = 1 if suffix else 0  # an ellipsis: there is more to its id
-    tags = _tags(run)
+    tags = tags_of(run)
     tags = fit(tags, min(room - least, cell_len(tags))) if room - least > 4 else ""
     suffix = fit(suffix, min(room - cell_len(tags), cell_len(suffix)))
     filled = cell_len(name) + cell_len(suffix) + cell_len(tags)
@@ -316,7 +318,7 @@ def _name(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece
     ]
 
 
-def _scrolled(top: int, selected: int, count: int, rows: int) -> int:
+def scrolled(top: int, selected: int, count: int, rows: int) -> int:
     """The first line shown: as before, moved just enough to show the selected one."""
     top = min(max(top, selected - rows + 1), selected)
     return max(0, min(top, count - rows))

@@ -12,7 +12,7 @@ from monitor.palette import Colours
 from monitor.widgets.cells import ago, fit, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from shared.run.config import differences
-from shared.text import format_time
+from shared.text import format_time, plural
 
 BAD_EVENTS = frozenset(
     {
@@ -272,8 +272,12 @@ class ConfigPage(Page):
                     [("   ", muted), (b, second)],
                 ]
         same = len(here.keys() | there.keys()) - len(different)
-        found += [[], [(f" {thousands(same)} other settings are the same.", muted)]]
+        found += [[], [(f" {_same(same)}", muted)]]
         return found
+
+
+def _same(count: int) -> str:
+    return f"{plural(count, 'other setting')} {'is' if count == 1 else 'are'} the same."
 
 
 class SamplesPage(Page):

@@ -205,7 +205,11 @@ def _kept_by(rule: Rule, whole: Sequence[CheckpointInfo]) -> dict[str, str]:
     if rule.keep_every is not None:
         for info in whole:
             if info.step % rule.keep_every == 0:
-                kept.setdefault(info.name, []).append(f"every {rule.keep_every} steps")
+                kept.setdefault(info.name, []).append(
+                    f"every {plural(rule.keep_every, 'step')}"
+                    if rule.keep_every > 1
+                    else "every step"
+                )
     if rule.keep_best is not None:
         for key in ("val_loss", "loss"):  # the training loss only where nothing else was measured
             measured = [

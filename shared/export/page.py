@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
+from shared.control.daemons import watching
 from shared.json_text import is_number
 from shared.library.labels import Labels, read_labels
 from shared.output_file import check_output, write_output
-from shared.ownership.health import Health, observe
+from shared.ownership.health import Health
+from shared.ownership.standing import standing
 from shared.run.directory import RunDirectory
 from shared.run.event_text import event_text
 from shared.run.log import last_log_lines
@@ -46,9 +48,8 @@ def export_text(run: RunDirectory, path: Path, *, force: bool = False) -> int:
 def run_page(run: RunDirectory, now: float | None = None) -> list[str]:
     """The lines of the page, safe to show. Unknown facts are left out."""
     now = time.time() if now is None else now
-    state = run.read_state() or RunState()
+    state, health = standing(run, now)
     labels = read_labels(run)
-    health = observe(run, state, now)
     title = labels.name or one_line(state.run_name or run.run_id, 100)
     lines = [title, "=" * max(8, len(title)), ""]
     lines += _table(_facts(run, state, health, labels, now))
@@ -78,8 +79,6 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
     model.pop("parameters", None)
     shape = "  ".join(f"{key} {value}" for key, value in model.items())
     code = "" if state.exit is None else f" (exit code {state.exit.code})"
-    ended = state.ended_at or (None if health.alive else state.updated_at)
-    took = ended - state.started_at if ended and state.started_at else None
     return [
         ("run", one_line(run.run_id)),
         ("status", one_line(health.status, 20) + (code if health.status != "completed" else "")),
@@ -97,11 +96,11 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("device", one_line(state.device, 80)),
         ("process", f"{state.pid} on {one_line(state.host, 80)}" if state.pid else ""),
         ("attempt", str(state.attempt) if state.attempt else ""),
-        ("restarted by", "a daemon, if it crashes" if state.supervised else ""),
+        ("restarted by", _restarted_by(run, state)),
         ("micro-batch", f"{state.micro_batch} (memory)" if state.micro_batch else ""),
         ("started", _known(format_time(state.started_at))),
         ("ended", _known(format_time(state.ended_at))),
-        ("took", _known(format_duration(took))),
+        ("trained for", _known(format_duration(state.time_trained))),
         ("updated", _known(format_time(state.updated_at)) if health.alive else ""),
         ("tokens", format_count(state.tokens_total) if state.tokens_total else ""),
         ("speed", _speed(state.tokens_per_second)),
@@ -110,6 +109,13 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("commit", one_line(state.git_commit or "", 40)),
         ("page made", format_time(now)),
     ]
+
+
+def _restarted_by(run: RunDirectory, state: RunState) -> str:
+    if not state.supervised or state.status == "completed":
+        return ""
+    watched = watching(run.path.parent)
+    return "a daemon, if it crashes" if watched else "nobody: no daemon watches it"
 
 
 def _known(text: str) -> str:

@@ -11,6 +11,7 @@ from shared.checkpoints.trash import folder_size, freed_bytes
 from shared.control.daemons import care_of, watching
 from shared.ownership.health import STALLED_AFTER, observe
 from shared.ownership.lock import read_holder
+from shared.ownership.standing import standing
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run.records import ACTIVE_STATUSES, RunState
@@ -54,7 +55,7 @@ class DoomedRun:
 
 def doom(run: RunDirectory) -> DoomedRun:
     """What deleting `run` would mean. Changes nothing."""
-    state = run.read_state() or RunState()
+    state, health = standing(run)
     outside = run.checkpoints.resolve() if run.checkpoints.is_symlink() else None
     listed = [] if outside else list_checkpoints(run.checkpoints)
     whole = [info for info in listed if info.whole]
@@ -62,22 +63,22 @@ def doom(run: RunDirectory) -> DoomedRun:
         run=run,
         files=folder_size(run.path)[0],
         bytes=freed_bytes([run.path]),
-        status=one_line(observe(run, state).status, 20) if run.state_path.exists() else "no state",
+        status=one_line(health.status, 20),
         step=state.current_step,
         checkpoints=len(listed),
         newest=whole[-1] if whole else None,
         uploaded=uploaded_to(run, state),
         outside=outside,
-        refusal=refusal(run, state),
+        refusal=refusal(run),
     )
 
 
-def refusal(run: RunDirectory, state: RunState | None = None) -> str:
+def refusal(run: RunDirectory) -> str:
     """Why `run` cannot be deleted now; empty if it can."""
     name = one_line(run.run_id)
     if run.path.is_symlink():
         return f"{name} is a link to {one_line(run.path.resolve())}; remove the link by hand."
-    state = state or run.read_state() or RunState()
+    state = run.read_state() or RunState()
     health = observe(run, state)
     if health.alive and state.status not in ACTIVE_STATUSES:
         holder = read_holder(run.lock_path) or "another process"

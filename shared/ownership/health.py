@@ -10,7 +10,7 @@ from shared.ownership.lock import lock_is_held
 from shared.ownership.process import STOPPED
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, RunState
-from shared.text import format_time, one_line
+from shared.text import format_duration, format_time, one_line
 
 STALLED_AFTER = 30.0  # seconds without a step, at least
 STALLED_STEPS = 10.0  # usual step times without a step, at least
@@ -88,9 +88,9 @@ def _stall(state: RunState, beat: Beat, age: float, condition: str | None, now: 
     if beat.idle_seconds is None:  # a writer that may beat only once per step
         idle = now - beat.step_time
     elif age > SILENT_AFTER:
-        return f"no heartbeat for {age:.0f} s"
+        return f"no heartbeat for {format_duration(age)}"
     else:
         idle = beat.idle_seconds + age
     if state.status == "running" and is_stalled(idle, beat.step_seconds):
-        return f"no step for {idle:.0f} s"
+        return f"no step for {format_duration(idle)}"
     return ""

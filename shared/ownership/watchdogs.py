@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shared.files import AppendLog
 from shared.ownership.health import STALLED_AFTER, is_stalled
+from shared.text import format_duration
 
 BACKLOG_SECONDS = 2.0  # how long records may wait before an alarm
 #: Errors of a filesystem that no longer accepts writes, other than a full disk.
@@ -56,10 +57,10 @@ class StallWatch:
         if self._since is None:
             if stalled:
                 self._since = now - idle
-                return Turn(over=False, message=f"no step for {idle:.0f} s")
+                return Turn(over=False, message=f"no step for {format_duration(idle)}")
         elif not stalled:
             lasted, self._since = max(0.0, now - idle - self._since), None
-            return Turn(over=True, message=f"progress resumed after {lasted:.0f} s")
+            return Turn(over=True, message=f"progress resumed after {format_duration(lasted)}")
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.json_text import Json
 from shared.run.foreign import NONE
-from shared.text import one_line
+from shared.text import one_line, plural
 
 MAX_KEYS = 20  # named of a file that cannot be shown
 MAX_PHASES = 2_000
@@ -105,10 +105,18 @@ class Facts:
         if not self.bad_lines:
             return ""
         ordered = sorted(self.reasons.items(), key=lambda item: -item[1])
-        shown = "; ".join(f"{count:,} {reason}" for reason, count in ordered[:4])
+        shown = "; ".join(_counted(count, reason) for reason, count in ordered[:4])
         text = (
-            f"{self.bad_lines:,} of {self.records + self.bad_lines:,} lines are not shown: {shown}"
+            f"{self.bad_lines:,} of {plural(self.records + self.bad_lines, 'line')} "
+            f"{'is' if self.bad_lines == 1 else 'are'} not shown: {shown}"
         )
         if self.keys:
             text += f"; keys found: {', '.join(one_line(key, 40) for key in self.keys)}"
         return text
+
+
+def _counted(count: int, reason: str) -> str:
+    """How many lines have a fault: `3 have no step key`, `1 has no step key`."""
+    verb, _, rest = reason.partition(" ")
+    one = {"have": "has", "are": "is"}
+    return f"{count:,} {one.get(verb, verb) if count == 1 else verb} {rest}"

@@ -16,7 +16,8 @@ class Pace:
 
     `step_seconds` is a moving average of single steps. The time left is estimated from the last
     `WINDOW` steps including everything between them, such as evaluations and saves. The first step
-    of an attempt, which compiles and warms up, and pauses do not count.
+    of an attempt, which compiles and warms up, and pauses do not count, nor does the time in which
+    the process was stopped.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,6 +25,7 @@ class Pace:
         self._clock = clock
         self._ticks: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._last_tick = clock()
+        self._stopped = False
 
     @property
     def idle_seconds(self) -> float:
@@ -33,6 +35,9 @@ class Pace:
     def finished(self, step: int, milliseconds: object) -> None:
         """A step is finished; `milliseconds` is its duration, if known."""
         tick = self._clock()
+        if self._stopped:
+            self._stopped = False
+            self._ticks.clear()
         previous = self._ticks[-1][0] if self._ticks else None
         self._ticks.append((step, tick))
         seconds: float | None = None
@@ -54,6 +59,13 @@ class Pace:
         """The run starts or was paused: earlier steps no longer count."""
         self._ticks.clear()
         self.other_work()
+
+    def stopped(self) -> None:
+        """The process was stopped for a while: steps before its next one no longer count.
+
+        From any thread.
+        """
+        self._stopped = True
 
     def seconds_to(self, last_step: int) -> float | None:
         """Seconds until `last_step` is finished; None while unknown."""

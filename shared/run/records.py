@@ -47,6 +47,7 @@ class RunState:
     """`run_state.json`. Times are Unix seconds, `tokens_per_second` is of the last step.
 
     `alarm` is a sentence while something is wrong and training continues (a full disk).
+    `trained_seconds` are those in which a trainer worked on the run, in all attempts together.
     `supervised` lets a daemon restart the run; with `paused` it waits after the restart.
     `micro_batch` is the size that fits in memory. After `patience` evaluations without a lower
     validation loss the run stops.
@@ -73,6 +74,7 @@ class RunState:
     started_at: float | None = None
     updated_at: float | None = None
     ended_at: float | None = None
+    trained_seconds: float | None = None
     eta_seconds: float | None = None
     exit: ExitRecord | None = None
     phase_transitions: tuple[PhaseTransition, ...] = ()
@@ -89,6 +91,15 @@ class RunState:
     evaluations_without_improvement: int = 0
     hub_repo: str | None = None
     nonfinite: Json = field(default_factory=dict)
+
+    @property
+    def time_trained(self) -> float | None:
+        """Seconds of training; of an older state, those from start to end of its one attempt."""
+        if self.trained_seconds is not None or self.attempt > 1:
+            return self.trained_seconds
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return max(0.0, self.ended_at - self.started_at)
 
     def to_json(self) -> Json:
         """The object written to `run_state.json`; non-finite numbers are named in `nonfinite`."""

@@ -125,7 +125,10 @@ def test_auto_finds_what_fits(train: Train, room: int) -> None:
     done = train("auto", hooks=no_room("probe", above=room), train__micro_batch="auto", **shape)
     size = {8: 8, 3: 2, 1: 1}[room]
     assert done.state.micro_batch == size
-    assert f"{plural(size, 'sequence')} at once: {8 // size} micro-batches per step" in done.log
+    assert (
+        f"{plural(size, 'sequence')} at once: {plural(8 // size, 'micro-batch', 'es')} per step"
+        in done.log
+    )
     assert done.state.total_forward == 12 * 8 // size
     expected = whole.metrics.series("loss").values
     assert done.metrics.series("loss").values == pytest.approx(expected, abs=1e-5)

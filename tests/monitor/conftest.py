@@ -151,4 +151,5 @@ def crashed_run(tmp_path: Path) -> RunDirectory:
         metric_lines(4),
     )
     (folder / "train.log").write_text("step 3\nSegmentation fault\n")
+    (folder / "config.yaml").write_text("train: {device: cpu}\n")
     return RunDirectory(folder)

@@ -143,13 +143,16 @@ async def test_d_toggles_the_details(showcase: Showcase) -> None:
 async def test_an_alarm_is_seen_in_the_list_the_head_and_the_details(showcase: Showcase) -> None:
     runs, detail = showcase
     alarmed = dataclasses.replace(runs[0], alarm="No room for checkpoints", supervised=True)
-    app = still_app(alarmed, *runs[1:], detail=detail)
+    app, source = watched(alarmed, *runs[1:], detail=detail)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "running !" in screen_text(app))
         assert screen_text(app).count("No room for checkpoints") == 1
         await pilot.press("d")
         await until(pilot, lambda: screen_text(app).count("No room for checkpoints") == 2)
-        assert "a daemon, if it crashes" in screen_text(app)
+        assert "nobody: no daemon watches it" in screen_text(app)
+        watched_by_one = dataclasses.replace(detail, watched=True)
+        source.publish(snapshot(alarmed, *runs[1:], detail=watched_by_one))
+        await until(pilot, lambda: "a daemon, if it crashes" in screen_text(app))
 
 
 async def test_r_looks_again() -> None:

@@ -18,6 +18,7 @@ from shared.text import (
     many_lines,
     nearest,
     one_line,
+    plural,
 )
 
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
@@ -83,7 +84,12 @@ def test_examples() -> None:
         (format_duration(math.inf), "-"),
         (format_duration(-1), "-"),
         (format_duration(42.4), "42s"),
-        (format_duration(59.6), "1m00s"),
+        (format_duration(59.6), "1m"),
+        (format_duration(961), "16m01s"),
+        (format_duration(7_200), "2h"),
+        (format_duration(172_800), "2d"),
+        (plural(1, "batch", "es"), "1 batch"),
+        (plural(2_000, "batch", "es"), "2,000 batches"),
         (format_duration(11_220), "3h07m"),
         (format_duration(200_000), "2d07h"),
         (format_time(None), "-"),

@@ -189,7 +189,7 @@ class Daemon:
             )
             self._drain()
         elif living:
-            self._log.say(f"ending on {self._why}; {len(living)} runs continue without a daemon")
+            self._log.say(f"ending on {self._why}; {_continue(len(living))} without a daemon")
         else:
             self._log.say(f"ending on {self._why}")
 
@@ -277,3 +277,7 @@ class Daemon:
         with contextlib.suppress(OSError):  # a full disk: the next round tries again
             write_json(self._directory.state_path, state, durable=False)
             self._published = state
+
+
+def _continue(count: int) -> str:
+    return f"{plural(count, 'run')} {'continues' if count == 1 else 'continue'}"

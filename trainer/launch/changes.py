@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.files import read_json
+from shared.text import plural
 from trainer.config.resolve import flatten, resolve
 from trainer.optim.schedule import learning_rate
 
@@ -47,7 +48,7 @@ def _rate_jump(before: Config, planned: Plan, step: int, max_steps_then: int | N
         return []
     why = "the settings of the rate have changed"
     if before.optim == optim:
-        why = f"the run now has {now_total} steps instead of {total}"
+        why = f"the run now has {plural(now_total, 'step')} instead of {total:,}"
     told = (
         f"The learning rate jumps from {then:.3g} to {now:.3g} at step {step}, because {why}; to "
         "keep it steady, resume with --set optim.schedule=constant --learning-rate "

@@ -10,7 +10,7 @@ from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
 from shared.run.directory import RunDirectory, slug
 from shared.run.records import RunState
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.config.resolve import to_yaml
 from trainer.launch.changes import changes
@@ -120,6 +120,9 @@ def newest_checkpoint(run: RunDirectory) -> tuple[Path | None, tuple[str, ...]]:
         )
     if state.current_step:
         return None, (
-            f"no checkpoint was saved in {state.current_step} steps: starting from the beginning",
+            (
+                f"no checkpoint was saved in {plural(state.current_step, 'step')}: "
+                "starting from the beginning"
+            ),
         )
     return None, ()

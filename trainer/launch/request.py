@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.checkpoints.catalogue import BEST, LATEST, META
 from shared.checkpoints.prune import named
+from shared.checkpoints.resumable import why_no_trainer_resumes
 from shared.errors import UserError
 from shared.files import absolute_path, read_json
 from shared.run.directory import RunDirectory
@@ -165,6 +166,8 @@ def continue_run(
     run: RunDirectory, overrides: Mapping[str, Any], checkpoint: Path | None = None
 ) -> LaunchRequest:
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
+    if reason := why_no_trainer_resumes(run):
+        raise UserError(reason)
     settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
     if not settings:
         raise UserError(

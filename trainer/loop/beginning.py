@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 from shared.run_writer import RunWriter
+from shared.text import plural
 from trainer.loop.evaluation import evaluate
 from trainer.loop.position import show_position
 from trainer.loop.session import Session
-from trainer.optim.schedule import learning_rate
 
 FIRST_LOSS_TOLERANCE = 0.25  # share of ln V
 
@@ -20,7 +19,7 @@ def announce(session: Session, writer: RunWriter) -> None:
     for line in (
         f"Run {writer.run.run_id} in {writer.run.path}",
         *session.notes,
-        f"{session.max_steps - progress.step} of {session.max_steps} steps to go",
+        f"{session.max_steps - progress.step} of {plural(session.max_steps, 'step')} to go",
     ):
         writer.say(f"[INFO] {line}")
     show_position(session, writer)
@@ -32,17 +31,15 @@ def announce(session: Session, writer: RunWriter) -> None:
 
 def check_first_loss(session: Session, writer: RunWriter) -> None:
     """Log the loss before any training; random weights that are sound have one near ln V."""
-    started = time.perf_counter()
     batch = session.sources.train.batch(0, session.config.train.batch_size)
     result = evaluate(session.model, [batch], session.compute, progress=writer.progress)
-    milliseconds = (time.perf_counter() - started) * 1000
-    rate = learning_rate(session.config.optim, 0, session.max_steps)
-    writer.say(
-        f"[INFO] step 0 | loss: {result.loss:.3f} | lr: {rate:.6f} | time: {milliseconds:.0f}ms"
-    )
     if session.begun_from is not None:
+        writer.say(f"[INFO] Loss before training: {result.loss:.3f}")
         return
     expected = math.log(session.model.dimensions.V)
+    writer.say(
+        f"[INFO] Loss before training: {result.loss:.3f} (ln of the vocabulary: {expected:.3f})"
+    )
     if abs(result.loss - expected) > FIRST_LOSS_TOLERANCE * expected:
         message = f"the first loss is {result.loss:.3f}, not near ln V = {expected:.3f}"
         writer.event("warning", message=message)

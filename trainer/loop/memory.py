@@ -39,7 +39,10 @@ class Memory:
             writer.update(micro_batch=largest_that_fits(self._session, self._hooks.before_forward))
         self.training.size = size = writer.state.micro_batch or config.train.batch_size
         parts = len(self.training.parts(config.sequences_per_step))
-        writer.say(f"[INFO] {plural(size, 'sequence')} at once: {parts} micro-batches per step")
+        writer.say(
+            f"[INFO] {plural(size, 'sequence')} at once: {plural(parts, 'micro-batch', 'es')} "
+            "per step"
+        )
 
     def _tell(self, old: int, new: int, error: str) -> None:
         writer = self._writer

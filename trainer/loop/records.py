@@ -18,6 +18,7 @@ class StepRecords:
         self._session = session
         self._writer = writer
         compute = session.compute
+        self._first = True  # of this attempt, whose log begins with it
         self._peak = bf16_peak(compute.device) if compute.bf16 else None
 
     def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
@@ -43,14 +44,21 @@ class StepRecords:
             metrics["gpu_memory_bytes"] = memory
         writer.log(progress.step, **metrics, **evaluated)
         writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
-        if progress.step % session.config.log.interval == 0 or progress.step == session.max_steps:
+        due = progress.step % session.config.log.interval == 0
+        if due or self._first or progress.step == session.max_steps:
             self._say(progress.step, result, rate)
+        self._first = False
 
     def _say(self, step: int, result: StepResult, rate: float) -> None:
         left = format_duration(self._writer.eta_seconds())
         # `loss=` ends the line for the guides' `grep "loss=" | sort -t= -k2 -n`.
         self._writer.say(
-            f"[INFO] step {step} | loss: {result.loss:.3f} | lr: {result.learning_rate:.6f} | "
+            f"[INFO] step {step} | loss: {result.loss:.3f} | lr: {_rate(result.learning_rate)} | "
             f"time: {result.seconds * 1000:.0f}ms | {format_count(rate)} tok/s | ETA {left} | "
             f"loss={result.loss:.4f}"
         )
+
+
+def _rate(rate: float) -> str:
+    """A learning rate as the guides print it; a smaller one with the digits that it has."""
+    return f"{rate:.6f}" if rate >= 1e-5 or not rate else f"{rate:.3g}"

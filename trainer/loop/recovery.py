@@ -34,7 +34,7 @@ class Recovery:
         if progress.rollbacks >= session.config.stability.rollbacks:
             self._give_up(bad)
         done = roll_back(session, self._keeper)
-        message = f"{bad.count} steps in a row were not finite ({bad.first}): {done}"
+        message = f"{_in_a_row(bad.count)} not finite ({bad.first}): {done}"
         writer.event("rolled_back", **vars(done), message=message)
         writer.say(f"[WARN] {message}")
         show_position(session, writer)
@@ -55,3 +55,7 @@ class Recovery:
             learning_rate=first.learning_rate if first else None,
         )
         raise DivergedError(message)
+
+
+def _in_a_row(count: int) -> str:
+    return "A step was" if count == 1 else f"{count} steps in a row were"

@@ -8,6 +8,7 @@ import torch
 
 from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
+from shared.text import plural
 from trainer.checkpoint.loading import load_training_state, load_weights
 from trainer.checkpoint.saving import Progress
 from trainer.loop.keeper import CheckpointKeeper
@@ -27,7 +28,7 @@ class Rollback:
         where = self.checkpoint or "the start"
         return (
             f"rolled back from step {self.from_step} to {where}, "
-            f"past {self.skipped_samples:,} samples of data"
+            f"past {plural(self.skipped_samples, 'sample')} of data"
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from shared.errors import UserError
-from shared.text import format_bytes, one_line
+from shared.text import format_bytes, one_line, plural
 from trainer.checkpoint.loading import (
     check_weights,
     load_training_state,
@@ -52,7 +52,7 @@ class Plan:
         return [
             describe(config),
             self.sources.description,
-            f"{compute.describe()}; {config.tokens_per_step:,} tokens per step",
+            f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {_estimate(config, compute)}",
         ]
 
@@ -221,8 +221,8 @@ def _warnings(planned: Plan) -> Iterator[str]:
     warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
         yield (
-            f"The warmup of {warmup} steps is longer than the run: the peak learning rate is never "
-            "reached"
+            f"The warmup of {plural(warmup, 'step')} is longer than the run: the peak learning "
+            "rate is never reached"
         )
 
 
@@ -297,14 +297,14 @@ def check_resumable(
     progress, _ = read_progress(folder)
     if ended and progress.step >= planned.max_steps:
         raise UserError(
-            f"The run already finished its {planned.max_steps} steps; "
+            f"The run already finished its {plural(planned.max_steps, 'step')}; "
             f"give --max-steps with more than {progress.step} to continue."
         )
     hours = planned.config.train.max_hours
     if ended and hours is not None and progress.seconds >= 3600 * hours:
         raise UserError(
-            f"The run has used up its {hours:g} hours; give --max-hours with more than "
-            f"{progress.seconds / 3600:.2f} to continue."
+            f"The run has used up its {hours:g} {'hour' if hours == 1 else 'hours'}; "
+            f"give --max-hours with more than {progress.seconds / 3600:.2f} to continue."
         )
     if ended:
         check_patience_left(planned.config, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from shared.run_writer import RunWriter
+from shared.text import plural
 from trainer.loop.session import Session
 from trainer.loop.stability import BadSteps, SpikeWindow
 from trainer.loop.step import StepResult
@@ -58,7 +59,7 @@ class StepPolicy:
         what = "the update was skipped" if skipped else "the update was applied"
         writer.say(
             f"[WARN] step {step}: loss {result.loss:.4f} is a spike ({zscore:.1f} standard "
-            f"deviations above the last {len(self._spikes.losses)} steps): {what}"
+            f"deviations above the last {plural(len(self._spikes.losses), 'step')}): {what}"
         )
 
     def _tell_nonfinite(self, step: int, result: StepResult) -> None:

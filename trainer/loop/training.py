@@ -7,6 +7,7 @@ import shlex
 
 from shared.errors import ExitCode, RunError
 from shared.run_writer import RunWriter
+from shared.text import plural
 from trainer.loop.beginning import announce, check_first_loss
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.keeper import CheckpointKeeper
@@ -146,8 +147,9 @@ class Training:
         if step < steps and self._stops_early():
             reason = self._validation.patience.tell()
         elif step < steps:
-            reason += f" of {steps} in {session.config.train.max_hours:g} hours"
-        writer.say(f"[INFO] Finished {step} steps{shown}: {writer.run.path}")
+            hours = session.config.train.max_hours or 0.0
+            reason += f" of {steps} in {hours:g} {'hour' if hours == 1 else 'hours'}"
+        writer.say(f"[INFO] Finished {plural(step, 'step')}{shown}: {writer.run.path}")
         writer.finish("completed", ExitCode.OK, reason)
         return ExitCode.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,11 +16,12 @@ from monitor.data.views import RunView
 from shared.control.waiting import Patience
 from shared.errors import RunError, UserError
 from shared.files import read_json, write_json
+from shared.json_text import Json
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.monitor.actions.conftest import Watch
-from tests.monitor.support import write_run
+from tests.monitor.support import metric_lines, write_run
 from tests.trainer.daemon.conftest import House, starts_of
 
 
@@ -37,6 +39,16 @@ def test_a_crashed_run_is_launched(crashed_run: RunDirectory) -> None:
 
     assert resume(look(crashed_run), launcher) == "crashed_1 is running again."
     assert started == [crashed_run]
+
+
+@pytest.mark.parametrize("state", [None, {"status": "cancelled"}])
+def test_another_program_s_run_is_not_launched(tmp_path: Path, state: Json | None) -> None:
+    folder = write_run(tmp_path, "script", state or {}, metric_lines(4))
+    if state is None:
+        (folder / "run_state.json").unlink()
+        os.utime(folder / "metrics.jsonl", (1, 1))
+    with pytest.raises(UserError, match="another program trains it"):
+        resume(look(RunDirectory(folder)), lambda _: pytest.fail("launched"))
 
 
 def test_a_live_run_is_not_launched(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_run_without_steps_for_long_is_stalled(run: RunDirectory) -> None:
     put_beat(run, step_time=now - STALLED_AFTER + 1)
     assert look(run, now).status == "running"
     put_beat(run, step_time=now - STALLED_AFTER - 1)
-    assert look(run, now) == Health("stalled", alive=True, reason="no step for 31 s")
+    assert look(run, now) == Health("stalled", alive=True, reason="no step for 31s")
     put_beat(run, step_time=now - 100, step_seconds=20)
     assert look(run, now).status == "running"  # its steps take that long
     put_beat(run, step_time=now - 201, step_seconds=20)
@@ -223,7 +223,7 @@ def test_who_beats_no_more_but_lives_is_stalled(run: RunDirectory, status: str) 
     put_beat(run, time=now - SILENT_AFTER + 1, idle_seconds=0.1)
     assert look(run, now) == Health(status, alive=True)
     put_beat(run, time=now - SILENT_AFTER - 2, idle_seconds=0.1)
-    assert look(run, now) == Health("stalled", alive=True, reason="no heartbeat for 7 s")
+    assert look(run, now) == Health("stalled", alive=True, reason="no heartbeat for 7s")
     put_beat(run, time=now - SILENT_AFTER - 2)  # a writer that beats only with its steps
     assert look(run, now).status == status
     lock.release()
@@ -267,7 +267,7 @@ def test_idleness_is_told_by_the_monotonic_clock(run: RunDirectory) -> None:
         put_beat(run, time=now, step_time=now + set_clock, idle_seconds=40.0, **here)
         health = look(run, now + set_clock)
         assert (health.status, health.alive) == ("stalled", True)
-        assert re.fullmatch(r"no step for \d{2,3} s", health.reason)
+        assert re.fullmatch(r"no step for (\d{2}s|\d+m\d*s?)", health.reason)
     lock.release()
 
 

@@ -70,13 +70,13 @@ def test_a_stall_is_told_once_and_so_is_its_end() -> None:
     assert look(29) is None
     assert look(31, running=False) is None  # a pause is no stall
     assert look(100, usual=20) is None  # its steps take that long
-    assert look(31) == "no step for 31 s"
+    assert look(31) == "no step for 31s"
     clock[0] += 60
     assert look(91) is None
     clock[0] += 5
-    assert look(1.0) == "progress resumed after 95 s"
+    assert look(1.0) == "progress resumed after 1m35s"
     assert look(1.0) is None
-    assert look(40) == "no step for 40 s"
+    assert look(40) == "no step for 40s"
     assert look(0.0, running=False) is not None
 
 

@@ -124,7 +124,7 @@ def test_nested_objects_are_flattened_and_text_is_a_number_where_it_spells_one()
             "loss",
         ),
         (lines([{"reward": 1.0} for _ in range(9)]), "9 have no step key", "reward"),
-        (lines([{"step": "one", "loss": 1.0}]), "1 have a step that is not a number", "step"),
+        (lines([{"step": "one", "loss": 1.0}]), "1 has a step that is not a number", "step"),
         (b"epoch 1 loss 2\n" * 3, "3 are not JSON objects", ""),
     ],
 )

@@ -70,18 +70,17 @@ def list_(
 
 def _rows(runs_dir: Path) -> list[dict[str, Any]]:
     from shared.library.labels import read_labels
-    from shared.ownership.health import observe
-    from shared.run.records import RunState
+    from shared.ownership.standing import standing
     from shared.text import one_line
 
     rows = []
     for run in all_runs(runs_dir):
-        state, labels = run.read_state() or RunState(), read_labels(run)
+        (state, health), labels = standing(run), read_labels(run)
         rows.append(
             {
                 "run_id": one_line(run.run_id, 120),
                 "path": one_line(run.path.resolve(), 4096),
-                "status": one_line(observe(run, state).status, 20),
+                "status": one_line(health.status, 20),
                 "step": state.current_step,
                 "run_name": one_line(state.run_name, 100),
                 **_label_fields(labels),

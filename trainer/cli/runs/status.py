@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from shared.run.records import RunState
 
 #: Columns to drop on a narrow terminal, in this order.
-_DISPENSABLE = ("try", "best", "where", "tok/s", "ETA", "loss", "steps")
-_RIGHT = frozenset({"steps", "loss", "best", "tok/s", "ETA", "try"})
+_DISPENSABLE = ("try", "trained", "best", "where", "tok/s", "ETA", "loss", "steps")
+_RIGHT = frozenset({"steps", "loss", "best", "tok/s", "ETA", "trained", "try"})
 _LEAST_NOTE = 28  # characters a note gets before columns are dropped
 
 
@@ -86,6 +86,7 @@ class _Row:
             "best": loss_cell(state.best_loss),
             "tok/s": format_count(rate) if rate is not None else "-",
             "ETA": format_duration(state.eta_seconds) if alive else "-",
+            "trained": format_duration(state.time_trained),
             "try": str(state.attempt or "-"),
             "where": self.where or "-",
             "note": self.note,
@@ -105,6 +106,7 @@ class _Row:
             "reason": self.health.reason,
             "step": state.current_step,
             "loss": state.current_loss,
+            "trained_seconds": state.time_trained,
             "eta_seconds": state.eta_seconds if self.health.alive else None,
             "care": self.care,
             "queued_behind": self.queued_behind,
@@ -147,22 +149,21 @@ def status(
 
 def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -> list[_Row]:
     from shared.control.daemons import care_of
-    from shared.ownership.health import observe
-    from shared.run.records import RunState
+    from shared.ownership.standing import standing
     from trainer.launch.queue import queue_of
 
-    states = [(run, run.read_state() or RunState(run_id=run.run_id)) for run in runs]
-    queue = queue_of(runs_dir) if any(s.status == "queued" for _, s in states) else []
+    found = [(run, *standing(run)) for run in runs]
+    queue = queue_of(runs_dir) if any(s.status == "queued" for _, s, _ in found) else []
     place = {run_id: index for index, run_id in enumerate(queue)}
     return [
         _Row(
             run,
             state,
-            observe(run, state),
+            health,
             care := care_of(daemons, run.run_id),
             place.get(run.run_id) if care is None else None,
         )
-        for run, state in states
+        for run, state, health in found
     ]
 
 

@@ -74,7 +74,7 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
         "rope_theta": model.rope_theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
         "attention_bias": False,
-        "attention_dropout": 0.0,
+        "attention_dropout": model.dropout,
         "mlp_bias": False,
         "use_cache": True,
         **words,
@@ -196,6 +196,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 rope_theta=_rope_theta(config, name),
                 norm_eps=config.get("rms_norm_eps", 1e-6),
                 tie_embeddings=config.get("tie_word_embeddings", False),
+                dropout=config.get("attention_dropout") or 0.0,
                 qk_norm=config["qk_norm"] if ours else kind == "qwen3",
                 **_part_fields(config),
             )

@@ -321,10 +321,6 @@ def check_model(model: ModelConfig) -> list[str]:
     head_dim = model.head_dim or model.hidden_size // model.num_heads
     if model.flavour == "llama" and head_dim % 2 and not uneven:
         problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
-    if model.flavour == "llama" and model.dropout:
-        problems.append(
-            f"model.dropout {model.dropout} needs the gpt2 flavour; LlamaForCausalLM has no dropout"
-        )
     problems += _part_problems(model)
     if model.flavour == "gpt2":
         problems += [

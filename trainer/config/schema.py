@@ -99,7 +99,7 @@ class ModelConfig(Section):
     mtp_weight: NonNegativeFloat = Field(
         0.2, description="Weight of the extra heads' losses; each head's is half the one before."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability (gpt2).")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability in training.")
     parts: dict[str, dict[str, Any]] = Field(
         {}, description="Optional parts of the model by name, each with its settings."
     )

@@ -14,10 +14,6 @@ from trainer.config.resolve import Settings, resolve
 from trainer.config.schema import ModelConfig
 
 KEY = "checkpoint.begin_from"
-#: Settings of a model that may differ from the checkpoint's.
-_FREE = frozenset({"name", "dropout"})
-#: Settings that the gpt2 flavour does not use.
-_NOT_IN_GPT2 = frozenset({"rope_theta"})
 
 
 @dataclass(frozen=True)
@@ -78,32 +74,27 @@ def _without_open_sizes(settings: Settings) -> Settings:
 
 
 def _refuse_contradictions(shape: ModelConfig, settings: Settings, reference: str) -> None:
-    """Raise UserError naming every setting in which a model differs from the checkpoint's."""
+    """Raise UserError naming every setting that makes another model than the checkpoint's."""
+    from trainer.model.shapes import differences
+
     asked = {
         key.removeprefix("model."): value
         for key, value in settings.items()
         if key.startswith("model.") and key.removeprefix("model.") in ModelConfig.model_fields
     }
     try:
-        model = ModelConfig.model_validate(asked)
+        model = ModelConfig.model_validate({**shape.model_dump(), **asked})
     except ValidationError:
         resolve(settings)  # says what is wrong
         raise
-    free = _FREE | _NOT_IN_GPT2 if shape.flavour == "gpt2" else _FREE
-    found = [
-        f"model.{key} is {one_line(theirs, 60)} there and {one_line(ours, 60)} in the configuration"
-        for key in asked
-        if key not in free and (theirs := _size(shape, key)) != (ours := getattr(model, key))
-    ]
+    found = differences(shape, model)
     if found:
-        raise UserError(
-            f"--begin-from {one_line(reference)} holds another model: {', '.join(found)}; leave "
-            "the shape out of the configuration, or begin from another model."
+        told = ", ".join(
+            f"{d.key} is {one_line(d.one, 60)} there and {one_line(d.other, 60)} in the "
+            "configuration"
+            for d in found
         )
-
-
-def _size(shape: ModelConfig, key: str) -> object:
-    """A setting of a shape, with the sizes it leaves open."""
-    from trainer.model.dimensions import complete
-
-    return getattr(complete(shape), key)
+        raise UserError(
+            f"--begin-from {one_line(reference)} holds another model: {told}; leave the shape out "
+            "of the configuration, or begin from another model."
+        )

@@ -1,6 +1,7 @@
 """The Llama shape (Touvron et al. 2023): pre-RMSNorm, rotary positions, grouped heads, SwiGLU.
 
-With `qk_norm` it is Qwen3's. Module names follow transformers, so state dicts are interchangeable.
+With `qk_norm` it is Qwen3's. Dropout acts in training only, at the places of the gpt2
+flavour. Module names follow transformers, so state dicts are interchangeable.
 Shapes: B batch, T positions, D width, H heads, K key-value heads, C channels of a head.
 """
 
@@ -57,6 +58,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.channels = n.C
+        self.dropout = model.dropout
         self.q_proj = nn.Linear(n.D, n.H * n.C, bias=False)
         self.k_proj = nn.Linear(n.D, n.K * n.C, bias=False)
         self.v_proj = nn.Linear(n.D, n.K * n.C, bias=False)
@@ -71,22 +73,28 @@ class Attention(nn.Module):
         k = self.k_norm(self.k_proj(x_BTD).view(heads)).transpose(1, 2)
         v = self.v_proj(x_BTD).view(heads).transpose(1, 2)
         q, k = rotate(q, rotary), rotate(k, rotary)
-        y_BHTC = cache.attend(self.layer, q, k, v) if cache else causal_attention(q, k, v)
+        if cache is None:
+            y_BHTC = causal_attention(q, k, v, dropout=self.dropout if self.training else 0.0)
+        else:
+            y_BHTC = cache.attend(self.layer, q, k, v)
         assert y_BHTC.shape == q.shape
-        return self.o_proj(y_BHTC.transpose(1, 2).reshape(B, T, -1))
+        y_BTD = self.o_proj(y_BHTC.transpose(1, 2).reshape(B, T, -1))
+        return F.dropout(y_BTD, self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
     """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
-    def __init__(self, n: Dimensions) -> None:
+    def __init__(self, model: ModelConfig, n: Dimensions) -> None:
         super().__init__()
+        self.dropout = model.dropout
         self.gate_proj = nn.Linear(n.D, n.F, bias=False)
         self.up_proj = nn.Linear(n.D, n.F, bias=False)
         self.down_proj = nn.Linear(n.F, n.D, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        y_BTD = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return F.dropout(y_BTD, self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -95,7 +103,7 @@ class Block(nn.Module):
     def __init__(self, model: ModelConfig, n: Dimensions, layer: int) -> None:
         super().__init__()
         self.self_attn = Attention(model, n, layer)
-        self.mlp = FeedForward(n)
+        self.mlp = FeedForward(model, n)
         self.input_layernorm = RMSNorm(n.D, model.norm_eps)
         self.post_attention_layernorm = RMSNorm(n.D, model.norm_eps)
 
@@ -113,6 +121,7 @@ class LlamaBody(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         n = dimensions(model)
+        self.dropout = model.dropout
         self.embed_tokens = nn.Embedding(n.V, n.D)
         self.layers = nn.ModuleList(Block(model, n, i) for i in range(n.L))
         self.norm = RMSNorm(n.D, model.norm_eps)
@@ -127,7 +136,7 @@ class LlamaBody(nn.Module):
             rotary = (self.cos[:T], self.sin[:T])
         else:
             rotary = (cache.rows(self.cos, T), cache.rows(self.sin, T))
-        x_BTD = self.embed_tokens(ids_BT)
+        x_BTD = F.dropout(self.embed_tokens(ids_BT), self.dropout, self.training)
         for block in self.layers:
             x_BTD = block(x_BTD, rotary, cache)
         if cache is not None:

@@ -86,7 +86,6 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
         model__hidden_size=100,
         model__num_heads=6,
         model__num_kv_heads=4,
-        model__dropout=0.5,
         model__max_seq_len=8,
         train__seq_len=9,
         optim__min_lr=1,
@@ -97,7 +96,6 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
     for part in (
         "model.hidden_size 100 is not divisible by model.num_heads 6",
         "model.num_heads 6 is not a multiple of model.num_kv_heads 4",
-        "model.dropout 0.5",
         "train.seq_len 9 is longer than model.max_seq_len 8",
         "optim.min_lr 1 is above optim.learning_rate 0.0006",
         "train.device 'gpu' is not auto, cpu, cuda, cuda:N or mps",

@@ -16,7 +16,11 @@ from trainer.loop.session import Session
 VARIANTS = {
     "llama-fp32": {"train.dtype": "fp32"},
     "llama-bf16": {"train.dtype": "bf16"},
-    "qwen3-accumulation": {"model.qk_norm": True, "train.accumulation_steps": 3},
+    "qwen3-accumulation-dropout": {
+        "model.qk_norm": True,
+        "train.accumulation_steps": 3,
+        "model.dropout": 0.1,
+    },
     "gpt2-dropout-fp32": {**GPT2, "train.dtype": "fp32"},
     "gpt2-dropout-bf16-accumulation": {
         **GPT2,

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
+from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
@@ -136,9 +138,10 @@ def test_a_grouped_model_is_the_ungrouped_one_with_repeated_heads(make_model) ->
         assert torch.allclose(small(ids), large(ids), atol=1e-5)
 
 
-def test_dropout_acts_in_training_only(make_model) -> None:
+@pytest.mark.parametrize("flavour", ["llama", "gpt2"])
+def test_dropout_acts_in_training_only(make_model, flavour: str) -> None:
     config = ModelConfig(
-        flavour="gpt2", vocab_size=31, hidden_size=32, num_heads=2, max_seq_len=16, dropout=0.5
+        flavour=flavour, vocab_size=31, hidden_size=32, num_heads=2, max_seq_len=16, dropout=0.5
     )
     model = make_model(config)
     without = make_model(config.model_copy(update={"dropout": 0.0}))
@@ -149,6 +152,35 @@ def test_dropout_acts_in_training_only(make_model) -> None:
         model.train()
         assert not torch.allclose(model(ids), model(ids), atol=1e-3)
         assert torch.equal(model.eval()(ids), without(ids))
+
+
+class Drops(TorchFunctionMode):
+    """Every dropout of a forward pass, by its probability."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = kwargs or {}
+        if func is F.dropout:
+            self.seen.append(kwargs["p"])
+        if func is F.scaled_dot_product_attention:
+            self.seen.append(kwargs["dropout_p"])
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("flavour", ["llama", "gpt2"])
+def test_dropout_has_the_same_places_in_both_flavours(make_model, flavour: str) -> None:
+    """After the embedding, on the attention weights, and before both residual additions."""
+    config = ModelConfig(
+        flavour=flavour, vocab_size=31, num_heads=2, num_layers=3, max_seq_len=16, dropout=0.5
+    )
+    with Drops() as drops:
+        make_model(config).train()(random_ids(config, 2, 16))
+    assert drops.seen == [0.5] * (1 + 3 * 3)
+    words = hf_config(config, None, None)
+    assert model_from_hf(words, "custom").dropout == 0.5
 
 
 # The loss

@@ -1,9 +1,10 @@
 """Which tests are slow, and the guard that keeps `pytest --quick` quick.
 
-A test is slow when it trains a model, starts a process or drives dialogs through the whole app: its
-file is in one of `SLOW_PLACES`, it or a fixture of it names what starts a process, directly or
-through functions of the tests, or it is marked `slow`. Every other test is quick, so a new one is
-too. In a quick session a test that starts a process all the same is skipped when it does so.
+A test is slow when it trains a model, starts a process, asks a server, loads transformers or
+llama.cpp, or drives dialogs through the whole app: its file is in one of `SLOW_PLACES`, it or a
+fixture of it names what starts a process, directly or through functions of the tests, or it is
+marked `slow`. Every other test is quick, so a new one is too. In a quick session a test that starts
+a process all the same is skipped when it does so.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-#: Folders and files in which every test is slow.
+#: Folders and files in which every test is slow; a quick session does not even load them.
 SLOW_PLACES = (
     "faults",
     "benchmarks",
+    "peers",
+    "shared/hub",
     "test_demo.py",
     "test_guide_commands.py",
     "test_readme.py",
     "test_tour.py",
     "monitor/data/test_bulk.py",
     "monitor/screens",
+    "monitor/test_acting.py",
     "monitor/test_hostile.py",
     "monitor/test_looking.py",
+    "trainer/checkpoint/test_checkpoint_folder.py",
+    "trainer/checkpoint/test_foreign_folder.py",
+    "trainer/export/test_llama_cpp.py",
+    "trainer/llama_cpp",
     "trainer/loop",
+    "trainer/serve",
 )
 #: Fixtures that train. Those of a session or module that use `run_cli` count without being named:
 #: what they make with it is a trained run.
@@ -53,6 +62,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out the slow tests; no process may be started"
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Importing the slow files alone would take seconds."""
+    if not config.getoption("--quick") or not _is_slow_place(collection_path):
+        return None
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return not any(path.is_relative_to(collection_path) for path in named)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -100,12 +117,15 @@ def _take_fewer_examples(test: Any) -> None:
 
 
 def _is_slow(item: pytest.Item) -> bool:
-    place = item.path.relative_to(TESTS) if item.path.is_relative_to(TESTS) else item.path
-    if any(place.is_relative_to(slow) for slow in SLOW_PLACES):
+    if _is_slow_place(item.path):
         return True
     if _is_another_size(item) or _starts_process(getattr(item, "function", None)):
         return True
     return any(_trains(f) or _starts_process(f.func) for f in _fixtures(item))
+
+
+def _is_slow_place(path: Path) -> bool:
+    return any(path.is_relative_to(TESTS / slow) for slow in SLOW_PLACES)
 
 
 def _fixtures(item: pytest.Item) -> list[Any]:

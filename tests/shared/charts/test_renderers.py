@@ -68,6 +68,7 @@ def test_a_coarse_look_at_both_is_the_same(log: bool, whole: bool) -> None:
     assert np.abs(png - plain).max(axis=2).mean() > 12, "the look is fine enough to see a curve"
 
 
+@pytest.mark.slow
 def test_text_is_at_the_same_places_in_both() -> None:
     """Where the SVG has letters the PNG has ink, and nowhere else."""
     drawing = draw_figure(rich_figure())
@@ -84,6 +85,7 @@ def test_text_is_at_the_same_places_in_both() -> None:
         assert top - 3 <= 2 * rows.min() <= 2 * rows.max() <= bottom + 3
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(figures())
 def test_any_figure_is_written_in_both_formats(shown: Figure) -> None:

@@ -42,6 +42,7 @@ def test_the_first_loss_of_every_preset_is_near_ln_v(name: str) -> None:
     assert first_loss(full.model_copy(update=small)) == pytest.approx(math.log(512), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["llama", "gpt2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_first_loss_of_a_wide_model_is_near_ln_v(flavour: str, tied: bool) -> None:

@@ -155,6 +155,7 @@ def test_parts_of_a_batch_add_up_by_what_they_counted(model, batch) -> None:
     torch.testing.assert_close(total / sum(part.counted for part in parts), whole.total)
 
 
+@pytest.mark.slow
 def test_the_compiled_model_has_the_same_loss(model, batch) -> None:
     """The graph is traced whole; the code generation is torch's business."""
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)

@@ -16,11 +16,12 @@ from typing import Any, BinaryIO
 
 from shared.errors import UserError
 from shared.json_text import encode_json, parse_json
-from shared.text import one_line
+from shared.text import format_bytes, one_line
 
 _counter = itertools.count()
 _TEMPORARY = re.compile(r"\..+\.tmp-\d+-\d+")
 PENDING_LINES_LIMIT = 100_000
+MAX_READ = 64 << 20  # bytes of a file that is read whole; ours have far fewer
 #: Errors of filesystems that cannot fsync a folder, or need not.
 _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
@@ -136,11 +137,43 @@ def open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object at `path`, or None when it is missing, unreadable or not an object."""
+def read_bytes(path: Path, limit: int = MAX_READ) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises OSError. A larger file is refused before anything is read.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+        if size > limit or len(data) > limit:
+            problem = f"it has {format_bytes(size)}, and at most {format_bytes(limit)} are read"
+            raise OSError(errno.EFBIG, problem, str(path))
+        return data
+
+
+def load_json(path: Path, limit: int = MAX_READ) -> dict[str, Any]:
+    """The JSON object at `path`. Raises UserError that says what is wrong with it."""
     try:
-        with open_file(path) as file:
-            value = parse_json(file.read())
+        value = parse_json(read_bytes(path, limit))
+    except OSError as error:
+        raise UserError(f"Cannot read {one_line(path)}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{one_line(path)} is not JSON: {one_line(error)}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{one_line(path)} is not a JSON object.")
+    return value
+
+
+def load_json_if_any(path: Path, limit: int = MAX_READ) -> dict[str, Any]:
+    """The JSON object at `path`, empty if there is no file. Raises UserError like `load_json`."""
+    return load_json(path, limit) if os.path.lexists(path) else {}
+
+
+def read_json(path: Path, limit: int = MAX_READ) -> dict[str, Any] | None:
+    """The JSON object at `path`; None when it is missing, unreadable, not an object, or larger than
+    `limit` bytes."""
+    try:
+        value = parse_json(read_bytes(path, limit))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.files import open_file, replace_file
+from shared.files import read_bytes, replace_file
 from shared.json_text import Json, encode_json, is_number, parse_json
 from shared.run.records import SCHEMA_VERSION
 
@@ -134,14 +134,9 @@ def _own_sum_holds(data: bytes) -> bool:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of `folder`, or None when it is missing or not one."""
     try:
-        return _parse(_read(folder / MANIFEST))
+        return _parse(read_bytes(folder / MANIFEST))
     except OSError:
         return None
-
-
-def _read(path: Path) -> bytes:
-    with open_file(path) as file:
-        return file.read()
 
 
 def _parse(data: bytes) -> Manifest | None:
@@ -196,7 +191,7 @@ def verify_folder(folder: Path, advance: Advance = unseen) -> list[str]:
 def find_problems(folder: Path, advance: Advance = unseen, *, deep: bool = True) -> list[Problem]:
     """What is wrong with `folder`; `deep=False` looks at sizes only and reads no data."""
     try:
-        data = _read(folder / MANIFEST)
+        data = read_bytes(folder / MANIFEST)
     except OSError as error:
         gone = error.errno in _GONE
         return [Problem(f"{folder.name}/{MANIFEST} is missing or unreadable", damaged=gone)]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from shared.files import open_file, read_json
+from shared.errors import UserError
+from shared.files import load_json_if_any, read_bytes
+from shared.text import one_line
 
 TEMPLATE_FILE = "chat_template.jinja"
+_MAX_TEMPLATE = 1 << 20  # bytes
 
 
 def read_chat_template(folder: Path) -> str | None:
     """The Jinja template in `chat_template.jinja` or in `tokenizer_config.json`, or None.
 
-    Of several named ones it is the one called `default`.
+    Of several named ones it is the one called `default`. Raises UserError for a file that cannot
+    be read or is far larger than any template.
     """
-    try:
-        with open_file(folder / TEMPLATE_FILE) as file:
-            return file.read().decode() or None
-    except (OSError, UnicodeDecodeError):
-        pass
-    template = (read_json(folder / "tokenizer_config.json") or {}).get("chat_template")
+    file = folder / TEMPLATE_FILE
+    if os.path.lexists(file):
+        try:
+            return read_bytes(file, _MAX_TEMPLATE).decode() or None
+        except OSError as error:
+            raise UserError(f"Cannot read {one_line(file)}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{one_line(file)} is not UTF-8: {one_line(error)}.") from error
+    template = load_json_if_any(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         named = [entry for entry in template if isinstance(entry, dict)]
         template = next((e.get("template") for e in named if e.get("name") == "default"), None)

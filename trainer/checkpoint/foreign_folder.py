@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import Any
 
 from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import RunError, UserError
-from shared.files import read_json
+from shared.files import load_json, load_json_if_any
 from shared.text import one_line
 from trainer.config.schema import ModelConfig
 
@@ -38,8 +37,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / WEIGHTS).exists() or not is_sharded(folder):
         return [folder / WEIGHTS]
-    index: dict[str, Any] = read_json(folder / INDEX) or {}
-    places = index.get("weight_map")
+    places = load_json(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise RunError(f"{one_line(folder / INDEX)} is damaged: it maps no weights to files.")
     names = sorted({str(name) for name in places.values()})
@@ -81,7 +79,7 @@ def parameter_name(name: str, config: ModelConfig) -> str | None:
 def end_ids(folder: Path) -> frozenset[int]:
     """The tokens that end a text by `generation_config.json`, or else by `config.json`."""
     for name in ("generation_config.json", "config.json"):
-        ends: object = (read_json(folder / name) or {}).get("eos_token_id")
+        ends: object = load_json_if_any(folder / name).get("eos_token_id")
         listed = ends if isinstance(ends, list) else [ends]
         found = {end for end in listed if isinstance(end, int) and not isinstance(end, bool)}
         if found:

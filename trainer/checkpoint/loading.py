@@ -15,7 +15,7 @@ from torch import Tensor
 from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, has_file, in_use
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
-from shared.files import read_json
+from shared.files import load_json, read_json
 from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
@@ -30,6 +30,7 @@ from trainer.model.parts.registry import owner, part_files
 from trainer.model.shapes import parameter_shapes
 from trainer.optim.optimizer import Optimizer
 
+_MAX_CONFIG = 16 << 20  # bytes
 #: Types of safetensors that are plain numbers.
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -59,10 +60,7 @@ def verify(folder: Path) -> None:
 
 def model_config(folder: Path) -> ModelConfig:
     """The shape of a checkpoint, from its `config.json`. Raises UserError."""
-    config = read_json(folder / "config.json")
-    if config is None:
-        raise UserError(f"{one_line(folder)} has no readable config.json.")
-    return model_from_hf(config, _name(folder))
+    return model_from_hf(load_json(folder / "config.json", _MAX_CONFIG), _name(folder))
 
 
 def _name(folder: Path) -> str:

@@ -33,6 +33,7 @@ from trainer.checkpoint.random_state import random_json, random_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
 from trainer.config.schema import Config, ModelConfig
+from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.registry import owner, part_files
 from trainer.optim.optimizer import Optimizer
@@ -246,7 +247,7 @@ def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], 
     )
     if tokenizer:
         # The one in use; the file beside the data may have changed.
-        tokenizer.save(folder)
+        tokenizer.save(folder, dimensions(model).T)
 
 
 def _weight_files(model: ModelConfig, weights: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -284,6 +284,10 @@ class HubConfig(Section):
     repo: str | None = Field(None, description="NAME or OWNER/NAME; null: the run's name.")
     user: str | None = Field(None, description="Owner; null: the account you are logged in with.")
     public: bool = Field(False, description="Make the repository public.")
+    license: str | None = Field(
+        None, description="License in model card and exports, such as apache-2.0."
+    )
+    author: str | None = Field(None, description="Author in exports.")
 
 
 class Config(Section):

@@ -24,11 +24,10 @@ import tokenizers
 from tokenizers import models
 
 from shared.errors import UserError
-from shared.files import read_json, replace_file
+from shared.files import load_json_if_any, replace_file
 from shared.json_text import encode_json
 from shared.text import one_line
 from trainer.data.byte_level import (
-    ASCII_END_OF_TEXT,
     ASCII_PADDING,
     BYTE_OF_CHARACTER,
     CHARACTER_OF_BYTE,
@@ -38,6 +37,7 @@ from trainer.data.byte_level import (
     QWEN2_PATTERN,
     byte_level_backend,
 )
+from trainer.data.special_tokens import KNOWN_ENDS, KNOWN_PADS, refuse_huge, special_token
 from trainer.data.split_name import name_of_split, steps_of
 
 if TYPE_CHECKING:
@@ -48,15 +48,6 @@ Charset = Literal["bytes", "ascii"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
-_KNOWN_ENDS = (
-    END_OF_TEXT,
-    ASCII_END_OF_TEXT,
-    "</s>",
-    "<|end_of_text|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-)
-_KNOWN_PADS = (PADDING, ASCII_PADDING, "<|endoftext|>")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -81,7 +72,7 @@ class Tokenizer:
         self._state: dict[str, Any] = orjson.loads(backend.to_str())
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size: int = max(vocabulary.values(), default=-1) + 1
-        eos_token = _special(self._config, "eos_token", vocabulary, _KNOWN_ENDS)
+        eos_token = special_token(self._config, "eos_token", vocabulary, KNOWN_ENDS)
         if eos_token is None:
             raise UserError(
                 "the tokenizer has no end-of-text token: add one named <|endoftext|>, or name its "
@@ -89,12 +80,12 @@ class Tokenizer:
             )
         self.eos_token = eos_token
         self.pad_token = (
-            _special(self._config, "pad_token", vocabulary, _KNOWN_PADS) or self.eos_token
+            special_token(self._config, "pad_token", vocabulary, KNOWN_PADS) or self.eos_token
         )
-        self.bos_token = _special(self._config, "bos_token", vocabulary, ()) or self.eos_token
+        self.bos_token = special_token(self._config, "bos_token", vocabulary, ()) or self.eos_token
         self.eos_id: int = vocabulary[self.eos_token]
         self.pad_id: int = vocabulary[self.pad_token]
-        begin = _special(self._config, "bos_token", vocabulary, ())
+        begin = special_token(self._config, "bos_token", vocabulary, ())
         self.bos_id: int = vocabulary[begin or self.eos_token]
 
     # Loading and saving
@@ -112,11 +103,12 @@ class Tokenizer:
                 f"no tokenizer at {path}: give a tokenizer.json or its directory; `trainer "
                 "tokenizer train` and `trainer prepare-data` make one"
             )
+        refuse_huge(file)
         try:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises bare Exception for anything it cannot read
             raise UserError(f"{file} is not a Hugging Face tokenizer: {one_line(error)}") from error
-        return cls(backend, read_json(file.parent / "tokenizer_config.json"))
+        return cls(backend, load_json_if_any(file.parent / "tokenizer_config.json"))
 
     @classmethod
     def from_vocab_merges(cls, vocab: str | Path, merges: str | Path) -> Tokenizer:
@@ -126,6 +118,7 @@ class Tokenizer:
         end-of-text token is added after the vocabulary when it has none.
         """
         vocab, merges = Path(vocab), Path(merges)
+        refuse_huge(vocab, merges)
         try:
             with merges.open(encoding="utf-8") as file:
                 pattern = QWEN2_PATTERN if "pre=qwen2" in file.readline() else GPT2_PATTERN
@@ -138,21 +131,24 @@ class Tokenizer:
             ) from error
         backend = byte_level_backend(model, pattern)
         known = backend.get_vocab()
-        ends = [token for token in _KNOWN_ENDS if token in known] or [END_OF_TEXT]
+        ends = [token for token in KNOWN_ENDS if token in known] or [END_OF_TEXT]
         pads = [token for token in (PADDING, ASCII_PADDING) if token in known]
         backend.add_special_tokens(ends + pads)
         return cls(backend)
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path, context: int | None = None) -> None:
         """Write `files` to a folder, which then loads with `transformers.AutoTokenizer`, with the
         same ids."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        for name, data in self.files().items():
+        for name, data in self.files(context).items():
             replace_file(directory / name, data)
 
-    def files(self) -> dict[str, bytes]:
-        """`tokenizer.json`, `tokenizer_config.json` and for BPE the GPT-2 file pair, by name."""
+    def files(self, context: int | None = None) -> dict[str, bytes]:
+        """`tokenizer.json`, `tokenizer_config.json` and for BPE the GPT-2 file pair, by name.
+
+        `context` is the most tokens of the model that it belongs to, if it is known.
+        """
         files: dict[str, bytes] = {}
         model = self._state["model"]
         if model["type"] == "BPE":
@@ -167,7 +163,10 @@ class Tokenizer:
             "eos_token": self.eos_token,
             "pad_token": self.pad_token,
             "clean_up_tokenization_spaces": False,
+            "padding_side": "left",  # a prompt must end where its continuation begins
         }
+        if context is not None:
+            config["model_max_length"] = context
         files["tokenizer_config.json"] = encode_json(config, indent=True) + b"\n"
         files["tokenizer.json"] = self._backend.to_str(pretty=True).encode() + b"\n"
         return files
@@ -194,6 +193,13 @@ class Tokenizer:
     def normalizes(self) -> bool:
         """Whether text is changed before it is split."""
         return self._state["normalizer"] is not None
+
+    def normalized(self, text: str) -> str:
+        """What the normalizer makes of `text` before it is split."""
+        normalizer = self._backend.normalizer
+        if normalizer is None:
+            return text
+        return str(normalizer.normalize_str(_SURROGATES.sub("\ufffd", text)))
 
     @cached_property
     def kind(self) -> Kind:
@@ -395,15 +401,3 @@ def outside_message(characters: Iterable[str], count: int) -> str:
         f"{count} characters have no token in this character set, such as {named}: use --replace "
         "to turn them into '?', or --charset bytes to keep them"
     )
-
-
-def _special(
-    config: dict[str, Any], key: str, vocabulary: dict[str, int], known: Sequence[str]
-) -> str | None:
-    """The special token that the config names, or else the first of `known` in the vocabulary."""
-    named = config.get(key)
-    if isinstance(named, dict):
-        named = named.get("content")
-    if isinstance(named, str) and named in vocabulary:
-        return named
-    return next((token for token in known if token in vocabulary), None)

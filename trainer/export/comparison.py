@@ -46,6 +46,7 @@ class Figures:
     greedy_equal: int = 0  # positions before the first different token, over all prompts
     different_texts: list[str] = field(default_factory=list)
     texts: int = 0  # whose tokens were compared
+    normalized: bool = False  # by our tokenizer, for a program that has no normalizer
 
     @property
     def divergence(self) -> float:

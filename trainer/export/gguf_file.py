@@ -20,7 +20,9 @@ from shared.text import format_bytes, one_line
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import weight_tensors
+from trainer.export.about import NOTHING_STATED, About, about
 from trainer.export.llama_quantize import check_installed, quantize_file
+from trainer.export.modelfile import Modelfile, is_nameable, make_modelfile, modelfile_path
 from trainer.export.plain import Prepared, prepared
 from trainer.export.plan import Plan, plan_gguf
 from trainer.export.table import WrittenTensor
@@ -47,6 +49,8 @@ class GGUFExport:
     prepared: Prepared
     plan: Plan
     mhc: Path | None
+    about: About
+    modelfile: Modelfile | None
     notes: tuple[str, ...]
 
     @property
@@ -65,10 +69,14 @@ def prepare_gguf(
     force: bool = False,
     lossy: bool = False,
     temporary: bool = False,
+    given: About = NOTHING_STATED,
+    modelfile: bool = False,
     disk: Disk = _DISK,
 ) -> GGUFExport:
     """Decide what to write. `vocabulary` is the type of the embedding and the output head; `mhc` is
     the file for hyper-connections; a `temporary` file lies where TMPDIR points.
+    `given` is the metadata that is stated; the rest comes from the model's source. `modelfile`
+    writes an Ollama Modelfile beside the file.
 
     Raises UserError if the model, a type or a path is not possible.
     """
@@ -84,7 +92,7 @@ def prepare_gguf(
     if chosen.by_llama_cpp:
         check_installed(chosen.name)
     ready = prepared(opened, apart=mhc is not None)
-    notes = [*ready.notes, *check_tokenizer(opened.tokenizer)]
+    notes = [*ready.notes, *check_tokenizer(opened.tokenizer, _other_ends(opened))]
     if mhc is not None:
         notes += _about_mhc(ready, path, mhc, chosen)
     read = functools.partial(weight_in_gguf, ready.opened.model)
@@ -102,7 +110,27 @@ def prepare_gguf(
             f"{one_line(path)} needs {format_bytes(needed)}, but only {format_bytes(free)} "
             "is free there; choose another path."
         )
-    return GGUFExport(path, ready, plan, mhc, (*notes, *plan.notes))
+    known = given.or_else(about(opened))
+    beside = None
+    if modelfile and ready.beside is None:
+        beside, told = _modelfile(ready.opened, path, known, force=force)
+        notes += told
+    return GGUFExport(path, ready, plan, mhc, known, beside, (*notes, *plan.notes))
+
+
+def _modelfile(
+    opened: OpenedModel, path: Path, known: About, *, force: bool
+) -> tuple[Modelfile | None, tuple[str, ...]]:
+    """The Modelfile, and what is to be said about it."""
+    if not is_nameable(path):
+        return None, ("No Modelfile is written: Ollama cannot read the name of this file in one.",)
+    check_output(modelfile_path(path), force=force)
+    made = make_modelfile(opened, path, known)
+    return made, made.notes
+
+
+def _other_ends(opened: OpenedModel) -> frozenset[int]:
+    return opened.end_ids - {opened.tokenizer.eos_id}
 
 
 def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> list[str]:
@@ -124,13 +152,20 @@ def _about_mhc(ready: Prepared, path: Path, mhc: Path, chosen: ChosenType) -> li
 def write_gguf(
     export: GGUFExport, *, force: bool = False, advance: Advance = lambda _: None
 ) -> int:
-    """Write the file atomically; returns its size in bytes.
+    """Write the file atomically, and its Modelfile; returns its size in bytes.
 
     Raises RunError if the disk fails.
     """
     if export.mhc is not None and export.prepared.beside:
         write_output(export.mhc, [export.prepared.beside.data], force=force)
-    chunks = _counted(_chunks(export), advance)
+    size = _write_model(export, _counted(_chunks(export), advance), force=force)
+    if export.modelfile is not None:
+        text = export.modelfile.text.encode()
+        write_output(modelfile_path(export.path), [text], force=force)
+    return size
+
+
+def _write_model(export: GGUFExport, chunks: Iterator[bytes], *, force: bool) -> int:
     kind = export.plan.chosen
     if not kind.by_llama_cpp:
         return write_output(export.path, chunks, force=force)
@@ -159,7 +194,8 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
     model = opened.model
     beside = export.prepared.beside
     writer = GGUFWriter(None, beside.sidecar.architecture if beside else plan.architecture)
-    add_general(writer, model.config.name, plan.written)
+    known = export.about
+    add_general(writer, known.name, plan.written, license_=known.license, author=known.author)
     add_shape(writer, model.config)
     if beside:
         architecture = beside.sidecar.architecture
@@ -168,7 +204,7 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
         digest = hashlib.sha256(beside.data).hexdigest()
         writer.add_string(f"{architecture}.{digest_key(beside.sidecar)}", digest)
     add_tokenizer(writer, opened.tokenizer, model.dimensions.V, opened.chat_template)
-    add_ends(writer, opened.end_ids - {opened.tokenizer.eos_id})
+    add_ends(writer, opened.tokenizer, _other_ends(opened))
     stored = [
         StoredTensor(
             planned.tensor.gguf_name,

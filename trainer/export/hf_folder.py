@@ -11,7 +11,8 @@ import torch
 
 from shared.checkpoints.catalogue import WEIGHTS
 from shared.errors import RunError, UserError
-from shared.files import fsync_directory, fsync_file, replace_file, write_json
+from shared.files import fsync_directory, fsync_file, read_bytes, replace_file, write_json
+from shared.hub.card import was_edited
 from shared.temporaries import put_folder, temporary_folder
 from shared.text import format_bytes, one_line
 from trainer.checkpoint.chat_template import TEMPLATE_FILE
@@ -23,11 +24,13 @@ from trainer.checkpoint.saving import (
 )
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.data.tokenizer import TOKENIZER_FILES
+from trainer.export.about import NOTHING_STATED, About, about, write_readme
 from trainer.export.plain import Prepared, prepared
 
+README = "README.md"
 #: All files that an export may contain.
 FILES = frozenset(
-    {WEIGHTS, "config.json", "generation_config.json", TEMPLATE_FILE, *TOKENIZER_FILES}
+    {WEIGHTS, "config.json", "generation_config.json", TEMPLATE_FILE, README, *TOKENIZER_FILES}
 )
 _SMALL_FILES = 16 << 20  # bytes for the tokenizer and JSON files
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -40,6 +43,7 @@ class HFExport:
     path: Path
     prepared: Prepared
     dtype: str
+    about: About
 
 
 def find_dtype(name: str) -> str:
@@ -53,9 +57,18 @@ def find_dtype(name: str) -> str:
 
 
 def prepare_hf_folder(
-    opened: OpenedModel, folder: Path, dtype: str = "F32", *, force: bool = False
+    opened: OpenedModel,
+    folder: Path,
+    dtype: str = "F32",
+    *,
+    force: bool = False,
+    given: About = NOTHING_STATED,
 ) -> HFExport:
-    """Decide what to write. Raises UserError if the model or the path is not possible."""
+    """Decide what to write. `given` is the metadata that is stated; the rest comes from the model's
+    source.
+
+    Raises UserError if the model or the path is not possible.
+    """
     shown = one_line(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{shown} is a file; name a folder for --hf.")
@@ -77,7 +90,7 @@ def prepare_hf_folder(
     ready = prepared(opened)
     for name, tensor in weight_tensors(ready.opened.model).items():
         _check_numbers(name, tensor, dtype)
-    return HFExport(folder, ready, dtype)
+    return HFExport(folder, ready, dtype, given.or_else(about(opened)))
 
 
 def _check_numbers(name: str, tensor: torch.Tensor, dtype: str) -> None:
@@ -101,6 +114,12 @@ def _check_replaceable(folder: Path) -> None:
             f"{one_line(folder)} is not an exported model ({has}), so --force does not replace it; "
             "name another folder or remove it yourself."
         )
+    readme = folder / README
+    if readme.is_file() and was_edited(read_bytes(readme).decode("utf-8", "replace")):
+        raise UserError(
+            f"{one_line(readme)} is not as this program wrote it, so --force does not replace the "
+            "folder; move that file away, or name another folder."
+        )
 
 
 def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str, int]]:
@@ -113,6 +132,8 @@ def write_hf_folder(export: HFExport, *, force: bool = False) -> list[tuple[str,
     try:
         with temporary_folder(target) as temporary:
             _write_files(opened, temporary, dtype)
+            if export.about.license or export.about.author:
+                replace_file(temporary / README, write_readme(export.about))
             for path in temporary.iterdir():
                 fsync_file(path)
             fsync_directory(temporary)
@@ -140,7 +161,7 @@ def _write_files(opened: OpenedModel, folder: Path, dtype: str) -> None:
     if opened.end_ids != {eos_id}:
         generation["eos_token_id"] = [eos_id, *sorted(opened.end_ids - {eos_id})]
     write_json(folder / "generation_config.json", generation)
-    opened.tokenizer.save(folder)
+    opened.tokenizer.save(folder, opened.context)
     if opened.chat_template:
         replace_file(folder / TEMPLATE_FILE, opened.chat_template.encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.text import one_line
+from trainer.checkpoint.finding import is_gguf
 from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.config.schema import ModelConfig
 from trainer.export.comparison import (
@@ -83,6 +85,7 @@ class Verification:
             equal = found.texts - len(found.different_texts)
             lines.append(
                 f"  same tokens of difficult texts           {equal} of {found.texts} (all must be)"
+                + (", normalized" if found.normalized else "")
             )
         else:
             lines.append("  tokens of texts                          not compared")
@@ -135,7 +138,7 @@ def verify_gguf(
                 for place in range(len(tokens))
             ],
         )
-        compare_tokens(figures, _texts(opened), opened.tokenizer.encode, llama.tokenize)
+        _compare_unnormalized(figures, opened, llama.tokenize)
     return Verification(path, "llama.cpp", figures, bounds)
 
 
@@ -206,8 +209,26 @@ def _compare_with_file(opened: OpenedModel, path: Path, new_tokens: int) -> Figu
         new_tokens,
         predictions(again.model),
     )
-    compare_tokens(figures, _texts(opened), opened.tokenizer.encode, again.tokenizer.encode)
+    if is_gguf(path):
+        _compare_unnormalized(figures, opened, again.tokenizer.encode)
+    else:
+        encode = opened.tokenizer.encode
+        compare_tokens(figures, _texts(opened), encode, again.tokenizer.encode)
     return figures
+
+
+def _compare_unnormalized(
+    figures: Figures, opened: OpenedModel, theirs: Callable[[str], list[int]]
+) -> None:
+    """Compare the tokens of texts in a program that has no normalizer: of what ours leaves."""
+    tokenizer = opened.tokenizer
+    compare_tokens(
+        figures,
+        _texts(opened),
+        tokenizer.encode,
+        lambda text: theirs(tokenizer.normalized(text)),
+    )
+    figures.normalized = tokenizer.normalizes
 
 
 def _texts(opened: OpenedModel) -> list[str]:

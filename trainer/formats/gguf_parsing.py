@@ -37,6 +37,7 @@ _STRING, _ARRAY = 8, 9
 _VERSIONS = (2, 3)
 _MAX_NAME = 1 << 16  # bytes of a name
 _MAX_TEXTS = 1 << 22  # in all lists; a vocabulary and its merges have far fewer
+_MAX_TEXT = 64 << 20  # bytes of a text or a list of numbers; chat templates have thousands
 _MAX_KEYS = 1 << 16
 _MAX_TENSORS = 1 << 20
 _MAX_DIMENSIONS = 4
@@ -194,7 +195,7 @@ class _Header:
 
     def _value(self, kind: int) -> Value:
         if kind == _STRING:
-            return self._text(len(self._data))
+            return self._text(_MAX_TEXT)
         if kind == _ARRAY:
             return self._array()
         if kind not in _SCALARS:
@@ -207,10 +208,12 @@ class _Header:
             self._texts_left -= count
             if self._texts_left < 0:
                 raise self._damaged(f"has a list of {count} texts")
-            return [self._text(len(self._data)) for _ in range(count)]
+            return [self._text(_MAX_TEXT) for _ in range(count)]
         if kind not in _SCALARS:
             raise self._damaged(f"has a list of the unknown type {kind}")
         dtype = np.dtype(_SCALARS[kind])
+        if count * dtype.itemsize > _MAX_TEXT:
+            raise self._damaged(f"has a list of {count} numbers")
         return np.frombuffer(self._take(count * dtype.itemsize), dtype)
 
     def _text(self, limit: int) -> str:

@@ -7,13 +7,20 @@ from collections.abc import Iterable
 from gguf import GGUFWriter, TokenType
 
 from shared.errors import UserError
+from shared.text import one_line
 from trainer.data.tokenizer import Tokenizer
 
 #: llama.cpp needs at least one merge: the parts of this one never occur.
 DUMMY_MERGE = "ĠĠĠĠ ĠĠĠĠ"
 
+_END_KEYS = 2
+#: Spellings of control tokens that end a text in llama.cpp whatever the keys say.
+_KNOWN_ENDS = frozenset(
+    ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>")
+)
 
-def check_tokenizer(tokenizer: Tokenizer) -> list[str]:
+
+def check_tokenizer(tokenizer: Tokenizer, other_ends: Iterable[int] = ()) -> list[str]:
     """Notes about the tokenizer in llama.cpp.
 
     Raises UserError if llama.cpp cannot split text the same way.
@@ -32,6 +39,13 @@ def check_tokenizer(tokenizer: Tokenizer) -> list[str]:
         )
     if tokenizer.restricted:
         notes.append("The tokenizer has no token for some bytes; llama.cpp silently drops them.")
+    left = _ends_left_out(tokenizer, other_ends)
+    if left:
+        notes.append(
+            f"GGUF has keys for {_END_KEYS + 1} tokens that end a text, and llama.cpp will not "
+            f"stop at {', '.join(one_line(name, 40) for name in left)}: give them as stop texts, "
+            "as the Modelfile does."
+        )
     return notes
 
 
@@ -67,11 +81,24 @@ def add_tokenizer(
         writer.add_chat_template(chat_template)
 
 
-def add_ends(writer: GGUFWriter, ids: Iterable[int]) -> None:
+def add_ends(writer: GGUFWriter, tokenizer: Tokenizer, ids: Iterable[int]) -> None:
     """Add tokens that end a text besides the end-of-text token; GGUF has two keys for them.
 
     It does not matter which key a token gets: llama.cpp stops at all of them.
     """
     adders = (writer.add_eot_token_id, writer.add_eom_token_id)
-    for add, token in zip(adders, sorted(ids), strict=False):
+    for add, token in zip(adders, _rarest_first(tokenizer, ids), strict=False):
         add(token)
+
+
+def _ends_left_out(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
+    """The spellings of end tokens for which GGUF has no key, and llama.cpp does not know."""
+    left = _rarest_first(tokenizer, ids)[_END_KEYS:]
+    names = [tokenizer.decode([index]) for index in left]
+    return [name for name in names if name not in _KNOWN_ENDS]
+
+
+def _rarest_first(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
+    """Those that llama.cpp does not know by their spelling come first."""
+    known = {index: tokenizer.decode([index]) in _KNOWN_ENDS for index in ids}
+    return sorted(known, key=lambda index: (known[index], index))

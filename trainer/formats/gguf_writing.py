@@ -65,10 +65,16 @@ def add_shape(writer: GGUFWriter, model: ModelConfig) -> None:
     writer.add_rope_freq_base(model.rope_theta)
 
 
-def add_general(writer: GGUFWriter, name: str, kind: str) -> None:
+def add_general(
+    writer: GGUFWriter, name: str, kind: str, *, license_: str = "", author: str = ""
+) -> None:
     """Add the general keys: a model called `name`, mostly in the type `kind`."""
     writer.add_type("model")
     writer.add_name(name)
+    if author:
+        writer.add_author(author)
+    if license_:
+        writer.add_license(license_)
     writer.add_file_type(file_type(kind))
     writer.add_quantization_version(GGML_QUANT_VERSION)
 

@@ -32,6 +32,7 @@ def check_upload(config: Config) -> None:
     from huggingface_hub import get_token
 
     repository(config)
+    check_license(config)
     if not get_token():
         raise UserError(
             "--upload sends the model to the Hub when the run is complete, and you are not logged "
@@ -50,6 +51,13 @@ def repository(config: Config) -> str:
     return f"{config.hub.user}/{name}" if config.hub.user else name
 
 
+def check_license(config: Config) -> str:
+    """The license for the card. Raises UserError if it is not an identifier."""
+    from shared.hub.card import check_identifier
+
+    return check_identifier("hub.license", config.hub.license or "")
+
+
 def publish(run: RunDirectory, config: Config, send: Send) -> int:
     """Upload a completed run where its configuration asks for it; returns the exit code.
 
@@ -60,7 +68,11 @@ def publish(run: RunDirectory, config: Config, send: Send) -> int:
         return ExitCode.OK
     from shared.hub.settings import UploadSettings
 
-    settings = UploadSettings(repo=repository(config), private=not config.hub.public)
+    settings = UploadSettings(
+        repo=repository(config),
+        private=not config.hub.public,
+        license=check_license(config),
+    )
     try:
         send(run, settings)
     except UserError as error:

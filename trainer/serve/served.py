@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.text import one_line
-from trainer.generate.templates import ChatTemplate, TemplateTokenizer
+from trainer.generate.template_process import GuardedTemplate
+from trainer.generate.templates import ChatTemplate
 from trainer.serve.engine import Codec, Engine
 from trainer.serve.limits import LIMITS
-from trainer.serve.template_process import TemplateProcess
 
 if TYPE_CHECKING:
     from trainer.serve.opening import OpenedEngine
@@ -88,17 +88,6 @@ class SpelledCodec:
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`."""
         return self._codec.decode_bytes(ids, skip_special).decode("utf-8", "replace")
-
-
-class GuardedTemplate(ChatTemplate):
-    """A model's own template, rendered in another process so that it cannot block the server."""
-
-    def __init__(self, tokenizer: TemplateTokenizer, source: str, seconds: float) -> None:
-        super().__init__(tokenizer, source)
-        self._process = TemplateProcess(source, seconds)
-
-    def _rendered(self, variables: Mapping[str, Any]) -> str:
-        return self._process.render(variables)
 
 
 def chat_template(

@@ -165,7 +165,7 @@ def test_a_weight_that_is_there_twice_is_refused(saved) -> None:
 def test_a_pipe_in_the_place_of_the_template_is_not_waited_for(saved) -> None:
     _, folder = saved()
     os.mkfifo(folder / "chat_template.jinja")
-    assert opened(folder).chat_template is None
+    assert "chat_template.jinja: Not a file" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -328,3 +328,23 @@ def test_a_strange_meta_json_does_no_harm(meta: Any, saved) -> None:
     _, folder = saved()
     (folder / "meta.json").write_text(json.dumps(meta))
     assert opened(folder).model.config.name == "theirs"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "generation_config.json",
+        "tokenizer_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "model.safetensors.index.json",
+    ],
+)
+def test_a_huge_file_is_refused_before_it_is_read(name: str, saved) -> None:
+    _, folder = saved()
+    if name == "model.safetensors.index.json":
+        (folder / "model.safetensors").unlink()
+    with (folder / name).open("wb") as file:
+        file.truncate(20 << 30)  # without blocks on the disk
+    assert name in (said := refused(folder)) and "20.0 GiB" in said

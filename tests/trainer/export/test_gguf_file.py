@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from trainer.formats.gguf_tokenizer import DUMMY_MERGE
 from trainer.formats.gguf_types import decode, find_type
 
 CPU = torch.device("cpu")
+F16 = find_type("F16")
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
@@ -230,6 +232,26 @@ def test_connections_of_another_export_are_refused(as_opened, tmp_path: Path) ->
     (tmp_path / "other.mhc").replace(mhc)
     with pytest.raises(UserError, match=r"model\.mhc is not the file that was written with"):
         open_model(path, CPU)
+
+
+def test_a_full_tmpdir_is_named(as_opened, tmp_path: Path) -> None:
+    disk = Disk(free_bytes=lambda _: 1 << 20)
+    with pytest.raises(UserError, match="point TMPDIR"):
+        export_gguf(as_opened(make_model()), tmp_path / "m.gguf", disk=disk, temporary=True)
+
+
+def test_ends_for_which_there_is_no_key_are_told(as_opened, tmp_path: Path) -> None:
+    backend = backend_of(make_tokenizer("qwen2"))
+    backend.add_special_tokens(["<|im_end|>", "<|over|>", "<|out|>", "<|done|>"])
+    tokenizer = Tokenizer(backend)
+    ends = frozenset(tokenizer.encode("<|im_end|><|over|><|out|>", allow_special=True))
+    opened = as_opened(make_model(num_layers=1), tokenizer, other_ends=ends)
+    path = tmp_path / "model.gguf"
+    # llama.cpp knows <|im_end|> by its spelling, so the keys are for the others.
+    assert not any("stop at" in note for note in prepare_gguf(opened, path, F16).notes)
+    (done,) = tokenizer.encode("<|done|>", allow_special=True)
+    opened = dataclasses.replace(opened, other_ends=ends | {done})
+    assert any("stop at <|done|>:" in note for note in prepare_gguf(opened, path, F16).notes)
 
 
 def test_every_end_of_a_text_is_in_the_file(as_opened, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_only_an_exported_model_is_replaced_and_only_by_force(as_opened, tmp_pat
 class Unsaved(Tokenizer):
     """A tokenizer whose files cannot be written."""
 
-    def save(self, directory: str | Path) -> None:
+    def save(self, directory: str | Path, context: int | None = None) -> None:
         raise ZeroDivisionError
 
 
@@ -149,6 +149,7 @@ def test_what_stands_before_texts_goes_along(as_opened, tmp_path: Path) -> None:
     opened = as_opened(make_model(num_layers=1), make_begun(make_tokenizer("llama-bpe")))
     write_hf_folder(prepare_hf_folder(opened, tmp_path / "model"))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert theirs.model_max_length == opened.context and theirs.padding_side == "left"
     ids = opened.tokenizer.encode_prompt("a b")
     assert theirs("a b")["input_ids"] == ids != opened.tokenizer.encode("a b")
 

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from shared.errors import UserError
 from shared.files import write_json
-from tests.trainer.export.conftest import export_gguf, make_model, make_tokenizer
+from tests.trainer.export.conftest import (
+    backend_of,
+    export_gguf,
+    make_model,
+    make_tokenizer,
+)
+from trainer.data.tokenizer import Tokenizer
 from trainer.export.comparison import compare_predictions, logprobs
 from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
 from trainer.export.prompts import prompts_for
@@ -61,6 +68,21 @@ def test_another_tokenizer_fails(program: str, as_opened, tmp_path: Path) -> Non
     path = export_gguf(opened, tmp_path / "model.gguf")
     found = verify(as_opened(opened.model), path, "F32", with_llama_cpp=program == "llama.cpp")
     assert "texts become other tokens" in "; ".join(found.problems)
+
+
+@pytest.mark.parametrize(
+    "normalizer", [normalizers.NFC(), normalizers.Lowercase(), normalizers.Prepend("_")]
+)
+def test_a_tokenizer_that_normalizes_passes(
+    normalizer: normalizers.Normalizer, program: str, as_opened, tmp_path: Path
+) -> None:
+    """llama.cpp has no normalizer: what ours leaves of a text becomes the same tokens."""
+    backend = backend_of(make_tokenizer("qwen2"))
+    backend.normalizer = normalizer
+    opened = as_opened(make_model(num_layers=1), Tokenizer(backend))
+    path = export_gguf(opened, tmp_path / "model.gguf")
+    found = verify(opened, path, "F32", with_llama_cpp=program == "llama.cpp", new_tokens=1)
+    assert found.problems == [] and ", normalized" in "".join(found.lines)
 
 
 def test_a_file_from_before_tells_its_type(as_opened, tmp_path: Path) -> None:

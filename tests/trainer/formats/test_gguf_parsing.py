@@ -61,7 +61,10 @@ def space(size: int = 999) -> bytes:
         (header(0, 1, key(b"k", 9, texts(2**62))), "a list of 4611686018427387904 texts"),
         (header(0, 1, key(b"k", 9, texts(2**22 + 1, space()))), "a list of 4194305 texts"),
         (header(0, 1, key(b"k", 9, texts(2**20, space(64)))), "ends in the middle"),
-        (header(0, 1, key(b"k", 9, struct.pack("<IQ", 4, 2**62))), "ends in the middle"),
+        (
+            header(0, 1, key(b"k", 9, struct.pack("<IQ", 4, 2**62))),
+            "a list of 46116860184",
+        ),
         (header(0, 1, key(b"k", 9, struct.pack("<IQ", 9, 2))), "a list of the unknown type 9"),
         (header(0, 2, 2 * key(b"k", 0, b"\1")), "has the key k twice"),
         (header(0, 1, key(b"general.alignment", 4, bytes(4))), "has the alignment 0"),

@@ -53,6 +53,26 @@ def export(
             "--mhc", metavar="FILE", help="Write hyper-connections, which our own server reads."
         ),
     ] = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name in the metadata; default: the run's."),
+    ] = None,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license", metavar="ID", help="License in the metadata; default: as hub.license."
+        ),
+    ] = None,
+    author: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Author in the metadata; default: as hub.author."),
+    ] = None,
+    modelfile: Annotated[
+        bool,
+        typer.Option(
+            "--modelfile/--no-modelfile", help="Write an Ollama Modelfile beside the GGUF file."
+        ),
+    ] = True,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Load the result in llama.cpp or transformers and compare."),
@@ -95,12 +115,14 @@ def export(
     import torch
 
     from trainer.checkpoint.opening import open_model
+    from trainer.export.about import NOTHING_STATED, stated
     from trainer.export.gguf_file import prepare_gguf
     from trainer.export.hf_folder import find_dtype, prepare_hf_folder
 
     dtype = find_dtype(dtype or "F32")
     opened = open_model(path, torch.device("cpu"), tokenizer=tokenizer)
-    writes = force or lossy or hf or mhc or quant or vocabulary_quant
+    given = stated(model_name, license_, author)
+    writes = force or lossy or hf or mhc or quant or vocabulary_quant or given != NOTHING_STATED
     if verify and not writes and gguf is not None and gguf.is_file():
         return int(ExitCode.OK if _verified_file(opened, gguf) else ExitCode.FAILURE)
     with contextlib.ExitStack() as leaving:
@@ -118,8 +140,10 @@ def export(
             force=force,
             lossy=lossy,
             temporary=temporary,
+            given=given,
+            modelfile=modelfile and not temporary,
         )
-        folder = hf and prepare_hf_folder(opened, hf, dtype, force=force)
+        folder = hf and prepare_hf_folder(opened, hf, dtype, force=force, given=given)
         passed = True
         if file:
             _write_gguf(file, force=force)
@@ -132,8 +156,11 @@ def export(
 
 def _write_gguf(file: GGUFExport, *, force: bool) -> None:
     """Write the file and print its tensors."""
+    import shlex
+
     from shared.text import format_bytes, one_line
     from trainer.export.gguf_file import write_gguf, written_tensors
+    from trainer.export.modelfile import modelfile_path
     from trainer.export.table import compression, tensor_rows
 
     for note in file.notes:
@@ -143,6 +170,10 @@ def _write_gguf(file: GGUFExport, *, force: bool) -> None:
     written = written_tensors(file.path)
     print_table(tensor_rows(written), numbers=(1, 4))
     typer.echo(f"{one_line(file.path)}: {format_bytes(size)}, {compression(written)}.")
+    if file.modelfile is not None:
+        beside = modelfile_path(file.path)
+        name = shlex.quote(one_line(file.path.name.removesuffix(".gguf")))
+        typer.echo(f"For Ollama: ollama create {name} -f {shlex.quote(one_line(beside))}")
 
 
 def _write_hf(folder: HFExport, *, force: bool) -> None:

@@ -1,6 +1,6 @@
 """A model's chat template in a child process: it is somebody else's program and may never end.
 
-    python -m trainer.serve.template_process
+    python -m trainer.generate.template_process
 
 reads the template and the CPU seconds that one rendering may take, then variables, each as a line
 of JSON. It answers each with a line and ends with its standard input. The kernel bounds its memory
@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.errors import UserError
+from trainer.generate.templates import ChatTemplate, TemplateTokenizer
 
 MEMORY = 1 << 30  # bytes of address space
 
@@ -78,6 +79,17 @@ class TemplateProcess:
         assert process.stdin is not None
         process.stdin.write(json.dumps([self._source, self._seconds]) + "\n")
         return process
+
+
+class GuardedTemplate(ChatTemplate):
+    """A model's own template, rendered in another process so that it cannot block this one."""
+
+    def __init__(self, tokenizer: TemplateTokenizer, source: str, seconds: float) -> None:
+        super().__init__(tokenizer, source)
+        self._process = TemplateProcess(source, seconds)
+
+    def _rendered(self, variables: Mapping[str, Any]) -> str:
+        return self._process.render(variables)
 
 
 def main() -> int:

@@ -41,6 +41,10 @@ DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to comput
 Device = Annotated[str | None, DEVICE]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(metavar="adamw|muon|muon+lion|lion", help="Optimizer; muon includes adamw."),
+]
 BatchSize = Annotated[int | None, typer.Option(help="Sequences per micro-batch.")]
 Accumulation = Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")]
 LogInterval = Annotated[int | None, typer.Option(help="Steps between log lines.")]

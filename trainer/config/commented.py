@@ -19,6 +19,7 @@ _KINDS = {
     "number": ["number"],
     "string": ["text"],
     "object": ["mapping"],
+    "array": ["list"],
     "null": ["null"],
 }
 

@@ -39,15 +39,7 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
-class _Flow(dict[str, Any]):
-    """A mapping written on one line, as `{key: value}`."""
-
-
 _Dumper.add_representer(str, _Dumper.represent_text)
-_Dumper.add_representer(
-    _Flow,
-    lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=True),
-)
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver(
@@ -69,8 +61,16 @@ def to_yaml(config: Config) -> str:
 
 def yaml_entry(key: str, value: Any) -> str:
     """`key: value` on one line of YAML."""
-    entry = {key: _Flow(value) if isinstance(value, dict) else value}
-    return yaml.dump(entry, Dumper=_Dumper, width=math.inf, allow_unicode=True).rstrip("\n")
+    flow = True if isinstance(value, (dict, list)) else None
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=flow,
+        sort_keys=False,
+        width=math.inf,
+        allow_unicode=True,
+    )
+    return f"{key}: {text.removesuffix('...' + chr(10)).strip()}"
 
 
 def assignment(key: str, value: Any) -> str:
@@ -184,13 +184,26 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         ) from error
 
 
+#: What is meant for one optimizer, and wrong for another.
+_OF_ONE_OPTIMIZER = frozenset(
+    f"optim.{key}"
+    for key in ("learning_rate", "rest_learning_rate", "min_lr", "beta1", "beta2", "groups")
+)
+
+
 def resolve(*layers: Mapping[str, Any]) -> Config:
     """One configuration from dotted settings; later layers override earlier ones.
+
+    A layer that chooses another optimizer discards the rates, betas and groups of those before.
 
     Raises UserError naming every unknown key and every wrong value or combination.
     """
     merged: Settings = {}
     for layer in layers:
+        if layer.get("optim.name", merged.get("optim.name", "adamw")) != merged.get(
+            "optim.name", "adamw"
+        ):
+            merged = {key: value for key, value in merged.items() if key not in _OF_ONE_OPTIMIZER}
         merged.update(layer)
     known = known_keys()
     problems = [
@@ -229,6 +242,8 @@ def validation_problems(error: ValidationError) -> list[str]:
     """
     wrong: dict[str, tuple[Any, list[str]]] = {}
     for e in error.errors():
+        if e["type"] == "default_factory_not_called":  # a consequence of another
+            continue
         key = ".".join(itertools.takewhile(_is_key, map(str, e["loc"])))
         wrong.setdefault(key, (e["input"], []))[1].append(_requirement(e["msg"]))
     return [

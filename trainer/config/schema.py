@@ -6,6 +6,7 @@ what the description names.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -129,11 +130,71 @@ class DataConfig(Section):
     n_samples: Count = Field(100_000, description="Sequences of the synthetic data.")
 
 
-class OptimConfig(Section):
-    """The optimizer and its learning-rate schedule."""
+#: What the optimizers learn well with; AdamW's values hold for every other.
+_RATES = {"muon": 0.02, "lion": 1e-4}
+_BETA2 = {"lion": 0.99}
 
-    name: str = Field("adamw", description="Optimizer.")
-    learning_rate: float = Field(6e-4, gt=0, description="Peak learning rate.")
+
+def default_rate(optimizer: str) -> float:
+    """The peak learning rate of an optimizer where none is given."""
+    return _RATES.get(optimizer, 6e-4)
+
+
+def _headline(values: dict[str, Any]) -> str:
+    """The first optimizer of `optim.name`, which `optim.learning_rate` belongs to."""
+    return str(values.get("name")).partition("+")[0]
+
+
+def _last(values: dict[str, Any]) -> str:
+    """The last optimizer of `optim.name`, which the betas belong to."""
+    return str(values.get("name")).rpartition("+")[2]
+
+
+class GroupConfig(Section):
+    """One row of the table of parameter groups; what is null comes from the section."""
+
+    pattern: str = Field("", description="Regular expression that finds a parameter's name.")
+    min_dims: Annotated[int, Field(ge=0, le=8)] = Field(0, description="Least dimensions.")
+    optimizer: str = Field(description="Optimizer of these parameters.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate.")
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = Field(
+        None, min_length=1, max_length=2, description="Its betas; muon has one, its momentum."
+    )
+    weight_decay: NonNegativeFloat | None = Field(None, description="Weight decay.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _check_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression: {error}") from error
+        return pattern
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A row holds only what it says."""
+        fields = type(self).model_fields
+        return {key: value for key, value in dump(self).items() if value != fields[key].default}
+
+
+class OptimConfig(Section):
+    """The optimizers, their parameter groups and the learning-rate schedule."""
+
+    name: str = Field(
+        "adamw",
+        description="adamw, lion, or for the hidden matrices and the rest muon+adamw or muon+lion.",
+    )
+    learning_rate: float = Field(
+        default_factory=lambda values: default_rate(_headline(values)),
+        gt=0,
+        description="Peak learning rate; unless given 6e-4, of muon 0.02, of lion 1e-4.",
+    )
+    rest_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate beside muon; null: 6e-4 for adamw, 1e-4 for lion.",
+    )
     min_lr: NonNegativeFloat | None = Field(
         None, description="Learning rate at the last step; null: a tenth of the peak."
     )
@@ -144,14 +205,44 @@ class OptimConfig(Section):
     decay_start: float = Field(
         0.8, ge=0, le=1, description="Where the decay of wsd begins, as a share of all steps."
     )
+    decay_step: CountOrZero | None = Field(
+        None, description="Step at which the decay of wsd begins; null: as decay_start says."
+    )
+    decay_shape: Literal["cosine", "linear", "sqrt"] = Field(
+        "cosine", description="Shape of the decay of wsd."
+    )
     weight_decay: NonNegativeFloat = Field(
         0.1, description="Weight decay of matrices and embeddings."
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
-    eps: float = Field(1e-8, gt=0, description="Epsilon of the update.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="First beta of adamw and lion.")
+    beta2: float = Field(
+        default_factory=lambda values: _BETA2.get(_last(values), 0.95),
+        ge=0,
+        lt=1,
+        description="Second beta of adamw and lion; unless given 0.95, of lion 0.99.",
+    )
+    eps: float = Field(1e-8, gt=0, description="Epsilon of adamw.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of muon.")
+    muon_scale: Literal["original", "match_rms_adamw"] = Field(
+        "original",
+        description="Scale of muon's update; with match_rms_adamw, learning rates of adamw fit.",
+    )
+    muon_steps: Annotated[int, Field(ge=1, le=20)] = Field(
+        5, description="Newton-Schulz steps of muon."
+    )
+    muon_coefficients: Literal["quintic", "polar_express"] = Field(
+        "quintic", description="Coefficients of the Newton-Schulz steps."
+    )
+    muon_dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Precision of the Newton-Schulz steps; auto: bf16 where it is faster."
+    )
     grad_clip: NonNegativeFloat = Field(
         1.0, description="Clip the global gradient norm to this; 0: no clipping."
+    )
+    groups: list[GroupConfig] | None = Field(
+        None,
+        min_length=1,
+        description="Parameter groups, of which the first that matches decides; null: by name.",
     )
 
     @property

@@ -47,7 +47,7 @@ def _rate_jump(before: Config, planned: Plan, step: int, max_steps_then: int | N
     if high <= low * _JUMP:
         return []
     why = "the settings of the rate have changed"
-    if before.optim == optim:
+    if before.optim == optim.model_copy(update={"groups": before.optim.groups}):
         why = f"the run now has {plural(now_total, 'step')} instead of {total:,}"
     told = (
         f"The learning rate jumps from {then:.3g} to {now:.3g} at step {step}, because {why}; to "

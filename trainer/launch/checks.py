@@ -55,7 +55,7 @@ class Checked:
     def describe(self) -> list[str]:
         """What would be trained and on what, as lines for a person."""
         start = [str(self.start)] if self.start else []
-        configuration = f"Configuration:\n{to_yaml(self.request.config)}"
+        configuration = f"Configuration:\n{to_yaml(self.plan.config)}"
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
 

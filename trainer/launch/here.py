@@ -76,6 +76,7 @@ def train_here(
         with _failure_recorded(writer):
             session = _open_session(checked, run, writer)
             kept = request.config if request.run else request.new_config()
+            kept = kept.model_copy(update={"optim": checked.plan.config.optim})
             replace_file(run.config_path, to_yaml(kept).encode())
 
             from trainer.loop.hooks import Hooks

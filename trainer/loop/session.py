@@ -34,7 +34,7 @@ from trainer.model.loss import Losses
 from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import describe, differences, parameter_shapes
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import build_optimizer, parameter_rows, state_bytes
+from trainer.optim.registry import build_optimizer, planned_optimizer, state_bytes, with_table
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,16 @@ class Plan:
     max_steps: int
 
     def describe(self) -> list[str]:
-        """The model, the data, the device, the memory, each a line."""
+        """The model, the data, the device, the memory, the parameter groups, a line each."""
         config, compute = self.config, self.compute
         return [
             describe(config),
             self.sources.description,
             f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {_estimate(config, compute)}",
+            *planned_optimizer(parameter_shapes(config.model), config.optim).describe(
+                config.optim.learning_rate
+            ),
         ]
 
 
@@ -63,7 +66,7 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     `checkpoint` is where training starts; it matters if the steps are computed from epochs. Raises
     UserError for anything that would fail later: data, device, memory, optimizer.
     """
-    parameter_rows(config.optim)
+    config = config.model_copy(update={"optim": with_table(config.optim)})
     compute = set_up(config)
     check_memory(config, compute)
     sources = open_sources(config)

@@ -1,8 +1,8 @@
-"""AdamW (Loshchilov & Hutter 2019) in torch's fused kernel, with decay on matrices only."""
+"""AdamW (Loshchilov & Hutter 2019) in torch's fused kernel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from trainer.config.schema import OptimConfig
-from trainer.optim.groups import Row
-from trainer.optim.interface import State, Update
+from trainer.optim.interface import Hyperparameters, State, Update
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,10 @@ class AdamW:
     eps: float
     weight_decay: float
     honours_skip: ClassVar[bool] = True
+    matrices_only: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"betas {self.beta1:g} and {self.beta2:g}, weight decay {self.weight_decay:g}"
 
     def new_state(self, parameter: Tensor) -> State:
         """Zero moments. The fused kernel wants its counter on the parameter's device too."""
@@ -53,7 +56,7 @@ class AdamW:
         )
 
 
-def rows(optim: OptimConfig) -> list[Row]:
-    """Matrices and embeddings decay; gains and biases do not."""
-    decaying = AdamW(optim.beta1, optim.beta2, optim.eps, optim.weight_decay)
-    return [Row(decaying, min_ndim=2), Row(replace(decaying, weight_decay=0.0))]
+def make(optim: OptimConfig, row: Hyperparameters) -> AdamW:
+    """The rule of a row of the table."""
+    beta1, beta2 = row.betas
+    return AdamW(beta1, beta2, optim.eps, row.weight_decay)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from shared.errors import UserError
+from shared.text import format_count, plural
 from trainer.optim.interface import Rule
 
 
@@ -36,16 +38,36 @@ class Group:
     rate: float
     parameters: Mapping[str, nn.Parameter]
 
+    def describe(self, peak: float) -> str:
+        """One line about the group, where the schedule's peak learning rate is `peak`."""
+        tensors, first = len(self.parameters), next(iter(self.parameters))
+        numbers = sum(parameter.numel() for parameter in self.parameters.values())
+        return (
+            f"{type(self.rule).__name__}: learning rate {peak * self.rate:g}, {self.rule}, for "
+            f"{plural(tensors, 'tensor')} with {format_count(numbers)} parameters "
+            f"({first}{', …' if tensors > 1 else ''})"
+        )
+
 
 def assign(rows: Sequence[Row], parameters: Mapping[str, nn.Parameter]) -> list[Group]:
     """Every parameter in the group of the first row that matches it; groups without any are left
-    out. Raises ValueError naming a parameter that no row matches.
+    out. Raises UserError naming a parameter that no row matches, or that its rule cannot update.
     """
     members: list[dict[str, nn.Parameter]] = [{} for _ in rows]
     for name, parameter in parameters.items():
         place = next((i for i, row in enumerate(rows) if row.matches(name, parameter)), None)
         if place is None:
-            raise ValueError(f"no row of the parameter groups matches {name}")
+            raise UserError(
+                f"No row of optim.groups matches the parameter {name}; add a last row without a "
+                "pattern for the rest."
+            )
+        rule = rows[place].rule
+        if rule.matrices_only and parameter.ndim != 2:
+            raise UserError(
+                f"optim.groups gives {name} to {type(rule).__name__}, which trains matrices, and "
+                f"it has {plural(parameter.ndim, 'dimension')}; add a row for it before, or set "
+                "min_dims: 2."
+            )
         members[place][name] = parameter
     found = zip(rows, members, strict=True)
     return [Group(row.rule, row.rate, here) for row, here in found if here]

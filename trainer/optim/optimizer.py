@@ -16,7 +16,7 @@ class Optimizer:
     """Updates parameters by the rules of their groups. Has no state before `allocate`."""
 
     def __init__(self, rows: Sequence[Row], parameters: Mapping[str, nn.Parameter]) -> None:
-        """Raises ValueError for a parameter that no row matches."""
+        """Raises UserError for a parameter that no row matches."""
         self.groups = assign(rows, parameters)
         self._parameters = dict(parameters)
         self._states: dict[str, State] = {}
@@ -30,6 +30,10 @@ class Optimizer:
         for group in self.groups:
             for name, parameter in group.parameters.items():
                 self._states[name] = group.rule.new_state(parameter)
+
+    def describe(self, peak: float) -> list[str]:
+        """A line per group, where the schedule's peak learning rate is `peak`."""
+        return [group.describe(peak) for group in self.groups]
 
     def bytes(self) -> int:
         """The size of the state. Allocates nothing, and works for parameters on the meta device."""
@@ -60,7 +64,6 @@ class Optimizer:
                 before = [tensor.clone() for tensor in _changed(update)]
                 group.rule.update(update, rate * group.rate, None)
                 for tensor, old in zip(_changed(update), before, strict=True):
-                    # Not a product: 0 times NaN is NaN.
                     tensor.copy_(torch.where(unless.bool(), old, tensor))
 
     def _update(self, group: Group) -> Update:
@@ -69,6 +72,7 @@ class Optimizer:
             [parameter for _, parameter, _ in ready],
             [gradient for _, _, gradient in ready],
             [self._states[name] for name, _, _ in ready],
+            [name for name, _, _ in ready],
         )
 
     def zero_grad(self) -> None:

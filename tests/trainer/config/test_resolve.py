@@ -307,3 +307,33 @@ def test_a_value_of_several_kinds_is_one_problem() -> None:
         "The configuration is wrong: train.micro_batch is 'some', but must be 'auto' or a valid "
         "integer."
     )
+
+
+def test_another_optimizer_discards_what_was_meant_for_the_one_before() -> None:
+    preset = {"optim.learning_rate": 1e-3, "optim.beta2": 0.98, "optim.weight_decay": 0.3}
+    same = resolve(preset, {"optim.name": "adamw"}).optim
+    assert (same.learning_rate, same.beta2) == (1e-3, 0.98)
+    other = resolve(preset, {"optim.name": "muon+lion"}).optim
+    assert (other.learning_rate, other.beta2, other.weight_decay) == (0.02, 0.99, 0.3)
+    table = {"optim.groups": [{"optimizer": "adamw"}]}
+    assert resolve(table, {"optim.name": "lion"}).optim.groups is None
+    assert resolve({"optim.name": "lion", **table}, preset).optim.groups is not None
+    chosen = resolve(preset, {"optim.name": "lion", "optim.learning_rate": 3e-4}).optim
+    assert chosen.learning_rate == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "optim.groups is a list, but List should have at least 1 item"),
+        (7, "optim.groups is 7, but must be a valid list"),
+        ([{}], "optim.groups.0.optimizer"),
+        ([{"optimizer": "lion", "pattern": "("}], "must be a regular expression"),
+        ([{"optimizer": "lion", "betas": [1.0]}], "optim.groups.0.betas.0 is 1.0, but must be"),
+        ([{"optimizer": "lion", "rate": 1}], "optim.groups.0.rate"),
+    ],
+)
+def test_a_wrong_table_of_groups_is_told(rows: object, words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        resolve({"optim.groups": rows})
+    assert words in str(raised.value)

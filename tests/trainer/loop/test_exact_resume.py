@@ -15,15 +15,17 @@ from trainer.loop.session import Session
 
 VARIANTS = {
     "llama-fp32": {"train.dtype": "fp32"},
-    "llama-bf16": {"train.dtype": "bf16"},
-    "qwen3-accumulation-dropout": {
+    "llama-bf16-lion": {"train.dtype": "bf16", "optim.name": "lion"},
+    "qwen3-accumulation-dropout-muon": {
         "model.qk_norm": True,
         "train.accumulation_steps": 3,
         "model.dropout": 0.1,
+        "optim.name": "muon",
     },
     "gpt2-dropout-fp32": {**GPT2, "train.dtype": "fp32"},
-    "gpt2-dropout-bf16-accumulation": {
+    "gpt2-dropout-bf16-accumulation-muon+lion": {
         **GPT2,
+        "optim.name": "muon+lion",
         "train.dtype": "bf16",
         "train.accumulation_steps": 2,
     },

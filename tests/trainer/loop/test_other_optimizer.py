@@ -23,7 +23,7 @@ SGD = {"optim__name": "sgd", "optim__learning_rate": 0.05}
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OPTIMIZERS, "sgd", momentum.rows)
+    monkeypatch.setitem(OPTIMIZERS, "sgd", momentum.KIND)
 
 
 def poisoned(*steps: int) -> Hooks:
@@ -89,5 +89,5 @@ def test_an_unknown_optimizer_is_refused_before_a_run_is_made(
     where = tmp_path / "runs"
     output = run_cli("train", "--dataset", "synthetic", "--runs-dir", where, *settings)
     assert output.code == 2
-    assert "'lyon' is not known; choose one of adamw, sgd" in output.err
+    assert "'lyon' is not known; choose one of adamw, lion, muon, muon+adamw" in output.err
     assert not where.exists()

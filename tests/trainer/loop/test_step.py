@@ -24,7 +24,7 @@ from trainer.loop.step import (
     unwanted_on_device,
 )
 from trainer.loop.training import Training
-from trainer.optim.registry import state_bytes
+from trainer.optim.registry import names, state_bytes
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, SampleSource
@@ -105,6 +105,39 @@ def test_a_step_in_which_nothing_counts_is_harmless() -> None:
     result = train_step(made, MicroBatch(1))
     assert (result.loss, result.gradient_norm) == (0.0, 0.0)
     assert result.updated
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+@pytest.mark.parametrize("name", names())
+def test_a_poisoned_gradient_changes_no_bit(name: str, poison: float) -> None:
+    """Neither of weights nor of state, whichever optimizer trains them."""
+    made = build(plan(resolve({**SYNTHETIC, "optim.name": name})))
+
+    def everything() -> dict[str, torch.Tensor]:
+        return {**weights(made), **{k: v.clone() for k, v in made.optimizer.tensors().items()}}
+
+    def spoil(_session: Session, _parts: object) -> None:
+        for parameter in made.parameters.values():
+            parameter.grad.view(-1)[0] = poison  # type: ignore[union-attr]
+
+    assert train_step(made, MicroBatch(4)).updated
+    before = everything()
+    assert not train_step(made, MicroBatch(4), hooks=Hooks(after_backward=spoil)).updated
+    assert all(torch.equal(tensor, before[key]) for key, tensor in everything().items())
+    assert train_step(made, MicroBatch(4)).updated
+    changed = [key for key, tensor in everything().items() if not torch.equal(tensor, before[key])]
+    assert len(changed) == len(before)
+
+
+def test_the_first_step_has_the_rate_of_the_warmup() -> None:
+    """For every group: with a rate of almost 0, almost nothing moves."""
+    made = build(plan(resolve({**SYNTHETIC, "optim.name": "muon+lion", "optim.warmup_steps": 100})))
+    before = weights(made)
+    train_step(made, MicroBatch(4))
+    for name, tensor in weights(made).items():
+        rate = 0.02 if name.endswith("_proj.weight") else 1e-4
+        moved = (tensor - before[name]).abs().max().item()
+        assert 0 < moved <= 1.01 * rate / 100 * (1 + tensor.abs().max()), name
 
 
 def test_a_session_is_rebuilt_with_its_position() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from trainer.config.schema import OptimConfig
-from trainer.optim.groups import Row
-from trainer.optim.interface import State, Update
+from trainer.optim.interface import Hyperparameters, State, Update
+from trainer.optim.registry import Kind
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,22 @@ class Momentum:
     beta: float
     decay: float
     honours_skip: ClassVar[bool] = False
+    matrices_only: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"momentum {self.beta:g}, weight decay {self.decay:g}"
 
     def new_state(self, parameter: Tensor) -> State:
         return {"velocity": torch.zeros_like(parameter)}
 
     def update(self, update: Update, rate: float, _skip: Tensor | None) -> None:
-        for parameter, gradient, state in zip(*update, strict=True):
+        for parameter, gradient, state in zip(*update[:3], strict=True):
             state["velocity"].mul_(self.beta).add_(gradient)
             parameter.mul_(1 - rate * self.decay).sub_(state["velocity"], alpha=rate)
 
 
-def rows(optim: OptimConfig) -> list[Row]:
-    """Gains learn at twice the rate and do not decay."""
-    return [Row(Momentum(optim.beta1, 0.0), "norm", rate=2.0), Row(Momentum(optim.beta1, 0.1))]
+def make(_optim: OptimConfig, row: Hyperparameters) -> Momentum:
+    return Momentum(row.betas[0], row.weight_decay)
+
+
+KIND = Kind(make, betas=lambda optim: (optim.beta1,))

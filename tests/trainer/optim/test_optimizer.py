@@ -10,26 +10,37 @@ from torch import nn
 
 from shared.errors import UserError
 from tests.trainer.optim import momentum
-from trainer.config.schema import OptimConfig
-from trainer.optim import adamw
+from trainer.config.schema import GroupConfig, OptimConfig
 from trainer.optim.groups import Row, assign
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import OPTIMIZERS, parameter_rows
+from trainer.optim.registry import names, parameter_rows, planned_optimizer
 
-KINDS = {"adamw": adamw.rows, "momentum": momentum.rows}
+#: Every optimizer that can be chosen, and one that the project does not know.
+KINDS = (*names(), "momentum")
+MOMENTUM = [
+    Row(momentum.Momentum(0.9, 0.0), "norm", rate=2.0),
+    Row(momentum.Momentum(0.9, 0.1)),
+]
+
+
+def rows(kind: str) -> list[Row]:
+    return MOMENTUM if kind == "momentum" else parameter_rows(OptimConfig(name=kind))
 
 
 def parameters() -> dict[str, nn.Parameter]:
     torch.manual_seed(0)
     return {
         "layer.weight": nn.Parameter(torch.randn(3, 4)),
+        "mlp.up_proj.weight": nn.Parameter(torch.randn(6, 4)),
+        "mlp.down_proj.weight": nn.Parameter(torch.randn(4, 6)),
+        "attn.c_attn.weight": nn.Parameter(torch.randn(4, 12)),
         "layer.bias": nn.Parameter(torch.randn(3)),
         "norm.weight": nn.Parameter(torch.ones(4)),
     }
 
 
 def made(kind: str, named: dict[str, nn.Parameter]) -> Optimizer:
-    optimizer = Optimizer(KINDS[kind](OptimConfig()), named)
+    optimizer = Optimizer(rows(kind), named)
     optimizer.allocate()
     return optimizer
 
@@ -102,9 +113,10 @@ def test_allocate_begins_anew(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_need_no_memory(kind: str) -> None:
-    named = {"w": nn.Parameter(torch.empty(1 << 20, 1 << 20, device="meta"))}
-    moments = {"adamw": 2, "momentum": 1}[kind]
-    assert Optimizer(KINDS[kind](OptimConfig()), named).bytes() >= moments * 4 << 40
+    named = {"mlp.up_proj.weight": nn.Parameter(torch.empty(1 << 20, 1 << 20, device="meta"))}
+    moments = 2 if kind == "adamw" else 1
+    found = Optimizer(rows(kind), named).bytes()
+    assert moments * 4 << 40 <= found <= (moments * 4 << 40) + 4
 
 
 def test_another_optimizers_state_is_refused() -> None:
@@ -124,14 +136,14 @@ def test_the_first_row_that_matches_wins() -> None:
     groups = assign(rows, parameters())
     assert [list(group.parameters) for group in groups] == [
         ["norm.weight"],
-        ["layer.weight"],
+        [name for name, tensor in parameters().items() if tensor.ndim == 2],
         ["layer.bias"],
     ]
     assert [group.rate for group in groups] == [2.0, 1.0, 0.5]
 
 
 def test_a_parameter_that_no_row_matches_is_named() -> None:
-    with pytest.raises(ValueError, match=r"layer\.bias"):
+    with pytest.raises(UserError, match=r"layer\.bias; add a last row"):
         assign([Row(momentum.Momentum(0.9, 0.0), "weight")], parameters())
 
 
@@ -146,6 +158,78 @@ def test_rates_are_multiplied_by_group() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="'lyon' is not known; choose one of adamw"):
+    with pytest.raises(UserError, match="'lyon' is not known; choose one of adamw, lion, muon, "):
         parameter_rows(OptimConfig(name="lyon"))
-    assert set(OPTIMIZERS) == {"adamw"}
+    with pytest.raises(UserError, match=r"'lyon' in optim\.groups is not known; choose"):
+        parameter_rows(OptimConfig(groups=[GroupConfig(optimizer="lyon")]))
+
+
+def test_the_number_of_betas_is_checked() -> None:
+    for optimizer, betas, wanted in (("muon", [0.9, 0.9], 1), ("lion", [0.9], 2)):
+        row = GroupConfig(optimizer=optimizer, betas=betas)
+        with pytest.raises(UserError, match=f"{optimizer} {len(betas)} betas; it has {wanted}"):
+            parameter_rows(OptimConfig(groups=[row]))
+
+
+def test_muon_is_refused_for_what_is_no_matrix() -> None:
+    optim = OptimConfig(groups=[GroupConfig(optimizer="muon")])
+    with pytest.raises(UserError, match=r"optim.groups gives layer\.bias to Muon"):
+        Optimizer(parameter_rows(optim), parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adamw", [("AdamW", 3, 6e-4, 0.1), ("AdamW", 2, 6e-4, 0.0)]),
+        ("lion", [("Lion", 3, 1e-4, 0.1), ("Lion", 2, 1e-4, 0.0)]),
+        ("muon", [("Muon", 2, 0.02, 0.1), ("AdamW", 1, 6e-4, 0.1), ("AdamW", 2, 6e-4, 0.0)]),
+        ("muon+lion", [("Muon", 2, 0.02, 0.1), ("Lion", 1, 1e-4, 0.1), ("Lion", 2, 1e-4, 0.0)]),
+    ],
+)
+def test_who_trains_what_by_default(
+    name: str, expected: list[tuple[str, int, float, float]]
+) -> None:
+    shapes = {
+        "model.embed_tokens.weight": (50, 8),
+        "model.layers.0.self_attn.q_proj.weight": (8, 8),
+        "model.layers.0.mlp.down_proj.weight": (8, 16),
+        "model.layers.0.input_layernorm.weight": (8,),
+        "model.norm.weight": (8,),
+    }
+    optim = OptimConfig(name=name)
+    groups = planned_optimizer(shapes, optim).groups
+    found = [
+        (
+            type(group.rule).__name__,
+            len(group.parameters),
+            pytest.approx(optim.learning_rate * group.rate),
+            group.rule.weight_decay,  # type: ignore[attr-defined]
+        )
+        for group in groups
+    ]
+    assert found == expected
+
+
+def test_a_table_of_ones_own() -> None:
+    optim = OptimConfig(
+        learning_rate=1e-3,
+        weight_decay=0.2,
+        groups=[
+            GroupConfig(pattern="^layer", optimizer="lion", betas=[0.8, 0.7], learning_rate=1e-5),
+            GroupConfig(pattern="up_proj", optimizer="muon", weight_decay=0.0),
+            GroupConfig(optimizer="adamw"),
+        ],
+    )
+    lion, muon, adamw = Optimizer(parameter_rows(optim), parameters()).describe(1e-3)
+    assert lion == (
+        "Lion: learning rate 1e-05, betas 0.8 and 0.7, weight decay 0.2, for 2 tensors with 15 "
+        "parameters (layer.weight, …)"
+    )
+    assert muon == (
+        "Muon: learning rate 0.02, momentum 0.95, weight decay 0, for 1 tensor with 24 parameters "
+        "(mlp.up_proj.weight)"
+    )
+    assert adamw == (
+        "AdamW: learning rate 0.001, betas 0.9 and 0.95, weight decay 0.2, for 3 tensors with 76 "
+        "parameters (mlp.down_proj.weight, …)"
+    )

@@ -43,6 +43,7 @@ def train(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     seq_len: options.SeqLen = None,
+    optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, data order and dropout.")
@@ -159,6 +160,7 @@ def train(
             "train.dtype": dtype,
             "train.deterministic": deterministic,
             "train.compile": compile,
+            "optim.name": optimizer,
             "optim.learning_rate": learning_rate,
             "log.interval": log_interval,
             "eval.interval": eval_interval,

@@ -1,0 +1,143 @@
+"""Muon (Jordan et al. 2024): momentum whose update is made orthogonal, for hidden matrices."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.config.schema import OptimConfig
+from trainer.optim.interface import Hyperparameters, State, Update, assign_unless
+from trainer.optim.orthogonal import Coefficients, orthogonalize, polar_express, quintic
+
+Scale = Literal["original", "match_rms_adamw"]
+
+#: GPT-2's matrices are stored as (in, out).
+_IN_OUT = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
+#: Matrices that are several side by side along their outputs: each is orthogonalized by itself.
+_FUSED = (
+    (re.compile(r"\.(c_attn|qkv_proj)\.weight$"), 3),
+    (re.compile(r"\.gate_up_proj\.weight$"), 2),
+)
+
+
+class Block(NamedTuple):
+    """A matrix (out, in) that is orthogonalized as one: views of a parameter and its update."""
+
+    weight: Tensor
+    update: Tensor
+
+
+def blocks(name: str, weight: Tensor, update: Tensor) -> Iterator[Block]:
+    """The matrices of the parameter `name`."""
+    if _IN_OUT.search(name):
+        weight, update = weight.mT, update.mT
+    parts = next((count for pattern, count in _FUSED if pattern.search(name)), 1)
+    if weight.shape[0] % parts:  # grouped heads: queries are more than keys and values
+        parts = 1
+    yield from map(Block, weight.chunk(parts), update.chunk(parts))
+
+
+def scale_of(shape: torch.Size, scale: Scale) -> float:
+    """The factor of the learning rate for a matrix (out, in)."""
+    rows, columns = shape
+    if scale == "match_rms_adamw":  # Liu et al. 2025, arXiv:2502.16982
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1.0, rows / columns))
+
+
+@dataclass(frozen=True)
+class Muon:
+    """m = beta m + (1 - beta) g; w = (1 - rate decay) w - rate scale orthogonal(Nesterov of m).
+
+    In `dtype`, or in bf16 where that is faster (None). At most `stack` numbers are stacked at once,
+    so that the copies stay small beside a large model.
+    """
+
+    momentum: float
+    weight_decay: float
+    scale: Scale
+    coefficients: Coefficients
+    dtype: torch.dtype | None = None
+    stack: int = 1 << 26
+    honours_skip: ClassVar[bool] = True
+    matrices_only: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        scale = "" if self.scale == "original" else f", scale {self.scale}"
+        return f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}{scale}"
+
+    def new_state(self, parameter: Tensor) -> State:
+        """One zero moment."""
+        return {"momentum": torch.zeros_like(parameter, memory_format=torch.preserve_format)}
+
+    def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
+        """One step of Muon."""
+        gradients = list(update.gradients)
+        moments = [state["momentum"] for state in update.states]
+        if skip is None:
+            torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
+        else:
+            for moment, gradient in zip(moments, gradients, strict=True):
+                assign_unless(skip, moment, moment.lerp(gradient, 1 - self.momentum))
+        nesterov = torch._foreach_lerp(gradients, moments, self.momentum)
+        named = zip(update.names, update.parameters, nesterov, strict=True)
+        every = [block for name, weight, moved in named for block in blocks(name, weight, moved)]
+        for batch in _of_equal_shape(every, self.stack):
+            self._apply(batch, rate, skip)
+
+    def _apply(self, batch: list[Block], rate: float, skip: Tensor | None) -> None:
+        """Update matrices of one shape."""
+        shape = batch[0].weight.shape
+        tall = shape[0] > shape[1]
+        x_NRC = torch.stack([block.update.mT if tall else block.update for block in batch])
+        dtype = self.dtype or fastest_dtype(x_NRC.device)
+        x_NRC = orthogonalize(x_NRC, self.coefficients, dtype).to(x_NRC.dtype)
+        step = -rate * scale_of(shape, self.scale)
+        kept = 1 - rate * self.weight_decay
+        for block, x_RC in zip(batch, x_NRC.mT if tall else x_NRC, strict=True):
+            if skip is None:
+                block.weight.mul_(kept).add_(x_RC, alpha=step)
+            else:
+                assign_unless(skip, block.weight, (block.weight * kept).add_(x_RC, alpha=step))
+
+
+def _of_equal_shape(every: list[Block], most: int) -> Iterator[list[Block]]:
+    """The matrices in batches of one shape, of `most` numbers each."""
+    by_shape: dict[torch.Size, list[Block]] = {}
+    for block in every:
+        by_shape.setdefault(block.weight.shape, []).append(block)
+    for shape, alike in by_shape.items():
+        size = max(1, most // shape.numel())
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size]
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the device multiplies it faster than fp32; elsewhere it may be 50 times slower."""
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        fast = bool(can.get("amx_bf16") or can.get("avx512_bf16"))
+    else:
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
+
+
+_COEFFICIENTS = {"quintic": quintic, "polar_express": polar_express}
+_DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def make(optim: OptimConfig, row: Hyperparameters) -> Muon:
+    """The rule of a row of the table."""
+    return Muon(
+        momentum=row.betas[0],
+        weight_decay=row.weight_decay,
+        scale=optim.muon_scale,
+        coefficients=_COEFFICIENTS[optim.muon_coefficients](optim.muon_steps),
+        dtype=_DTYPES[optim.muon_dtype],
+    )

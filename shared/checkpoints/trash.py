@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,16 +18,23 @@ from typing import Any
 
 from shared.checkpoints.catalogue import claimed, list_checkpoints
 from shared.checkpoints.manifest import MANIFEST
+from shared.checkpoints.trash_folder import (
+    DONE,
+    JOURNAL,
+    MOVING,
+    RESTORING,
+    TRASH,
+    batches,
+    doom,
+    half_deleted,
+    members,
+    next_batch,
+    remove_empty,
+)
 from shared.errors import UserError
 from shared.files import fsync_directory, read_json, remove_temporaries, write_json
 from shared.run.records import SCHEMA_VERSION
 from shared.text import one_line
-
-TRASH = ".trash"
-JOURNAL = "journal.json"
-MOVING, DONE, RESTORING = "moving", "done", "restoring"
-_BATCH = re.compile(r"\d{6,}")
-_EMPTYING = ".emptying-"
 
 Tell = Callable[..., None]
 """Writes an event: `tell(kind, name=…, …)`."""
@@ -87,9 +93,9 @@ def _files(folder: Path) -> list[os.stat_result]:
 
 def in_trash(checkpoints: Path) -> TrashSize:
     """How much lies there."""
-    folders = [f for batch in _batches(checkpoints) for f in _members(batch)]
+    folders = [f for batch in batches(checkpoints / TRASH) for f in members(batch)]
     # What an interrupted emptying has left is no checkpoint any more, and still takes its place.
-    leftover = [p for p in _entries(checkpoints / TRASH) if p.name.startswith(_EMPTYING)]
+    leftover = half_deleted(checkpoints / TRASH)
     return TrashSize(len(folders), freed_bytes([*folders, *leftover]))
 
 
@@ -105,7 +111,7 @@ def throw_away(checkpoints: Path, doomed: Sequence[Doomed], tell: Tell = untold)
                     "Try again when it has ended."
                 )
         trash.mkdir(exist_ok=True)
-        batch = trash / f"{_last_number(trash) + 1:06d}"
+        batch = next_batch(trash)
         batch.mkdir()
         _write_journal(batch, MOVING, doomed)
         fsync_directory(trash)
@@ -141,11 +147,11 @@ def undo(checkpoints: Path, tell: Tell = untold) -> list[str]:
     Raises UserError when there is none, or when a name has been taken meanwhile.
     """
     settle(checkpoints, tell)
-    batches = _batches(checkpoints)
-    if not batches:
+    waiting = batches(checkpoints / TRASH)
+    if not waiting:
         raise UserError(f"The trash of {checkpoints} is empty: there is nothing to restore.")
-    batch = batches[-1]
-    names = [folder.name for folder in _members(batch)]
+    batch = waiting[-1]
+    names = [folder.name for folder in members(batch)]
     taken = [name for name in names if os.path.lexists(checkpoints / name)]
     if taken:
         raise UserError(
@@ -158,13 +164,13 @@ def undo(checkpoints: Path, tell: Tell = untold) -> list[str]:
 
 def _restore(checkpoints: Path, batch: Path, tell: Tell) -> list[str]:
     names = [item.name for item in _journalled(batch)]
-    for folder in _members(batch):
+    for folder in members(batch):
         folder.rename(checkpoints / folder.name)
     fsync_directory(checkpoints)
     fsync_directory(batch)
     for name in names:
         tell("checkpoint_restored", name=name)
-    _remove_batch(batch)
+    remove_empty(batch)
     return names
 
 
@@ -173,9 +179,9 @@ def empty(checkpoints: Path, tell: Tell = untold) -> TrashSize:
     trash = checkpoints / TRASH
     size = in_trash(checkpoints)
     settle(checkpoints, tell)
-    for batch in _batches(checkpoints):
+    for batch in batches(checkpoints / TRASH):
         # One rename, and no undo finds it any more, however far the deletion comes.
-        batch.rename(trash / f"{_EMPTYING}{batch.name}")
+        doom(batch)
     if trash.is_dir():
         fsync_directory(trash)
     settle(checkpoints, tell)
@@ -194,17 +200,16 @@ def settle(checkpoints: Path, tell: Tell = untold) -> None:
     was being brought back comes back; one that was being deleted is deleted.
     """
     trash = checkpoints / TRASH
-    for path in _entries(trash):
-        if path.name.startswith(_EMPTYING):
-            shutil.rmtree(path)
-    for batch in _batches(checkpoints):
+    for path in half_deleted(trash):
+        shutil.rmtree(path)
+    for batch in batches(checkpoints / TRASH):
         remove_temporaries(batch)
         state = (read_json(batch / JOURNAL) or {}).get("state")
-        present = {folder.name for folder in _members(batch)}
+        present = {folder.name for folder in members(batch)}
         if state == RESTORING and not any(os.path.lexists(checkpoints / n) for n in present):
             _restore(checkpoints, batch, tell)
         elif not present:
-            _remove_batch(batch)
+            remove_empty(batch)
         elif state == MOVING:
             moved = [item for item in _journalled(batch) if item.name in present]
             _finish_moving(checkpoints, batch, moved, tell)
@@ -214,35 +219,6 @@ def restored_newest(checkpoints: Path, names: Iterable[str]) -> str | None:
     """The one of `names` that is now the newest checkpoint, from which a resume would go on."""
     steps = [info.name for info in list_checkpoints(checkpoints)]
     return steps[-1] if steps and steps[-1] in set(names) else None
-
-
-def _batches(checkpoints: Path) -> list[Path]:
-    """Oldest first, by number: clocks may jump."""
-    found = [p for p in _entries(checkpoints / TRASH) if _BATCH.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name))
-
-
-def _members(batch: Path) -> list[Path]:
-    """The folders in a batch."""
-    return [p for p in _entries(batch) if p.is_dir() and not p.is_symlink()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-
-
-def _last_number(trash: Path) -> int:
-    numbers = [p.name.removeprefix(_EMPTYING) for p in _entries(trash)]
-    return max((int(n) for n in numbers if _BATCH.fullmatch(n)), default=0)
-
-
-def _remove_batch(batch: Path) -> None:
-    """Take away a batch without members, its journal last but one."""
-    (batch / JOURNAL).unlink(missing_ok=True)
-    batch.rmdir()
 
 
 def _write_journal(batch: Path, state: str, items: Sequence[Doomed]) -> None:
@@ -267,4 +243,4 @@ def _journalled(batch: Path) -> list[Doomed]:
 
 
 def _found(batch: Path) -> list[Doomed]:
-    return [Doomed(f.name, *folder_size(f), "pruned") for f in _members(batch)]
+    return [Doomed(f.name, *folder_size(f), "pruned") for f in members(batch)]

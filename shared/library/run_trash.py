@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +17,20 @@ from pathlib import Path
 
 from shared.checkpoints.catalogue import claimed, list_checkpoints
 from shared.checkpoints.manifest import MANIFEST
-from shared.checkpoints.trash import DONE, JOURNAL, MOVING, RESTORING, TRASH, freed_bytes
+from shared.checkpoints.trash import freed_bytes
+from shared.checkpoints.trash_folder import (
+    DONE,
+    JOURNAL,
+    MOVING,
+    RESTORING,
+    TRASH,
+    batches,
+    doom,
+    half_deleted,
+    members,
+    next_batch,
+    remove_empty,
+)
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, read_json, remove_temporaries, write_json
 from shared.json_text import Json, is_number
@@ -30,8 +42,6 @@ from shared.run.records import SCHEMA_VERSION
 from shared.text import one_line
 
 LOCK = "lock"
-_BATCH = re.compile(r"\d{6,}")
-_EMPTYING = ".emptying-"
 WAIT = 5.0  # seconds for another process that changes the trash
 
 
@@ -53,12 +63,12 @@ class TrashedRun:
 def list_trash(runs_dir: Path) -> list[TrashedRun]:
     """The runs in the trash, the last deleted first."""
     found: list[TrashedRun] = []
-    for batch in reversed(_batches(runs_dir)):
+    for batch in reversed(batches(runs_dir / TRASH)):
         journal = read_json(batch / JOURNAL) or {}
         sizes = _journalled(journal)
         moment = journal.get("time")
         when = float(moment) if is_number(moment) else 0.0  # type: ignore[arg-type]
-        for path in _members(batch):
+        for path in members(batch):
             files, size = sizes.get(path.name, (0, 0))
             found.append(TrashedRun(path.name, path, int(batch.name), when, files, size))
     return found
@@ -68,7 +78,7 @@ def trash_bytes(runs_dir: Path) -> int:
     """The bytes that emptying the trash would free."""
     # The remains of an interrupted emptying are no longer runs but still take space.
     trash = runs_dir / TRASH
-    return freed_bytes(p for p in _entries(trash) if _is_batch(p) or p.name.startswith(_EMPTYING))
+    return freed_bytes([*batches(trash), *half_deleted(trash)])
 
 
 # -- deleting ----------------------------------------------------------------------------------
@@ -92,7 +102,7 @@ def throw_away_runs(doomed: Sequence[DoomedRun], wait: float = WAIT) -> None:
         _settle(runs_dir)
         for item in doomed:
             _hold(item.run, held)
-        batch = trash / f"{_last_number(trash) + 1:06d}"
+        batch = next_batch(trash)
         batch.mkdir()
         journal: Json = {
             "schema_version": SCHEMA_VERSION,
@@ -173,14 +183,14 @@ def restore_runs(
 
 
 def _asked_for(runs_dir: Path, run_ids: Collection[str] | None) -> dict[Path, list[str]]:
-    batches = _batches(runs_dir)[::-1]
-    if not batches:
+    waiting = batches(runs_dir / TRASH)[::-1]
+    if not waiting:
         raise UserError(f"The trash of {one_line(runs_dir)} is empty: there is nothing to restore.")
     if run_ids is None:
-        return {batches[0]: [path.name for path in _members(batches[0])]}
+        return {waiting[0]: [path.name for path in members(waiting[0])]}
     asked: dict[Path, list[str]] = {}
     for run_id in dict.fromkeys(run_ids):
-        holding = [b for b in batches if run_id in {path.name for path in _members(b)}]
+        holding = [b for b in waiting if run_id in {path.name for path in members(b)}]
         if not holding:
             raise UserError(
                 f"{one_line(run_id)!r} is not in the trash of {one_line(runs_dir)}; "
@@ -209,12 +219,12 @@ def _restore(runs_dir: Path, batch: Path, targets: Mapping[str, str]) -> None:
             path.rename(runs_dir / (name if free else _free_name(runs_dir, run_id)))
     fsync_directory(runs_dir)
     fsync_directory(batch)
-    if _members(batch):
+    if members(batch):
         journal = read_json(batch / JOURNAL) or {}
         journal.pop("restore", None)
         write_json(batch / JOURNAL, {**journal, "state": DONE})
     else:
-        _remove_batch(batch)
+        remove_empty(batch)
 
 
 # -- deleting permanently ----------------------------------------------------------------------
@@ -230,9 +240,9 @@ def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:
     with _changing(runs_dir, wait) as trash:
         size = trash_bytes(runs_dir)
         _settle(runs_dir)
-        for batch in _batches(runs_dir):
+        for batch in batches(runs_dir / TRASH):
             # After this rename no restore finds it, even if the deletion is interrupted.
-            batch.rename(trash / f"{_EMPTYING}{batch.name}")
+            doom(batch)
         fsync_directory(trash)
         _delete_emptied(trash)
         return size - trash_bytes(runs_dir)
@@ -240,12 +250,11 @@ def empty_run_trash(runs_dir: Path, wait: float = WAIT) -> int:
 
 def _delete_emptied(trash: Path) -> None:
     failures: list[OSError] = []
-    for path in _entries(trash):
-        if path.name.startswith(_EMPTYING):
-            try:
-                shutil.rmtree(path)  # does not follow a link to checkpoints outside
-            except OSError as error:
-                failures.append(error)
+    for path in half_deleted(trash):
+        try:
+            shutil.rmtree(path)  # does not follow a link to checkpoints outside
+        except OSError as error:
+            failures.append(error)
     if failures:
         place = one_line(failures[0].filename or trash)
         raise RunError(
@@ -283,50 +292,17 @@ def _settle(runs_dir: Path) -> None:
     trash = runs_dir / TRASH
     with contextlib.suppress(RunError):  # only emptying reports what cannot be deleted
         _delete_emptied(trash)
-    for batch in _batches(runs_dir):
+    for batch in batches(runs_dir / TRASH):
         remove_temporaries(batch)
         journal = read_json(batch / JOURNAL) or {}
         targets = journal.get("restore")
         if journal.get("state") == RESTORING and isinstance(targets, dict):
-            present = {path.name for path in _members(batch)}
+            present = {path.name for path in members(batch)}
             _restore(runs_dir, batch, {k: str(v) for k, v in targets.items() if k in present})
-        elif not _members(batch):
-            _remove_batch(batch)
+        elif not members(batch):
+            remove_empty(batch)
         elif journal.get("state") == MOVING:
             _finish_moving(runs_dir, batch, journal)
-
-
-def _batches(runs_dir: Path) -> list[Path]:
-    """Oldest first, by number because clocks can jump."""
-    return sorted(filter(_is_batch, _entries(runs_dir / TRASH)), key=lambda p: int(p.name))
-
-
-def _is_batch(path: Path) -> bool:
-    return _BATCH.fullmatch(path.name) is not None
-
-
-def _members(batch: Path) -> list[Path]:
-    """The runs in a batch."""
-    return [p for p in _entries(batch) if p.is_dir() and not p.is_symlink()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _last_number(trash: Path) -> int:
-    numbers = [p.name.removeprefix(_EMPTYING) for p in _entries(trash)]
-    return max((int(n) for n in numbers if _BATCH.fullmatch(n)), default=0)
-
-
-def _remove_batch(batch: Path) -> None:
-    """Remove a batch without runs."""
-    (batch / JOURNAL).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a foreign file in it is not ours to delete
-        batch.rmdir()
 
 
 def _journalled(journal: Mapping[str, object]) -> dict[str, tuple[int, int]]:

@@ -29,6 +29,7 @@ from monitor.background import ActDone, run_act
 from monitor.controllers.charts import Charts
 from monitor.controllers.checkpoints import CheckpointCare, UploadDone, Verified
 from monitor.controllers.export import Export
+from monitor.controllers.filtering import Filtering
 from monitor.controllers.host import Acts, Answer
 from monitor.controllers.moving import Moving
 from monitor.controllers.order import Order
@@ -50,7 +51,7 @@ from monitor.pages.lines import events_page, log_page, samples_page
 from monitor.pages.overview import OverviewPage
 from monitor.pages.page import PageController, Seen
 from monitor.palette import CHOICES
-from monitor.plots.curves import CurveStore
+from monitor.plots.curves import CurveStore, series_of
 from monitor.remembering import NotSaved, Remembering
 from monitor.screens.runs_screen import RunsScreen
 from monitor.settings import Settings, SettingsFile
@@ -142,12 +143,15 @@ class MonitorApp(App[None]):
             )
         }
         self._moving = Moving(self)
-        self._runs = Runs(self, self._frame.prompt, self._frame.keys)
+        self._runs = Runs(self)
+        self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, charts)
+        self._charts = Charts(self, charts, store)
         self._care = CheckpointCare(self, checkpoints)
         self.acts: Acts = {
             **self._moving.acts(),
             **self._runs.acts(),
-            **Charts(self, charts).acts(),
+            **self._filtering.acts(),
+            **self._charts.acts(),
             **Steering(self, launcher).acts(),
             **self._care.acts(),
             **Order(self).acts(),
@@ -221,6 +225,11 @@ class MonitorApp(App[None]):
         return self._seen().detail
 
     @property
+    def overlaid(self) -> list[tuple[RunView, RunDetail]]:
+        """The runs on the charts, as far as they have been read."""
+        return self._seen().overlaid
+
+    @property
     def page(self) -> PageController:
         """The present page."""
         return self.pages[self.look.page]
@@ -260,6 +269,14 @@ class MonitorApp(App[None]):
         if all(run.run_id != run_id for run in self.listing.runs):
             self.look = self.look.ordered(query="")
         self._moving.go_to_run(run_id)
+
+    def metrics_by_name(self) -> list[str]:
+        """Every metric of the runs on the charts, for the palette."""
+        return list(dict.fromkeys(key for _, one in self.overlaid for key in series_of(one)))
+
+    def go_to_metric(self, key: str) -> None:
+        """Show the chart of a metric."""
+        self._charts.go_to(key)
 
     def _seen(self) -> Seen:
         look = self.look
@@ -326,13 +343,13 @@ class MonitorApp(App[None]):
     @on(Prompt.Changed)
     def _filter_typed(self, message: Prompt.Changed) -> None:
         message.stop()
-        self._runs.filter_typed(message.text)
+        self._filtering.typed(message.text)
 
     @on(Prompt.Closed)
     def _filter_closed(self, message: Prompt.Closed) -> None:
         message.stop()
         self.set_focus(None)
-        self._runs.filter_closed(message.text)
+        self._filtering.closed(message.text)
 
     @on(Verified)
     def _checkpoint_verified(self, message: Verified) -> None:
@@ -344,7 +361,7 @@ class MonitorApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         """Keys that were on their way when the filter was opened belong to it."""
-        if not self._runs.takes(event):
+        if not self._filtering.takes(event):
             await super().on_event(event)
 
     def action_act(self, name: str) -> None:

@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from shared.charts.window import Kind, Window
+from monitor.settings import CHART_SIZES, Settings
+from shared.charts.window import WHOLE, Kind, Window, least_on_log
 
 #: The x axes in the order in which they are offered.
-AXES: tuple[Kind, ...] = ("step", "time", "tokens")
+AXES: tuple[Kind, ...] = ("step", "relative", "time", "training", "tokens", "metric")
 
 #: Weights of the moving average, from none to as smooth as it gets.
 WEIGHTS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
@@ -29,16 +30,51 @@ class ChartState:
     `span` is the width of the window and `end` its last x. Without a span all there is is shown;
     without an end the window stays at the newest values while they arrive. `cursor` names the
     chart that keys act on, "" the first one. `crosshair` is an x of the present axis.
+
+    `main` is the metric that was chosen to come first, "" for none; `query` filters the metrics by
+    their names, `folded` are the groups of them that only have a heading. `x_metric` is the metric
+    that the axis of kind "metric" shows.
     """
 
     cursor: str = ""
+    main: str = ""
+    query: str = ""
+    folded: frozenset[str] = field(default_factory=frozenset)
+    size: str = "medium"
     axis: Kind = "step"
+    x_metric: str = ""
     log_x: bool = False
     log_y: frozenset[str] = field(default_factory=frozenset)
     weight: float = 0.0
     span: float | None = None
     end: float | None = None
     crosshair: float | None = None
+
+    @classmethod
+    def remembered(cls, settings: Settings) -> ChartState:
+        """The way that `settings` remember."""
+        return cls(
+            main=settings.main_metric,
+            folded=frozenset(settings.folded),
+            size=settings.chart_size,
+            axis=settings.x_axis,  # type: ignore[arg-type]  # checked when it was read
+            x_metric=settings.x_metric,
+            weight=settings.smoothing,
+            log_y=frozenset(settings.log_y),
+        )
+
+    def kept_in(self, settings: Settings) -> Settings:
+        """`settings` with what of this is remembered."""
+        return dataclasses.replace(
+            settings,
+            main_metric=self.main,
+            folded=tuple(sorted(self.folded)),
+            chart_size=self.size,
+            x_axis=self.axis,
+            x_metric=self.x_metric,
+            smoothing=self.weight,
+            log_y=tuple(sorted(self.log_y)),
+        )
 
     # -- the window ----------------------------------------------------------------------
 
@@ -60,7 +96,10 @@ class ChartState:
             span = min(self.span, high - low)
             last = high if self.end is None else min(max(self.end, low + span), high)
             first = max(low, last - span)
-        return Window(first, last, self.axis, self.log_x, origin)
+        least = least_on_log(self.axis, low - origin, high - origin)
+        name = self.x_metric if self.axis == "metric" else ""
+        log = self.log_x and least is not None
+        return Window(first, last, self.axis, log, origin, least or 1.0, name)
 
     def zoomed(self, factor: float, at: float, limits: Limits, origin: float = 0.0) -> ChartState:
         """`factor` times as much of the axis (0.5 comes closer); `at` keeps its place.
@@ -97,24 +136,26 @@ class ChartState:
 
     # -- scales --------------------------------------------------------------------------
 
-    def next_axis(
+    def on_axis(
         self,
-        available: Sequence[Kind] = AXES,
+        axis: Kind,
+        metric: str = "",
         convert: Callable[[Sequence[float], Kind, Kind], Sequence[float]] | None = None,
         window: Window | None = None,
     ) -> ChartState:
-        """The next of the x axes there are.
+        """Over another x axis: for "metric" over `metric`, or over the one that was chosen before.
 
         `convert` takes places from one axis to another, `window` is the present one. Without them
         what was zoomed and pointed at is forgotten.
         """
-        if not available:
+        metric = metric or self.x_metric
+        if (axis, metric) == (self.axis, self.x_metric):
             return self
-        index = available.index(self.axis) + 1 if self.axis in available else 0
-        axis = available[index % len(available)]
+        moved = dataclasses.replace(
+            self, axis=axis, x_metric=metric, span=None, end=None, crosshair=None
+        )
         if axis == self.axis:
-            return self
-        moved = dataclasses.replace(self, axis=axis, span=None, end=None, crosshair=None)
+            return moved  # from one metric to another
         if convert is None:
             return moved
         if self.crosshair is not None:
@@ -149,7 +190,7 @@ class ChartState:
 
     def pointed(self, x: float | None) -> ChartState:
         """With the crosshair at `x`, on a whole step where steps are shown."""
-        if x is not None and self.axis == "step":
+        if x is not None and self.axis in WHOLE:
             x = float(round(x))
         return dataclasses.replace(self, crosshair=x)
 
@@ -169,7 +210,7 @@ class ChartState:
         x = float(edges[min(max(column, 0), width)])
         if not 0 <= column < width:
             x = self.crosshair + columns * (window.last - window.first) / width
-        if self.axis == "step":  # several columns may be one step
+        if self.axis in WHOLE:  # several columns may be one step
             further = self.crosshair + math.copysign(1.0, columns)
             x = max(x, further) if columns > 0 else min(x, further)
         x = min(max(x, limits[0]), limits[1])
@@ -187,10 +228,39 @@ class ChartState:
         """With the cursor on chart `key`."""
         return dataclasses.replace(self, cursor=key)
 
+    def at_main(self) -> ChartState:
+        """With the cursor on the main chart, whatever the metrics are filtered by."""
+        return dataclasses.replace(self, cursor="", query="", folded=frozenset())
+
+    # -- which charts --------------------------------------------------------------------
+
+    def filtered(self, query: str) -> ChartState:
+        """With the charts of those metrics that `query` finds."""
+        return dataclasses.replace(self, query=query)
+
+    def led_by(self, main: str) -> ChartState:
+        """With this metric first, "" for the one that is first by itself; the cursor is on it."""
+        return dataclasses.replace(self, main=main, cursor=main)
+
+    def toggled_fold(self, group: str) -> ChartState:
+        """With this group folded, or unfolded."""
+        return dataclasses.replace(self, folded=self.folded ^ {group})
+
+    def toggled_folds(self, groups: Sequence[str]) -> ChartState:
+        """With all of these groups folded, or none where they all are."""
+        all_folded = self.folded.issuperset(groups)
+        changed = self.folded.difference(groups) if all_folded else self.folded.union(groups)
+        return dataclasses.replace(self, folded=changed)
+
+    def next_size(self) -> ChartState:
+        """With smaller charts; after the smallest come the largest."""
+        index = CHART_SIZES.index(self.size) + 1
+        return dataclasses.replace(self, size=CHART_SIZES[index % len(CHART_SIZES)])
+
 
 def _logs(window: Window, limits: Limits) -> tuple[float, float, float, float]:
     def of(x: float) -> float:
-        return math.log(max(x - window.origin, 1.0))
+        return math.log(max(x - window.origin, window.least))
 
     return of(window.first), of(window.last), of(limits[0]), of(limits[1])
 
@@ -200,7 +270,7 @@ def _from_logs(window: Window, first: float, last: float, limits: Limits) -> Win
     bottom, top = _logs(window, limits)[2:]
     low = limits[0] if first <= bottom + 1e-9 else window.origin + math.exp(first)
     high = limits[1] if last >= top - 1e-9 else window.origin + math.exp(last)
-    if window.kind == "step":
+    if window.kind in WHOLE:
         low, high = float(round(low)), float(round(high))
         if high - low < 8:
             high = min(limits[1], low + 8)
@@ -210,7 +280,7 @@ def _from_logs(window: Window, first: float, last: float, limits: Limits) -> Win
 
 def _zoom_log(window: Window, factor: float, at: float, limits: Limits) -> Window:
     first, last, bottom, top = _logs(window, limits)
-    place = math.log(max(at - window.origin, 1.0))
+    place = math.log(max(at - window.origin, window.least))
     span = last - first
     share = (min(max(place, first), last) - first) / span if span > 0 else 0.5
     new = min(max(span * factor, 1e-6), top - bottom)

@@ -51,7 +51,7 @@ def screen(
     if selected is not None:
         poller.select(selected)
     snapshot = poller.look(lambda runs: next((r.run_id for r in arrange(runs, order).runs), None))
-    state = ChartState(settings.x_axis, weight=settings.smoothing, log_y=frozenset(settings.log_y))
+    state = ChartState.remembered(settings).at_main()
     found = draw(snapshot, state, palette, (size.columns, size.lines), ascii=ascii)
     return encode(found, palette, environment) if found is not None else ""
 

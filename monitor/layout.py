@@ -20,6 +20,7 @@ class Layout:
     height: int
     details: bool
     machine: bool
+    run_list: bool
     empty: bool
     deep: bool
 
@@ -28,12 +29,15 @@ class Layout:
         """What `look` asks for, as far as there is room."""
         wide, tall = width >= WIDE, height >= TALL
         known = snapshot is not None and snapshot.machine is not None
-        machine = wide and tall if look.machine is None else look.machine
+        # Beside the charts there is a place for the machine as long as the list is there.
+        roomy = wide and tall and look.run_list
+        machine = roomy if look.machine is None else look.machine
         return cls(
             width,
             height,
             details=wide if look.details is None else look.details,
             machine=machine and known,
+            run_list=look.run_list,
             empty=snapshot is None or not snapshot.runs,
             # Where there is little room, it goes to what the keys act on.
             deep=look.in_page and not (look.page == "overview" or wide or tall),
@@ -61,4 +65,5 @@ class Layout:
             "-details": self.details,
             "-broad": self.width >= BROAD,
             "-deep": self.deep,
+            "-unlisted": not self.run_list,
         }

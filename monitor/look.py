@@ -19,7 +19,8 @@ class Look:
     """The view of all runs.
 
     `in_page`: the keys that move act on the page, not on the list. `focused`: one chart is shown
-    alone. `details` and `machine` say whether those panes are shown; None: where there is room.
+    alone. `run_list`, `details` and `machine` say whether those panes are shown; None: where there
+    is room.
     """
 
     selected: str | None = None
@@ -30,6 +31,7 @@ class Look:
     in_page: bool = False
     focused: bool = False
     chart: ChartState = field(default_factory=ChartState)
+    run_list: bool = True
     details: bool | None = None
     machine: bool | None = None
 
@@ -39,11 +41,8 @@ class Look:
         return cls(
             selected=selected,
             order=ListOrder(settings.sort, "", settings.group, settings.show_archived),
-            chart=ChartState(
-                axis=settings.x_axis,  # type: ignore[arg-type]  # checked when it was read
-                weight=settings.smoothing,
-                log_y=frozenset(settings.log_y),
-            ),
+            chart=ChartState.remembered(settings),
+            run_list=settings.run_list,
             details=settings.details,
             machine=settings.machine,
         )
@@ -51,13 +50,11 @@ class Look:
     def kept_in(self, settings: Settings) -> Settings:
         """`settings` with what of this is remembered."""
         return dataclasses.replace(
-            settings,
+            self.chart.kept_in(settings),
             sort=self.order.sort,
             group=self.order.grouped,
             show_archived=self.order.show_archived,
-            x_axis=self.chart.axis,
-            smoothing=self.chart.weight,
-            log_y=tuple(sorted(self.chart.log_y)),
+            run_list=self.run_list,
             details=self.details,
             machine=self.machine,
         )

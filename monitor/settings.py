@@ -19,9 +19,13 @@ from shared.text import nearest, one_line
 MAX_BYTES = 64 << 10
 SORTS = ("activity", "newest", "name", "progress", "loss", "best")
 THEMES = ("night", "day", "clear")
-AXES = ("step", "time", "tokens")
-_CHOICES = {"theme": THEMES, "sort": SORTS, "x_axis": AXES}
-_HEADER = "# The settings of train-monitor. Edit freely; T, o, O, x, l and [ ] change them too.\n"
+AXES = ("step", "relative", "time", "training", "tokens", "metric")
+#: How large charts are in the grid.
+CHART_SIZES = ("large", "medium", "small", "tiny")
+_CHOICES = {"theme": THEMES, "sort": SORTS, "x_axis": AXES, "chart_size": CHART_SIZES}
+_METRICS = ("log_y", "folded")
+_NAMES = ("main_metric", "x_metric")
+_HEADER = "# The settings of train-monitor. Edit freely; keys such as T, o, x and M do so too.\n"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,15 @@ class Settings:
     #: Whether panes are shown; None: if there is room.
     machine: bool | None = None
     details: bool | None = None
+    #: Whether the list of runs is shown.
+    run_list: bool = True
+    #: The metric to show first; empty: the loss, or what takes its place.
+    main_metric: str = ""
+    #: The metric on the x axis where `x_axis` is "metric".
+    x_metric: str = ""
+    chart_size: str = "medium"
+    #: Groups of metrics of which only the heading is shown.
+    folded: tuple[str, ...] = ()
 
 
 def settings_path(environment: Mapping[str, str]) -> Path | None:
@@ -162,7 +175,7 @@ def _parsed(value: Mapping[str, Any]) -> tuple[Settings, list[str]]:
 def _used(key: str, given: Any) -> Any:
     if key == "smoothing":
         return float(given)
-    return tuple(given) if key == "log_y" else given
+    return tuple(given) if key in _METRICS else given
 
 
 def _wanted(key: str, given: object) -> str | None:
@@ -172,9 +185,11 @@ def _wanted(key: str, given: object) -> str | None:
     if key == "smoothing":
         number = isinstance(given, (int, float)) and not isinstance(given, bool)
         return None if number and 0 <= given <= 0.999 else "a weight from 0 to 0.999"  # type: ignore[operator]
-    if key == "log_y":
+    if key in _METRICS:
         names = isinstance(given, list) and all(isinstance(name, str) for name in given)
         return None if names else "a list of metrics"
+    if key in _NAMES:
+        return None if isinstance(given, str) else "the name of a metric"
     if key in ("machine", "details") and given is None:
         return None
     return None if isinstance(given, bool) else "true or false"

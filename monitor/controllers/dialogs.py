@@ -6,21 +6,33 @@ a form that is filled in once a week, nor a question for the form beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.data.views import RunView
+from shared.charts.window import Kind
 from shared.text import one_line
 
 if TYPE_CHECKING:
     from monitor.actions.export import Chart
     from monitor.actions.upload import UploadJob
+    from monitor.plots.scene import Scene
     from monitor.screens.dialogs import ConfirmScreen
     from monitor.screens.export_dialog import ExportScreen
+    from monitor.screens.metric_dialog import Choice, MetricScreen
     from monitor.screens.order_dialog import DeleteScreen, LineScreen, NoteScreen, TrashScreen
     from monitor.screens.prune_dialog import PruneScreen
     from monitor.screens.upload_dialog import Begin, UploadScreen
+
+#: The x axes by their names in the dialog.
+_AXES: Mapping[Kind, str] = {
+    "step": "steps",
+    "relative": "steps since the start of the run",
+    "time": "time",
+    "training": "time without pauses",
+    "tokens": "tokens",
+}
 
 
 def stop_dialog(view: RunView) -> ConfirmScreen:
@@ -102,6 +114,51 @@ def trash_dialog(runs_dir: Path, view: RunView | None, clock: Callable[[], float
 
     label = view.label if view else ""
     return TrashScreen(label, lambda: look_into_trash(runs_dir, view), clock)
+
+
+def metric_dialog(scene: Scene) -> MetricScreen:
+    """Asks for a metric to go to."""
+    from monitor.screens.metric_dialog import MetricScreen
+
+    return MetricScreen("Go to a metric", _metrics(scene), value=scene.key)
+
+
+def main_dialog(scene: Scene) -> MetricScreen:
+    """Asks for the metric to show first."""
+    from monitor.screens.metric_dialog import Choice, MetricScreen
+
+    first = Choice("the loss, or what takes its place", "", "default", ("default",))
+    return MetricScreen("Main metric", [first, *_metrics(scene)], value=scene.state.main)
+
+
+def axis_dialog(scene: Scene) -> MetricScreen:
+    """Asks for the x axis: one of those that the runs have, or a metric."""
+    from monitor.screens.metric_dialog import Choice, MetricScreen
+
+    known = [
+        Choice(name, kind)
+        for kind, name in _AXES.items()
+        if any(shown.curves.axes.has(kind) for shown in scene.shown)
+    ]
+    over = [
+        Choice(c.name, f"metric:{c.value}", "metric", ("metric",))
+        for c in _metrics(scene, apart=True)
+    ]
+    now = scene.axis + (f":{scene.state.x_metric}" if scene.axis == "metric" else "")
+    return MetricScreen("X axis", [*known, *over], value=now)
+
+
+def _metrics(scene: Scene, *, apart: bool = False) -> list[Choice]:
+    """The charts of a scene; `apart`: its metrics, each by itself."""
+    from monitor.screens.metric_dialog import Choice
+
+    metrics, found = scene.metrics, []
+    for key in metrics.all_keys:
+        others = metrics.beside.get(key, ())
+        remark = "" if apart or not others else f"with {', '.join(others)}"
+        found.append(Choice(key, key, one_line(remark, 60), () if apart else others))
+        found += [Choice(other, other) for other in others if apart]
+    return found
 
 
 def export_dialog(view: RunView, chart: Chart | None) -> ExportScreen:

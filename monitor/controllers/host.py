@@ -42,6 +42,10 @@ class Host(Protocol):
         """What was read of it."""
 
     @property
+    def overlaid(self) -> list[tuple[RunView, RunDetail]]:
+        """The runs on the charts, as far as they have been read."""
+
+    @property
     def page(self) -> PageController:
         """The present page."""
 

@@ -71,8 +71,13 @@ class Moving:
     def leave(self) -> None:
         """Out of the chart, the comparison, the page, the filter: one of them at a time."""
         host, look = self._host, self._host.look
-        if look.page == "charts" and look.focused:
+        charts = host.page.chart if look.page == "charts" else None
+        if charts is not None and charts.scene.unmatched:
+            host.look = dataclasses.replace(look, chart=look.chart.filtered(""))
+        elif look.page == "charts" and look.focused:
             host.look = dataclasses.replace(look, focused=False)
+        elif look.page == "charts" and look.in_page and look.chart.query:
+            host.look = dataclasses.replace(look, chart=look.chart.filtered(""))
         elif look.compared is not None:
             host.look = dataclasses.replace(look, compared=None)
         elif look.in_page:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from monitor.data.main_metric import main_key
-from monitor.data.pyramid import Pyramid, Pyramids
+from monitor.data.pyramid import DIRECT, Pyramid, Pyramids
 from monitor.data.scanner import Signature, file_signature, tail_lines
 from monitor.data.skim import Skim, skim
 from monitor.data.values import finite, whole
@@ -41,6 +41,7 @@ LONG = 256 << 20  # bytes of metrics from which another process helps to read th
 SKIMMED = 1 << 20  # bytes beyond which a curve is skimmed before it is read
 MAX_EVENTS = 200
 MAX_SAMPLES = 20
+MAX_HALTS = 5_000
 MAX_CONFIG = 64 << 10
 MAX_LINES = 400
 _LOG_LINES = 200
@@ -72,7 +73,8 @@ class RunFollower:
 
     Of a long run it has evenly spaced records at once (`detail().approximate`), until `poll` has
     come to the end of its metrics for the first time. From `long` bytes on, what `helper` starts
-    reads the second half of them.
+    reads the second half of them. A series has a pyramid from `pyramids_from` values on: shorter
+    ones, of which there may be hundreds, are drawn as quickly without one.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class RunFollower:
         long: int = LONG,
         helper: Callable[[Path], Helper | None] = start_helper,
         quiet: float = QUIET,
+        pyramids_from: int = DIRECT,
     ) -> None:
         self.run = run
+        self._pyramids_from = pyramids_from
         self._long, self._start_helper = long, helper
         #: False: keep the skim, because there is no memory for more.
         self.exact = True
@@ -96,6 +100,7 @@ class RunFollower:
         self._events_tail = Tailer(run.events_path)
         self._events: deque[EventView] = deque(maxlen=MAX_EVENTS)
         self._samples: deque[SampleView] = deque(maxlen=MAX_SAMPLES)
+        self._halts: deque[float] = deque(maxlen=MAX_HALTS)
         self._uploads: dict[str, str] = {}
         self._checkpoints: tuple[CheckpointInfo, ...] = ()
         self._checkpoints_seen: object = _NEVER
@@ -251,6 +256,7 @@ class RunFollower:
         if chunk.restarted:
             self._events.clear()
             self._samples.clear()
+            self._halts.clear()
             self._uploads = {}
         if chunk.lines:
             records, _ = parse_lines(chunk.lines)
@@ -262,7 +268,10 @@ class RunFollower:
 
     def _take_event(self, record: Json) -> None:
         kind = record.get("event")
-        if kind == "sample":
+        if kind == "started" or (kind == "status" and record.get("status") == "paused"):
+            if (moment := finite(record.get("time"))) is not None:
+                self._halts.append(moment)
+        elif kind == "sample":
             text = many_lines(str(record.get("text", ""))[:_MAX_SAMPLE])
             step, moment = whole(record.get("step")), finite(record.get("time"))
             self._samples.append(SampleView(step, moment, text))
@@ -324,7 +333,7 @@ class RunFollower:
         series, abandoned = _without_abandoned(shown, front)
         pyramids: dict[str, Pyramid] = {}
         for key, one in series.items():
-            if key != TIME:
+            if key != TIME and len(one) >= self._pyramids_from:
                 pyramids[key] = self._pyramids.of(one)
                 if self._builds_anew:
                     self.release()  # every number of it was read
@@ -340,6 +349,7 @@ class RunFollower:
             read_as=self._read_as(),
             unread=self._unread(),
             transitions=_transitions(facts.phases),
+            halts=tuple(self._halts),
             pyramids=pyramids,
             approximate=self._skim is not None,
             version=self._version,

@@ -113,7 +113,7 @@ class RunDetail:
     #: Every numeric metric of the file by its key, `loss` and `val_loss` first, and as `time` the
     #: Unix seconds of each step.
     series: Mapping[str, Series] = field(default_factory=dict)
-    #: The extremes of every series but `time`, of all resolutions.
+    #: The extremes of every long series but `time`, of all resolutions.
     pyramids: Mapping[str, Pyramid] = field(default_factory=dict)
     #: The series are a skim: evenly spaced records, to be replaced by all of them.
     approximate: bool = False
@@ -132,6 +132,8 @@ class RunDetail:
     unread: str = ""
     #: The phases by the records, for a run without a state.
     transitions: tuple[PhaseTransition, ...] = ()
+    #: Unix seconds at which the run was paused or started again: nobody trained around them.
+    halts: tuple[float, ...] = ()
     #: The numbers of the last record.
     newest: Mapping[str, float] = field(default_factory=dict)
     checkpoints: tuple[CheckpointInfo, ...] = ()

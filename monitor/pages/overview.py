@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from textual.widget import Widget
@@ -47,7 +48,7 @@ class OverviewPage(PageController):
 
     def show(self, seen: Seen) -> None:
         """Show the selected run and those overlaid."""
-        self.loss.show(seen.overlaid, seen.look.chart.at_chart(""))
+        self.loss.show(seen.overlaid, seen.look.chart.at_main())
         self._phases.show(seen.view)
         self._ending.show(seen.view)
         self.show_ages(seen)
@@ -72,8 +73,10 @@ class OverviewPage(PageController):
             self._details.scroll_pages(pages)
 
     def chart_after(self, moved: ChartState, before: ChartState) -> ChartState:
-        """Its chart is that of the loss, whichever the cursor of the grid is on."""
-        return moved.at_chart(before.cursor)
+        """Its chart is the main one, whichever the cursor of the grid is on."""
+        return dataclasses.replace(
+            moved, cursor=before.cursor, query=before.query, folded=before.folded
+        )
 
     @property
     def chart(self) -> ChartPane | None:

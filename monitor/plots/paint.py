@@ -135,7 +135,7 @@ def _put_letters(
 def _name_phases(drawn: Drawn, scene: Scene) -> None:
     """The name of each phase at its start, in the first row of the canvas, if that is free."""
     picture, layout, window = drawn.picture, drawn.layout, drawn.plot.figure.window
-    found = scene.phases()
+    found = scene.timeline.phases()
     if not found or layout.rows < 4:
         return
     edges = window.edges(layout.columns)

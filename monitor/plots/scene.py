@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -15,16 +14,15 @@ from monitor.chart.frame import Plot
 from monitor.chart.picture import Ink, Piece
 from monitor.chart_state import AXES, ChartState, Limits
 from monitor.data.views import RunDetail, RunView
-from monitor.plots.curves import CurveStore, RunCurves
-from monitor.plots.marks import happenings
+from monitor.plots.curves import CurveStore
+from monitor.plots.metric_list import MetricList, metric_list
 from monitor.plots.names import distinct
+from monitor.plots.shown import Shown
+from monitor.plots.timeline import Timeline
 from shared.charts.colours import CURVE_INKS
 from shared.charts.figure import Curve, Figure, RawPoints
 from shared.charts.labels import number
-from shared.charts.marks import Happening, Mark, Sign, in_drawing_order, mark
-from shared.charts.phases import Band, Phase, phases
-from shared.charts.smoothing import is_long_enough
-from shared.charts.window import Kind, Window
+from shared.charts.window import TIMES, WHOLE, Kind, Window
 from shared.text import one_line
 
 #: The colours of overlaid runs, by their names in the theme.
@@ -34,18 +32,9 @@ LETTERS = "ABCDEFGH"
 MAX_RUNS = len(RUN_INKS)
 
 _LABEL = 48  # characters of a key or a name
+_BESIDE = ("val", "curve-3")  # the colours of what is drawn beside the main metric
+_STAGE_NAMES = {"val_loss": "val", "eval_loss": "eval"}  # in the chart of the loss
 _MUTED = Ink("muted")
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """One of the runs on the charts."""
-
-    view: RunView
-    detail: RunDetail
-    curves: RunCurves
-    ink: str
-    label: str
 
 
 @dataclass(frozen=True)
@@ -84,14 +73,15 @@ class Scene:
             Shown(view, detail, store.of(detail), ink, label)
             for (view, detail), ink, label in zip(runs, RUN_INKS, labels, strict=False)
         ]
-        self.keys = self._keys()
-        self.axes = tuple(a for a in AXES if any(s.curves.has_axis(a) for s in self.shown))
+        self.metrics = self._metrics(state)
+        self.keys = self.metrics.keys
         # The runs may lack the axis that was chosen for others.
-        self.axis: Kind = state.axis if state.axis in self.axes else "step"
-        self.state = state if state.axis == self.axis else state.next_axis(("step",))
+        has = any(s.curves.axes.has(state.axis, state.x_metric) for s in self.shown)
+        self.state = state if has or state.axis == "step" else state.on_axis("step")
+        self.axis: Kind = self.state.axis
         self.limits = self._limits()
-        self._happenings: list[Happening] | None = None
-        self._places: dict[int, float] = {}
+        #: What happened, and where.
+        self.timeline = Timeline(self.shown, self.axis, self.state.x_metric)
 
     @property
     def is_overlay(self) -> bool:
@@ -106,25 +96,48 @@ class Scene:
         return self.keys[0] if self.keys else ""
 
     @property
+    def unmatched(self) -> str:
+        """A sentence where no metric matches the filter."""
+        if self.keys or not self.metrics.total:
+            return ""
+        return f"No metric matches {one_line(self.state.query, 60)}; Esc clears the filter."
+
+    @property
     def window(self) -> Window:
         """The visible part of the axis."""
         return self.state.window(self.limits or (0.0, 0.0))
 
-    def _keys(self) -> list[str]:
+    def _metrics(self, state: ChartState) -> MetricList:
         """A chart per metric of any run; with one run, that of `loss` shows `val_loss` too."""
         found: dict[str, None] = {}
         for shown in self.shown:
             found.update(dict.fromkeys(shown.curves.series))
-        first = [key for key in ("loss", "val_loss") if key in found]
-        if len(first) == 2 and not self.is_overlay:
-            del found[first.pop()]
-        return list(dict.fromkeys([*first, *found]))
+        return metric_list(
+            list(found),
+            chosen=state.main,
+            query=state.query,
+            folded=state.folded,
+            together=not self.is_overlay,
+        )
+
+    @property
+    def axes(self) -> tuple[Kind, ...]:
+        """The x axes that differ from each other for these runs."""
+        metric = self.state.x_metric
+        return tuple(
+            kind
+            for kind in AXES
+            if any(s.curves.axes.is_worthwhile(kind, metric) for s in self.shown)
+        )
 
     def _limits(self) -> Limits | None:
-        found = [r for s in self.shown if (r := s.curves.range(self.axis)) is not None]
+        found = [r for s in self.shown if (r := self._range(s)) is not None]
         if not found:
             return None
         return min(low for low, _ in found), max(high for _, high in found)
+
+    def _range(self, shown: Shown) -> Limits | None:
+        return shown.curves.axes.range(self.axis, self.state.x_metric)
 
     # -- one chart -----------------------------------------------------------------------
 
@@ -155,8 +168,8 @@ class Scene:
             y_name=one_line(key, _LABEL),
             log_y=key in self.state.log_y,
             smoothing=self.state.weight if any(c.smooth is not None for c in curves) else 0.0,
-            bands=self._bands(),
-            marks=self._marks(),
+            bands=self.timeline.bands(),
+            marks=self.timeline.marks(),
         )
 
     def curves(self, key: str) -> list[Curve]:
@@ -168,7 +181,9 @@ class Scene:
         dim = [curve for curve in found if curve.abandoned]
         found = [curve for curve in found if not curve.abandoned]
         if not self.is_overlay:
-            found = [dataclasses.replace(c, label="val") if c.ink == "val" else c for c in found]
+            found = [
+                dataclasses.replace(c, label=_STAGE_NAMES.get(c.label, c.label)) for c in found
+            ]
         if self.plain and len(found) > 1:
             letters = self._letters(found)
             found = [
@@ -180,13 +195,14 @@ class Scene:
     def _curves(self, key: str) -> list[Curve]:
         found: list[Curve] = []
         for shown in self.shown:
-            keys = [key]
-            if key == "loss" and not self.is_overlay:
-                keys.append("val_loss")
-            for one in keys:
+            for place, one in enumerate(self._drawn_for(key)):
                 if one in shown.curves.series:
-                    found += self._curve(shown, one)
+                    found += self._curve(shown, one, place)
         return found
+
+    def _drawn_for(self, key: str) -> tuple[str, ...]:
+        """The metrics in the chart of `key`."""
+        return (key, *self.metrics.beside.get(key, ()))
 
     def _letters(self, curves: Sequence[Curve]) -> list[str]:
         """A letter per curve; a run has the same one on every chart."""
@@ -203,69 +219,28 @@ class Scene:
             pieces.append((f"{shown.label} ", Ink("foreground")))
         return pieces
 
-    def _curve(self, shown: Shown, key: str) -> list[Curve]:
-        places = shown.curves.places(key, self.axis)
-        if places is None:
-            return []
-        pyramid = shown.curves.pyramid(key)
-        smooth = None
-        weight = self.state.weight
-        if is_long_enough(len(pyramid), weight):
-            smooth = shown.curves.average(key, weight)
+    def _curve(self, shown: Shown, key: str, place: int) -> list[Curve]:
         if self.is_overlay:
             label, ink = shown.label, shown.ink
         else:
-            label, ink = one_line(key, _LABEL), "val" if key == "val_loss" else "train"
-        x = None if self.axis == "step" else places
-        return [Curve(label, ink, pyramid, x, smooth)]
+            ink = _BESIDE[place - 1] if place else "val" if key == "val_loss" else "train"
+            label = one_line(key, _LABEL)
+        state = self.state
+        curve = shown.curves.curve(
+            key, label, ink, kind=state.axis, metric=state.x_metric, weight=state.weight
+        )
+        return [] if curve is None else [curve]
 
     def _abandoned(self, key: str) -> list[Curve]:
         """What an attempt that was given up made beyond the newest step: dim, a line of its own."""
         if self.axis != "step":
             return []
-        keys = [key, "val_loss"] if key == "loss" and not self.is_overlay else [key]
         return [
             Curve("abandoned", "muted", RawPoints(shown.detail.abandoned[one]), abandoned=True)
             for shown in self.shown
-            for one in keys
+            for one in self._drawn_for(key)
             if one in shown.detail.abandoned
         ]
-
-    def _bands(self) -> list[Band]:
-        return [Band(x, phase.ink, phase.name) for x, phase in self.phases()]
-
-    def phases(self) -> list[tuple[float, Phase]]:
-        """The phases, each with the x at which it begins. Empty if those of the runs differ."""
-        if not self.shown:
-            return []
-        found = phases(self.shown[0].view.transitions)
-        if any(phases(other.view.transitions) != found for other in self.shown[1:]):
-            return []
-        return [(x, p) for p in found if (x := self.x_of(p.start)) is not None]
-
-    def happenings(self) -> list[Happening]:
-        """The events of the first run, by step."""
-        if self._happenings is None:
-            self._happenings = happenings(self.shown[0].detail) if self.shown else []
-        return self._happenings
-
-    def _marks(self) -> list[Mark]:
-        marks: list[Mark] = []
-        for one in in_drawing_order(self.happenings()):
-            x = self.x_of(one.step)
-            if x is not None:
-                marks.append(mark(x, one))
-        return marks
-
-    def x_of(self, step: int) -> float | None:
-        """The x of a step of the first run; None if it has no such axis."""
-        if self.axis == "step":
-            return float(step)
-        if not self.shown[0].curves.has_axis(self.axis):
-            return None
-        if step not in self._places:
-            self._places[step] = self.shown[0].curves.convert([step], "step", self.axis)[0]
-        return self._places[step]
 
     def _remarks(self, key: str, curves: Sequence[Curve]) -> list[Piece]:
         found: list[Piece] = []
@@ -273,11 +248,14 @@ class Scene:
             found.append((f" ema {self.state.weight:g} ", _MUTED))
         if key in self.state.log_y:
             found.append((" log y ", _MUTED))
+        if self.axis != "step":
+            window = self.window
+            log = " (log)" if window.log else ""
+            found.append((f" over {one_line(window.name, _LABEL)}{log} ", _MUTED))
         if not self.is_overlay and self.shown:
             view = self.shown[0].view
-            if view.best_loss is not None and key == (view.best_metric or "loss").replace(
-                "val_loss", "loss"
-            ):
+            best = view.best_metric or "loss"
+            if view.best_loss is not None and best in self._drawn_for(key):
                 at = "" if view.best_step is None else f" @ {view.best_step:,}"
                 found += [(" best ", _MUTED), (number(view.best_loss), Ink("foreground"))]
                 found.append((f"{at} ", _MUTED))
@@ -290,12 +268,13 @@ class Scene:
             parts.append("~ approximate" if self.ascii else "≈ approximate")
         if loading:
             parts.append(f"reading {min(loading):.0%}")
-        if self.axis == "time" and any(s.curves.moved("time") for s in self.shown):
+        if self.axis in TIMES and any(s.curves.axes.moved("time") for s in self.shown):
             parts.append("the clock ran backwards")
         if self.is_overlay:
-            missing = sum(not s.curves.has_axis(self.axis) for s in self.shown)
+            metric = self.state.x_metric
+            missing = sum(not s.curves.axes.has(self.axis, metric) for s in self.shown)
             if missing:
-                parts.append(f"{missing} without {self.axis}")
+                parts.append(f"{missing} without {one_line(self.window.name, _LABEL)}")
         return ", ".join(parts)
 
     # -- in numbers ----------------------------------------------------------------------
@@ -333,7 +312,7 @@ class Scene:
     def _end(self, curve: Curve) -> float:
         """The last x of the run of a curve; its other series may be longer."""
         of = next((s for s in self.shown if s.ink == curve.ink), self.shown[0])
-        limits = of.curves.range(self.axis)
+        limits = self._range(of)
         return math.inf if limits is None else limits[1]
 
     @overload
@@ -344,44 +323,27 @@ class Scene:
 
     def _exact(self, x: float | None) -> float | None:
         """A step as an int: to search a float, numpy would convert every step."""
-        return int(x) if x is not None and self.axis == "step" else x
-
-    def happening_at(self, first: float, last: float) -> Happening | None:
-        """The most important event in first <= x < last, such as a column of a chart."""
-        found = [
-            h
-            for h in self.happenings()
-            if (x := self.x_of(h.step)) is not None and first <= x < last
-        ]
-        return in_drawing_order(found)[-1] if found else None
-
-    def signs(self) -> list[Sign]:
-        """The signs in the window, each meaning once, the most important first."""
-        window, found = self.window, {}
-        for one in reversed(in_drawing_order(self.happenings())):
-            x = self.x_of(one.step)
-            if x is not None and window.first <= x <= window.last:
-                found[one.sign.word] = one.sign
-        return list(found.values())
-
-    def next_happening(self, direction: int) -> float | None:
-        """The x of the next event after (1) or before (-1) the crosshair."""
-        places = sorted({x for h in self.happenings() if (x := self.x_of(h.step)) is not None})
-        if not places:
-            return None
-        if self.state.crosshair is None:
-            return places[-1] if direction < 0 else places[0]
-        if direction > 0:
-            at = bisect.bisect_right(places, self.state.crosshair)
-            return places[at] if at < len(places) else None
-        at = bisect.bisect_left(places, self.state.crosshair) - 1
-        return places[at] if at >= 0 else None
+        return int(x) if x is not None and self.axis in WHOLE else x
 
     def next_axis(self) -> ChartState:
         """The state with the next available x axis; zoom and crosshair are converted."""
+        axes = self.axes
+        index = axes.index(self.axis) + 1 if self.axis in axes else 0
+        return self.on_axis(axes[index % len(axes)]) if axes else self.state
+
+    def on_axis(self, kind: Kind, metric: str = "") -> ChartState:
+        """The state over that axis; zoom and crosshair are converted where that is possible."""
+        state = self.state
         if not self.shown:
-            return self.state.next_axis()
-        return self.state.next_axis(self.axes, self.shown[0].curves.convert, self.window)
+            return state.on_axis(kind, metric)
+        axes, x_metric = self.shown[0].curves.axes, metric or state.x_metric
+        if not (self.timeline.rises and axes.rises(kind, x_metric)):
+            return state.on_axis(kind, metric)
+
+        def convert(x: Sequence[float], old: Kind, new: Kind) -> list[float]:
+            return axes.convert(x, old, new, x_metric)
+
+        return state.on_axis(kind, metric, convert, self.window)
 
     def signature(self, key: str) -> object:
         """A value that changes when the chart of `key` would look different."""
@@ -391,5 +353,5 @@ class Scene:
              s.detail.checkpoints, s.view.best_loss, s.view.best_step)
             for s in self.shown
         )  # fmt: skip
-        state = self.state.at_chart("")
-        return key, state, runs, self.plain, self.ascii
+        state = dataclasses.replace(self.state.at_main(), size="")
+        return key, state, self._drawn_for(key), runs, self.plain, self.ascii

@@ -1,4 +1,4 @@
-"""The command palette: every action of the registry and every run."""
+"""The command palette: every action of the registry, every run, and every metric."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ class Choices(Protocol):
     def go_to(self, run_id: str) -> None:
         """Select a run."""
 
+    def metrics_by_name(self) -> list[str]:
+        """Every metric of the runs on the charts."""
+
+    def go_to_metric(self, key: str) -> None:
+        """Show the chart of a metric."""
+
 
 class ActionProvider(Provider):
     """The commands of the palette.
@@ -44,7 +50,7 @@ class ActionProvider(Provider):
             yield DiscoveryHit(_shown(words, key), act, text=words)
 
     async def search(self, query: str) -> Hits:
-        """The matching actions, then the matching runs."""
+        """The matching actions, then the matching runs and metrics."""
         matcher = self.matcher(query)
         for words, key, act in self._offers():
             score = matcher.match(words)
@@ -58,6 +64,12 @@ class ActionProvider(Provider):
             if score > 0:
                 go = partial(self._choices.go_to, run_id)
                 yield Hit(score, _shown(words, status), go, text=words)
+        for key in self._choices.metrics_by_name():
+            words = f"chart of {key}"
+            score = matcher.match(words)
+            if score > 0:
+                show = partial(self._choices.go_to_metric, key)
+                yield Hit(score, _shown(words, "metric"), show, text=words)
 
 
 def _shown(words: str, remark: str) -> Content:

@@ -102,7 +102,7 @@ class Notice(Panel):
 
 
 class Prompt(Horizontal):
-    """A line to type a filter in; every change is posted at once."""
+    """A line to type a filter of runs or metrics in; every change is posted at once."""
 
     class Changed(Message):
         """The text has changed."""
@@ -124,14 +124,15 @@ class Prompt(Horizontal):
     ]
 
     def compose(self) -> ComposeResult:
-        """A label, the input, and how many runs match."""
+        """A label, the input, and how many match."""
         yield Static(" filter ", id="prompt-sign", markup=False)
         yield Input(placeholder="words, or /regex/", compact=True, id="prompt-text")
         yield Static("", id="prompt-found", markup=False)
 
-    def open(self, text: str) -> None:
-        """Show it and focus it."""
+    def open(self, text: str, sign: str) -> None:
+        """Show it with this text and this label, and focus it."""
         self.display = True
+        self.query_one("#prompt-sign", Static).update(Text(f" {sign} "))
         field = self.query_one(Input)
         field.value = text
         field.cursor_position = len(text)
@@ -148,7 +149,7 @@ class Prompt(Horizontal):
         self.query_one(Input).insert_text_at_cursor(character)
 
     def say(self, text: str) -> None:
-        """Show how many runs match, or what is wrong."""
+        """Show how many match, or what is wrong."""
         self.query_one("#prompt-found", Static).update(Text(f"{text} "))
 
     @on(Input.Changed)
@@ -163,7 +164,7 @@ class Prompt(Horizontal):
         self._close(self.query_one(Input).value)
 
     def action_clear(self) -> None:
-        """Close it and list all runs."""
+        """Close it without a filter."""
         self._close("")
 
     def _close(self, text: str) -> None:

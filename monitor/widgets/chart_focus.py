@@ -54,6 +54,7 @@ class ChartFocus(ChartPane):
             self._drawn = None
             text = "No metrics yet: the curve begins with the first step." if self._runs else ""
             text = next((d.why_empty for _, d in self._runs if d.why_empty), text)
+            text = scene.unmatched or text
             return self.strips(paint_nothing(text, " chart", width, height))
         table, more = self._rows_below(scene, width, height)
         rows = [*table, *more]
@@ -150,7 +151,7 @@ def _what_happened(scene: Scene, width: int) -> list[Piece]:
     crosshair = scene.state.crosshair
     if crosshair is not None:
         near = (window.last - window.first) / max(1, width)
-        found = scene.happening_at(crosshair - near, crosshair + near)
+        found = scene.timeline.happening_at(crosshair - near, crosshair + near)
         if found is not None:
             sign = found.sign.ascii if scene.ascii else found.sign.sign
             text = f"{found.sign.word} at step {found.step:,}"
@@ -163,7 +164,7 @@ def _what_happened(scene: Scene, width: int) -> list[Piece]:
             ]
     pieces: list[Piece] = []
     used = 0
-    for known in scene.signs():
+    for known in scene.timeline.signs(window):
         shown = known.ascii if scene.ascii else known.sign
         used += len(known.word) + 4
         if used <= width:
@@ -194,7 +195,7 @@ def _rail(scene: Scene, width: int) -> list[Piece]:
 
 
 def _range_text(window: Window) -> str:
-    if window.kind == "step":
+    if window.is_whole:
         return f"steps {window.first:,.0f} to {window.last:,.0f}"
     unit = " tokens" if window.kind == "tokens" else ""
     return f"{window.label(window.first)} to {window.label(window.last)}{unit}"

@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from monitor.chart.picture import Ink, Picture, Piece
-from monitor.plots.arrange import Arrangement, Place, arrange
+from monitor.chart.picture import Ink, Picture, Piece, cell_count, clip, clip_middle
+from monitor.plots.arrange import Arrangement, Place, Section, arrange, arrange_groups
+from monitor.plots.metric_list import MetricGroup
 from monitor.plots.paint import Drawn, paint, paint_nothing, select
 from monitor.widgets.chart_pane import ChartMoved, ChartPane
+from shared.text import one_line, plural
 
 __all__ = ["ChartGrid", "ChartMoved"]
 
@@ -44,51 +47,71 @@ class ChartGrid(ChartPane):
         self._painter = painter
         self._cells: dict[str, _Cell] = {}
         self._placed: dict[str, Place] = {}
+        self._headings: list[tuple[MetricGroup, Place]] = []
 
     # -- the cursor ----------------------------------------------------------------------
 
     @property
     def arrangement(self) -> Arrangement:
         """The page with the cursor."""
-        keys, key = self.scene.keys, self.scene.key
-        shown = keys.index(key) if key in keys else 0
-        return arrange(len(keys), *self.size, shown, foot=self.scene.is_overlay)
+        return self._arranged(self.scene.metrics.stop_of(self.scene.key))
+
+    def _arranged(self, shown: int) -> Arrangement:
+        """The page with place number `shown`."""
+        scene, metrics = self.scene, self.scene.metrics
+        foot, size = scene.is_overlay or bool(scene.state.query), scene.state.size
+        if not metrics.is_grouped:
+            return arrange(len(metrics.keys), *self.size, shown, foot=foot, size=size)
+        sections = [Section(len(g.keys), bool(g.name), g.folded) for g in metrics.groups]
+        return arrange_groups(sections, *self.size, shown, foot=foot, size=size)
 
     def move_cursor(self, across: int = 0, down: int = 0) -> None:
         """Move to a neighbour; beyond the edge, to the neighbouring page."""
-        keys, now = self.scene.keys, self.arrangement
-        if not keys:
-            return
-        index = keys.index(self.scene.key)
-        moved = self._below(now, index, down) if down else index + across
-        self.change(self.scene.state.at_chart(keys[min(max(0, moved), len(keys) - 1)]))
+        stops, index = self.scene.metrics.stops, self.scene.metrics.stop_of(self.scene.key)
+        if stops:
+            moved = self._below(index, down) if down else index + across
+            self._go_to(min(max(0, moved), len(stops) - 1))
 
-    def _below(self, now: Arrangement, index: int, down: int) -> int:
-        """The chart below or above, where the first one may be wider than the others."""
-        place = now.places[index - now.first]
-        middle = place.x if place.width == now.places[-1].width else place.x + place.width // 2
-        y = place.y + place.height if down > 0 else place.y - 1
-        for i, other in enumerate(now.places):
-            if other.holds(middle, y):
-                return now.first + i
-        if down > 0 and now.page + 1 == now.pages:
-            later = [i for i, p in enumerate(now.places) if p.y > place.y]
-            return now.first + later[-1] if later else index
-        if down < 0 and now.page == 0:
+    def _go_to(self, index: int) -> None:
+        self.change(self.scene.state.at_chart(self.scene.metrics.stops[index].key))
+
+    def _below(self, index: int, down: int) -> int:
+        """The place below or above."""
+        now = self.arrangement
+        found = now.beyond(index, down)
+        if found is not None:
+            return found
+        other = now.last if down > 0 else now.first - 1
+        if not 0 <= other < len(self.scene.metrics.stops):
             return index
-        return index + down * now.columns
+        return self._arranged(other).entered(now.places[index - now.first], down)
 
     def turn_page(self, pages: int) -> None:
         """Move by whole pages."""
-        keys, now = self.scene.keys, self.arrangement
+        now = self.arrangement
         page = min(max(0, now.page + pages), now.pages - 1)
-        if keys and page != now.page:
-            each = now.columns * now.rows
-            self.change(self.scene.state.at_chart(keys[min(page * each, len(keys) - 1)]))
+        if self.scene.keys and page != now.page:
+            self._go_to(now.starts[page])
+
+    def toggle_fold(self, group: str = "") -> bool:
+        """Fold or unfold a group, that under the cursor by default; False if it is in none."""
+        group = group or self.scene.metrics.group_of(self.scene.key)
+        if group:
+            self.change(self.scene.state.toggled_fold(group))
+        return bool(group)
+
+    def toggle_folds(self) -> bool:
+        """Fold all groups, or unfold them all; False if there are none."""
+        names = [group.name for group in self.scene.metrics.groups if group.name]
+        if names:
+            self.change(self.scene.state.toggled_folds(names))
+        return bool(names)
 
     def open(self) -> None:
-        """Show the chart under the cursor alone."""
-        if self.scene.key:
+        """Show the chart under the cursor alone; a folded group is unfolded."""
+        if self.scene.metrics.folded_at(self.scene.key):
+            self.toggle_fold()
+        elif self.scene.key:
             self.post_message(self.Opened(self.scene.key))
 
     def double_clicked(self, key: str, y: int) -> None:
@@ -130,8 +153,14 @@ class ChartGrid(ChartPane):
         if not scene.keys:
             return self.strips(paint_nothing(self._why_empty(), " charts", width, height))
         now = self.arrangement
-        keys = scene.keys[now.first : now.last]
-        self._placed = dict(zip(keys, now.places, strict=True))
+        stops = scene.metrics.stops[now.first : now.last]
+        self._placed = {s.key: p for s, p in zip(stops, now.places, strict=True) if not s.folded}
+        groups = scene.metrics.groups
+        self._headings = [(groups[number], place) for number, place in now.headings]
+        by_name = {group.name: group for group in groups}
+        self._headings += [
+            (by_name[s.group], p) for s, p in zip(stops, now.places, strict=True) if s.folded
+        ]
         self._cells = {key: cell for key, cell in self._cells.items() if key in self._placed}
         began = time.monotonic()
         for key, place in self._placed.items():
@@ -139,8 +168,8 @@ class ChartGrid(ChartPane):
                 self._draw_chart(key, place)
             elif self._cells[key].seen != self._wanted(key, place):
                 self._draw_soon(at_once=True)
-        found = self._joined(now, width)
-        if now.pages > 1 or scene.is_overlay:
+        found = self._joined(width)
+        if now.pages > 1 or scene.is_overlay or scene.state.query:
             found += [Strip.blank(width, self.base)] * (height - len(found) - 1)
             found += self.strips(self._foot(now, width))
         return found
@@ -162,12 +191,14 @@ class ChartGrid(ChartPane):
             select(drawn.picture, ascii=self.ascii)
         self._cells[key] = _Cell(wanted, drawn, self.strips(drawn.picture))
 
-    def _joined(self, now: Arrangement, width: int) -> list[Strip]:
+    def _joined(self, width: int) -> list[Strip]:
         """The strips of charts that stand side by side as strips of the whole width."""
-        bottom = max(place.y + place.height for place in now.places)
+        drawn = [(place, self._cells[key].strips) for key, place in self._placed.items()]
+        drawn += [(place, self._heading(group, width)) for group, place in self._headings]
+        bottom = max(place.y + place.height for place, _ in drawn)
         rows: list[list[tuple[int, Strip]]] = [[] for _ in range(bottom)]
-        for key, place in self._placed.items():
-            for i, strip in enumerate(self._cells[key].strips[: place.height]):
+        for place, strips in drawn:
+            for i, strip in enumerate(strips[: place.height]):
                 rows[place.y + i].append((place.x, strip))
         found = []
         for row in rows:
@@ -180,28 +211,75 @@ class ChartGrid(ChartPane):
             found.append(Strip.join(parts).adjust_cell_length(width, self.base))
         return found
 
+    def _heading(self, group: MetricGroup, width: int) -> list[Strip]:
+        """The name of a group, and how many charts it has."""
+        picture = Picture(width, 1)
+        sign, name = "▸" if group.folded else "▾", clip_middle(group.name, width - 20)
+        picture.write_all(
+            0,
+            0,
+            [
+                (f" {sign} {name}", Ink("primary", "bold")),
+                (f"  {plural(len(group.keys), 'chart')}", Ink("muted")),
+            ],
+        )
+        if self.scene.metrics.folded_at(self.scene.key) == group.name:
+            select(picture)
+        if self.ascii:
+            picture.to_ascii()
+        return self.strips(picture)
+
+    def on_click(self, event: events.Click) -> None:
+        """On the heading of a group, fold or unfold it."""
+        group = next((g for g, place in self._headings if place.holds(event.x, event.y)), None)
+        if group is None or self._dragged:
+            return
+        event.stop()
+        event.prevent_default()  # it is no click on a chart
+        self.change(self.scene.state.at_chart(group.keys[0]).toggled_fold(group.name))
+
     def _foot(self, now: Arrangement, width: int) -> Picture:
-        """The names of overlaid runs, and which page of how many this is."""
+        """The names of overlaid runs, the filter, and which page of how many this is."""
         scene, picture = self.scene, Picture(width, 1)
         x = picture.write_all(0, 0, scene.legend()) if scene.is_overlay else 0
+        found, count, where = self._filter_text(width // 2), self._count(), ""
         if now.pages > 1:
-            count = f" charts {now.first + 1}-{now.last} of {len(scene.keys)} "
             where = f" {' '.join('●' if i == now.page else '·' for i in range(now.pages))} "
-            if x + len(count) + len(where) > width:
+            if x + len(found) + len(count) + len(where) > width:
                 where = f" page {now.page + 1}/{now.pages} "
-            if x + len(count) + len(where) > width:
-                count = ""
-            pieces: list[Piece] = [(count, Ink("muted")), (where, Ink("primary"))]
-            start = width - len(count) - len(where) if scene.is_overlay else 0
-            picture.write_all(0, max(0, start), pieces)
+        else:
+            count = ""
+        if x + cell_count(found) + len(count) + len(where) > width:
+            count = ""
+        pieces: list[Piece] = [
+            (found, Ink("secondary")), (count, Ink("muted")), (where, Ink("primary")),
+        ]  # fmt: skip
+        start = width - sum(cell_count(text) for text, _ in pieces) if scene.is_overlay else 0
+        picture.write_all(0, max(0, start), pieces)
         if self.ascii:
             picture.to_ascii()
         return picture
+
+    def _filter_text(self, room: int) -> str:
+        metrics, query = self.scene.metrics, one_line(self.scene.state.query, 200)
+        if not query:
+            return ""
+        found = f" {len(metrics.keys):,} of {metrics.total:,} match "
+        return f"{found}{clip(query, max(6, room - len(found)))} "
+
+    def _count(self) -> str:
+        """Which charts these are."""
+        keys, shown = self.scene.keys, list(self._placed)
+        if not shown:
+            return ""
+        return f" charts {keys.index(shown[0]) + 1}-{keys.index(shown[-1]) + 1} of {len(keys):,} "
 
     def _why_empty(self) -> str:
         if not self._runs:
             return ""
         if any(detail.loading is not None for _, detail in self._runs):
             return "reading metrics.jsonl…"
+        if self.scene.unmatched:
+            return self.scene.unmatched
         why = next((detail.why_empty for _, detail in self._runs if detail.why_empty), "")
         return why or "No metrics yet: the curves begin with the first step."

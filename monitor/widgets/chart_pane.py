@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.timer import Timer
 
 from monitor.chart.picture import Picture
-from monitor.chart_state import PAN, WHEEL, ZOOM, ChartState
+from monitor.chart_state import AXES, PAN, WHEEL, ZOOM, ChartState
 from monitor.data.views import RunDetail, RunView
 from monitor.plots.curves import CurveStore
 from monitor.plots.paint import Drawn
@@ -194,6 +194,11 @@ class ChartPane(Panel):
         """Show the next x axis these runs have."""
         self.change(self.scene.next_axis())
 
+    def set_axis(self, kind: str, metric: str) -> None:
+        """Show the axis of this kind: one of `AXES`, with "metric" over that metric."""
+        known = next(axis for axis in AXES if axis == kind)
+        self.change(self.scene.on_axis(known, metric))
+
     def toggle_log_x(self) -> None:
         """Change the x scale."""
         self.change(self.state.toggled_log_x())
@@ -222,7 +227,7 @@ class ChartPane(Panel):
     def to_happening(self, direction: int) -> None:
         """Move the crosshair to the next (1) or the previous (-1) mark on the axis."""
         scene = self.scene
-        x = scene.next_happening(direction)
+        x = scene.timeline.next_happening(direction, scene.state.crosshair)
         if x is None or scene.limits is None:
             return
         state, window = scene.state.pointed(x), scene.window

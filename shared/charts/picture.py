@@ -260,7 +260,7 @@ def _axes(figure: Figure, area: _Area, scale: ValueScale) -> list[Item]:
 
 def _x_name(figure: Figure) -> str:
     window = figure.window
-    return window.kind + (" (log)" if window.log else "")
+    return one_line(window.name, 200) + (" (log)" if window.log else "")
 
 
 def _stretches(figure: Figure, columns: int) -> list[tuple[int, int, Band]]:

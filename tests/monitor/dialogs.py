@@ -17,6 +17,7 @@ from monitor.controllers.dialogs import name_dialog, note_dialog, stop_dialog, t
 from monitor.data.views import RunView
 from monitor.screens.dialogs import HelpScreen
 from monitor.screens.export_dialog import ExportScreen
+from monitor.screens.metric_dialog import Choice, MetricScreen
 from monitor.screens.order_dialog import DeleteScreen, TrashScreen
 from monitor.screens.prune_dialog import PruneScreen
 from monitor.screens.upload_dialog import UploadScreen
@@ -64,6 +65,11 @@ OFFER = UploadOffer(
     ("step_3000", "step_2000", "step_1000"),
 )
 
+METRICS = [
+    Choice("train/loss", "train/loss", "with eval/loss", ("eval/loss",)),
+    *(Choice(key, key) for key in ("learning_rate", "train/accuracy", "eval/accuracy")),
+]
+
 
 def _plan() -> DeletePlan:
     doomed = DoomedRun(RunDirectory(Path("runs") / _RUN), 61, 95 * _MIB, "completed", 4000)
@@ -107,6 +113,7 @@ DIALOGS: dict[str, Callable[[Path], ModalScreen[Any]]] = {
     "tags": lambda folder: tags_dialog(_labelled(folder)),
     "name": lambda folder: name_dialog(_labelled(folder)),
     "note": lambda folder: note_dialog(_labelled(folder)),
+    "metric": lambda folder: MetricScreen("Go to a metric", METRICS, value="eval/accuracy"),
     "confirm": lambda folder: stop_dialog(view(_RUN, label="hybrid-25m")),
     "help": lambda folder: HelpScreen(ACTIONS),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from monitor.chart_state import AXES, WEIGHTS, ChartState, Limits
+from monitor.chart_state import WEIGHTS, ChartState, Limits
 
 limits_of_steps = st.tuples(st.integers(0, 10**9), st.integers(8, 10**7)).map(
     lambda p: (float(p[0]), float(p[0] + p[1]))
@@ -110,17 +110,14 @@ def test_panning_moves_by_shares_and_stops_at_the_ends() -> None:
 # -- scales --------------------------------------------------------------------------------
 
 
-def test_axes_take_turns_among_those_there_are() -> None:
-    state = ChartState(crosshair=5.0, span=10)
-    seen = [state.axis]
-    for _ in AXES:
-        state = state.next_axis()
-        seen.append(state.axis)
-    assert seen == ["step", "time", "tokens", "step"]
-    assert (state.crosshair, state.span) == (None, None)
-    assert state.next_axis(("step", "tokens")).axis == "tokens"
-    assert ChartState(axis="time").next_axis(("step",)).axis == "step"
-    assert state.next_axis(("step",)) == state
+def test_another_axis_forgets_what_cannot_be_converted() -> None:
+    state = ChartState(crosshair=5.0, span=10).on_axis("time")
+    assert (state.axis, state.crosshair, state.span) == ("time", None, None)
+    assert state.on_axis("time") == state
+    over = state.on_axis("metric", "kl")
+    assert (over.axis, over.x_metric) == ("metric", "kl")
+    assert over.on_axis("step").on_axis("metric") == over, "the metric is remembered"
+    assert over.on_axis("metric", "reward").x_metric == "reward"
 
 
 def test_another_axis_shows_the_same_part() -> None:
@@ -131,10 +128,10 @@ def test_another_axis_shows_the_same_part() -> None:
         assert (old, new) == ("step", "time")
         return [2 * one for one in x]
 
-    now = state.next_axis(("step", "time"), doubled, state.window(limits))
+    now = state.on_axis("time", "", doubled, state.window(limits))
     assert (now.crosshair, now.span, now.end) == (900, 200, 1000)
     following = dataclasses.replace(state, end=None)
-    now = following.next_axis(("step", "time"), doubled, following.window(limits))
+    now = following.on_axis("time", "", doubled, following.window(limits))
     assert (now.span, now.end) == (200, None)
 
 

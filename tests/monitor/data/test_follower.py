@@ -16,8 +16,8 @@ from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
 
 
-def follow(folder: Path) -> RunFollower:
-    follower = RunFollower(RunDirectory(folder))
+def follow(folder: Path, **options: int) -> RunFollower:
+    follower = RunFollower(RunDirectory(folder), **options)  # type: ignore[arg-type]
     while follower.poll() or follower.more:
         pass
     return follower
@@ -129,7 +129,8 @@ def test_every_numeric_key_is_a_series_with_its_pyramid(tmp_path: Path) -> None:
         for s in range(500)
     )
     folder = write_run(tmp_path, "r", {}, lines)
-    follower = follow(folder)
+    assert follow(folder).detail().pyramids == {}, "short ones are drawn without"
+    follower = follow(folder, pyramids_from=1)
     detail = follower.detail()
     assert list(detail.series) == ["loss", "val_loss", "reward", "time"]
     assert detail.series["time"].values[3] == 1003.5

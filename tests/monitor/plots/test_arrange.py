@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.plots.arrange import MIN_HEIGHT, arrange
+from monitor.plots.arrange import LEAST, MIN_HEIGHT, Section, arrange, arrange_groups
+from monitor.settings import CHART_SIZES
 
 
 @given(
@@ -74,3 +75,72 @@ def test_what_is_left_over_goes_to_the_first_chart() -> None:
 def test_a_little_less_height_saves_a_page() -> None:
     page = arrange(11, 114, 44)
     assert (page.columns, page.rows, page.pages) == (2, 6, 1)
+
+
+# -- groups --------------------------------------------------------------------------------
+
+sections = st.lists(
+    st.tuples(st.integers(1, 40), st.booleans()).map(lambda p: Section(p[0], True, p[1])),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(
+    st.integers(0, 9),
+    sections,
+    st.tuples(st.integers(1, 320), st.integers(1, 90)),
+    st.sampled_from(sorted(LEAST)),
+    st.booleans(),
+)
+def test_groups_lie_below_each_other_and_none_is_lost(
+    alone: int, groups: list[Section], room: tuple[int, int], size: str, foot: bool
+) -> None:
+    width, height = room
+    given_sections = [*([Section(alone)] if alone else []), *groups]
+    stops = sum(1 if s.folded else s.charts for s in given_sections)
+    seen: list[int] = []
+    shown = 0
+    while True:
+        page = arrange_groups(given_sections, width, height, shown, foot=foot, size=size)
+        seen += range(page.first, page.last)
+        boxes = [*page.places, *(place for _, place in page.headings)]
+        cells = [
+            (x, y)
+            for box in boxes
+            for x in (box.x, box.end)
+            for y in (box.y, box.y + box.height - 1)
+            if box.width > 0
+        ]
+        assert all(0 <= x < width for x, _ in cells)
+        if height > LEAST[size][1] + 2:  # there is room for a heading, a chart and the foot
+            assert all(0 <= y < height - (foot or page.pages > 1) for _, y in cells)
+        for a, b in itertools.combinations(boxes, 2):
+            apart = a.y + a.height <= b.y or b.y + b.height <= a.y or a.end < b.x or b.end < a.x
+            assert apart
+        if page.page + 1 == page.pages:
+            break
+        shown = page.last
+    assert seen == list(range(stops))
+
+
+def test_a_group_that_goes_on_has_its_heading_again() -> None:
+    first = arrange_groups([Section(5, True)], 80, 20)
+    assert (first.pages, [number for number, _ in first.headings]) == (3, [0])
+    second = arrange_groups([Section(5, True)], 80, 20, first.last)
+    assert [place.y for _, place in second.headings] == [0]
+
+
+def test_up_and_down_lead_to_what_is_there() -> None:
+    page = arrange_groups([Section(3), Section(2, True, True), Section(4, True)], 200, 48)
+    assert page.beyond(0, -1) is None
+    assert page.beyond(1, 1) == 3, "the heading of the folded group"
+    assert page.beyond(3, 1) in range(4, 8)
+    assert page.beyond(3, -1) in range(3)
+    assert page.beyond(page.last - 1, 1) is None
+
+
+def test_smaller_charts_are_more_on_a_page() -> None:
+    counts = [arrange(500, 80, 18, size=size).last for size in CHART_SIZES]
+    assert counts == sorted(counts)
+    assert len(set(counts)) == len(counts)

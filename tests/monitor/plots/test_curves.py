@@ -66,10 +66,10 @@ def test_averages_are_continued() -> None:
 def test_time_comes_from_the_clock_and_counts_from_the_first_step() -> None:
     curves = RunCurves()
     curves.update(detail(loss=np.ones(4), time=[1000.0, 1002.0, 1003.0, 1010.0]))
-    assert curves.range("time") == (0, 10)
-    places = curves.places("loss", "time")
-    assert places is not None
-    assert places.tolist() == [0, 2, 3, 10]
+    assert curves.axes.range("time") == (0, 10)
+    placed = curves.axes.of(curves.series["loss"], "time")
+    assert placed is not None
+    assert placed.x.tolist() == [0, 2, 3, 10]
 
 
 def test_without_a_clock_it_is_the_sum_of_the_step_times_however_the_run_grew() -> None:
@@ -78,35 +78,35 @@ def test_without_a_clock_it_is_the_sum_of_the_step_times_however_the_run_grew() 
     curves = RunCurves()
     for size in (2, 3, 6, 7):
         curves.update(grown(whole, size))
-        curves.range("time")
-    places = curves.places("loss", "time")
-    assert places is not None
-    assert places.tolist() == pytest.approx([0.1, 0.15, 0.15, 0.4, 0.4, 0.4, 0.5])
+        curves.axes.range("time")
+    placed = curves.axes.of(curves.series["loss"], "time")
+    assert placed is not None
+    assert placed.x.tolist() == pytest.approx([0.1, 0.15, 0.15, 0.4, 0.4, 0.4, 0.5])
 
 
 def test_tokens_and_a_run_that_counts_none() -> None:
     curves = RunCurves()
     curves.update(detail(loss=np.ones(3), tokens_total=[10.0, 20.0, 30.0]))
-    assert curves.has_axis("tokens")
-    assert curves.range("tokens") == (10, 30)
-    assert not curves.has_axis("time")
-    assert curves.places("loss", "time") is None
+    assert curves.axes.has("tokens")
+    assert curves.axes.range("tokens") == (10, 30)
+    assert not curves.axes.has("time")
+    assert curves.axes.of(curves.series["loss"], "time") is None
 
 
 def test_places_are_converted_there_and_back() -> None:
     curves = RunCurves()
     curves.update(detail(loss=np.ones(3), tokens_total=[100.0, 300.0, 700.0]))
-    assert curves.convert([0, 1, 1.5], "step", "tokens") == [100, 300, 500]
-    assert curves.convert([100, 300, 500], "tokens", "step") == [0, 1, 1.5]
-    assert curves.convert([1.5], "step", "step") == [1.5]
+    assert curves.axes.convert([0, 1, 1.5], "step", "tokens") == [100, 300, 500]
+    assert curves.axes.convert([100, 300, 500], "tokens", "step") == [0, 1, 1.5]
+    assert curves.axes.convert([1.5], "step", "step") == [1.5]
 
 
 def test_a_run_that_was_replaced_starts_again() -> None:
     curves = RunCurves()
     curves.update(detail(loss=np.ones(50), step_time_ms=np.full(50, 100.0)))
-    curves.range("time")
+    curves.axes.range("time")
     curves.update(detail(loss=np.ones(3), step_time_ms=np.full(3, 1000.0)))
-    assert curves.range("time") == (1, 3)
+    assert curves.axes.range("time") == (1, 3)
 
 
 def test_only_the_runs_shown_last_are_kept() -> None:

@@ -148,17 +148,13 @@ def test_readings_are_those_at_the_crosshair() -> None:
 
 def test_from_mark_to_mark() -> None:
     events = tuple(EventView(NOW, s, "spike", "") for s in (10, 20, 30))
-    one = run(events=events)
-
-    def at(x: float | None) -> Scene:
-        return scene(one, state=ChartState(crosshair=x))
-
-    assert at(None).next_happening(1) == 10
-    assert at(None).next_happening(-1) == 30
-    assert at(10).next_happening(1) == 20
-    assert at(25).next_happening(-1) == 20
-    assert at(30).next_happening(1) is None
-    assert scene(run()).next_happening(1) is None
+    timeline = scene(run(events=events)).timeline
+    assert timeline.next_happening(1, None) == 10
+    assert timeline.next_happening(-1, None) == 30
+    assert timeline.next_happening(1, 10) == 20
+    assert timeline.next_happening(-1, 25) == 20
+    assert timeline.next_happening(1, 30) is None
+    assert scene(run()).timeline.next_happening(1, None) is None
 
 
 def test_a_chart_is_drawn_again_when_it_would_look_different() -> None:
@@ -181,4 +177,4 @@ def test_nothing_at_all() -> None:
     found = scene()
     assert (found.keys, found.key, found.limits) == ([], "", None)
     assert found.plot("loss").figure.curves == []
-    assert found.next_axis() != found.state
+    assert found.next_axis() == found.state

@@ -53,11 +53,14 @@ class Check(Checkbox):
 class Choices(OptionList):
     """One-line options. A bar marks the one under the cursor, as in the list of runs.
 
-    Every option begins with a space, where the bar is drawn.
+    Every option begins with a space, where the bar is drawn. `driven`: the keys of another widget
+    move the cursor.
     """
 
-    def __init__(self, *options: Option, id: str) -> None:
+    def __init__(self, *options: Option, id: str, driven: bool = False) -> None:
         super().__init__(*options, markup=False, compact=True, id=id)
+        self._driven = driven
+        self.can_focus = not driven
 
     def render_line(self, y: int) -> Strip:
         """The option of a line."""
@@ -65,7 +68,7 @@ class Choices(OptionList):
         if self.highlighted is None or self.scroll_offset.y + y != self.highlighted:
             return strip
         ground = next((segment.style for segment in strip if segment.style), Style.null())
-        bar = colours_of(self.app).style("primary" if self.has_focus else "faint", bold=True)
+        bar = colours_of(self.app).style("primary" if self.has_focus or self._driven else "faint", bold=True)
         under = Style(bgcolor=ground.bgcolor) + bar
         return Strip.join([Strip([Segment("▌", under)], 1), strip.crop(1)])
 

@@ -56,8 +56,7 @@ class MetricScreen(Dialog[Choice]):
         self._choices, self._value = list(choices), value
         self._found: list[Choice] = self._choices
         self._count = Static(id="count", markup=False)
-        self._names = Choices(id="names")
-        self._names.can_focus = False  # the keys are those of the line
+        self._names = Choices(id="names", driven=True)
         self._early = ""  # what was typed before the line could take it
 
     def body(self) -> list[Widget]:

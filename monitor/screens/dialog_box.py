@@ -68,7 +68,9 @@ class Choices(OptionList):
         if self.highlighted is None or self.scroll_offset.y + y != self.highlighted:
             return strip
         ground = next((segment.style for segment in strip if segment.style), Style.null())
-        bar = colours_of(self.app).style("primary" if self.has_focus or self._driven else "faint", bold=True)
+        bar = colours_of(self.app).style(
+            "primary" if self.has_focus or self._driven else "faint", bold=True
+        )
         under = Style(bgcolor=ground.bgcolor) + bar
         return Strip.join([Strip([Segment("▌", under)], 1), strip.crop(1)])
 

@@ -10,24 +10,31 @@ token its best merge and loses nothing.
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import io
-import json
-import lzma
 import re
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-import orjson
+from typing import IO, NamedTuple
 
 from shared.errors import UserError
 from shared.text import one_line, plural
+from trainer.data.bad_records import BadRecord, BadRecordError, OnBad, Report
+from trainer.data.compressed import damages, opened
+from trainer.data.encodings import (
+    DEFAULT,
+    READ_BYTES,
+    REPLACEMENT,
+    bad_lines,
+    decoded,
+    is_ascii_based,
+    mark_of,
+    text_lines,
+    unmarked,
+)
 from trainer.data.inputs import (
     RECORD_EXTENSIONS,
     TABLE_EXTENSIONS,
@@ -35,21 +42,14 @@ from trainer.data.inputs import (
     InputSet,
     extension_of,
 )
+from trainer.data.records import parse_record, text_of
 
 PIECE_CHARACTERS = 64 * 1024
 CUT_WINDOW = 4096  # characters searched backwards for a cut that changes no token
-READ_BYTES = 256 * 1024
 BINARY_PROBE_BYTES = 8192
 
 _SAFE_CUT = re.compile(r".*[^\W_](?=[ \n])", re.DOTALL)
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_REPLACEMENT = "\ufffd"
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with the same two bytes
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 class Piece(NamedTuple):
@@ -63,7 +63,8 @@ class Piece(NamedTuple):
 
 @dataclass
 class ReadCounts:
-    """Counts of one pass over the documents. `disk_bytes` are those before decompression."""
+    """Counts of one pass over the documents. `disk_bytes` are those before decompression; `marked`
+    counts files by the encoding that a byte order mark names."""
 
     documents: int = 0
     text_bytes: int = 0
@@ -71,6 +72,7 @@ class ReadCounts:
     empty_documents: int = 0
     binary_files: int = 0
     replaced_characters: int = 0
+    marked: Counter[str] = field(default_factory=Counter)
 
 
 def safe_cut(text: str, limit: int, window: int = CUT_WINDOW) -> int:
@@ -86,19 +88,30 @@ def safe_cut(text: str, limit: int, window: int = CUT_WINDOW) -> int:
 class DocumentReader:
     """One pass over the documents of `files`, as pieces, in a fixed order.
 
-    Invalid UTF-8 becomes U+FFFD and is counted; a byte order mark is obeyed and dropped. Binary
-    files (a NUL byte near the start) are skipped and counted, or refused when named. Empty
-    documents are counted and give no piece. Every problem with a file is a UserError that
-    names it.
+    Text is UTF-8, or in `encoding`; a byte order mark is obeyed and dropped. `on_bad` says what
+    happens to bytes that are not text, and to records and files that cannot be read; `report` lists
+    them. Binary files (a NUL byte near the start) are skipped and counted, or refused when named.
+    Empty documents are counted and give no piece. Every problem is a UserError that names the file.
     """
 
-    def __init__(self, files: Sequence[InputFile], text_field: str = "text") -> None:
+    def __init__(
+        self,
+        files: Sequence[InputFile],
+        text_field: str = "text",
+        *,
+        encoding: str = DEFAULT,
+        on_bad: OnBad = "replace",
+    ) -> None:
         self.files = files
         self.text_field = text_field
+        self.encoding = encoding
+        self.on_bad = on_bad
         self.counts = ReadCounts()
+        self.report = Report()
 
     def __iter__(self) -> Iterator[Piece]:
         self.counts = ReadCounts()
+        self.report = Report()
         finished = 0
         for file in self.files:
             try:
@@ -113,91 +126,112 @@ class DocumentReader:
                 if error.errno is None:  # what gzip and bz2 raise for bytes that are not theirs
                     raise _damaged(file.path, error) from error
                 raise UserError(f"cannot read {file.path}: {one_line(error.strerror)}") from error
-            except (EOFError, zlib.error, lzma.LZMAError, _zstd_error()) as error:
+            except damages() as error:
                 raise _damaged(file.path, error) from error
             finished += file.size
             self.counts.disk_bytes = finished
 
     def _read_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Piece]:
-        stream = _decompressed(file.path, raw)
+        def damaged(error: Exception) -> None:
+            problem = f"is damaged or cut short: {one_line(error)}; the rest is left out"
+            self._skipped(file.path, "", problem)
+
+        stream = opened(file.path, raw, damaged if self.on_bad == "skip" else None)
         if extension_of(file.path) in RECORD_EXTENSIONS:
             yield from self._read_records(file.path, stream)
             return
         block = stream.read(READ_BYTES)
-        encoding, mark = next(
-            ((name, mark) for mark, name in _BOMS if block.startswith(mark)), ("utf-8", b"")
-        )
-        if not mark and b"\0" in block[:BINARY_PROBE_BYTES]:
-            if file.named:
-                raise UserError(
-                    f"{file.path} is not text: it has a NUL byte near its start; give text, "
-                    "JSON Lines or Parquet files"
-                )
-            self.counts.binary_files += 1
+        encoding, mark = self._encoding_of(block)
+        if not mark and is_ascii_based(encoding) and b"\0" in block[:BINARY_PROBE_BYTES]:
+            self._not_text(file, block[:BINARY_PROBE_BYTES])
             return
-        yield from self._document(self._decode(encoding, block[len(mark) :], stream))
+        bad = partial(self._bad_bytes, file.path)
+        yield from self._document(decoded(block[mark:], stream, encoding, bad))
 
-    def _decode(self, encoding: str, block: bytes, stream: IO[bytes]) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-        tail = b""
-        while block:
-            text = decoder.decode(block)
-            if _REPLACEMENT in text:
-                # A U+FFFD the author wrote is not a replacement; it may straddle two blocks.
-                written = (tail + block).count(b"\xef\xbf\xbd") if encoding == "utf-8" else 0
-                self.counts.replaced_characters += text.count(_REPLACEMENT) - written
-            tail = block[-2:]
-            yield text
-            block = stream.read(READ_BYTES)
-        rest = decoder.decode(b"", final=True)
-        self.counts.replaced_characters += rest.count(_REPLACEMENT)
-        yield rest
+    def _encoding_of(self, block: bytes) -> tuple[str, int]:
+        """The encoding of a file that begins with `block`, and the length of its mark."""
+        encoding, mark = mark_of(block) or (self.encoding, 0)
+        if encoding != self.encoding:
+            self.counts.marked[encoding.upper()] += 1
+        return encoding, mark
+
+    def _not_text(self, file: InputFile, block: bytes) -> None:
+        guess = unmarked(block)
+        problem = (
+            f"looks like {guess.upper()} without a byte order mark: give --encoding {guess}"
+            if guess
+            else "is not text: it has a NUL byte near its start"
+        )
+        if self.on_bad == "skip" and (file.named or guess):
+            self._skipped(file.path, "", problem)
+        elif guess:
+            raise UserError(f"{file.path} {problem}")
+        elif file.named:
+            raise UserError(f"{file.path} {problem}; give text, JSON Lines or Parquet files")
+        else:
+            self.counts.binary_files += 1
+
+    def _bad_bytes(self, path: Path, line: int, count: int, error: UnicodeDecodeError) -> None:
+        """Bytes that are not text became U+FFFD in a line."""
+        found = error.object[error.start : error.end][:8].hex(" ").upper()
+        problem = f"is not {error.encoding.upper()}: it has the bytes {found}"
+        if self.on_bad == "refuse":
+            raise UserError(
+                f"{path} line {line} {problem}; `trainer prepare-data` takes other encodings with "
+                "--encoding, such as cp1252, and replaces such bytes with --skip-bad"
+            )
+        self.counts.replaced_characters += count
+        shown = problem if count == 1 else f"{problem} and {count - 1} more that are not"
+        self.report.add(BadRecord(path, f"line {line}", "replaced", shown))
 
     def _read_records(self, path: Path, stream: IO[bytes]) -> Iterator[Piece]:
-        for number, line in enumerate(stream, 1):
-            if number == 1 and line.startswith(codecs.BOM_UTF8):
-                line = line[len(codecs.BOM_UTF8) :]  # noqa: PLW2901
-            if not line.isspace():
-                record = self._parse(path, number, line)
-                yield from self._document((self._field(path, f"line {number}", record),))
-
-    def _parse(self, path: Path, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            record = orjson.loads(line)
-        except ValueError:
-            # json accepts what orjson rightly refuses: lone surrogates, NaN, repaired UTF-8.
-            text = line.decode("utf-8", "replace")
+        for number, line in enumerate(self._lines(path, stream), 1):
+            if not line or line.isspace():
+                continue
+            place = f"line {number}"
             try:
-                record = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{path} line {number} is not valid JSON ({one_line(error)}): each line must "
-                    "be one JSON object"
-                ) from error
-            mended = text.count(_REPLACEMENT) - line.count(b"\xef\xbf\xbd")
-            self.counts.replaced_characters += mended
-        if not isinstance(record, dict):
-            raise UserError(
-                f"{path} line {number} is {_json_type(record)} in JSON, not an object with a "
-                f"{self.text_field!r} field"
-            )
-        return record
+                record, mended = parse_record(line, self.text_field)
+                if mended and isinstance(line, bytes) and self._has_bad_bytes(path, number, line):
+                    mended = ""
+                text = text_of(record, self.text_field)
+            except BadRecordError as error:
+                self._bad_record(path, place, str(error), error)
+                continue
+            if mended:
+                self.report.add(BadRecord(path, place, "mended", mended))
+            yield from self._document((text,))
 
-    def _field(self, path: Path, where: str, record: dict[str, Any]) -> str:
-        there, value = _find_field(record, self.text_field)
-        if not there:
-            known = ", ".join(map(one_line, record)) or "none"
-            raise UserError(
-                f"{path} {where} has no field {self.text_field!r}; its fields are "
-                f"{one_line(known)}: choose one with --text-field"
-            )
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise UserError(
-                f"{path} {where}: field {self.text_field!r} is {_json_type(value)}, not text"
-            )
-        return value
+    def _lines(self, path: Path, stream: IO[bytes]) -> Iterator[bytes | str]:
+        """The lines of a file: as bytes where they are UTF-8."""
+        block = stream.read(len(codecs.BOM_UTF32_LE))
+        encoding, mark = self._encoding_of(block)
+        block = block[mark:]
+        if encoding == DEFAULT:
+            rest = stream.readline() if not block.endswith(b"\n") else b""
+            yield from io.BytesIO(block + rest)
+            yield from stream
+        else:
+            bad = partial(self._bad_bytes, path)
+            block += stream.read(READ_BYTES)
+            yield from text_lines(decoded(block, stream, encoding, bad))
+
+    def _has_bad_bytes(self, path: Path, number: int, line: bytes) -> bool:
+        found = list(bad_lines(line, DEFAULT))
+        for _, count, error in found:
+            self._bad_bytes(path, number, count, error)
+        return bool(found)
+
+    def _bad_record(self, path: Path, place: str, problem: str, error: Exception) -> None:
+        if self.on_bad == "skip":
+            self._skipped(path, place, problem)
+            return
+        colon = "" if problem.startswith(":") else " "
+        remedy = "; `trainer prepare-data --skip-bad` leaves such records out"
+        remedy = remedy if self.on_bad == "refuse" else ""
+        raise UserError(f"{path} {place}{colon}{problem}{remedy}") from error
+
+    def _skipped(self, path: Path, place: str, problem: str) -> None:
+        self.report.add(BadRecord(path, place, "skipped", problem))
 
     def _read_parquet(self, path: Path) -> Iterator[Piece]:
         try:
@@ -216,19 +250,30 @@ class DocumentReader:
                     column = column.partition(".")[0]
                 if column not in schema.names:
                     known = one_line(", ".join(schema.names))
-                    raise UserError(
-                        f"{path} has no column {self.text_field!r}; its columns are {known}: "
+                    raise BadRecordError(
+                        f"has no column {self.text_field!r}; its columns are {known}: "
                         "choose one with --text-field"
                     )
                 size, rows, seen = path.stat().st_size, file.metadata.num_rows, 0
                 for batch in file.iter_batches(batch_size=256, columns=[column]):
                     for value in batch.column(0).to_pylist():
                         seen += 1
-                        row = {column: value}
-                        yield from self._document((self._field(path, f"row {seen}", row),))
+                        try:
+                            text = text_of({column: value}, self.text_field)
+                        except BadRecordError as error:
+                            self._bad_record(path, f"row {seen}", str(error), error)
+                        else:
+                            yield from self._document((text,))
                     self.counts.disk_bytes = start + size * seen // max(rows, 1)
+        except BadRecordError as error:
+            self._bad_file(path, str(error), error)
         except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a readable Parquet file: {one_line(error)}") from error
+            self._bad_file(path, f"is not a readable Parquet file: {one_line(error)}", error)
+
+    def _bad_file(self, path: Path, problem: str, error: Exception) -> None:
+        if self.on_bad != "skip":
+            raise UserError(f"{path} {problem}") from error
+        self._skipped(path, "", problem)
 
     def _document(self, blocks: Iterator[str] | tuple[str, ...]) -> Iterator[Piece]:
         """One document's text, in blocks of any length, as pieces."""
@@ -256,54 +301,17 @@ class DocumentReader:
             try:
                 num_bytes = len(text.encode())
             except UnicodeEncodeError:  # lone surrogates from JSON escapes
-                text, replaced = _SURROGATES.subn(_REPLACEMENT, text)
+                text, replaced = _SURROGATES.subn(REPLACEMENT, text)
                 self.counts.replaced_characters += replaced
                 num_bytes = len(text.encode())
         self.counts.text_bytes += num_bytes
         return Piece(text, num_bytes, first, last)
 
 
-def _decompressed(path: Path, raw: IO[bytes]) -> IO[bytes]:
-    """The content of `raw`, by the extension of `path`."""
-    openers: dict[str, Callable[[IO[bytes]], Any]] = {
-        ".gz": lambda file: gzip.GzipFile(fileobj=file),
-        ".bz2": bz2.BZ2File,
-        ".xz": lzma.LZMAFile,
-        ".zst": lambda file: _zstd().ZstdFile(file),
-    }
-    opener = openers.get(path.suffix.lower())
-    return io.BufferedReader(opener(raw), READ_BYTES) if opener else raw
-
-
-def _zstd() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
-
-
-def _zstd_error() -> type[Exception]:
-    error: type[Exception] = _zstd().ZstdError
-    return error
-
-
 def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
         f"{path} is damaged or cut short: {one_line(error)}; copy or download it again"
     )
-
-
-def _find_field(record: dict[str, Any], field: str) -> tuple[bool, Any]:
-    """The value of a field, by its name or its path (`data.text`), and whether there is one."""
-    if field in record:
-        return True, record[field]
-    value: Any = record
-    for name in field.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return False, None
-        value = value[name]
-    return True, value
 
 
 def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
@@ -316,9 +324,8 @@ def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
         (inputs.own_files, "file", "of tokens, tokenizers or models skipped"),
         (inputs.own_folders, "folder", "of runs or checkpoints skipped"),
     )
-    return [f"{plural(number, noun)} {what}" for number, noun, what in told if number]
-
-
-def _json_type(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
-    return names.get(type(value), "null" if value is None else "an object")
+    notes = [f"{plural(number, noun)} {what}" for number, noun, what in told if number]
+    return notes + [
+        f"{plural(number, 'file')} read as {encoding} by a byte order mark"
+        for encoding, number in counts.marked.items()
+    ]

@@ -19,10 +19,13 @@ import numpy as np
 
 from shared.errors import RunError, UserError
 from shared.text import one_line, plural
+from trainer.data.bad_records import Report
 from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet, partial_path
 from trainer.data.inputs import InputSet, find_inputs
 from trainer.data.outputs import Targets, TokenWriter, open_writers, plan_targets
+from trainer.data.own_files import REPORT
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.split import TRAIN, VALIDATION, Part, SplitPlan, Survey, divide, plan_split
 from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
@@ -48,7 +51,8 @@ class PrepareSettings:
     """What to prepare and how. `output` is a directory, or a `.bin` file for the training side.
 
     `tokenizer` (file or directory) or `vocab` with `merges` use an existing tokenizer;
-    otherwise one is trained on the text, with `vocab_size` tokens (4096 when None).
+    otherwise one is trained on the text, with `vocab_size` tokens (4096 when None). `skip_bad`
+    replaces bytes that are not text and leaves out records that cannot be read, with a report.
     """
 
     inputs: Sequence[str]
@@ -64,8 +68,19 @@ class PrepareSettings:
     min_frequency: int = 2
     replace: bool = False
     text_field: str = "text"
+    encoding: str = DEFAULT
+    skip_bad: bool = False
     seed: int = 0
     overwrite: bool = False
+
+    def reader(self, inputs: InputSet) -> DocumentReader:
+        """A pass over the documents."""
+        return DocumentReader(
+            inputs.files,
+            self.text_field,
+            encoding=find_encoding(self.encoding),
+            on_bad="skip" if self.skip_bad else "refuse",
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ def prepare(
     exclude = {path.resolve() for path in targets.files}
     inputs = find_inputs(settings.inputs, exclude)
     with FileSet() as files, open_writers(targets, files) as writers:
-        tokenizer, survey, notes = _survey(settings, inputs, tokenizer, progress)
+        tokenizer, survey, report, notes = _survey(settings, inputs, tokenizer, progress)
         plan = plan_split(survey)
         _encode(
             settings=settings,
@@ -118,6 +133,7 @@ def prepare(
             plan=plan,
             writers=writers,
             files=files,
+            report=report,
             notes=notes,
         )
 
@@ -161,6 +177,7 @@ def _batches(parts: Iterable[Part], batch_bytes: int) -> Iterator[list[Part]]:
 
 
 def _check(settings: PrepareSettings) -> None:
+    find_encoding(settings.encoding)
     if not 0 <= settings.val_split < 1:
         raise UserError(
             f"--val-split {settings.val_split:g} is not a share of the text: give a number from 0 "
@@ -221,9 +238,9 @@ def _survey(
     inputs: InputSet,
     tokenizer: Tokenizer | None,
     progress: ProgressFactory,
-) -> tuple[Tokenizer, Survey, list[str]]:
+) -> tuple[Tokenizer, Survey, Report, list[str]]:
     """Count everything once, and train the tokenizer in the same pass if none is given."""
-    reader = DocumentReader(inputs.files, settings.text_field)
+    reader = settings.reader(inputs)
     survey = Survey(settings.val_split, settings.seed)
     if tokenizer is None and settings.kind == "char":
         tokenizer = train_tokenizer((), kind="char", charset=settings.charset)
@@ -248,16 +265,17 @@ def _survey(
     if replaced.count and not settings.replace:
         raise UserError(outside_message(replaced.examples, replaced.count))
     if not survey.text_bytes:
+        told = [*reading_notes(reader.counts, inputs), *map(str, reader.report.records[:1])]
         raise UserError(
             f"there is no text in {', '.join(map(one_line, settings.inputs))}"
-            + "".join(f" ({note})" for note in reading_notes(reader.counts, inputs))
+            + "".join(f" ({note})" for note in told)
         )
     notes += reading_notes(reader.counts, inputs)
     if replaced.count:
         notes.append(f"{plural(replaced.count, 'character')} outside the character set became '?'")
     if not tokenizer.lossless and not tokenizer.restricted:
         notes.append("this tokenizer changes some text: decoding does not restore it exactly")
-    return tokenizer, survey, notes
+    return tokenizer, survey, reader.report, notes
 
 
 def _encode(
@@ -271,7 +289,7 @@ def _encode(
     progress: ProgressFactory,
     batch_bytes: int,
 ) -> None:
-    reader = DocumentReader(inputs.files, settings.text_field)
+    reader = settings.reader(inputs)
     pieces = _Replaced(tokenizer, settings.replace).through(reader)
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
     done = 0
@@ -326,6 +344,7 @@ def _commit(
     plan: SplitPlan,
     writers: dict[int, TokenWriter],
     files: FileSet,
+    report: Report,
     notes: list[str],
 ) -> Prepared:
     """Write what describes the tokens, and put everything in place.
@@ -361,6 +380,12 @@ def _commit(
     has_val = sidecars[VALIDATION].num_tokens > 0
     for name, data in tokenizer.files().items():
         files.stage(targets.directory / name, data)
+    listed = targets.directory / REPORT
+    if settings.skip_bad and report.records:
+        files.stage(listed, report.to_lines())
+        notes += report.notes(listed)
+    elif settings.overwrite:
+        files.remove(listed)  # of the old tokens
     if targets.link:
         files.stage_link(targets.link, targets.train.name)
     for side, writer in sorted(writers.items(), reverse=True):  # the training side is last

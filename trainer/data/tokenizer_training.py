@@ -10,6 +10,7 @@ from tokenizers import models, trainers
 from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import one_line
+from trainer.data.bad_records import Report
 from trainer.data.bpe_training import train_bpe
 from trainer.data.byte_level import (
     ASCII_CHARACTERS,
@@ -22,8 +23,10 @@ from trainer.data.byte_level import (
     byte_level_backend,
 )
 from trainer.data.documents import DocumentReader, reading_notes
+from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.inputs import find_inputs
+from trainer.data.own_files import REPORT
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.tokenizer import TOKENIZER_FILES, Charset, Kind, Tokenizer
 
@@ -44,6 +47,8 @@ class TrainSettings:
     charset: Charset = "bytes"
     min_frequency: int = 2
     text_field: str = "text"
+    encoding: str = DEFAULT
+    skip_bad: bool = False
     overwrite: bool = False
 
 
@@ -60,11 +65,17 @@ def train_on_files(
     for path in outputs:
         if path.exists() and not settings.overwrite:
             raise UserError(f"{path} exists already: pass --overwrite to replace the tokenizer")
+    report = Report()
     if settings.kind == "char":
         tokenizer, notes = train_tokenizer((), kind="char", charset=settings.charset), []
     else:
         inputs = find_inputs(settings.inputs, {path.resolve() for path in outputs})
-        reader = DocumentReader(inputs.files, settings.text_field)
+        reader = DocumentReader(
+            inputs.files,
+            settings.text_field,
+            encoding=find_encoding(settings.encoding),
+            on_bad="skip" if settings.skip_bad else "refuse",
+        )
         tokenizer = train_tokenizer(
             (piece.text for piece in reader),
             vocab_size=settings.vocab_size,
@@ -73,6 +84,7 @@ def train_on_files(
             total=inputs.size,
             position=lambda: reader.counts.disk_bytes,
         )
+        report = reader.report
         notes = reading_notes(reader.counts, inputs)
         if not reader.counts.text_bytes:
             names = ", ".join(map(one_line, settings.inputs))
@@ -80,6 +92,9 @@ def train_on_files(
         notes += vocabulary_notes(tokenizer, settings.vocab_size)
     try:
         with FileSet() as files:
+            if report.records and settings.skip_bad:
+                files.stage(directory / REPORT, report.to_lines())
+                notes += report.notes(directory / REPORT)
             for name, data in tokenizer.files().items():
                 files.stage(directory / name, data)
             files.commit()

@@ -209,7 +209,8 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     (raw / "b.txt").write_bytes(b"\0\0")
     (raw / "c.txt").write_bytes(b"")
     (raw / "d.png").write_bytes(b"")
-    prepared = prepare(PrepareSettings([str(raw)], str(tmp_path / "out")))
+    out = tmp_path / "out"
+    prepared = prepare(PrepareSettings([str(raw)], str(out), skip_bad=True))
     small, *others = prepared.notes
     assert small.startswith("the text gives a vocabulary of 262 tokens, not the 4096 asked for")
     assert others == [
@@ -217,6 +218,8 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
         "1 binary file skipped",
         "1 empty document skipped",
         "1 file without a known text extension skipped",
+        f"1 line replaced: all are listed in {out / 'bad_records.jsonl'}",
+        f"replaced: {raw / 'a.txt'} line 1 is not UTF-8: it has the bytes FF",
     ]
 
 

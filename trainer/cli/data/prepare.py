@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shared.text import plural
-from trainer.cli.data.tokenizer import CharsetOption, FieldOption, KindOption, MinFrequencyOption
+from trainer.cli.data.tokenizer import (
+    CharsetOption,
+    EncodingOption,
+    FieldOption,
+    KindOption,
+    MinFrequencyOption,
+    SkipBadOption,
+)
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
@@ -63,6 +70,8 @@ def prepare_data(
         bool, typer.Option("--replace", help="Replace characters outside the charset with '?'.")
     ] = False,
     text_field: FieldOption = "text",
+    encoding: EncodingOption = "utf-8",
+    skip_bad: SkipBadOption = False,
     seed: Annotated[int, typer.Option(help="Random seed of the validation split.")] = 0,
     overwrite: Annotated[
         bool,
@@ -94,6 +103,8 @@ def prepare_data(
             min_frequency=min_frequency,
             replace=replace,
             text_field=text_field,
+            encoding=encoding,
+            skip_bad=skip_bad,
             seed=seed,
             overwrite=overwrite,
         ),

@@ -27,6 +27,21 @@ MinFrequencyOption = Annotated[int, typer.Option(help="Times a pair must occur t
 FieldOption = Annotated[
     str, typer.Option(help="Field, path (data.text) or column with a record's text.")
 ]
+EncodingOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Encoding of text and JSON Lines, such as cp1252; a byte order mark overrides it.",
+    ),
+]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Replace bytes that are not text and leave out records that cannot be read; "
+        "bad_records.jsonl lists them.",
+    ),
+]
 
 
 @app.callback()
@@ -56,6 +71,8 @@ def train(
     charset: CharsetOption = "bytes",
     min_frequency: MinFrequencyOption = 2,
     text_field: FieldOption = "text",
+    encoding: EncodingOption = "utf-8",
+    skip_bad: SkipBadOption = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace an existing tokenizer."),
@@ -73,6 +90,8 @@ def train(
             charset=charset,  # type: ignore[arg-type]
             min_frequency=min_frequency,
             text_field=text_field,
+            encoding=encoding,
+            skip_bad=skip_bad,
             overwrite=overwrite,
         ),
         show_progress,

@@ -91,6 +91,13 @@ def train(
             "default: weights.",
         ),
     ] = None,
+    decay_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|RUN:STEP|DIR",
+            help="Decay the learning rate of this checkpoint in a new run; it must be at its peak.",
+        ),
+    ] = None,
     upload: Annotated[
         bool | None,
         typer.Option("--upload", help="Upload the best checkpoint to the Hub at the end."),
@@ -121,6 +128,7 @@ def train(
     from trainer.cli.training.start import start
     from trainer.launch.beginning import Layers, with_beginning
     from trainer.launch.claim import check_writable
+    from trainer.launch.decay import decay_request
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import (
         LaunchRequest,
@@ -138,6 +146,18 @@ def train(
             "--begin-from and --resume are both given; --resume continues a run, and --begin-from "
             "starts a new one."
         )
+    if decay_from is not None:
+        for option, value in (
+            ("--resume", resume),
+            ("--begin-from", begin_from),
+            ("--config", config),
+            ("--data", data),
+        ):
+            if value:
+                raise UserError(
+                    f"--decay-from and {option} are both given; --decay-from continues a "
+                    "checkpoint with its own configuration and data."
+                )
     preset, file, is_preset = load_layers(config)
     flags = options.given(
         {
@@ -191,6 +211,8 @@ def train(
             )
         request = resume_request(resume, runs_dir, {**file, **flags}, name)
         check_preset(preset, request)
+    elif decay_from is not None:
+        request = decay_request(decay_from, runs_dir, flags)
     else:
         layers = Layers(preset, file, flags, is_preset)
         begins = layers.merged.get("checkpoint.begin_from") is not None

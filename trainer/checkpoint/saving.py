@@ -211,18 +211,10 @@ def _write_once(
 
 
 def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], disk: Disk) -> None:
-    model, tokenizer = snapshot.config.model, snapshot.tokenizer
-    for name, weights in _weight_files(model, snapshot.weights).items():
-        write_tensors(folder / name, weights, {"format": "pt"})
-        disk.written(folder / name)
-        advance()
+    write_model(folder, snapshot, advance, disk)
     write_tensors(folder / OPTIMIZER, snapshot.state)
     disk.written(folder / OPTIMIZER)
     advance()
-    eos_id = tokenizer.eos_id if tokenizer else None
-    pad_id = tokenizer.pad_id if tokenizer else None
-    write_json(folder / "config.json", hf_config(model, eos_id, pad_id))
-    write_json(folder / "generation_config.json", generation_config(eos_id, pad_id))
     progress = snapshot.progress
     write_json(
         folder / TRAINER_STATE,
@@ -233,6 +225,25 @@ def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], 
             "random": snapshot.random,
         },
     )
+
+
+def write_model(
+    folder: Path,
+    snapshot: Snapshot,
+    advance: Callable[[], None] = lambda: None,
+    disk: Disk = _DISK,
+) -> None:
+    """Write the files of a model: weights, their configuration, tokenizer and meta.json."""
+    model, tokenizer = snapshot.config.model, snapshot.tokenizer
+    for name, weights in _weight_files(model, snapshot.weights).items():
+        write_tensors(folder / name, weights, {"format": "pt"})
+        disk.written(folder / name)
+        advance()
+    eos_id = tokenizer.eos_id if tokenizer else None
+    pad_id = tokenizer.pad_id if tokenizer else None
+    write_json(folder / "config.json", hf_config(model, eos_id, pad_id))
+    write_json(folder / "generation_config.json", generation_config(eos_id, pad_id))
+    progress = snapshot.progress
     write_json(
         folder / META,
         {

@@ -239,6 +239,15 @@ class OptimConfig(Section):
     grad_clip: NonNegativeFloat = Field(
         1.0, description="Clip the global gradient norm to this; 0: no clipping."
     )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="Decay of an exponential average of the weights; null: none."
+    )
+    tail_start: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Average the weights from this share of all steps on; null: do not.",
+    )
     groups: list[GroupConfig] | None = Field(
         None,
         min_length=1,
@@ -275,6 +284,12 @@ class TrainConfig(Section):
     )
     seq_len: Size | None = Field(
         None, description="Tokens per training sequence; null: half of max_seq_len."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each target that is spread over the vocabulary."
+    )
+    z_loss: NonNegativeFloat = Field(
+        0.0, description="Weight of the squared log-partition in the loss; published: 1e-4."
     )
     seed: int = Field(1337, ge=0, lt=2**63, description="Seed of weights, data order and dropout.")
     device: str = Field(

@@ -24,6 +24,7 @@ from shared.checkpoints.catalogue import (
 from shared.errors import RunError
 from shared.run_writer import RunWriter
 from shared.text import format_bytes
+from trainer.checkpoint.average import write_average
 from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
     Progress,
@@ -197,6 +198,9 @@ class CheckpointKeeper:
         with _noting(problems):
             set_link(self.folder, LATEST, folder)
             best = self._move_best()
+        for name in self._session.optimizer.averages.names:
+            with _noting(problems):
+                write_average(self.folder, name, snapshot)
         checkpoint = self._session.config.checkpoint
         with _noting(problems):
             removed = apply_retention(self.folder, checkpoint.keep_last, checkpoint.save_top_k)

@@ -30,7 +30,7 @@ from trainer.loop.patience import check_patience, check_patience_left
 from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
-from trainer.model.loss import Losses
+from trainer.model.loss import Losses, Objective
 from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import describe, differences, parameter_shapes
 from trainer.optim.optimizer import Optimizer
@@ -197,7 +197,8 @@ def build(planned: Plan) -> Session:
 
 def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
-    model = LanguageModel(config.model)
+    objective = Objective(config.train.label_smoothing, config.train.z_loss)
+    model = LanguageModel(config.model, objective=objective)
     model.initialize(config.train.seed)
     model.to(compute.device)
     model.train()

@@ -78,6 +78,7 @@ def train_step(
     layer = "" if updated else suspect(session.parameters, norms)
     optimizer.zero_grad()
     advance(session, parts, loss)
+    optimizer.averages.update(session.progress.step, session.max_steps)
     seconds = time.perf_counter() - started
     session.progress.seconds += seconds
     return StepResult(loss, norm, rate, seconds, updated, layer, mean_named(parts))

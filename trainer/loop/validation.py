@@ -7,7 +7,7 @@ import math
 from shared.errors import UserError
 from shared.files import replace_file
 from shared.run_writer import RunWriter
-from trainer.loop.evaluation import evaluate, write_sample
+from trainer.loop.evaluation import Evaluation, evaluate, write_sample
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch, is_out_of_memory
 from trainer.loop.patience import Patience
@@ -47,19 +47,35 @@ class Validation:
         )
         return self.evaluate() if due and self._session.sources.validation else {}
 
-    def evaluate(self) -> dict[str, float]:
-        """Evaluate the current step, record the result, and return its metrics."""
-        session, writer = self._session, self._writer
-        step = session.progress.step
-        result = evaluate(
+    def _losses_of_averages(self) -> dict[str, float]:
+        """The validation loss of each average of the weights."""
+        averages = self._session.optimizer.averages
+        found: dict[str, float] = {}
+        for name in averages.names:
+            with averages.in_place(name):
+                found[f"val_loss_{name}"] = self._measured().loss
+        for key, loss in found.items():
+            step = self._session.progress.step
+            self._writer.say(f"[INFO] step {step} | {key}: {loss:.4f}")
+        return found
+
+    def _measured(self) -> Evaluation:
+        session = self._session
+        return evaluate(
             session.model,
             session.sources.validation,
             session.compute,
             bytes_per_token=session.sources.bytes_per_token,
-            progress=writer.progress,
+            progress=self._writer.progress,
             micro_batch=self._micro_batch,
             before_forward=self._hooks.before_forward,
         )
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluate the current step, record the result, and return its metrics."""
+        session, writer = self._session, self._writer
+        step = session.progress.step
+        result = self._measured()
         state = writer.state
         known = state.best_loss if state.best_metric == "val_loss" else None
         improved = math.isfinite(result.loss) and (known is None or result.loss < known)
@@ -72,6 +88,7 @@ class Validation:
         if result.bits_per_byte is not None:
             metrics["val_bits_per_byte"] = result.bits_per_byte
             shown += f" | bits per byte: {result.bits_per_byte:.4f}"
+        metrics |= self._losses_of_averages()
         writer.event("evaluated", step=step, **metrics)
         writer.say(f"[INFO] step {step} | {shown}")
         return metrics

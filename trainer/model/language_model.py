@@ -13,7 +13,7 @@ from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.llama import LlamaBody
-from trainer.model.loss import LOSS_MEMORY, Losses, LossMemory, language_loss
+from trainer.model.loss import LOSS_MEMORY, PLAIN, Losses, LossMemory, Objective, language_loss
 from trainer.model.parts.interface import ForwardPass, Part
 from trainer.model.parts.registry import active_parts
 
@@ -23,10 +23,17 @@ INIT_STD = 0.02
 class LanguageModel(nn.Module):
     """Next-token prediction. State-dict names are those of LlamaForCausalLM or GPT2LMHeadModel."""
 
-    def __init__(self, config: ModelConfig, *, loss_memory: LossMemory = LOSS_MEMORY) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        loss_memory: LossMemory = LOSS_MEMORY,
+        objective: Objective = PLAIN,
+    ) -> None:
         super().__init__()
         self.config = config
         self.loss_memory = loss_memory
+        self.objective = objective
         self.dimensions = n = dimensions(config)
         if config.flavour == "gpt2":
             self.transformer = GPT2Body(config)
@@ -99,6 +106,7 @@ class LanguageModel(nn.Module):
             weights_BT,
             vocabulary=self.dimensions.V,
             memory=self.loss_memory,
+            objective=self.objective if self.training else PLAIN,
         )
         for part in parts:
             losses = part.add_loss(self, step, losses)

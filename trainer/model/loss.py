@@ -45,6 +45,22 @@ class LossMemory:
 LOSS_MEMORY = LossMemory()
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is minimized: the cross-entropy, or a variation of it in training.
+
+    With `label_smoothing` e the target is 1 - e for the token and e spread evenly over the
+    vocabulary (Szegedy et al. 2016). `z_loss` adds z log(Z)^2 per token, where Z is the sum that
+    the softmax divides by (Chowdhery et al. 2022), which keeps logits from drifting.
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+PLAIN = Objective()
+
+
 class Losses(NamedTuple):
     """The loss of a batch.
 
@@ -67,11 +83,13 @@ def language_loss(
     *,
     vocabulary: int,
     memory: LossMemory,
+    objective: Objective = PLAIN,
 ) -> Losses:
     """sum_i w_i nll_i / sum_i w_i over the tokens of a batch.
 
     `weights_BT` is None (every token weighs 1), a bool mask, or floats that are not negative.
-    Targets of `IGNORED` weigh 0. A batch in which nothing counts has loss 0 and gradient 0.
+    Targets of `IGNORED` weigh 0. A batch in which nothing counts has loss 0 and gradient 0. Another
+    objective than the plain one names the plain mean as `cross_entropy`.
     """
     if weights_BT is not None:
         targets_BT = targets_BT.masked_fill(weights_BT == 0, IGNORED)
@@ -82,10 +100,12 @@ def language_loss(
         weights_N = weights_BT.float().flatten()
         counted = (weights_BT.float() * counts).sum()
     held = memory.held(targets_BT.numel(), vocabulary)
-    summed = _in_chunks(
-        partial(_summed, head), held, hidden_BTD.flatten(0, 1), targets_BT.flatten(), weights_N
-    )
-    return Losses(summed / (counted + (counted == 0)), {}, counted)
+    tokens = hidden_BTD.flatten(0, 1), targets_BT.flatten(), weights_N
+    divisor = counted + (counted == 0)
+    if objective == PLAIN:
+        return Losses(_in_chunks(partial(_summed, head), held, *tokens) / divisor, {}, counted)
+    both = _in_chunks(partial(_summed_both, head, objective), held, *tokens) / divisor
+    return Losses(both[0], {"cross_entropy": both[1].detach()}, counted)
 
 
 def token_losses(head: Head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
@@ -119,6 +139,24 @@ def _summed(head: Head, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor 
     if weights_N is not None:
         return (token_losses(head, hidden_ND, targets_N) * weights_N).sum()
     return _cross_entropy(head(hidden_ND), targets_N, "sum")
+
+
+def _summed_both(
+    head: Head,
+    objective: Objective,
+    hidden_ND: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor | None,
+) -> Tensor:
+    """The sums of the objective and of the plain cross-entropy, (2,)."""
+    logits_NV = head(hidden_ND).float()
+    plain_N = _cross_entropy(logits_NV, targets_N, "none")
+    log_sum_N = logits_NV.logsumexp(dim=-1)
+    even_N = log_sum_N - logits_NV.mean(dim=-1)  # against the even distribution
+    smoothed_N = torch.lerp(plain_N, even_N, objective.label_smoothing)
+    total_N = smoothed_N + objective.z_loss * log_sum_N.square()
+    weights_N = (targets_N != IGNORED) * (1.0 if weights_N is None else weights_N)
+    return torch.stack([(total_N * weights_N).sum(), (plain_N * weights_N).sum()])
 
 
 def _cross_entropy(logits_NV: Tensor, targets_N: Tensor, reduction: str) -> Tensor:

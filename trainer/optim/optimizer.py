@@ -8,17 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import UserError
+from trainer.optim.averages import AVERAGES, Average, Averages
 from trainer.optim.groups import Group, Row, assign
 from trainer.optim.interface import State, Update
 
 
 class Optimizer:
-    """Updates parameters by the rules of their groups. Has no state before `allocate`."""
+    """Updates parameters by the rules of their groups, and averages them. Has no state before
+    `allocate`.
+    """
 
-    def __init__(self, rows: Sequence[Row], parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        parameters: Mapping[str, nn.Parameter],
+        averages: Mapping[str, Average] | None = None,
+    ) -> None:
         """Raises UserError for a parameter that no row matches."""
         self.groups = assign(rows, parameters)
         self._parameters = dict(parameters)
+        self.averages = Averages(averages or {}, parameters)
         self._states: dict[str, State] = {}
 
     @torch.no_grad()
@@ -30,6 +39,7 @@ class Optimizer:
         for group in self.groups:
             for name, parameter in group.parameters.items():
                 self._states[name] = group.rule.new_state(parameter)
+        self.averages.allocate()
 
     def describe(self, peak: float) -> list[str]:
         """A line per group, where the schedule's peak learning rate is `peak`."""
@@ -37,7 +47,7 @@ class Optimizer:
 
     def bytes(self) -> int:
         """The size of the state. Allocates nothing, and works for parameters on the meta device."""
-        return sum(
+        return self.averages.bytes() + sum(
             tensor.nbytes
             for group in self.groups
             for parameter in group.parameters.values()
@@ -85,11 +95,12 @@ class Optimizer:
 
         Keyed by name, so the order in which parameters were built does not matter.
         """
-        return {
+        states = {
             f"{key}.{name}": tensor
             for name in self._parameters
             for key, tensor in self._states.get(name, {}).items()
         }
+        return {**states, **self.averages.tensors()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -99,7 +110,7 @@ class Optimizer:
         saved: dict[str, State] = {name: {} for name in self._parameters}
         for full_name, tensor in tensors.items():
             key, _, name = full_name.partition(".")
-            if name in saved:
+            if name in saved and key not in AVERAGES:
                 saved[name][key] = tensor
         for name, state in saved.items():
             if state and _shapes(state) != _shapes(self._states[name]):
@@ -110,6 +121,7 @@ class Optimizer:
         for name, state in saved.items():
             for key, tensor in state.items():
                 self._states[name][key].copy_(tensor)
+        self.averages.load(tensors)
 
 
 def _shapes(state: State) -> dict[str, torch.Size]:

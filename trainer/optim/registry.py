@@ -12,6 +12,7 @@ from shared.errors import UserError
 from shared.text import one_line
 from trainer.config.schema import GroupConfig, OptimConfig, default_rate
 from trainer.optim import adamw, lion, muon
+from trainer.optim.averages import averages_of
 from trainer.optim.groups import Row
 from trainer.optim.interface import Hyperparameters, Rule
 from trainer.optim.optimizer import Optimizer
@@ -114,7 +115,7 @@ def _rate(optim: OptimConfig, row: GroupConfig) -> float:
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], optim: OptimConfig) -> Optimizer:
     """The configured optimizer of these parameters, its state allocated."""
-    optimizer = Optimizer(parameter_rows(optim), parameters)
+    optimizer = Optimizer(parameter_rows(optim), parameters, averages_of(optim))
     optimizer.allocate()
     return optimizer
 
@@ -124,7 +125,7 @@ def planned_optimizer(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig)
     parameters = {
         name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes.items()
     }
-    return Optimizer(parameter_rows(optim), parameters)
+    return Optimizer(parameter_rows(optim), parameters, averages_of(optim))
 
 
 def state_bytes(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig) -> int:

@@ -129,6 +129,16 @@ def test_a_poisoned_gradient_changes_no_bit(name: str, poison: float) -> None:
     assert len(changed) == len(before)
 
 
+def test_the_loss_of_a_step_may_be_another_than_the_one_measured() -> None:
+    """With label smoothing the minimized loss is higher; the plain one is named beside it."""
+    settings = {"train.label_smoothing": 0.1, "train.z_loss": 1e-3}
+    plain = train_step(session(), MicroBatch(4))
+    smoothed = train_step(build(plan(resolve({**SYNTHETIC, **settings}))), MicroBatch(2))
+    found = smoothed.named["cross_entropy"]
+    assert smoothed.loss > found
+    assert found == pytest.approx(plain.loss, rel=1e-5)
+
+
 def test_the_first_step_has_the_rate_of_the_warmup() -> None:
     """For every group: with a rate of almost 0, almost nothing moves."""
     made = build(plan(resolve({**SYNTHETIC, "optim.name": "muon+lion", "optim.warmup_steps": 100})))

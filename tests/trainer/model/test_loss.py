@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config.schema import ModelConfig
-from trainer.model.loss import IGNORED, Losses, LossMemory
+from trainer.model.loss import IGNORED, Losses, LossMemory, Objective, language_loss
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -164,3 +164,35 @@ def test_the_compiled_model_has_the_same_loss(model, batch) -> None:
     assert isinstance(losses, Losses)
     assert_same(model, losses.total, model(*batch, weights_BT=mask).total)
     torch.testing.assert_close(compiled(batch[0]), model(batch[0]))
+
+
+@pytest.mark.parametrize("held", [1 << 30, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_label_smoothing_and_z_loss(held: int, weighted: bool) -> None:
+    """Against torch's own smoothing, in one piece and in chunks; the plain mean is told too."""
+    torch.manual_seed(0)
+    hidden, head = torch.randn(2, 5, 8, requires_grad=True), torch.nn.Linear(8, 11)
+    targets = torch.randint(11, (2, 5))
+    targets[0, 0] = IGNORED
+    weights = torch.rand(2, 5) if weighted else None
+    found = language_loss(
+        head,
+        hidden,
+        targets,
+        weights,
+        vocabulary=11,
+        memory=LossMemory(logits=held, chunk=3),
+        objective=Objective(label_smoothing=0.2, z_loss=0.01),
+    )
+    (gradient,) = torch.autograd.grad(found.total, hidden)
+    logits, targets = head(hidden).flatten(0, 1), targets.flatten()
+    counts = (targets != IGNORED) * (1.0 if weights is None else weights.flatten())
+    smoothed = F.cross_entropy(logits, targets, label_smoothing=0.2, reduction="none")
+    every = smoothed + 0.01 * logits.logsumexp(-1) ** 2
+    expected = (every * counts).sum() / counts.sum()
+    torch.testing.assert_close(found.total, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, hidden)[0])
+    plain = F.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(
+        found.named["cross_entropy"], ((plain * counts).sum() / counts.sum()).detach()
+    )

@@ -221,6 +221,12 @@ class Ternary(Part):
                 "ternary ones towards 0, where their signs are noise; 0 is better"
             )
 
+        if config.optim.ema_decay is not None or config.optim.tail_start is not None:
+            yield (
+                "An average of the weights behind ternary ones rounds to other signs than any of "
+                "them; expect a worse model from optim.ema_decay and optim.tail_start"
+            )
+
     def build(self, model: LanguageModel) -> None:
         """Replace the linear layers of the blocks."""
         own = self.settings(model.config)

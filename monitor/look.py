@@ -99,4 +99,9 @@ class Look:
         if self.selected is None and keep is not None:
             listed = arrange(after, self.order).runs
             keep = listed[0].run_id if listed else keep
+        elif self.order.query and not arrange(before, self.order).runs:
+            # Nothing matched, so the keys had no run; they must not get one that is out of sight.
+            listed = arrange(after, self.order).runs
+            if listed and all(run.run_id != keep for run in listed):
+                keep = listed[0].run_id
         return look.at_run(keep)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.files import replace_file
+from shared.files import open_file, replace_file
 from shared.text import nearest, one_line
 
 MAX_BYTES = 64 << 10
@@ -87,7 +87,7 @@ class SettingsFile:
 
         shown = one_line(path)
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 raw = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: The groups of actions on the selected run, and the exceptions.
+#: The groups of actions on the selected run, other actions on it, and the exceptions.
 _OF_A_RUN = frozenset({"Charts", "Steer", "Keep"})
+_ON_A_RUN = frozenset({"mark", "compare"})
 _OF_NO_RUN = frozenset({"undo"})
 
 
@@ -35,6 +36,8 @@ class Action:
     @property
     def needs_run(self) -> bool:
         """Whether it acts on a run, so that there must be one in the list."""
+        if self.name in _ON_A_RUN:
+            return True
         return self.group in _OF_A_RUN and self.name not in _OF_NO_RUN
 
     @property

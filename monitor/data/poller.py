@@ -37,6 +37,7 @@ READ_TIME, LATER_READ_TIME = 0.1, 0.75
 MEMORY = 192 << 20
 KEPT_FOLLOWERS = 8  # runs kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
+_PATIENCE = 1.0  # seconds that leaving waits for a disk
 _SPARK_TIME, _SPARK_REST = 0.02, 0.03  # seconds of making sparklines, and of a pause after them
 _MACHINE_EVERY = 3.0  # seconds
 _MACHINE_WAIT = 0.5  # seconds that one look waits for a driver
@@ -162,7 +163,7 @@ class Poller:
         self._stopping = True
         self._hurry()
         if self._thread.is_alive():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=_PATIENCE)
 
     def _hurry(self) -> None:
         self._urgent.set()

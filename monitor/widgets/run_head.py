@@ -9,11 +9,12 @@ from textual.strip import Strip
 
 from monitor.data.views import RunDetail, RunView
 from monitor.palette import status_sign
-from monitor.widgets.cells import Piece, bar, line, number, spread, thousands
+from monitor.widgets.cells import Piece, bar, fit_middle, line, number, spread, thousands
 from monitor.widgets.details import best, passes, time_left
 from monitor.widgets.panel import Panel
 from shared.text import format_count, format_duration, one_line
 
+_LEAST_NAME = 12  # cells of a name that is followed by an id
 _NEWEST = ("mfu", "learning_rate", "gradient_norm")
 
 
@@ -44,9 +45,10 @@ class RunHead(Panel):
         colours = self.colours
         muted, text = colours.style("muted"), colours.style("foreground", bold=True)
         status = colours.status(view.status, bold=True)
+        sign = f" {status_sign(view.status)} {view.status} "
         left: list[Piece] = [
-            (f" {status_sign(view.status)} {view.status} ", status),
-            *_names(view, text, muted),
+            (sign, status),
+            *_names(view, text, muted, width - cell_len(sign)),
             *[(f" #{tag}", colours.style("tag")) for tag in view.tags],
         ]
         if view.note:
@@ -196,12 +198,17 @@ class PhaseLine(Panel):
         return [line(pieces, width, self.base)]
 
 
-def _names(view: RunView, text: Style, muted: Style) -> list[Piece]:
-    """The run's name; one that a person gave is followed by the id, which commands take."""
+def _names(view: RunView, text: Style, muted: Style, room: int) -> list[Piece]:
+    """The run's name; one that a person gave is followed by the id, which commands take.
+
+    A long name is shortened until the id has its place in `room` cells.
+    """
     run_id = one_line(view.run_id, 120)
     if view.label == run_id:
         return [(f" {view.name}", text)]
-    return [(f" {view.label}", text), (f" ({run_id})", muted)]
+    known = f" ({run_id})"
+    name = fit_middle(view.label, max(_LEAST_NAME, room - cell_len(known) - 2))
+    return [(f" {name}", text), (known, muted)]
 
 
 def _parameters(value: str) -> str:

@@ -48,3 +48,11 @@ def test_choices_are_kept_and_come_back() -> None:
     assert look.kept_in(kept) == kept
     assert look.kept_in(Settings()) == dataclasses.replace(kept, theme="night")
     assert look.ordered(query="x").kept_in(kept) == kept, "a filter is not remembered"
+
+
+def test_what_matches_at_last_is_selected_and_not_a_run_out_of_sight() -> None:
+    look = Look(selected="a").ordered(query="zz")
+    before, after = (view("a"), view("b")), (view("a"), view("b"), view("zz1"))
+    assert look.settled(before, before).selected == "a"
+    assert look.settled(before, after).selected == "zz1"
+    assert look.ordered(query="b").settled(before, after).selected == "a", "it was put there"

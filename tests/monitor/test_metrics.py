@@ -21,6 +21,8 @@ from monitor.widgets.chart_pane import ChartPane
 from monitor.widgets.run_list import RunList
 from tests.monitor.support import screen_text, series, still_app, until, view
 
+pytestmark = pytest.mark.slow  # dialogs, through the whole app
+
 SMALL, LARGE = (80, 24), (200, 50)
 GROUPS = ("train", "eval", "gradients", "weights", "rewards")
 
@@ -317,3 +319,11 @@ async def test_the_list_is_hidden_and_comes_back(size: tuple[int, int]) -> None:
         await until(pilot, lambda: app.query_one(RunList).is_on_screen)
         assert app.selected is not None
         assert app.selected.run_id == "other"
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=str)
+async def test_a_renamed_run_keeps_its_id_in_sight(size: tuple[int, int]) -> None:
+    run_id = "hybrid-25m_20260921_131320"
+    app = still_app(view(run_id, label="a name that somebody typed " * 4))
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: f"({run_id})" in screen_text(app))

@@ -1,4 +1,7 @@
-"""Writes the table of keys in `docs/monitor.md` from the one list of actions: `python docs/keys.py`."""
+"""Writes the table of keys in docs/monitor.md from the one list of actions.
+
+python docs/keys.py
+"""
 
 from __future__ import annotations
 

@@ -263,7 +263,9 @@ def _survey(
                 update(reader.counts.disk_bytes)
         notes = []
     if replaced.count and not settings.replace:
-        raise UserError(outside_message(replaced.examples, replaced.count))
+        keep = "" if settings.tokenizer or settings.vocab else ", or --charset bytes to keep them"
+        lacking = outside_message(replaced.examples, replaced.count)
+        raise UserError(f"{lacking}: use --replace to turn them into '?'{keep}")
     if not survey.text_bytes:
         told = [*reading_notes(reader.counts, inputs), *map(str, reader.report.records[:1])]
         raise UserError(

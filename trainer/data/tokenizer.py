@@ -26,7 +26,7 @@ from tokenizers import models
 from shared.errors import UserError
 from shared.files import load_json_if_any, replace_file
 from shared.json_text import encode_json
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.data.byte_level import (
     ASCII_PADDING,
     BYTE_OF_CHARACTER,
@@ -351,7 +351,8 @@ class Tokenizer:
     def _refuse_outside(self, text: str) -> None:
         characters = self.outside(text)
         if characters:
-            raise UserError(outside_message(characters, len(characters)))
+            told = outside_message(characters, len(characters))
+            raise UserError(f"{told}: leave them out of the text")
 
     # Ids to text
 
@@ -398,6 +399,6 @@ def outside_message(characters: Iterable[str], count: int) -> str:
     distinct = list(dict.fromkeys(characters))
     named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in distinct[:5])
     return (
-        f"{count} characters have no token in this character set, such as {named}: use --replace "
-        "to turn them into '?', or --charset bytes to keep them"
+        f"{plural(count, 'character')} {'has' if count == 1 else 'have'} no token in this "
+        f"tokenizer, such as {named}"
     )

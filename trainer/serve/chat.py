@@ -24,7 +24,7 @@ from trainer.serve.schemas import ChatMessage, ChatRequest, Tool, parse
 from trainer.serve.served import Served
 from trainer.serve.streaming import Envelope, Whole, respond
 from trainer.serve.structured import compiled, grammar_of
-from trainer.serve.tools import Call, CallReader, call_grammar, call_variables, described
+from trainer.serve.tools import Call, CallDelta, CallReader, call_grammar, call_variables, described
 from trainer.serve.truncation import newest_turns
 
 #: The header that says how many of the oldest messages were left out.
@@ -147,6 +147,7 @@ class _Wire:
         # The plain template ends in "Assistant:", so an answer begins with a space.
         self._strips = served.template.is_plain
         self._begun: set[int] = set()
+        self._called: set[int] = set()
 
     def whole(self, answer: Whole) -> dict[str, Any]:
         """The choice of a complete answer."""
@@ -165,7 +166,7 @@ class _Wire:
             "index": answer.index,
             "message": message,
             "logprobs": chat_logprobs(self._codec, answer.tokens) if self._logprobs else None,
-            "finish_reason": _reason(answer.reason, calls),
+            "finish_reason": _reason(answer.reason, called=bool(calls)),
         }
 
     def _reader(self) -> CallReader:
@@ -182,27 +183,31 @@ class _Wire:
             text = text.lstrip()
         if text:
             self._begun.add(part.index)
-        calls: list[Call] = []
+        calls: list[CallDelta] = []
         if self._names:
-            text = self._readers[part.index].feed(text)
+            reader = self._readers[part.index]
+            text = reader.feed(text)
+            calls = reader.deltas()
             if part.reason:
-                rest, calls = self._readers[part.index].finish()
-                text += rest
+                rest, last = reader.last_deltas()
+                text, calls = text + rest, calls + last
+            if calls:
+                self._called.add(part.index)
         if text or (self._logprobs and piece.tokens):
             choice = self._choice(part.index, {"content": text})
             if self._logprobs:
                 choice["logprobs"] = chat_logprobs(self._codec, piece.tokens)
             yield choice
-        for place, call in enumerate(calls):
-            yield self._choice(part.index, {"tool_calls": [call.as_json(place)]})
+        for call in calls:
+            yield self._choice(part.index, {"tool_calls": [call.as_json()]})
         if part.reason:
-            reason = _reason(part.reason, calls)
+            reason = _reason(part.reason, called=part.index in self._called)
             yield self._choice(part.index, {}) | {"finish_reason": reason}
 
     def _choice(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
-def _reason(reason: str | None, calls: Sequence[Call]) -> str | None:
+def _reason(reason: str | None, *, called: bool) -> str | None:
     """The finish reason; a cut answer stays one even if it has a call."""
-    return "tool_calls" if calls and reason == "stop" else reason
+    return "tool_calls" if called and reason == "stop" else reason

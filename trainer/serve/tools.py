@@ -17,6 +17,9 @@ BEGIN, END = "<tool_call>", "</tool_call>"  # as Qwen, SmolLM and Hermes write c
 NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 _MARKED = re.compile(rf"{BEGIN}\s*(.*?)\s*(?:{END}|\Z)", re.DOTALL)
+_COMPLETE = re.compile(rf"\s*{BEGIN}\s*(.*?)\s*{END}", re.DOTALL)
+#: A string, perhaps not ended yet, or a bracket.
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\Z|\\\Z)|[{}\[\]]', re.DOTALL)
 _CUT = re.compile(
     r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(.*)', re.DOTALL
 )
@@ -36,6 +39,21 @@ class Call:
         return {**place, "id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"} | {
             "function": function
         }
+
+
+@dataclass(frozen=True)
+class CallDelta:
+    """A part of a call in a stream: the first has the name, all have some of the arguments."""
+
+    index: int
+    arguments: str
+    name: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The delta as OpenAI's API has it."""
+        if self.name:
+            return Call(self.name, self.arguments).as_json(self.index)
+        return {"index": self.index, "function": {"arguments": self.arguments}}
 
 
 def call_grammar(functions: Sequence[dict[str, Any]]) -> GrammarText:
@@ -103,7 +121,8 @@ def _plain(message: Message) -> Message:
 class CallReader:
     """Splits an answer into text for people and calls, as it arrives.
 
-    Text that could belong to a call is held back. With `forced` the whole answer is a call.
+    Text that could belong to a call is held back. With `forced` the whole answer is a call, whose
+    arguments `deltas` gives as they come; other calls it gives when they are complete.
     """
 
     def __init__(self, names: Sequence[str], *, forced: bool) -> None:
@@ -111,12 +130,18 @@ class CallReader:
         self._forced = forced
         self._held = ""
         self._said = False
+        self._calls_given = 0
+        self._characters_given = 0  # of the arguments of a forced call
 
     def feed(self, text: str) -> str:
         """The text for people that is certain now."""
         self._held += text
         begun = self._held.lstrip()
-        if self._forced or (not self._said and (not begun or begun[0] in "{[")):
+        if (
+            self._calls_given
+            or self._forced
+            or (not self._said and (not begun or begun[0] in "{["))
+        ):
             return ""
         place = self._held.find(BEGIN)
         if place < 0:
@@ -124,6 +149,49 @@ class CallReader:
         certain, self._held = self._held[:place], self._held[place:]
         self._said = self._said or bool(certain)
         return certain
+
+    def deltas(self) -> list[CallDelta]:
+        """What has become certain of calls since the last time."""
+        if self._forced:
+            return self._forced_deltas()
+        found: list[CallDelta] = []
+        while complete := _COMPLETE.match(self._held):
+            calls = self._calls(complete[1])
+            if not calls:
+                break
+            self._held = self._held[complete.end() :]
+            found += self._given(calls)
+        return found
+
+    def last_deltas(self) -> tuple[str, list[CallDelta]]:
+        """The rest of the text and of the calls: the answer has ended."""
+        found = self.deltas()
+        if self._forced:
+            return "", found
+        given = self._calls_given
+        text, calls = self.finish()
+        return "" if given else text, [*found, *self._given(calls)]
+
+    def _given(self, calls: Sequence[Call]) -> list[CallDelta]:
+        found: list[CallDelta] = []
+        for call in calls:
+            found.append(CallDelta(self._calls_given, "", call.name))
+            found.append(CallDelta(self._calls_given, call.arguments))
+            self._calls_given += 1
+        return found
+
+    def _forced_deltas(self) -> list[CallDelta]:
+        begun = _CUT.match(self._held)
+        if begun is None:
+            return []
+        found: list[CallDelta] = []
+        if not self._calls_given:
+            found.append(CallDelta(0, "", json.loads(begun[1])))
+            self._calls_given = 1
+        arguments = begun[2][: end_of_value(begun[2])]
+        new = arguments[self._characters_given :]
+        self._characters_given = len(arguments)
+        return [*found, CallDelta(0, new)] if new else found
 
     def finish(self) -> tuple[str, list[Call]]:
         """The rest of the text, and the calls."""
@@ -154,6 +222,16 @@ class CallReader:
                 arguments = json.dumps(arguments, ensure_ascii=False)
             calls.append(Call(name, arguments))
         return calls
+
+
+def end_of_value(text: str) -> int:
+    """Where the JSON object or list that `text` begins with ends, or all of it so far."""
+    depth = 0
+    for found in _STRUCTURE.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    return len(text)
 
 
 def call_variables(name: str, arguments: str, identity: str) -> dict[str, Any]:

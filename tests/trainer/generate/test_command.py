@@ -71,6 +71,8 @@ def test_a_gguf_file_says_what_its_checkpoint_says(say, run_cli, trained, tmp_pa
 def test_greedy_three_ways(say) -> None:
     greedy = say("--prompt", "import ", "--temperature", 0)
     assert say("--prompt", "import ", "--temperature", 0, "--seed", 3) == greedy
+    only = ("--temperature", 0.5, "--top-k", 0, "--min-p", 1)  # the likeliest token
+    assert say("--prompt", "import ", *only) == greedy
     assert say("--prompt", "import ", "--top-k", 1) == greedy
     assert say("--prompt", "import ", "--top-p", "1e-9", "--top-k", 0) == greedy
 
@@ -147,6 +149,7 @@ def test_every_way_to_name_the_model(say, trained: Path) -> None:
         (("--temperature", "-1"), "--temperature is -1.0"),
         (("--temperature", "nan"), "--temperature is nan"),
         (("--temperature", "hot"), "'hot'"),
+        (("--min-p", "1.5"), "--min-p is 1.5"),
         (("--top-k", "-5"), "--top-k is -5"),
         (("--top-p", "0"), "--top-p is 0.0"),
         (("--top-p", "2"), "--top-p is 2.0"),

@@ -174,6 +174,21 @@ def test_choices_of_one_request_are_each_kept_to_it(wild: openai.OpenAI) -> None
     assert len(set(texts)) > 1
 
 
+def test_an_answer_is_the_same_alone_and_among_others(wild: openai.OpenAI) -> None:
+    """Whatever the other requests are kept to: another schema, JSON, or nothing."""
+    number = by_schema({"type": "integer", "minimum": 10, "maximum": 99999})
+    formats: list[dict[str, Any]] = [by_schema(SCHEMA), number, {"type": "json_object"}, {}]
+    asked: list[tuple[int, dict[str, Any]]] = [
+        (seed, {"response_format": wanted, "max_tokens": 40} if wanted else {"max_tokens": 40})
+        for seed, wanted in enumerate(formats * 2)
+    ]
+    alone = [chat(wild, seed, **options).message.content for seed, options in asked]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = [pool.submit(chat, wild, seed, **options) for seed, options in asked]
+        assert [answer.result().message.content for answer in answers] == alone
+    assert all(json.loads(alone[place]) >= 10 for place in (1, 5))
+
+
 def nested(depth: int) -> dict[str, Any]:
     """A schema so deep."""
     schema: dict[str, Any] = {"type": "integer"}

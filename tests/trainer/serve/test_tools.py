@@ -103,7 +103,8 @@ def test_a_stream_of_a_call(wild: Running) -> None:
     calls = [call for delta in deltas for call in delta.tool_calls or []]
     assert {call.index for call in calls} == {0}
     assert calls[0].id.startswith("call_")
-    assert calls[0].function.name == whole.name
+    assert [call.function.name for call in calls if call.function.name] == [whole.name]
+    assert calls[0].function.arguments == "" and len(calls) > 3
     arguments = "".join(call.function.arguments or "" for call in calls)
     Weather.model_validate_json(arguments)
     assert pieces[-1].choices[0].finish_reason == "tool_calls"
@@ -216,6 +217,63 @@ def test_calls_are_read_from_text_in_any_pieces(
     out = "".join(reader.feed(text[a:b]) for a, b in itertools.pairwise(edges))
     rest, found = reader.finish()
     assert (out + rest, found) == (said, calls)
+
+
+def streamed(text: str, cuts: list[int], *, forced: bool) -> tuple[str, list[Call], int]:
+    """The text and the calls put together from deltas, and how many deltas there were."""
+    reader = CallReader(["now"], forced=forced)
+    said, deltas = "", []
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    for begin, end in itertools.pairwise(edges):
+        said += reader.feed(text[begin:end])
+        deltas += reader.deltas()
+    rest, last = reader.last_deltas()
+    found: dict[int, Call] = {}
+    for delta in (*deltas, *last):
+        before = found.get(delta.index, Call("", ""))
+        found[delta.index] = Call(before.name + delta.name, before.arguments + delta.arguments)
+    return said + rest, list(found.values()), len(deltas)
+
+
+@settings(max_examples=40, deadline=None)
+@given(which=st.sampled_from(TEXTS), cuts=st.lists(st.integers(0, 60), max_size=5))
+def test_a_stream_has_the_same_calls(which: tuple[str, str, list[Call]], cuts: list[int]) -> None:
+    text, said, calls = which
+    assert streamed(text, cuts, forced=False)[:2] == (said, calls)
+
+
+def test_a_call_is_streamed_when_it_is_complete() -> None:
+    two = f'{BEGIN}{{"name": "now"}}{END}\n' * 2
+    said, calls, early = streamed(f"So: {two} and so on", [len(two) // 2 + 6], forced=False)
+    assert (said, calls, early) == ("So: ", [Call("now", "{}")] * 2, 4)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text('a"\\{}[]é\n', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("k}", max_size=2), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    arguments=st.dictionaries(st.text('x"\\', max_size=3), JSON, max_size=3),
+    indent=st.sampled_from([None, 1]),
+    escaped=st.booleans(),
+    every=st.integers(1, 7),
+)
+def test_arguments_of_a_forced_call_are_streamed_as_they_come(
+    arguments: dict[str, Any], indent: int | None, escaped: bool, every: int
+) -> None:
+    call = {"name": "now", "arguments": arguments}
+    text = json.dumps(call, indent=indent, ensure_ascii=escaped)
+    said, calls, early = streamed(text, list(range(0, len(text), every)), forced=True)
+    assert said == "" and [call.name for call in calls] == ["now"]
+    assert json.loads(calls[0].arguments) == arguments
+    assert early > 1
+    cut = text[: len(text) // 2]
+    _, calls, _ = streamed(cut, list(range(0, len(cut), every)), forced=True)
+    assert all(cut.rstrip().endswith(call.arguments.rstrip()) for call in calls)
 
 
 @pytest.mark.parametrize(

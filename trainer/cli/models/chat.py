@@ -52,6 +52,7 @@ def chat(
     temperature: model_options.Temperature = 0.8,
     top_k: model_options.TopK = 50,
     top_p: model_options.TopP = 1.0,
+    min_p: model_options.MinP = 0.0,
     seed: model_options.Seed = None,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
@@ -66,7 +67,7 @@ def chat(
     from shared.text import one_line
     from trainer.generate.sampling import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = Sampling(temperature, top_k, top_p, min_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     if mode not in MODES:
         raise UserError(f"--mode {one_line(mode, 60)!r} is not one of {', '.join(MODES)}.")

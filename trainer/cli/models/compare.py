@@ -51,6 +51,7 @@ def compare(
     temperature: model_options.Temperature = 0.8,
     top_k: model_options.TopK = 50,
     top_p: model_options.TopP = 1.0,
+    min_p: model_options.MinP = 0.0,
     seed: Annotated[
         int, typer.Option(help="Random seed, the same for every model and prompt.")
     ] = 0,
@@ -74,7 +75,7 @@ def compare(
 
     if not 2 <= len(models) <= len(LETTERS):
         raise UserError(f"compare needs 2 to {len(LETTERS)} models, not {len(models)}.")
-    sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
+    sampling = Sampling(0.0 if greedy else temperature, top_k, top_p, min_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     evaluate.check_max_tokens(max_tokens)
     texts = [*(prompt or ()), *(_read_prompts(prompts) if prompts else ())]

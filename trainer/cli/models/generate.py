@@ -30,6 +30,7 @@ def generate(
     temperature: model_options.Temperature = 0.8,
     top_k: model_options.TopK = 50,
     top_p: model_options.TopP = 1.0,
+    min_p: model_options.MinP = 0.0,
     seed: model_options.Seed = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Continue after the end-of-text token.")
@@ -56,7 +57,7 @@ def generate(
     from shared.text import many_lines
     from trainer.generate.sampling import Sampling
 
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling = Sampling(temperature, top_k, top_p, min_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
     if samples < 1:
         raise UserError(f"--samples is {samples}; it must be 1 or more.")
@@ -119,7 +120,8 @@ def _prompt(prompt: str | None, prompt_file: str | None) -> str:
         if prompt_file in (None, "-"):
             raw = sys.stdin.buffer.read(MAX_PROMPT_BYTES)
         else:
-            raw = Path(str(prompt_file)).read_bytes()[:MAX_PROMPT_BYTES]
+            with Path(str(prompt_file)).open("rb") as file:
+                raw = file.read(MAX_PROMPT_BYTES)
     except OSError as error:
         place = one_line(prompt_file or "-")
         raise UserError(f"--prompt-file {place} cannot be read: {error.strerror}.") from error

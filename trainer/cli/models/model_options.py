@@ -38,6 +38,12 @@ Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "--max-tokens", help="Maximum number of tokens.")
 ]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p", help="Drop tokens less likely than this share of the likeliest one; 0: none."
+    ),
+]
 
 
 def model_asked(argument: str | None, option: str | None, what: str = "model") -> str:

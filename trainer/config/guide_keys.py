@@ -30,6 +30,19 @@ FLAT_KEYS: dict[str, tuple[str, ...]] = {
     "save_top_k": ("checkpoint.save_top_k",),
 }
 
+#: What the guides say of their presets' parameters; ours are counted.
+GUIDE_SIZES = {
+    "d20": "18M",
+    "nano-125m": "127M",
+    "nano-1b": "1.1B",
+    "medium-3b": "1.8B",
+    "large-7b": "7.0B",
+    "d20-e3-full": "244M",
+    "tiny-cpu": "2M",
+    "gpt2-small": "124M",
+    "minigpt": "25.58M",
+}
+
 _SHAPE_KEYS = frozenset({"context_window", "n_embd", "n_head", "n_layer"})
 
 

@@ -92,5 +92,7 @@ def set_up(config: Config) -> Compute:
         large = count_parameters(config.model) >= CPU_BF16_PARAMETERS
         fast = device.type == "cpu" and large and _cpu_has_fast_bf16()
     bf16 = fast if train.dtype == "auto" else train.dtype == "bf16"
-    compiled = device.type == "cuda" if train.compile is None else train.compile
+    # Which rows the backward pass of collider has is known only when it begins.
+    by_default = device.type == "cuda" and not train.collider
+    compiled = by_default if train.compile is None else train.compile
     return Compute(device, bf16, compiled)

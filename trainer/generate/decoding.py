@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from shared.errors import UserError
+from trainer.generate.drafting import Drafting
 from trainer.generate.sampling import Sampling, choose
+from trainer.model.inference.cache import KeyValueCache
+from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 
 
@@ -43,12 +47,14 @@ def generate(
     stop_ids: Iterable[int] = (),
     use_cache: bool = True,
     allowed_ids: int | None = None,
+    drafted: Drafted | None = None,
 ) -> Iterator[int]:
     """Yield up to `max_new_tokens` new token ids, ending before the first of `stop_ids`.
 
-    The cache changes no token; it only saves recomputing the prompt. Only the first `allowed_ids`
-    ids are chosen, for vocabularies padded past the tokenizer's. Raises UserError for an empty
-    prompt or one with ids outside the vocabulary.
+    The cache changes no token; it only saves recomputing the prompt. Nor do drafts, which a model
+    with extra heads makes where `drafted` is given to count them. Only the first `allowed_ids` ids
+    are chosen, for vocabularies padded past the tokenizer's. Raises UserError for an empty prompt
+    or one with ids outside the vocabulary.
     """
     sampling = sampling or Sampling()
     if not prompt:
@@ -66,28 +72,73 @@ def generate(
     else:
         generator.manual_seed(seed)
     stops = frozenset(stop_ids)
-    context = model.dimensions.T
-    ids = list(prompt)
-    cache, cached_from = None, -1
-    for _ in range(max_new_tokens):
-        start = window_start(len(ids), context)
-        if not use_cache:
-            fresh = ids[start:]
-        elif cache is None or start != cached_from:
-            room = min(context, len(ids) - start + max_new_tokens)
-            cache, cached_from = model.new_cache(1, room), start
-            fresh = ids[start:]
-        else:
-            fresh = ids[-1:]
-        fresh_1T = torch.tensor([fresh], device=model.device)
-        logits_1V = model.last_logits(fresh_1T, cache)
+    drafting = Drafting.of(model, drafted) if drafted is not None and use_cache else None
+    passes = _Passes(model, prompt, max_new_tokens, use_cache=use_cache)
+    left = max_new_tokens
+    while left > 0:
+        drafts = drafting.drafts(min(left - 1, passes.room)) if drafting else []
+        hidden_TD = passes.hidden(drafts)
+        chosen: list[int] = []
+        logits_RV = model.lm_head(hidden_TD[len(hidden_TD) - 1 - len(drafts) :])
         if allowed_ids is not None and allowed_ids < vocabulary:
-            logits_1V[:, allowed_ids:] = -torch.inf
-        token = int(choose(logits_1V, sampling, generator)[0])
-        if token in stops:
-            return
-        ids.append(token)
-        yield token
+            logits_RV[:, allowed_ids:] = -torch.inf
+        for place in range(1 + len(drafts)):
+            token = int(choose(logits_RV[place : place + 1], sampling, generator)[0])
+            if token in stops:
+                return
+            chosen.append(token)
+            yield token
+            if place == len(drafts) or token != drafts[place]:
+                break
+        left -= len(chosen)
+        passes.keep(chosen, len(drafts))
+        if drafting:
+            right = len(hidden_TD) - len(drafts) + len(chosen) - 1
+            drafting.count(len(drafts), len(chosen) - 1)
+            drafting.look(hidden_TD[:right], passes.ids[-right:])
+
+
+class _Passes:
+    """The forward passes of one text: which tokens are new to the model in each."""
+
+    def __init__(
+        self, model: LanguageModel, prompt: Sequence[int], new: int, *, use_cache: bool
+    ) -> None:
+        self._model = model
+        self.ids = list(prompt)
+        self._length = len(prompt) + new  # that the text may reach
+        self._use_cache = use_cache
+        self._cache: KeyValueCache | None = None
+        self._begin = 0  # of the window that the cache is about
+
+    @property
+    def room(self) -> int:
+        """How many drafts fit into the window beside the tokens that are new anyway."""
+        start = window_start(len(self.ids), self._model.dimensions.T)
+        if self._cache is None or start != self._begin:
+            return 0  # a prompt, or a window that jumps
+        return self._cache.capacity - (len(self.ids) - start)
+
+    def hidden(self, drafts: Sequence[int]) -> Tensor:
+        """The hidden states (T, D) of the tokens that are new, and of the drafts after them."""
+        context = self._model.dimensions.T
+        start = window_start(len(self.ids), context)
+        if not self._use_cache:
+            fresh = self.ids[start:]
+        elif self._cache is None or start != self._begin:
+            room = min(context, self._length - start)
+            self._cache, self._begin = self._model.new_cache(1, room), start
+            fresh = self.ids[start:]
+        else:
+            fresh = self.ids[start + self._cache.length :]
+        ids_1T = torch.tensor([[*fresh, *drafts]], device=self._model.device)
+        return self._model.body(ids_1T, self._cache)[0]
+
+    def keep(self, chosen: Sequence[int], drafts: int) -> None:
+        """Append what was chosen; rejected drafts leave the cache."""
+        self.ids += chosen
+        if self._cache is not None:
+            self._cache.length -= drafts - (len(chosen) - 1)
 
 
 def stream_text(

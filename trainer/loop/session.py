@@ -33,6 +33,7 @@ from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
 from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import describe, differences, parameter_shapes
+from trainer.model.training_pass import training_pass_of
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer, planned_optimizer, state_bytes, with_table
 
@@ -197,8 +198,11 @@ def build(planned: Plan) -> Session:
 
 def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
-    objective = Objective(config.train.label_smoothing, config.train.z_loss)
-    model = LanguageModel(config.model, objective=objective)
+    model = LanguageModel(
+        config.model,
+        objective=Objective(config.train.label_smoothing, config.train.z_loss),
+        training_pass=training_pass_of(config.train),
+    )
     model.initialize(config.train.seed)
     model.to(compute.device)
     model.train()

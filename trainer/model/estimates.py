@@ -66,6 +66,7 @@ def estimate_memory(
     if not cuda and (bf16 or config.model.dropout):
         matrices = 3 if config.model.dropout else 1
         layer += tokens * width * matrices * (n.H * config.seq_len + n.D)
-    logits = loss_memory.held(tokens, n.V) * n.V * (4 + width)
+    heads = 1 + config.model.mtp_heads
+    logits = heads * loss_memory.held(tokens, n.V) * n.V * (4 + width)
     cast = count * 2 if bf16 else 0  # autocast keeps a bf16 copy of the matrices
     return MemoryEstimate(4 * count, 4 * count, 8 * count, int(n.L * layer + logits + cast))

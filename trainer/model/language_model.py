@@ -12,10 +12,12 @@ from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
+from trainer.model.inference.drafts import Drafter
 from trainer.model.llama import LlamaBody
-from trainer.model.loss import LOSS_MEMORY, PLAIN, Losses, LossMemory, Objective, language_loss
-from trainer.model.parts.interface import ForwardPass, Part
+from trainer.model.loss import LOSS_MEMORY, PLAIN, Losses, LossMemory, Objective
+from trainer.model.parts.interface import Part
 from trainer.model.parts.registry import active_parts
+from trainer.model.training_pass import TrainingPass, over_all_tokens
 
 INIT_STD = 0.02
 
@@ -29,11 +31,13 @@ class LanguageModel(nn.Module):
         *,
         loss_memory: LossMemory = LOSS_MEMORY,
         objective: Objective = PLAIN,
+        training_pass: TrainingPass = over_all_tokens,
     ) -> None:
         super().__init__()
         self.config = config
         self.loss_memory = loss_memory
         self.objective = objective
+        self.training_pass = training_pass
         self.dimensions = n = dimensions(config)
         if config.flavour == "gpt2":
             self.transformer = GPT2Body(config)
@@ -91,24 +95,12 @@ class LanguageModel(nn.Module):
         Both go through here because DDP and FSDP see only calls of `forward`. `weights_BT` weighs
         the tokens of the loss; see `language_loss`.
         """
-        hidden_BTD = self.body(ids_BT, cache)
         if targets_BT is None:
-            return self.lm_head(hidden_BTD)
-        # Evaluation measures the plain next-token loss.
-        parts = self.parts if self.training else ()
-        step = ForwardPass(ids_BT, targets_BT, hidden_BTD)
-        for part in parts:
-            weights_BT = part.token_weights(self, step, weights_BT)
-        losses = language_loss(
-            self.lm_head,
-            hidden_BTD,
-            targets_BT,
-            weights_BT,
-            vocabulary=self.dimensions.V,
-            memory=self.loss_memory,
-            objective=self.objective if self.training else PLAIN,
-        )
-        for part in parts:
+            return self.lm_head(self.body(ids_BT, cache))
+        if not self.training:  # evaluation measures the plain next-token loss
+            return over_all_tokens(self, ids_BT, targets_BT, weights_BT)[1]
+        step, losses = self.training_pass(self, ids_BT, targets_BT, weights_BT)
+        for part in self.parts:
             losses = part.add_loss(self, step, losses)
         return losses
 
@@ -121,6 +113,11 @@ class LanguageModel(nn.Module):
         assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
         kind = dtype or self.lm_head.weight.dtype
         return KeyValueCache(self.dimensions, batch, length, self.device, kind)
+
+    def drafter(self) -> Drafter | None:
+        """What drafts tokens for this model, if a part of it does."""
+        drafters = (part.drafter(self) for part in self.parts)
+        return next((drafter for drafter in drafters if drafter is not None), None)
 
     def owner(self, name: str) -> Part | None:
         """The part that added the parameter `name`; None for the model's own."""

@@ -47,6 +47,8 @@ class Load:
     capacity: int
     tokens_generated: int
     prompt_tokens: int
+    tokens_drafted: int = 0
+    drafts_accepted: int = 0
 
 
 class Engine(Protocol):

@@ -87,6 +87,8 @@ class Metrics:
         for key, kind, words, value in (
             ("tokens_generated_total", "counter", "Generated tokens.", load.tokens_generated),
             ("prompt_tokens_total", "counter", "Prompt tokens.", load.prompt_tokens),
+            ("tokens_drafted_total", "counter", "Drafts of extra heads.", load.tokens_drafted),
+            ("drafts_accepted_total", "counter", "Accepted drafts.", load.drafts_accepted),
             ("running", "gauge", "Sequences being decoded.", load.running),
             ("waiting", "gauge", "Sequences waiting for a slot.", load.waiting),
             ("capacity", "gauge", "Sequences that can be decoded at once.", load.capacity),

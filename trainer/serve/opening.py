@@ -42,6 +42,7 @@ def open_engine(
     precision: Precision | None = None,
     prefill_chunk: int | None = None,
     with_llama_cpp: bool | None = None,
+    draft: bool = True,
 ) -> OpenedEngine:
     """The engine for `path`: a checkpoint, a transformers folder or a GGUF file.
 
@@ -69,6 +70,7 @@ def open_engine(
         threads=threads,
         precision=precision,
         prefill_chunk=prefill_chunk,
+        draft=draft,
     )
     return OpenedEngine(batching, "torch", opened.path, opened.chat_template)
 

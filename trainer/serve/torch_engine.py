@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -23,6 +23,7 @@ from trainer.generate.batched.building import DecoderPlan, Precision, build_deco
 from trainer.generate.batched.decoder import Decoder, Outcome, Running
 from trainer.generate.batched.grammar import GrammarCompiler, GrammarText
 from trainer.generate.batched.job import Event, Finished, Grammar, Job, NewToken, check_job
+from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 from trainer.serve.engine import Load, QueueFullError
 
@@ -43,8 +44,8 @@ class _Ticket:
 class TorchEngine:
     """Continuous batching of a LanguageModel over one key-value cache.
 
-    `slots` jobs run at once and `queue_limit` more may wait. `slots`, `context`, `precision` and
-    `prefill_chunk` are those of `plan_decoder`. `make_decoder` builds the decoder.
+    `slots` jobs run at once and `queue_limit` more may wait. `slots`, `context`, `precision`,
+    `prefill_chunk` and `draft` are those of `plan_decoder`. `make_decoder` builds the decoder.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class TorchEngine:
         threads: int | None = None,
         precision: Precision | None = None,
         prefill_chunk: int | None = None,
+        draft: bool = True,
         make_decoder: MakeDecoder = build_decoder,
     ) -> None:
         self.codec = opened.tokenizer
@@ -68,6 +70,7 @@ class TorchEngine:
             context=context,
             precision=precision,
             prefill_chunk=prefill_chunk,
+            draft=draft,
         )
         self.context = self._plan.context
         self._make_decoder = make_decoder
@@ -82,6 +85,7 @@ class TorchEngine:
         self._closing = False
         self._tokens_generated = 0
         self._prompt_tokens = 0
+        self._drafted = Drafted()
 
     # The event loop's side
 
@@ -142,6 +146,8 @@ class TorchEngine:
                 capacity=self._plan.slots,
                 tokens_generated=self._tokens_generated,
                 prompt_tokens=self._prompt_tokens,
+                tokens_drafted=self._drafted.drafted,
+                drafts_accepted=self._drafted.accepted,
             )
 
     def _submit(self, job: Job) -> _Ticket | None:
@@ -194,7 +200,9 @@ class TorchEngine:
         try:
             with decoder.computing():
                 while self._admit(decoder):
-                    self._send(self._turn(decoder))
+                    outcomes = self._turn(decoder)
+                    self._drafted = replace(decoder.drafted)
+                    self._send(outcomes)
         except Exception as error:  # such as a lost GPU, after which nothing works
             end = RunError(f"The engine has failed: {one_line(error, 300)}; start it again.")
         self._end(end)

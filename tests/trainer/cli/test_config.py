@@ -39,10 +39,11 @@ def test_list_has_every_preset_with_its_sizes(
     lines = run_cli("config", "list").out.splitlines()
     table = {line.split()[0]: line.split()[1:] for line in lines[: len(preset_names()) + 1]}
     assert table.pop("preset") == [
-        "shape", "parameters", "layers", "width", "heads", "context", "memory",
+        "shape", "parameters", "guide", "layers", "width", "heads", "context", "memory",
     ]  # fmt: skip
     assert sorted(table) == preset_names()
-    assert table["tiny-cpu"][:6] == ["llama", "3.672M", "4", "256", "4", "256"]
+    assert table["tiny-cpu"][:7] == ["llama", "3.672M", "2M", "4", "256", "4", "256"]
+    assert table["d20-e3-full"][1:3] == ["398.4M", "244M"]
     assert max(map(len, lines)) <= 80
 
 

@@ -5,7 +5,7 @@ import pytest
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.config.schema import Config
 
-#: Counted by hand from the guides' tables.
+#: Counted by hand from the guides' tables, without extra heads.
 PARAMETERS = {
     "tiny-cpu": "3.67M",
     "d20": "17.98M",
@@ -19,6 +19,18 @@ PARAMETERS = {
 }
 
 
+#: The preset's parts, as the guide has them, and the parameters of its extra heads.
+PARTS = {
+    "d20": ({"ternary", "hyper_connections"}, "0.0M"),
+    "nano-125m": ({"ternary", "hyper_connections"}, "0.0M"),
+    "nano-1b": ({"ternary", "hyper_connections"}, "0.0M"),
+    "medium-3b": ({"ternary", "hyper_connections", "mtp"}, "308.9M"),
+    "large-7b": ({"ternary", "hyper_connections", "mtp"}, "2097.7M"),
+    "d20-e3-full": ({"ternary", "hyper_connections", "mtp"}, "115.9M"),
+    "tiny-cpu": (set(), "0.0M"),
+}
+
+
 def of_preset(name: str) -> Config:
     return resolve(load_source(name)[0])
 
@@ -26,12 +38,30 @@ def of_preset(name: str) -> Config:
 def test_the_presets_have_the_parameters_of_the_guides() -> None:
     from trainer.model.shapes import count_parameters
 
-    counts = {name: count_parameters(of_preset(name).model) for name in preset_names()}
+    plain = {"mtp_heads": 0}
+    counts = {
+        name: count_parameters(of_preset(name).model.model_copy(update=plain))
+        for name in preset_names()
+    }
     for name, told in PARAMETERS.items():
         digits = len(told.rstrip("M").partition(".")[2])
         assert f"{counts[name] / 1e6:.{digits}f}M" == told, name
     assert counts["minigpt"] == 25_583_616
     assert set(PARAMETERS) < set(counts)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_guides_presets_switch_their_parts_on(name: str) -> None:
+    from trainer.model.parts.registry import active_parts
+    from trainer.model.shapes import count_parameters
+
+    config, (parts, heads) = of_preset(name), PARTS[name]
+    assert {part.name for part in active_parts(config.model)} == parts
+    without = count_parameters(config.model.model_copy(update={"mtp_heads": 0}))
+    assert f"{(count_parameters(config.model) - without) / 1e6:.1f}M" == heads
+    assert config.train.collider is (name in ("large-7b", "d20-e3-full"))
+    assert config.model.hyper_streams == {"medium-3b": 4, "large-7b": 4, "tiny-cpu": 0}.get(name, 2)
+    assert not (config.model.ternary and config.optim.weight_decay)
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -15,6 +15,7 @@ from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config
 from trainer.checkpoint.loading import load_model
 from trainer.checkpoint.saving import weight_tensors
+from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
@@ -24,6 +25,7 @@ from trainer.model.parts.hyper_connections.streams import (
     collapse,
     expand,
 )
+from trainer.model.parts.hyper_connections.watch import composite
 from trainer.model.shapes import count_parameters, parameter_shapes
 
 SHAPE = {
@@ -100,6 +102,50 @@ def test_a_connection_computes_the_written_formula(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
+def test_dynamic_maps_add_what_each_token_says(n: int) -> None:
+    """Where the gates are 0 it is the static connection; elsewhere that of shifted logits."""
+    torch.manual_seed(0)
+    dynamic, static = HyperConnection(n, 5).double(), HyperConnection(n).double()
+    with torch.no_grad():
+        for parameter in dynamic.parameters():
+            parameter.normal_()
+    constants = {name: p.detach() for name, p in dynamic.named_parameters()}
+    maps, gates = constants.pop("maps"), constants.pop("gates")
+    streams = tuple(torch.randn(2, 3, 5, dtype=torch.float64) for _ in range(n))
+    got = dynamic(streams, torch.tanh)
+    for row in range(2):
+        for column in range(3):
+            here = torch.cat([stream[row, column] for stream in streams])
+            said = maps @ (here / (here.square().mean() + 1e-6).sqrt())
+            shifted = dict(constants)
+            shifted["pre_logits"] = constants["pre_logits"] + gates[0] * said[:n]
+            shifted["post_logits"] = constants["post_logits"] + gates[1] * said[n : 2 * n]
+            if n > 1:
+                name = {2: "alpha_logit", 4: "res_logits"}[n]
+                shifted[name] = constants[name] + gates[2] * said[2 * n :]
+            static.load_state_dict(shifted)
+            expected = static(tuple(s[row, column] for s in streams), torch.tanh)
+            for one, other in zip(got, expected, strict=True):
+                torch.testing.assert_close(one[row, column], other, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("width", [None, 5])
+def test_no_product_of_mixings_amplifies(n: int, width: int | None) -> None:
+    torch.manual_seed(1)
+    streams = tuple(torch.randn(2, 3, 5) for _ in range(n))
+    matrices = []
+    for _ in range(20):
+        connection = HyperConnection(n, width)
+        with torch.no_grad():
+            for parameter in connection.parameters():
+                parameter.normal_(std=4)
+        matrices.append(connection.maps_of(streams).res.detach().double())
+    gain = composite(matrices)
+    assert 1 - 1e-5 < gain < 1 + 1e-5
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
 def test_mixing_keeps_the_mean_of_the_streams(n: int) -> None:
     connection = HyperConnection(n)
     with torch.no_grad():
@@ -145,48 +191,69 @@ def test_the_shapes_told_beforehand_are_the_real_ones(streams: int, qk_norm: boo
     model = LanguageModel(shape)
     real = {name: tuple(value.shape) for name, value in weight_tensors(model).items()}
     assert list(parameter_shapes(shape).items()) == list(real.items())
-    assert count_parameters(shape) == sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert count_parameters(shape) == trained
     plain = count_parameters(config(0, qk_norm=qk_norm))
-    scalars = {1: 4, 2: 9, 4: 40}[streams]
-    assert count_parameters(shape) == plain + 2 * 3 * scalars
+    scalars, untrained = {1: (4, 0), 2: (9, 1), 4: (40, 24)}[streams]
+    assert trained == plain + 2 * 3 * scalars - 2 * untrained
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("streams", [2, 4])
+def test_a_fresh_model_is_a_plain_residual_and_not_inert(streams: int, dynamic: bool) -> None:
+    """Every trained parameter has a gradient at once, and the streams separate."""
+    plain = LanguageModel(config(0, norm_eps=1e-12))
+    plain.initialize(3)
+    model = LanguageModel(config(streams, norm_eps=1e-12, hyper_dynamic=dynamic))
+    model.initialize(3)
+    ids = token_ids()
+    with torch.no_grad():
+        expected = plain(ids)
+        assert (model(ids) - expected).abs().max() < 0.01 * expected.std()
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(8):
+        model(ids[:, :-1], ids[:, 1:]).total.backward()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None and parameter.grad.abs().max() > 0, (name, step)
+        optimizer.step()
+        optimizer.zero_grad()
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    mixing = {2: "alpha_logit", 4: "res_logits"}[streams]
+    assert frozen == [
+        f"model.layers.0.attn_hyper.{mixing}",
+        f"model.layers.2.mlp_hyper.{mixing}",
+    ]
+    with torch.no_grad():
+        measured = model.parts[0].measure(model.eval(), ids[:1])
+    assert measured["hyper_separation"] > 0.005
+    assert 0.5 < measured["hyper_kept"] < 1
+    assert measured["hyper_gain"] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("streams", [2, 4])
-def test_every_scalar_that_matters_has_a_gradient(streams: int) -> None:
+def test_mixing_without_effect_is_not_trained(streams: int) -> None:
     """The first H_res mixes equal streams, and the last is followed by their mean."""
-    model = make(streams)
-    ids = token_ids()
-    model(ids[:, :-1], ids[:, 1:]).total.backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None
-        mixing = name.endswith(("alpha_logit", "res_logits"))
-        largest = parameter.grad.abs().max()
-        if mixing and ("layers.0.attn" in name or "layers.2.mlp" in name):
-            assert largest < 1e-7, name
-        else:
-            assert largest > 1e-7, name
+    model, ids = make(streams), token_ids()
+    with torch.no_grad():
+        before = model(ids)
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape))
+        torch.testing.assert_close(model(ids), before, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("streams", [1, 2, 4])
-def test_with_a_cache_the_logits_are_the_same(streams: int) -> None:
-    model = make(streams)
+def test_with_a_cache_the_logits_are_the_same(streams: int, dynamic: bool) -> None:
+    model = make(streams, hyper_dynamic=dynamic)
     ids = token_ids(1, 20)
     cache = model.new_cache(1, 20)
     with torch.no_grad():
         whole = model(ids)
         parts = [model(part, cache=cache) for part in ids.split([7, 1, 1, 11], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=0)
-
-
-def test_fresh_connections_are_a_plain_residual_but_for_eps() -> None:
-    ids = token_ids()
-    plain = LanguageModel(config(0, norm_eps=1e-12))
-    plain.initialize(3)
-    for streams in (1, 2, 4):
-        model = LanguageModel(config(streams, norm_eps=1e-12))
-        model.initialize(3)
-        with torch.no_grad():
-            torch.testing.assert_close(model(ids), plain(ids), atol=1e-5, rtol=0)
 
 
 # In a folder
@@ -200,11 +267,12 @@ def save(model: LanguageModel, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("streams", [1, 2, 4])
-@pytest.mark.parametrize("qk_norm", [False, True])
-def test_a_folder_comes_back_the_same(streams: int, qk_norm: bool, tmp_path: Path) -> None:
-    model = make(streams, qk_norm=qk_norm)
+@pytest.mark.parametrize("more", [{}, {"qk_norm": True}, {"hyper_dynamic": True}])
+def test_a_folder_comes_back_the_same(streams: int, more: dict, tmp_path: Path) -> None:
+    model = make(streams, **more)
     loaded = load_model(save(model, tmp_path / "m"), torch.device("cpu")).model
     assert loaded.config.hyper_streams == streams
+    assert loaded.config.hyper_dynamic == model.config.hyper_dynamic
     with torch.no_grad():
         assert torch.equal(loaded(token_ids()), model(token_ids()))
 
@@ -295,6 +363,21 @@ def test_streams_that_differ_do_not_fold(streams: int) -> None:
     model = make(streams)
     with pytest.raises(UserError, match=f"the {streams} streams take different shares"):
         fold_hyper_connections(model.state_dict(), model.config)
+
+
+def test_maps_that_depend_on_the_input_are_neither_folded_nor_written() -> None:
+    model = make(2, hyper_dynamic=True)
+    (part,) = model.parts
+    with pytest.raises(UserError, match="cannot be exported"):
+        part.fold(model.config, model.state_dict())
+    assert part.sidecar
+    with pytest.raises(UserError, match=r"a \.mhc file holds constants only"):
+        part.sidecar.encode(model.config, model.state_dict())
+
+
+def test_dynamic_maps_need_streams() -> None:
+    with pytest.raises(UserError, match=r"hyper_dynamic needs model\.hyper_streams"):
+        resolve({"model.hyper_dynamic": True})
 
 
 def test_a_folded_model_is_a_plain_llama() -> None:

@@ -52,6 +52,7 @@ NEEDED: dict[str, dict[str, object]] = {
     "ternary_from": {"ternary": True},
     "ternary_group": {"ternary": True},
     "ternary_activations": {"ternary": True},
+    "mtp_kind": {"mtp_heads": 1},
 }
 
 

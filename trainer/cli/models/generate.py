@@ -39,6 +39,7 @@ def generate(
         bool,
         typer.Option("--cache/--no-cache", help="Use the key-value cache; the text is the same."),
     ] = True,
+    drafts: model_options.Drafts = True,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
     threads: options.Threads = None,
@@ -70,6 +71,7 @@ def generate(
     from trainer.generate.batched.job import Job
     from trainer.generate.batched.same_draws import decode_as_generate
     from trainer.generate.decoding import stream_text
+    from trainer.model.inference.drafts import Drafted
 
     codec = opened.tokenizer
     ids = tuple(codec.encode_prompt(text))
@@ -87,7 +89,10 @@ def generate(
             count += 1
             yield token
 
-    found = decode_as_generate(opened.model, jobs, codec.vocab_size, use_cache=cache)
+    drafted = Drafted() if drafts else None
+    found = decode_as_generate(
+        opened.model, jobs, codec.vocab_size, use_cache=cache, drafted=drafted
+    )
     for sample, tokens in enumerate(found, 1):
         if samples > 1:
             sys.stdout.write(f"--- {sample} of {samples}\n")
@@ -100,6 +105,8 @@ def generate(
     if speed:
         seconds = time.perf_counter() - started
         print(f"{count} tokens in {seconds:.2f} s: {count / seconds:.1f} tok/s", file=sys.stderr)
+        if drafted and drafted.drafted:
+            print(drafted, file=sys.stderr)
     return 0
 
 

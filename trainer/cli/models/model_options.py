@@ -45,6 +45,13 @@ MinP = Annotated[
     ),
 ]
 
+Drafts = Annotated[
+    bool,
+    typer.Option(
+        "--drafts/--no-drafts", help="Let extra heads draft tokens; the text is the same."
+    ),
+]
+
 
 def model_asked(argument: str | None, option: str | None, what: str = "model") -> str:
     """What an argument or an option names. Raises UserError unless there is exactly one."""

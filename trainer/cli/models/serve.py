@@ -55,6 +55,7 @@ def serve(
             help="Precision in torch: fp32 or fp16 on a CPU, fp32 or bf16 on a GPU.",
         ),
     ] = None,
+    drafts: model_options.Drafts = True,
     tokenizer: model_options.TokenizerOption = None,
     served_name: Annotated[
         list[str] | None,
@@ -133,6 +134,7 @@ def serve(
         context=context,
         queue_limit=queue,
         threads=threads,
+        draft=drafts,
     )
     if opened.kind == "llama.cpp":
         given = {"--precision": precision, "--tokenizer": tokenizer, "--device": device != "auto"}

@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     from trainer.config.schema import Config
 
 app = command_group("List the presets, or print a configuration with every key explained.")
-_MEMORY_NOTE = "memory: to train at the preset's batch size in fp32, optimizer included"
+_MEMORY_NOTE = (
+    "parameters: all that are trained, extra heads included; guide: its own figure\n"
+    "memory: to train at the preset's batch size in fp32, optimizer included"
+)
 
 
 @dataclass(frozen=True)
 class PresetSizes:
-    """How large a preset is; `training_bytes` are for fp32 and its own batch size."""
+    """How large a preset is; `training_bytes` are for fp32 and its own batch size.
+
+    `guide` is what the guide says of its parameters, empty for a preset of our own.
+    """
 
     preset: str
     flavour: str
     parameters: int
+    guide: str
     layers: int
     width: int
     heads: int
@@ -41,6 +48,7 @@ class PresetSizes:
             self.preset,
             self.flavour,
             format_count(self.parameters),
+            self.guide or "-",
             *(str(size) for size in (self.layers, self.width, self.heads, self.context)),
             format_bytes(self.training_bytes),
             "",
@@ -57,13 +65,17 @@ def list_(json: options.Json = False) -> int:
     if json:
         print_json([asdict(preset) for preset in presets])
         return 0
-    heading = ("preset", "shape", "parameters", "layers", "width", "heads", "context", "memory", "")
-    print_table([heading, *(preset.cells() for preset in presets)], numbers=range(2, 8))
+    heading = (
+        *("preset", "shape", "parameters", "guide", "layers", "width", "heads", "context"),
+        *("memory", ""),
+    )
+    print_table([heading, *(preset.cells() for preset in presets)], numbers=range(2, 9))
     typer.echo(f"\n{_MEMORY_NOTE}\nevery key: trainer config show PRESET")
     return 0
 
 
 def _sizes(config: Config) -> PresetSizes:
+    from trainer.config.guide_keys import GUIDE_SIZES
     from trainer.model.dimensions import dimensions
     from trainer.model.estimates import estimate_memory
     from trainer.model.shapes import count_parameters
@@ -73,6 +85,7 @@ def _sizes(config: Config) -> PresetSizes:
         preset=config.name,
         flavour=config.model.flavour,
         parameters=count_parameters(config.model),
+        guide=GUIDE_SIZES.get(config.name, ""),
         layers=n.L,
         width=n.D,
         heads=n.H,

@@ -26,13 +26,15 @@ GPU_PREFILL_CHUNK = 512
 class DecoderPlan:
     """The size and precision of a decoder, checked before anything is allocated.
 
-    `context` is the positions of one slot, `prefill_chunk` the prompt tokens of one turn.
+    `context` is the positions of one slot, `prefill_chunk` the prompt tokens of one turn. `draft`
+    lets a model with extra heads draft tokens.
     """
 
     slots: int
     context: int
     precision: Precision
     prefill_chunk: int
+    draft: bool = True
 
 
 def plan_decoder(
@@ -43,6 +45,7 @@ def plan_decoder(
     precision: Precision | None = None,
     prefill_chunk: int | None = None,
     free_memory: int | None = None,
+    draft: bool = True,
 ) -> DecoderPlan:
     """The plan for `model` on its device, with defaults for what is None.
 
@@ -61,7 +64,7 @@ def plan_decoder(
         per_slot = _slot_bytes(model, length, _cache_type(chosen))
         slots = max(1, min(MAX_SLOTS, free // 4 // per_slot))
     chunk = CPU_PREFILL_CHUNK if device.type == "cpu" else GPU_PREFILL_CHUNK
-    return DecoderPlan(slots, length, chosen, prefill_chunk or chunk)
+    return DecoderPlan(slots, length, chosen, prefill_chunk or chunk, draft)
 
 
 @torch.inference_mode()
@@ -83,7 +86,14 @@ def build_decoder(
             f"The key-value cache of {plan.slots} slots needs {format_bytes(size)} "
             f"({one_line(error, 120)}); use fewer slots or a shorter context."
         ) from error
-    return Decoder(model, cache, known_ids=known_ids, prefill_chunk=plan.prefill_chunk, draw=draw)
+    return Decoder(
+        model,
+        cache,
+        known_ids=known_ids,
+        prefill_chunk=plan.prefill_chunk,
+        draw=draw,
+        draft=plan.draft,
+    )
 
 
 def _cache_type(precision: Precision) -> torch.dtype:

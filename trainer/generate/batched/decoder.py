@@ -13,8 +13,8 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,12 +39,17 @@ from trainer.generate.batched.job import (
     TokenScore,
     check_job,
 )
+from trainer.generate.drafting import Drafting
 from trainer.generate.sampling import NOT_FINITE
+from trainer.model.inference.drafts import Drafted
 from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
 
 #: The keys of a prompt that shares at least this many first tokens with a running job are copied.
 MIN_COPY = 32
+#: Drafts are made while so many tokens at most would go through the model in a turn: with more, the
+#: weights are read for many rows anyway, and rejected drafts cost more than accepted ones gain.
+DRAFTED_ROWS = 16
 #: Logits computed at once when a prompt is scored, in numbers.
 SCORE_LOGITS = 1 << 23
 
@@ -53,7 +58,8 @@ SCORE_LOGITS = 1 << 23
 class Running:
     """A job in its slot. `computed` of its tokens are in the cache; `limit` bounds the new ones.
 
-    `seen` are the tokens that the job's repetition penalty makes less likely.
+    `seen` are the tokens that the job's repetition penalty makes less likely. `drafts` are tokens
+    that may come next, to be computed with the newest one.
 
     While there is a `leader`, that job is computing the first `shared` tokens, which both have in
     common: several jobs with one prompt compute it once.
@@ -69,6 +75,8 @@ class Running:
     counts: Counter[int] = field(default_factory=Counter)
     seen: set[int] = field(default_factory=set)
     scores: list[TokenScore] = field(default_factory=list)
+    drafts: list[int] = field(default_factory=list)
+    drafting: Drafting | None = None
     hidden_sum: Tensor | None = None  # (D,), of the prompt so far, for an embedding
     randomness: random.Random = field(init=False)
     matcher: Matcher | None = field(init=False)
@@ -85,6 +93,10 @@ class Running:
         self.matcher = self.job.grammar.matcher() if self.job.grammar else None
         if self.job.repetition_penalty != 1.0:
             self.seen = set(self.tokens)
+
+    def after(self, computed: int, count: int) -> list[int]:
+        """`count` tokens after the first `computed`, drafts at the end."""
+        return (self.tokens + self.drafts)[computed : computed + count]
 
     @property
     def missing(self) -> int:
@@ -123,8 +135,9 @@ class Decoder:
     """The model, its cache and the jobs in its slots.
 
     Only the first `known_ids` ids, those the tokenizer knows, are ever chosen. `prefill_chunk` is
-    the number of prompt tokens a turn computes. `draw` samples the tokens. `admit` and `turn` must
-    run inside `computing()`.
+    the number of prompt tokens a turn computes. `draw` samples the tokens. A model with extra heads
+    drafts tokens while few jobs decode, unless not `draft`; no text depends on it. `admit` and
+    `turn` must run inside `computing()`.
     """
 
     def __init__(
@@ -135,12 +148,15 @@ class Decoder:
         known_ids: int,
         prefill_chunk: int,
         draw: Draw = draw_by_uniforms,
+        draft: bool = True,
     ) -> None:
         self.model = model
         self.cache = cache
         self.known_ids = known_ids
         self.prefill_chunk = prefill_chunk
         self._draw = draw
+        self._drafter = model.drafter() if draft else None
+        self.drafted = Drafted()
         self.running: list[Running] = []
         self._device = cache.keys.device
         # What is left in the cache of jobs that ended, longest ago first.
@@ -236,9 +252,7 @@ class Decoder:
             return []
         self.cache.plan([Piece(running.slot, count) for running, count in parts])
         ids = [
-            token
-            for running, count in parts
-            for token in running.tokens[running.computed : running.computed + count]
+            token for running, count in parts for token in running.after(running.computed, count)
         ]
         ids_1N = torch.tensor([ids], device=self._device)
         hidden_ND = self.model.body(ids_1N, self.cache)[0]
@@ -265,10 +279,26 @@ class Decoder:
             more = min(running.missing - shares[running], fair)
             shares[running] += more
             left -= more
+        self._draft(decoding)
         return [
-            *((running, 1) for running in sorted(decoding, key=lambda running: running.slot)),
+            *(
+                (running, 1 + len(running.drafts))
+                for running in sorted(decoding, key=lambda running: running.slot)
+            ),
             *((running, count) for running, count in shares.items() if count),
         ]
+
+    def _draft(self, decoding: Sequence[Running]) -> None:
+        """Let the jobs draft, if their drafts and newest tokens are few enough to go together."""
+        if self._drafter is None:
+            return
+        worth = len(decoding) * (1 + self._drafter.heads) <= DRAFTED_ROWS
+        for running in decoding:
+            new = len(running.tokens) - len(running.job.prompt)
+            room = min(self.context - len(running.tokens), running.limit - new - 1)
+            running.drafts = []
+            if worth and running.drafting is not None:
+                running.drafts = running.drafting.drafts(room)
 
     def _outcomes(self, parts: Sequence[tuple[Running, int]], hidden_ND: Tensor) -> list[Outcome]:
         ends = list(itertools.accumulate(count for _, count in parts))
@@ -277,14 +307,14 @@ class Decoder:
                 self._score_prompt(running, hidden_ND[end - count : end])
             if running.job.embed:
                 _add_hidden(running, hidden_ND[end - count : end])
-            running.computed += count
+            running.computed += count - len(running.drafts)
         self._follow()  # before a leader may end
         outcomes = []
-        choosing: list[Running] = []
+        choosing: dict[Running, Tensor] = {}
         rows: list[int] = []
-        for (running, _), end in zip(parts, ends, strict=True):
+        for (running, count), end in zip(parts, ends, strict=True):
             if not running.missing and running.limit:
-                choosing.append(running)
+                choosing[running] = hidden_ND[end - count : end]
                 rows.append(end - 1)
             elif not running.missing and any(_is_nan(score) for score in running.scores):
                 outcomes.append(self._fail(running))
@@ -292,9 +322,58 @@ class Decoder:
                 outcomes.append(self._embed(running))
             elif not running.missing:
                 outcomes.append(self._finish(running, [*_scored(running), Finished("length")]))
-        if rows:
-            outcomes += self._choose(choosing, self._logits(hidden_ND[rows]))
+        if any(running.drafts for running in choosing):
+            outcomes += self._choose_with_drafts(choosing)
+        elif rows:
+            outcomes += self._choose(list(choosing), self._logits(hidden_ND[rows]))
+            for running, states in choosing.items():
+                self._note(running, states, accepted=0)
         return outcomes
+
+    def _choose_with_drafts(self, hidden: Mapping[Running, Tensor]) -> list[Outcome]:
+        """The next token of every job, and those after it as long as they are what was drafted.
+
+        `hidden` are the states (T, D) of this turn, drafts at the end.
+        """
+        logits = dict(zip(hidden, self._logits_of_drafts(hidden), strict=True))
+        found: dict[Running, Outcome] = {}
+        accepted: Counter[Running] = Counter()
+        choosing = list(hidden)
+        while choosing:
+            rows_RV = torch.stack([logits[running][accepted[running]] for running in choosing])
+            going_on = []
+            for outcome in self._choose(choosing, rows_RV):
+                running, place = outcome.running, accepted[outcome.running]
+                before = found[running].events if place else []
+                found[running] = replace(outcome, events=[*before, *outcome.events])
+                drafted = running.drafts[place : place + 1]
+                if running in self.running and running.tokens[-1:] == drafted:
+                    running.computed += 1
+                    accepted[running] += 1
+                    going_on.append(running)
+            choosing = going_on
+        for running, states in hidden.items():
+            self._note(running, states, accepted=accepted[running])
+        return [found[running] for running in hidden]
+
+    def _logits_of_drafts(self, hidden: Mapping[Running, Tensor]) -> Sequence[Tensor]:
+        """The logits (1 + drafts, V) of each job's newest token and its drafts."""
+        counts = [1 + len(running.drafts) for running in hidden]
+        rows = [states[-count:] for states, count in zip(hidden.values(), counts, strict=True)]
+        return self._logits(torch.cat(rows)).split(counts)
+
+    def _note(self, running: Running, hidden_TD: Tensor, *, accepted: int) -> None:
+        """Forget the drafts of a job, and remember what the next ones are made from."""
+        if self._drafter is None:
+            return
+        if running.drafting is None:
+            running.drafting = Drafting(self._drafter, self.drafted)
+        drafts, running.drafts = running.drafts, []
+        running.drafting.count(len(drafts), accepted)
+        if running in self.running:
+            self.cache.lengths[running.slot] = running.computed
+            right = len(hidden_TD) - len(drafts) + accepted
+            running.drafting.look(hidden_TD[:right], running.tokens[-right:])
 
     def _logits(self, hidden_ND: Tensor) -> Tensor:
         """(N, V) in fp32 even if the rest is bf16, since log-probabilities come from them."""

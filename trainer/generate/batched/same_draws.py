@@ -15,6 +15,7 @@ from trainer.generate.batched.decoder import Running
 from trainer.generate.batched.job import Job
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import choose
+from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 
 
@@ -52,13 +53,18 @@ class SameDraws:
 
 
 def decode_as_generate(
-    model: LanguageModel, jobs: Sequence[Job], known_ids: int, *, use_cache: bool = True
+    model: LanguageModel,
+    jobs: Sequence[Job],
+    known_ids: int,
+    *,
+    use_cache: bool = True,
+    drafted: Drafted | None = None,
 ) -> Iterator[Iterator[int]]:
     """The new tokens of each job, in order, as `generate` gives them for its seed.
 
     Jobs that fit the context are decoded together. The others are decoded alone, since their window
-    has to jump. Only settings that
-    `generate` has count: sampling, seed, stop ids.
+    has to jump. Only settings that `generate` has count: sampling, seed, stop ids. Where `drafted`
+    is given, extra heads draft tokens, and it counts them.
     """
     context = model.dimensions.T
     sizes = [len(job.prompt) + job.max_new_tokens for job in jobs]
@@ -69,9 +75,12 @@ def decode_as_generate(
     streams, read = None, 0
     if sum(together) > 1:
         longest = max(compress(sizes, together))
-        plan = plan_decoder(model, context=longest, precision="fp32")
+        draft = drafted is not None
+        plan = plan_decoder(model, context=longest, precision="fp32", draft=draft)
         plan = replace(plan, slots=min(plan.slots, sum(together)))
         decoder = build_decoder(model, plan, known_ids, SameDraws(model.dimensions.V))
+        if drafted is not None:
+            decoder.drafted = drafted
         streams = JobStreams(decoder, compress(jobs, together))
     for job, fits in zip(jobs, together, strict=True):
         if streams is not None and fits:
@@ -87,4 +96,5 @@ def decode_as_generate(
                 stop_ids=job.stop_ids,
                 use_cache=use_cache,
                 allowed_ids=known_ids,
+                drafted=drafted,
             )

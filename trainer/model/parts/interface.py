@@ -24,6 +24,7 @@ from trainer.config.schema import Config, ModelConfig, Section
 if TYPE_CHECKING:
     import torch
 
+    from trainer.model.inference.drafts import Drafter
     from trainer.model.language_model import LanguageModel
     from trainer.model.loss import Losses
 
@@ -33,11 +34,28 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One forward pass in training: ids and targets (B, T), hidden states (B, T, D)."""
+    """One forward pass in training: ids and targets (B, T), hidden states (B, T, D).
+
+    `weights_BT` are the data's, or None. `rows_BK` are the tokens of each sequence that the loss
+    is about, where it is not about all.
+    """
 
     ids_BT: Tensor  # noqa: N815
     targets_BT: Tensor  # noqa: N815
     hidden_BTD: Tensor  # noqa: N815
+    weights_BT: Tensor | None = None  # noqa: N815
+    rows_BK: Tensor | None = None  # noqa: N815
+
+    def chosen(
+        self, hidden_BTD: Tensor, targets_BT: Tensor, weights_BT: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The three at the rows that the loss is about, (B, K, D) and (B, K)."""
+        rows = self.rows_BK
+        if rows is None:
+            return hidden_BTD, targets_BT, weights_BT
+        wide = rows[..., None].expand(-1, -1, hidden_BTD.shape[-1])
+        weights = None if weights_BT is None else weights_BT.gather(1, rows)
+        return hidden_BTD.gather(1, wide), targets_BT.gather(1, rows), weights
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,12 @@ class Part:
     def add_loss(self, model: LanguageModel, step: ForwardPass, losses: Losses) -> Losses:
         """`losses` with its own terms added to the total, and named for the log."""
         return losses
+
+    # Generation
+
+    def drafter(self, model: LanguageModel) -> Drafter | None:
+        """What drafts tokens when `model` generates, if the part does."""
+        return None
 
     # Files
 

@@ -10,9 +10,13 @@ from trainer.config.schema import ModelConfig
 from trainer.model.parts.bitlinear import Ternary
 from trainer.model.parts.hyper_connections.part import HyperConnections
 from trainer.model.parts.interface import Part
+from trainer.model.parts.mtp import Mtp
+from trainer.model.parts.skips import Skips
 
 #: By name, in the order in which they change a model.
-PARTS: dict[str, Part] = {part.name: part for part in (Ternary(), HyperConnections())}
+PARTS: dict[str, Part] = {
+    part.name: part for part in (Ternary(), HyperConnections(), Skips(), Mtp())
+}
 
 
 def active_parts(model: ModelConfig) -> tuple[Part, ...]:

@@ -17,7 +17,8 @@ from trainer.model.parts.hyper_connections.mhc import (
     mhc_weights,
     read_mhc,
 )
-from trainer.model.parts.hyper_connections.streams import HyperBlock
+from trainer.model.parts.hyper_connections.streams import HyperBlock, HyperConnection
+from trainer.model.parts.hyper_connections.watch import Watch
 from trainer.model.parts.interface import Json, Part, Plain, Weights
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ class MhcSidecar:
     keys = ("hyper_streams",)
 
     def encode(self, model: ModelConfig, weights: Weights) -> bytes | None:
-        """The `.mhc` file. A single stream has none: it always folds."""
+        """The `.mhc` file. A single stream has none: it always folds. Raises UserError."""
+        if model.hyper_dynamic:
+            raise UserError(
+                f"The hyper-connections of {model.name} depend on the input, and a .mhc file holds "
+                "constants only. `trainer generate` and `trainer serve` run the checkpoint itself; "
+                "for an export train with model.hyper_dynamic: false."
+            )
         if model.hyper_streams == 1:
             return None
         return mhc_bytes(mhc_of_weights(weights, model.hyper_streams))
@@ -53,9 +60,10 @@ class MhcSidecar:
 
 
 class HyperSettings(Section):
-    """`streams`: how many residual streams, 1, 2 or 4."""
+    """`streams`: how many residual streams, 1, 2 or 4; `dynamic` maps depend on them."""
 
     streams: int
+    dynamic: bool
 
 
 class HyperConnections(Part):
@@ -72,45 +80,70 @@ class HyperConnections(Part):
         """From a key of its own, which configurations had before there were parts."""
         if self.name in model.parts:
             raise UserError("model.parts has hyper_connections; set model.hyper_streams instead.")
-        return HyperSettings(streams=model.hyper_streams) if model.hyper_streams else None
+        if not model.hyper_streams:
+            return None
+        return HyperSettings(streams=model.hyper_streams, dynamic=model.hyper_dynamic)
 
     def without(self, model: ModelConfig) -> ModelConfig:
         """A plain residual."""
-        return model.model_copy(update={"hyper_streams": 0})
+        return model.model_copy(update={"hyper_streams": 0, "hyper_dynamic": False})
 
     def describe(self, model: ModelConfig) -> str:
         """With the number of streams."""
-        return f"hyper-connections of {model.hyper_streams}"
+        kind = "dynamic hyper-connections" if model.hyper_dynamic else "hyper-connections"
+        return f"{kind} of {model.hyper_streams}"
 
     def build(self, model: LanguageModel) -> None:
         """Put every block's sub-layers between the streams."""
         layers = model.model.layers
+        width = model.dimensions.D if model.config.hyper_dynamic else None
         for i, block in enumerate(layers):
-            last = i + 1 == len(layers)
-            layers[i] = HyperBlock(cast("Block", block), model.config.hyper_streams, last=last)
+            layers[i] = HyperBlock(
+                cast("Block", block),
+                model.config.hyper_streams,
+                width,
+                first=i == 0,
+                last=i + 1 == len(layers),
+            )
 
     def owns(self, name: str) -> bool:
         """The scalars of the connections."""
         return "_hyper." in name
 
     def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
-        """All 0: a plain residual but for the norm's eps."""
-        for name, parameter in model.named_parameters():
-            if self.owns(name):
-                parameter.zero_()
+        """A plain residual whose streams are about to separate."""
+        for connection in _connections(model):
+            connection.start(generator)
+
+    def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
+        """How far the streams are apart, what they keep of themselves, and the gain of all layers.
+
+        The separation is that of the last streams: the rms of their differences from the mean,
+        divided by the rms of the mean.
+        """
+        watch = Watch(_connections(model))
+        with watch:
+            model.body(ids_1T)
+        return watch.metrics()
 
     def words(self, model: ModelConfig) -> Json:
-        """The number of streams."""
-        return {"hyper_streams": model.hyper_streams}
+        """The number of streams, and whether the maps depend on them."""
+        words: Json = {"hyper_streams": model.hyper_streams}
+        return words | {"hyper_dynamic": True} if model.hyper_dynamic else words
 
     def fields(self, config: Json) -> Json:
-        """The number of streams."""
+        """The number of streams, and whether the maps depend on them."""
         if config.get("model_type") == self.model_type or "hyper_streams" in config:
-            return {"hyper_streams": config["hyper_streams"]}
+            return {
+                "hyper_streams": config["hyper_streams"],
+                "hyper_dynamic": config.get("hyper_dynamic", False),
+            }
         return {}
 
     def fold(self, model: ModelConfig, weights: Weights) -> Plain:
         """A plain Llama where the streams stay equal."""
+        if model.hyper_dynamic:
+            self.refuse_export(model)
         try:
             folded = fold_hyper_connections(weights, model)
         except UserError as error:
@@ -125,3 +158,8 @@ class HyperConnections(Part):
         )
         note = f"The hyper-connections are folded into the weights, {how}."
         return Plain(folded.config, folded.weights, note)
+
+
+def _connections(model: LanguageModel) -> list[HyperConnection]:
+    """The connections of all sub-layers, in their order."""
+    return [module for module in model.modules() if isinstance(module, HyperConnection)]

@@ -1,4 +1,4 @@
-"""Static manifold-constrained hyper-connections: n residual streams in place of one.
+"""Manifold-constrained hyper-connections: n residual streams in place of one.
 
 Shapes: B batch, T positions, D width, n streams s_1 to s_n of (B, T, D) each. The embedding is
 copied into every stream. A sub-layer F (attention or feed-forward, with its norm) reads a weighted
@@ -19,21 +19,30 @@ The permutations are in lexicographic order; row i of P_p has its 1 in column p(
 doubly stochastic for any logits, and a product of many never amplifies the streams.
 
 The update is that of mHC (Xie et al. 2025, arXiv 2512.24880), with H_res made of permutations as in
-mHC-lite (Yang & Gao 2026, arXiv 2601.05732). Both compute the maps from the input; here they are
-learned constants of each sub-layer, as in the nanochat guide. (Its code computes
-H_res (s + h_post F), which is the same only while the streams are equal.) If h_post is the same for
-all streams in every sub-layer, the streams stay equal, and the model is one scaled residual. The
-first H_res has no effect because the streams are equal there, and the last has none because only
-the mean is used.
+mHC-lite (Yang & Gao 2026, arXiv 2601.05732). Static maps are learned constants of each sub-layer,
+as in the nanochat guide. (Its code computes H_res (s + h_post F), which is the same only while the
+streams are equal.) Dynamic maps, as in both papers, add to the logits what each token's streams
+say:
+
+    logits = constants + gates * (maps rms_norm(s_1 ... s_n))
+
+The start is a plain residual: h_post is 1 on average, and the mean of the streams is what a plain
+model computes. It is not inert: h_post differs between the streams, so they separate, and h_pre
+differs a little, so the mixing has a gradient from the first step on. (If h_post is the same for
+all streams in every sub-layer, as in the guide, they stay equal: one scaled residual.) The first
+H_res has no effect because the streams are equal there, and the last has none because only the mean
+is used: these two are not trained.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -46,6 +55,13 @@ Streams = tuple[Tensor, ...]
 #: The parameter that H_res is computed from, by the number of streams: its name and size.
 MIXING = {2: ("alpha_logit", 1), 4: ("res_logits", 24)}
 SCALARS = ("pre_logits", "pre_bias", "post_logits", "post_bias")
+#: Where training starts, by the number of streams: a stream keeps about 0.8 of itself.
+_KEPT = {2: 1.4, 4: 4.5}  # alpha_logit; the logit of the identity
+_POST = {1: (0.0,), 2: (1.0, -1.0), 4: (1.0, -1.0, 0.5, -0.5)}  # in pairs, so the mean is 1
+_PRE = {1: 4.0, 2: 0.0, 4: -math.log(3)}  # the sum of h_pre is 1, or nearly
+_PRE_DIFFERS = {1: (0.0,), 2: (0.01, -0.01), 4: (0.01, -0.01, -0.01, 0.01)}
+_GATE = 0.01  # as in mHC
+_MAPS_STD = 0.02
 
 
 def input_weights(logits: Tensor, bias: Tensor) -> Tensor:
@@ -70,10 +86,19 @@ def mixing_matrix(streams: int, mixing: Tensor) -> Tensor:
     return (weights[..., None, None] * permutations).sum(dim=-3)
 
 
+class Maps(NamedTuple):
+    """h_pre (..., n), h_post (..., n) and H_res (..., n, n): of the sub-layer, or of each token."""
+
+    pre: Tensor
+    post: Tensor
+    res: Tensor
+
+
 class HyperConnection(nn.Module):
     """The connection of one sub-layer to the streams.
 
-    With all parameters 0 it is a plain residual except for the norm's eps.
+    With `width` D the maps depend on the streams. `mixes` says whether H_res has an effect: if not,
+    its logits are not trained. With all parameters 0 it is a plain residual but for the norm's eps.
     """
 
     alpha_logit: Tensor
@@ -83,14 +108,63 @@ class HyperConnection(nn.Module):
     post_logits: Tensor
     post_bias: Tensor
 
-    def __init__(self, streams: int) -> None:
+    maps: Tensor
+    gates: Tensor
+
+    def __init__(self, streams: int, width: int | None = None, *, mixes: bool = True) -> None:
         super().__init__()
         self.streams = streams
+        self.mixes = mixes and streams in MIXING
+        mixing = 0
         if streams in MIXING:
-            name, count = MIXING[streams]
-            self.register_parameter(name, nn.Parameter(torch.zeros(count)))
+            name, mixing = MIXING[streams]
+            logits = nn.Parameter(torch.zeros(mixing), requires_grad=self.mixes)
+            self.register_parameter(name, logits)
         for name in SCALARS:
             self.register_parameter(name, nn.Parameter(torch.zeros(streams)))
+        self.dynamic = width is not None
+        if width is not None:
+            self._rows = (streams, streams, mixing) if self.mixes else (streams, streams)
+            self.maps = nn.Parameter(torch.zeros(sum(self._rows), streams * width))
+            self.gates = nn.Parameter(torch.zeros(len(self._rows)))
+
+    def start(self, generator: torch.Generator) -> None:
+        """Set the parameters to where training starts."""
+        n = self.streams
+        for name in SCALARS:
+            self.get_parameter(name).zero_()
+        self.pre_bias.copy_(torch.tensor(_PRE_DIFFERS[n]) + _PRE[n])
+        self.post_bias.copy_(torch.tensor(_POST[n]))
+        if n in MIXING:
+            logits = self.get_parameter(MIXING[n][0])
+            logits.zero_()
+            if self.mixes:
+                logits[0] = _KEPT[n]
+        if self.dynamic:
+            self.gates.fill_(_GATE)
+            values = torch.empty(self.maps.shape).normal_(0.0, _MAPS_STD, generator=generator)
+            self.maps.copy_(values)
+
+    def maps_of(self, streams: Streams) -> Maps:
+        """The three maps for these streams."""
+        if not self.dynamic:
+            return Maps(self.h_pre(), self.h_post(), self.h_res())
+        flat = torch.cat(streams, dim=-1).to(self.maps.dtype)
+        normed = F.rms_norm(flat, flat.shape[-1:], eps=1e-6)
+        logits = F.linear(normed, self.maps).to(self.pre_bias.dtype)
+        pre, post, *mixing = (
+            gate * part
+            for gate, part in zip(self.gates, logits.split(self._rows, dim=-1), strict=True)
+        )
+        res = self.h_res()
+        if mixing:
+            constants = self.get_parameter(MIXING[self.streams][0])
+            res = mixing_matrix(self.streams, constants + mixing[0])
+        return Maps(
+            input_weights(self.pre_logits + pre, self.pre_bias),
+            output_shares(self.post_logits + post, self.post_bias),
+            res,
+        )
 
     def h_pre(self) -> Tensor:
         """The weight of each stream in the input, (n,)."""
@@ -109,19 +183,26 @@ class HyperConnection(nn.Module):
 
     def forward(self, streams: Streams, sublayer: Callable[[Tensor], Tensor]) -> Streams:
         """The streams after the sub-layer, which maps (B, T, D) to (B, T, D)."""
-        y_BTD = sublayer(_weighted(self.h_pre(), streams))
+        maps = self.maps_of(streams)
+        y_BTD = sublayer(_weighted(maps.pre, streams))
         return tuple(
-            _weighted(row, streams) + taken * y_BTD
-            for row, taken in zip(self.h_res(), self.h_post(), strict=True)
+            _weighted(row, streams) + _for_width(taken) * y_BTD
+            for row, taken in zip(maps.res.unbind(-2), maps.post.unbind(-1), strict=True)
         )
 
 
 def _weighted(weights: Tensor, streams: Streams) -> Tensor:
     """sum_i w_i s_i. Not a matrix product: autocast would round the residual to bf16."""
-    total = weights[0] * streams[0]
-    for weight, stream in zip(weights[1:], streams[1:], strict=True):
-        total = total + weight * stream
+    first, *others = weights.unbind(-1)
+    total = _for_width(first) * streams[0]
+    for weight, stream in zip(others, streams[1:], strict=True):
+        total = total + _for_width(weight) * stream
     return total
+
+
+def _for_width(weight: Tensor) -> Tensor:
+    """A weight of each token (B, T) as (B, T, 1); a constant stays a scalar."""
+    return weight[..., None] if weight.ndim else weight
 
 
 def expand(x_BTD: Tensor, streams: int) -> Streams:
@@ -141,7 +222,9 @@ class HyperBlock(nn.Module):
     body around them knows of no streams.
     """
 
-    def __init__(self, block: Block, streams: int, *, last: bool) -> None:
+    def __init__(
+        self, block: Block, streams: int, width: int | None, *, first: bool, last: bool
+    ) -> None:
         super().__init__()
         self.streams = streams
         self.last = last
@@ -149,8 +232,8 @@ class HyperBlock(nn.Module):
         self.mlp = block.mlp
         self.input_layernorm = block.input_layernorm
         self.post_attention_layernorm = block.post_attention_layernorm
-        self.attn_hyper = HyperConnection(streams)
-        self.mlp_hyper = HyperConnection(streams)
+        self.attn_hyper = HyperConnection(streams, width, mixes=not first)
+        self.mlp_hyper = HyperConnection(streams, width, mixes=not last)
 
     def forward(self, x: Tensor | Streams, rotary: Rotary, cache: Cache | None) -> Tensor | Streams:
         streams = expand(x, self.streams) if isinstance(x, Tensor) else x

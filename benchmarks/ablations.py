@@ -1,0 +1,239 @@
+"""Each part of the model against the same model without it.
+
+The same data, number of tokens and seeds for every variant; each variant's learning rate is the
+best of the same trials, made with the first seed. Shown are the validation loss (mean of the seeds,
+and its difference from the plain model seed by seed) and the time of the training steps, in
+processor seconds, so that other work on the machine counts less. Negative results stay in.
+
+    python -m benchmarks.ablations parts --text ../shared/data/tinyshakespeare.txt [--quick]
+    python -m benchmarks.ablations gpu --text TEXT      # d20 and nano-125m on a CUDA machine
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+
+Settings = Mapping[str, Any]
+
+TEXT = Path("../shared/data/tinyshakespeare.txt")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One side of a comparison. With `equal_time` it gets as many steps as the time of the plain
+    model allows, at the time per step of the variant of that name.
+    """
+
+    name: str
+    settings: Settings = field(default_factory=dict)
+    equal_time: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants over one base; the first is the plain one. `rates` are tried for each."""
+
+    base: Settings
+    variants: Sequence[Variant]
+    rates: Sequence[float]
+    seeds: int = 3
+
+
+#: Bytes of tinyshakespeare, at nanoGPT's CPU size, on one thread.
+_SMALL: Settings = {
+    "model.vocab_size": 256,
+    "model.hidden_size": 128,
+    "model.intermediate_size": 256,
+    "model.num_layers": 4,
+    "model.num_heads": 4,
+    "model.max_seq_len": 64,
+    "model.qk_norm": True,
+    "train.seq_len": 64,
+    "train.batch_size": 12,
+    "train.max_steps": 200,
+    "train.device": "cpu",
+    "train.dtype": "fp32",
+    "train.threads": 1,
+    "optim.schedule": "wsd",
+    "optim.decay_start": 0.4,
+    "optim.warmup_steps": 20,
+    "optim.weight_decay": 0.0,
+    "eval.batches": 64,
+}
+PARTS = (
+    Variant("plain"),
+    Variant("ternary", {"model.ternary": True}),
+    Variant(
+        "ternary, inputs not rounded", {"model.ternary": True, "model.ternary_activations": False}
+    ),
+    Variant("ternary from 0.3", {"model.ternary": True, "model.ternary_from": 0.3}),
+    Variant("2 streams", {"model.hyper_streams": 2}),
+    Variant("4 streams", {"model.hyper_streams": 4}),
+    Variant("2 streams, dynamic", {"model.hyper_streams": 2, "model.hyper_dynamic": True}),
+    Variant("4 streams, dynamic", {"model.hyper_streams": 4, "model.hyper_dynamic": True}),
+    Variant("learned skips", {"model.parts": {"skips": {}}}),
+    Variant("3 linear heads", {"model.mtp_heads": 3}),
+    Variant("block head", {"model.mtp_heads": 1, "model.mtp_kind": "block"}),
+    Variant("collider", {"train.collider": True}),
+    Variant("collider, equal time", {"train.collider": True}, equal_time="collider"),
+)
+STUDIES = {
+    "parts": [Study(_SMALL, PARTS, rates=(3e-3, 6e-3))],
+    "gpu": [
+        Study(
+            {"preset": preset, "model.vocab_size": 256, "train.max_steps": 2000, **plain},
+            PARTS,
+            rates=(1e-3, 2e-3),
+        )
+        for plain in ({"model.ternary": False, "model.hyper_streams": 0, "train.device": "cuda"},)
+        for preset in ("d20", "nano-125m")
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one training came to: nats per token, processor seconds of all steps."""
+
+    loss: float
+    seconds: float
+    named: dict[str, float]
+
+
+def write_bytes(text: Path, folder: Path) -> None:
+    """The bytes of a text as tokens: nine tenths to train on."""
+    tokens = np.frombuffer(text.read_bytes(), dtype=np.uint8).astype("<u4")
+    cut = len(tokens) * 9 // 10
+    tokens[:cut].tofile(folder / "train.bin")
+    tokens[cut:].tofile(folder / "val.bin")
+
+
+def train(settings: Settings, folder: Path) -> Trained:
+    """Train from scratch and evaluate."""
+    from trainer.config.resolve import load_source, resolve
+    from trainer.loop.evaluation import evaluate
+    from trainer.loop.hooks import NO_HOOKS
+    from trainer.loop.micro_batch import MicroBatch
+    from trainer.loop.session import build, plan
+    from trainer.loop.step import train_step
+
+    settings = dict(settings)
+    preset = settings.pop("preset", None)
+    files = {"data.path": str(folder / "train.bin"), "data.val_path": str(folder / "val.bin")}
+    config = resolve(load_source(preset)[0] if preset else {}, files, settings)
+    session = build(plan(config))
+    micro_batch = MicroBatch(config.train.batch_size)
+    seconds = 0.0
+    for step in range(1, session.max_steps + 1):
+        for part in session.model.parts:
+            part.before_step(session.model, step, session.max_steps)
+        started = time.process_time()
+        result = train_step(session, micro_batch, hooks=NO_HOOKS)
+        seconds += time.process_time() - started
+    found = evaluate(session.model, session.sources.validation, session.compute)
+    named = {key: value for key, value in result.named.items() if key.startswith("mtp_loss")}
+    return Trained(found.loss, seconds, {**named, **_measured(session)})
+
+
+def _measured(session: Any) -> dict[str, float]:
+    """What the parts measure on validation text, and how many drafts are accepted in a text."""
+    import torch
+
+    from trainer.generate.decoding import generate
+    from trainer.generate.sampling import Sampling
+    from trainer.model.inference.drafts import Drafted
+
+    model = session.model.eval()
+    ids = torch.from_numpy(session.sources.validation[0][0][:1]).to(model.device)
+    with torch.no_grad():
+        found = {k: v for part in model.parts for k, v in part.measure(model, ids).items()}
+    if model.drafter() is not None:
+        drafted = Drafted()
+        prompt = ids[0, :16].tolist()
+        list(generate(model, prompt, 200, Sampling(temperature=0), drafted=drafted))
+        found["accepted when greedy"] = drafted.acceptance
+        found["tokens per pass"] = (drafted.passes + drafted.accepted) / drafted.passes
+    return found
+
+
+def run(study: Study, folder: Path) -> Iterable[str]:
+    """The table, line by line as results come."""
+    heads = (
+        "variant",
+        "rate",
+        "validation loss",
+        "against plain, seed by seed",
+        "time",
+        "of plain",
+    )
+    yield f"| {' | '.join(heads)} | notes |"
+    yield "|---|---:|---:|---|---:|---:|---|"
+    plain: list[Trained] = []
+    times: dict[str, float] = {}
+    for variant in study.variants:
+        settings = {**study.base, **variant.settings}
+        if variant.equal_time:
+            ratio = times[study.variants[0].name] / times[variant.equal_time]
+            settings["train.max_steps"] = round(settings["train.max_steps"] * ratio)
+        trials = {
+            rate: train({**settings, "optim.learning_rate": rate, "train.seed": 0}, folder)
+            for rate in study.rates
+        }
+        rate = min(trials, key=lambda rate: trials[rate].loss)
+        settings["optim.learning_rate"] = rate
+        more = [train({**settings, "train.seed": seed}, folder) for seed in range(1, study.seeds)]
+        results = [trials[rate], *more]
+        plain = plain or results
+        times[variant.name] = statistics.fmean(r.seconds for r in results)
+        loss = statistics.fmean(r.loss for r in results)
+        apart = " ".join(
+            f"{one.loss - other.loss:+.4f}" for one, other in zip(results, plain, strict=True)
+        )
+        notes = ", ".join(f"{key} {value:.3g}" for key, value in results[0].named.items())
+        yield (
+            f"| {variant.name} | {rate:g} | {loss:.4f} | {apart} | {times[variant.name]:.1f} s | "
+            f"{times[variant.name] / times[study.variants[0].name]:.2f}x | {notes} |"
+        )
+
+
+def main() -> int:
+    """Run a study and print its tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("study", choices=sorted(STUDIES))
+    parser.add_argument("--text", type=Path, default=TEXT, help="the text to train on")
+    parser.add_argument("--only", nargs="*", help="variants to run, the plain one always")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
+    options = parser.parse_args()
+    if not options.text.is_file():
+        parser.error(f"there is no {options.text}; name a text with --text")
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_bytes(options.text, folder)
+        for study in STUDIES[options.study]:
+            base = {**study.base, "train.max_steps": 8} if options.quick else study.base
+            variants = [
+                variant
+                for i, variant in enumerate(study.variants)
+                if i == 0 or not options.only or variant.name in options.only
+            ]
+            chosen = Study(base, variants, study.rates[:1] if options.quick else study.rates)
+            for line in run(chosen, folder):
+                print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

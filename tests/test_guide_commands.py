@@ -22,6 +22,8 @@ from shared.run.metrics_log import MetricsReader
 from tests.waiting import until
 from trainer.data.tokens import open_tokens
 
+ROOT = Path(__file__).parents[1]
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -276,6 +278,27 @@ def test_the_nanochat_defaults(run_cli, here: Path) -> None:
     done = run_cli("train", "--config", "tiny-cpu", "--dataset", "tokens")
     assert done.code == 2
     assert "--data-path is missing" in done.err
+
+
+def test_the_scripts_of_the_nanochat_guide(run_cli, here: Path, token_data: Path) -> None:
+    """Every command of the table is one that is understood, on a CPU and as far as `--dry-run`."""
+    page = (ROOT / "docs" / "guides.md").read_text(encoding="utf-8")
+    table = page.partition("### The scripts of guide 001")[2].partition("\n## ")[0]
+    commands = re.findall(r"\| `((?:trainer|python|make) [^`]*)` \|", table)
+    assert len(commands) == 7
+    trained = [line for line in commands if line.startswith("trainer train")]
+    assert len(trained) == 4
+    for line in trained:
+        plain = line.removeprefix("trainer ").replace("--queue", "").replace("--device cuda", "")
+        said = succeed(
+            run_cli, plain.replace("--data-path data", f"--data-path {token_data} --dry-run")
+        )
+        assert "ternary weights, hyper-connections of 2" in said
+        assert ("3 extra heads" in said) is ("d20-e3-full" in line)
+        assert ("collider: true" in said) is ("d20-e3-full" in line)
+    for line in commands:
+        if line.startswith("python -m benchmarks "):
+            assert (ROOT / "benchmarks" / f"{line.split()[3]}.py").is_file()
 
 
 # Guide 003

@@ -39,7 +39,7 @@ def test_list_has_every_preset_with_its_sizes(
     lines = run_cli("config", "list").out.splitlines()
     table = {line.split()[0]: line.split()[1:] for line in lines[: len(preset_names()) + 1]}
     assert table.pop("preset") == [
-        "shape", "parameters", "guide", "layers", "width", "heads", "context", "memory",
+        "shape", "size", "guide", "layers", "width", "heads", "context", "memory",
     ]  # fmt: skip
     assert sorted(table) == preset_names()
     assert table["tiny-cpu"][:7] == ["llama", "3.672M", "2M", "4", "256", "4", "256"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = command_group("List the presets, or print a configuration with every key explained.")
 _MEMORY_NOTE = (
-    "parameters: all that are trained, extra heads included; guide: its own figure\n"
+    "size: all trained parameters, extra heads included; guide: the guide's figure\n"
     "memory: to train at the preset's batch size in fp32, optimizer included"
 )
 
@@ -66,7 +66,7 @@ def list_(json: options.Json = False) -> int:
         print_json([asdict(preset) for preset in presets])
         return 0
     heading = (
-        *("preset", "shape", "parameters", "guide", "layers", "width", "heads", "context"),
+        *("preset", "shape", "size", "guide", "layers", "width", "heads", "context"),
         *("memory", ""),
     )
     print_table([heading, *(preset.cells() for preset in presets)], numbers=range(2, 9))

@@ -62,7 +62,7 @@ _SMALL: Settings = {
     "model.qk_norm": True,
     "train.seq_len": 64,
     "train.batch_size": 12,
-    "train.max_steps": 200,
+    "train.max_steps": 120,
     "train.device": "cpu",
     "train.dtype": "fp32",
     "train.threads": 1,

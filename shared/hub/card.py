@@ -25,7 +25,7 @@ LIBRARY = "train-monitor"
 _MARKER = re.compile(r"^<!-- made by train-monitor, sha256 ([0-9a-f]{64}) -->\n", re.MULTILINE)
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CLASSES = {"LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"}
-_ONLY_OURS = "trainer_hyper"  # model_type of what transformers refuses
+_ONLY_OURS = "trainer_"  # begins the model_type of what transformers refuses
 _TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
@@ -141,12 +141,12 @@ def _introduction(facts: Facts, context: CardContext) -> str:
 
 
 def _is_only_ours(facts: Facts) -> bool:
-    return facts.architecture.get("model_type") == _ONLY_OURS
+    return str(facts.architecture.get("model_type")).startswith(_ONLY_OURS)
 
 
 def _our_command(context: CardContext) -> str:
     name = context.repo.rpartition("/")[2]
-    return f"""It has hyper-connections, which transformers refuses to load. `{LIBRARY}` runs it:
+    return f"""It has parts that transformers does not compute, so it refuses it. `{LIBRARY}` runs it:
 
 ```bash
 hf download {context.repo} --local-dir {name}

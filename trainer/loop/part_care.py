@@ -8,6 +8,9 @@ from shared.run_writer import RunWriter
 from trainer.data.batches import to_tensors
 from trainer.loop.session import Session
 
+#: Of the sequence that parts measure themselves on: little beside a step.
+POSITIONS = 256
+
 
 class PartCare:
     """Tells the parts which step comes, and measures what they do to the model."""
@@ -37,7 +40,7 @@ class PartCare:
         model.eval()
         with session.compute.autocast():
             batch = session.sources.train.batch(0, 1)
-            ids_1T = to_tensors(batch, session.compute.device)[0]
+            ids_1T = to_tensors(batch, session.compute.device)[0][:, :POSITIONS]
             metrics = {
                 key: value
                 for part in model.parts

@@ -253,9 +253,10 @@ def test_weights_that_are_none(tmp_path: Path, data: bytes) -> None:
 def test_a_model_that_transformers_refuses_is_not_said_to_be_loaded_with_it(facts: Facts) -> None:
     from trainer.model.parts.registry import PARTS
 
-    own = PARTS["hyper_connections"].model_type
-    card = card_of(replace(facts, architecture={**facts.architecture, "model_type": own}))
-    assert "AutoModel" not in card and metadata(card)["library_name"] == "train-monitor"
-    assert "trainer generate --checkpoint tiny" in card
+    own = [part.model_type for part in PARTS.values() if part.model_type]
+    for kind in (*own, "trainer_parts"):
+        card = card_of(replace(facts, architecture={**facts.architecture, "model_type": kind}))
+        assert "AutoModel" not in card and metadata(card)["library_name"] == "train-monitor"
+        assert "trainer generate --checkpoint tiny" in card
     assert "AutoModelForCausalLM" in card_of(facts)
     assert metadata(card_of(facts))["library_name"] == "transformers"

@@ -17,6 +17,8 @@ from trainer.generate.sampling import Sampling
 from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 
+pytestmark = pytest.mark.slow  # it trains, if only for a moment
+
 SHAPE = {"vocab_size": 23, "hidden_size": 32, "num_layers": 1, "num_heads": 4, "max_seq_len": 40}
 KINDS = {"linear": {"mtp_heads": 3}, "block": {"mtp_heads": 1, "mtp_kind": "block"}}
 GREEDY, WARM = Sampling(temperature=0), Sampling(temperature=1.0, top_k=0)

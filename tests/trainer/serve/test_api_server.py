@@ -65,6 +65,7 @@ def test_metrics_count_what_happened(start) -> None:
     assert sample(text, f'{prefix}{completions}"400"}}') == 1
     assert sample(text, f'{prefix}requests_total{{endpoint="other",status="404"}}') == 1
     assert sample(text, f"{prefix}tokens_generated_total") == 4
+    assert sample(text, f"{prefix}tokens_drafted_total") == 0
     assert sample(text, f"{prefix}prompt_tokens_total") == 2
     assert sample(text, f"{prefix}running") == 0
     assert sample(text, f"{prefix}waiting") == 0

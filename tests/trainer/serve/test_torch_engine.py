@@ -126,6 +126,26 @@ async def test_many_at_once_get_what_each_gets_alone(precision: str) -> None:
     assert load.prompt_tokens == sum(len(job.prompt) for job in jobs)
 
 
+async def test_extra_heads_draft_the_same_tokens_and_are_counted() -> None:
+    model = model_of(mtp_heads=2)
+    # Heads that repeat one token: right now and then, wherever the text repeats it.
+    with torch.no_grad():
+        for head in (model.mtp_head_0, model.mtp_head_1):
+            head.weight.zero_()
+            head.bias.zero_()
+            head.bias[expected(JOB)[3]] = 1.0
+    jobs = [replace(JOB, prompt=(n, n + 1)) for n in range(3)]
+    found = {}
+    for draft in (False, True):
+        async with engine_of(model, draft=draft) as engine:
+            found[draft] = [tokens_of(await run(engine, job)) for job in jobs]
+            load = engine.load()
+        assert (load.tokens_drafted > 0) is draft
+        assert 0 <= load.drafts_accepted <= load.tokens_drafted
+        assert load.tokens_generated == 60
+    assert found[True] == found[False]
+
+
 async def test_half_precision_is_close() -> None:
     job = Job((1, 2, 3), 5, GREEDY, top_logprobs=4)
     async with engine_of(precision="bf16") as half, engine_of() as full:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainer.checkpoint.opening import OpenedModel
     from trainer.export.gguf_file import GGUFExport
     from trainer.export.hf_folder import HFExport
+    from trainer.export.plain import Prepared
     from trainer.export.verification import Verification
 
 
@@ -147,11 +148,19 @@ def export(
         passed = True
         if file:
             _write_gguf(file, force=force)
-            passed &= not verify or _verified_gguf(opened, file)
+            passed &= not verify or _verified_gguf(_conversion(opened, file.prepared), file)
         if folder:
             _write_hf(folder, force=force)
-            passed &= not verify or _verified_hf(opened, folder)
+            passed &= not verify or _verified_hf(_conversion(opened, folder.prepared), folder)
     return int(ExitCode.OK if passed else ExitCode.FAILURE)
+
+
+def _conversion(opened: OpenedModel, ready: Prepared) -> OpenedModel:
+    """The model that a conversion is compared with.
+
+    A ternary model rounds its inputs as no other program does: its ternary weights are compared.
+    """
+    return ready.opened if opened.model.config.ternary else opened
 
 
 def _write_gguf(file: GGUFExport, *, force: bool) -> None:

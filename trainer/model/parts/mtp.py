@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 FALLOFF = 0.5
 #: Positions that the block head looks back on when it drafts; training shows it the whole context.
 DRAFT_WINDOW = 64
-_MEASURED = 256  # positions of the sequence that acceptance is measured on
 
 
 class MtpBlock(nn.Module):
@@ -152,14 +151,13 @@ class Mtp(Part):
 
     def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
         """How often each head says what the main head then says: drafts that would be accepted."""
-        ids = ids_1T[:, :_MEASURED]
-        hidden = model.body(ids)
+        hidden = model.body(ids_1T)
         said = model.lm_head(hidden).argmax(dim=-1)
         drafted = hidden
         if model.config.mtp_kind == "block":
-            drafted = _of_block(model, hidden, F.pad(ids[:, 1:], (0, 1)))
+            drafted = _of_block(model, hidden, F.pad(ids_1T[:, 1:], (0, 1)))
         found = {}
-        for i in range(min(model.config.mtp_heads, ids.shape[1] - 1)):
+        for i in range(min(model.config.mtp_heads, ids_1T.shape[1] - 1)):
             ahead = 1 + i
             drafts = _head(model, i)(drafted[:, :-ahead]).argmax(dim=-1)
             agreeing = (drafts == said[:, ahead:]).double().mean()

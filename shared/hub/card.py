@@ -146,7 +146,7 @@ def _is_only_ours(facts: Facts) -> bool:
 
 def _our_command(context: CardContext) -> str:
     name = context.repo.rpartition("/")[2]
-    return f"""It has parts that transformers does not compute, so it refuses it. `{LIBRARY}` runs it:
+    return f"""It has parts that transformers does not compute. `{LIBRARY}` runs it:
 
 ```bash
 hf download {context.repo} --local-dir {name}

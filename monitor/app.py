@@ -35,6 +35,8 @@ from monitor.controllers.moving import Moving
 from monitor.controllers.order import Order
 from monitor.controllers.runs import Runs
 from monitor.controllers.steering import Steering
+from monitor.controllers.table import Table
+from monitor.data.outliner import Outliner
 from monitor.data.poller import Source
 from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.driver import TerminalDriver
@@ -42,7 +44,7 @@ from monitor.frame import Frame
 from monitor.layout import TALL, WIDE, Layout
 from monitor.leaving import HANGUP, Leaving, farewell, fault, suspend
 from monitor.list_order import Listing, arrange
-from monitor.look import Look
+from monitor.look import TABLE, Look
 from monitor.pages.charts import ChartsPage
 from monitor.pages.checkpoints import CheckpointsPage
 from monitor.pages.config import config_page
@@ -50,19 +52,21 @@ from monitor.pages.dynamics import DynamicsPage
 from monitor.pages.lines import events_page, log_page, samples_page
 from monitor.pages.overview import OverviewPage
 from monitor.pages.page import PageController, Seen
+from monitor.pages.table import TablePage
 from monitor.palette import CHOICES
 from monitor.plots.curves import CurveStore, series_of
 from monitor.remembering import NotSaved, Remembering
 from monitor.screens.runs_screen import RunsScreen
 from monitor.settings import Settings, SettingsFile
 from monitor.theme import THEMES
-from monitor.watcher import SnapshotTaken, Watcher, only_machine_differs
+from monitor.watcher import OutlinesRead, SnapshotTaken, Watcher, only_machine_differs
 from monitor.widgets.bars import Prompt
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ChartMoved
 from monitor.widgets.checkpoints import CheckpointsPage as CheckpointLines
 from monitor.widgets.page_bar import PageBar
 from monitor.widgets.run_list import RunList
+from monitor.widgets.table import RunTable
 from shared.errors import ExitCode
 from shared.text import one_line
 
@@ -128,6 +132,8 @@ class MonitorApp(App[None]):
         store = CurveStore()
         overview = OverviewPage(store, ascii=ascii)
         charts = ChartsPage(store, ascii=ascii)
+        self._outliner = Outliner(lambda found: self.post_message(OutlinesRead(found)))
+        self._table = TablePage(self._outliner.want)
         checkpoints = CheckpointsPage()
         self.pages: dict[str, PageController] = {
             page.name: page
@@ -140,6 +146,7 @@ class MonitorApp(App[None]):
                 log_page(),
                 config_page(),
                 samples_page(),
+                self._table,
             )
         }
         self._moving = Moving(self)
@@ -147,7 +154,7 @@ class MonitorApp(App[None]):
         self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, charts)
         self._charts = Charts(self, charts, store)
         self._care = CheckpointCare(self, checkpoints)
-        self.acts: Acts = {
+        acts: Acts = {
             **self._moving.acts(),
             **self._runs.acts(),
             **self._filtering.acts(),
@@ -163,6 +170,8 @@ class MonitorApp(App[None]):
             "suspend": self._suspend,
             "quit": self.exit,
         }
+        self._table_keys = Table(self, self._table, acts)
+        self.acts: Acts = {**acts, **self._table_keys.acts()}
 
     # -- life ----------------------------------------------------------------------------
 
@@ -193,6 +202,7 @@ class MonitorApp(App[None]):
         """Let waiting threads go; training goes on without us."""
         self._leaving.begun.set()
         self._care.leave()
+        self._outliner.stop()
         self._watcher.stop()
         if self.is_headless:
             self._leaving.release_signals()
@@ -283,7 +293,7 @@ class MonitorApp(App[None]):
         if self.listing.filtered and not self.listing.runs:
             # Nothing matches the filter: there is nothing that a key could act on.
             look = dataclasses.replace(look, selected=None, marked=(), compared=None)
-        return Seen(self.snapshot, look, self._watcher.details, self.clock())
+        return Seen(self.snapshot, look, self._watcher.details, self.clock(), self.listing)
 
     # -- data in -------------------------------------------------------------------------
 
@@ -327,6 +337,20 @@ class MonitorApp(App[None]):
     @on(RunList.SortChosen)
     def _heading_clicked(self, message: RunList.SortChosen) -> None:
         self._runs.sort(message.sort)
+
+    @on(RunTable.Chosen)
+    def _table_clicked(self, message: RunTable.Chosen) -> None:
+        self._moving.go_to_run(message.run_id)
+
+    @on(RunTable.SortChosen)
+    def _title_clicked(self, message: RunTable.SortChosen) -> None:
+        self._table_keys.sort_at(message.column)
+
+    @on(OutlinesRead)
+    def _outlines_read(self, message: OutlinesRead) -> None:
+        self._table.take(message.outlines)
+        if self.look.page == TABLE and not self.gone.is_set():
+            self._show()
 
     @on(PageBar.Chosen)
     def _page_clicked(self, message: PageBar.Chosen) -> None:
@@ -382,7 +406,8 @@ class MonitorApp(App[None]):
     def _show(self) -> None:
         """Show all of it. A wider screen may hold more, a small one nothing."""
         if self.snapshot is not None:
-            self.listing = arrange(self.snapshot.runs, self.look.order)
+            listing = arrange(self.snapshot.runs, self.look.order)
+            self.listing = self.page.arranged(listing, self._seen())
         seen, layout = self._seen(), self.layout
         self._frame.welcome(seen.snapshot, self.runs_dir, layout)
         self._frame.show(seen, self.listing)

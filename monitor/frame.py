@@ -15,7 +15,6 @@ from monitor.data.views import Snapshot
 from monitor.layout import Layout
 from monitor.list_order import Listing
 from monitor.pages.page import Seen
-from monitor.plots.scene import RUN_INKS
 from monitor.widgets.bars import KeyBar, Notice, Prompt, TopBar
 from monitor.widgets.machine_panel import MachinePanel
 from monitor.widgets.page_bar import PageBar
@@ -61,10 +60,8 @@ class Frame:
         if snapshot is None:
             return
         self._top.show(snapshot.runs_dir, snapshot.runs)
-        overlaid = zip(seen.overlaid, RUN_INKS, strict=False)
-        inks = {view.run_id: ink for (view, _), ink in overlaid}
-        marks = {run_id: inks.get(run_id, "muted") for run_id in look.marked}
-        self.runs.show(listing, look.order, look.selected, marks, active=not look.in_page)
+        active = not look.in_page
+        self.runs.show(listing, look.order, look.selected, seen.marks, active=active)
 
     def show_run(self, seen: Seen, layout: Layout) -> None:
         """Show what the selected run does, and which page of it is shown."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from monitor.chart.terminal import MIN_HEIGHT, MIN_WIDTH
 from monitor.data.views import Snapshot
-from monitor.look import Look
+from monitor.look import TABLE, Look
 
 WIDE, TALL = 120, 32  # cells from which list and page lie side by side, and there is room for more
 BROAD = 180  # cells from which the list gets a larger share
@@ -23,6 +23,7 @@ class Layout:
     run_list: bool
     empty: bool
     deep: bool
+    table: bool
 
     @classmethod
     def fitting(cls, width: int, height: int, look: Look, snapshot: Snapshot | None) -> Layout:
@@ -40,6 +41,7 @@ class Layout:
             run_list=look.run_list,
             empty=snapshot is None or not snapshot.runs,
             # Where there is little room, it goes to what the keys act on.
+            table=look.page == TABLE,
             deep=look.in_page and not (look.page == "overview" or wide or tall),
         )
 
@@ -66,4 +68,5 @@ class Layout:
             "-broad": self.width >= BROAD,
             "-deep": self.deep,
             "-unlisted": not self.run_list,
+            "-table": self.table,
         }

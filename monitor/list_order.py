@@ -59,7 +59,9 @@ class Listing:
 def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
     """The list of `runs`, which arrive active ones first, then the newest."""
     unarchived = [r for r in runs if order.show_archived or not r.archived]
-    kept, problem = search(order.query).those_of(unarchived, _text_of)
+    kept, problem = unarchived, ""
+    if order.query:
+        kept, problem = search(order.query).those_of(unarchived, _text_of)
     key = _KEYS[order.sort]
     if key is not None:
         kept.sort(key=key)
@@ -144,14 +146,15 @@ def _least(value: float | None) -> tuple[bool, float]:
     return not known, value if known and value is not None else 0.0
 
 
-def _names(run: RunView) -> Any:
+def natural(run: RunView) -> Any:
+    """A key to sort runs by their label, numbers in it by their value."""
     return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", run.label.casefold())]
 
 
 _KEYS: dict[str, Callable[[RunView], Any] | None] = {
     "activity": None,  # in the order of arrival
     "newest": lambda run: -(run.started_at or 0.0),
-    "name": _names,
+    "name": natural,
     "progress": lambda run: -(run.fraction if run.fraction is not None else -1.0),
     "loss": lambda run: _least(run.loss),
     "best": lambda run: _least(run.best_loss),

@@ -9,9 +9,13 @@ from monitor.chart_state import ChartState
 from monitor.data.views import RunView
 from monitor.list_order import ListOrder, arrange, keep_selection
 from monitor.settings import Settings
+from monitor.table.state import TableState
 
 #: The pages of a run, in the order of their keys, from 1 on.
 PAGES = ("overview", "charts", "dynamics", "checkpoints", "events", "log", "config", "samples")
+
+#: The page of all runs.
+TABLE = "table"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Look:
     focused: bool = False
     chart: ChartState = field(default_factory=ChartState)
     run_list: bool = True
+    table: TableState = field(default_factory=TableState)
     details: bool | None = None
     machine: bool | None = None
 
@@ -43,6 +48,7 @@ class Look:
             order=ListOrder(settings.sort, "", settings.group, settings.show_archived),
             chart=ChartState.remembered(settings),
             run_list=settings.run_list,
+            table=TableState(settings.columns, settings.table_sort, settings.table_descending),
             details=settings.details,
             machine=settings.machine,
         )
@@ -55,6 +61,9 @@ class Look:
             group=self.order.grouped,
             show_archived=self.order.show_archived,
             run_list=self.run_list,
+            columns=self.table.columns,
+            table_sort=self.table.sort,
+            table_descending=self.table.descending,
             details=self.details,
             machine=self.machine,
         )

@@ -7,6 +7,7 @@ reported and left alone.
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class Settings:
     x_axis: str = "step"
     #: Metrics with a logarithmic scale.
     log_y: tuple[str, ...] = ()
+    #: The columns of the table of runs, such as `config:optim.learning_rate` and `min:val_loss`;
+    #: none: the usual ones. `table_sort` is one of them, or `name`.
+    columns: tuple[str, ...] = ()
+    table_sort: str = ""
+    table_descending: bool = False
     #: Whether panes are shown; None: if there is room.
     machine: bool | None = None
     details: bool | None = None
@@ -175,7 +181,11 @@ def _parsed(value: Mapping[str, Any]) -> tuple[Settings, list[str]]:
 def _used(key: str, given: Any) -> Any:
     if key == "smoothing":
         return float(given)
-    return tuple(given) if key in _METRICS else given
+    return tuple(given) if key in (*_METRICS, "columns") else given
+
+
+def _is_column(spec: object) -> bool:
+    return isinstance(spec, str) and re.fullmatch(r"(run|config|last|min|max):.+", spec) is not None
 
 
 def _wanted(key: str, given: object) -> str | None:
@@ -190,6 +200,12 @@ def _wanted(key: str, given: object) -> str | None:
         return None if names else "a list of metrics"
     if key in _NAMES:
         return None if isinstance(given, str) else "the name of a metric"
+    if key == "columns":
+        fits = isinstance(given, list) and all(_is_column(spec) for spec in given)
+        return None if fits else "a list of columns such as config:optim.learning_rate"
+    if key == "table_sort":
+        fits = isinstance(given, str) and (given in ("", "name") or _is_column(given))
+        return None if fits else "name, or a column such as min:val_loss"
     if key in ("machine", "details") and given is None:
         return None
     return None if isinstance(given, bool) else "true or false"

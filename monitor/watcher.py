@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from textual.message import Message
 
+from monitor.data.outliner import Outlines
 from monitor.data.poller import Source
 from monitor.data.views import RunDetail, Snapshot
 
@@ -23,6 +24,18 @@ class SnapshotTaken(Message):
     def can_replace(self, message: Message) -> bool:
         """Whether `message`, the next in the queue, may be shown instead of this one."""
         return isinstance(message, SnapshotTaken)
+
+
+class OutlinesRead(Message):
+    """Outlines of runs for the table. A newer report in the queue replaces an older one."""
+
+    def __init__(self, outlines: Outlines) -> None:
+        super().__init__()
+        self.outlines = outlines
+
+    def can_replace(self, message: Message) -> bool:
+        """Whether `message`, the next in the queue, may be shown instead of this one."""
+        return isinstance(message, OutlinesRead)
 
 
 class Watcher:

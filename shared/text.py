@@ -20,6 +20,8 @@ _UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08
 def one_line(text: object, limit: int = 200) -> str:
     """`text` on one line, without control or invisible characters, at most `limit` long."""
     raw = str(text)[: limit * 4]  # limits the work on a hostile megabyte
+    if raw.isprintable():  # nothing of what is removed counts as printable
+        return raw if len(raw) <= limit else raw[: limit - 1] + "…"
     safe = _UNSAFE.sub("", re.sub(r"[\r\n\t]+", " ", raw))
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 

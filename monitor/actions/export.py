@@ -17,14 +17,16 @@ from shared.output_file import check_output
 from shared.run.directory import RunDirectory, slug
 from shared.text import format_bytes, one_line, plural
 
-SVG, PNG, CSV, TEXT = "svg", "png", "csv", "text"
+SVG, PNG, CSV, TEXT, TABLE = "svg", "png", "csv", "text", "table"
 #: What can be exported, in the order of the dialog: kind, description, file extension.
 KINDS: Mapping[str, tuple[str, str]] = {
     SVG: ("the chart as SVG", ".svg"),
     PNG: ("the chart as PNG", ".png"),
     CSV: ("all metrics as CSV", ".csv"),
     TEXT: ("the run's page as text", ".txt"),
+    TABLE: ("the table of runs as CSV", ".csv"),
 }
+OF_A_RUN = (SVG, PNG, CSV, TEXT)
 _MAX_SLUG = 40
 
 

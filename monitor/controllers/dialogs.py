@@ -167,3 +167,11 @@ def export_dialog(view: RunView, chart: Chart | None) -> ExportScreen:
     from monitor.screens.export_dialog import ExportScreen
 
     return ExportScreen(view.label, lambda kind: propose(view, kind, chart))
+
+
+def table_export_dialog() -> ExportScreen:
+    """Asks where to write the table to."""
+    from monitor.actions.export import TABLE
+    from monitor.screens.export_dialog import ExportScreen
+
+    return ExportScreen("the table", lambda _: "runs.csv", kinds=(TABLE,))

@@ -7,7 +7,7 @@ from functools import partial
 
 from monitor.controllers.host import Acts, Host
 from monitor.list_order import neighbour
-from monitor.look import PAGES
+from monitor.look import PAGES, TABLE
 from monitor.plots.scene import MAX_RUNS
 
 _FAR = 1 << 30
@@ -31,7 +31,7 @@ class Moving:
             "switch_pane": self.switch_pane,
             "open": self.open,
             "leave": self.leave,
-            **{f"page_{name}": partial(self.go_to_page, name) for name in PAGES},
+            **{f"page_{name}": partial(self.go_to_page, name) for name in (*PAGES, TABLE)},
             "details": self.toggle_details,
             "machine": self.toggle_machine,
             "mark": self.mark,
@@ -56,7 +56,8 @@ class Moving:
     def switch_pane(self) -> None:
         """Let the keys that move act on the other pane."""
         look = self._host.look
-        self._host.look = dataclasses.replace(look, in_page=not look.in_page)
+        if look.page != TABLE:  # which is list and page in one
+            self._host.look = dataclasses.replace(look, in_page=not look.in_page)
 
     def open(self) -> None:
         """Into the page; from the overview to the charts, there into the one under the cursor."""
@@ -98,7 +99,7 @@ class Moving:
         self._host.look = dataclasses.replace(
             look,
             page=name,
-            in_page=name != "overview",
+            in_page=name not in (PAGES[0], TABLE),
             focused=look.focused and name != look.page,
             compared=None if name == "config" else look.compared,
         )

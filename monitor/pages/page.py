@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from textual.widget import Widget
 
 from monitor.chart_state import ChartState
 from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.layout import Layout
+from monitor.list_order import Listing
 from monitor.look import Look
-from monitor.plots.scene import MAX_RUNS
+from monitor.plots.scene import MAX_RUNS, RUN_INKS
 from monitor.widgets.chart_pane import ChartPane
 
 
@@ -24,6 +25,7 @@ class Seen:
     look: Look
     details: Mapping[str, RunDetail]
     now: float
+    listing: Listing = field(default_factory=Listing)
 
     @property
     def view(self) -> RunView | None:
@@ -47,6 +49,13 @@ class Seen:
                 found.append((view, detail))
         return found[:MAX_RUNS]
 
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """The marked runs, each with the ink of its curves."""
+        overlaid = zip(self.overlaid, RUN_INKS, strict=False)
+        inks = {view.run_id: ink for (view, _), ink in overlaid}
+        return {run_id: inks.get(run_id, "muted") for run_id in self.look.marked}
+
 
 class PageController(ABC):
     """A page: its widgets, what they show, and what the keys that move do in it."""
@@ -64,6 +73,10 @@ class PageController(ABC):
     def panes(self, seen: Seen, layout: Layout) -> dict[Widget, bool]:
         """Which of the widgets are shown while this page is the present one."""
         return dict.fromkeys(self.widgets(), True)
+
+    def arranged(self, listing: Listing, seen: Seen) -> Listing:
+        """The runs in the order of this page; `seen` has no list yet."""
+        return listing
 
     def show_ages(self, seen: Seen) -> None:  # noqa: B027  # most pages show no age
         """Draw again what says how long ago something was."""

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from monitor.actions.export import KINDS, ExportChoice, is_taken, why_not_here
+from monitor.actions.export import KINDS, OF_A_RUN, ExportChoice, is_taken, why_not_here
 from monitor.screens.dialog_box import Choices, Dialog
 from shared.text import one_line
 
@@ -30,7 +30,7 @@ class ExportScreen(Dialog[ExportChoice]):
         label: str,
         propose: Callable[[str], str],
         *,
-        kinds: Sequence[str] = tuple(KINDS),
+        kinds: Sequence[str] = OF_A_RUN,
         folder: Path | None = None,
     ) -> None:
         """`label` is safe to show; `kinds` are those that can be exported."""

@@ -226,4 +226,4 @@ class _Key:
         return cell_len(self.key) + cell_len(self.word) + 3
 
 
-_MOVING = (_Key("j k", "select"), _Key("1-8", "pages"), _Key("Enter", "open", "act('open')"))
+_MOVING = (_Key("j k", "select"), _Key("1-9", "pages"), _Key("Enter", "open", "act('open')"))

@@ -7,7 +7,7 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from monitor.look import PAGES
+from monitor.look import PAGES, TABLE
 from monitor.widgets.cells import Piece, line
 from monitor.widgets.panel import Panel
 
@@ -50,7 +50,10 @@ class PageBar(Panel):
 
     def _places(self, width: int) -> list[tuple[int, str, str]]:
         """Number, name, and as much of the name as fits."""
-        named = [(i, name, f"{name} ") for i, name in enumerate(PAGES, 1)]
+        named = [(i, name, f"{name} ") for i, name in enumerate((*PAGES, TABLE), 1)]
+        if _cells(named) <= width:
+            return named
+        del named[-1]  # its key is in the help; those of the run's own pages matter more
         if _cells(named) <= width:
             return named
         named = [(i, name, name) for i, name, _ in named]

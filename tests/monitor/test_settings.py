@@ -26,7 +26,20 @@ def test_what_is_chosen_is_there_the_next_time(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "settings.yaml"
     first = SettingsFile(path)
     assert first.settings == Settings()
-    wanted = Settings("day", "loss", True, True, 0.9, "tokens", ("loss",), False, True)
+    wanted = Settings(
+        theme="day",
+        sort="loss",
+        group=True,
+        show_archived=True,
+        smoothing=0.9,
+        x_axis="tokens",
+        log_y=("loss",),
+        columns=("config:lr", "min:val_loss"),
+        table_sort="min:val_loss",
+        table_descending=True,
+        machine=False,
+        details=True,
+    )
     first.settings = wanted
     assert first.save() == ""
     second = SettingsFile(path)

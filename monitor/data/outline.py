@@ -1,0 +1,111 @@
+"""A run in outline, for the table of runs: its configuration, and the extremes of its metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from monitor.data.scanner import Signature, file_signature
+from monitor.data.skim import skim
+from shared.files import open_file
+from shared.run.config import flat_config
+from shared.run.directory import RunDirectory
+from shared.run.metrics_log import TIME, MetricsReader
+from shared.run.metrics_rows import Series
+from shared.text import one_line
+
+MAX_CONFIG = 64 << 10
+MAX_METRICS = 1_000  # of one run
+WHOLE = 256 << 10  # bytes of metrics up to which an outline is exact at once
+EXACT = 64 << 20  # bytes up to which it is made exact afterwards
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The last value of a metric, and the least and the greatest of its finite ones."""
+
+    last: float
+    least: float | None = None
+    greatest: float | None = None
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the table knows of a run beside its state. Keys and values are safe to show.
+
+    While `approximate`, the extents are those of evenly spaced records of a long log.
+    """
+
+    config: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Extent] = field(default_factory=dict)
+    approximate: bool = False
+    config_seen: Signature | None = None
+    metrics_seen: Signature | None = None
+    has_metrics: bool = False
+
+    @property
+    def can_be_exact(self) -> bool:
+        """Whether it is worth reading the whole log."""
+        return self.approximate and self.metrics_seen is not None and self.metrics_seen[1] <= EXACT
+
+
+def read_outline(
+    run: RunDirectory, known: Outline | None = None, *, metrics: bool = True, exact: bool = False
+) -> Outline:
+    """The outline of `run`; `known` itself if it tells the same.
+
+    Without `metrics` only the configuration is read. A long log is skimmed, unless the outline is
+    to be `exact`.
+    """
+    found = known or Outline()
+    seen = file_signature(run.config_path)
+    if known is None or known.config_seen != seen:
+        found = dataclasses.replace(found, config=_config(run.config_path), config_seen=seen)
+    if not metrics:
+        return found
+    seen = file_signature(run.metrics_path)
+    if not found.has_metrics or found.metrics_seen != seen or (exact and found.approximate):
+        extents, approximate = _metrics(run.metrics_path, exact=exact)
+        found = dataclasses.replace(
+            found, metrics=extents, approximate=approximate, metrics_seen=seen, has_metrics=True
+        )
+    return found
+
+
+def _config(path: Path) -> Mapping[str, str]:
+    try:
+        with open_file(path) as file:
+            return flat_config(file.read(MAX_CONFIG).decode("utf-8", "replace"))
+    except OSError:
+        return {}
+
+
+def _metrics(path: Path, *, exact: bool) -> tuple[Mapping[str, Extent], bool]:
+    """The extents of every metric, without an attempt that was given up; whether approximate."""
+    if exact:
+        table = MetricsReader(path).read_all()
+        series = [table.series(key) for key in table.keys()[:MAX_METRICS]]
+        front, approximate = table.facts.given_up_after, False
+    else:
+        found = skim(path, small=WHOLE)
+        series = [s for s in found.series.values() if s.key != TIME][:MAX_METRICS]
+        front, approximate = found.given_up_after, found.approximate
+    extents = {one_line(s.key, 120): extent for s in series if (extent := _extent(s, front))}
+    return extents, approximate
+
+
+def _extent(series: Series, front: int | None) -> Extent | None:
+    end = len(series)
+    if front is not None:
+        end = int(np.searchsorted(series.steps, front, "right"))
+    values = series.values[:end]
+    if not len(values):
+        return None
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return Extent(float(values[-1]))
+    return Extent(float(values[-1]), float(finite.min()), float(finite.max()))

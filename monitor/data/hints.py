@@ -22,7 +22,9 @@ from watchdog.observers import Observer
 
 #: Files whose changes wake the poller; the heartbeat does not.
 _INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json", "labels.json")
-_BUSY = 40  # hints per second above which polling is cheaper
+#: Hints per second above which polling is cheaper, and its delay cannot be seen: for every hint the
+#: kernel wakes this process, in the time of the trainer that writes.
+_BUSY = 10
 _MEASURED = 0.5  # seconds over which they are counted
 _KINDS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,

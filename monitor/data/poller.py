@@ -28,7 +28,10 @@ DEFAULT_POLL = 0.5  # seconds
 #: Reads per second, and how many may follow each other after a pause: a single event is read at
 #: once, a steady stream is not drawn line by line.
 LOOKS_PER_SECOND, BURST = 8.0, 6
-BUSY_GAP = 0.2  # seconds between looks at a run that changes all the time
+BUSY_GAP = 0.2  # seconds between looks at a run that changes all the time, at least
+#: Of a core, for looks at such a run and for drawing them: monitors share the machine with a
+#: trainer, and its caches.
+BUSY_SHARE = 0.03
 #: Seconds of reading before a snapshot is published: soon at first, then rarely, because drawing
 #: takes time from reading.
 READ_TIME, LATER_READ_TIME = 0.1, 0.75
@@ -82,6 +85,24 @@ class Pace:
         self._due = max(self._due, self._clock()) + self._interval
 
 
+class Thrift:
+    """How long to wait between two looks, so that they and what is drawn of them take no more than
+    `share` of a core: at least `gap` seconds.
+    """
+
+    def __init__(
+        self, gap: float, share: float, processor: Callable[[], float] = time.process_time
+    ) -> None:
+        """`processor` gives the seconds that this process has computed."""
+        self._gap, self._share, self._processor = gap, share, processor
+        self._before = processor()
+
+    def wait(self) -> float:
+        """Seconds to wait, by the cost of the time since the last call."""
+        before, self._before = self._before, self._processor()
+        return max(self._gap, (self._before - before) / self._share)
+
+
 class Poller:
     """A `Source` that reads a runs directory: by polling, and sooner on hints."""
 
@@ -104,6 +125,7 @@ class Poller:
         self._urgent = threading.Event()
         self._hints: Hints | None = None
         self._pace = Pace(LOOKS_PER_SECOND, BURST)
+        self._thrift = Thrift(BUSY_GAP, BUSY_SHARE)
         self._stopping = False
         self._fresh = True
         self._selected: str | None = None
@@ -223,8 +245,9 @@ class Poller:
         if more:
             return
         wait = self._poll - (time.monotonic() - began)
+        between = self._thrift.wait()
         if self._hints is not None and self._hints.busy:
-            wait = min(wait, BUSY_GAP)
+            wait = min(wait, between)
         if self._sparks_due:
             wait = min(wait, _SPARK_REST)
         self._wake.wait(max(0.0, wait))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from monitor.data.poller import Pace, Poller, read_once
+from monitor.data.poller import Pace, Poller, Thrift, read_once
 from monitor.data.views import Snapshot
 from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
@@ -192,6 +192,17 @@ def test_a_steady_stream_is_looked_at_less_often_than_a_single_line() -> None:
     assert waits[3:] == pytest.approx([0.2, 0.2, 0.2])
     now[0] += 10
     assert pace.wait() == 0.0
+
+
+def test_looks_at_a_busy_run_take_a_share_of_a_core() -> None:
+    computed = [5.0]
+    thrift = Thrift(0.2, 0.05, lambda: computed[0])
+    assert thrift.wait() == 0.2, "nothing was computed"
+    computed[0] += 0.005
+    assert thrift.wait() == 0.2, "a cheap look"
+    computed[0] += 0.025
+    assert thrift.wait() == pytest.approx(0.5), "a dear one"
+    assert thrift.wait() == 0.2
 
 
 def test_reading_once_reads_all(tmp_path: Path) -> None:

@@ -215,10 +215,11 @@ def prune(view: RunView, names: Sequence[str], give_up: GiveUp | None = None) ->
     folder = RunDirectory(view.path).checkpoints.resolve()
     still = tuple(name for name in names if (folder / name).is_dir())
     if not still:
-        return f"{view.label}: those checkpoints are gone already; nothing was removed."
+        gone = "that checkpoint is" if len(names) == 1 else "those checkpoints are"
+        return f"{view.label}: {gone} gone already; nothing was removed."
     answer = _act(view, {"rule": Rule(remove=still).to_json()}, give_up)
     told, there, _ = answer.partition(", restore with:")  # advice for the command line
-    return f"{told}; U restores them." if there else answer
+    return f"{told}; U restores {'it' if len(still) == 1 else 'them'}." if there else answer
 
 
 def undo_prune(view: RunView, give_up: GiveUp | None = None) -> str:

@@ -219,7 +219,7 @@ class PruneScreen(Dialog[PruneChoice]):
         choice = PruneChoice("prune", preview.goes)
         self._confirm(
             f"Move {counted(preview)} to the trash?",
-            "U restores them until the trash is emptied.",
+            f"U restores {'it' if len(preview.goes) == 1 else 'them'} until the trash is emptied.",
             choice,
         )
 

@@ -117,7 +117,7 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
             style = "warning" if found.gap > 0 and change > 0 else "foreground"
         lines.append(_row("train/val gap", _signed(found.gap), told, colours, style))
     if found.nonfinite:
-        told = "values in the window are NaN or infinite"
+        told = f"{'value' if found.nonfinite == 1 else 'values'} in the window, NaN or infinite"
         lines.append(_row("nan or inf", thousands(found.nonfinite), told, colours, "nonfinite"))
     return lines
 

@@ -251,6 +251,8 @@ def _room_for(cells: Iterable[int]) -> int:
 def nothing_listed(listing: Listing) -> str:
     if listing.filtered:
         return "  No run matches the filter; Esc clears it."
+    if listing.archived == 1:
+        return "  The only run is archived; A shows it."
     return "  All runs are archived; A shows them." if listing.archived else ""
 
 

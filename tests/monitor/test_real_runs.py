@@ -149,7 +149,7 @@ async def test_checkpoints_of_a_real_run_are_pruned_and_brought_back(runs: Path)
         await pilot.press("enter")
         await until(pilot, lambda: "to the trash?" in screen_text(app))
         await pilot.press("y")
-        await until(pilot, lambda: "U restores them" in app.notice)
+        await until(pilot, lambda: "U restores it" in app.notice)
         assert {c.name for c in list_checkpoints(run.checkpoints)} == before - {oldest}
         await pilot.press("U")
         await until(pilot, lambda: len(app.screen_stack) > 1 and "Looking" not in screen_text(app))

@@ -82,7 +82,8 @@ def test_pruned_undone_emptied(run: RunDirectory) -> None:
     assert preview_prune(view).trash_line().startswith("In the trash: 2 checkpoints, ")
     assert "restored step_100, step_300" in carry_out(view, PruneChoice("undo"))
     assert names(run) == ALL
-    prune(view, ["step_100"])
+    assert prune(view, ["step_100"]).endswith("moved to the trash; U restores it.")
+    assert "that checkpoint is gone already" in prune(view, ["step_100"])
     assert "freed (1 checkpoint)" in carry_out(view, PruneChoice("empty"))
     assert in_trash(run.checkpoints).bytes == 0
     with pytest.raises(UserError, match="nothing to restore"):

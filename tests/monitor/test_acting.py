@@ -103,7 +103,7 @@ async def test_tags_a_note_and_a_name(run: RunDirectory) -> None:
 async def test_archiving_hides_the_run_and_brings_it_back(run: RunDirectory) -> None:
     async with watching(run) as (app, pilot):
         await pilot.press("a")
-        await until(pilot, lambda: "All runs are archived" in screen_text(app))
+        await until(pilot, lambda: "The only run is archived" in screen_text(app))
         assert app.selected is not None, "what was looked at is still there"
         await pilot.press("a")
         await until(pilot, lambda: len(app.listing.runs) == 1)

@@ -6,6 +6,7 @@ and its difference from the plain model seed by seed) and the time of the traini
 processor seconds, so that other work on the machine counts less. Negative results stay in.
 
     python -m benchmarks.ablations parts --text ../shared/data/tinyshakespeare.txt [--quick]
+    python -m benchmarks.ablations collider             # forward and backward time by share kept
     python -m benchmarks.ablations gpu --text TEXT      # d20 and nano-125m on a CUDA machine
 """
 
@@ -168,6 +169,43 @@ def _measured(session: Any) -> dict[str, float]:
     return found
 
 
+def backward_times(rounds: int) -> Iterable[str]:
+    """Forward and backward pass of a model of 256 x 4 layers, 8 x 256 tokens, by the share kept."""
+    import torch
+
+    from trainer.config.schema import ModelConfig
+    from trainer.model.collider import Collider
+    from trainer.model.language_model import LanguageModel
+    from trainer.model.training_pass import over_all_tokens
+
+    torch.set_num_threads(1)
+    shape = ModelConfig(vocab_size=2048, hidden_size=256, num_layers=4, num_heads=4)
+    ids = torch.randint(2048, (8, 257), generator=torch.Generator().manual_seed(0))
+    yield "| precision | kept | forward | backward |"
+    yield "|---|---:|---:|---:|"
+    for bf16 in (False, True):
+        for keep in (None, 0.65, 0.4):
+            model = LanguageModel(
+                shape, training_pass=over_all_tokens if keep is None else Collider(keep)
+            )
+            model.initialize(0)
+            model.train()
+            times = []
+            for _ in range(rounds):
+                began = time.process_time()
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    loss = model(ids[:, :-1], ids[:, 1:]).total
+                between = time.process_time()
+                loss.backward()
+                times.append((between - began, time.process_time() - between))
+                model.zero_grad()
+            forward, backward = (1000 * min(each) for each in zip(*times, strict=True))
+            yield (
+                f"| {'bf16' if bf16 else 'fp32'} | {keep or 'all'} | {forward:.0f} ms | "
+                f"{backward:.0f} ms |"
+            )
+
+
 def run(study: Study, folder: Path) -> Iterable[str]:
     """The table, line by line as results come."""
     heads = (
@@ -211,11 +249,14 @@ def run(study: Study, folder: Path) -> Iterable[str]:
 def main() -> int:
     """Run a study and print its tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("study", choices=sorted(STUDIES))
+    parser.add_argument("study", choices=[*sorted(STUDIES), "collider"])
     parser.add_argument("--text", type=Path, default=TEXT, help="the text to train on")
     parser.add_argument("--only", nargs="*", help="variants to run, the plain one always")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
+    if options.study == "collider":
+        print(machine(), *backward_times(3 if options.quick else 8), sep="\n", flush=True)
+        return 0
     if not options.text.is_file():
         parser.error(f"there is no {options.text}; name a text with --text")
     print(machine(), flush=True)

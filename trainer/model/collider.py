@@ -38,18 +38,27 @@ class Kept:
 
     def __init__(self, batch: int, length: int) -> None:
         self.shape = (batch, length)
-        self.rows_BK = torch.empty(0)
+        self.rows_BK = self.flat = torch.empty(0)
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def choose(self, rows_BK: Tensor) -> None:
-        """Keep these positions of each sequence."""
-        self.rows_BK = rows_BK
-
-    @property
-    def flat(self) -> Tensor:
-        """The kept ones of the N rows, (B K,)."""
+        """Keep these positions of each sequence. `flat` are they among the N rows, (B K,)."""
         batch, length = self.shape
-        first_B = torch.arange(batch, device=self.rows_BK.device) * length
-        return (self.rows_BK + first_B[:, None]).flatten()
+        first_B = torch.arange(batch, device=rows_BK.device) * length
+        self.rows_BK, self.flat = rows_BK, (rows_BK + first_B[:, None]).flatten()
+
+    def of(self, x: Tensor) -> Tensor:
+        """The kept rows of a layer's input. Layers that share an input gather it once."""
+        if self._last is None or not _same(self._last[0], x):
+            self._last = (x, x.flatten(0, -2)[self.flat])
+        return self._last[1]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors, both alive, are the same memory seen in the same way."""
+    return (one.data_ptr(), one._version, one.shape, one.stride(), one.dtype) == (
+        *(other.data_ptr(), other._version, other.shape, other.stride(), other.dtype),
+    )
 
 
 class _Linear(torch.autograd.Function):
@@ -71,7 +80,7 @@ class _Linear(torch.autograd.Function):
             of_x = x.new_zeros(x.shape).flatten(0, -2)
             of_x = of_x.index_copy_(0, rows, out @ weight).view_as(x)
         if ctx.needs_input_grad[1]:
-            of_weight = out.T @ x.flatten(0, -2)[rows]
+            of_weight = out.T @ ctx.kept.of(x)
         if ctx.needs_input_grad[2]:
             of_bias = out.sum(dim=0)
         return of_x, of_weight, of_bias, None
@@ -166,6 +175,7 @@ class _Filtering(TorchFunctionMode):
         super().__init__()
         self._kept = kept
         self._rows = math.prod(kept.shape)
+        self._cast: tuple[Tensor, Tensor] | None = None
 
     def __torch_function__(
         self,
@@ -189,7 +199,9 @@ class _Filtering(TorchFunctionMode):
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
             narrow = torch.get_autocast_dtype(kind)
-            x, weight = x.to(narrow), weight.to(narrow)
+            if self._cast is None or self._cast[0] is not x:
+                self._cast = (x, x.to(narrow))
+            x, weight = self._cast[1], weight.to(narrow)
             bias = None if bias is None else bias.to(narrow)
         return _Linear.apply(x, weight, bias, self._kept)
 

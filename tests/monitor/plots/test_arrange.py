@@ -103,6 +103,7 @@ def test_groups_lie_below_each_other_and_none_is_lost(
     shown = 0
     while True:
         page = arrange_groups(given_sections, width, height, shown, foot=foot, size=size)
+        assert page.first == shown < page.last
         seen += range(page.first, page.last)
         boxes = [*page.places, *(place for _, place in page.headings)]
         cells = [
@@ -115,6 +116,8 @@ def test_groups_lie_below_each_other_and_none_is_lost(
         assert all(0 <= x < width for x, _ in cells)
         if height > LEAST[size][1] + 2:  # there is room for a heading, a chart and the foot
             assert all(0 <= y < height - (foot or page.pages > 1) for _, y in cells)
+            rows = {place.y for place in page.places}
+            assert all(place.y + 1 in rows for _, place in page.headings), "charts are below it"
         for a, b in itertools.combinations(boxes, 2):
             apart = a.y + a.height <= b.y or b.y + b.height <= a.y or a.end < b.x or b.end < a.x
             assert apart

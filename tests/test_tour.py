@@ -80,6 +80,11 @@ def test_the_tour(tmp_path: Path) -> None:
         "perplexity",
         "llama.cpp: ",
         "served: ",
+        "Address already in use; choose another with --port.\nexit code 1\n",
+        "nowhere.txt does not exist",
+        "tour.gguf already exists; --force replaces it.\nexit code 2\n",
+        "There is no run 'tuor' in runs (did you mean tour?)",
+        "You are not logged in to the Hub",
         "/ada/tour (private",
         "transformers: def ",
     ):

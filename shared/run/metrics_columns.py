@@ -22,13 +22,16 @@ _MAX_ATTEMPT = 2**31 - 1
 
 def whole_numbers(raw: Sequence[Any] | None, most: int) -> Ints | None:
     """`raw` as an array, if all are integers from 0 to `most`."""
-    if raw is None or set(map(type, raw)) != {int}:
+    if raw is None:
         return None
     try:
-        numbers = np.array(raw, np.int64)
-    except OverflowError:
+        numbers = np.frombuffer(struct.pack(f"={len(raw)}q", *raw), np.int64)
+    except struct.error:  # not an integer, or too large for one
         return None
-    return numbers if numbers.min() >= 0 and numbers.max() <= most else None
+    least, greatest = numbers.min(), numbers.max()
+    if least < 0 or greatest > most or (least <= 1 and bool in set(map(type, raw))):
+        return None
+    return numbers
 
 
 def attempts_of(raw: Sequence[Any] | None, records: list[Json]) -> NDArray[np.int32]:
@@ -85,14 +88,14 @@ def convert(
     found: dict[tuple[int, ...] | None, dict[str, Floats]],
 ) -> None:
     """Put the numbers among `raw` into `found`, under the indices of their records (None: all)."""
-    kinds = set(map(type, raw))
-    if kinds <= {float, int}:
-        with contextlib.suppress(OverflowError):
-            place = None if at is None else tuple(at)
-            numbers = np.frombuffer(struct.pack(f"={len(raw)}d", *raw))
-            found.setdefault(place, {})[key] = numbers
+    with contextlib.suppress(OverflowError, struct.error):  # too large, or not a number
+        numbers = np.frombuffer(struct.pack(f"={len(raw)}d", *raw))
+        # True and false are packed as 1 and 0: only then are the types looked at.
+        packed = not bool(((numbers == 0.0) | (numbers == 1.0)).any())
+        if packed or bool not in set(map(type, raw)):
+            found.setdefault(None if at is None else tuple(at), {})[key] = numbers
             return
-    elif not kinds & {float, int, str} and named is None:
+    if named is None and not set(map(type, raw)) & {float, int, str}:
         return
     indices = range(len(raw)) if at is None else at
     spelled = text_time if key == TIME else text_number

@@ -33,6 +33,7 @@ _STEP_FOLDER = re.compile(r"step_(\d{1,16})")
 FINAL = "final"
 LATEST = "latest"
 BEST = "best"
+AVERAGES = ("ema", "tail")  # of the weights: models beside the checkpoints
 _CORRUPT = re.compile(r"(?:step_\d{1,16}|final)\.corrupt(?:-\d+)?")
 _SUPERSEDED = re.compile(r"superseded_\d+_(?:step_\d{1,16}|final)")
 _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}

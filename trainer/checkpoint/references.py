@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.checkpoints.catalogue import META, is_checkpoint, list_checkpoints
+from shared.checkpoints.catalogue import AVERAGES, META, is_checkpoint, list_checkpoints
 from shared.checkpoints.owner import owner_of
 from shared.checkpoints.prune import named
 from shared.errors import UserError
@@ -72,7 +72,9 @@ def resolve_reference(reference: str, runs_dir: Path) -> Meant:
                 f"{one_line(place)} is one checkpoint already; leave out :{one_line(step, 60)}."
             )
         folder = found.checkpoints
-        return Meant((folder / named(folder, step)).resolve(), found.run, checkpoint=True)
+        average = step in AVERAGES and is_checkpoint(folder / step)
+        name = step if average else named(folder, step)
+        return Meant((folder / name).resolve(), found.run, checkpoint=True)
     raise _nothing(reference, runs_dir)
 
 

@@ -89,10 +89,10 @@ def check_memory(config: Config, compute: Compute) -> None:
 
 def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
     estimate = estimate_memory(config, bf16=compute.bf16, cuda=compute.device.type == "cuda")
-    return replace(estimate, optimizer=_optimizer_bytes(config))
+    return replace(estimate, optimizer=optimizer_bytes(config))
 
 
-def _optimizer_bytes(config: Config) -> int:
+def optimizer_bytes(config: Config) -> int:
     """Bytes of the optimizer's state."""
     # Layers are alike, so two models tell all of them.
     one, two = (

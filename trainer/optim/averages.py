@@ -15,9 +15,6 @@ from torch import Tensor, nn
 
 from trainer.config.schema import OptimConfig
 
-#: What averages may be called.
-AVERAGES = ("ema", "tail")
-
 
 class Average(Protocol):
     """How much of the newest weights an average takes in."""

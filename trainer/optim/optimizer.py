@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from shared.checkpoints.catalogue import AVERAGES
 from shared.errors import UserError
-from trainer.optim.averages import AVERAGES, Average, Averages
+from trainer.optim.averages import Average, Averages
 from trainer.optim.groups import Group, Row, assign
 from trainer.optim.interface import State, Update
 

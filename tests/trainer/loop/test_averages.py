@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.trainer.loop.conftest import Train, resume
+from trainer.checkpoint.references import resolve_reference
 
 
 def test_a_run_saves_its_averages_as_models(train: Train) -> None:
@@ -28,6 +29,7 @@ def test_a_run_saves_its_averages_as_models(train: Train) -> None:
         assert all(torch.equal(tensor, state[f"{name}.{key}"]) for key, tensor in tensors.items())
         assert not torch.equal(tensors["model.norm.weight"], own["model.norm.weight"])
         assert json.loads((folder / name / "meta.json").read_text())["step"] == 12
+        assert resolve_reference(f"{done.run.path}:{name}", folder).find() == folder / name
         assert AutoModelForCausalLM.from_pretrained(folder / name).config.num_hidden_layers == 2
         assert done.metrics.series(f"val_loss_{name}").steps.tolist() == [4, 8, 12]
     before = done.hashes("final")

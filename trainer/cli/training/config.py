@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,10 +76,12 @@ def list_(json: options.Json = False) -> int:
 
 def _sizes(config: Config) -> PresetSizes:
     from trainer.config.guide_keys import GUIDE_SIZES
+    from trainer.loop.session import optimizer_bytes
     from trainer.model.dimensions import dimensions
     from trainer.model.estimates import estimate_memory
     from trainer.model.shapes import count_parameters
 
+    estimate = replace(estimate_memory(config, bf16=False), optimizer=optimizer_bytes(config))
     n = dimensions(config.model)
     return PresetSizes(
         preset=config.name,
@@ -92,7 +94,7 @@ def _sizes(config: Config) -> PresetSizes:
         key_value_heads=n.K,
         context=n.T,
         vocab_size=n.V,
-        training_bytes=estimate_memory(config, bf16=False).total,
+        training_bytes=estimate.total,
     )
 
 

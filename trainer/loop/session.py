@@ -226,7 +226,15 @@ def _warnings(planned: Plan) -> Iterator[str]:
         )
     for part in active_parts(planned.config.model):
         yield from part.notes(planned.config)
-    warmup = planned.config.optim.warmup_steps
+    optim = planned.config.optim
+    if optim.schedule != "wsd":
+        for key in ("decay_start", "decay_step", "decay_shape"):
+            if getattr(optim, key) != type(optim).model_fields[key].default:
+                yield (
+                    f"optim.{key} {getattr(optim, key)} has no effect: optim.schedule is "
+                    f"{optim.schedule}, not wsd"
+                )
+    warmup = optim.warmup_steps
     if warmup > planned.max_steps:
         yield (
             f"The warmup of {plural(warmup, 'step')} is longer than the run: the peak learning "
@@ -237,6 +245,7 @@ def _warnings(planned: Plan) -> Iterator[str]:
 def begin(session: Session, folder: Path) -> None:
     """Give a built session the weights in `folder`; it stays at step 0 with a fresh optimizer."""
     load_weights(session.model, folder)
+    session.optimizer.averages.allocate()  # from these weights
     session.begun_from = folder
     session.notes.append(f"Weights from {one_line(folder)}, with a fresh optimizer")
 

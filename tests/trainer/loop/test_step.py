@@ -139,6 +139,11 @@ def test_the_loss_of_a_step_may_be_another_than_the_one_measured() -> None:
     assert found == pytest.approx(plain.loss, rel=1e-5)
 
 
+def test_a_setting_that_has_no_effect_is_told() -> None:
+    made = build(plan(resolve({**SYNTHETIC, "optim.decay_shape": "sqrt"})))
+    assert "optim.decay_shape sqrt has no effect: optim.schedule is cosine, not wsd" in made.notes
+
+
 def test_the_first_step_has_the_rate_of_the_warmup() -> None:
     """For every group: with a rate of almost 0, almost nothing moves."""
     made = build(plan(resolve({**SYNTHETIC, "optim.name": "muon+lion", "optim.warmup_steps": 100})))

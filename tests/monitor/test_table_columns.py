@@ -37,9 +37,9 @@ def outline(rate: str, lowest: float | None = None, **settings: str) -> Outline:
 
 RUNS = (view("a", name="x"), view("b", name="y", tags=("old",)), view("c", name="x"), view("d"))
 OUTLINES = {
-    "a": outline("0.001", 2.5),
+    "a": outline("9", 2.5),
     "b": outline("1e-4", 1.5),
-    "c": outline("0.01", math.nan),
+    "c": outline("10", math.nan),
     "d": outline("auto"),
 }
 

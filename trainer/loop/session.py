@@ -47,6 +47,11 @@ class Plan:
     sources: Sources
     max_steps: int
 
+    @property
+    def memory(self) -> MemoryEstimate:
+        """What the training will take."""
+        return _estimate(self.config, self.compute)
+
     def describe(self) -> list[str]:
         """The model, the data, the device, the memory, the parameter groups, a line each."""
         config, compute = self.config, self.compute
@@ -87,9 +92,22 @@ def check_memory(config: Config, compute: Compute) -> None:
         )
 
 
+#: What a process takes besides its state at first: threads, compiled kernels, fragments of memory.
+PROCESS_GROWTH = 50 << 20
+
+
 def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
-    estimate = estimate_memory(config, bf16=compute.bf16, cuda=compute.device.type == "cuda")
-    return replace(estimate, optimizer=optimizer_bytes(config))
+    cuda = compute.device.type == "cuda"
+    estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda)
+    optimizer = optimizer_bytes(config)
+    if cuda:
+        return replace(estimate, optimizer=optimizer)
+    return replace(
+        estimate,
+        optimizer=optimizer,
+        copy=estimate.weights + optimizer if estimate.copy else 0,
+        process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
+    )
 
 
 def optimizer_bytes(config: Config) -> int:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from shared.text import format_bytes
 from trainer.config.schema import Config, ModelConfig
+from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import LOSS_MEMORY, LossMemory
 from trainer.model.shapes import count_parameters, parameter_count
+
+#: What the allocator of a CPU takes for memory that is freed and asked for all the time.
+FRAGMENTS = 1.05
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> float:
@@ -24,12 +28,19 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> float:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of training memory: exact for the state, a rule of thumb for activations."""
+    """Bytes of training memory: exact for the state, within 15 % of the peak as a whole.
+
+    `copy` is the second copy of weights and optimizer in main memory, from which a checkpoint is
+    written while training goes on; `process` what Python, torch and its libraries take. Both are 0
+    for the memory of a GPU.
+    """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    copy: int = 0
+    process: int = 0
 
     @property
     def state(self) -> int:
@@ -39,14 +50,19 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Everything."""
-        return self.state + self.activations
+        return self.state + self.activations + self.copy + self.process
 
     def __str__(self) -> str:
-        return (
-            f"{format_bytes(self.total)}: weights {format_bytes(self.weights)}, "
-            f"gradients {format_bytes(self.gradients)}, optimizer {format_bytes(self.optimizer)}, "
-            f"activations about {format_bytes(self.activations)}"
+        parts = (
+            ("weights", self.weights),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("activations about", self.activations),
+            ("copy for saving", self.copy),
+            ("process", self.process),
         )
+        told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
+        return f"{format_bytes(self.total)}: {told}"
 
 
 def estimate_memory(
@@ -54,19 +70,55 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
-    Activations per token and layer: 10 D and 4 F numbers (counted with saved-tensor hooks: within
-    0.6 and 1.4 of that), the logits and their gradient on top. The attention matrix is stored only
-    on a CPU: once in bf16 for short sequences, three times over with dropout.
+    The process itself is not known here and is left 0.
     """
-    n = dimensions(config.model)
     count = count_parameters(config.model)
-    tokens = config.train.batch_size * config.seq_len
+    activations = _activations(config, bf16=bf16, cuda=cuda, loss_memory=loss_memory)
+    if bf16:
+        activations += 2 * count  # autocast keeps a bf16 copy of the matrices
+    weights, optimizer = 4 * count, 8 * count
+    copy = weights + optimizer if config.checkpoint.background and not cuda else 0
+    return MemoryEstimate(weights, 4 * count, optimizer, activations, copy)
+
+
+def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMemory) -> int:
+    """Bytes that a forward pass keeps for the backward pass, and what the latter adds at its start.
+
+    Counted with saved-tensor hooks, in numbers per token and layer: those of the residual stream
+    and norms are fp32 even under autocast, the others are not.
+    """
+    n, model = dimensions(config.model), config.model
+    sequences = config.train.batch_size
+    if isinstance(config.train.micro_batch, int):
+        sequences = min(config.train.micro_batch, config.sequences_per_step)
+    tokens = sequences * config.seq_len
     width = 2 if bf16 else 4
-    layer = tokens * n.D * (10 + 4 * n.F / n.D) * width
-    if not cuda and (bf16 or config.model.dropout):
-        matrices = 3 if config.model.dropout else 1
-        layer += tokens * width * matrices * (n.H * config.seq_len + n.D)
-    heads = 1 + config.model.mtp_heads
-    logits = heads * loss_memory.held(tokens, n.V) * n.V * (4 + width)
-    cast = count * 2 if bf16 else 0  # autocast keeps a bf16 copy of the matrices
-    return MemoryEstimate(4 * count, 4 * count, 8 * count, int(n.L * layer + logits + cast))
+    gpt2 = model.flavour == "gpt2"
+    heads, groups = n.H * n.C, n.K * n.C
+    stream = (2 if gpt2 else 4) * n.D  # fp32: the inputs of both norms, twice where they widen
+    if model.qk_norm:
+        stream += 2 * (heads + groups)
+    # The inputs of attention and feed-forward; queries, keys, values and the result of attention.
+    narrow = 2 * n.D + 2 * heads + 2 * groups + (2 if gpt2 else 4) * n.F
+    if bf16 and not gpt2:
+        narrow += 3 * n.D  # an input is cast anew for each of q, k, v and of gate, up
+    if model.dropout:
+        narrow += 2 * n.D  # two masks
+    weights = n.H * config.seq_len  # attention weights of a token
+    explicit = config.seq_len <= EXPLICIT_POSITIONS and weights * tokens <= EXPLICIT_WEIGHTS
+    attention = 0  # bytes
+    if not cuda and model.dropout:
+        # Before and after dropout, and the mask. SDPA computes all of it in fp32.
+        attention = 3 * weights * (width if explicit else 4)
+    elif not cuda and bf16 and explicit:
+        attention = width * weights
+    layer = 4 * stream + width * narrow + attention
+    # The logits' log-softmax, its gradient and theirs, in fp32.
+    predictions = 1 + model.mtp_heads
+    logits = 12 * predictions * loss_memory.held(tokens, n.V) * n.V
+    ends = 4 * 3 * n.D  # the embedding, the final norm's input and output
+    # A tied matrix has two gradients before they are added.
+    tied = 4 * n.V * n.D if model.tie_embeddings else 0
+    # One layer more: the gradients of a layer's activations.
+    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied
+    return kept if cuda else int(FRAGMENTS * kept)

@@ -89,7 +89,10 @@ def test_a_layer_keeps_what_is_estimated(
     shape = {"vocab_size": 97, "hidden_size": 64, "intermediate_size": 192, "max_seq_len": length}
 
     def both(layers: int) -> tuple[float, int]:
-        settings: dict[str, object] = {"train.batch_size": 1, "train.seq_len": length}
+        settings: dict[str, object] = {
+            "train.batch_size": 256 // length or 1,
+            "train.seq_len": length,
+        }
         settings |= {f"model.{k}": v for k, v in {**shape, "num_layers": layers, **change}.items()}
         config = resolve(settings)
         casts = 2 * count_parameters(config.model) if bf16 else 0
@@ -97,7 +100,7 @@ def test_a_layer_keeps_what_is_estimated(
         return estimated, saved_bytes(config, bf16=bf16) - casts
 
     (one, saved_one), (two, saved_two) = both(1), both(2)
-    assert two - one == pytest.approx(saved_two - saved_one, rel=0.03)
+    assert two - one == pytest.approx(saved_two - saved_one, rel=0.05)
 
 
 def saved_bytes(config: Config, *, bf16: bool) -> int:

@@ -37,7 +37,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = ["hidden_size=32", "num_layers=2", "num_heads=4", "max_seq_len=64"]
     settings = [part for s in small for part in ("--set", f"model.{s}")]
     arguments = ["--data-path", str(folder), "--max-steps", "4", "--runs-dir", str(folder / "r")]
-    assert main(["train", "--config", "tiny-cpu", "--threads", "1", *arguments, *settings]) == 0
+    train = ["train", "--config", "tiny-cpu", "--optimizer", "adamw", "--threads", "1"]
+    assert main([*train, *arguments, *settings]) == 0
     return discover_runs(folder / "r")[0].checkpoints / "final"
 
 

@@ -252,6 +252,7 @@ def main() -> int:
     parser.add_argument("study", choices=[*sorted(STUDIES), "collider"])
     parser.add_argument("--text", type=Path, default=TEXT, help="the text to train on")
     parser.add_argument("--only", nargs="*", help="variants to run, the plain one always")
+    parser.add_argument("--rates", nargs="*", type=float, help="other learning rates to try")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args()
     if options.study == "collider":
@@ -270,7 +271,8 @@ def main() -> int:
                 for i, variant in enumerate(study.variants)
                 if i == 0 or not options.only or variant.name in options.only
             ]
-            chosen = Study(base, variants, study.rates[:1] if options.quick else study.rates)
+            rates = options.rates or study.rates
+            chosen = Study(base, variants, rates[:1] if options.quick else rates)
             for line in run(chosen, folder):
                 print(line, flush=True)
     return 0

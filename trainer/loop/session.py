@@ -214,6 +214,12 @@ def build(planned: Plan) -> Session:
     return Session(planned, _learner(planned), notes=[*planned.describe(), *_warnings(planned)])
 
 
+def _computed(config: Config) -> float:
+    """The share of a step's arithmetic that is done: a backward pass is two thirds of it."""
+    kept = config.train.collider_keep if config.train.collider else 1.0
+    return (1 + 2 * kept) / 3
+
+
 def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
     model = LanguageModel(
@@ -230,7 +236,7 @@ def _learner(planned: Plan) -> Learner:
         forward=torch.compile(model) if compute.compile else model,
         parameters=parameters,
         optimizer=build_optimizer(parameters, config.optim),
-        flops_per_token=flops_per_token(config.model, config.seq_len),
+        flops_per_token=flops_per_token(config.model, config.seq_len) * _computed(config),
     )
 
 

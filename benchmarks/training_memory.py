@@ -83,7 +83,7 @@ def apart(preset: str, changes: Sequence[str], *, dry_run: bool) -> Measured:
     command = [sys.executable, "-m", "benchmarks.training_memory", "--here", preset]
     command += [word for change in changes for word in ("--set", change)]
     command += ["--dry-run"] if dry_run else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -93,8 +93,12 @@ def measure(*, quick: bool) -> Result:
 
     from trainer.config.resolve import preset_names
 
-    rows, notes, ratios = [], [], []
-    planned = [apart(preset, (), dry_run=True) for preset in preset_names()]
+    rows, notes, ratios, planned = [], [], [], []
+    for preset in preset_names():
+        try:
+            planned.append(apart(preset, (), dry_run=True))
+        except subprocess.CalledProcessError:
+            notes.append(f"{preset} is refused here: its weights and optimizer alone do not fit.")
     planned.sort(key=lambda found: found.estimated)
     for plan in planned[:2] if quick else planned:
         if plan.estimated > SHARE * psutil.virtual_memory().available:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -106,6 +107,6 @@ def _why_nothing(snapshot: Snapshot | None, runs_dir: Path, layout: Layout) -> t
     return (
         f"No runs in {snapshot.runs_dir} yet.",
         "",
-        f"Start one:  trainer train --runs-dir {snapshot.runs_dir}",
+        f"Start one:  trainer train --runs-dir {shlex.quote(snapshot.runs_dir)}",
         "It will appear here.",
     )

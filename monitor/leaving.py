@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import signal
 import sys
 import termios
@@ -145,9 +146,11 @@ def farewell(runs: Iterable[RunView], runs_dir: Path) -> str:
     folder = one_line(runs_dir)
     if len(alive) == 1:
         name = one_line(alive[0].run_id, 120)
-        what, which = f"{name} is still training", name
+        what, which = f"{name} is still training", shlex.quote(name)
     else:
         what, which = f"{len(alive)} runs are still training", "RUN"
-    again = "train-monitor" + ("" if folder == "runs" else f" --runs-dir {folder}")
-    stop = f"trainer stop {which}" + ("" if folder == "runs" else f" --runs-dir {folder}")
+    again = "train-monitor" + ("" if folder == "runs" else f" --runs-dir {shlex.quote(folder)}")
+    stop = f"trainer stop {which}" + (
+        "" if folder == "runs" else f" --runs-dir {shlex.quote(folder)}"
+    )
     return f"{what}. Watch again: {again}   Stop: {stop}"

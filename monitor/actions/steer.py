@@ -8,6 +8,7 @@ waiting; the result is empty then.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ def resume(
         return _resume_by_daemon(view, patience_of(give_up, patience))
     host = (run.read_state() or RunState()).host
     if host not in ("", host_name()):
-        command = _DAEMON.format(one_line(view.path.parent))
+        command = _DAEMON.format(shlex.quote(one_line(view.path.parent)))
         raise UserError(
             f"{view.label} last ran on {one_line(host, 80)}, and no daemon watches it: "
             f"start one there ({command}) and R reaches it, or resume it there by hand."
@@ -95,7 +96,7 @@ def resume(
 def _told_of_queue(view: RunView, daemons: list[DaemonView]) -> str:
     """What a queued run waits for. Raises UserError if no daemon would start it."""
     if not daemons:
-        command = _DAEMON.format(one_line(view.path.parent))
+        command = _DAEMON.format(shlex.quote(one_line(view.path.parent)))
         raise UserError(f"{view.label} is queued, and there is no daemon to start it: {command}")
     queue = next((d.queue for d in daemons if view.run_id in d.queue), ())
     before = queue.index(view.run_id) if queue else 0

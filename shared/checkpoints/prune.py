@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -338,7 +339,7 @@ def pruned(plan: PrunePlan, run: RunDirectory) -> str:
     left = trash_line(in_trash(plan.checkpoints), run)
     if not plan.goes:
         return f"nothing to prune{'; ' + left if left else ''}"
-    undo = f"trainer checkpoints prune {one_line(run.path)} --undo"
+    undo = f"trainer checkpoints prune {shlex.quote(one_line(run.path))} --undo"
     return f"{counted(plan)} moved to the trash, restore with: {undo}; {left}"
 
 
@@ -346,7 +347,7 @@ def trash_line(size: TrashSize, run: RunDirectory) -> str:
     """What lies in the trash and how to be rid of it; empty when nothing does."""
     if not size.checkpoints and not size.bytes:
         return ""
-    command = f"trainer checkpoints prune {one_line(run.path)} --empty-trash"
+    command = f"trainer checkpoints prune {shlex.quote(one_line(run.path))} --empty-trash"
     return f"the trash holds {format_bytes(size.bytes)}, empty it with: {command}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def doom(run: RunDirectory) -> DoomedRun:
 def refusal(run: RunDirectory) -> str:
     """Why `run` cannot be deleted now; empty if it can."""
     name = one_line(run.run_id)
+    stop = f"trainer stop {shlex.quote(name)}"
     if run.path.is_symlink():
         return f"{name} is a link to {one_line(run.path.resolve())}; remove the link by hand."
     state = run.read_state() or RunState()
@@ -85,11 +87,9 @@ def refusal(run: RunDirectory) -> str:
         return f"{name} is in use by {holder}; try again when that has ended."
     if health.alive:
         process = f" (process {state.pid} on {one_line(state.host)})" if state.pid else ""
-        return (
-            f"{name} is {one_line(health.status, 20)}{process}; stop it first: trainer stop {name}."
-        )
+        return f"{name} is {one_line(health.status, 20)}{process}; stop it first: {stop}."
     if care_of(watching(run.path.parent), run.run_id) is not None:
-        return f"{name} is about to be started by a daemon; stop it first: trainer stop {name}."
+        return f"{name} is about to be started by a daemon; stop it first: {stop}."
     if not run.state_path.exists() and _written_lately(run.metrics_path):
         return f"{name} is being written by another program; stop it first."
     return ""

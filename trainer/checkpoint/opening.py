@@ -13,6 +13,7 @@ from trainer.checkpoint.chat_template import read_chat_template
 from trainer.checkpoint.finding import is_gguf
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.loading import load_model
+from trainer.checkpoint.tokenizer_files import tokenizer_files
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.language_model import LanguageModel
 
@@ -64,15 +65,8 @@ def open_model(
 
 def _tokenizer(place: Path) -> Tokenizer:
     """The tokenizer in a file or folder; GPT-2's pair of files if there is nothing else."""
-    if not place.is_dir() or (place / "tokenizer.json").is_file():
-        return Tokenizer.load(place)
-    pair = place / "vocab.json", place / "merges.txt"
-    if all(path.is_file() for path in pair):
-        return Tokenizer.from_vocab_merges(*pair)
-    raise UserError(
-        f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
-        "--tokenizer."
-    )
+    files = tokenizer_files(place)
+    return Tokenizer.load(files[0]) if len(files) == 1 else Tokenizer.from_vocab_merges(*files)
 
 
 def own_tokenizer(folder: Path) -> Tokenizer | None:

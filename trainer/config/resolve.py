@@ -20,7 +20,7 @@ from shared.errors import UserError
 from shared.text import format_bytes, nearest, one_line
 from shared.yaml_text import StrictLoader, guarded
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
-from trainer.config.schema import SECTIONS, Config, ModelConfig
+from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
@@ -312,7 +312,7 @@ def check(config: Config) -> list[str]:
             problems.append(f"{key} {one_line(place, 60)!r} is not a path")
     if config.data.dataset == "synthetic" and config.data.path:
         problems.append("data.path is given, but data.dataset is synthetic")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", train.device):
+    if not re.fullmatch(DEVICES, train.device):
         problems.append(
             f"train.device {one_line(train.device)!r} is not auto, cpu, cuda, cuda:N or mps"
         )

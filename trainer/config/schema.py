@@ -24,6 +24,7 @@ from pydantic import (
 Count = Annotated[int, Field(ge=1, le=10**12)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**12)]
 Size = Annotated[int, Field(ge=1, le=2**24)]
+DEVICES = r"auto|cpu|cuda(:\d{1,3})?|mps"  # a regular expression
 MAX_THREADS = 1024  # OpenMP crashes when the system refuses it a thread
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,7 @@ def open_tokens(
     if size == 0:
         raise UserError(f"{path} is empty: {PREPARE_HINT}")
     if path.suffix != ".bin" and sidecar is None and _looks_like_text(path):
-        raise UserError(f"{path} is text, not tokens: {PREPARE_HINT} --text {path} --output DIR")
+        raise _text_instead(path)
     if size % TOKEN_BYTES:
         raise UserError(
             f"{path} has {size} bytes, which is not a whole number of 4-byte tokens: "
@@ -205,6 +206,25 @@ def open_tokens(
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     _check_range(path, tokens, limit)
     return TokenFile(path, tokens, limit, sidecar)
+
+
+def check_token_files(path: str | None, val_path: str | None) -> None:
+    """Raise UserError for files that are missing or not tokens, without reading them."""
+    for file in (
+        None if path is None else find_tokens(path),
+        None if val_path is None else find_validation(val_path),
+    ):
+        if file is not None:
+            _file_size(file)
+            if file.suffix != ".bin" and read_sidecar(file) is None and _looks_like_text(file):
+                raise _text_instead(file)
+
+
+def _text_instead(path: Path) -> UserError:
+    return UserError(
+        f"{path} is text, not tokens: make tokens with `trainer prepare-data --text "
+        f"{shlex.quote(str(path))} --output DIR`"
+    )
 
 
 def _check_sidecar(path: Path, sidecar: Sidecar) -> None:

@@ -20,6 +20,7 @@ from trainer.data.inputs import InputFile, find_inputs
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,
+    check_token_files,
     find_tokens,
     find_validation,
     open_tokens,
@@ -92,6 +93,16 @@ def open_data(
     if texts:
         found.append(_open_text(texts, tokenizer, max_tokens, text_field))
     return found
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Raise UserError for a path of `open_data` that names no files, before anything is loaded."""
+    for path in paths:
+        file = _token_file(path)
+        if file is None:
+            find_inputs([path])
+        else:
+            check_token_files(str(file), None)
 
 
 def held_back(

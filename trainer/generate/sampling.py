@@ -1,14 +1,19 @@
-"""Choosing the next token from logits. B batch, V vocabulary."""
+"""Choosing the next token from logits. B batch, V vocabulary.
+
+Loads torch with the first choice only, so wrong options are told at once.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from shared.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 NOT_FINITE = "The model's output is not finite: its training has diverged."
 MIN_TEMPERATURE = 1e-30  # practically 0, and fp32 logits divided by it stay finite
@@ -51,17 +56,16 @@ def filtered_logits(logits_BV: Tensor, sampling: Sampling) -> Tensor:
     scaled = logits_BV.float() / max(sampling.temperature, MIN_TEMPERATURE)
     if sampling.min_p:
         least = scaled.amax(dim=-1, keepdim=True) + sampling.floor
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+        scaled = scaled.masked_fill(scaled < least, -math.inf)
     if 0 < sampling.top_k < scaled.shape[-1]:
         kth = scaled.topk(sampling.top_k, dim=-1).values[..., -1:]
-        scaled = scaled.masked_fill(scaled < kth, -torch.inf)
+        scaled = scaled.masked_fill(scaled < kth, -math.inf)
     if sampling.top_p < 1.0:
         ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
         probabilities = ordered.softmax(dim=-1)
         before = probabilities.cumsum(dim=-1) - probabilities
-        dropped = torch.zeros_like(scaled, dtype=torch.bool)
-        dropped.scatter_(-1, order, before >= sampling.top_p)
-        scaled = scaled.masked_fill(dropped, -torch.inf)
+        beyond = before >= sampling.top_p
+        scaled = scaled.masked_fill(beyond.scatter(-1, order, beyond), -math.inf)
     return scaled
 
 
@@ -70,6 +74,8 @@ def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | N
 
     Raises RunError if a row's logits are not finite, as in a diverged model.
     """
+    import torch
+
     logits_BV = logits_BV.float().cpu()
     if not logits_BV.amax(dim=-1).isfinite().all():
         raise RunError(NOT_FINITE)

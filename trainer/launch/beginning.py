@@ -45,9 +45,9 @@ def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     if not isinstance(reference, str):
         resolve(layers.merged)  # says what is wrong with it
         raise UserError(f"{KEY} {one_line(reference, 60)} is not a run or a folder.")
+    folder = resolve_reference(reference, runs_dir).find()  # before torch is loaded
     from trainer.checkpoint.loading import model_config
 
-    folder = resolve_reference(reference, runs_dir).find()
     shape = model_config(folder)
     source = dict(layers.source)
     if layers.preset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from shared.checkpoints.catalogue import list_checkpoints
@@ -14,15 +15,18 @@ from trainer.config.schema import Config
 
 
 def check_checkpoint_folder(config: Config) -> None:
-    """Raise UserError when `checkpoint.dir` already holds another run's checkpoints."""
+    """Raise UserError when `checkpoint.dir` cannot be a folder or holds another run's checkpoints."""
     if config.checkpoint.dir is None:
         return
     folder = Path(config.checkpoint.dir)
+    above = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    if os.path.lexists(above) and not above.is_dir():
+        raise UserError(f"--checkpoint-dir {folder} cannot be used: {above} is not a folder.")
     present = list_checkpoints(folder)
     if present:
         raise UserError(
             f"--checkpoint-dir {folder} already holds checkpoints ({present[-1].name}); resume "
-            f"them with --resume {folder}, or choose another folder."
+            f"them with --resume {shlex.quote(str(folder))}, or choose another folder."
         )
 
 

@@ -64,10 +64,12 @@ def check(request: LaunchRequest) -> Checked:
 
     Nothing is written. Raises UserError or RunError with the first problem found.
     """
-    from trainer.loop.session import check_beginning, check_resumable, plan
-
+    _check_names(request)
     check_upload(request.config)
     start, warnings = _starting_point(request)
+
+    from trainer.loop.session import check_beginning, check_resumable, plan
+
     checkpoint = start.state if start else None
     planned = plan(request.config, checkpoint)
     if start is not None and start.weights_only:
@@ -79,10 +81,19 @@ def check(request: LaunchRequest) -> Checked:
         check_resumable(planned, checkpoint, verified=start.verified, ended=ended)
         if request.config.checkpoint.begin_from is None or request.run is not None:
             warnings += changes(planned, checkpoint, state.max_steps if state else None)
-    if request.run is None:
-        slug(request.config.name)
-        check_checkpoint_folder(request.config)
     return Checked(request, planned, start, warnings)
+
+
+def _check_names(request: LaunchRequest) -> None:
+    """Check the names of the run, its folder and its files, before torch is loaded."""
+    config = request.config
+    if request.run is None:
+        slug(config.name)
+        check_checkpoint_folder(config)
+    if config.data.dataset == "tokens":
+        from trainer.data.tokens import check_token_files
+
+        check_token_files(config.data.path, config.data.val_path)
 
 
 def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ...]]:

@@ -60,13 +60,22 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
         "model.vocab_size" in file or (not preset and "model.vocab_size" in source)
     )
     if not explicit:
-        from trainer.loop.sources import data_vocabulary
-
-        vocabulary = data_vocabulary(config)
+        vocabulary = _data_vocabulary(config)
         if vocabulary is not None:
             flags = {**flags, "model.vocab_size": vocabulary}
             config = resolve(source, file, flags)
     return absolute(config)
+
+
+def _data_vocabulary(config: Config) -> int | None:
+    """The vocabulary size in the data's sidecar; None without a sidecar."""
+    if config.data.dataset != "tokens" or config.data.path is None:
+        return None
+    from trainer.data.tokens import find_tokens, read_sidecar
+
+    path = find_tokens(config.data.path)
+    sidecar = read_sidecar(path) if path.is_file() else None
+    return sidecar.vocab_size if sidecar else None
 
 
 def choose_length(*layers: Settings) -> list[Settings]:

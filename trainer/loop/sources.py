@@ -15,11 +15,9 @@ from trainer.data.synthetic import SyntheticBatches
 from trainer.data.tokens import (
     TokenFile,
     check_together,
-    find_tokens,
     find_validation,
     fingerprint,
     open_tokens,
-    read_sidecar,
     validation_path,
 )
 
@@ -43,15 +41,6 @@ class Sources:
     bytes_per_token: float | None
     identity: dict[str, Any]
     description: str
-
-
-def data_vocabulary(config: Config) -> int | None:
-    """The vocabulary size in the data's sidecar; None without a sidecar."""
-    if config.data.dataset != "tokens" or config.data.path is None:
-        return None
-    path = find_tokens(config.data.path)
-    sidecar = read_sidecar(path) if path.is_file() else None
-    return sidecar.vocab_size if sidecar else None
 
 
 def open_sources(config: Config) -> Sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -124,7 +125,7 @@ def _detach(runs_dir: Path, given: list[str]) -> int:
         raise RunError(f"The daemon is not running after {START_TIMEOUT:.0f} s; see {errors}.")
     typer.echo(f"{describe_daemon(view)}, watching {one_line(runs_dir)}")
     typer.echo(f"log:  {one_line(directory.log_path)}")
-    typer.echo(f"stop: trainer daemon --runs-dir {one_line(runs_dir)} stop")
+    typer.echo(f"stop: trainer daemon --runs-dir {shlex.quote(one_line(runs_dir))} stop")
     return 0
 
 

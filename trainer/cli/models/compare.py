@@ -71,21 +71,30 @@ def compare(
 
     from shared.errors import UserError
     from shared.json_text import encode_json
+    from trainer.evaluate.datasets import check_paths
     from trainer.generate.sampling import Sampling
 
     if not 2 <= len(models) <= len(LETTERS):
         raise UserError(f"compare needs 2 to {len(LETTERS)} models, not {len(models)}.")
     sampling = Sampling(0.0 if greedy else temperature, top_k, top_p, min_p)
     model_options.check_numbers(threads=threads, seed=seed, max_new_tokens=max_new_tokens)
-    evaluate.check_max_tokens(max_tokens)
+    for option, value in (
+        ("--max-tokens", max_tokens),
+        ("--stride", stride),
+        ("--seq-len", seq_len),
+        ("--batch-size", batch_size),
+    ):
+        evaluate.check_count(option, value)
+    model_options.check_dtype(dtype)
+    check_paths(data or ())
     texts = [*(prompt or ()), *(_read_prompts(prompts) if prompts else ())]
+
+    paths = [model_options.find_model(name, runs_dir, device=device) for name in models]
 
     from trainer.evaluate.comparison import continue_prompts, describe
     from trainer.evaluate.speed import measure_speed
 
-    opened = [
-        model_options.open_asked(name, runs_dir, device=device, threads=threads) for name in models
-    ]
+    opened = [model_options.open_found(path, device=device, threads=threads) for path in paths]
     computes = [model_options.compute_asked(model, dtype) for model in opened]
     windows = _windows(opened, seq_len, stride, batch_size)
     measured = _losses(opened, computes, windows, list(data or ()), max_tokens) if losses else {}

@@ -91,15 +91,25 @@ def evaluate(
     """
     from shared.json_text import encode_json
     from shared.output_file import check_output, write_output
+    from trainer.evaluate.datasets import check_paths
     from trainer.launch.git_commit import git_commit
 
     model_options.check_numbers(threads=threads)
-    check_max_tokens(max_tokens)
+    check_count("--max-tokens", max_tokens)
     if checkpoint is None and files:
         checkpoint, *files = files
     asked = model_options.model_asked(None, checkpoint)
     if output is not None:
         check_output(output, force=force)
+    model_options.check_dtype(dtype)
+    for option, value in (
+        ("--stride", stride),
+        ("--seq-len", seq_len),
+        ("--batch-size", batch_size),
+    ):
+        check_count(option, value)
+    paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
+    check_paths(paths)
     opened = model_options.open_asked(
         asked, runs_dir, device=device, threads=threads, tokenizer=tokenizer
     )
@@ -111,7 +121,6 @@ def evaluate(
 
     origin = find_origin(opened.path)
     windowing = choose_windowing(opened.context, origin.seq_len, seq_len, stride, batch_size)
-    paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
     command = _command(
         asked,
         paths,
@@ -150,12 +159,12 @@ def evaluate(
     return 0
 
 
-def check_max_tokens(max_tokens: int | None) -> None:
-    """Raises UserError."""
+def check_count(option: str, value: int | None) -> None:
+    """Raise UserError when the value of an option is given and less than 1."""
     from shared.errors import UserError
 
-    if max_tokens is not None and max_tokens < 1:
-        raise UserError(f"--max-tokens is {max_tokens}; it must be 1 or more.")
+    if value is not None and value < 1:
+        raise UserError(f"{option} is {value}; it must be 1 or more.")
 
 
 def data_meant(

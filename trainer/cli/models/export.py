@@ -111,7 +111,8 @@ def export(
     chosen = find_type(quant or "F16")
     vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
-    path = model_options.path_asked(model, checkpoint, runs_dir)
+    asked = model_options.model_asked(model, checkpoint)
+    path = model_options.find_model(asked, runs_dir, tokenizer=tokenizer)
 
     import torch
 

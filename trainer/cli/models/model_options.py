@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +85,44 @@ def check_numbers(
         raise UserError(f"--seed is {seed}; it must fit 64 bits.")
 
 
-def path_asked(argument: str | None, option: str | None, runs_dir: Path) -> Path:
-    """The path of the model meant. Loads no torch. Raises UserError."""
-    from trainer.checkpoint.references import resolve_reference
+def find_model(
+    model: str, runs_dir: Path, *, device: str = "auto", tokenizer: str | None = None
+) -> Path:
+    """The checkpoint folder or GGUF file that `model` names, which has a tokenizer.
 
-    return resolve_reference(model_asked(argument, option), runs_dir).path
+    Loads no torch. Raises UserError, also for a wrong device, and RunError.
+    """
+    from trainer.checkpoint.finding import is_gguf
+    from trainer.checkpoint.references import resolve_reference
+    from trainer.checkpoint.tokenizer_files import tokenizer_files
+
+    check_device(device)
+    meant = resolve_reference(model, runs_dir)
+    found = meant.path if is_gguf(meant.path) else meant.find()
+    if tokenizer is not None:
+        tokenizer_files(Path(tokenizer))
+    elif not is_gguf(found):
+        tokenizer_files(found)
+    return found
+
+
+def check_device(device: str) -> None:
+    """Raise UserError for a name that no device has."""
+    from shared.errors import UserError
+    from shared.text import one_line
+    from trainer.config.schema import DEVICES
+
+    if not re.fullmatch(DEVICES, device):
+        raise UserError(f"--device {one_line(device, 60)!r} is not auto, cpu, cuda, cuda:N or mps.")
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise UserError for a precision that does not exist."""
+    from shared.errors import UserError
+    from shared.text import one_line
+
+    if dtype not in ("fp32", "bf16"):
+        raise UserError(f"--dtype {one_line(dtype, 60)!r} is not fp32 or bf16.")
 
 
 def open_asked(
@@ -100,10 +134,14 @@ def open_asked(
     tokenizer: str | None = None,
 ) -> OpenedModel:
     """Open the model that `model` names, in evaluation mode. Raises UserError, RunError."""
-    from trainer.checkpoint.references import resolve_reference
+    path = find_model(model, runs_dir, device=device, tokenizer=tokenizer)
+    return open_found(path, device=device, threads=threads, tokenizer=tokenizer)
 
-    path = resolve_reference(model, runs_dir).path  # a wrong name is told before torch loads
 
+def open_found(
+    path: Path, *, device: str = "auto", threads: int | None = None, tokenizer: str | None = None
+) -> OpenedModel:
+    """Open what `find_model` found. Raises UserError, RunError."""
     import torch
 
     from trainer.checkpoint.opening import open_model
@@ -116,10 +154,7 @@ def open_asked(
 
 def compute_asked(opened: OpenedModel, dtype: str) -> Compute:
     """The model's device in the precision `--dtype` names. Raises UserError."""
-    from shared.errors import UserError
-    from shared.text import one_line
+    check_dtype(dtype)
     from trainer.distributed.device import Compute
 
-    if dtype not in ("fp32", "bf16"):
-        raise UserError(f"--dtype {one_line(dtype, 60)!r} is not fp32 or bf16.")
     return Compute(opened.model.device, bf16=dtype == "bf16", compile=False)

@@ -104,14 +104,13 @@ def serve(
         if not name:
             raise UserError("--served-name is empty; give a name, or leave the option out.")
 
-    path = model_options.path_asked(model, checkpoint, runs_dir)
+    asked = model_options.model_asked(model, checkpoint)
+    path = model_options.find_model(asked, runs_dir, device=device, tokenizer=tokenizer)
 
     from trainer.serve.access import is_loopback, read_key
-    from trainer.serve.app import Settings
     from trainer.serve.server import bind
 
     key, local = read_key(api_key_file), is_loopback(host)
-    settings = Settings(key, tuple(cors_origin or ()), local, timeout)
     sock = bind(host, port)  # before the model is loaded, which may take minutes
     if key is None and not local:
         print(
@@ -121,9 +120,11 @@ def serve(
         )
     started = time.monotonic()
 
+    from trainer.serve.app import Settings
     from trainer.serve.opening import open_engine
     from trainer.serve.served import open_served
 
+    settings = Settings(key, tuple(cors_origin or ()), local, timeout)
     opened = open_engine(
         path,
         engine=cast("EngineName", engine),

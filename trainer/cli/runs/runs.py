@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -221,7 +222,7 @@ def delete(
     confirm_word("delete", f"move {what} to the trash", yes=yes)
     throw_away_runs(doomed)
     parent = doomed[0].run.path.parent
-    place = "" if parent == options.RUNS_DIR else f" --runs-dir {one_line(parent)}"
+    place = "" if parent == options.RUNS_DIR else f" --runs-dir {shlex.quote(one_line(parent))}"
     size = format_bytes(sum(item.bytes for item in doomed))
     typer.echo(f"{what} moved to the trash ({size})")
     typer.echo(f"undo:       trainer runs restore{place}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -186,7 +187,7 @@ def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
         )
     if lines:
         return lines
-    place = "" if runs_dir == options.RUNS_DIR else f" --runs-dir {one_line(runs_dir)}"
+    place = "" if runs_dir == options.RUNS_DIR else f" --runs-dir {shlex.quote(one_line(runs_dir))}"
     return [f"no daemon: crashed runs are not restarted; start one with trainer daemon{place}"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -123,7 +124,7 @@ def run_demo(
         command = [sys.executable, "-m", "monitor", "--runs-dir", str(runs_dir)]
         command += ["--run", run.run_id]
         code = subprocess.run(command, check=False).returncode
-        typer.echo(f"sample of {run.run_id}: trainer generate --checkpoint {run.path}")
+        typer.echo(f"sample of {run.run_id}: trainer generate --checkpoint {_quoted(run.path)}")
         return code
     return _follow(run, process)
 
@@ -181,6 +182,13 @@ def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
         text = samples[-1].read_text(encoding="utf-8", errors="replace")
         step = samples[-1].stem.removeprefix("step_")
         typer.echo(f"\nA sample after {step} steps:\n\n{many_lines(text)}")
-    typer.echo(f"\nlook at it:    train-monitor --runs-dir {run.path.parent}")
-    typer.echo(f"more samples:  trainer generate --checkpoint {run.path} --prompt 'def '")
+    typer.echo(f"\nlook at it:    train-monitor --runs-dir {_quoted(run.path.parent)}")
+    typer.echo(f"more samples:  trainer generate --checkpoint {_quoted(run.path)} --prompt 'def '")
     return 0
+
+
+def _quoted(path: Path) -> str:
+    """The path as a word of a command to copy."""
+    from shared.text import one_line
+
+    return shlex.quote(one_line(path))

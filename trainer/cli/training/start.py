@@ -30,14 +30,11 @@ def start(
     hooks: Hooks | None = None,
 ) -> int:
     """Train here, in the background, or through a daemon; returns the exit code."""
+    check_mode(detach=detach, queue=queue)
     from trainer.cli.hub.upload import send
     from trainer.launch.detached import Detached
     from trainer.launch.launch import launch
 
-    if detach and queue:
-        raise UserError(
-            "--detach and --queue are both given; start it now, or leave it to a daemon."
-        )
     mode: Mode = "detached" if detach else "queued" if queue else "here"
     launched = launch(request, runs_dir, mode, supervised=supervised, send=send, hooks=hooks)
     if isinstance(launched, int):
@@ -49,10 +46,18 @@ def start(
     return ExitCode.OK
 
 
+def check_mode(*, detach: bool, queue: bool) -> None:
+    """Raise UserError when both are given."""
+    if detach and queue:
+        raise UserError(
+            "--detach and --queue are both given; start it now, or leave it to a daemon."
+        )
+
+
 def _show_detached(launched: Detached) -> None:
     run = launched.run
     typer.echo(f"{one_line(run.run_id)} is {launched.status} (process {launched.pid})")
-    typer.echo(f"watch: train-monitor --runs-dir {one_line(run.path.parent)}")
+    typer.echo(f"watch: train-monitor --runs-dir {shlex.quote(one_line(run.path.parent))}")
     typer.echo(f"stop:  trainer stop {shlex.quote(one_line(run.path))}")
 
 
@@ -66,7 +71,7 @@ def _show_queued(queued: Queued) -> None:
     else:
         runs_dir = one_line(run.path.parent)
         typer.echo(f"no daemon watches {runs_dir}; start one with:")
-        typer.echo(f"  trainer daemon --runs-dir {runs_dir} --detach")
+        typer.echo(f"  trainer daemon --runs-dir {shlex.quote(runs_dir)} --detach")
     typer.echo(f"take it out: trainer stop {shlex.quote(one_line(run.path))}")
 
 

@@ -125,7 +125,7 @@ def train(
     from dataclasses import replace
 
     from shared.errors import UserError
-    from trainer.cli.training.start import start
+    from trainer.cli.training.start import check_mode, start
     from trainer.launch.beginning import Layers, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
@@ -139,6 +139,7 @@ def train(
         resume_request,
     )
 
+    check_mode(detach=detach, queue=queue)
     if resume is None and not dry_run:
         check_writable(runs_dir)
     if begin_from is not None and resume is not None:

@@ -149,8 +149,5 @@ def farewell(runs: Iterable[RunView], runs_dir: Path) -> str:
         what, which = f"{name} is still training", shlex.quote(name)
     else:
         what, which = f"{len(alive)} runs are still training", "RUN"
-    again = "train-monitor" + ("" if folder == "runs" else f" --runs-dir {shlex.quote(folder)}")
-    stop = f"trainer stop {which}" + (
-        "" if folder == "runs" else f" --runs-dir {shlex.quote(folder)}"
-    )
-    return f"{what}. Watch again: {again}   Stop: {stop}"
+    place = "" if folder == "runs" else f" --runs-dir {shlex.quote(folder)}"
+    return f"{what}. Watch again: train-monitor{place}   Stop: trainer stop {which}{place}"

@@ -15,7 +15,7 @@ from trainer.config.schema import Config
 
 
 def check_checkpoint_folder(config: Config) -> None:
-    """Raise UserError when `checkpoint.dir` cannot be a folder or holds another run's checkpoints."""
+    """Raise UserError when `checkpoint.dir` cannot be made or holds another run's checkpoints."""
     if config.checkpoint.dir is None:
         return
     folder = Path(config.checkpoint.dir)

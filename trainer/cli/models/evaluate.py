@@ -102,12 +102,9 @@ def evaluate(
     if output is not None:
         check_output(output, force=force)
     model_options.check_dtype(dtype)
-    for option, value in (
-        ("--stride", stride),
-        ("--seq-len", seq_len),
-        ("--batch-size", batch_size),
-    ):
-        check_count(option, value)
+    check_count("--seq-len", seq_len)
+    check_count("--stride", stride)
+    check_count("--batch-size", batch_size)
     paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
     check_paths(paths)
     opened = model_options.open_asked(

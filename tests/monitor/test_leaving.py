@@ -116,4 +116,4 @@ def test_the_farewell_names_what_still_trains() -> None:
     )
     told = farewell((one, two), there)
     assert told.startswith("2 runs are still training. ")
-    assert told.endswith("Stop: trainer stop RUN --runs-dir /data/my runs")
+    assert told.endswith("Stop: trainer stop RUN --runs-dir '/data/my runs'")

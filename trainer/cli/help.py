@@ -83,6 +83,16 @@ def name_values(command: Any) -> None:
                 parameter.metavar = _VALUES.get(shown.removeprefix("list[").rstrip("]"))
 
 
+def add_examples(command: Any, examples: Mapping[str, Sequence[str]], before: str = "") -> None:
+    """Show the examples of each command at the end of its help; their keys are its words."""
+    for name, inner in getattr(command, "commands", {}).items():
+        words = f"{before} {name}".strip()
+        if words in examples:
+            # Click keeps the lines of a paragraph that begins with \b.
+            inner.epilog = "\n".join(("\b", "Examples:", *(f"  {e}" for e in examples[words])))
+        add_examples(inner, examples, words)
+
+
 def _nothing(_context: Any) -> str:
     return ""
 

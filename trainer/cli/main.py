@@ -19,8 +19,9 @@ from trainer.cli.checkpoints import checkpoints
 from trainer.cli.data import prepare, tokenizer
 from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.ending import SignalledError, end_by, signals_raise
+from trainer.cli.examples import EXAMPLES
 from trainer.cli.fleet import alerts, daemon
-from trainer.cli.help import command_groups, name_values
+from trainer.cli.help import add_examples, command_groups, name_values
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.runs import control, logs, runs, status
@@ -114,6 +115,7 @@ def command_tree() -> Any:
     """All commands as click knows them. Built once: that takes longer than most commands."""
     tree = typer.main.get_command(app)
     name_values(tree)
+    add_examples(tree, EXAMPLES)
     return tree
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -194,3 +196,26 @@ def test_no_type_of_python_is_shown(run_cli) -> None:
         shown = run_cli(*words, "--help").out
         assert not re.search(r"<[a-z]", shown), shown
     assert "--max-steps N " in run_cli("train", "--help").out
+
+
+def commands_of(command: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        words = f"{before} {name}".strip()
+        if getattr(inner, "commands", None):
+            yield from commands_of(inner, words)
+        else:
+            yield words, inner
+
+
+def test_every_command_shows_two_examples_that_it_accepts(run_cli) -> None:
+    from trainer.cli.main import command_tree
+
+    for words, command in commands_of(command_tree()):
+        page = run_cli(*words.split(), "--help").out
+        examples = re.findall(r"^ +(trainer .*)$", page.partition("Examples:")[2], re.MULTILINE)
+        assert len(examples) == 2, words
+        for example in examples:
+            assert example.startswith(f"trainer {words}"), example
+            # Parses the options, without running the command.
+            given = shlex.split(example.removeprefix(f"trainer {words}"))
+            assert not command.make_context(words, given).args, example

@@ -241,12 +241,16 @@ def validation_problems(error: ValidationError) -> list[str]:
     pydantic's name of the kind, and the requirements are told together.
     """
     wrong: dict[str, tuple[Any, list[str]]] = {}
+    missing: list[str] = []
     for e in error.errors():
         if e["type"] == "default_factory_not_called":  # a consequence of another
             continue
         key = ".".join(itertools.takewhile(_is_key, map(str, e["loc"])))
+        if e["type"] == "missing":
+            missing.append(key)
+            continue
         wrong.setdefault(key, (e["input"], []))[1].append(_requirement(e["msg"]))
-    return [
+    return [f"{key} is missing" for key in missing] + [
         f"{key} is {_shown(value)}, but "
         + " or ".join([first, *(r.removeprefix("must be ") for r in rest)])
         for key, (value, (first, *rest)) in wrong.items()

@@ -123,7 +123,8 @@ def _expand(pattern: str, found: _Found) -> None:
     """Add what a glob matches."""
     if not glob.has_magic(pattern):
         path = Path(pattern)
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        siblings = [p.name for p in beside if p.is_file() or p.is_dir()]
         if path.exists():
             raise UserError(f"{pattern} is a pipe or device; name regular files or folders")
         raise UserError(f"{pattern} does not exist{nearest(path.name, siblings)}")

@@ -46,7 +46,7 @@ def chat(
     ] = "auto",
     template: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Jinja chat template to use instead of the model's."),
+        typer.Option(metavar="FILE", help="Jinja chat template; default: the model's."),
     ] = None,
     max_new_tokens: model_options.MaxNewTokens = 256,
     temperature: model_options.Temperature = 0.8,

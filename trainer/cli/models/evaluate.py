@@ -50,9 +50,14 @@ Stride = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(help="Windows scored at once; does not change the results.")
+    int | None,
+    typer.Option(
+        help="Windows scored at once, with the same results; default: 8192 tokens' worth."
+    ),
 ]
-MaxTokens = Annotated[int | None, typer.Option(help="Score at most this many tokens of each file.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Score at most this many tokens of each file; default: all.")
+]
 
 
 def evaluate(

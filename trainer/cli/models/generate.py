@@ -19,7 +19,9 @@ def generate(
     *,
     checkpoint: model_options.Model = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text to continue; default: what stdin holds.")
+    ] = None,
     prompt_file: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Read the prompt from a file or stdin.")
     ] = None,

@@ -35,7 +35,10 @@ Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="Precision of the 
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.")]
 TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0: all.")]
 TopP = Annotated[float, typer.Option(help="Sample from the most likely tokens that add up to p.")]
-Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same text.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Random seed; the same seed gives the same text. Default: a new one."),
+]
 MaxNewTokens = Annotated[
     int, typer.Option("--max-new-tokens", "--max-tokens", help="Maximum number of tokens.")
 ]

@@ -49,7 +49,10 @@ def resume(
     queue: options.Queue = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> int:
-    """Continue a run from its newest sound checkpoint, or from the start if it has none."""
+    """Continue a run from its newest sound checkpoint, or from the start if it has none.
+
+    A setting that no option gives stays as the run has it.
+    """
     from dataclasses import replace
 
     from trainer.cli.training.start import start

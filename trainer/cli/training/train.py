@@ -21,7 +21,9 @@ def train(
         str | None,
         typer.Option(metavar="PRESET|FILE.yaml", help="Preset or YAML file; see trainer config."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; default: the preset's.")
+    ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dataset: Annotated[
         str | None,

@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from shared.errors import UserError
-from shared.text import format_count
+from shared.text import format_count, plural
 from trainer.config.schema import Config, ModelConfig
 from trainer.model.dimensions import complete, dimensions
 from trainer.model.language_model import LanguageModel
@@ -110,7 +110,7 @@ def describe(config: Config) -> str:
     n = dimensions(model)
     return (
         f"{model.name}: {format_count(count_parameters(model))} parameters, "
-        f"{model.flavour}, {n.L} layers, width {n.D}, {n.H} heads"
+        f"{model.flavour}, {plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
         + (f" ({n.K} key-value)" if n.K != n.H else "")
         + "".join(f", {part.describe(model)}" for part in active_parts(model))
         + f", vocabulary {n.V}, context {n.T}"

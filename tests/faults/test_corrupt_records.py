@@ -288,7 +288,7 @@ def test_no_damage_stops_the_monitor(run: RunDirectory, capsys: pytest.CaptureFi
     watcher, ward = Watcher(run), Ward(run, 3)
     healthy = watcher.look()
     bad_lines = 0
-    for _ in range(times(400, 10_000)):
+    for _ in range(times(150, 10_000)):
         with ward.one_ill() as ill:
             watched, fresh = watcher.look(), read_once(run.path.parent, run)
             assert_shown(watched, healthy, ill)

@@ -515,7 +515,8 @@ def profiled_step(check: Check) -> None:
 
 def resume(check: Check) -> None:
     """A run stopped half way and resumed in another process, against the one that went through."""
-    gpt2 = {"model.flavour": "gpt2", "model.dropout": 0.1, "model.norm_eps": 1e-5}
+    plain = {"model.ternary": False, "model.hyper_streams": 0, "model.hyper_dynamic": False}
+    gpt2 = plain | {"model.flavour": "gpt2", "model.dropout": 0.1, "model.norm_eps": 1e-5}
     small = {
         "model.hidden_size": 256,
         "model.intermediate_size": 1024,

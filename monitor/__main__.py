@@ -77,6 +77,20 @@ def main(argv: list[str] | None = None) -> int:
         # The reader closed the pipe; Python must not report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left; where nobody takes it, the exit code must not become Python's 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:  # closed
+            pass
 
 
 def _seconds(text: str) -> float:

@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 0.5  # seconds for the orderly way out
 
 
 class SignalledError(BaseException):
@@ -40,6 +42,40 @@ def signals_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def reading_a_line() -> Iterator[None]:
+    """End the process within a second of a signal, also if `input` does not notice it.
+
+    Python's readline waits for a key without looking for a signal that came just before.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    settings = None
+    with contextlib.suppress(termios.error, OSError):
+        settings = termios.tcgetattr(0)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    done = threading.Event()
+
+    def watch() -> None:
+        with os.fdopen(reader, "rb", buffering=0) as told:
+            while number := told.read(1):
+                if number[0] in _SIGNALS and not done.wait(_PATIENCE):
+                    if settings is not None:
+                        termios.tcsetattr(0, termios.TCSANOW, settings)
+                    os._exit(128 + number[0])
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        done.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
 
 
 def end_by(number: int) -> NoReturn:

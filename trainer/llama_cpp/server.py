@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import sys
+import time
 
 
 def end_with(pipe: int) -> None:
@@ -33,6 +34,16 @@ def end_with(pipe: int) -> None:
     closed.register(pipe, select.POLLIN)
     if closed.poll(0):
         os._exit(1)
+
+
+def await_log() -> None:
+    """Let llama.cpp say why it failed: it logs in a thread of its own, which ends with us."""
+    size, still, deadline = -1, 0, time.monotonic() + 5
+    while still < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = os.fstat(2).st_size
+        still = still + 1 if now == size and now else 0
+        size = now
 
 
 def main() -> int:
@@ -65,7 +76,11 @@ def main() -> int:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [settings["key"]]
-    server = xllamacpp.Server(params)
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError:
+        await_log()
+        raise
     print(server.listening_address, flush=True)
     sys.stdin.read()
     return 0

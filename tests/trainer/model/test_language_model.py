@@ -11,6 +11,7 @@ from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
+from trainer.model.dimensions import complete
 from trainer.model.language_model import LanguageModel
 
 
@@ -33,12 +34,13 @@ def first_loss(config: ModelConfig) -> float:
 @pytest.mark.parametrize("name", preset_names())
 def test_the_first_loss_of_every_preset_is_near_ln_v(name: str) -> None:
     """At the preset's depth and proportions, narrower."""
-    full = resolve(load_source(name)[0]).model
+    given = resolve(load_source(name)[0]).model
+    full = complete(given.model_copy(update={"vocab_size": 512}))
     heads = 8
     kv_heads = heads * (full.num_kv_heads or full.num_heads) // full.num_heads
     small = {"vocab_size": 512, "hidden_size": 128, "num_heads": heads, "num_kv_heads": kv_heads}
     small["intermediate_size"] = 128 * full.intermediate_size // full.hidden_size
-    small["max_seq_len"] = 64
+    small |= {"max_seq_len": 64, "head_dim": given.head_dim}
     assert first_loss(full.model_copy(update=small)) == pytest.approx(math.log(512), rel=0.03)
 
 

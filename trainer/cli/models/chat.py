@@ -12,6 +12,7 @@ import typer
 
 from shared.text import plural
 from trainer.cli import options
+from trainer.cli.ending import reading_a_line
 from trainer.cli.models import model_options
 
 if TYPE_CHECKING:
@@ -231,10 +232,12 @@ class Chat:
     def _typed(self) -> str:
         try:
             if self._to_person:
-                return input("> ")
+                with reading_a_line():
+                    return input("> ")
             sys.stderr.write("> ")
             sys.stderr.flush()
-            return input()
+            with reading_a_line():
+                return input()
         except UnicodeDecodeError:
             self._note("That was not UTF-8 text.")
             return ""

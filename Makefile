@@ -35,7 +35,7 @@ test: check
 
 # No training, no process: what to run after every change.
 quick: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --quick --durations=10
+	$(BIN)/python -m pytest -n 3 --dist worksteal --quick --durations=10
 
 # The suite with other kernels, with more threads, and on a busy machine (docs/testing.md).
 portable: $(READY)

@@ -36,6 +36,8 @@ SLOW_PLACES = (
     "monitor/test_acting.py",
     "monitor/test_hostile.py",
     "monitor/test_looking.py",
+    "monitor/test_metrics.py",
+    "monitor/test_table.py",
     "trainer/checkpoint/test_checkpoint_folder.py",
     "trainer/checkpoint/test_foreign_folder.py",
     "trainer/export/test_llama_cpp.py",

@@ -25,7 +25,7 @@ from typing import BinaryIO
 from shared.errors import RunError
 
 _NAME = re.compile(r"\..*\.part-([0-9a-f]{8})-\d+-\d+", re.DOTALL)
-_REPLACED = ".replaced"
+_REPLACED = re.compile(r"\.(.+)\.replaced-([0-9a-f]{8})-\d+-\d+", re.DOTALL)
 _KEPT_BYTES = 150  # of the target's name; a file name has at most 255
 _OTHER_HOST_SECONDS = 24 * 3600.0  # locks may not reach across a network disk
 _TRIES = 100
@@ -77,7 +77,8 @@ def put_folder(temporary: Path, target: Path) -> None:
     A process that is killed between the two renames leaves the old folder under another name, which
     `sweep` gives back to it. Raises OSError, and the old folder stays.
     """
-    replaced = target.with_name(f".{target.name}{_REPLACED}")
+    # The whole name, which `sweep` gives back; one too long for that fails before anything moves.
+    replaced = target.with_name(f".{target.name}.replaced-{_own_mark()}")
     if not target.is_dir():
         temporary.rename(target)
         return
@@ -102,9 +103,10 @@ def sweep(folder: Path) -> None:
             found = _NAME.fullmatch(entry.name)
             if found and (found[1] == _this_host() or _is_old(entry)):
                 _remove(Path(entry.path))
-            elif entry.name.startswith(".") and entry.name.endswith(_REPLACED):
-                target = folder / entry.name[1 : -len(_REPLACED)]
-                _remove(Path(entry.path), instead=target)
+                continue
+            aside = _REPLACED.fullmatch(entry.name)
+            if aside and (aside[2] == _this_host() or _is_old(entry)):
+                _remove(Path(entry.path), instead=folder / aside[1])
 
 
 def _remove(path: Path, instead: Path | None = None) -> None:
@@ -129,8 +131,7 @@ def _made(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """What `make` made beside `target`, and its descriptor, locked."""
     name = os.fsdecode(os.fsencode(target.name)[:_KEPT_BYTES])
     for tries_left in reversed(range(_TRIES)):
-        own = f"{_this_host()}-{os.getpid()}-{next(_counter)}"
-        path = target.with_name(f".{name}.part-{own}")
+        path = target.with_name(f".{name}.part-{_own_mark()}")
         try:
             fd = make(path)
         except FileExistsError:  # another process had this id before
@@ -150,6 +151,10 @@ def _make_file(path: Path) -> int:
 def _make_folder(path: Path) -> int:
     path.mkdir()
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _own_mark() -> str:
+    return f"{_this_host()}-{os.getpid()}-{next(_counter)}"
 
 
 def _this_host() -> str:

@@ -147,7 +147,8 @@ def undo(checkpoints: Path, tell: Tell = untold) -> list[str]:
     Raises UserError when there is none, or when a name has been taken meanwhile.
     """
     settle(checkpoints, tell)
-    waiting = batches(checkpoints / TRASH)
+    # A batch may stay without members, because of a file in it that is not ours.
+    waiting = [batch for batch in batches(checkpoints / TRASH) if members(batch)]
     if not waiting:
         raise UserError(f"The trash of {checkpoints} is empty: there is nothing to restore.")
     batch = waiting[-1]

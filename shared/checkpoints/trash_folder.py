@@ -17,10 +17,13 @@ _EMPTYING = ".emptying-"
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing if it cannot be read."""
+    """What is in a folder, sorted; nothing if there is none.
+
+    Raises OSError for one that cannot be read: it must not pass for empty.
+    """
     try:
         return sorted(folder.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

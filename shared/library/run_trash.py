@@ -61,7 +61,13 @@ class TrashedRun:
 
 
 def list_trash(runs_dir: Path) -> list[TrashedRun]:
-    """The runs in the trash, the last deleted first."""
+    """The runs in the trash, the last deleted first; none if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return _listed(runs_dir)
+    return []
+
+
+def _listed(runs_dir: Path) -> list[TrashedRun]:
     found: list[TrashedRun] = []
     for batch in reversed(batches(runs_dir / TRASH)):
         journal = read_json(batch / JOURNAL) or {}
@@ -183,7 +189,8 @@ def restore_runs(
 
 
 def _asked_for(runs_dir: Path, run_ids: Collection[str] | None) -> dict[Path, list[str]]:
-    waiting = batches(runs_dir / TRASH)[::-1]
+    # A batch may stay without runs, because of a file in it that is not ours.
+    waiting = [batch for batch in reversed(batches(runs_dir / TRASH)) if members(batch)]
     if not waiting:
         raise UserError(f"The trash of {one_line(runs_dir)} is empty: there is nothing to restore.")
     if run_ids is None:

@@ -61,8 +61,12 @@ def test_other_names_are_not_temporaries(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).write_text("mine")
     (tmp_path / ".link.part-00000000-1-1").symlink_to(tmp_path / names[0])
+    (tmp_path / ".config.replaced").mkdir()
+    (tmp_path / ".notes.replaced").write_text("mine")
+    (tmp_path / "config").mkdir()
+    before = sorted(tmp_path.iterdir())
     sweep(tmp_path)
-    assert len(list(tmp_path.iterdir())) == len(names) + 1
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_another_host_may_still_write_it(tmp_path: Path) -> None:
@@ -77,8 +81,14 @@ def test_another_host_may_still_write_it(tmp_path: Path) -> None:
 
 def test_a_folder_set_aside_is_given_back(tmp_path: Path) -> None:
     """A process was killed between the two renames that replace a folder."""
-    aside = tmp_path / ".model.replaced"
-    aside.mkdir()
+    other = tmp_path / ".model.replaced-01234567-1-1"  # another host may be at work on it
+    other.mkdir()
+    sweep(tmp_path)
+    assert other.exists()
+    mark = leftover(tmp_path / "model").name.rpartition(".part-")[2]
+    sweep(tmp_path)
+    aside = tmp_path / f".model.replaced-{mark}"
+    other.rename(aside)
     (aside / "weights").write_text("old")
     sweep(tmp_path)
     assert (tmp_path / "model" / "weights").read_text() == "old" and not aside.exists()

@@ -269,6 +269,16 @@ def test_undo_takes_the_newest_batch_whatever_the_clock_says(checkpoints: Path) 
     assert [undo(checkpoints) for _ in range(3)] == [["step_400"], ["step_300"], ["step_100"]]
 
 
+def test_a_foreign_file_in_a_batch_does_not_hide_those_before(checkpoints: Path) -> None:
+    for step in (100, 300):
+        prune(plan_prune(checkpoints, Rule(remove=(str(step),))))
+    newest = max((checkpoints / ".trash").iterdir())
+    (newest / ".DS_Store").write_text("not ours")
+    assert undo(checkpoints) == ["step_300"]
+    assert undo(checkpoints) == ["step_100"]
+    assert (newest / ".DS_Store").exists()
+
+
 def test_undo_does_not_touch_what_came_after(checkpoints: Path) -> None:
     prune(plan_prune(checkpoints, Rule(remove=("300", "400"))))
     save(checkpoints, 300)

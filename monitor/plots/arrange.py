@@ -158,7 +158,9 @@ def arrange_groups(
     most = max((s.charts for s in sections if not s.folded), default=1)
     columns = max(1, min((width + _GAP) // (least_width + _GAP), most))
     for reserved in (int(foot), 1):  # the last line is for the foot, if there are several pages
-        room = max(1, height - reserved)
+        room = max(2, height - reserved)
+        # A row of charts fits below its heading, however low the screen is.
+        least_height = min(least_height, room - 1)
         pages = _paged(_lines_of(sections, columns), room, least_height)
         if len(pages) == 1:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monitor.plots.arrange import LEAST, MIN_HEIGHT, Section, arrange, arrange_groups
@@ -125,6 +125,24 @@ def test_groups_lie_below_each_other_and_none_is_lost(
             break
         shown = page.last
     assert seen == list(range(stops))
+
+
+@given(
+    sections,
+    st.tuples(st.integers(1, 320), st.integers(2, 30)),
+    st.sampled_from(sorted(LEAST)),
+    st.booleans(),
+)
+@example([Section(3, True)] * 2, (100, 14), "large", False)
+def test_every_page_of_groups_has_charts(
+    groups: list[Section], room: tuple[int, int], size: str, foot: bool
+) -> None:
+    first = arrange_groups(groups, *room, foot=foot, size=size)
+    assert all(a < b for a, b in itertools.pairwise(first.starts))
+    for number, start in enumerate(first.starts):
+        page = arrange_groups(groups, *room, start, foot=foot, size=size)
+        assert (page.page, page.starts) == (number, first.starts)
+        assert page.places
 
 
 def test_a_group_that_goes_on_has_its_heading_again() -> None:

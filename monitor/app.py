@@ -170,7 +170,7 @@ class MonitorApp(App[None]):
             "suspend": self._suspend,
             "quit": self.exit,
         }
-        self._table_keys = Table(self, self._table, acts)
+        self._table_keys = Table(self, self._table, acts, self._moving.move)
         self.acts: Acts = {**acts, **self._table_keys.acts()}
 
     # -- life ----------------------------------------------------------------------------

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 class Table:
     """Where the table is shown, its keys come first; elsewhere they do what they do there."""
 
-    def __init__(self, host: Host, page: TablePage, others: Acts) -> None:
-        """`others` are the acts of the keys that mean something else where there is no table."""
-        self._host, self._page, self._others = host, page, others
+    def __init__(
+        self, host: Host, page: TablePage, others: Acts, go: Callable[[int], object]
+    ) -> None:
+        """`others` are the acts of the keys that mean something else where there is no table; `go`
+        moves up or down by lines.
+        """
+        self._host, self._page, self._others, self._go = host, page, others, go
 
     def acts(self) -> Acts:
         """What each of its actions does."""
@@ -65,9 +69,7 @@ class Table:
 
     def turn(self, pages: int) -> None:
         """Select a run a screen further."""
-        name = "next_run" if pages > 0 else "previous_run"
-        for _ in range(abs(pages) * max(1, self._page.rows - 1)):
-            self._others[name]()
+        self._go(pages * max(1, self._page.rows - 1))
 
     def open(self) -> None:
         """Open the run under the cursor."""

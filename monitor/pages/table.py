@@ -84,19 +84,17 @@ class TablePage(PageController):
     def arranged(self, listing: Listing, seen: Seen) -> Listing:
         """The list in the order of the table."""
         state = seen.look.table
-        self._runs = len(seen.snapshot.runs) if seen.snapshot else 0
+        self._runs = len(_wanted(listing, seen))
         return self._rows.arranged(listing, self._outlines, self.columns(state), state)
 
     def show(self, seen: Seen) -> None:
         """Show all listed runs."""
         if seen.snapshot is None:
             return
-        runs, listing = seen.snapshot.runs, seen.listing
-        self._runs = len(runs)
+        listing, wanted = seen.listing, _wanted(seen.listing, seen)
+        self._runs = len(wanted)
         columns = self.columns(seen.look.table)
-        # Those in the list first, in its order; then the others.
-        ordered = dict.fromkeys([*listing.runs, *runs], None) if listing.filtered else listing.runs
-        self._want(tuple(ordered), metrics=any(c.kind in METRICS for c in columns))
+        self._want(tuple(wanted.values()), metrics=any(c.kind in METRICS for c in columns))
         self._rows.fill(listing.runs, self._outlines, columns)
         self._shown = TableRows(
             listing,
@@ -105,6 +103,19 @@ class TablePage(PageController):
             tuple(self._rows.widths),
             tuple(self._rows.numeric),
             partial(self._rows.of, outlines=self._outlines, columns=columns),
-            max(0, len(runs) - len(self._outlines)),
+            self._outlines,
+            len(wanted.keys() - self._outlines.keys()),
         )
         self._panel.show(self._shown, seen.look.table, seen.look.selected, seen.marks)
+
+
+def _wanted(listing: Listing, seen: Seen) -> dict[str, RunView]:
+    """The runs to outline by their ids: those in the list first, in its order; then those that a
+    filter hides, so that what is typed into it changes no column.
+    """
+    found = {run.run_id: run for run in listing.runs}
+    if seen.snapshot is not None and listing.filtered:
+        for run in seen.snapshot.runs:
+            if not (run.archived and listing.archived):
+                found.setdefault(run.run_id, run)
+    return found

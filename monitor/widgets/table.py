@@ -11,6 +11,7 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
+from monitor.data.outliner import Outlines
 from monitor.data.views import RunView
 from monitor.list_order import Group, Listing
 from monitor.palette import Colours, status_sign
@@ -32,10 +33,10 @@ _KEYS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TableRows:
     """What is shown: for each of `columns` its title, the cells of its longest text, and whether
-    it holds numbers; `cells` gives those of a run.
+    it holds numbers; `cells` gives those of a run, which follow from it and its outline.
     """
 
     listing: Listing = field(default_factory=Listing)
@@ -43,7 +44,8 @@ class TableRows:
     titles: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
     numeric: tuple[bool, ...] = ()
-    cells: Callable[[RunView], tuple[Cell, ...]] = lambda _: ()
+    cells: Callable[[RunView], tuple[Cell, ...]] = field(default=lambda _: (), compare=False)
+    outlines: Outlines = field(default_factory=dict)
     #: How many runs were not outlined yet.
     waiting: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ from typing import Any
 import pytest
 
 from monitor.app import MonitorApp
+from monitor.data.outline import Outline
 from monitor.data.poller import Poller
+from monitor.list_order import ListOrder, arrange
+from monitor.look import Look
+from monitor.pages.page import Seen
+from monitor.pages.table import TablePage
 from monitor.settings import SettingsFile
-from monitor.widgets.table import RunTable
+from monitor.table.columns import Column
+from monitor.widgets.table import RunTable, TableRows
 from shared.run_writer import RunWriter
-from tests.monitor.support import screen_text, until, view, watched
+from tests.monitor.support import NOW, screen_text, snapshot, still_app, until, view, watched
 
 Start = Callable[..., MonitorApp]
 
@@ -124,3 +131,60 @@ async def test_marks_groups_and_the_mouse() -> None:
         await until(pilot, lambda: app.look.table.sort == "name")
         await pilot.press("escape")
         await until(pilot, lambda: app.look.page == "overview")
+
+
+async def test_a_page_down_is_one_move() -> None:
+    app = still_app(*(view(f"run_{number:02}") for number in range(60)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(app.listing.runs) == 60)
+        await pilot.press("9", "g")
+        await until(pilot, lambda: app.selected is app.listing.runs[0])
+        rows, looks = app.query_one(RunTable).rows, list[str | None]()
+        app.watch(app, "look", lambda: looks.append(app.look.selected), init=False)
+        await pilot.press("pagedown")
+        await until(pilot, lambda: app.selected is app.listing.runs[rows - 1])
+        await pilot.press("pageup")
+        await until(pilot, lambda: app.selected is app.listing.runs[0])
+        assert len(looks) == 2
+
+
+async def test_the_table_is_drawn_again_only_when_it_looks_different() -> None:
+    runs = view("a"), view("b")
+    app, source = watched(*runs)
+    async with app.run_test(size=(110, 30)) as pilot:
+        await until(pilot, lambda: len(app.listing.runs) == 2)
+        await pilot.press("9")
+        table = app.query_one(RunTable)
+        await until(pilot, lambda: table.drawings > 0 and "reading" not in screen_text(app))
+        drawings = table.drawings
+        for later in range(1, 4):
+            again = dataclasses.replace(snapshot(*map(dataclasses.replace, runs)), taken_at=later)
+            source.publish(again)
+            await until(pilot, lambda again=again: app.snapshot is again)  # type: ignore[misc]
+        await pilot.pause()
+        assert table.drawings == drawings
+        source.publish(snapshot(runs[0], dataclasses.replace(runs[1], step=12_345)))
+        await until(pilot, lambda: "12,345" in screen_text(app))
+        assert table.drawings > drawings
+
+
+def test_runs_that_are_not_listed_are_not_waited_for() -> None:
+    runs = [*(view(f"r{number}") for number in range(20)), view("old", archived=True)]
+    wanted: list[list[str]] = []
+    page = TablePage(lambda runs, *, metrics: wanted.append([run.run_id for run in runs]))
+
+    def shown(query: str = "", *, archived: bool = False) -> TableRows:
+        order = ListOrder(query=query, show_archived=archived)
+        seen = Seen(snapshot(*runs), Look(order=order), {}, NOW, arrange(runs, order))
+        page.arranged(seen.listing, seen)
+        page.show(seen)
+        return page.shown
+
+    assert shown().waiting == 20
+    page.take({r.run_id: Outline({"rate": r.run_id}) for r in runs if not r.archived})
+    assert shown().waiting == 0
+    assert Column("config", "rate") in page.shown.columns, "the setting that differs"
+    assert shown("r7").waiting == 0
+    assert wanted[-1] == ["r7", *(f"r{number}" for number in range(20) if number != 7)]
+    assert shown(archived=True).waiting == 1
+    assert wanted[-1][-1] == "old"

@@ -160,6 +160,16 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
         )
 
 
+def check_optimizer(optimizer: Optimizer, folder: Path) -> None:
+    """Raise UserError if `optimizer` cannot continue from the state in `folder`; reads its header
+    only.
+    """
+    with unpacked(folder, (OPTIMIZER,)) as plain, _open_weights(plain / OPTIMIZER) as file:
+        optimizer.check(
+            {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        )
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready for generation, and the folder that holds its tokenizer."""

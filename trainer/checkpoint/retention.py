@@ -14,26 +14,29 @@ from shared.checkpoints.catalogue import (
 )
 
 
-def to_keep(checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int) -> set[str]:
-    """The names to keep: the newest `keep_last`, the best `save_top_k` by validation loss,
-    latest, best and final. Decided by step, not by file times.
+def to_keep(
+    checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int, since: int = 0
+) -> set[str]:
+    """The names to keep: the newest `keep_last`, the best `save_top_k` by validation loss from the
+    step `since` on, latest, best and final. Decided by step, not by file times.
     """
     whole = [c for c in checkpoints if c.whole and c.name != FINAL]
     kept = {c.name for c in whole[-keep_last:]}
     measured = sorted(
-        (c for c in whole if c.val_loss is not None), key=lambda c: (c.val_loss, -c.step)
+        (c for c in whole if c.val_loss is not None and c.step >= since),
+        key=lambda c: (c.val_loss, -c.step),
     )
     kept |= {c.name for c in measured[:save_top_k]}
     return kept | {c.name for c in checkpoints if c.is_latest or c.is_best or c.name == FINAL}
 
 
-def apply_retention(folder: Path, keep_last: int, save_top_k: int) -> list[str]:
+def apply_retention(folder: Path, keep_last: int, save_top_k: int, since: int = 0) -> list[str]:
     """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see.
 
     Call it only after the newest checkpoint has been verified.
     """
     present = list_checkpoints(folder)
-    kept = to_keep(present, keep_last, save_top_k)
+    kept = to_keep(present, keep_last, save_top_k, since)
     removed: list[str] = []
     for checkpoint in present:
         if not checkpoint.whole or checkpoint.name in kept:

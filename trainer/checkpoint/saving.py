@@ -58,7 +58,8 @@ class Progress:
     them were skipped by rollbacks. `rollbacks` counts the rollbacks since a checkpoint was saved
     after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
     is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
-    whose validation loss was not the lowest.
+    whose validation loss was not the lowest. Losses before step `comparable_from` are not
+    comparable with those since.
     """
 
     step: int = 0
@@ -76,6 +77,7 @@ class Progress:
     rolled_back_from: int = 0
     seconds: float = 0.0
     evaluations_without_improvement: int = 0
+    comparable_from: int = 0
     recent_losses: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -84,6 +86,7 @@ class Progress:
         self.best_loss = self.best_step = None
         self.best_metric = ""
         self.evaluations_without_improvement = 0
+        self.comparable_from = self.step + 1
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 class Start:
     """The folder that training starts from: from its step, or at step 0 with its weights only.
 
-    `verified`: its checksums have been compared already.
+    `verified`: its checksums have been compared already. `new_run`: it is not the run's own,
+    so time and patience count from here.
     """
 
     folder: Path
     weights_only: bool = False
     verified: bool = False
+    new_run: bool = False
 
     @property
     def state(self) -> Path | None:
@@ -78,8 +80,11 @@ def check(request: LaunchRequest) -> Checked:
         state = request.run.read_state() if request.run is not None else None
         # Only a completed run has nothing left to do: one killed at its last step may still end.
         ended = state is None or state.status == "completed"
-        check_resumable(planned, checkpoint, verified=start.verified, ended=ended)
-        if request.config.checkpoint.begin_from is None or request.run is not None:
+        check_resumable(
+            planned, checkpoint, verified=start.verified, ended=ended, new_run=start.new_run
+        )
+        # `checkpoint.begin_with: state` is for other data; --decay-from and --resume are not.
+        if request.checkpoint is not None or request.run is not None:
             warnings += changes(planned, checkpoint, state.max_steps if state else None)
     return Checked(request, planned, start, warnings)
 
@@ -100,7 +105,7 @@ def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ..
     """What to start from, and warnings."""
     warnings: tuple[str, ...] = ()
     if request.checkpoint is not None:
-        return Start(request.checkpoint), ()
+        return Start(request.checkpoint, new_run=request.run is None), ()
     if request.run is not None:
         newest, warnings = newest_checkpoint(request.run)
         if newest is not None:
@@ -108,7 +113,7 @@ def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ..
     section = request.config.checkpoint
     if section.begin_from is not None:
         folder = find_checkpoint(section.begin_from)
-        return Start(folder, weights_only=section.begin_with == "weights"), ()
+        return Start(folder, weights_only=section.begin_with == "weights", new_run=True), ()
     return None, warnings
 
 

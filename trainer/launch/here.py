@@ -188,7 +188,7 @@ def _open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Ses
     if start.state is None:
         begin(session, start.folder)
         return session
-    restore(session, start.state)
+    restore(session, start.state, new_run=start.new_run)
     if request.checkpoint and request.run:
         step, attempt = session.progress.step, writer.state.attempt
         for name in set_aside_newer(run, request.checkpoint, step, attempt):

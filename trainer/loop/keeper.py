@@ -167,8 +167,9 @@ class CheckpointKeeper:
         return {f"step_{self.last_saved_step}"} if self.last_saved_step >= 0 else set()
 
     def best_saved(self) -> float | None:
-        """The lowest validation loss among the checkpoints in the folder."""
-        losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole]
+        """The lowest validation loss among the checkpoints in the folder that is comparable."""
+        since = self._session.progress.comparable_from
+        losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole and c.step >= since]
         return min((x for x in losses if x is not None), default=None)
 
     def finish(self) -> None:
@@ -194,16 +195,19 @@ class CheckpointKeeper:
         problems: list[str] = []
         best: str | None = None
         removed: list[str] = []
+        since = snapshot.progress.comparable_from
         # The rest is tidying: the checkpoint is complete, even if the disk fails now.
         with _noting(problems):
             set_link(self.folder, LATEST, folder)
-            best = self._move_best()
+            best = self._move_best(since)
         for name in self._session.optimizer.averages.names:
             with _noting(problems):
                 write_average(self.folder, name, snapshot)
         checkpoint = self._session.config.checkpoint
         with _noting(problems):
-            removed = apply_retention(self.folder, checkpoint.keep_last, checkpoint.save_top_k)
+            removed = apply_retention(
+                self.folder, checkpoint.keep_last, checkpoint.save_top_k, since
+            )
         if checkpoint.dir is not None:
             with _noting(problems):
                 link_guide_names(self.folder, folder)
@@ -211,9 +215,12 @@ class CheckpointKeeper:
         seconds = time.monotonic() - started
         return Saved(folder, snapshot.progress, size, seconds, best, removed, problems)
 
-    def _move_best(self) -> str | None:
-        """Point `best` at the lowest validation loss, or training loss if there is no other."""
-        present = [c for c in list_checkpoints(self.folder) if c.whole and c.name != "final"]
+    def _move_best(self, since: int) -> str | None:
+        """Point `best` at the lowest validation loss from the step `since` on, or training loss if
+        there is no other.
+        """
+        every = list_checkpoints(self.folder)
+        present = [c for c in every if c.whole and c.name != "final" and c.step >= since]
         measured = [(c.val_loss, c) for c in present if c.val_loss is not None]
         if not measured and not self._session.sources.validation:
             measured = [(c.loss, c) for c in present if c.loss is not None]

@@ -6,6 +6,7 @@ import torch
 
 from shared.run_writer import RunWriter
 from trainer.data.batches import to_tensors
+from trainer.loop.position import show_position
 from trainer.loop.session import Session
 
 #: Of the sequence that parts measure themselves on: little beside a step.
@@ -26,6 +27,9 @@ class PartCare:
         for part in session.model.parts:
             begins = part.before_step(session.model, step, session.max_steps)
             if begins:
+                # The model computes something else now: its losses are not those of before.
+                session.progress.forget_best()
+                show_position(session, self._writer)
                 self._writer.event("part", step=step, part=part.name, message=begins)
                 self._writer.say(f"[INFO] {begins}")
 

@@ -9,10 +9,10 @@ import torch
 from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
 from shared.text import plural
-from trainer.checkpoint.loading import load_training_state, load_weights
+from trainer.checkpoint.loading import load_training_state
 from trainer.checkpoint.saving import Progress
 from trainer.loop.keeper import CheckpointKeeper
-from trainer.loop.session import Session
+from trainer.loop.session import Session, load_first_weights
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,6 @@ def _begin_again(session: Session) -> Progress:
     torch.manual_seed(seed)
     session.model.initialize(seed)
     if session.begun_from is not None:
-        load_weights(session.model, session.begun_from)
+        load_first_weights(session.model, session.begun_from)
     session.optimizer.allocate()
     return Progress()

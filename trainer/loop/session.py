@@ -15,6 +15,7 @@ from torch import nn
 from shared.errors import UserError
 from shared.text import format_bytes, one_line, plural
 from trainer.checkpoint.loading import (
+    check_optimizer,
     check_weights,
     load_training_state,
     load_weights,
@@ -60,10 +61,12 @@ class Plan:
             self.sources.description,
             f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {_estimate(config, compute)}",
-            *planned_optimizer(parameter_shapes(config.model), config.optim).describe(
-                config.optim.learning_rate
-            ),
+            *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
+
+
+def _planned_optimizer(config: Config) -> Optimizer:
+    return planned_optimizer(parameter_shapes(config.model), config.optim)
 
 
 def plan(config: Config, checkpoint: Path | None = None) -> Plan:
@@ -268,10 +271,17 @@ def _warnings(planned: Plan) -> Iterator[str]:
 
 def begin(session: Session, folder: Path) -> None:
     """Give a built session the weights in `folder`; it stays at step 0 with a fresh optimizer."""
-    load_weights(session.model, folder)
+    load_first_weights(session.model, folder)
     session.optimizer.averages.allocate()  # from these weights
     session.begun_from = folder
     session.notes.append(f"Weights from {one_line(folder)}, with a fresh optimizer")
+
+
+def load_first_weights(model: LanguageModel, folder: Path) -> None:
+    """Load the weights in `folder` for step 0 of a run."""
+    load_weights(model, folder)
+    for part in model.parts:
+        part.begin_run(model)
 
 
 def check_beginning(planned: Plan, folder: Path) -> None:
@@ -310,10 +320,16 @@ def check_shape(model: ModelConfig, folder: Path) -> None:
         )
 
 
-def restore(session: Session, folder: Path) -> None:
-    """Restore a built session from the checkpoint `folder`, random generators included."""
+def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
+    """Restore a built session from the checkpoint `folder`, random generators included.
+
+    In a `new_run`, time and patience count from here.
+    """
     started = time.monotonic()
     session.progress = load_training_state(folder, session.model, session.optimizer)
+    if new_run:
+        session.progress.seconds = 0.0
+        session.progress.evaluations_without_improvement = 0
     session.resumed_from = folder
     step, seconds = session.progress.step, time.monotonic() - started
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
@@ -324,30 +340,37 @@ def restore(session: Session, folder: Path) -> None:
 
 
 def check_resumable(
-    planned: Plan, folder: Path, *, verified: bool = False, ended: bool = True
+    planned: Plan,
+    folder: Path,
+    *,
+    verified: bool = False,
+    ended: bool = True,
+    new_run: bool = False,
 ) -> None:
     """Raise UserError if `planned` cannot resume from the checkpoint `folder`, RunError if it is
     damaged.
 
-    Refused are another model, another tokenizer, and a run without steps left. A run that has made
-    its last step but not `ended` (it was killed before it could record that) may resume, to end.
+    Refused are another model, optimizer or tokenizer, and a run without steps left. A run that has
+    made its last step but not `ended` (it was killed before it could record that) may resume, to
+    end. A `new_run` has all its time and patience left.
     """
     if not verified:
         verify(folder)
     check_shape(planned.config.model, folder)
     progress, _ = read_progress(folder)
+    check_optimizer(_planned_optimizer(planned.config), folder)
     if ended and progress.step >= planned.max_steps:
         raise UserError(
             f"The run already finished its {plural(planned.max_steps, 'step')}; "
             f"give --max-steps with more than {progress.step} to continue."
         )
     hours = planned.config.train.max_hours
-    if ended and hours is not None and progress.seconds >= 3600 * hours:
+    if ended and not new_run and hours is not None and progress.seconds >= 3600 * hours:
         raise UserError(
             f"The run has used up its {hours:g} {'hour' if hours == 1 else 'hours'}; "
             f"give --max-hours with more than {progress.seconds / 3600:.2f} to continue."
         )
-    if ended:
+    if ended and not new_run:
         check_patience_left(planned.config, progress)
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
     if saved and saved.get("tokenizer") != here.get("tokenizer"):

@@ -138,13 +138,15 @@ class Training:
             raise DivergedError(
                 f"The last step, {step}, was not finite: there is no final checkpoint"
             )
+        early = step < steps and self._stops_early()
         if session.sources.validation and self._validation.loss_now() is None and step < steps:
-            writer.log(step, **self._validation.evaluate())  # `max_hours` ended it in between
+            # `max_hours` ended it in between.
+            writer.log(step, **self._validation.evaluate(for_patience=False))
         self._saving.save_last(self._signals, self._hooks)
         best = writer.state.best_loss
         shown = f", best {writer.state.best_metric} {best:.4f}" if best is not None else ""
         reason = f"reached step {step}"
-        if step < steps and self._stops_early():
+        if early:
             reason = self._validation.patience.tell()
         elif step < steps:
             hours = session.config.train.max_hours or 0.0

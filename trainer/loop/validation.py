@@ -71,15 +71,19 @@ class Validation:
             before_forward=self._hooks.before_forward,
         )
 
-    def evaluate(self) -> dict[str, float]:
-        """Evaluate the current step, record the result, and return its metrics."""
+    def evaluate(self, *, for_patience: bool = True) -> dict[str, float]:
+        """Evaluate the current step, record the result, and return its metrics.
+
+        `for_patience`: it is one of those in a row that patience counts.
+        """
         session, writer = self._session, self._writer
         step = session.progress.step
         result = self._measured()
         state = writer.state
         known = state.best_loss if state.best_metric == "val_loss" else None
         improved = math.isfinite(result.loss) and (known is None or result.loss < known)
-        self.patience.note(improved=improved)
+        if for_patience:
+            self.patience.note(improved=improved)
         if improved:
             writer.event("new_best", step=step, metric="val_loss", value=result.loss)
         self._step, self.loss = step, result.loss

@@ -103,30 +103,36 @@ class Optimizer:
         }
         return {**states, **self.averages.tensors()}
 
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise UserError unless a saved state of these names and shapes can be loaded.
+
+        Allocates nothing, and works for parameters on the meta device.
+        """
+        saved: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self._parameters}
+        for full_name, shape in shapes.items():
+            key, _, name = full_name.partition(".")
+            if name in saved and key not in AVERAGES:
+                saved[name][key] = tuple(shape)
+        rules = {name: group.rule for group in self.groups for name in group.parameters}
+        for name, state in saved.items():
+            own = rules[name].new_state(self._parameters[name].to("meta"))
+            if state and state != {key: tuple(t.shape) for key, t in own.items()}:
+                raise UserError(
+                    f"The saved optimizer state of {name} does not fit this model and optimizer; "
+                    "resume with the configuration it was saved with."
+                )
+
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put saved state back. Raises UserError when it belongs to other parameters or to another
         optimizer; nothing is changed then.
         """
-        saved: dict[str, State] = {name: {} for name in self._parameters}
+        self.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         for full_name, tensor in tensors.items():
             key, _, name = full_name.partition(".")
-            if name in saved and key not in AVERAGES:
-                saved[name][key] = tensor
-        for name, state in saved.items():
-            if state and _shapes(state) != _shapes(self._states[name]):
-                raise UserError(
-                    f"The saved optimizer state of {name} does not fit this model; "
-                    "resume with the configuration it was saved with."
-                )
-        for name, state in saved.items():
-            for key, tensor in state.items():
+            if name in self._states and key not in AVERAGES:
                 self._states[name][key].copy_(tensor)
         self.averages.load(tensors)
-
-
-def _shapes(state: State) -> dict[str, torch.Size]:
-    return {key: tensor.shape for key, tensor in state.items()}
 
 
 def _changed(update: Update) -> Iterator[Tensor]:

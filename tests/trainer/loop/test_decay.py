@@ -9,6 +9,7 @@ import pytest
 from shared.checkpoints.manifest import file_sha256
 from tests.conftest import RunCli
 from tests.trainer.loop.conftest import Train, find
+from tests.trainer.loop.test_patience import RESTLESS
 
 STABLE = {"optim__schedule": "constant", "optim__min_lr": 0.0, "train__max_steps": 8}
 
@@ -60,6 +61,39 @@ def test_what_is_not_stable_is_refused(
     assert refused.code == 2
     assert words in refused.err
     assert len(list(where.glob("unstable*"))) == 1
+
+
+def test_a_branch_has_its_own_time_and_patience(train: Train, run_cli: RunCli) -> None:
+    trunk = train("early", **{**RESTLESS, "train__patience": 1})
+    assert trunk.state.evaluations_without_improvement == 1
+    where, step = trunk.run.path.parent, trunk.state.current_step
+    done = run_cli(
+        "train", "--decay-from", f"early:{step}", "--max-steps", step + 9, "--max-hours", 1e-7,
+        "--runs-dir", where,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    state = find(where, "early-decay").read_state()
+    assert state is not None
+    assert state.exit is not None
+    # The evaluation that follows the end of the time does not make it an early stop.
+    assert state.exit.reason.startswith(f"reached step {step + 1} of {step + 9} in 1e-07 hours")
+    assert state.evaluations_without_improvement == 0
+
+
+def test_another_optimizer_is_refused_before_there_is_a_run(train: Train, run_cli: RunCli) -> None:
+    source = train("source", train__max_steps=1)
+    trunk = train("trunk", "--begin-from", str(source.run.path), **STABLE)
+    where = trunk.run.path.parent
+    decay = ("train", "--decay-from", "trunk", "--max-steps", 12, "--runs-dir", where)
+    for more in (("--dry-run",), ()):
+        refused = run_cli(*decay, "--optimizer", "lion", *more)
+        assert refused.code == 2
+        assert "saved optimizer state" in refused.err
+    assert not list(where.glob("trunk-decay*"))
+    # A trunk that itself began from another run is compared like any other.
+    told = run_cli(*decay, "--seq-len", 8, "--dry-run")
+    assert told.code == 0
+    assert "the sequence length was 16 and is 8" in told.out
 
 
 def test_wrong_use(run_cli: RunCli, tmp_path: Path) -> None:

@@ -251,6 +251,11 @@ class Ternary(Part):
 
     def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
         """Rounding has not begun."""
+        self.begin_run(model)
+
+    @torch.no_grad()
+    def begin_run(self, model: LanguageModel) -> None:
+        """Rounding begins at the new run's own step."""
         if model.config.ternary_from:
             model.get_parameter(BEGUN).zero_()
 
@@ -260,8 +265,11 @@ class Ternary(Part):
         first = int(model.config.ternary_from * steps) + 1
         if not model.config.ternary_from or step < first:
             return None
-        model.get_parameter(BEGUN).fill_(1.0)
-        return f"The weights are ternary from step {step} on" if step == first else None
+        begun = model.get_parameter(BEGUN)
+        if begun.item():  # the loop has waited for the last step anyway
+            return None
+        begun.fill_(1.0)
+        return f"The weights are ternary from step {step} on"
 
     def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
         """The share of zeros, and the mean scale."""

@@ -156,6 +156,9 @@ class Part:
     def initialize(self, model: LanguageModel, generator: torch.Generator) -> None:
         """Fill the parameters it owns, drawing from `generator` (on the CPU) alone."""
 
+    def begin_run(self, model: LanguageModel) -> None:
+        """Forget the steps of another run, whose weights a new run begins with."""
+
     # Training. Evaluation measures the plain next-token loss.
 
     def before_step(self, model: LanguageModel, step: int, steps: int) -> str | None:

@@ -360,6 +360,10 @@ class MonitorApp(App[None]):
     def _chart_opened(self, message: ChartGrid.Opened) -> None:
         self._moving.open_chart(message.key)
 
+    @on(ChartGrid.FoldRefused)
+    def _fold_refused(self) -> None:
+        self._charts.refuse_fold()
+
     @on(CheckpointLines.Clicked)
     def _checkpoint_clicked(self, message: CheckpointLines.Clicked) -> None:
         self._care.point_at(message.name)

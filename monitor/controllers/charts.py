@@ -147,16 +147,29 @@ class Charts:
 
     def fold(self) -> None:
         """Fold or unfold the group of the chart under the cursor."""
-        if self._grid() and not self._page.grid.toggle_fold():
+        if self._folds() and not self._page.grid.toggle_fold():
             self._host.tell("This chart is in no group of metrics.", "warning")
 
     def fold_all(self) -> None:
         """Fold all groups, or unfold them all."""
-        if self._grid() and not self._page.grid.toggle_folds():
+        if self._folds() and not self._page.grid.toggle_folds():
             self._host.tell("These metrics have no groups.", "warning")
 
+    def refuse_fold(self) -> None:
+        """Say why no group can be folded now."""
+        self._host.tell("A filter shows every group unfolded; Esc clears it.", "warning")
+
+    def _folds(self) -> bool:
+        """Whether groups can be folded: not while a filter looks into all of them."""
+        if not self._grid():
+            return False
+        if self._host.look.chart.query:
+            self.refuse_fold()
+            return False
+        return True
+
     def _grid(self) -> bool:
-        """Whether the grid is shown, and not filtered: then nothing would be folded."""
+        """Whether the grid is shown, with a chart that a key can act on."""
         look = self._host.look
         if look.page != "charts" or look.focused:
             self._host.tell("That is for the grid of charts; 2 shows it.", "warning")

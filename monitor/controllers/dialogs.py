@@ -149,15 +149,16 @@ def axis_dialog(scene: Scene) -> MetricScreen:
 
 
 def _metrics(scene: Scene, *, apart: bool = False) -> list[Choice]:
-    """The charts of a scene; `apart`: its metrics, each by itself."""
+    """The charts of a scene; `apart`: its metrics, each by itself. Shown are safe names of them."""
     from monitor.screens.metric_dialog import Choice
 
     metrics, found = scene.metrics, []
     for key in metrics.all_keys:
         others = metrics.beside.get(key, ())
-        remark = "" if apart or not others else f"with {', '.join(others)}"
-        found.append(Choice(key, key, one_line(remark, 60), () if apart else others))
-        found += [Choice(other, other) for other in others if apart]
+        names = tuple(one_line(other) for other in others)
+        remark = "" if apart or not others else f"with {', '.join(names)}"
+        found.append(Choice(one_line(key), key, one_line(remark, 60), () if apart else names))
+        found += [Choice(n, o) for n, o in zip(names, others, strict=True) if apart]
     return found
 
 

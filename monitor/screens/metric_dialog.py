@@ -59,6 +59,11 @@ class MetricScreen(Dialog[Choice]):
         self._names = Choices(id="names", driven=True)
         self._early = ""  # what was typed before the line could take it
 
+    @property
+    def choices(self) -> Sequence[Choice]:
+        """All that can be chosen."""
+        return self._choices
+
     def body(self) -> list[Widget]:
         """The line, how many match, and the list of them."""
         line = Input(placeholder="words, or /regex/", compact=True, id="line")

@@ -65,7 +65,7 @@ class ActionProvider(Provider):
                 go = partial(self._choices.go_to, run_id)
                 yield Hit(score, _shown(words, status), go, text=words)
         for key in self._choices.metrics_by_name():
-            words = f"chart of {key}"
+            words = f"chart of {one_line(key)}"
             score = matcher.match(words)
             if score > 0:
                 show = partial(self._choices.go_to_metric, key)

@@ -42,6 +42,9 @@ class ChartGrid(ChartPane):
             super().__init__()
             self.key = key
 
+    class FoldRefused(Message):
+        """A heading was clicked while a filter shows all groups unfolded."""
+
     def __init__(self, *, painter: Callable[..., Drawn] = paint, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self._painter = painter
@@ -214,7 +217,7 @@ class ChartGrid(ChartPane):
     def _heading(self, group: MetricGroup, width: int) -> list[Strip]:
         """The name of a group, and how many charts it has."""
         picture = Picture(width, 1)
-        sign, name = "▸" if group.folded else "▾", clip_middle(group.name, width - 20)
+        sign, name = "▸" if group.folded else "▾", clip_middle(one_line(group.name), width - 20)
         picture.write_all(
             0,
             0,
@@ -236,6 +239,9 @@ class ChartGrid(ChartPane):
             return
         event.stop()
         event.prevent_default()  # it is no click on a chart
+        if self.scene.state.query:
+            self.post_message(self.FoldRefused())
+            return
         self.change(self.scene.state.at_chart(group.keys[0]).toggled_fold(group.name))
 
     def _foot(self, now: Arrangement, width: int) -> Picture:

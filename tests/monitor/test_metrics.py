@@ -11,6 +11,7 @@ from textual.widgets import OptionList
 
 from monitor.actions.registry import ACTIONS
 from monitor.app import MonitorApp
+from monitor.controllers.dialogs import axis_dialog, main_dialog, metric_dialog
 from monitor.data.views import RunDetail
 from monitor.plots.scene import Scene
 from monitor.screens.metric_dialog import MetricScreen
@@ -19,6 +20,7 @@ from monitor.settings import SettingsFile
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ChartPane
 from monitor.widgets.run_list import RunList
+from shared.text import one_line
 from tests.monitor.support import screen_text, series, still_app, until, view
 
 pytestmark = pytest.mark.slow  # dialogs, through the whole app
@@ -230,6 +232,25 @@ async def test_groups_fold_by_key_by_enter_and_by_click() -> None:
         assert "in no group" in app.notice
 
 
+async def test_while_a_filter_shows_all_groups_none_is_folded() -> None:
+    app = monitor(5)
+    async with app.run_test(size=LARGE) as pilot:
+        await on_charts(pilot, app)
+        await pilot.press("slash", *"layer", "enter")
+        await until(pilot, lambda: not app.is_filtering and "▾ eval/" in screen_text(app))
+        before = app.look.chart
+        for key in ("f", "F"):
+            await pilot.press(key)
+            assert (app.look.chart, "Esc clears it" in app.notice) == (before, True)
+            app.tell("")
+        row = next(i for i, x in enumerate(screen_text(app).split("\n")) if "▾ eval/" in x)
+        await pilot.click("#grid", offset=(4, row - grid(app).region.y))
+        await until(pilot, lambda: "Esc clears it" in app.notice)
+        assert app.look.chart == before
+        await pilot.press("escape", "F")
+        await until(pilot, lambda: "▸ eval/" in screen_text(app))
+
+
 async def test_every_chart_is_reached_by_going_down_and_back_up() -> None:
     app = monitor(5)
     async with app.run_test(size=LARGE) as pilot:
@@ -324,3 +345,28 @@ async def test_a_renamed_run_keeps_its_id_in_sight(size: tuple[int, int]) -> Non
     app = still_app(view(run_id, label="a name that somebody typed " * 4))
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: f"({run_id})" in screen_text(app))
+
+
+async def test_a_metric_named_by_commands_to_the_terminal_is_shown_without_them() -> None:
+    odd = "a\x1b[2Jb\nc"
+    keys = ("loss", "val_loss", odd, f"{odd}/x", f"{odd}/y")
+    found = {key: series(key, np.arange(9.0)) for key in keys}
+    detail = RunDetail("r", found["loss"], found["val_loss"], series=found, version=1)
+    app = still_app(view("r"), detail=detail)
+    async with app.run_test(size=LARGE) as pilot:
+        await on_charts(pilot, app)
+        await until(pilot, lambda: f"▾ {one_line(odd)}/  2 charts" in screen_text(app))
+        made = (metric_dialog(scene(app)), main_dialog(scene(app)), axis_dialog(scene(app)))
+        for screen in made:
+            assert odd in [one.value.removeprefix("metric:") for one in screen.choices]
+            for one in screen.choices:
+                assert all(text.isprintable() for text in (one.name, one.remark, *one.also))
+        hits = [hit async for hit in ActionProvider(app.screen).search("chart of a")]
+        assert all(str(hit.text).isprintable() for hit in hits)
+        hit = next(hit for hit in hits if hit.text == f"chart of {one_line(odd)}")
+        hit.command()
+        assert scene(app).key == odd, "it is still known by its own name"
+        await dialog(pilot, app, "X")
+        await pilot.press(*"2jb c", "enter")
+        await until(pilot, lambda: app.settings.x_metric == odd)
+        await until(pilot, lambda: f"over {one_line(odd)}" in screen_text(app))

@@ -20,7 +20,7 @@ from shared.errors import UserError
 from shared.text import format_bytes, nearest, one_line
 from shared.yaml_text import StrictLoader, guarded
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
-from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig
+from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
@@ -200,9 +200,8 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
     """
     merged: Settings = {}
     for layer in layers:
-        if layer.get("optim.name", merged.get("optim.name", "adamw")) != merged.get(
-            "optim.name", "adamw"
-        ):
+        before = merged.get("optim.name", "adamw")
+        if whole_name(layer.get("optim.name", before)) != whole_name(before):
             merged = {key: value for key, value in merged.items() if key not in _OF_ONE_OPTIMIZER}
         merged.update(layer)
     known = known_keys()

@@ -136,9 +136,16 @@ _RATES = {"muon": 0.02, "lion": 1e-4}
 _BETA2 = {"lion": 0.99}
 
 
-def default_rate(optimizer: str) -> float:
+def default_rate(optimizer: str, muon_scale: str = "original") -> float:
     """The peak learning rate of an optimizer where none is given."""
+    if optimizer == "muon" and muon_scale == "match_rms_adamw":
+        optimizer = "adamw"
     return _RATES.get(optimizer, 6e-4)
+
+
+def whole_name(name: Any) -> Any:
+    """An optimizer's name with the one that trains the rest, which adamw is if none is named."""
+    return "muon+adamw" if name == "muon" else name
 
 
 def _headline(values: dict[str, Any]) -> str:
@@ -186,10 +193,17 @@ class OptimConfig(Section):
         "adamw",
         description="adamw, lion, or for the hidden matrices and the rest muon+adamw or muon+lion.",
     )
+    muon_scale: Literal["original", "match_rms_adamw"] = Field(
+        "original",
+        description="Scale of muon's update; with match_rms_adamw, learning rates of adamw fit.",
+    )
     learning_rate: float = Field(
-        default_factory=lambda values: default_rate(_headline(values)),
+        default_factory=lambda values: default_rate(
+            _headline(values), str(values.get("muon_scale"))
+        ),
         gt=0,
-        description="Peak learning rate; unless given 6e-4, of muon 0.02, of lion 1e-4.",
+        description="Peak learning rate; unless given 6e-4, of lion 1e-4, of muon 0.02 in its own "
+        "scale.",
     )
     rest_learning_rate: float | None = Field(
         None,
@@ -224,10 +238,6 @@ class OptimConfig(Section):
     )
     eps: float = Field(1e-8, gt=0, description="Epsilon of adamw.")
     momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of muon.")
-    muon_scale: Literal["original", "match_rms_adamw"] = Field(
-        "original",
-        description="Scale of muon's update; with match_rms_adamw, learning rates of adamw fit.",
-    )
     muon_steps: Annotated[int, Field(ge=1, le=20)] = Field(
         5, description="Newton-Schulz steps of muon."
     )

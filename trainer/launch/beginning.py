@@ -28,6 +28,11 @@ class Layers:
     begun_from: Path | None = None
 
     @property
+    def in_order(self) -> tuple[Settings, ...]:
+        """The layers for `resolve`, to which it matters what a later one discards."""
+        return self.source, self.file, self.flags
+
+    @property
     def merged(self) -> Settings:
         """Later layers over earlier ones."""
         return {**self.source, **self.file, **self.flags}
@@ -43,7 +48,7 @@ def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     if reference is None:
         return layers
     if not isinstance(reference, str):
-        resolve(layers.merged)  # says what is wrong with it
+        resolve(*layers.in_order)  # says what is wrong with it
         raise UserError(f"{KEY} {one_line(reference, 60)} is not a run or a folder.")
     folder = resolve_reference(reference, runs_dir).find()  # before torch is loaded
     from trainer.checkpoint.loading import model_config
@@ -53,7 +58,7 @@ def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     if layers.preset:
         source.pop("model.vocab_size", None)
     given = [_without_open_sizes(layer) for layer in (source, layers.file, layers.flags)]
-    _refuse_contradictions(shape, {**given[0], **given[1], **given[2]}, reference)
+    _refuse_contradictions(shape, given, reference)
     own = {f"model.{key}": value for key, value in shape.model_dump(mode="json").items()}
     return Layers(
         source={**own, **given[0]},
@@ -73,19 +78,20 @@ def _without_open_sizes(settings: Settings) -> Settings:
     }
 
 
-def _refuse_contradictions(shape: ModelConfig, settings: Settings, reference: str) -> None:
+def _refuse_contradictions(shape: ModelConfig, layers: list[Settings], reference: str) -> None:
     """Raise UserError naming every setting that makes another model than the checkpoint's."""
     from trainer.model.shapes import differences
 
     asked = {
         key.removeprefix("model."): value
-        for key, value in settings.items()
+        for layer in layers
+        for key, value in layer.items()
         if key.startswith("model.") and key.removeprefix("model.") in ModelConfig.model_fields
     }
     try:
         model = ModelConfig.model_validate({**shape.model_dump(), **asked})
     except ValidationError:
-        resolve(settings)  # says what is wrong
+        resolve(*layers)  # says what is wrong
         raise
     found = differences(shape, model)
     if found:

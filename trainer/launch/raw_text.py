@@ -12,6 +12,7 @@ import orjson
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.checkpoint.tokenizer_files import tokenizer_files
 from trainer.config.resolve import Settings, resolve
 from trainer.data.progress import ProgressFactory, silent
 
@@ -24,7 +25,7 @@ BPE_VOCABULARY = 4096
 
 def prepare_text(
     paths: Sequence[str],
-    settings: Settings,
+    layers: Sequence[Settings],
     runs_dir: Path,
     progress: ProgressFactory = silent,
     *,
@@ -32,7 +33,8 @@ def prepare_text(
     model: Path | None = None,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Path:
-    """Prepare token files from `paths`; returns their folder, below the runs directory.
+    """Prepare token files from `paths` for the configuration of `layers`; returns their folder,
+    below the runs directory.
 
     `tell` receives what a person should know about the text.
     The configured vocabulary size picks the tokenizer: 99 means ASCII characters, 258 bytes, any
@@ -42,7 +44,7 @@ def prepare_text(
     from trainer.data.inputs import find_inputs
     from trainer.data.prepare import PrepareSettings, prepare
 
-    size = resolve(settings).model.vocab_size
+    size = resolve(*layers).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
     files = [file.path for file in find_inputs(paths).files]
     # A path need not be UTF-8.
@@ -79,12 +81,13 @@ def prepare_text(
 
 def _tokenizer_settings(model: Path) -> dict[str, Any]:
     """The settings with which `prepare` uses the tokenizer of a model folder."""
-    if (model / "tokenizer.json").is_file():
-        return {"tokenizer": str(model)}
-    vocab, merges = model / "vocab.json", model / "merges.txt"
-    if vocab.is_file() and merges.is_file():
-        return {"vocab": str(vocab), "merges": str(merges)}
-    raise UserError(
-        f"{one_line(model)} has no tokenizer.json to tokenize --data with; prepare the text with "
-        "`trainer prepare-data --tokenizer`, and give --data-path."
-    )
+    try:
+        first, *rest = tokenizer_files(model)
+    except UserError as error:
+        raise UserError(
+            f"{one_line(model)} has no tokenizer.json to tokenize --data with; prepare the text "
+            "with `trainer prepare-data --tokenizer`, and give --data-path."
+        ) from error
+    if rest:
+        return {"vocab": str(first), "merges": str(rest[0])}
+    return {"tokenizer": str(model)}

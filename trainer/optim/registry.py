@@ -110,7 +110,7 @@ def _rate(optim: OptimConfig, row: GroupConfig) -> float:
     first, _, _ = optim.name.partition("+")
     if row.optimizer == first:
         return optim.learning_rate
-    return optim.rest_learning_rate or default_rate(row.optimizer)
+    return optim.rest_learning_rate or default_rate(row.optimizer, optim.muon_scale)
 
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], optim: OptimConfig) -> Optimizer:

@@ -337,3 +337,16 @@ def test_a_wrong_table_of_groups_is_told(rows: object, words: str) -> None:
     with pytest.raises(UserError) as raised:
         resolve({"optim.groups": rows})
     assert words in str(raised.value)
+
+
+def test_an_optimizer_has_one_name_with_and_without_the_one_for_the_rest() -> None:
+    preset, _ = load_source("shakespeare-cpu")
+    for name in ("muon", "muon+adamw"):
+        assert resolve(preset, {"optim.name": name}).optim.learning_rate == 0.007
+    assert resolve(preset, {"optim.name": "muon+lion"}).optim.learning_rate != 0.007
+
+
+def test_the_rate_of_muon_follows_its_scale() -> None:
+    scaled = {"optim.name": "muon", "optim.muon_scale": "match_rms_adamw"}
+    assert resolve(scaled).optim.learning_rate == resolve().optim.learning_rate
+    assert resolve({"optim.name": "muon"}).optim.learning_rate == 0.02

@@ -41,6 +41,15 @@ def test_the_exponential_average() -> None:
     torch.testing.assert_close(averages.tensors()["ema.w"], expected)
 
 
+def test_the_exponential_average_begins_with_the_first_weights_and_soon_forgets_them() -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(5)  # what `followed` begins with
+    seen, averages, _ = followed(5, ema_decay=0.99)
+    for decay, weights in zip((2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15), seen, strict=True):
+        expected = decay * expected + (1 - decay) * weights
+    torch.testing.assert_close(averages.tensors()["ema.w"], expected)
+
+
 def test_in_place_the_model_has_the_average_and_then_its_own_bits() -> None:
     seen, averages, parameter = followed(7, ema_decay=0.9, tail_start=0.2)
     saved = {name: tensor.clone() for name, tensor in averages.tensors().items()}

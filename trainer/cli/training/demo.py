@@ -99,7 +99,7 @@ def run_demo(
     steps = {} if max_steps is None else {"train.max_steps": max_steps}
     resolve(settings, flags, steps)  # a wrong number is refused before any work
     typer.echo("Reading the Python standard library's source…")
-    flags["data.path"] = str(prepare_text(text, {**settings, **flags}, runs_dir, show_progress))
+    flags["data.path"] = str(prepare_text(text, [settings, flags], runs_dir, show_progress))
 
     def configured(more: dict[str, Any]) -> Config:
         return new_run(settings, {}, {**flags, **more}, preset=False)

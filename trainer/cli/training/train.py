@@ -230,7 +230,7 @@ def train(
         if data:
             folder = prepare_text(
                 data,
-                layers.merged,
+                layers.in_order,
                 runs_dir,
                 show_progress,
                 text_field=text_field,

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from shared.errors import UserError
 from shared.text import format_bytes, nearest, one_line
 from shared.yaml_text import StrictLoader, guarded
+from trainer.config.conditions import missing_conditions
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
 
@@ -361,13 +362,7 @@ def check_model(model: ModelConfig) -> list[str]:
 
 def _part_problems(model: ModelConfig) -> list[str]:
     """Settings of the model's parts that do not go together, each as a clause."""
-    problems = []
-    if model.hyper_dynamic and not model.hyper_streams:
-        problems.append("model.hyper_dynamic needs model.hyper_streams")
-    if model.ternary_from and not model.ternary:
-        problems.append(f"model.ternary_from {model.ternary_from:g} needs model.ternary")
-    if model.ternary_group and not model.ternary:
-        problems.append(f"model.ternary_group {model.ternary_group} needs model.ternary")
+    problems = missing_conditions(model)
     if model.mtp_kind == "block" and model.mtp_heads > 1:
         problems.append(f"model.mtp_heads {model.mtp_heads} must be 1 with model.mtp_kind block")
     if model.mtp_heads >= model.max_seq_len:

@@ -25,6 +25,7 @@ from trainer.checkpoint.loading import (
 )
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.saving import Progress
+from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.loop.patience import check_patience, check_patience_left
@@ -253,15 +254,8 @@ def _warnings(planned: Plan) -> Iterator[str]:
         )
     for part in active_parts(planned.config.model):
         yield from part.notes(planned.config)
-    optim = planned.config.optim
-    if optim.schedule != "wsd":
-        for key in ("decay_start", "decay_step", "decay_shape"):
-            if getattr(optim, key) != type(optim).model_fields[key].default:
-                yield (
-                    f"optim.{key} {getattr(optim, key)} has no effect: optim.schedule is "
-                    f"{optim.schedule}, not wsd"
-                )
-    warmup = optim.warmup_steps
+    yield from without_effect(planned.config)
+    warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
         yield (
             f"The warmup of {plural(warmup, 'step')} is longer than the run: the peak learning "

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.trainer.loop.conftest import TINY, Train
-from trainer.config.resolve import resolve
+from trainer.config.conditions import without_effect
+from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Plan, Session, build, plan
@@ -140,8 +141,31 @@ def test_the_loss_of_a_step_may_be_another_than_the_one_measured() -> None:
 
 
 def test_a_setting_that_has_no_effect_is_told() -> None:
-    made = build(plan(resolve({**SYNTHETIC, "optim.decay_shape": "sqrt"})))
+    made = build(plan(resolve({**SYNTHETIC, "optim.decay_shape": "sqrt", "optim.muon_steps": 4})))
+    assert "optim.muon_steps 4 has no effect: nothing is trained by muon" in made.notes
     assert "optim.decay_shape sqrt has no effect: optim.schedule is cosine, not wsd" in made.notes
+
+
+def test_what_has_no_effect_has_one_beside_what_it_belongs_to() -> None:
+    muon = {"optim.name": "muon"}
+    for key, value, beside in (
+        ("train.collider_keep", 0.5, {"train.collider": True}),
+        ("model.mtp_kind", "block", {"model.mtp_heads": 1}),
+        ("model.mtp_weight", 0.3, {"model.mtp_heads": 1}),
+        ("model.ternary_activations", False, {"model.ternary": True}),
+        ("checkpoint.begin_with", "state", {"checkpoint.begin_from": "x"}),
+        ("optim.rest_learning_rate", 1e-3, muon),
+        ("optim.muon_scale", "match_rms_adamw", muon),
+        ("optim.muon_steps", 4, muon),
+        ("optim.muon_dtype", "fp32", {"optim.groups": [{"optimizer": "muon", "min_dims": 2}]}),
+        ("optim.momentum", 0.9, muon),
+        ("optim.decay_start", 0.5, {"optim.schedule": "wsd"}),
+    ):
+        for more in ({}, beside):
+            notes = list(without_effect(resolve({key: value, **more})))
+            assert [note.partition(" ")[0] for note in notes] == ([] if more else [key])
+    for name in preset_names():
+        assert not list(without_effect(resolve(load_source(name)[0])))
 
 
 def test_the_first_step_has_the_rate_of_the_warmup() -> None:

@@ -217,13 +217,15 @@ class CheckpointKeeper:
 
     def _move_best(self, since: int) -> str | None:
         """Point `best` at the lowest validation loss from the step `since` on, or training loss if
-        there is no other.
+        there is no other; else at the newest checkpoint, if `since` leaves out older ones.
         """
         every = list_checkpoints(self.folder)
         present = [c for c in every if c.whole and c.name != "final" and c.step >= since]
         measured = [(c.val_loss, c) for c in present if c.val_loss is not None]
         if not measured and not self._session.sources.validation:
             measured = [(c.loss, c) for c in present if c.loss is not None]
+        if not measured and since:  # the link must not stay at what is no longer comparable
+            measured = [(math.inf, c) for c in present]
         if not measured:
             return None
         best = min(measured, key=lambda pair: (pair[0], -pair[1].step))[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.trainer.loop.conftest import Train, resume
+from tests.trainer.loop.test_exact_resume import stop_at
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
 from trainer.loop.step import StepResult
@@ -44,6 +45,11 @@ def test_what_was_best_before_a_part_began_is_not_best_any_more(train: Train) ->
     best = (done.run.checkpoints / "best").resolve().name
     assert best == f"step_{done.state.best_step}"
     assert not (done.run.checkpoints / "step_4").exists(), "nothing keeps it"
+
+    # Also where the first checkpoint since then was not evaluated.
+    stopped = train("stopped", hooks=stop_at(5), **TERNARY)
+    assert stopped.code == 75
+    assert (stopped.run.checkpoints / "best").resolve().name == "step_5"
 
     # A longer run would begin later, but has begun already.
     assert resume(done.run, "--max-steps", "14").code == 0

@@ -22,13 +22,15 @@ from trainer.optim.schedule import learning_rate
 class Part(NamedTuple):
     """One micro-batch: its mean losses on the device, and its size.
 
-    `loss` is in nats per token over the `tokens` that count (the sum of their weights, if they
-    have any). `named` holds the further losses of the model.
+    `loss` is in nats per token over the `tokens` that it is about (the sum of their weights, if
+    they have any). `named` holds the further losses of the model, means over the `counted` tokens
+    of the data.
     """
 
     loss: Tensor
     named: dict[str, Tensor]
-    tokens: float
+    tokens: Tensor
+    counted: float
     sequences: int
 
 
@@ -87,24 +89,34 @@ def train_step(
 def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) -> list[Part]:
     """Add the gradient of the step's mean loss, one micro-batch at a time.
 
-    A micro-batch weighs as much as the share of the step's counted tokens that it holds.
+    A micro-batch weighs as much as the share of the step's tokens that its loss is about. How many
+    that are in all is known only at the end where the model chooses among the data's counted ones.
     """
     source, compute = session.sources.train, session.compute
     first, sequences = session.progress.samples, session.config.sequences_per_step
-    total = source.counted(first, sequences)
+    expected = source.counted(first, sequences) or 1.0
     parts: list[Part] = []
     for count in micro_batch.parts(sequences):
         hooks.before_forward("train", count)
         batch = to_tensors(source.batch(first, count), compute.device)
-        tokens = total if count == sequences else source.counted(first, count)
         with compute.autocast():
             losses = losses_of(session.forward, batch)
-        # Without counted tokens the loss is 0, and so is its gradient.
-        part_of = total / tokens if tokens else 1.0
-        (losses.total if part_of == 1.0 else losses.total / part_of).backward()
-        parts.append(Part(losses.total.detach(), losses.named, tokens, count))
+        whole = count == sequences
+        (losses.total if whole else losses.total * (losses.counted / expected)).backward()
+        counted = expected if whole else source.counted(first, count)
+        parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
         first += count
+    if len(parts) > 1:
+        _scale_gradients(session, expected / _total(parts))
     return parts
+
+
+def _scale_gradients(session: Session, scale: Tensor) -> None:
+    """Multiply every gradient by a scalar on the device."""
+    if scale.device.type == "cpu" and scale.item() == 1.0:
+        return
+    gradients = [p.grad for p in session.parameters.values() if p.grad is not None]
+    torch._foreach_mul_(gradients, scale)
 
 
 def update_unless_unwanted(
@@ -131,33 +143,33 @@ def unwanted(loss: float, norm: float, skip_above: float) -> bool:
 
 def unwanted_on_device(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor:
     """The same as a tensor on the device: 1.0 if the update must be skipped, else 0.0."""
-    total = _tokens(parts)
-    mean = torch.zeros_like(norm)
-    for part in parts:
-        mean = mean + part.loss * (part.tokens / total)
+    mean = sum((part.loss * part.tokens for part in parts), torch.zeros_like(norm)) / _total(parts)
     # NaN compares as False, so it counts as unwanted.
     return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()
 
 
 def mean_loss(parts: list[Part]) -> float:
-    """The mean over all counted tokens of the step."""
-    return sum(part.loss.item() * part.tokens for part in parts) / _tokens(parts)
+    """The mean over all tokens that the step's loss is about."""
+    sizes = [part.tokens.item() for part in parts]
+    return _mean([part.loss for part in parts], sizes)
 
 
 def mean_named(parts: list[Part]) -> dict[str, float]:
     """The means of the model's further losses."""
-    if not parts[0].named:
-        return {}
-    total = _tokens(parts)
-    return {
-        name: sum(part.named[name].item() * part.tokens for part in parts) / total
-        for name in parts[0].named
-    }
+    sizes = [part.counted for part in parts]
+    return {name: _mean([part.named[name] for part in parts], sizes) for name in parts[0].named}
 
 
-def _tokens(parts: list[Part]) -> float:
-    """Counted tokens of the step; 1 if none counts, so that its mean loss is 0."""
-    return sum(part.tokens for part in parts) or 1
+def _mean(values: list[Tensor], sizes: list[float]) -> float:
+    """The mean over all parts of their means."""
+    pairs = zip(values, sizes, strict=True)
+    return sum(value.item() * size for value, size in pairs) / (sum(sizes) or 1)
+
+
+def _total(parts: list[Part]) -> Tensor:
+    """The tokens of all parts; 1 if there are none, so that a mean over them is 0."""
+    total = torch.stack([part.tokens for part in parts]).sum()
+    return total + (total == 0)
 
 
 def advance(session: Session, parts: list[Part], loss: float) -> None:

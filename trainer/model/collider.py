@@ -281,10 +281,12 @@ class Collider:
             memory=model.loss_memory,
             objective=model.objective,
         )
-        counted = counts_BT.sum()
+        shares_BT = counts_BT if weights_BT is None else counts_BT * weights_BT
+        counted = shares_BT.sum()
+        counted = counted + (counted == 0)
         named = {
-            "cross_entropy": (losses_BT * counts_BT).sum() / (counted + (counted == 0)),
-            "collider_kept": counts_BT.gather(1, kept.rows_BK).sum() / (counted + (counted == 0)),
+            "cross_entropy": (losses_BT * shares_BT).sum() / counted,
+            "collider_kept": shares_BT.gather(1, kept.rows_BK).sum() / counted,
         }
         return step, losses._replace(named=losses.named | named)
 

@@ -60,8 +60,8 @@ class Masked:
         return int(self.mask(first_sample, count).sum())
 
 
-def session(masked: bool = False, all_of_them: bool = False) -> Session:
-    planned: Plan = plan(resolve(SYNTHETIC))
+def session(masked: bool = False, all_of_them: bool = False, **more: object) -> Session:
+    planned: Plan = plan(resolve({**SYNTHETIC, **more}))
     if masked:
         source = Masked(planned.sources.train, all_of_them)
         planned = replace(planned, sources=replace(planned.sources, train=source))
@@ -89,6 +89,21 @@ def test_a_micro_batch_weighs_what_it_counts(size: int) -> None:
     losses = build(whole.plan).model(inputs, targets, weights_BT=mask)
     assert losses.counted.item() == (0 + 3 + 6 + 9)
     assert expected.loss == pytest.approx(losses.total.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_micro_batch_weighs_what_the_model_keeps(size: int) -> None:
+    """Of 0, 3, 6 and 9 counted tokens of a sequence token filtering keeps at most 6."""
+    filtering = {"train.collider": True, "train.collider_keep": 0.45}
+    whole, cut = session(masked=True, **filtering), session(masked=True, **filtering)
+    expected = train_step(whole, MicroBatch(4))
+    found = train_step(cut, MicroBatch(size))
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+    assert expected.named["collider_kept"] == pytest.approx((3 + 6 + 6) / (3 + 6 + 9))
+    assert found.named == pytest.approx(expected.named, rel=1e-5)
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(cut.parameters[name].data, tensor, atol=2e-5, rtol=1e-4)
 
 
 def test_a_mask_of_all_tokens_changes_no_bit() -> None:
@@ -247,7 +262,8 @@ def test_host_and_device_agree_on_what_is_skipped(
     losses: tuple[float, float], norm: float, limit: float
 ) -> None:
     """Of 4 counted tokens one has the first loss and three the second: their mean is 2.5."""
-    parts = [Part(torch.tensor(x), {}, n, 1) for x, n in zip(losses, (1, 3), strict=True)]
+    pairs = zip(losses, (1, 3), strict=True)
+    parts = [Part(torch.tensor(x), {}, torch.tensor(n), n, 1) for x, n in pairs]
     expected = not (all(map(math.isfinite, (*losses, norm))) and limit > 2.5)
     assert unwanted(mean_loss(parts), norm, limit) is expected
     assert unwanted_on_device(parts, torch.tensor(norm), limit).item() == float(expected)

@@ -48,11 +48,8 @@ class Plan:
     compute: Compute
     sources: Sources
     max_steps: int
-
-    @property
-    def memory(self) -> MemoryEstimate:
-        """What the training will take."""
-        return _estimate(self.config, self.compute)
+    #: What the training will take.
+    memory: MemoryEstimate
 
     def describe(self) -> list[str]:
         """The model, the data, the device, the memory, the parameter groups, a line each."""
@@ -61,7 +58,7 @@ class Plan:
             describe(config),
             self.sources.description,
             f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
-            f"memory {_estimate(config, compute)}",
+            f"memory {self.memory}",
             *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
 
@@ -78,16 +75,17 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
     compute = set_up(config)
-    check_memory(config, compute)
+    memory = _estimate(config, compute)
+    check_memory(config, compute, memory)
     sources = open_sources(config)
     check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
-    return Plan(config, compute, sources, planned_steps(config, sources.train, done))
+    return Plan(config, compute, sources, planned_steps(config, sources.train, done), memory)
 
 
-def check_memory(config: Config, compute: Compute) -> None:
+def check_memory(config: Config, compute: Compute, estimate: MemoryEstimate) -> None:
     """Raise UserError if weights, gradients and optimizer alone exceed the machine's memory."""
-    estimate, available = _estimate(config, compute), _memory(compute)
+    available = _memory(compute)
     where = str(compute.device) if compute.device.type == "cuda" else "this machine"
     if estimate.state > available:
         raise UserError(
@@ -246,7 +244,7 @@ def _learner(planned: Plan) -> Learner:
 
 def _warnings(planned: Plan) -> Iterator[str]:
     """Warnings: memory may be too small, a part has something to say, the warmup never ends."""
-    estimate, available = _estimate(planned.config, planned.compute), _memory(planned.compute)
+    estimate, available = planned.memory, _memory(planned.compute)
     if estimate.total > available:
         yield (
             f"That is more than the {format_bytes(available)} available: if memory runs out, "

@@ -9,6 +9,7 @@ from trainer.config.schema import Config, ModelConfig
 from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import LOSS_MEMORY, LossMemory
+from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import count_parameters, parameter_count
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
@@ -112,7 +113,8 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
         attention = 3 * weights * (width if explicit else 4)
     elif not cuda and bf16 and explicit:
         attention = width * weights
-    layer = 4 * stream + width * narrow + attention
+    parts = [part.kept(model, width) for part in active_parts(model)]
+    layer = 4 * stream + width * narrow + attention + sum(part.layer_token for part in parts)
     # The logits' log-softmax, its gradient and theirs, in fp32.
     predictions = 1 + model.mtp_heads
     logits = 12 * predictions * loss_memory.held(tokens, n.V) * n.V
@@ -120,5 +122,5 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     # A tied matrix has two gradients before they are added.
     tied = 4 * n.V * n.D if model.tie_embeddings else 0
     # One layer more: the gradients of a layer's activations.
-    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied
-    return kept if cuda else int(FRAGMENTS * kept)
+    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + sum(part.whole for part in parts)
+    return int(kept if cuda else FRAGMENTS * kept)

@@ -79,6 +79,10 @@ def test_flops_follow_the_palm_convention(name: str, factor: float) -> None:
         {"qk_norm": True, "num_kv_heads": 2},
         {"dropout": 0.1},
         {"flavour": "gpt2"},
+        {"hyper_streams": 2},
+        {"hyper_streams": 4, "hyper_dynamic": True},
+        {"ternary": True},
+        {"parts": {"skips": {}}},
         {"flavour": "gpt2", "dropout": 0.1},
     ],
 )

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from shared.errors import UserError
 from trainer.config.schema import Config, Count, ModelConfig, Section
 from trainer.model.dimensions import dimensions
-from trainer.model.parts.interface import Json, Part, Plain, Weights
+from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -244,6 +244,18 @@ class Ternary(Part):
                             weight, own.group, activations=own.activations, begun=begun
                         )
                         setattr(parent, name, layer)
+
+    def kept(self, model: ModelConfig, width: int) -> Kept:
+        """Rounded weights, and rounded inputs of each layer apart.
+
+        With bf16 they are rounded before the cast that a plain layer has, too.
+        """
+        if width < 4:
+            return Kept()
+        n = dimensions(model)
+        inputs = 3 * n.D + n.H * n.C if model.ternary_activations else 0
+        matrices = n.D * (2 * n.H * n.C + 2 * n.K * n.C + 3 * n.F)
+        return Kept(4 * inputs, 4 * n.L * matrices)
 
     def owns(self, name: str) -> bool:
         """The mark that rounding has begun."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -56,6 +56,13 @@ class ForwardPass:
         wide = rows[..., None].expand(-1, -1, hidden_BTD.shape[-1])
         weights = None if weights_BT is None else weights_BT.gather(1, rows)
         return hidden_BTD.gather(1, wide), targets_BT.gather(1, rows), weights
+
+
+class Kept(NamedTuple):
+    """Bytes that a part keeps for the backward pass: per token in every layer, and in all."""
+
+    layer_token: float = 0
+    whole: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,13 @@ class Part:
 
     def build(self, model: LanguageModel) -> None:
         """Change a model that has just been built: replace modules, or add some."""
+
+    def kept(self, model: ModelConfig, width: int) -> Kept:
+        """What it keeps beyond what a model without it does, for an estimate of the memory.
+
+        `width` is the size of an activation: 4 bytes, or 2 with bf16.
+        """
+        return Kept()
 
     def owns(self, name: str) -> bool:
         """Whether it added the parameter `name`.

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig, Section
+from trainer.model.dimensions import dimensions
 from trainer.model.llama import Block
-from trainer.model.parts.interface import Part
+from trainer.model.parts.interface import Kept, Part
 
 if TYPE_CHECKING:
     from trainer.model.inference.cache import Cache
@@ -73,6 +74,10 @@ class Skips(Part):
         layers = model.model.layers
         for i, block in enumerate(layers):
             layers[i] = SkipBlock(cast("Block", block), i, last=i + 1 == len(layers))
+
+    def kept(self, model: ModelConfig, width: int) -> Kept:
+        """The output of every block, in fp32."""
+        return Kept(4 * dimensions(model).D)
 
     def owns(self, name: str) -> bool:
         """The weights of the averages."""

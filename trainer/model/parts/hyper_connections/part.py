@@ -10,6 +10,7 @@ from torch import Tensor
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.config.schema import ModelConfig, Section
+from trainer.model.dimensions import dimensions
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
 from trainer.model.parts.hyper_connections.mhc import (
     mhc_bytes,
@@ -17,9 +18,9 @@ from trainer.model.parts.hyper_connections.mhc import (
     mhc_weights,
     read_mhc,
 )
-from trainer.model.parts.hyper_connections.streams import HyperBlock, HyperConnection
+from trainer.model.parts.hyper_connections.streams import MIXING, HyperBlock, HyperConnection
 from trainer.model.parts.hyper_connections.watch import Watch
-from trainer.model.parts.interface import Json, Part, Plain, Weights
+from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +106,17 @@ class HyperConnections(Part):
                 first=i == 0,
                 last=i + 1 == len(layers),
             )
+
+    def kept(self, model: ModelConfig, width: int) -> Kept:
+        """The streams in fp32, and each sub-layer's output; with dynamic maps the streams side by
+        side, as they are and normed, and each token's maps.
+        """
+        streams, D = model.hyper_streams, dimensions(model).D
+        sublayer = 4 * streams * D + width * D
+        if model.hyper_dynamic:
+            mixing = MIXING[streams][1] if streams in MIXING else 0
+            sublayer += (4 + width) * streams * D + 4 * (8 * streams + 2 * mixing)
+        return Kept(2 * sublayer)
 
     def owns(self, name: str) -> bool:
         """The scalars of the connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, has_file, in_use
+from shared.checkpoints.catalogue import META, OPTIMIZER, WEIGHTS, in_use
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import load_json, read_json
@@ -20,8 +20,8 @@ from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
 from trainer.checkpoint.hf_format import model_from_hf
+from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.random_state import restore
-from trainer.checkpoint.saving import Progress
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
@@ -190,23 +190,6 @@ def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
             model = LanguageModel(config)
             load_weights(model, plain)
     return LoadedModel(model.to(device).eval(), folder)
-
-
-def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
-    """The run's position at a checkpoint, and the generator states kept as JSON.
-
-    Raises UserError if the checkpoint holds weights only.
-    """
-    state = read_json(folder / TRAINER_STATE)
-    if state is None or not has_file(folder, OPTIMIZER):
-        raise UserError(
-            f"The checkpoint {folder.name} cannot be resumed: it has no {TRAINER_STATE} and "
-            f"{OPTIMIZER}; it holds weights only."
-        )
-    known = {f.name for f in fields(Progress)}
-    progress = Progress(**{k: v for k, v in state.items() if k in known})
-    progress.facts["data"] = state.get("data")
-    return progress, state.get("random") or {}
 
 
 def load_training_state(

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from shared.files import fsync_directory, fsync_file, replace_link, write_json
 from shared.text import format_bytes
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.hf_format import generation_config, hf_config
+from trainer.checkpoint.progress import Progress
 from trainer.checkpoint.random_state import random_json, random_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
@@ -48,45 +49,6 @@ _TENSOR_BYTES = 300  # of a safetensors header, for each tensor
 _LOSS_BYTES = 24  # of trainer_state.json, for each recent loss
 _DISK = Disk()
 TRIES = 3  # after an I/O error; a full disk is not retried immediately
-
-
-@dataclass
-class Progress:
-    """A run's position: what resume needs besides weights, optimizer and generators.
-
-    `samples` is the position in the data: the training sequences used so far. `skipped_samples` of
-    them were skipped by rollbacks. `rollbacks` counts the rollbacks since a checkpoint was saved
-    after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
-    is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
-    whose validation loss was not the lowest. Losses before step `comparable_from` are not
-    comparable with those since.
-    """
-
-    step: int = 0
-    samples: int = 0
-    tokens_total: int = 0
-    total_forward: int = 0
-    total_backward: int = 0
-    best_loss: float | None = None
-    best_step: int | None = None
-    best_metric: str = ""
-    loss: float | None = None
-    val_loss: float | None = None
-    skipped_samples: int = 0
-    rollbacks: int = 0
-    rolled_back_from: int = 0
-    seconds: float = 0.0
-    evaluations_without_improvement: int = 0
-    comparable_from: int = 0
-    recent_losses: list[float] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def forget_best(self) -> None:
-        """Losses measured so far are not comparable with those to come."""
-        self.best_loss = self.best_step = None
-        self.best_metric = ""
-        self.evaluations_without_improvement = 0
-        self.comparable_from = self.step + 1
 
 
 @dataclass(frozen=True)

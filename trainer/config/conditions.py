@@ -102,6 +102,13 @@ def missing_conditions(model: ModelConfig) -> list[str]:
     return [f"{key} {c.why_not}" for c in _REFUSED for key in c.in_vain(config)]
 
 
+def idle_model_keys(model: ModelConfig) -> set[str]:
+    """The keys of a model that have no effect, whatever their values."""
+    config = Config(model=model)
+    conditions = [c for c in (*_REFUSED, *_TOLD) if c.section == "model"]
+    return {key for c in conditions if not c.holds(config) for key in c.keys}
+
+
 def without_effect(config: Config) -> Iterator[str]:
     """A sentence about each setting that changes nothing."""
     for condition in _TOLD:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from shared.errors import UserError
-from shared.text import one_line, plural
+from shared.text import plural
 from trainer.config.schema import Config
+from trainer.distributed.present import check_device, missing
 from trainer.model.shapes import count_parameters
 
 #: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
@@ -45,22 +45,17 @@ class Compute:
 
 def pick_device(name: str) -> torch.device:
     """The device of that name; `auto` takes CUDA, then MPS, then the CPU. Raises UserError."""
+    check_device(name)
     if name == "auto":
         if torch.cuda.is_available():
             name = "cuda"
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?|mps", name):
-        raise UserError(f"--device {one_line(name, 60)!r} is not auto, cpu, cuda, cuda:N or mps.")
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            have = f"cuda:0 to cuda:{count - 1}" if count else "no CUDA device"
-            raise UserError(
-                f"--device {name} is not available: this machine has {have}; use --device cpu or "
-                "auto."
-            )
+            raise missing(name, count)
         return torch.device("cuda", device.index or 0)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps is not available; use --device cpu or auto.")

@@ -12,6 +12,7 @@ from shared.text import one_line
 from trainer.checkpoint.references import resolve_reference
 from trainer.config.resolve import Settings, resolve
 from trainer.config.schema import ModelConfig
+from trainer.model.differences import differences, tell
 
 KEY = "checkpoint.begin_from"
 
@@ -80,8 +81,6 @@ def _without_open_sizes(settings: Settings) -> Settings:
 
 def _refuse_contradictions(shape: ModelConfig, layers: list[Settings], reference: str) -> None:
     """Raise UserError naming every setting that makes another model than the checkpoint's."""
-    from trainer.model.shapes import differences
-
     asked = {
         key.removeprefix("model."): value
         for layer in layers
@@ -95,12 +94,7 @@ def _refuse_contradictions(shape: ModelConfig, layers: list[Settings], reference
         raise
     found = differences(shape, model)
     if found:
-        told = ", ".join(
-            f"{d.key} is {one_line(d.one, 60)} there and {one_line(d.other, 60)} in the "
-            "configuration"
-            for d in found
-        )
         raise UserError(
-            f"--begin-from {one_line(reference)} holds another model: {told}; leave the shape out "
-            "of the configuration, or begin from another model."
+            f"--begin-from {one_line(reference)} holds another model: {tell(found)}; leave the "
+            "shape out of the configuration, or begin from another model."
         )

@@ -25,7 +25,7 @@ def changes(planned: Plan, checkpoint: Path, max_steps_then: int | None) -> tupl
 
     `max_steps_then` is the length the run had when it was last trained.
     """
-    from trainer.checkpoint.loading import read_progress
+    from trainer.checkpoint.progress import read_progress
     from trainer.loop.sources import data_changes
 
     progress, _ = read_progress(checkpoint)

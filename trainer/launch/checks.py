@@ -12,11 +12,16 @@ from shared.run.directory import RunDirectory, slug
 from shared.run.records import RunState
 from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
+from trainer.checkpoint.progress import read_progress
 from trainer.config.resolve import to_yaml
+from trainer.config.schema import Config
+from trainer.distributed.present import check_device
 from trainer.launch.changes import changes
 from trainer.launch.checkpoint_folder import check_checkpoint_folder
 from trainer.launch.publish import check_upload
 from trainer.launch.request import LaunchRequest
+from trainer.loop.resumable import check_recorded_model, check_steps_left, check_time_left
+from trainer.optim.kinds import table
 
 if TYPE_CHECKING:
     from trainer.loop.session import Plan
@@ -69,17 +74,19 @@ def check(request: LaunchRequest) -> Checked:
     _check_names(request)
     check_upload(request.config)
     start, warnings = _starting_point(request)
+    checkpoint = start.state if start else None
+    state = request.run.read_state() if request.run is not None else None
+    # Only a completed run has nothing left to do: one killed at its last step may still end.
+    ended = state is None or state.status == "completed"
+    if start is not None and checkpoint is not None:
+        _check_recorded(request.config, checkpoint, ended=ended, new_run=start.new_run)
 
     from trainer.loop.session import check_beginning, check_resumable, plan
 
-    checkpoint = start.state if start else None
     planned = plan(request.config, checkpoint)
     if start is not None and start.weights_only:
         check_beginning(planned, start.folder)
     if start is not None and checkpoint is not None:
-        state = request.run.read_state() if request.run is not None else None
-        # Only a completed run has nothing left to do: one killed at its last step may still end.
-        ended = state is None or state.status == "completed"
         check_resumable(
             planned, checkpoint, verified=start.verified, ended=ended, new_run=start.new_run
         )
@@ -90,8 +97,10 @@ def check(request: LaunchRequest) -> Checked:
 
 
 def _check_names(request: LaunchRequest) -> None:
-    """Check the names of the run, its folder and its files, before torch is loaded."""
+    """Check the names of the run, its folder, files, device and optimizer, before torch loads."""
     config = request.config
+    check_device(config.train.device)
+    table(config.optim)
     if request.run is None:
         slug(config.name)
         check_checkpoint_folder(config)
@@ -99,6 +108,16 @@ def _check_names(request: LaunchRequest) -> None:
         from trainer.data.tokens import check_token_files
 
         check_token_files(config.data.path, config.data.val_path)
+
+
+def _check_recorded(config: Config, checkpoint: Path, *, ended: bool, new_run: bool) -> None:
+    """The part of `check_resumable` that needs no torch."""
+    check_recorded_model(config.model, checkpoint)
+    progress, _ = read_progress(checkpoint)
+    if ended and config.train.max_steps is not None:
+        check_steps_left(config.train.max_steps, progress)
+    if ended and not new_run:
+        check_time_left(config, progress)
 
 
 def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ...]]:

@@ -109,7 +109,7 @@ def _open_writer(
 ) -> RunWriter:
     """Begin an attempt in the run's record."""
     from shared.run_writer import RunWriter
-    from trainer.checkpoint.loading import read_progress
+    from trainer.checkpoint.progress import read_progress
     from trainer.model.dimensions import dimensions
     from trainer.model.shapes import count_parameters
 

@@ -25,9 +25,9 @@ from shared.errors import RunError
 from shared.run_writer import RunWriter
 from shared.text import format_bytes
 from trainer.checkpoint.average import write_average
+from trainer.checkpoint.progress import Progress
 from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
-    Progress,
     Snapshot,
     link_guide_names,
     snapshot_random,

@@ -9,7 +9,7 @@ from shared.text import plural
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
-    from trainer.checkpoint.saving import Progress
+    from trainer.checkpoint.progress import Progress
     from trainer.config.schema import Config
     from trainer.loop.session import Session
     from trainer.loop.sources import Sources

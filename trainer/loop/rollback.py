@@ -10,7 +10,7 @@ from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
 from shared.text import plural
 from trainer.checkpoint.loading import load_training_state
-from trainer.checkpoint.saving import Progress
+from trainer.checkpoint.progress import Progress
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session, load_first_weights
 

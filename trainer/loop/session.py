@@ -20,24 +20,25 @@ from trainer.checkpoint.loading import (
     load_training_state,
     load_weights,
     model_config,
-    read_progress,
     verify,
 )
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
-from trainer.checkpoint.saving import Progress
+from trainer.checkpoint.progress import Progress, read_progress
 from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
-from trainer.loop.patience import check_patience, check_patience_left
+from trainer.loop.patience import check_patience
+from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
 from trainer.model.parts.registry import active_parts
-from trainer.model.shapes import describe, differences, parameter_shapes
+from trainer.model.shapes import describe, parameter_shapes
 from trainer.model.training_pass import training_pass_of
+from trainer.optim.kinds import with_table
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import build_optimizer, planned_optimizer, state_bytes, with_table
+from trainer.optim.registry import build_optimizer, planned_optimizer, state_bytes
 
 
 @dataclass(frozen=True)
@@ -299,17 +300,7 @@ def check_beginning(planned: Plan, folder: Path) -> None:
 
 def check_shape(model: ModelConfig, folder: Path) -> None:
     """Raise UserError naming every difference when the checkpoint holds another model."""
-    found = differences(model_config(folder), model)
-    if found:
-        told = ", ".join(
-            f"{d.key} is {one_line(d.one, 60)} there and {one_line(d.other, 60)} in the "
-            "configuration"
-            for d in found
-        )
-        raise UserError(
-            f"The checkpoint {folder.name} holds another model: {told}; resume with the model it "
-            "was trained with."
-        )
+    check_same_model(model_config(folder), model, folder)
 
 
 def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
@@ -351,19 +342,10 @@ def check_resumable(
     check_shape(planned.config.model, folder)
     progress, _ = read_progress(folder)
     check_optimizer(_planned_optimizer(planned.config), folder)
-    if ended and progress.step >= planned.max_steps:
-        raise UserError(
-            f"The run already finished its {plural(planned.max_steps, 'step')}; "
-            f"give --max-steps with more than {progress.step} to continue."
-        )
-    hours = planned.config.train.max_hours
-    if ended and not new_run and hours is not None and progress.seconds >= 3600 * hours:
-        raise UserError(
-            f"The run has used up its {hours:g} {'hour' if hours == 1 else 'hours'}; "
-            f"give --max-hours with more than {progress.seconds / 3600:.2f} to continue."
-        )
+    if ended:
+        check_steps_left(planned.max_steps, progress)
     if ended and not new_run:
-        check_patience_left(planned.config, progress)
+        check_time_left(planned.config, progress)
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(

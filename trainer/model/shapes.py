@@ -16,16 +16,11 @@ from torch.overrides import TorchFunctionMode
 from shared.errors import UserError
 from shared.text import format_count, plural
 from trainer.config.schema import Config, ModelConfig
-from trainer.model.dimensions import complete, dimensions
+from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
-from trainer.model.parts.registry import PARTS, active_parts
+from trainer.model.parts.registry import active_parts
 
 Shapes = dict[str, tuple[int, ...]]
-
-#: Settings that do not change what the model computes from the same weights.
-_NOT_COMPARED = {"name", "dropout", "mtp_weight"}
-#: Settings that the gpt2 flavour does not use.
-_NOT_IN_GPT2 = {"rope_theta"}
 
 
 class _SkipInitialization(TorchFunctionMode):
@@ -115,32 +110,3 @@ def describe(config: Config) -> str:
         + "".join(f", {part.describe(model)}" for part in active_parts(model))
         + f", vocabulary {n.V}, context {n.T}"
     )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A setting of two models that makes them compute different functions."""
-
-    key: str
-    one: object
-    other: object
-
-
-def differences(one: ModelConfig, other: ModelConfig) -> list[Difference]:
-    """Every setting by which the two compute something different from the same weights.
-
-    All fields of ModelConfig count except those listed above, so a new field counts by default.
-    Settings of a part that neither model has do not count.
-    """
-    ignored = set(_NOT_COMPARED)
-    if one.flavour == other.flavour == "gpt2":
-        ignored |= _NOT_IN_GPT2
-    for part in PARTS.values():
-        if part.settings(one) is None and part.settings(other) is None:
-            ignored |= part.keys
-    pairs = zip(complete(one), complete(other), strict=True)
-    return [
-        Difference(f"model.{key}", value, others)
-        for (key, value), (_, others) in pairs
-        if key not in ignored and value != others
-    ]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from trainer.distributed.present import certainly_without_cuda
+
 SYNTHETIC = "train --config tiny-cpu --dataset synthetic"
 #: Command lines, and a part of the message that names the mistake.
 MISTAKES = {
@@ -39,7 +41,13 @@ MISTAKES = {
     f"{SYNTHETIC} --checkpoint-dir a.txt/x": "a.txt is not a folder",
     f"{SYNTHETIC} --name //": "'//'",
     f"{SYNTHETIC} --detach --queue": "--detach and --queue are both given",
+    f"{SYNTHETIC} --set optim.name=nonsense": "optim.name 'nonsense' is not known",
+    f'{SYNTHETIC} --set optim.groups=[{{"optimizer":"x"}}]': "The optimizer 'x'",
     "resume nonsense": "There is no run 'nonsense'",
+    "resume done": "already finished its",
+    "resume done --set model.num_layers=9": "holds another model: model.num_layers is",
+    "resume done --set optim.name=nonsense": "optim.name 'nonsense' is not known",
+    "train --resume done": "already finished its",
     "resume done:77": "no checkpoint of step 77",
     "resume done --from 77": "no checkpoint of step 77",
     "resume done --max-steps 0": "max_steps is 0",
@@ -90,6 +98,12 @@ MISTAKES = {
     "prepare-data --text a.txt --tokenizer missing": "no tokenizer at missing",
     "prepare-data --text a.txt --encoding nonsense": "'nonsense'",
 }
+if certainly_without_cuda():
+    MISTAKES |= {
+        f"{command} --device {device}": f"--device {device} is not available"
+        for command in (SYNTHETIC, "resume done --max-steps 99", "generate done", "serve done")
+        for device in ("cuda", "cuda:3")
+    }
 ASK = """
 import contextlib, io, json, sys
 from trainer.cli.main import main

@@ -16,7 +16,7 @@ from tests.trainer.optim import momentum
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
 from trainer.loop.step import Part, StepResult
-from trainer.optim.registry import OPTIMIZERS
+from trainer.optim.kinds import OPTIMIZERS
 
 SGD = {"optim__name": "sgd", "optim__learning_rate": 0.05}
 

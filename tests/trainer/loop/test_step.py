@@ -25,7 +25,8 @@ from trainer.loop.step import (
     unwanted_on_device,
 )
 from trainer.loop.training import Training
-from trainer.optim.registry import names, state_bytes
+from trainer.optim.kinds import names
+from trainer.optim.registry import state_bytes
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, SampleSource

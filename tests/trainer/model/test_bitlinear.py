@@ -16,10 +16,11 @@ from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_types import TERNARY, decode, encode, encode_ternary
+from trainer.model.differences import differences
 from trainer.model.inference.packing import can_pack, packed
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.bitlinear import BEGUN, BitLinear, Ternary, eight_bits, scales, ternary
-from trainer.model.shapes import count_parameters, describe, differences, parameter_shapes
+from trainer.model.shapes import count_parameters, describe, parameter_shapes
 
 SHAPE = {
     "vocab_size": 97,

@@ -13,9 +13,10 @@ from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.config.resolve import resolve
 from trainer.config.schema import ModelConfig
 from trainer.model.collider import Collider
+from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import IGNORED
-from trainer.model.shapes import count_parameters, differences, parameter_shapes
+from trainer.model.shapes import count_parameters, parameter_shapes
 from trainer.model.training_pass import TrainingPass, over_all_tokens
 
 SHAPE = {

@@ -17,11 +17,12 @@ from shared.run.metrics_log import MetricsReader
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.checkpoint.loading import load_model
 from trainer.config.schema import ModelConfig, Section
+from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses
 from trainer.model.parts.interface import ForwardPass, Part, Plain, Weights
 from trainer.model.parts.registry import PARTS
-from trainer.model.shapes import count_parameters, describe, differences, parameter_shapes
+from trainer.model.shapes import count_parameters, describe, parameter_shapes
 
 SMALL = {"vocab_size": 61, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 32}
 NAME = "lm_head.bias"

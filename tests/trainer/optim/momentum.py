@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.config.schema import OptimConfig
 from trainer.optim.interface import Hyperparameters, State, Update
-from trainer.optim.registry import Kind
+from trainer.optim.kinds import Kind
 
 
 @dataclass(frozen=True)

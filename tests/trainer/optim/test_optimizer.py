@@ -12,8 +12,9 @@ from shared.errors import UserError
 from tests.trainer.optim import momentum
 from trainer.config.schema import GroupConfig, OptimConfig
 from trainer.optim.groups import Row, assign
+from trainer.optim.kinds import names
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import names, parameter_rows, planned_optimizer
+from trainer.optim.registry import parameter_rows, planned_optimizer
 
 #: Every optimizer that can be chosen, and one that the project does not know.
 KINDS = (*names(), "momentum")

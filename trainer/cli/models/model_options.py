@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +97,7 @@ def find_model(
     from trainer.checkpoint.finding import is_gguf
     from trainer.checkpoint.references import resolve_reference
     from trainer.checkpoint.tokenizer_files import tokenizer_files
+    from trainer.distributed.present import check_device
 
     check_device(device)
     meant = resolve_reference(model, runs_dir)
@@ -107,16 +107,6 @@ def find_model(
     elif not is_gguf(found):
         tokenizer_files(found)
     return found
-
-
-def check_device(device: str) -> None:
-    """Raise UserError for a name that no device has."""
-    from shared.errors import UserError
-    from shared.text import one_line
-    from trainer.config.schema import DEVICES
-
-    if not re.fullmatch(DEVICES, device):
-        raise UserError(f"--device {one_line(device, 60)!r} is not auto, cpu, cuda, cuda:N or mps.")
 
 
 def check_dtype(dtype: str) -> None:

@@ -175,7 +175,6 @@ class Ternary(Part):
     title = "ternary weights"
     model_type = "trainer_ternary"
     architecture = "TrainerTernaryForCausalLM"
-    keys = frozenset({"ternary_from", "ternary_group", "ternary_activations"})
 
     def settings(self, model: ModelConfig) -> TernarySettings | None:
         """From the keys `ternary…` of the model."""

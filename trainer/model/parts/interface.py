@@ -110,8 +110,6 @@ class Part:
     title: str
     #: Its settings, as written in `model.parts.<name>`.
     section: type[Section] = Section
-    #: Fields of ModelConfig that matter only where it is on.
-    keys: frozenset[str] = frozenset()
     #: `model_type` and `architectures` in config.json, so that other programs refuse the model.
     #: None for a part without which the model computes the same next-token predictions.
     model_type: str | None = None

@@ -67,7 +67,6 @@ class Mtp(Part):
 
     name = "mtp"
     title = "extra heads"
-    keys = frozenset({"mtp_kind", "mtp_weight"})
     weights_file = "mtp.safetensors"
 
     def settings(self, model: ModelConfig) -> MtpSettings | None:

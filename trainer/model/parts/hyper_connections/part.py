@@ -74,7 +74,6 @@ class HyperConnections(Part):
     title = "hyper-connections"
     model_type = "trainer_hyper"
     architecture = "TrainerHyperForCausalLM"
-    keys = frozenset({"hyper_dynamic"})
     sidecar = MhcSidecar()
 
     def settings(self, model: ModelConfig) -> HyperSettings | None:

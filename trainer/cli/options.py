@@ -30,6 +30,13 @@ ValDataPath = Annotated[
     ),
 ]
 SeqLen = Annotated[int | None, typer.Option(help="Tokens per sequence; default: half the context.")]
+DocumentMask = Annotated[
+    bool | None,
+    typer.Option(
+        "--document-mask/--no-document-mask",
+        help="Let tokens see their own document only; default: the preset's.",
+    ),
+]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in total.")]
 MaxHours = Annotated[
     float | None, typer.Option(help="Stop cleanly after this many hours and save a checkpoint.")

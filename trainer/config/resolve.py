@@ -298,6 +298,10 @@ def check(config: Config) -> list[str]:
         )
     if train.collider and train.compile:
         problems.append("train.collider does not work with train.compile; leave one of them out")
+    if train.collider and train.document_mask:
+        problems.append(
+            "train.collider does not work with train.document_mask; leave one of them out"
+        )
     if train.seq_len and train.seq_len > model.max_seq_len:
         problems.append(
             f"train.seq_len {train.seq_len} is longer than model.max_seq_len {model.max_seq_len}"

@@ -296,6 +296,9 @@ class TrainConfig(Section):
     seq_len: Size | None = Field(
         None, description="Tokens per training sequence; null: half of max_seq_len."
     )
+    document_mask: bool = Field(
+        False, description="Let tokens see their own document only; positions restart with each."
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread over the vocabulary."
     )

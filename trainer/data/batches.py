@@ -20,10 +20,17 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    #: Inputs and targets, each (B, T), and where not every token counts their weights (B, T).
+    #: Inputs and targets, each (B, T); where not every target counts their weights (B, T); and
+    #: where documents do not see each other the inputs' positions in their documents (B, T).
     Batch = (
         tuple[NDArray[np.int64], NDArray[np.int64]]
         | tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_ | np.float32]]
+        | tuple[
+            NDArray[np.int64],
+            NDArray[np.int64],
+            NDArray[np.bool_ | np.float32],
+            NDArray[np.int64],
+        ]
     )
 
 
@@ -53,14 +60,20 @@ class TokenBatches:
     An epoch cuts the file into windows of `seq_len` predictions that do not overlap and visits
     each once. The file is treated as a ring, and every epoch after the first starts cutting at
     another token, so windows shift and the remainder that fits no window differs.
+
+    With `document_end`, the token that ends every document, documents are told apart; see
+    `apart`.
     """
 
-    def __init__(self, token_file: TokenFile, seq_len: int, seed: int) -> None:
+    def __init__(
+        self, token_file: TokenFile, seq_len: int, seed: int, document_end: int | None = None
+    ) -> None:
         """Raises UserError when the file is shorter than one window."""
         check_length(token_file, seq_len)
         self.token_file = token_file
         self.seq_len = seq_len
         self.seed = seed
+        self.document_end = document_end
         self.vocab_size = token_file.vocab_size
         # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
         self._tokens = np.asarray(token_file.tokens)
@@ -77,11 +90,14 @@ class TokenBatches:
     def batch(self, first_sample: int, count: int) -> Batch:
         """Inputs and targets, each (count, seq_len) int64; targets are the next tokens."""
         starts = self.starts(first_sample, count)
-        return gather(self._tokens, starts, self.seq_len)
+        return apart(gather(self._tokens, starts, self.seq_len), self.document_end)
 
     def counted(self, first_sample: int, count: int) -> float:
-        """Every token counts."""
-        return count * self.seq_len
+        """Every token counts, but for the first of a document where those are told apart."""
+        if self.document_end is None:
+            return count * self.seq_len
+        inputs, _ = gather(self._tokens, self.starts(first_sample, count), self.seq_len)
+        return int(np.count_nonzero(inputs != self.document_end))
 
     def starts(self, first_sample: int, count: int) -> NDArray[np.int64]:
         """Where in the file the samples begin, (count,)."""
@@ -112,7 +128,25 @@ class TokenBatches:
         return Permutation(self.num_windows, key), offset
 
 
-def gather(tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int) -> Batch:
+def apart(batch: Batch, document_end: int | None) -> Batch:
+    """The windows of `batch` with documents told apart; as they are without a `document_end`.
+
+    A document begins after that token and at the beginning of a window. Its first token is no
+    target: nothing that is seen predicts it.
+    """
+    if document_end is None:
+        return batch
+    inputs, targets = batch[:2]
+    ends = inputs == document_end
+    begins = np.zeros(inputs.shape, dtype=np.int64)
+    begins[:, 1:] = np.where(ends[:, :-1], np.arange(1, inputs.shape[1]), 0)
+    positions = np.arange(inputs.shape[1]) - np.maximum.accumulate(begins, axis=1)
+    return inputs, targets, ~ends, positions
+
+
+def gather(
+    tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The windows of `seq_len + 1` tokens at `starts` as inputs and targets, (B, T) int64 each.
 
     A window that reaches the end of `tokens` continues at their beginning.
@@ -129,12 +163,18 @@ def gather(tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int) 
 
 
 def ordered_batches(
-    token_file: TokenFile, seq_len: int, batch_size: int, max_batches: int | None = None
+    token_file: TokenFile,
+    seq_len: int,
+    batch_size: int,
+    max_batches: int | None = None,
+    *,
+    document_end: int | None = None,
 ) -> Iterator[Batch]:
     """Batches for evaluation: always the same windows, in file order, none overlapping.
 
-    With `max_batches` the windows are spread evenly over the file. The last batch may be
-    smaller. Raises UserError when the file is shorter than one window.
+    With `document_end` documents are told apart, as `apart` does. With `max_batches` the windows
+    are spread evenly over the file. The last batch may be smaller. Raises UserError when the file
+    is shorter than one window.
     """
     check_length(token_file, seq_len)
     tokens = np.asarray(token_file.tokens)
@@ -142,7 +182,7 @@ def ordered_batches(
     chosen = windows if max_batches is None else min(windows, max_batches * batch_size)
     starts = np.arange(chosen, dtype=np.int64) * windows // chosen * seq_len
     for first in range(0, chosen, batch_size):
-        yield gather(tokens, starts[first : first + batch_size], seq_len)
+        yield apart(gather(tokens, starts[first : first + batch_size], seq_len), document_end)
 
 
 def check_length(token_file: TokenFile, seq_len: int) -> None:

@@ -44,7 +44,7 @@ def evaluate(
     micro_batch: MicroBatch | None = None,
     before_forward: Callable[[Purpose, int], None] = nothing,
 ) -> Evaluation:
-    """Mean loss over all tokens of `batches`, dropout off. Draws no random number.
+    """Mean loss over all tokens of `batches` that count, dropout off. Draws no random number.
 
     `micro_batch` bounds how many sequences go through at once, and shrinks when memory runs out.
     """
@@ -56,8 +56,9 @@ def evaluate(
         for attempt in fitting.attempts():
             with attempt:
                 parts = _announced(fitting.parts(len(batch[0])), before_forward)
-                inputs, targets = to_tensors(batch, compute.device)
-                scored = score_batch(model, inputs, targets, compute, parts=parts)
+                inputs, targets, *more = to_tensors(batch, compute.device)
+                named = dict(zip(("weights_BT", "positions_BT"), more, strict=False))
+                scored = score_batch(model, inputs, targets, compute, parts=parts, **named)
         total += scored.nats
         tokens += scored.tokens
         progress()

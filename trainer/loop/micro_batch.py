@@ -115,9 +115,10 @@ class Undo:
 
 
 def losses_of(model: Callable[..., Losses], batch: tuple[Tensor, ...]) -> Losses:
-    """The losses of inputs, targets and, if the batch has them, weights."""
-    inputs, targets, *weights = batch
-    return model(inputs, targets, weights_BT=weights[0] if weights else None)
+    """The losses of a batch: inputs, targets and, if it has them, weights and positions."""
+    inputs, targets, *more = batch
+    named = zip(("weights_BT", "positions_BT"), more, strict=False)
+    return model(inputs, targets, **dict(named))
 
 
 def largest_that_fits(

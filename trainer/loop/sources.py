@@ -18,6 +18,7 @@ from trainer.data.tokens import (
     find_validation,
     fingerprint,
     open_tokens,
+    sidecar_path,
     validation_path,
 )
 
@@ -54,7 +55,8 @@ def open_sources(config: Config) -> Sources:
         )
     vocabulary, length = config.model.vocab_size, config.seq_len
     train = open_tokens(config.data.path, vocab_size=vocabulary)
-    source = TokenBatches(train, length, config.train.seed)
+    end = _document_end(config, train)
+    source = TokenBatches(train, length, config.train.seed, end)
     val = _validation_file(config, train)
     batches: tuple[Batch, ...] = ()
     told = "no validation data"
@@ -67,7 +69,8 @@ def open_sources(config: Config) -> Sources:
         val = None
     if val is not None:
         told = f"{val.count:,} validation tokens"
-        batches = tuple(ordered_batches(val, length, config.train.batch_size, config.eval.batches))
+        size, most = config.train.batch_size, config.eval.batches
+        batches = tuple(ordered_batches(val, length, size, most, document_end=end))
     tokenizer = _tokenizer(config, train)
     sidecar = val.sidecar if val else train.sidecar
     per_token = None
@@ -79,12 +82,30 @@ def open_sources(config: Config) -> Sources:
         tokenizer=tokenizer,
         bytes_per_token=per_token,
         identity=_identity(train, val, config),
-        description=f"{train.count:,} training tokens from {train.path}, {told}",
+        description=f"{train.count:,} training tokens from {train.path}, {told}"
+        + ("; documents do not see each other" if end is not None else ""),
     )
+
+
+def _document_end(config: Config, train: TokenFile) -> int | None:
+    """The token that ends documents, where they are told apart."""
+    if not config.train.document_mask:
+        return None
+    if train.sidecar is None:
+        raise UserError(
+            f"train.document_mask needs to know where documents end, and {train.path} has no "
+            f"{sidecar_path(train.path).name} that names the end-of-text token: prepare the text "
+            "with `trainer prepare-data`, or leave document_mask out."
+        )
+    return train.sidecar.eos_id
 
 
 def _synthetic(config: Config) -> Sources:
     vocabulary = config.model.vocab_size
+    if config.train.document_mask:
+        raise UserError(
+            "train.document_mask keeps documents apart, and synthetic data has none; leave it out."
+        )
     if vocabulary is None:
         raise UserError("--dataset synthetic needs model.vocab_size; set it with --set.")
     length, seed, count = config.seq_len, config.train.seed, config.data.n_samples

@@ -15,12 +15,18 @@ EXPLICIT_WEIGHTS = 1 << 26
 
 
 def causal_attention(
-    q_BHTC: Tensor, k_BKSC: Tensor, v_BKSC: Tensor, *, dropout: float = 0.0
+    q_BHTC: Tensor,
+    k_BKSC: Tensor,
+    v_BKSC: Tensor,
+    *,
+    dropout: float = 0.0,
+    mask_B1TT: Tensor | None = None,
 ) -> Tensor:
     """softmax(q k^T / sqrt(C)) v, each query seeing the keys up to its own position.
 
     With a cache there are more keys (S) than queries (T): the queries are the last T positions.
-    Query head h uses key-value head h // (H / K). Returns (B, H, T, C).
+    Query head h uses key-value head h // (H / K). A `mask_B1TT` (bool) says instead which keys each
+    query sees, none of them later ones. Returns (B, H, T, C).
     """
     B, H, T, _ = q_BHTC.shape
     S = k_BKSC.shape[2]
@@ -32,29 +38,37 @@ def causal_attention(
         and 1 < T == S <= EXPLICIT_POSITIONS
         and B * H * T * T <= EXPLICIT_WEIGHTS
     ):
-        return _explicit_attention(q_BHTC, k_BKSC, v_BKSC, dropout)
-    mask = None
-    if 1 < T < S:
+        return _explicit_attention(q_BHTC, k_BKSC, v_BKSC, dropout, mask_B1TT)
+    mask = mask_B1TT
+    if mask is None and 1 < T < S:
         # is_causal would align the triangle to the first key; ours ends at the last one.
         mask = torch.ones(T, S, dtype=torch.bool, device=q_BHTC.device).tril(S - T)
+    # The result of a comparison of sizes would not be a bool under torch.compile.
+    causal = True if mask is None and T > 1 else False  # noqa: SIM210
     return F.scaled_dot_product_attention(
         q_BHTC,
         k_BKSC,
         v_BKSC,
         attn_mask=mask,
         dropout_p=dropout,
-        is_causal=T > 1 and T == S,
+        is_causal=causal,
         enable_gqa=k_BKSC.shape[1] != H,
     )
 
 
-def _explicit_attention(q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, dropout: float) -> Tensor:
+def _explicit_attention(
+    q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, dropout: float, mask_B1TT: Tensor | None
+) -> Tensor:
     """The same with batched matrix products; the weights of all heads are in memory at once."""
     B, H, T, C = q_BHTC.shape
     K = k_BKTC.shape[1]
     # A group's queries are rows of one matrix: (B K, G T, C).
     q, k, v = (x.reshape(B * K, -1, C) for x in (q_BHTC, k_BKTC, v_BKTC))
-    hidden = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1).repeat(H // K, 1)
+    if mask_B1TT is None:
+        hidden = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1).repeat(H // K, 1)
+    else:
+        hidden = torch.zeros(B, 1, T, T, dtype=q.dtype).masked_fill(~mask_B1TT, -math.inf)
+        hidden = hidden.repeat(1, K, H // K, 1).view(B * K, -1, T)
     # Autocast would widen the softmax's input and output; inside, it computes in fp32 anyway.
     with torch.autocast("cpu", enabled=False):
         scores = torch.baddbmm(hidden, q, k.transpose(1, 2), alpha=1 / math.sqrt(C))

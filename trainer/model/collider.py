@@ -27,6 +27,7 @@ from trainer.model.loss import IGNORED, Losses, language_loss, token_losses
 from trainer.model.parts.interface import ForwardPass
 
 if TYPE_CHECKING:
+    from trainer.model.documents import Documents
     from trainer.model.language_model import LanguageModel
 
 #: Attention weights that the backward pass holds at once.
@@ -253,11 +254,13 @@ class Collider:
         ids_BT: Tensor,
         targets_BT: Tensor,
         weights_BT: Tensor | None,
+        documents: Documents | None = None,
     ) -> tuple[ForwardPass, Losses]:
         """The mean loss of the kept tokens.
 
         Named for the log: the mean over all tokens, and the share that is kept.
         """
+        assert documents is None, "collider does not keep documents apart"
         B, T = ids_BT.shape
         kept = Kept(B, T)
         with _Filtering(kept):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
+from trainer.model.documents import Documents
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.inference.drafts import Drafter
@@ -69,6 +70,7 @@ class LanguageModel(nn.Module):
         targets_BT: None = None,
         *,
         weights_BT: None = None,
+        positions_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor: ...
 
@@ -79,6 +81,7 @@ class LanguageModel(nn.Module):
         targets_BT: Tensor,
         *,
         weights_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
         cache: None = None,
     ) -> Losses: ...
 
@@ -88,18 +91,24 @@ class LanguageModel(nn.Module):
         targets_BT: Tensor | None = None,
         *,
         weights_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor | Losses:
         """Logits (B, T, V) for the next token at every position, or with targets the loss.
 
         Both go through here because DDP and FSDP see only calls of `forward`. `weights_BT` weighs
-        the tokens of the loss; see `language_loss`.
+        the tokens of the loss; see `language_loss`. With `positions_BT`, which count from 0 in
+        every document of a sequence, tokens see their own document only. The weights must leave out
+        targets in another document.
         """
+        documents = None
+        if positions_BT is not None:
+            documents = Documents(positions_BT, self.config.dropout if self.training else 0.0)
         if targets_BT is None:
-            return self.lm_head(self.body(ids_BT, cache))
+            return self.lm_head(self.body(ids_BT, cache or documents))
         if not self.training:  # evaluation measures the plain next-token loss
-            return over_all_tokens(self, ids_BT, targets_BT, weights_BT)[1]
-        step, losses = self.training_pass(self, ids_BT, targets_BT, weights_BT)
+            return over_all_tokens(self, ids_BT, targets_BT, weights_BT, documents)[1]
+        step, losses = self.training_pass(self, ids_BT, targets_BT, weights_BT, documents)
         for part in self.parts:
             losses = part.add_loss(self, step, losses)
         return losses

@@ -16,7 +16,7 @@ from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
 
-Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
+Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each, or (B, T, C)
 
 
 class RMSNorm(nn.Module):
@@ -45,7 +45,7 @@ def rotary_table(length: int, channels: int, theta: float) -> Rotary:
 
 def rotate(x_BHTC: Tensor, rotary: Rotary) -> Tensor:
     """Rotate each channel pair (c, c + C/2) by its position's angle (Su et al. 2021)."""
-    cos, sin = rotary
+    cos, sin = (table.unsqueeze(-3) for table in rotary)  # the same for all heads
     half = x_BHTC.shape[-1] // 2
     turned = torch.cat((-x_BHTC[..., half:], x_BHTC[..., :half]), dim=-1)
     return (x_BHTC * cos + turned * sin).to(x_BHTC.dtype)
@@ -129,13 +129,16 @@ class LlamaBody(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
+    def rotary(self, T: int, cache: Cache | None) -> Rotary:
+        """cos and sin of T new positions."""
+        if cache is None:
+            assert self.cos.shape[0] >= T, "the sequence is longer than max_seq_len"
+            return self.cos[:T], self.sin[:T]
+        return cache.rows(self.cos, T), cache.rows(self.sin, T)
+
     def forward(self, ids_BT: Tensor, cache: Cache | None = None) -> Tensor:
         T = ids_BT.shape[1]
-        assert cache or self.cos.shape[0] >= T, "the sequence is longer than max_seq_len"
-        if cache is None:
-            rotary = (self.cos[:T], self.sin[:T])
-        else:
-            rotary = (cache.rows(self.cos, T), cache.rows(self.sin, T))
+        rotary = self.rotary(T, cache)
         x_BTD = F.dropout(self.embed_tokens(ids_BT), self.dropout, self.training)
         for block in self.layers:
             x_BTD = block(x_BTD, rotary, cache)

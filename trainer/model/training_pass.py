@@ -11,13 +11,15 @@ from trainer.model.loss import PLAIN, Losses, language_loss
 from trainer.model.parts.interface import ForwardPass
 
 if TYPE_CHECKING:
+    from trainer.model.documents import Documents
     from trainer.model.language_model import LanguageModel
 
 
 class TrainingPass(Protocol):
     """The forward pass of a training step and its loss, before the parts of the model add theirs.
 
-    `ids_BT`, `targets_BT` and `weights_BT` are those of `LanguageModel.forward`.
+    `ids_BT`, `targets_BT` and `weights_BT` are those of `LanguageModel.forward`; `documents` are
+    given where tokens see their own document only.
     """
 
     def __call__(
@@ -26,14 +28,20 @@ class TrainingPass(Protocol):
         ids_BT: Tensor,
         targets_BT: Tensor,
         weights_BT: Tensor | None,
+        documents: Documents | None = None,
     ) -> tuple[ForwardPass, Losses]: ...
 
 
 def over_all_tokens(
-    model: LanguageModel, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor | None
+    model: LanguageModel,
+    ids_BT: Tensor,
+    targets_BT: Tensor,
+    weights_BT: Tensor | None,
+    documents: Documents | None = None,
 ) -> tuple[ForwardPass, Losses]:
     """The mean over all tokens that count."""
-    step = ForwardPass(ids_BT, targets_BT, model.body(ids_BT), weights_BT)
+    hidden_BTD = model.body(ids_BT, documents)
+    step = ForwardPass(ids_BT, targets_BT, hidden_BTD, weights_BT, documents=documents)
     for part in model.parts if model.training else ():
         weights_BT = part.token_weights(model, step, weights_BT)
     losses = language_loss(

@@ -172,3 +172,30 @@ def test_synthetic_batches_are_pure_and_cover_an_epoch(
 def test_synthetic_sizes_that_make_no_samples(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(UserError, match="synthetic data needs"):
         SyntheticBatches(*sizes, seed=0)
+
+
+def documents_file(lengths: list[int]) -> TokenFile:
+    """Documents of so many tokens before the end-of-text token 0."""
+    tokens = np.concatenate([np.append(np.arange(n) + 1, 0) for n in lengths])
+    return TokenFile(Path("train.bin"), tokens.astype(np.uint32), 1000, None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=3, max_size=30), st.integers(1, 9), st.integers(0, 60))
+def test_documents_are_told_apart(lengths: list[int], seq_len: int, first: int) -> None:
+    file = documents_file([*lengths, 9])
+    source = TokenBatches(file, seq_len, seed=3, document_end=0)
+    plain = TokenBatches(file, seq_len, seed=3).batch(first, 5)
+    inputs, targets, weights, positions = source.batch(first, 5)
+    assert np.array_equal(inputs, plain[0])
+    assert np.array_equal(targets, plain[1])
+    assert source.counted(first, 5) == weights.sum()
+    for row in range(5):
+        position = 0
+        for column in range(seq_len):
+            assert positions[row, column] == position
+            # A document's first token is not predicted from the one before.
+            assert weights[row, column] == (inputs[row, column] != 0)
+            position = 0 if inputs[row, column] == 0 else position + 1
+    both = zip(source.batch(first, 5), source.batch(first + 2, 1), strict=True)
+    assert all(np.array_equal(many[2:3], one) for many, one in both)

@@ -16,8 +16,9 @@ from trainer.loop.session import Session
 VARIANTS = {
     "llama-fp32": {"train.dtype": "fp32"},
     "llama-bf16-lion": {"train.dtype": "bf16", "optim.name": "lion"},
-    "qwen3-accumulation-dropout-muon": {
+    "qwen3-documents-accumulation-dropout-muon": {
         "model.qk_norm": True,
+        "train.document_mask": True,
         "train.accumulation_steps": 3,
         "model.dropout": 0.1,
         "optim.name": "muon",

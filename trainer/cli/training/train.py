@@ -45,6 +45,7 @@ def train(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     seq_len: options.SeqLen = None,
+    document_mask: options.DocumentMask = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[
@@ -177,6 +178,7 @@ def train(
             "train.accumulation_steps": accumulation_steps,
             "train.micro_batch": micro_batch,
             "train.seq_len": seq_len,
+            "train.document_mask": document_mask,
             "train.seed": seed,
             "train.device": device,
             "train.threads": threads,

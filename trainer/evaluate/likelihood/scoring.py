@@ -48,18 +48,26 @@ def score_batch(
     targets_BT: Tensor,
     compute: Compute,
     *,
+    weights_BT: Tensor | None = None,
+    positions_BT: Tensor | None = None,
     parts: Iterable[int] | None = None,
 ) -> Scored:
     """The training loss of a batch, as a sum: what `model(inputs, targets)` averages.
 
-    `parts` are the numbers of sequences to put through at once; by default all B. The model must be
-    in evaluation mode. Draws no random number.
+    `weights_BT` and `positions_BT` are those of `LanguageModel.forward`. `parts` are the numbers of
+    sequences to put through at once; by default all B. The model must be in evaluation mode. Draws
+    no random number.
     """
     nats, tokens, first = 0.0, 0, 0
     for count in (len(inputs_BT),) if parts is None else parts:
         part = slice(first, first + count)
         with compute.autocast():
-            losses = model(inputs_BT[part], targets_BT[part])
+            losses = model(
+                inputs_BT[part],
+                targets_BT[part],
+                weights_BT=None if weights_BT is None else weights_BT[part],
+                positions_BT=None if positions_BT is None else positions_BT[part],
+            )
         counted = int(losses.counted.item())
         nats += losses.total.item() * counted
         tokens += counted

@@ -24,6 +24,7 @@ from trainer.config.schema import Config, ModelConfig, Section
 if TYPE_CHECKING:
     import torch
 
+    from trainer.model.documents import Documents
     from trainer.model.inference.drafts import Drafter
     from trainer.model.language_model import LanguageModel
     from trainer.model.loss import Losses
@@ -37,7 +38,8 @@ class ForwardPass:
     """One forward pass in training: ids and targets (B, T), hidden states (B, T, D).
 
     `weights_BT` are the data's, or None. `rows_BK` are the tokens of each sequence that the loss
-    is about, where it is not about all.
+    is about, where it is not about all. `documents` are given where tokens see their own document
+    only.
     """
 
     ids_BT: Tensor  # noqa: N815
@@ -45,6 +47,7 @@ class ForwardPass:
     hidden_BTD: Tensor  # noqa: N815
     weights_BT: Tensor | None = None  # noqa: N815
     rows_BK: Tensor | None = None  # noqa: N815
+    documents: Documents | None = None
 
     def chosen(
         self, hidden_BTD: Tensor, targets_BT: Tensor, weights_BT: Tensor | None

@@ -29,6 +29,7 @@ from trainer.model.loss import IGNORED, Losses, language_loss
 from trainer.model.parts.interface import ForwardPass, Json, Part, Plain, Weights
 
 if TYPE_CHECKING:
+    from trainer.model.documents import Documents
     from trainer.model.language_model import LanguageModel
 
 #: Each head's loss counts this much of the one before.
@@ -49,9 +50,15 @@ class MtpBlock(nn.Module):
         self.block = Block(config, n, n.L)
         self.norm = RMSNorm(n.D, config.norm_eps)
 
-    def forward(self, hidden_BTD: Tensor, next_BTD: Tensor, rotary: Rotary) -> Tensor:
+    def forward(
+        self,
+        hidden_BTD: Tensor,
+        next_BTD: Tensor,
+        rotary: Rotary,
+        documents: Documents | None = None,
+    ) -> Tensor:
         both = torch.cat((self.norm_hidden(hidden_BTD), self.norm_token(next_BTD)), dim=-1)
-        return self.norm(self.block(self.proj(both), rotary, None))
+        return self.norm(self.block(self.proj(both), rotary, documents))
 
 
 class MtpSettings(Section):
@@ -138,9 +145,14 @@ class Mtp(Part):
         weights = step.weights_BT
         if weights is not None:
             weights = F.pad(weights[:, ahead:], (0, ahead))
+        if step.documents is not None:
+            numbers = step.documents.numbers_BT
+            same = F.pad(numbers[:, ahead:] == numbers[:, :-ahead], (0, ahead))
+            targets = targets.masked_fill(~same, IGNORED)
         hidden = step.hidden_BTD
         if model.config.mtp_kind == "block":
-            hidden = _of_block(model, hidden, F.pad(step.ids_BT[:, 1:], (0, 1)))
+            following = F.pad(step.ids_BT[:, 1:], (0, 1))
+            hidden = _of_block(model, hidden, following, step.documents)
         return language_loss(
             _head(model, i),
             *step.chosen(hidden, targets, weights),
@@ -194,12 +206,16 @@ def _head(model: LanguageModel, i: int) -> nn.Module:
     return model.get_submodule(f"mtp_head_{i}")
 
 
-def _of_block(model: LanguageModel, hidden_BTD: Tensor, next_BT: Tensor) -> Tensor:
+def _of_block(
+    model: LanguageModel,
+    hidden_BTD: Tensor,
+    next_BT: Tensor,
+    documents: Documents | None = None,
+) -> Tensor:
     """The block's hidden states; `next_BT` are the tokens that follow."""
-    body, T = model.model, next_BT.shape[1]
-    tokens_BTD = body.embed_tokens(next_BT)
+    tokens_BTD = model.model.embed_tokens(next_BT)
     block = model.get_submodule("mtp_block")
-    return block(hidden_BTD, tokens_BTD, (body.cos[:T], body.sin[:T]))
+    return block(hidden_BTD, tokens_BTD, model.model.rotary(next_BT.shape[1], documents), documents)
 
 
 class LinearDrafter:

@@ -8,9 +8,9 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.files import load_json_if_any, read_bytes
 from shared.text import one_line
+from trainer.data.tokenizer import CHAT_TEMPLATE, MAX_TEMPLATE
 
-TEMPLATE_FILE = "chat_template.jinja"
-_MAX_TEMPLATE = 1 << 20  # bytes
+TEMPLATE_FILE = CHAT_TEMPLATE
 
 
 def read_chat_template(folder: Path) -> str | None:
@@ -22,7 +22,7 @@ def read_chat_template(folder: Path) -> str | None:
     file = folder / TEMPLATE_FILE
     if os.path.lexists(file):
         try:
-            return read_bytes(file, _MAX_TEMPLATE).decode() or None
+            return read_bytes(file, MAX_TEMPLATE).decode() or None
         except OSError as error:
             raise UserError(f"Cannot read {one_line(file)}: {error.strerror}.") from error
         except UnicodeDecodeError as error:

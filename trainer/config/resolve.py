@@ -81,8 +81,17 @@ def assignment(key: str, value: Any) -> str:
 
 
 def preset_names() -> list[str]:
-    """The names of the shipped presets."""
-    folder = resources.files("trainer.config") / "presets"
+    """The names of the shipped presets that are whole models."""
+    return _shipped("presets")
+
+
+def recipe_names() -> list[str]:
+    """The names of the shipped presets without a model: for one that exists."""
+    return _shipped("recipes")
+
+
+def _shipped(kind: str) -> list[str]:
+    folder = resources.files("trainer.config") / kind
     return sorted(
         p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
     )
@@ -102,15 +111,17 @@ def load_source(reference: str) -> tuple[Settings, bool]:
     Raises UserError when `reference` is neither, or cannot be read as a configuration.
     """
     name = reference.replace("_", "-")
-    if name in preset_names():
-        text = (resources.files("trainer.config") / "presets" / f"{name}.yaml").read_text()
-        return parse_settings(text, f"preset {name}"), True
+    for kind in ("presets", "recipes"):
+        if name in _shipped(kind):
+            text = (resources.files("trainer.config") / kind / f"{name}.yaml").read_text()
+            return parse_settings(text, f"preset {name}"), True
     path = Path(reference)
     if not os.path.isfile(path):  # noqa: PTH113  (Path.is_file raises for a name too long)
-        hint = nearest(name, preset_names())
+        known = preset_names() + recipe_names()
+        hint = nearest(name, known)
         raise UserError(
             f"{one_line(reference)!r} is neither a configuration file nor a preset{hint}; "
-            f"the presets are {', '.join(preset_names())}."
+            f"the presets are {', '.join(known)}."
         )
     return parse_settings(read_text(path), one_line(path)), False
 

@@ -14,11 +14,11 @@ import codecs
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from shared.errors import UserError
 from shared.text import one_line, plural
@@ -51,6 +51,8 @@ BINARY_PROBE_BYTES = 8192
 _SAFE_CUT = re.compile(r".*[^\W_](?=[ \n])", re.DOTALL)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
+_T = TypeVar("_T")
+
 
 class Piece(NamedTuple):
     """A part of a document: `num_bytes` is its length as UTF-8."""
@@ -59,6 +61,14 @@ class Piece(NamedTuple):
     num_bytes: int
     first: bool
     last: bool
+
+
+class Record(NamedTuple):
+    """A record, and its place in its file, such as `line 5`."""
+
+    path: Path
+    place: str
+    content: dict[str, Any]
 
 
 @dataclass
@@ -110,16 +120,39 @@ class DocumentReader:
         self.report = Report()
 
     def __iter__(self) -> Iterator[Piece]:
+        return self._through(self._texts_of_table, self._read_file)
+
+    def records(self, fields: Sequence[str]) -> Iterator[Record]:
+        """One pass over the records themselves; of tables, the columns `fields`. What is wrong with
+        one is for `refuse`. Raises UserError for a file that is not of records.
+        """
+        for file in self.files:
+            if extension_of(file.path) not in RECORD_EXTENSIONS | TABLE_EXTENSIONS:
+                raise UserError(
+                    f"{file.path} is not a file of records: give JSON Lines (.jsonl) or Parquet"
+                )
+        return self._through(lambda path: self._rows(path, fields), self._records_of_file)
+
+    def refuse(self, record: Record, problem: str) -> None:
+        """Leave out a record and report it, or raise UserError, as `on_bad` says."""
+        error = BadRecordError(problem)
+        self._bad_record(record.path, record.place, problem, error)
+
+    def _through(
+        self,
+        read_table: Callable[[Path], Iterator[_T]],
+        read_file: Callable[[InputFile, IO[bytes]], Iterator[_T]],
+    ) -> Iterator[_T]:
         self.counts = ReadCounts()
         self.report = Report()
         finished = 0
         for file in self.files:
             try:
                 if extension_of(file.path) in TABLE_EXTENSIONS:
-                    yield from self._read_parquet(file.path)
+                    yield from read_table(file.path)
                 else:
                     with file.path.open("rb") as raw:
-                        for piece in self._read_file(file, raw):
+                        for piece in read_file(file, raw):
                             self.counts.disk_bytes = finished + raw.tell()
                             yield piece
             except OSError as error:
@@ -131,15 +164,24 @@ class DocumentReader:
             finished += file.size
             self.counts.disk_bytes = finished
 
-    def _read_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Piece]:
+    def _opened(self, file: InputFile, raw: IO[bytes]) -> IO[bytes]:
+        """The content of a file, decompressed."""
+
         def damaged(error: Exception) -> None:
             problem = f"is damaged or cut short: {one_line(error)}; the rest is left out"
             self._skipped(file.path, "", problem)
 
-        stream = opened(file.path, raw, damaged if self.on_bad == "skip" else None)
+        return opened(file.path, raw, damaged if self.on_bad == "skip" else None)
+
+    def _records_of_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Record]:
+        yield from self._json_records(file.path, self._opened(file, raw))
+
+    def _read_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Piece]:
         if extension_of(file.path) in RECORD_EXTENSIONS:
-            yield from self._read_records(file.path, stream)
+            for record in self._records_of_file(file, raw):
+                yield from self._text(record)
             return
+        stream = self._opened(file, raw)
         block = stream.read(READ_BYTES)
         encoding, mark = self._encoding_of(block)
         if not mark and is_ascii_based(encoding) and b"\0" in block[:BINARY_PROBE_BYTES]:
@@ -184,7 +226,15 @@ class DocumentReader:
         shown = problem if count == 1 else f"{problem} and {count - 1} more that are not"
         self.report.add(BadRecord(path, f"line {line}", "replaced", shown))
 
-    def _read_records(self, path: Path, stream: IO[bytes]) -> Iterator[Piece]:
+    def _text(self, record: Record) -> Iterator[Piece]:
+        try:
+            text = text_of(record.content, self.text_field)
+        except BadRecordError as error:
+            self._bad_record(record.path, record.place, str(error), error)
+        else:
+            yield from self._document((text,))
+
+    def _json_records(self, path: Path, stream: IO[bytes]) -> Iterator[Record]:
         for number, line in enumerate(self._lines(path, stream), 1):
             if not line or line.isspace():
                 continue
@@ -193,13 +243,12 @@ class DocumentReader:
                 record, mended = parse_record(line, self.text_field)
                 if mended and isinstance(line, bytes) and self._has_bad_bytes(path, number, line):
                     mended = ""
-                text = text_of(record, self.text_field)
             except BadRecordError as error:
                 self._bad_record(path, place, str(error), error)
                 continue
             if mended:
                 self.report.add(BadRecord(path, place, "mended", mended))
-            yield from self._document((text,))
+            yield Record(path, place, record)
 
     def _lines(self, path: Path, stream: IO[bytes]) -> Iterator[bytes | str]:
         """The lines of a file: as bytes where they are UTF-8."""
@@ -233,7 +282,12 @@ class DocumentReader:
     def _skipped(self, path: Path, place: str, problem: str) -> None:
         self.report.add(BadRecord(path, place, "skipped", problem))
 
-    def _read_parquet(self, path: Path) -> Iterator[Piece]:
+    def _texts_of_table(self, path: Path) -> Iterator[Piece]:
+        for record in self._rows(path, None):
+            yield from self._text(record)
+
+    def _rows(self, path: Path, fields: Sequence[str] | None) -> Iterator[Record]:
+        """The rows of a table: those of the columns `fields` that it has, or the one with text."""
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -244,31 +298,34 @@ class DocumentReader:
         start = self.counts.disk_bytes
         try:
             with pq.ParquetFile(path, pre_buffer=False) as file:
-                schema = file.schema_arrow
-                column = self.text_field
-                if column not in schema.names:
-                    column = column.partition(".")[0]
-                if column not in schema.names:
-                    known = one_line(", ".join(schema.names))
+                names = file.schema_arrow.names
+                columns = [self._column(names)] if fields is None else names
+                columns = [name for name in columns if fields is None or name in fields]
+                if not columns:
                     raise BadRecordError(
-                        f"has no column {self.text_field!r}; its columns are {known}: "
-                        "choose one with --text-field"
+                        f"has none of the columns {', '.join(fields or ())}; its columns are "
+                        f"{one_line(', '.join(names))}"
                     )
                 size, rows, seen = path.stat().st_size, file.metadata.num_rows, 0
-                for batch in file.iter_batches(batch_size=256, columns=[column]):
-                    for value in batch.column(0).to_pylist():
+                for batch in file.iter_batches(batch_size=256, columns=columns):
+                    for row in batch.to_pylist():
                         seen += 1
-                        try:
-                            text = text_of({column: value}, self.text_field)
-                        except BadRecordError as error:
-                            self._bad_record(path, f"row {seen}", str(error), error)
-                        else:
-                            yield from self._document((text,))
+                        yield Record(path, f"row {seen}", row)
                     self.counts.disk_bytes = start + size * seen // max(rows, 1)
         except BadRecordError as error:
             self._bad_file(path, str(error), error)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             self._bad_file(path, f"is not a readable Parquet file: {one_line(error)}", error)
+
+    def _column(self, names: Sequence[str]) -> str:
+        """The column with the text."""
+        for name in (self.text_field, self.text_field.partition(".")[0]):
+            if name in names:
+                return name
+        raise BadRecordError(
+            f"has no column {self.text_field!r}; its columns are {one_line(', '.join(names))}: "
+            "choose one with --text-field"
+        )
 
     def _bad_file(self, path: Path, problem: str, error: Exception) -> None:
         if self.on_bad != "skip":

@@ -14,6 +14,7 @@ from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import format_bytes
 from trainer.data.file_set import FileSet, cannot_write
+from trainer.data.marks import BEGINS, COUNTS, mask_path
 from trainer.data.split import TRAIN, VALIDATION, Part
 from trainer.data.tokenizer import TOKENIZER_FILES
 from trainer.data.tokens import TOKEN_BYTES, sidecar_path
@@ -40,18 +41,24 @@ class Targets:
         """Every file that may be written."""
         tokens = [self.train, self.val]
         tokenizer = [self.directory / name for name in TOKENIZER_FILES]
-        return [*tokens, *map(sidecar_path, tokens), *tokenizer]
+        return [*tokens, *map(sidecar_path, tokens), *map(mask_path, tokens), *tokenizer]
 
 
 @dataclass
 class TokenWriter:
-    """One token file being written."""
+    """One token file being written, with its mask file if it has one.
+
+    `counted` tokens are marked as such; the `longest` document has so many.
+    """
 
     path: Path
     file: IO[bytes]
+    mask: IO[bytes] | None = None
     num_tokens: int = 0
     num_documents: int = 0
     text_bytes: int = 0
+    counted: int = 0
+    longest: int = 0
     _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, part: Part, ids: NDArray[np.uint32], end: NDArray[np.uint32]) -> None:
@@ -61,6 +68,17 @@ class TokenWriter:
         if part.ends:
             self._waiting.append(end)
             self.num_documents += 1
+
+    def add_document(self, ids: NDArray[np.uint32], counts: NDArray[np.bool_]) -> None:
+        """Add a document with a mark for each token whether it `counts`."""
+        assert self.mask is not None
+        marks = counts.astype(np.uint8) * np.uint8(COUNTS)
+        marks[:1] |= BEGINS
+        self._waiting.append(ids)
+        self.mask.write(marks.data)
+        self.num_documents += 1
+        self.counted += int(np.count_nonzero(counts))
+        self.longest = max(self.longest, len(ids))
 
     def flush(self) -> None:
         """Write what was added."""
@@ -92,8 +110,11 @@ def plan_targets(output: str, val_output: str | None) -> Targets:
 
 
 @contextlib.contextmanager
-def open_writers(targets: Targets, files: FileSet) -> Iterator[dict[int, TokenWriter]]:
-    """Writers for both sides, by side, whose files are part of `files`.
+def open_writers(
+    targets: Targets, files: FileSet, *, masks: bool = False
+) -> Iterator[dict[int, TokenWriter]]:
+    """Writers for both sides, by side, whose files are part of `files`; with `masks` mask files
+    are among them.
 
     Raises RunError when the disk is full, UserError when a file cannot be written or another
     process is writing it.
@@ -101,7 +122,8 @@ def open_writers(targets: Targets, files: FileSet) -> Iterator[dict[int, TokenWr
     writers: dict[int, TokenWriter] = {}
     try:
         for side, path in ((TRAIN, targets.train), (VALIDATION, targets.val)):
-            writers[side] = TokenWriter(path, files.open(path))
+            mask = files.open(mask_path(path)) if masks else None
+            writers[side] = TokenWriter(path, files.open(path), mask)
         yield writers
     except OSError as error:
         written = sum(writer.num_tokens for writer in writers.values()) * TOKEN_BYTES

@@ -6,13 +6,11 @@ are never held: memory depends on the number of cores, not on the input.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,14 +18,14 @@ import numpy as np
 from shared.errors import RunError, UserError
 from shared.text import one_line, plural
 from trainer.data.bad_records import Report
+from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
 from trainer.data.documents import DocumentReader, Piece, reading_notes
 from trainer.data.encodings import DEFAULT, find_encoding
-from trainer.data.file_set import FileSet, partial_path
+from trainer.data.file_set import FileSet
 from trainer.data.inputs import InputSet, find_inputs
-from trainer.data.outputs import Targets, TokenWriter, open_writers, plan_targets
-from trainer.data.own_files import REPORT
+from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
-from trainer.data.split import TRAIN, VALIDATION, Part, SplitPlan, Survey, divide, plan_split
+from trainer.data.split import Part, SplitPlan, Survey, divide, plan_split
 from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
 from trainer.data.tokenizer_training import (
     DEFAULT_VOCAB_SIZE,
@@ -35,7 +33,6 @@ from trainer.data.tokenizer_training import (
     train_tokenizer,
     vocabulary_notes,
 )
-from trainer.data.tokens import Sidecar, fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,18 +80,6 @@ class PrepareSettings:
         )
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The written files. `val` is None without a validation split; `notes` are for a person."""
-
-    train: Path
-    val: Path | None
-    tokenizer_directory: Path
-    train_sidecar: Sidecar
-    val_sidecar: Sidecar | None
-    notes: tuple[str, ...]
-
-
 def prepare(
     settings: PrepareSettings,
     progress: ProgressFactory = silent,
@@ -110,7 +95,7 @@ def prepare(
     _check(settings)
     targets = plan_targets(settings.output, settings.val_output)
     tokenizer = _given_tokenizer(settings)
-    _refuse_to_replace(settings, targets, tokenizer)
+    refuse_to_replace(targets, tokenizer, overwrite=settings.overwrite)
     exclude = {path.resolve() for path in targets.files}
     inputs = find_inputs(settings.inputs, exclude)
     with FileSet() as files, open_writers(targets, files) as writers:
@@ -126,14 +111,14 @@ def prepare(
             progress=progress,
             batch_bytes=batch_bytes,
         )
-        return _commit(
-            settings=settings,
+        return commit(
             targets=targets,
             tokenizer=tokenizer,
-            plan=plan,
+            split=Split(plan.rule, settings.val_split, settings.seed),
             writers=writers,
             files=files,
-            report=report,
+            report=report if settings.skip_bad else None,
+            overwrite=settings.overwrite,
             notes=notes,
         )
 
@@ -210,24 +195,6 @@ def _given_tokenizer(settings: PrepareSettings) -> Tokenizer | None:
             f"{tokenizer.vocab_size} tokens: leave --vocab-size out, or the tokenizer"
         )
     return tokenizer
-
-
-def _refuse_to_replace(
-    settings: PrepareSettings, targets: Targets, tokenizer: Tokenizer | None
-) -> None:
-    if settings.overwrite:
-        return
-    for path in (targets.train, targets.val):
-        if path.exists():
-            raise UserError(f"{path} exists already: pass --overwrite to replace it")
-    if targets.link and (targets.link.exists() or targets.link.is_symlink()):
-        raise UserError(f"{targets.link} exists already: pass --overwrite to replace it")
-    existing = targets.directory / "tokenizer.json"
-    if existing.exists() and (tokenizer is None or Tokenizer.load(existing).hash != tokenizer.hash):
-        raise UserError(
-            f"{existing} is another tokenizer: use it with --tokenizer {existing.parent}, or pass "
-            "--overwrite to replace it"
-        )
 
 
 # The two passes
@@ -336,79 +303,3 @@ class _Replaced:
                 yield Piece(text, len(text.encode()), piece.first, piece.last)
             else:
                 yield piece
-
-
-def _commit(
-    *,
-    settings: PrepareSettings,
-    targets: Targets,
-    tokenizer: Tokenizer,
-    plan: SplitPlan,
-    writers: dict[int, TokenWriter],
-    files: FileSet,
-    report: Report,
-    notes: list[str],
-) -> Prepared:
-    """Write what describes the tokens, and put everything in place.
-
-    `train.bin` is last: without it nothing reads the rest, and beside an old one the new sidecar
-    shows that they do not belong together.
-    """
-    for writer in writers.values():
-        writer.file.flush()
-    prints = {side: fingerprint(partial_path(writer.path)) for side, writer in writers.items()}
-    together = " ".join([tokenizer.hash, *prints.values()])
-    set_id = hashlib.blake2b(together.encode(), digest_size=8).hexdigest()
-    sidecars = {
-        side: Sidecar(
-            vocab_size=tokenizer.vocab_size,
-            tokenizer_hash=tokenizer.hash,
-            tokenizer_kind=tokenizer.kind,
-            pre=tokenizer.pre,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
-            num_tokens=writer.num_tokens,
-            num_documents=writer.num_documents,
-            text_bytes=writer.text_bytes,
-            split="val" if side == VALIDATION else "train",
-            split_rule=plan.rule,
-            val_split=settings.val_split,
-            seed=settings.seed,
-            fingerprint=prints[side],
-            set_id=set_id,
-        )
-        for side, writer in writers.items()
-    }
-    has_val = sidecars[VALIDATION].num_tokens > 0
-    for name, data in tokenizer.files().items():
-        files.stage(targets.directory / name, data)
-    listed = targets.directory / REPORT
-    if settings.skip_bad and report.records:
-        files.stage(listed, report.to_lines())
-        notes += report.notes(listed)
-    elif settings.overwrite:
-        files.remove(listed)  # of the old tokens
-    if targets.link:
-        files.stage_link(targets.link, targets.train.name)
-    for side, writer in sorted(writers.items(), reverse=True):  # the training side is last
-        sidecar = writer.path.with_name(writer.path.name + ".json")
-        if side == TRAIN or has_val:
-            files.stage(sidecar, sidecars[side].to_json())
-            files.stage_file(writer.path, writer.file)
-            continue
-        # An old one would be mistaken for the validation side of the new training file.
-        if writer.path.exists():
-            notes.append(f"the old {writer.path} was removed: there is no validation split")
-        files.remove(sidecar)
-        files.remove(writer.path)
-    if settings.val_split > 0 and not has_val:
-        notes.append("the text is too short to split: there is no validation file")
-    files.commit()
-    return Prepared(
-        train=targets.train,
-        val=targets.val if has_val else None,
-        tokenizer_directory=targets.directory,
-        train_sidecar=sidecars[TRAIN],
-        val_sidecar=sidecars[VALIDATION] if has_val else None,
-        notes=tuple(notes),
-    )

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 Kind = Literal["bpe", "char"]
 Charset = Literal["bytes", "ascii"]
 
+#: Where transformers keeps the chat template of a model folder, if not in its tokenizer_config.
+CHAT_TEMPLATE = "chat_template.jinja"
+MAX_TEMPLATE = 1 << 20  # bytes
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -108,7 +111,12 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises bare Exception for anything it cannot read
             raise UserError(f"{file} is not a Hugging Face tokenizer: {one_line(error)}") from error
-        return cls(backend, load_json_if_any(file.parent / "tokenizer_config.json"))
+        config = load_json_if_any(file.parent / "tokenizer_config.json")
+        template = file.parent / CHAT_TEMPLATE
+        if template.is_file() and template.stat().st_size <= MAX_TEMPLATE:
+            # Kept with the rest, so that the template goes where the tokenizer goes.
+            config = {**config, "chat_template": template.read_text("utf-8", "replace")}
+        return cls(backend, config)
 
     @classmethod
     def from_vocab_merges(cls, vocab: str | Path, merges: str | Path) -> Tokenizer:
@@ -176,6 +184,19 @@ class Tokenizer:
         return self._backend.to_str()
 
     # What it is
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template of its model's conversations; of several named ones the default."""
+        template = self._config.get("chat_template")
+        if isinstance(template, list):
+            named = [entry for entry in template if isinstance(entry, dict)]
+            template = next((e.get("template") for e in named if e.get("name") == "default"), None)
+        return template if isinstance(template, str) and template else None
+
+    def with_chat_template(self, source: str) -> Tokenizer:
+        """The tokenizer with this chat template, which goes where it goes."""
+        return Tokenizer(self._backend, {**self._config, "chat_template": source})
 
     @property
     def merges(self) -> list[tuple[str, str]]:
@@ -292,6 +313,16 @@ class Tokenizer:
             self._refuse_outside(text)
             return list(self._special_backend.encode(text, add_special_tokens=False).ids)
         return [*self.encode_arrays([text])[0].tolist()]
+
+    def encode_places(self, text: str) -> list[tuple[int, int, int]]:
+        """The ids of `text`, special tokens included, each with where it begins and ends there.
+
+        Places count characters. The tokens of a part of a character have its whole place.
+        """
+        text = _SURROGATES.sub("\ufffd", text)
+        self._refuse_outside(text)
+        found = self._special_backend.encode(text, add_special_tokens=False)
+        return [(i, begin, end) for i, (begin, end) in zip(found.ids, found.offsets, strict=True)]
 
     def encode_prompt(self, text: str, allow_special: bool = False) -> list[int]:
         """The ids of a prompt: with the model's begin token where it has one, and never empty.

@@ -19,6 +19,7 @@ from shared.errors import UserError
 from shared.files import expand_user, read_json, replace_file
 from shared.json_text import encode_json
 from shared.text import one_line
+from trainer.data.marks import open_marks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,9 @@ PREPARE_HINT = "make one with `trainer prepare-data`"
 class Sidecar:
     """The description of a token file. `text_bytes` (UTF-8) over `num_tokens` turns a loss per
     token into bits per byte. The tokens include one end-of-text id per document. `fingerprint` is
-    that of the token file; files with the same `set_id` were prepared together."""
+    that of the token file; files with the same `set_id` were prepared together. Conversations have
+    a mask file with the fingerprint `mask` (see `marks.py`), the assistant said `counted_tokens` of
+    them, and the longest has `longest` tokens."""
 
     vocab_size: int
     tokenizer_hash: str
@@ -54,10 +57,17 @@ class Sidecar:
     dtype: str = "uint32"
     byte_order: str = "little"
     schema_version: int = 1
+    mask: str = ""
+    counted_tokens: int = 0
+    longest: int = 0
 
     def to_json(self) -> bytes:
         """The content of the sidecar's file."""
-        return encode_json(asdict(self), indent=True) + b"\n"
+        fields = asdict(self)
+        if not self.mask:
+            for name in ("mask", "counted_tokens", "longest"):
+                del fields[name]
+        return encode_json(fields, indent=True) + b"\n"
 
     def write(self, token_path: Path) -> None:
         """Put the sidecar beside `token_path`."""
@@ -66,12 +76,14 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class TokenFile:
-    """A checked token file, mapped into memory: `tokens` is (count,) u32, read-only."""
+    """A checked token file, mapped into memory: `tokens` is (count,) u32, read-only. Conversations
+    have `marks` (count,)."""
 
     path: Path
     tokens: NDArray[np.uint32]
     vocab_size: int
     sidecar: Sidecar | None
+    marks: NDArray[np.uint8] | None = None
 
     @property
     def count(self) -> int:
@@ -205,7 +217,8 @@ def open_tokens(
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     _check_range(path, tokens, limit)
-    return TokenFile(path, tokens, limit, sidecar)
+    marks = open_marks(path, len(tokens), sidecar.mask) if sidecar and sidecar.mask else None
+    return TokenFile(path, tokens, limit, sidecar, marks)
 
 
 def check_token_files(path: str | None, val_path: str | None) -> None:
@@ -230,12 +243,15 @@ def _text_instead(path: Path) -> UserError:
 def _check_sidecar(path: Path, sidecar: Sidecar) -> None:
     counts: dict[str, Any] = {
         name: getattr(sidecar, name)
-        for name in ("vocab_size", "eos_id", "num_tokens", "num_documents", "text_bytes")
+        for name in (
+            *("vocab_size", "eos_id", "pad_id", "num_tokens", "num_documents", "text_bytes"),
+            *("counted_tokens", "longest"),
+        )
     }
     for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise UserError(f"{path}: {name} is {one_line(value)}, not a count")
-    for name in ("fingerprint", "set_id"):
+    for name in ("fingerprint", "set_id", "mask"):
         if not isinstance(getattr(sidecar, name), str):
             raise UserError(f"{path}: {name} is {one_line(getattr(sidecar, name))}, not text")
     if (sidecar.dtype, sidecar.byte_order) != ("uint32", "little"):

@@ -23,6 +23,8 @@ from shared.text import one_line
 
 MAX_SOURCE = 1 << 20  # characters of a template
 MAX_RENDERED = 1 << 24  # characters of output
+#: Variables with the marks of where a generation block begins and ends.
+GENERATION = ("_generation_begins", "_generation_ends")
 
 
 def check_template(source: str) -> None:
@@ -87,13 +89,16 @@ def _compiled(source: str) -> jinja2.Template:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's text for training; here only its body counts."""
+    """`{% generation %}` marks the assistant's text for training: its body is written between the
+    variables `GENERATION`, which are empty where they are not given."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        begin, end = (nodes.Output([nodes.Name(name, "load")]) for name in GENERATION)
+        return [begin, *body, end]
 
 
 class _Namespace(jinja2.utils.Namespace):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -47,7 +47,8 @@ class Message:
     """One turn of a conversation.
 
     `tool_calls` are those of an assistant, each an object as in OpenAI's API with its arguments as
-    an object; `tool_call_id` and `name` belong to a tool's answer.
+    an object; `tool_call_id` and `name` belong to a tool's answer. `reasoning_content` are thoughts
+    before an answer, for templates that know of them.
     """
 
     role: Role
@@ -55,6 +56,7 @@ class Message:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    reasoning_content: str = ""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -66,6 +68,7 @@ class Message:
             "tool_calls": [dict(call) for call in self.tool_calls],
             "tool_call_id": self.tool_call_id,
             "name": self.name,
+            "reasoning_content": self.reasoning_content,
         }
         given = {key: value for key, value in more.items() if value}
         return {"role": self.role, "content": self.content, **given}
@@ -87,6 +90,32 @@ class TemplateTokenizer(Protocol):
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Messages and tools as a template takes them, where each spelling of a special token is
+    replaced by a character that nothing else uses: a key of `spelled`."""
+
+    messages: list[Any]
+    tools: list[Any]
+    spelled: dict[str, str]
+    used: frozenset[str]
+
+    def unused(self, number: int) -> list[str]:
+        """So many more characters that nothing uses."""
+        taken = self.used | self.spelled.keys()
+        free = (chr(code) for code in _PLACEHOLDERS if chr(code) not in taken)
+        return [next(free) for _ in range(number)]
+
+    def pieces(self, text: str) -> Iterator[tuple[str, str | None]]:
+        """`text` cut at those characters: each piece, and what it spells if it is one of them."""
+        if not self.spelled:
+            yield text, None
+            return
+        for piece in re.split(f"([{''.join(self.spelled)}])", text):
+            if piece:
+                yield piece, self.spelled.get(piece)
 
 
 class ChatTemplate:
@@ -149,20 +178,63 @@ class ChatTemplate:
         only from the template. Raises UserError when the template refuses the messages or the
         tokenizer has no token for a character.
         """
+        given = self.given(messages, tools)
+        ids: list[int] = []
+        for piece, spelling in given.pieces(self.text_of(given, add_generation_prompt)):
+            if spelling is None:
+                ids += self._tokenizer.encode(piece, allow_special=True)
+            else:
+                ids += self._tokenizer.encode(spelling)
+        return ids
+
+    def given(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Given:
+        """Messages and tools with the spelling of special tokens set aside."""
         spelled: dict[str, str] = {}
         given = [[message.variables() for message in messages], list(tools)]
-        used = {*self._source, *json.dumps(given, ensure_ascii=False)}
+        used = frozenset((*self._source, *json.dumps(given, ensure_ascii=False)))
         plain, offered = _mapped(given, lambda text: self._set_aside(text, used, spelled))
-        text = self._rendered(self._variables(plain, add_generation_prompt, offered))
-        if not spelled:
-            return self._tokenizer.encode(text, allow_special=True)
-        ids: list[int] = []
-        for piece in re.split(f"([{''.join(spelled)}])", text):
-            if piece in spelled:
-                ids += self._tokenizer.encode(spelled[piece])
-            elif piece:
-                ids += self._tokenizer.encode(piece, allow_special=True)
-        return ids
+        return Given(plain, offered, spelled, used)
+
+    def text_of(
+        self,
+        given: Given,
+        add_generation_prompt: bool,
+        *,
+        count: int | None = None,
+        marks: Mapping[str, str] | None = None,
+    ) -> str:
+        """The text for the first `count` messages, all by default, with `marks` as variables of
+        the template. Raises UserError when the template refuses them."""
+        messages = given.messages if count is None else given.messages[:count]
+        variables = self._variables(messages, add_generation_prompt, given.tools)
+        return self._rendered({**variables, **(marks or {})})
+
+    def places(
+        self, given: Given, text: str, encode: Callable[[str], Iterable[tuple[int, int, int]]]
+    ) -> Iterator[tuple[int, int, int]]:
+        """The ids of a `text_of`, each with where it begins and ends in that text. `encode` does
+        that for a text in which special tokens are spelled."""
+        place = 0
+        for piece, spelling in given.pieces(text):
+            end = place + len(piece)
+            if spelling is None:
+                for index, begins, ends in encode(piece):
+                    yield index, place + begins, place + ends
+            else:
+                for index in self._tokenizer.encode(spelling):
+                    yield index, place, end
+            place = end
+
+    def has_special(self, text: str) -> bool:
+        """Whether a part of a `text_of` has a special token."""
+        return self._spelling.search(text) is not None
+
+    def end_of_turn(self, text: str, begin: int) -> int | None:
+        """Where the turn that begins there ends: after the first token that ends an answer, and the
+        white space that follows it. None if there is no such token."""
+        ends = [s for s, index in self._special.items() if s and index in self.stop_ids]
+        found = re.compile(f"(?:{'|'.join(map(re.escape, ends))})\\s*").search(text, begin)
+        return found.end() if found else None
 
     def _set_aside(self, text: str, used: Set[str], spelled: dict[str, str]) -> str:
         """`text` with an unused character in place of each special token's spelling."""
@@ -188,6 +260,11 @@ class ChatTemplate:
             "tools": tools or None,
             "documents": None,
         }
+
+    @property
+    def marks_answers(self) -> bool:
+        """Whether the template marks the assistant's text for training."""
+        return re.search(r"\{%[-+]?\s*generation\b", self._source) is not None
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:

@@ -39,6 +39,19 @@ class Layers:
         return {**self.source, **self.file, **self.flags}
 
 
+def check_model_is_given(layers: Layers, *, chat: bool) -> None:
+    """Raise UserError for conversations or a preset without a model where no model is named."""
+    if layers.merged.get(KEY) is not None:
+        return
+    lacking = layers.preset and not any(key.startswith("model.") for key in layers.source)
+    if chat or lacking:
+        what = "--chat" if chat else f"--config {layers.source.get('name')}"
+        raise UserError(
+            f"{what} trains a model that exists: give --begin-from with a model folder, a run or a "
+            "checkpoint."
+        )
+
+
 def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     """The layers with the shape of the model that `checkpoint.begin_from` names, if it names one.
 

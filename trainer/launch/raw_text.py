@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,6 +15,9 @@ from shared.text import one_line
 from trainer.checkpoint.tokenizer_files import tokenizer_files
 from trainer.config.resolve import Settings, resolve
 from trainer.data.progress import ProgressFactory, silent
+
+if TYPE_CHECKING:
+    from trainer.data.inputs import InputSet
 
 ASCII_VOCABULARY = 99
 BYTE_VOCABULARY = 258
@@ -46,11 +49,7 @@ def prepare_text(
 
     size = resolve(*layers).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
-    files = [file.path for file in find_inputs(paths).files]
-    # A path need not be UTF-8.
-    names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
-    sizes = [(p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    stamps = [(name, *size) for name, size in zip(names, sizes, strict=True)]
+    stamps = input_stamps(find_inputs(paths))
     own = _tokenizer_settings(model) if model else None
     parts = [stamps, size, text_field] if own is None else [stamps, own, text_field]
     key = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
@@ -77,6 +76,16 @@ def prepare_text(
         for note in prepared.notes:
             tell(note)
     return folder
+
+
+def input_stamps(inputs: InputSet) -> list[tuple[str, int, int]]:
+    """By what a change of the inputs is noticed: names, sizes and times."""
+    files = [file.path for file in inputs.files]
+    # A path need not be UTF-8.
+    names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
+    return [
+        (name, p.stat().st_size, p.stat().st_mtime_ns) for name, p in zip(names, files, strict=True)
+    ]
 
 
 def _tokenizer_settings(model: Path) -> dict[str, Any]:

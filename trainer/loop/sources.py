@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UserError
+from shared.text import plural
 from trainer.checkpoint.progress import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
+from trainer.data.packed import PackedBatches
 from trainer.data.synthetic import SyntheticBatches
 from trainer.data.tokens import (
     TokenFile,
@@ -56,8 +58,14 @@ def open_sources(config: Config) -> Sources:
     vocabulary, length = config.model.vocab_size, config.seq_len
     train = open_tokens(config.data.path, vocab_size=vocabulary)
     end = _document_end(config, train)
-    source = TokenBatches(train, length, config.train.seed, end)
     val = _validation_file(config, train)
+    if train.marks is not None:
+        return _conversations(config, train, val)
+    if val is not None and val.marks is not None:
+        raise UserError(
+            f"{val.path} holds conversations and {train.path} text: validate with the same kind."
+        )
+    source = TokenBatches(train, length, config.train.seed, end)
     batches: tuple[Batch, ...] = ()
     told = "no validation data"
     # The val.bin of a tiny text, not asked for, must not prevent training.
@@ -84,6 +92,43 @@ def open_sources(config: Config) -> Sources:
         identity=_identity(train, val, config),
         description=f"{train.count:,} training tokens from {train.path}, {told}"
         + ("; documents do not see each other" if end is not None else ""),
+    )
+
+
+def _conversations(config: Config, train: TokenFile, val: TokenFile | None) -> Sources:
+    """Conversations are packed whole; the loss counts what the assistant said."""
+    length, apart = config.seq_len, config.train.document_mask
+    source = PackedBatches(train, length, config.train.seed, apart=apart)
+    assert train.sidecar is not None
+    what = (
+        f"{plural(train.sidecar.num_documents, 'conversation')} ({train.count:,} tokens, "
+        f"{train.sidecar.counted_tokens:,} of them the assistant's) from {train.path} in "
+        f"{plural(source.num_windows, 'sequence')}"
+    )
+    told = [
+        what,
+        *source.notes(),
+        "they do not see each other" if apart else "those in one sequence see each other",
+    ]
+    batches: tuple[Batch, ...] = ()
+    if val is None:
+        told.append("no validation data")
+    elif val.marks is None:
+        raise UserError(
+            f"{val.path} holds text and {train.path} conversations: validate with the same kind."
+        )
+    else:
+        held_out = PackedBatches(val, length, config.train.seed, apart=apart)
+        batches = tuple(held_out.ordered(config.train.batch_size, config.eval.batches))
+        assert val.sidecar is not None
+        told.append(f"{plural(val.sidecar.num_documents, 'conversation')} for validation")
+    return Sources(
+        train=source,
+        validation=batches,
+        tokenizer=_tokenizer(config, train),
+        bytes_per_token=None,
+        identity=_identity(train, val, config),
+        description="; ".join(told),
     )
 
 
@@ -182,7 +227,7 @@ def _identity(train: TokenFile, val: TokenFile | None, config: Config) -> dict[s
         "seq_len": config.seq_len,
         "fingerprint": fingerprint(train.path),
         "validation": fingerprint(val.path) if val else None,
-    }
+    } | ({"mask": sidecar.mask} if sidecar and sidecar.mask else {})
 
 
 def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -197,6 +242,7 @@ def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
         "tokenizer": "the tokenizer",
         "fingerprint": "the content of the training file",
         "validation": "the content of the validation file",
+        "mask": "the mask of the assistant's tokens",
     }
     changed = [key for key in names if key in saved and key in here and saved[key] != here[key]]
     return [f"{names[key]} was {saved[key]} and is {here[key]}" for key in changed]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.text import plural
+from shared.text import one_line, plural
 from trainer.cli.data.tokenizer import (
     CharsetOption,
     EncodingOption,
@@ -18,11 +18,12 @@ from trainer.cli.data.tokenizer import (
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
-    from trainer.data.prepare import Prepared
+    from trainer.data.commit import Prepared
 
 
 def prepare_data(
     *,
+    context: typer.Context,
     more: Annotated[list[str] | None, typer.Argument(metavar="PATHS", hidden=True)] = None,
     inputs: Annotated[
         list[str] | None,
@@ -34,6 +35,24 @@ def prepare_data(
             help="Text, .jsonl, .parquet files (.gz, .zst, .xz, .bz2), folders or quoted globs; "
             "several may follow.",
         ),
+    ] = None,
+    chat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATHS",
+            help="Conversations to learn answers from, instead of text: records with messages, or "
+            "prompt and completion.",
+        ),
+    ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Template of --chat in Jinja; default: the tokenizer's own."
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Refuse conversations of more tokens, or skip them."),
     ] = None,
     output: Annotated[
         str, typer.Option(metavar="DIR|FILE.bin", help="Folder or file for the training tokens.")
@@ -84,8 +103,31 @@ def prepare_data(
     """Tokenize text into train.bin and val.bin, with a new tokenizer or a given one.
 
     Each file or record is one document; tokens are 32-bit. Existing files stay until the new ones
-    are complete.
+    are complete. With --chat, mask files beside the tokens say what the assistant said.
     """
+    if chat is not None:
+        from trainer.conversations.prepare import ChatSettings, prepare_chat
+
+        _refuse_beside_chat(context)
+        prepared = prepare_chat(
+            ChatSettings(
+                inputs=[*chat, *(more or ())],
+                output=output,
+                val_output=val_output,
+                val_split=val_split,
+                tokenizer=tokenizer,
+                template=chat_template,
+                encoding=encoding,
+                max_tokens=max_tokens,
+                skip_bad=skip_bad,
+                seed=seed,
+                overwrite=overwrite,
+            ),
+            show_progress,
+        )
+        _tell(prepared)
+        return
+    _refuse_without_chat(chat_template, max_tokens)
     from trainer.data.prepare import PrepareSettings, prepare
 
     prepared = prepare(
@@ -110,10 +152,62 @@ def prepare_data(
         ),
         show_progress,
     )
+    _tell(prepared)
+
+
+#: Options that are about text or a new tokenizer.
+_OF_TEXT = {
+    "inputs": "--text",
+    "vocab_size": "--vocab-size",
+    "vocab": "--vocab",
+    "merges": "--merges",
+    "kind": "--kind",
+    "charset": "--charset",
+    "min_frequency": "--min-frequency",
+    "replace": "--replace",
+    "text_field": "--text-field",
+}
+
+
+def _refuse_beside_chat(context: typer.Context) -> None:
+    """Raise UserError for an option that --chat does not use."""
+    from shared.errors import UserError
+
+    for name, option in _OF_TEXT.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(
+                f"{option} and --chat are both given; conversations use the tokenizer of a model "
+                "(--tokenizer), and text is prepared on its own."
+            )
+
+
+def _refuse_without_chat(chat_template: str | None, max_tokens: int | None) -> None:
+    from shared.errors import UserError
+
+    for option, value in (("--chat-template", chat_template), ("--max-tokens", max_tokens)):
+        if value is not None:
+            raise UserError(f"{option} {one_line(value, 60)} is for --chat, which is missing.")
+
+
+def _tell(prepared: Prepared) -> None:
     for note in prepared.notes:
         typer.echo(f"note: {note}", err=True)
-    for line in _summary(prepared):
+    for line in _chat_summary(prepared) if prepared.train_sidecar.mask else _summary(prepared):
         typer.echo(line)
+
+
+def _chat_summary(prepared: Prepared) -> list[str]:
+    sides = [(prepared.train, prepared.train_sidecar)]
+    if prepared.val and prepared.val_sidecar:
+        sides.append((prepared.val, prepared.val_sidecar))
+    lines = [
+        f"{path}: {plural(side.num_documents, 'conversation')}, {plural(side.num_tokens, 'token')},"
+        f" {side.counted_tokens:,} of them the assistant's"
+        for path, side in sides
+    ]
+    longest = max(side.longest for _, side in sides)
+    return [*lines, f"the longest conversation has {plural(longest, 'token')}"]
 
 
 def _summary(prepared: Prepared) -> list[str]:

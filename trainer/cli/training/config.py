@@ -58,7 +58,7 @@ class PresetSizes:
 @app.command("list")
 def list_(json: options.Json = False) -> int:
     """List the presets with their sizes and the memory that training takes."""
-    from trainer.config.resolve import load_source, preset_names, resolve
+    from trainer.config.resolve import load_source, preset_names, recipe_names, resolve
 
     presets = [_sizes(resolve(load_source(name)[0])) for name in preset_names()]
     presets.sort(key=lambda preset: preset.parameters)
@@ -70,7 +70,9 @@ def list_(json: options.Json = False) -> int:
         *("memory", ""),
     )
     print_table([heading, *(preset.cells() for preset in presets)], numbers=range(2, 9))
-    typer.echo(f"\n{_MEMORY_NOTE}\nevery key: trainer config show PRESET")
+    typer.echo(f"\n{_MEMORY_NOTE}")
+    typer.echo(f"for a model that exists (--begin-from): {', '.join(recipe_names())}")
+    typer.echo("every key: trainer config show PRESET")
     return 0
 
 

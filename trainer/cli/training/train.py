@@ -36,6 +36,18 @@ def train(
         typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
     ] = None,
     text_field: FieldOption = "text",
+    chat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATHS",
+            help="Conversations to fine-tune the model of --begin-from on; --config finetune "
+            "unless another is given.",
+        ),
+    ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Template of --chat in Jinja; default: the model's own."),
+    ] = None,
     n_samples: Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")] = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
@@ -129,9 +141,10 @@ def train(
 
     from shared.errors import UserError
     from trainer.cli.training.start import check_mode, start
-    from trainer.launch.beginning import Layers, with_beginning
+    from trainer.launch.beginning import Layers, check_model_is_given, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
+    from trainer.launch.raw_chat import fitted_to, prepare_conversations
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import (
         LaunchRequest,
@@ -156,6 +169,7 @@ def train(
             ("--begin-from", begin_from),
             ("--config", config),
             ("--data", data),
+            ("--chat", chat),
         ):
             if value:
                 raise UserError(
@@ -206,13 +220,22 @@ def train(
             f"--data {data[0]} and --data-path {flags['data.path']} are both given; give text or "
             "tokens."
         )
+    if chat:
+        for option, value in (("--data", data), ("--data-path", flags.get("data.path"))):
+            if value:
+                raise UserError(
+                    f"--chat {chat[0]} and {option} are both given; give conversations, text or "
+                    "tokens."
+                )
+    elif chat_template is not None:
+        raise UserError("--chat-template is for the conversations of --chat, which is missing.")
     if text_field != "text" and not data:
         raise UserError("--text-field is for the records of --data, which is missing.")
     if resume is not None:
-        if data:
+        if data or chat:
             raise UserError(
-                "--data and --resume are both given; a resumed run keeps its data. To train it on "
-                "other token files, give --data-path."
+                f"{'--data' if data else '--chat'} and --resume are both given; a resumed run "
+                "keeps its data. To train it on other token files, give --data-path."
             )
         request = resume_request(resume, runs_dir, {**file, **flags}, name)
         check_preset(preset, request)
@@ -221,9 +244,18 @@ def train(
     else:
         layers = Layers(preset, file, flags, is_preset)
         begins = layers.merged.get("checkpoint.begin_from") is not None
+        if chat and config is None:
+            layers = Layers(*load_layers("finetune")[:2], flags, preset=True)
+        check_model_is_given(layers, chat=bool(chat))
         if data and config is None and not begins:
             layers = Layers(*load_layers("minigpt")[:2], flags, preset=True)
-        elif not data and config is None and not flags.get("data.path") and dataset is None:
+        elif (
+            not data
+            and not chat
+            and config is None
+            and not flags.get("data.path")
+            and dataset is None
+        ):
             missing = "--data-path (what prepare-data wrote)"
             if not begins:
                 missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
@@ -240,6 +272,17 @@ def train(
                 tell=_tell,
             )
             layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
+        if chat:
+            folder = prepare_conversations(
+                chat,
+                layers.begun_from,
+                runs_dir,
+                show_progress,
+                template=chat_template,
+                tell=_tell,
+            )
+            fitted = fitted_to(folder, layers, _tell)
+            layers = replace(layers, flags={**layers.flags, **fitted})
         config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
         request = LaunchRequest(config_of_run)
     if dry_run:

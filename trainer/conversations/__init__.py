@@ -1,0 +1,1 @@
+"""Conversations to learn from: records in a model's chat template, as tokens with a mask."""

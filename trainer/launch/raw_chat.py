@@ -1,0 +1,97 @@
+"""`--chat`: training straight from conversations, which are prepared once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from shared.errors import UserError
+from shared.text import one_line
+from trainer.config.resolve import Settings
+from trainer.data.progress import ProgressFactory, silent
+from trainer.launch.raw_text import input_stamps
+
+if TYPE_CHECKING:
+    from trainer.launch.beginning import Layers
+
+VALIDATION = 0.1
+SHORTEST = 256  # tokens of a sequence, which holds several conversations
+LONGEST = 4096  # unless a person asks for more
+EVALUATIONS = 4  # in an epoch
+
+
+def prepare_conversations(
+    paths: Sequence[str],
+    model: Path | None,
+    runs_dir: Path,
+    progress: ProgressFactory = silent,
+    *,
+    template: str | None = None,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Path:
+    """Prepare token files from conversations for the model in a folder; returns their folder, below
+    the runs directory.
+
+    `template` is a file with a chat template in place of the model's own. `tell` receives what a
+    person should know. The files are used again as long as nothing changes.
+    """
+    from trainer.conversations.prepare import ChatSettings, chat_tokenizer, prepare_chat
+    from trainer.data.inputs import find_inputs
+
+    if model is None:
+        raise UserError(
+            "--chat needs a model to fine-tune and its tokenizer: give --begin-from with a model "
+            "folder, a run or a checkpoint."
+        )
+    codec, _ = chat_tokenizer(str(model), template)
+    stamps = input_stamps(find_inputs(paths))
+    parts = [stamps, codec.hash, codec.eos_token, codec.chat_template]
+    key = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
+    folder = runs_dir / ".data" / f"chat-{key}"
+    if not (folder / "train.bin").is_file():  # put in place last
+        settings = ChatSettings(
+            inputs=list(paths),
+            output=str(folder),
+            tokenizer=str(model),
+            template=template,
+            val_split=VALIDATION,
+            overwrite=True,
+        )
+        for note in prepare_chat(settings, progress).notes:
+            tell(note)
+    return folder
+
+
+def fitted_to(
+    folder: Path, layers: Layers, tell: Callable[[str], None] = lambda note: None
+) -> dict[str, Any]:
+    """Settings of a run that follow from its conversations, where nobody chose them: sequences as
+    long as the longest, and evaluations several times in an epoch."""
+    from trainer.config.resolve import resolve
+    from trainer.data.packed import PackedBatches
+    from trainer.data.tokens import open_tokens, validation_path
+
+    chosen: Settings = {**layers.file, **layers.flags}
+    found: dict[str, Any] = {"data.path": str(folder)}
+    train = open_tokens(folder)
+    assert train.sidecar is not None
+    config = resolve(*layers.in_order)
+    length = config.seq_len
+    if "train.seq_len" not in layers.merged:
+        wanted = max(SHORTEST, 64 * math.ceil((train.sidecar.longest - 1) / 64))
+        length = min(wanted, LONGEST, config.model.max_seq_len)
+        found["train.seq_len"] = length
+    if "eval.interval" not in chosen and "checkpoint.interval" not in chosen:
+        source = PackedBatches(train, length, config.train.seed, apart=True)
+        steps = math.ceil(source.num_windows / config.sequences_per_step)
+        every = max(1, steps // EVALUATIONS)
+        found |= {"eval.interval": every, "checkpoint.interval": every}
+    if validation_path(train.path) is None and "train.patience" not in chosen:
+        found["train.patience"] = None
+        tell(f"{one_line(folder)} has no validation data, so training does not stop early")
+    return found

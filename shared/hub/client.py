@@ -1,8 +1,8 @@
 """huggingface_hub's HTTP client with time limits, retries and cancel.
 
 By default it waits for an answer without a limit and sleeps where nothing can interrupt it. During
-an upload every request of the thread goes through here: it has time limits, is retried after a
-dropped connection, waits as long as `Retry-After` asks, and ends immediately when the upload is
+a transfer every request of the thread goes through here: it has time limits, is retried after a
+dropped connection, waits as long as `Retry-After` asks, and ends immediately when the transfer is
 cancelled. Other requests are not changed.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -23,7 +23,7 @@ from huggingface_hub import get_session, set_client_factory
 from huggingface_hub.utils import disable_progress_bars
 from huggingface_hub.utils import logging as hub_logging
 
-from shared.hub.settings import CANCELLED, UploadCancelledError
+from shared.hub.settings import HubCancelledError, upload_cancelled
 
 CONNECT_TIMEOUT, SEND_TIMEOUT, ANSWER_TIMEOUT = 15.0, 60.0, 180.0  # seconds
 LONGEST_WAIT = 300.0  # seconds that the Hub may ask us to wait
@@ -47,27 +47,31 @@ class HubBusyError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How an upload's requests are retried.
+    """How the requests of a transfer are retried.
 
     `waits` are the seconds before each retry. With `offline_fails` a server that cannot be reached
-    is an error at once. `waited` is called with the reason and the seconds of each wait.
+    is an error at once, with `busy_fails` one that does not say how long it is busy. `waited` is
+    called with the reason and the seconds of each wait, `cancelled` makes the error for a transfer
+    that a person stopped.
     """
 
     waits: tuple[float, ...]
     cancel: threading.Event
     waited: Callable[[str, float], None]
     offline_fails: bool = False
+    busy_fails: bool = False
+    cancelled: Callable[[], HubCancelledError] = upload_cancelled
 
     def check(self) -> None:
-        """Raise UploadCancelledError if the upload was cancelled."""
+        """Raise HubCancelledError if the transfer was cancelled."""
         if self.cancel.is_set():
-            raise UploadCancelledError(CANCELLED)
+            raise self.cancelled()
 
     def wait(self, seconds: float, why: str) -> None:
-        """Sleep. Raises UploadCancelledError as soon as the upload is cancelled."""
+        """Sleep. Raises HubCancelledError as soon as the transfer is cancelled."""
         self.waited(why, seconds)
         if self.cancel.wait(seconds):
-            raise UploadCancelledError(CANCELLED)
+            raise self.cancelled()
 
 
 _patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
@@ -85,10 +89,11 @@ def patient(patience: Patience) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def once() -> Iterator[None]:
-    """Do not retry a server that cannot be reached; a busy one still gets its time."""
+def once(*, busy: bool = True) -> Iterator[None]:
+    """Do not retry a server that cannot be reached, nor with `busy` one that fails; one that says
+    when to come again gets its time."""
     current = _patience.get()
-    token = _patience.set(current and replace(current, offline_fails=True))
+    token = _patience.set(current and replace(current, offline_fails=True, busy_fails=busy))
     try:
         yield
     finally:
@@ -120,30 +125,61 @@ class _Client(httpx2.Client):
             return super().request(method, url, **kwargs)
         data: Any = kwargs.get("data")
         start = data.tell() if hasattr(data, "tell") else None
-        # A commit whose answer was lost must not be made twice: `Hub._commit` retries it.
-        waits = iter(() if "/commit/" in str(url) else patience.waits)
-        while True:
-            patience.check()
+        ask = super().request
+
+        def attempt() -> httpx2.Response:
             if start is not None:
                 data.seek(start)
-            try:
-                response = super().request(method, url, **kwargs)
-            except _PASSING as error:
-                problem: NetworkDroppedError | HubBusyError = NetworkDroppedError(str(error))
-                problem.__cause__ = error
-                why, after = "the connection dropped", 0.0
-            else:
-                if response.status_code not in _BUSY:
-                    return response
-                after = asked_to_wait(response)
-                problem = HubBusyError(response.status_code, _message(response), after)
-                why = f"the Hub answers HTTP {response.status_code}"
-            wait = next(waits, None)
-            if wait is None or after > LONGEST_WAIT:
-                raise problem
-            if patience.offline_fails and not after:
-                raise problem
-            patience.wait(max(wait, after), why)
+            return ask(method, url, **kwargs)
+
+        # A commit whose answer was lost must not be made twice: `Hub._commit` retries it.
+        return _answered(attempt, patience, () if "/commit/" in str(url) else patience.waits)
+
+    @contextlib.contextmanager
+    def stream(self, method: str, url: Any, **kwargs: Any) -> Iterator[httpx2.Response]:
+        patience = _patience.get()
+        open_stream = super().stream
+        if patience is None:
+            with open_stream(method, url, **kwargs) as response:
+                yield response
+            return
+        with contextlib.ExitStack() as opened:
+
+            def attempt() -> httpx2.Response:
+                opened.close()
+                return opened.enter_context(open_stream(method, url, **kwargs))
+
+            yield _answered(attempt, patience, patience.waits)
+
+
+def _answered(
+    attempt: Callable[[], httpx2.Response], patience: Patience, waits: Sequence[float]
+) -> httpx2.Response:
+    """The first answer of a Hub that is neither unreachable nor busy."""
+    left = iter(waits)
+    while True:
+        patience.check()
+        try:
+            response = attempt()
+        except _PASSING as error:
+            problem: NetworkDroppedError | HubBusyError = NetworkDroppedError(str(error))
+            problem.__cause__ = error
+            why, after = "the connection dropped", 0.0
+        else:
+            if response.status_code not in _BUSY:
+                return response
+            with contextlib.suppress(httpx2.HTTPError):
+                response.read()
+            after = asked_to_wait(response)
+            problem = HubBusyError(response.status_code, _message(response), after)
+            why = f"the Hub answers HTTP {response.status_code}"
+        wait = next(left, None)
+        if wait is None or after > LONGEST_WAIT:
+            raise problem
+        busy = isinstance(problem, HubBusyError)
+        if not after and (patience.busy_fails if busy else patience.offline_fails):
+            raise problem
+        patience.wait(max(wait, after), why)
 
 
 def asked_to_wait(response: httpx2.Response) -> float:

@@ -56,7 +56,11 @@ def split_password(endpoint: str) -> tuple[str, str]:
 
 def explain(error: BaseException, asked: Asked) -> UserError:
     """The message for `error`, without token or password whatever the server said."""
-    found = _explain(error, asked)
+    return without_secrets(_explain(error, asked), asked)
+
+
+def without_secrets(found: UserError, asked: Asked) -> UserError:
+    """The same error without token and password in its message."""
     text = str(found)
     for secret in (asked.token, asked.password, quote(asked.password, safe="")):
         if secret:
@@ -69,7 +73,7 @@ def explain(error: BaseException, asked: Asked) -> UserError:
 
 
 def _explain(error: BaseException, asked: Asked) -> UserError:
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, UserError):
             return one
         if isinstance(one, OfflineModeIsEnabled):
@@ -84,7 +88,7 @@ def _explain(error: BaseException, asked: Asked) -> UserError:
             return wrong_name(asked.repo)
         if isinstance(one, HfHubHTTPError):
             return _answered(one, asked)
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, OSError):
             place = f"{one_line(one.filename)}: " if one.filename else ""
             return RunError(f"The upload failed: {place}{one.strerror or one_line(one)}.")
@@ -94,7 +98,7 @@ def _explain(error: BaseException, asked: Asked) -> UserError:
     return RunError(f"The upload to {asked.endpoint} failed: {told}.")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it came from."""
     for _ in range(20):
         if error is None:
@@ -121,20 +125,26 @@ def wrong_name(repo: str) -> UserError:
 
 
 def _dropped(error: NetworkDroppedError, asked: Asked) -> RunError:
-    where = asked.endpoint
-    causes = list(_chain(error))
+    why = why_unreachable(error)
+    return RunError(
+        f"The Hub at {asked.endpoint} cannot be reached: {why}, then try again: {KEPT}."
+    )
+
+
+def why_unreachable(error: NetworkDroppedError) -> str:
+    """What keeps the Hub from being reached, and what to check."""
+    causes = list(chain(error))
     text = str(error).lower()
     if any(isinstance(c, socket.gaierror) for c in causes) or "name or service" in text:
-        why = "its name cannot be resolved; check the network and HF_ENDPOINT"
-    elif any(isinstance(c, ssl.SSLError) for c in causes) or "certificate" in text:
-        why = f"its certificate is not accepted ({one_line(error, 120)}); check the clock and proxy"
-    elif any(isinstance(c, ConnectionRefusedError) for c in causes) or "refused" in text:
-        why = "the connection is refused; check HF_ENDPOINT and the proxy (HTTPS_PROXY)"
-    elif "timeout" in type(error.__cause__).__name__.lower():
-        why = "it does not answer in time; check the network"
-    else:
-        why = f"the connection broke ({one_line(error, 120) or 'closed'}); check the network"
-    return RunError(f"The Hub at {where} cannot be reached: {why}, then try again: {KEPT}.")
+        return "its name cannot be resolved; check the network and HF_ENDPOINT"
+    if any(isinstance(c, ssl.SSLError) for c in causes) or "certificate" in text:
+        told = one_line(error, 120)
+        return f"its certificate is not accepted ({told}); check the clock and proxy"
+    if any(isinstance(c, ConnectionRefusedError) for c in causes) or "refused" in text:
+        return "the connection is refused; check HF_ENDPOINT and the proxy (HTTPS_PROXY)"
+    if "timeout" in type(error.__cause__).__name__.lower():
+        return "it does not answer in time; check the network"
+    return f"the connection broke ({one_line(error, 120) or 'closed'}); check the network"
 
 
 def _busy(error: HubBusyError, asked: Asked) -> RunError:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
@@ -24,7 +22,6 @@ from huggingface_hub import (
     ModelCard,
     constants,
     get_session,
-    get_token,
 )
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.lfs import UploadInfo
@@ -43,7 +40,8 @@ from shared.hub.client import (
     once,
     patient,
 )
-from shared.hub.problems import Asked, explain, not_logged_in, split_password, wrong_name
+from shared.hub.login import read_token
+from shared.hub.problems import Asked, explain, split_password, wrong_name
 from shared.hub.settings import Progress, UploadProgress, UploadSettings
 from shared.hub.staging import CARD, PICTURE, StagedFile
 from shared.hub.xet import XetStore, connect_xet, mark_as_sent
@@ -52,7 +50,6 @@ from shared.text import format_duration, one_line
 _WEIGHT_FILES = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", ".onnx", ".msgpack")
 _SMALL = 1 << 20  # bytes
 _SAMPLE = 512  # bytes by which the Hub tells text from data
-_MAX_TOKEN = 4096
 _MAX_CARD = 4 << 20
 #: What an earlier upload of ours may have left that does not belong to the new model.
 _OURS = (OPTIMIZER, TRAINER_STATE, META, PICTURE, "mtp.safetensors", "chat_template.jinja")
@@ -274,7 +271,7 @@ def connected(
     """
     install()
     endpoint = (settings.endpoint or constants.ENDPOINT).rstrip("/")
-    token, where = _token(settings.token_file)
+    token, where = read_token(settings.token_file)
 
     def waited(why: str, seconds: float) -> None:
         note = f"{why}; trying again in {format_duration(seconds)}"
@@ -292,27 +289,6 @@ def connected(
         hub = Hub(api, Asked(shown, "", where, token, password), patience)
         hub.log_in()
         yield hub
-
-
-def _token(file: Path | None) -> tuple[str, str]:
-    """The token and where it is from. Raises UserError when there is none."""
-    if file is not None:
-        try:
-            with file.open(encoding="utf-8") as stream:
-                token = stream.read(_MAX_TOKEN).strip()
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it holds no text"
-            raise UserError(f"The token file {one_line(file)} cannot be read: {reason}.") from None
-        where = one_line(file)
-    else:
-        token = get_token() or ""
-        if not token:
-            raise not_logged_in()
-        named = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
-        where = "HF_TOKEN" if named else "`hf auth login`"
-    if len(token.split()) != 1 or not (token.isascii() and token.isprintable()):
-        raise UserError(f"{where} does not contain a token: a token is one word.")
-    return token, where
 
 
 def _addition(stream: _Counted) -> CommitOperationAdd:

@@ -20,10 +20,19 @@ CANCELLED = (
 )
 
 
-class UploadCancelledError(RunError):
-    """A person stopped it. Nothing of it is to be seen in the repository."""
+class HubCancelledError(RunError):
+    """A person stopped a transfer."""
 
     exit_code = 130
+
+
+class UploadCancelledError(HubCancelledError):
+    """A person stopped an upload. Nothing of it is to be seen in the repository."""
+
+
+def upload_cancelled() -> HubCancelledError:
+    """What is raised when a person stops an upload."""
+    return UploadCancelledError(CANCELLED)
 
 
 @dataclass(frozen=True)

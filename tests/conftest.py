@@ -41,6 +41,7 @@ __all__ = [
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers one; our commands have no terminal
 os.environ["TRAINER_ALERTS"] = ""  # the tester's own alerts stay silent
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # tests with a Hub bring their own
 
 # A shell ignores Ctrl-C for what it starts in the background, nohup ignores SIGHUP, and children
 # inherit both: tests of these signals would fail or wait there.

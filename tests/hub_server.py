@@ -1,8 +1,8 @@
 """A Hub on this machine: the requests that huggingface_hub makes, and everything that can go wrong.
 
 It checks what the real one checks: names, rights, the SHA-256 of every large object, and that a
-commit names only objects it has. With `xet` set to a folder it offers Xet, with hf_xet's own store
-in that folder.
+commit names only objects it has. Large files are downloaded from another host, as from the Hub's
+CDN. With `xet` set to a folder it offers Xet, with hf_xet's own store in that folder.
 """
 
 from __future__ import annotations
@@ -35,15 +35,38 @@ _LICENSES = {"mit", "apache-2.0", "other", "cc-by-4.0"}
 
 @dataclass
 class Repo:
-    """One model repository; `files` maps paths to their bytes."""
+    """One model repository; `files` maps paths to their bytes on its main branch.
+
+    `trees` has the files of each commit, `tags` the commits with other names, `gated` whether its
+    terms must be accepted, `xet_hashes` the hash of a file in the chunk store.
+    """
 
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+    trees: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    xet_hashes: dict[str, str] = field(default_factory=dict)
+    gated: bool = False
 
     @property
     def sha(self) -> str:
         return self.commits[-1] if self.commits else "0" * 40
+
+    def commit(self, files: dict[str, bytes]) -> str:
+        """Make these the files of the main branch; returns the commit."""
+        self.files = files
+        sha = hashlib.sha1(f"{time.time_ns()}{len(self.commits)}".encode()).hexdigest()
+        self.commits.append(sha)
+        self.trees[sha] = files
+        return sha
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """The commit of a revision and its files."""
+        if revision == "main":
+            return self.sha, self.files
+        sha = self.tags.get(revision, revision)
+        return (sha, self.trees[sha]) if sha in self.trees else None
 
 
 @dataclass
@@ -52,7 +75,8 @@ class Fault:
 
     For requests whose `METHOD path` matches `match`: answers `status` with `message`, or drops
     the connection after `drop_after` bytes of the body, or does the work and drops the answer
-    (`lose_answer`), or waits for `hold` before it reads on.
+    (`lose_answer`), or waits for `hold` before it reads on, or cuts its answer after `cut_after`
+    bytes, once `hold` lets it.
     """
 
     match: str
@@ -61,6 +85,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     drop_after: int | None = None
     lose_answer: bool = False
+    cut_after: int | None = None
     hold: threading.Event | None = None
     times: int = 1
 
@@ -78,6 +103,10 @@ class HubServer:
         self.faults: list[Fault] = []
         self.role = "write"
         self.received = 0  # bytes of large objects, whole or not
+        self.sent = 0  # bytes of large files
+        self.ranges = True  # large files may be asked for in part
+        self.damaged = False  # what is sent of them is not what was announced
+        self.leaked: list[str] = []  # authorizations that reached the other host
         self.xet: Path | None = None  # the folder of a chunk store
         self.multipart: int | None = None  # bytes per part, if large objects come in parts
         self.parts: dict[str, dict[int, bytes]] = {}
@@ -86,6 +115,7 @@ class HubServer:
         self._http = _Server(("127.0.0.1", port), _Handler)
         self._http.hub = self
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self.cdn = f"http://localhost:{self._http.server_address[1]}/cdn"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> HubServer:
@@ -105,6 +135,14 @@ class HubServer:
         fault = Fault(match, status, message, **more)
         self.faults.append(fault)
         return fault
+
+    def publish(self, name: str, files: dict[str, bytes], **facts: Any) -> Repo:
+        """Make a public repository with these files, or its next commit."""
+        repo = self.repos.setdefault(name, Repo(private=False))
+        repo.commit(files)
+        for key, value in facts.items():
+            setattr(repo, key, value)
+        return repo
 
     def count(self, match: str) -> int:
         """How many requests matched."""
@@ -159,15 +197,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         self.path = unquote(urlsplit(self.path).path)
         self._answer_lost = False
+        self._fault: Fault | None = None
         fault = self.hub.take_fault(f"{self.command} {self.path}")
         try:
             self.body = self._read_body(fault)
             if fault and fault.status:
                 self.fail(fault.status, fault.message, **fault.headers)
                 return
+            self._fault = fault
             self._answer_lost = bool(fault and fault.lose_answer)
-            if not self.path.startswith("/lfs/") and not self._authorised():
-                self.fail(401, "Invalid username or password.")
+            if not self.path.startswith(("/lfs/", "/cdn/")) and not self._authorised():
+                self._refuse()
                 return
             for method, pattern, function in _ROUTES:
                 match = pattern.fullmatch(self.path)
@@ -182,8 +222,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_HEAD = _serve  # noqa: N815
 
+    def _refuse(self) -> None:
+        if self.headers.get("authorization"):
+            self.fail(401, "Invalid credentials in Authorization header")
+        else:
+            code = {"x_error_code": "RepoNotFound"} if self.command in ("GET", "HEAD") else {}
+            self.fail(401, "Invalid username or password.", **code)
+
     def _authorised(self) -> bool:
         given = self.headers.get("authorization")
+        if given is None and self.command in ("GET", "HEAD"):
+            name = "/".join(self.path.removeprefix("/api/models").split("/")[1:3])
+            repo = self.hub.repos.get(name)
+            return repo is not None and not repo.private
         # An address with a password makes the client send that in place of the token.
         basic = base64.b64encode(b"ada:s3cr@t").decode()
         return given in (f"Bearer {TOKEN}", f"Basic {basic}")
@@ -227,8 +278,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), text)
         self.send_header("content-length", str(len(data)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        if self.command == "HEAD":
+            return
+        cut = self._fault.cut_after if self._fault else None
+        self.wfile.write(data[:cut])
+        if self.path.startswith("/cdn/"):
+            self.hub.sent += len(data[:cut])
+        if cut is not None and self._fault:
+            self.wfile.flush()
+            self.hub.reached.set()
+            if self._fault.hold:
+                self._fault.hold.wait(30)
+            raise _DroppedError
 
     def fail(self, status: int, message: str, **headers: str) -> None:
         self.answer({"error": message}, status, x_error_message=message, **headers)
@@ -445,24 +506,42 @@ def _commit(handler: _Handler, match: re.Match[str]) -> None:
                 handler.fail(404, "A file with this name doesn't exist")
                 return
             del files[value["path"]]
-    repo.files = files
-    oid = hashlib.sha1(f"{time.time_ns()}".encode()).hexdigest()
-    repo.commits.append(oid)
+    oid = repo.commit(files)
     url = f"{handler.hub.url}/{match.group(1)}/commit/{oid}"
     handler.answer({"success": True, "commitOid": oid, "commitUrl": url})
 
 
-@_route("GET", rf"/api/models/{_NAME}(?:/revision/[^/]+)?")
+def _at(handler: _Handler, repo: Repo | None, revision: str) -> tuple[str, dict[str, bytes]] | None:
+    found = None if repo is None else repo.at(revision)
+    if repo is not None and found is None:
+        handler.fail(404, f"Invalid rev id: {revision}", x_error_code="RevisionNotFound")
+    return found
+
+
+def _lfs(name: str, data: bytes) -> dict[str, Any]:
+    """What the Hub tells of a large file."""
+    if not name.endswith(_LARGE):
+        return {}
+    return {"lfs": {"sha256": _oid(data, large=True), "size": len(data), "pointerSize": 130}}
+
+
+@_route("GET", rf"/api/models/{_NAME}(?:/revision/(.+))?")
 def _info(handler: _Handler, match: re.Match[str]) -> None:
     repo = handler.repo(match.group(1))
-    if repo is not None:
+    found = _at(handler, repo, match.group(2) or "main")
+    if repo is not None and found is not None:
+        sha, files = found
         handler.answer(
             {
                 "id": match.group(1),
                 "modelId": match.group(1),
                 "private": repo.private,
-                "sha": repo.sha,
-                "siblings": [{"rfilename": name} for name in sorted(repo.files)],
+                "gated": "manual" if repo.gated else False,
+                "sha": sha,
+                "siblings": [
+                    {"rfilename": name, "size": len(data), **_lfs(name, data)}
+                    for name, data in sorted(files.items())
+                ],
                 "tags": [],
                 "downloads": 0,
                 "likes": 0,
@@ -470,10 +549,11 @@ def _info(handler: _Handler, match: re.Match[str]) -> None:
         )
 
 
-@_route("GET", rf"/api/models/{_NAME}/tree/[^/]+")
+@_route("GET", rf"/api/models/{_NAME}/tree/(.+)")
 def _tree(handler: _Handler, match: re.Match[str]) -> None:
     repo = handler.repo(match.group(1))
-    if repo is not None:
+    found = _at(handler, repo, match.group(2))
+    if repo is not None and found is not None:
         handler.answer(
             [
                 {
@@ -482,18 +562,13 @@ def _tree(handler: _Handler, match: re.Match[str]) -> None:
                     "size": len(data),
                     "oid": _oid(data, large=False),
                     **(
-                        {
-                            "lfs": {
-                                "oid": _oid(data, large=True),
-                                "size": len(data),
-                                "pointerSize": 130,
-                            }
-                        }
+                        {"lfs": {"oid": _oid(data, large=True), **_lfs(name, data)["lfs"]}}
                         if name.endswith(_LARGE)
                         else {}
                     ),
+                    **({"xetHash": repo.xet_hashes[name]} if name in repo.xet_hashes else {}),
                 }
-                for name, data in sorted(repo.files.items())
+                for name, data in sorted(found[1].items())
             ]
         )
 
@@ -501,14 +576,56 @@ def _tree(handler: _Handler, match: re.Match[str]) -> None:
 @_route("ANY", rf"/{_NAME}/resolve/([^/]+)/(.+)")
 def _resolve(handler: _Handler, match: re.Match[str]) -> None:
     repo = handler.repo(match.group(1))
-    if repo is None:
+    found = _at(handler, repo, match.group(2))
+    if repo is None or found is None:
         return
-    data = repo.files.get(match.group(3))
+    if repo.gated:
+        handler.fail(403, "Access to this model is restricted", x_error_code="GatedRepo")
+        return
+    sha, files = found
+    name = match.group(3)
+    data = files.get(name)
     if data is None:
-        handler.fail(404, "Entry not found", x_error_code="EntryNotFound")
+        handler.fail(404, "Entry not found", x_error_code="EntryNotFound", x_repo_commit=sha)
         return
-    etag = _oid(data, match.group(3).endswith(_LARGE))
-    handler.answer(data, etag=f'"{etag}"', x_repo_commit=repo.sha)
+    if not name.endswith(_LARGE):
+        handler.answer(data, etag=f'"{_oid(data, large=False)}"', x_repo_commit=sha)
+        return
+    digest = _oid(data, large=True)
+    handler.hub.objects[digest] = data
+    headers = {
+        "location": f"{handler.hub.cdn}/{digest}?signature=s3cret",
+        "x_linked_etag": f'"{digest}"',
+        "x_linked_size": str(len(data)),
+        "x_repo_commit": sha,
+    }
+    if handler.hub.xet and name in repo.xet_hashes:
+        route = f"{handler.hub.url}/api/models/{match.group(1)}/xet-read-token/{sha}"
+        headers |= {"x_xet_hash": repo.xet_hashes[name], "x_xet_refresh_route": route}
+    handler.send(302, b"", headers)
+
+
+@_route("GET", rf"/api/models/{_NAME}/xet-read-token/[^/]+")
+def _xet_read_token(handler: _Handler, match: re.Match[str]) -> None:
+    if handler.repo(match.group(1)) is not None:
+        granted = {"accessToken": "xet-token", "exp": int(time.time()) + 3600}
+        handler.answer({**granted, "casUrl": f"local://{handler.hub.xet}"})
+
+
+@_route("ANY", r"/cdn/([0-9a-f]{64})")
+def _cdn(handler: _Handler, match: re.Match[str]) -> None:
+    if told := handler.headers.get("authorization"):
+        handler.hub.leaked.append(told)
+    data = handler.hub.objects[match.group(1)]
+    asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("range") or "")
+    if handler.hub.damaged:
+        data = bytes(len(data))
+    if asked is None or not handler.hub.ranges:
+        handler.answer(data, accept_ranges="bytes")
+        return
+    start = int(asked.group(1))
+    place = f"bytes {start}-{len(data) - 1}/{len(data)}"
+    handler.answer(data[start:], 206, content_range=place)
 
 
 @contextlib.contextmanager

@@ -58,13 +58,13 @@ def _explain(error: BaseException, name: HubName, asked: Asked, cache: Path) -> 
             return offline(name, cache)
         if isinstance(one, NetworkDroppedError):
             return UserError(
-                f"{name.short} cannot be downloaded from {asked.endpoint}: {why_unreachable(one)}; "
-                f"{_KEPT}. Without a network, give the path of a model folder."
+                f"{name.short} is no folder here, and it cannot be downloaded from "
+                f"{asked.endpoint}: {why_unreachable(one)}, or give the path of a model folder."
             )
         if isinstance(one, HubBusyError):
             return _busy(one, asked)
         if isinstance(one, HFValidationError):
-            return _nothing(name, asked, "")
+            return _nothing(name, asked)
         if isinstance(one, HfHubHTTPError):
             return _answered(one, name, asked)
     for one in chain(error):
@@ -88,12 +88,12 @@ def _busy(error: HubBusyError, asked: Asked) -> UserError:
     )
 
 
-def _nothing(name: HubName, asked: Asked, because: str) -> UserError:
+def _nothing(name: HubName, asked: Asked) -> UserError:
     seen = "that you can see" if asked.token else "that is public"
     login = "" if asked.token else ", or log in with `hf auth login` if it is private"
     return UserError(
-        f"There is no folder or run {name.repo} here, and {asked.endpoint} has no model of this "
-        f"name {seen}{because}; check the spelling{login}."
+        f"{name.repo} is no folder here, and {asked.endpoint} has no model of this "
+        f"name {seen}; check the spelling{login}."
     )
 
 
@@ -116,17 +116,19 @@ def _answered(error: HfHubHTTPError, name: HubName, asked: Asked) -> UserError:
     if isinstance(error, RemoteEntryNotFoundError):
         return UserError(f"A file of {name.short} is gone from the Hub{because}; try again.")
     if isinstance(error, RepositoryNotFoundError):
-        return _nothing(name, asked, "")
-    if status == 401 and asked.token:
+        return _nothing(name, asked)
+    if status == 401 and not asked.token:
+        return _nothing(name, asked)
+    if status == 401:
         return UserError(
             f"The Hub does not accept the token from {asked.token_source}; make one at "
             f"{asked.endpoint}/settings/tokens and log in with it: `hf auth login --force`."
         )
-    if status in (401, 403):
+    if status == 403:
         return UserError(
             f"You may not read {name.repo}{because}; log in with a token that may "
             "(`hf auth login`)."
         )
     if status == 404:
-        return _nothing(name, asked, "")
+        return _nothing(name, asked)
     return UserError(f"The Hub at {asked.endpoint} answers HTTP {status}{because}.")

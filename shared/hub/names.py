@@ -22,6 +22,11 @@ class HubName:
     revision: str = ""
 
     @property
+    def model(self) -> str:
+        """The name without the owner."""
+        return self.repo.partition("/")[2]
+
+    @property
     def is_pinned(self) -> bool:
         """Whether the revision is a commit, which never changes."""
         return _COMMIT.fullmatch(self.revision) is not None

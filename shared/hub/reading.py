@@ -13,7 +13,6 @@ from shared.hub.client import NetworkDroppedError
 from shared.hub.partial_file import Read, StartAgainError
 from shared.text import one_line
 
-_CHUNK = 1 << 18  # bytes between looks at a cancelled download
 _PARTIAL_CONTENT = 206
 
 
@@ -40,7 +39,7 @@ def _over_http(url: str, headers: dict[str, str]) -> Read:
             if start and not _begins_at(response, start):
                 raise StartAgainError
             try:
-                yield from response.iter_bytes(_CHUNK)
+                yield from response.iter_bytes()
             except httpx2.TransportError as error:
                 raise NetworkDroppedError(str(error)) from error
 

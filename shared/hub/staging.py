@@ -31,6 +31,7 @@ from shared.checkpoints.packed_file import unpack_file
 from shared.errors import RunError, UserError
 from shared.files import read_json
 from shared.hub.curve import draw_curve
+from shared.hub.names import pinned_name
 from shared.hub.settings import (
     PlannedFile,
     Progress,
@@ -254,7 +255,8 @@ def _without_paths(path: Path) -> bytes:
         ):
             part = config.get(section)
             if isinstance(part, dict):
-                config[section] = {**part, **{key: None for key in keys if key in part}}
+                private = [k for k in keys if k in part and pinned_name(part[k]) is None]
+                config[section] = {**part, **dict.fromkeys(private)}
     return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
 
 

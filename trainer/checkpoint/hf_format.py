@@ -201,8 +201,9 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 **_part_fields(config),
             )
         else:
+            own = " with code of its own, which is not run" if config.get("auto_map") else ""
             raise UserError(
-                f"The config.json of {name} has model_type {one_line(kind, 60)!r}; "
+                f"The config.json of {name} has model_type {one_line(kind, 60)!r}{own}; "
                 "this program runs llama, qwen3 and gpt2."
             )
     except KeyError as error:

@@ -16,6 +16,7 @@ from shared.checkpoints.catalogue import META, OPTIMIZER, WEIGHTS, in_use
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import load_json, read_json
+from shared.hub.names import name_of_cached
 from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
@@ -68,7 +69,10 @@ def _name(folder: Path) -> str:
     value: Any = read_json(folder / META)
     for key in ("config", "model", "name"):
         value = value.get(key) if isinstance(value, dict) else None
-    return one_line(value if isinstance(value, str) and value else folder.name, 60)
+    if isinstance(value, str) and value:
+        return one_line(value, 60)
+    cached = name_of_cached(folder)
+    return one_line(folder.name if cached is None else cached.model, 60)
 
 
 def _all_weight_files(config: ModelConfig, folder: Path) -> list[Path]:

@@ -364,7 +364,8 @@ class CheckpointConfig(Section):
     )
     begin_from: str | None = Field(
         None,
-        description="Run, checkpoint or model folder to start from; null: random weights.",
+        description="Run, checkpoint, model folder or OWNER/NAME of the Hub to start from; "
+        "null: random weights.",
     )
     begin_with: Literal["weights", "state"] = Field(
         "weights",

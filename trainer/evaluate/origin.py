@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.checkpoints.manifest import read_manifest
+from shared.hub.names import name_of_cached
 from shared.hub.source import find_source, read_configuration
 from shared.json_text import Json
 from shared.run.directory import RunDirectory
@@ -25,6 +26,9 @@ class Origin:
     @property
     def name(self) -> str:
         """The name for a person: `step_500 of tour_20260101_120000`."""
+        cached = name_of_cached(self.path)
+        if cached is not None:
+            return cached.short
         of_run = f" of {self.run.run_id}" if self.run else ""
         return one_line(f"{self.path.name}{of_run}", 120)
 

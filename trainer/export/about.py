@@ -12,6 +12,7 @@ from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.hub.card import check_identifier, mark_card
 from shared.hub.markdown import code
+from shared.hub.names import name_of_cached
 from shared.hub.source import find_source, read_configuration
 from shared.library.labels import read_labels
 from shared.text import one_line
@@ -84,6 +85,9 @@ def _run_name(run: Any) -> str:
 
 def _name(folder: Path, configuration: dict[str, Any]) -> str:
     """The name of a run that is not there any more, or else the folder's."""
+    cached = name_of_cached(folder)
+    if cached is not None:
+        return cached.model
     own = (folder / META).is_file() and configuration.get("name")
     return one_line(own if isinstance(own, str) and own else folder.resolve().name, _LONGEST)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.checkpoint.hub_models import Download, hub_name
 from trainer.checkpoint.references import resolve_reference
 from trainer.config.resolve import Settings, resolve
 from trainer.config.schema import ModelConfig
@@ -52,11 +53,12 @@ def check_model_is_given(layers: Layers, *, chat: bool) -> None:
         )
 
 
-def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
+def with_beginning(layers: Layers, runs_dir: Path, download: Download) -> Layers:
     """The layers with the shape of the model that `checkpoint.begin_from` names, if it names one.
 
-    A preset's vocabulary size yields to it. Raises UserError when there is no such model, and when
-    a setting contradicts it.
+    A model of the Hub is downloaded, and recorded with its commit. A preset's vocabulary size
+    yields to the model. Raises UserError when there is no such model, and when a setting
+    contradicts it.
     """
     reference = layers.merged.get(KEY)
     if reference is None:
@@ -64,7 +66,13 @@ def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     if not isinstance(reference, str):
         resolve(*layers.in_order)  # says what is wrong with it
         raise UserError(f"{KEY} {one_line(reference, 60)} is not a run or a folder.")
-    folder = resolve_reference(reference, runs_dir).find()  # before torch is loaded
+    name = hub_name(reference, runs_dir)
+    if name is None:
+        folder = resolve_reference(reference, runs_dir).find()  # before torch is loaded
+        recorded = str(folder)
+    else:
+        downloaded = download(name)
+        folder, recorded = downloaded.folder, str(downloaded.name)
     from trainer.checkpoint.loading import model_config
 
     shape = model_config(folder)
@@ -77,7 +85,7 @@ def with_beginning(layers: Layers, runs_dir: Path) -> Layers:
     return Layers(
         source={**own, **given[0]},
         file=given[1],
-        flags={**given[2], KEY: str(folder)},
+        flags={**given[2], KEY: recorded},
         preset=False,
         begun_from=folder,
     )

@@ -11,7 +11,7 @@ from shared.errors import RunError
 from shared.run.directory import RunDirectory, slug
 from shared.run.records import RunState
 from shared.text import one_line, plural
-from trainer.checkpoint.finding import find_checkpoint
+from trainer.checkpoint.hub_models import recorded_model, shown_model
 from trainer.checkpoint.progress import read_progress
 from trainer.config.resolve import to_yaml
 from trainer.config.schema import Config
@@ -47,7 +47,7 @@ class Start:
 
     def __str__(self) -> str:
         what = "from the weights of" if self.weights_only else "from"
-        return f"{what} {one_line(self.folder)}"
+        return f"{what} {shown_model(self.folder)}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _starting_point(request: LaunchRequest) -> tuple[Start | None, tuple[str, ..
             return Start(newest, verified=True), warnings
     section = request.config.checkpoint
     if section.begin_from is not None:
-        folder = find_checkpoint(section.begin_from)
+        folder = recorded_model(section.begin_from)
         return Start(folder, weights_only=section.begin_with == "weights", new_run=True), ()
     return None, warnings
 

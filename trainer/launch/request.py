@@ -12,6 +12,7 @@ from shared.checkpoints.prune import named
 from shared.checkpoints.resumable import why_no_trainer_resumes
 from shared.errors import UserError
 from shared.files import absolute_path, read_json
+from shared.hub.names import pinned_name
 from shared.run.directory import RunDirectory
 from shared.run.finding import LATEST_RUN, is_path
 from shared.text import one_line
@@ -102,7 +103,10 @@ def choose_length(*layers: Settings) -> list[Settings]:
 
 
 def absolute(config: Config) -> Config:
-    """The configuration with absolute paths: a run may be resumed from any working directory."""
+    """The configuration with absolute paths: a run may be resumed from any working directory.
+
+    A model of the Hub stays a name.
+    """
     settings = flatten(to_plain(config))
     for key in (
         "data.path",
@@ -111,7 +115,7 @@ def absolute(config: Config) -> Config:
         "checkpoint.dir",
         "checkpoint.begin_from",
     ):
-        if settings[key] is not None:
+        if settings[key] is not None and pinned_name(settings[key]) is None:
             settings[key] = str(absolute_path(settings[key]))
     return resolve(settings)
 

@@ -6,6 +6,7 @@ import math
 
 from shared.run_writer import RunWriter
 from shared.text import plural
+from trainer.checkpoint.hub_models import shown_model
 from trainer.loop.evaluation import evaluate
 from trainer.loop.position import show_position
 from trainer.loop.session import Session
@@ -26,7 +27,7 @@ def announce(session: Session, writer: RunWriter) -> None:
     if session.resumed_from:
         writer.event("resumed", step=progress.step, checkpoint=session.resumed_from.name)
     elif session.begun_from:
-        writer.event("begun_from", checkpoint=str(session.begun_from))
+        writer.event("begun_from", checkpoint=shown_model(session.begun_from))
 
 
 def check_first_loss(session: Session, writer: RunWriter) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from shared.errors import UserError
 from shared.text import format_bytes, one_line, plural
+from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import (
     check_optimizer,
     check_weights,
@@ -267,7 +268,7 @@ def begin(session: Session, folder: Path) -> None:
     load_first_weights(session.model, folder)
     session.optimizer.averages.allocate()  # from these weights
     session.begun_from = folder
-    session.notes.append(f"Weights from {one_line(folder)}, with a fresh optimizer")
+    session.notes.append(f"Weights from {shown_model(folder)}, with a fresh optimizer")
 
 
 def load_first_weights(model: LanguageModel, folder: Path) -> None:

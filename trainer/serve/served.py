@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.hub.names import name_of_cached
 from shared.text import one_line
 from trainer.generate.template_process import GuardedTemplate
 from trainer.generate.templates import ChatTemplate
@@ -136,6 +137,9 @@ def fingerprint(path: Path) -> tuple[str, int]:
 def name_of(path: Path) -> str:
     """The default name of a model: its run, its folder, or its file."""
     path = path.resolve()
+    cached = name_of_cached(path)
+    if cached is not None:
+        return cached.repo
     if path.parent.name == "checkpoints":
         path = path.parent.parent
     return one_line(path.name if path.is_dir() else path.stem) or "model"

@@ -15,6 +15,7 @@ from trainer.cli.data.tokenizer import (
     MinFrequencyOption,
     SkipBadOption,
 )
+from trainer.cli.models.model_options import tokenizer_asked
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def prepare_data(
     ] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="FILE|DIR", help="Use this tokenizer.json instead of a new one."),
+        typer.Option(
+            metavar="FILE|DIR|OWNER/NAME",
+            help="Use this tokenizer.json, or that of a model of the Hub, instead of a new one.",
+        ),
     ] = None,
     vocab: Annotated[
         str | None,
@@ -137,7 +141,7 @@ def prepare_data(
             val_output=val_output,
             val_split=val_split,
             vocab_size=vocab_size,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer_asked(tokenizer),
             vocab=vocab,
             merges=merges,
             kind=kind,  # type: ignore[arg-type]

@@ -112,6 +112,7 @@ def export(
     vocabulary = find_type(vocabulary_quant) if vocabulary_quant is not None else None
 
     asked = model_options.model_asked(model, checkpoint)
+    tokenizer = model_options.tokenizer_asked(tokenizer)
     path = model_options.find_model(asked, runs_dir, tokenizer=tokenizer)
 
     import torch

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="MODEL", help="RUN, RUN:STEP, checkpoint, transformers folder or GGUF file."
+        metavar="MODEL",
+        help="RUN, RUN:STEP, checkpoint, transformers folder, GGUF file, or OWNER/NAME on the Hub.",
     ),
 ]
 Model = Annotated[
@@ -26,7 +27,9 @@ Model = Annotated[
 TokenizerOption = Annotated[
     str | None,
     typer.Option(
-        "--tokenizer", metavar="FILE|DIR", help="Tokenizer to use; default: the model's own."
+        "--tokenizer",
+        metavar="FILE|DIR|OWNER/NAME",
+        help="Tokenizer to use; default: the model's own.",
     ),
 ]
 Device = Annotated[str, options.DEVICE]
@@ -92,21 +95,47 @@ def find_model(
 ) -> Path:
     """The checkpoint folder or GGUF file that `model` names, which has a tokenizer.
 
-    Loads no torch. Raises UserError, also for a wrong device, and RunError.
+    A model of the Hub is downloaded. Loads no torch. Raises UserError, also for a wrong device,
+    and RunError.
     """
     from trainer.checkpoint.finding import is_gguf
+    from trainer.checkpoint.hub_models import hub_name
     from trainer.checkpoint.references import resolve_reference
     from trainer.checkpoint.tokenizer_files import tokenizer_files
     from trainer.distributed.present import check_device
 
     check_device(device)
-    meant = resolve_reference(model, runs_dir)
-    found = meant.path if is_gguf(meant.path) else meant.find()
+    name = hub_name(model, runs_dir)
+    if name is not None:
+        from trainer.cli.hub.download import download
+
+        found = download(name).folder
+    else:
+        meant = resolve_reference(model, runs_dir)
+        found = meant.path if is_gguf(meant.path) else meant.find()
     if tokenizer is not None:
         tokenizer_files(Path(tokenizer))
     elif not is_gguf(found):
         tokenizer_files(found)
     return found
+
+
+def tokenizer_asked(tokenizer: str | None) -> str | None:
+    """The file or folder that `--tokenizer` names; that of a model of the Hub is downloaded.
+
+    Raises UserError.
+    """
+    if tokenizer is None:
+        return None
+    from trainer.checkpoint.hub_models import hub_name
+
+    name = hub_name(tokenizer)
+    if name is None:
+        return tokenizer
+    from shared.hub.model_files import Want
+    from trainer.cli.hub.download import download
+
+    return str(download(name, Want.TOKENIZER).folder)
 
 
 def check_dtype(dtype: str) -> None:
@@ -127,6 +156,7 @@ def open_asked(
     tokenizer: str | None = None,
 ) -> OpenedModel:
     """Open the model that `model` names, in evaluation mode. Raises UserError, RunError."""
+    tokenizer = tokenizer_asked(tokenizer)
     path = find_model(model, runs_dir, device=device, tokenizer=tokenizer)
     return open_found(path, device=device, threads=threads, tokenizer=tokenizer)
 

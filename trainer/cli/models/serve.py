@@ -105,6 +105,7 @@ def serve(
             raise UserError("--served-name is empty; give a name, or leave the option out.")
 
     asked = model_options.model_asked(model, checkpoint)
+    tokenizer = model_options.tokenizer_asked(tokenizer)
     path = model_options.find_model(asked, runs_dir, device=device, tokenizer=tokenizer)
 
     from trainer.serve.access import is_loopback, read_key

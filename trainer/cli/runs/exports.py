@@ -101,6 +101,7 @@ def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.
     The command trains a new run from the start with the same configuration.
     """
     from shared.errors import RunError
+    from shared.hub.names import pinned_name
     from shared.library.repeat import repeat_command, shell_line
     from trainer.config.resolve import flatten, parse_assignment, resolve, to_plain
     from trainer.launch.request import load_layers, new_run
@@ -120,7 +121,8 @@ def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.
         typer.echo(f"note: {key} is {before[key]} in this run, which keeps it", err=True)
     for key in ("data.path", "data.val_path", "checkpoint.begin_from"):
         place = before.get(key)
-        if place is not None and not Path(str(place)).exists():
+        on_the_hub = pinned_name(place) is not None
+        if place is not None and not on_the_hub and not Path(str(place)).exists():
             typer.echo(f"note: {key} {place} no longer exists", err=True)
     return 0
 

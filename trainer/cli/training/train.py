@@ -94,8 +94,9 @@ def train(
     begin_from: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN|RUN:STEP|DIR",
-            help="Train the weights of this run, checkpoint or model folder in a new run.",
+            metavar="RUN|RUN:STEP|DIR|OWNER/NAME",
+            help="Train the weights of this run, checkpoint, model folder or model of the Hub in a "
+            "new run.",
         ),
     ] = None,
     begin_with: Annotated[
@@ -140,6 +141,7 @@ def train(
     from dataclasses import replace
 
     from shared.errors import UserError
+    from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
     from trainer.launch.beginning import Layers, check_model_is_given, with_beginning
     from trainer.launch.claim import check_writable
@@ -260,7 +262,7 @@ def train(
             if not begins:
                 missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
             raise UserError(f"trainer train needs to know what to train: give {missing}.")
-        layers = with_beginning(layers, runs_dir)
+        layers = with_beginning(layers, runs_dir, download)
         if data:
             folder = prepare_text(
                 data,

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.checkpoint.hf_rope import rope_fields, rope_words
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import MAX_CONTEXT, dimensions
@@ -20,7 +21,8 @@ _SEVERAL_PARTS = ("TrainerPartsForCausalLM", "trainer_parts")
 
 
 def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Json:
-    """`config.json` for LlamaForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel or ours.
+    """`config.json` for LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, GPT2LMHeadModel or
+    ours.
 
     Both spellings of dtype and rotary base are written: transformers 4 and 5 each read one, and
     would silently use a default without it.
@@ -58,7 +60,10 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
             **common,
         }
     if kind not in _PLAIN.values():
-        words["qk_norm"] = model.qk_norm  # the plain kinds say it by their name
+        # The plain kinds say it by their name.
+        words["qk_norm"] = model.qk_norm
+        if model.attention_bias != "none":
+            words["attention_bias"] = model.attention_bias
     return {
         "architectures": [kind[0]],
         "model_type": kind[1],
@@ -71,9 +76,8 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
         "hidden_act": "silu",
         "max_position_embeddings": n.T,
         "rms_norm_eps": model.norm_eps,
-        "rope_theta": model.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
-        "attention_bias": False,
+        **rope_words(model),
+        "attention_bias": model.attention_bias != "none",
         "attention_dropout": model.dropout,
         "mlp_bias": False,
         "use_cache": True,
@@ -86,6 +90,7 @@ def hf_config(model: ModelConfig, eos_id: int | None, pad_id: int | None) -> Jso
 _PLAIN = {
     "gpt2": ("GPT2LMHeadModel", "gpt2"),
     "llama": ("LlamaForCausalLM", "llama"),
+    "qwen2": ("Qwen2ForCausalLM", "qwen2"),
     "qwen3": ("Qwen3ForCausalLM", "qwen3"),
 }
 
@@ -103,7 +108,9 @@ def _kind(model: ModelConfig) -> tuple[str, str]:
     ]
     if own:
         return own[0] if len(own) == 1 else _SEVERAL_PARTS
-    return _PLAIN["qwen3" if model.qk_norm else model.flavour]
+    if model.qk_norm:
+        return _PLAIN["qwen3"]
+    return _PLAIN["qwen2" if model.attention_bias == "qkv" else model.flavour]
 
 
 def _own_kinds() -> set[str]:
@@ -139,7 +146,7 @@ def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
 _FIXED: dict[str, tuple[object, ...]] = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "hidden_act": ("silu",),
-    "attention_bias": (False,),
+    "attention_bias": (False, True, None),
     "mlp_bias": (False,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
@@ -150,6 +157,10 @@ _FIXED: dict[str, tuple[object, ...]] = {
 }
 
 
+#: transformers' numbers of key-value heads for a file without them, where it is not all heads.
+_KV_HEADS: dict[object, int] = {"qwen2": 32, "qwen3": 32}
+
+
 def model_from_hf(config: Json, name: str) -> ModelConfig:
     """The model a `config.json` describes, with transformers' defaults for missing keys.
 
@@ -158,6 +169,8 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     kind = config.get("model_type")
     ours = isinstance(kind, str) and kind in _own_kinds()
     read = {key for part in PARTS.values() for key in part.config_keys if part.fields(config)}
+    if ours:
+        read.add("attention_bias")  # it says more than transformers' word
     for key, fitting in _FIXED.items():
         if key not in read and config.get(key, fitting[0]) not in fitting:
             raise _wrong(config, key, name, f"this program runs {fitting[0]!r}")
@@ -180,7 +193,7 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 dropout=config.get("resid_pdrop", 0.0),
                 **_part_fields(config),
             )
-        elif kind in ("llama", "qwen3") or ours:
+        elif kind in ("llama", "qwen2", "qwen3") or ours:
             heads = config["num_attention_heads"]
             model = ModelConfig(
                 name=name,
@@ -190,21 +203,22 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
                 intermediate_size=config["intermediate_size"],
                 num_layers=config["num_hidden_layers"],
                 num_heads=heads,
-                num_kv_heads=config.get("num_key_value_heads") or heads,
+                num_kv_heads=config.get("num_key_value_heads", _KV_HEADS.get(kind)) or heads,
                 head_dim=config.get("head_dim", 128 if kind == "qwen3" else None),
                 max_seq_len=config["max_position_embeddings"],
-                rope_theta=_rope_theta(config, name),
+                **rope_fields(config, name),
                 norm_eps=config.get("rms_norm_eps", 1e-6),
                 tie_embeddings=config.get("tie_word_embeddings", False),
                 dropout=config.get("attention_dropout") or 0.0,
                 qk_norm=config["qk_norm"] if ours else kind == "qwen3",
+                attention_bias=_attention_bias(config, kind),
                 **_part_fields(config),
             )
         else:
             own = " with code of its own, which is not run" if config.get("auto_map") else ""
             raise UserError(
                 f"The config.json of {name} has model_type {one_line(kind, 60)!r}{own}; "
-                "this program runs llama, qwen3 and gpt2."
+                "this program runs llama, qwen2, qwen3 and gpt2."
             )
     except KeyError as error:
         raise UserError(f"The config.json of {name} lacks {error}; it cannot be loaded.") from error
@@ -223,21 +237,12 @@ def model_from_hf(config: Json, name: str) -> ModelConfig:
     return model
 
 
-def _rope_theta(config: Json, name: str) -> float:
-    """The rotary base, from wherever the version of transformers keeps it."""
-    key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
-    rope = config.get(key) or {}
-    plain = isinstance(rope, dict) and not any(isinstance(value, dict) for value in rope.values())
-    if (
-        not plain
-        or rope.get("rope_type", rope.get("type", "default")) != "default"
-        or rope.get("partial_rotary_factor", 1.0) != 1.0
-    ):
-        raise UserError(
-            f"The config.json of {name} scales its rotary positions ({one_line(rope, 80)}),"
-            " which would be computed wrongly here."
-        )
-    return rope.get("rope_theta") or config.get("rope_theta", 10000.0)
+def _attention_bias(config: Json, kind: object) -> str:
+    """Which projections have a bias: Qwen2 has three whatever it says, the others all or none."""
+    if kind == "qwen2":
+        return "qkv"
+    said = config.get("attention_bias")
+    return said if isinstance(said, str) else "all" if said else "none"
 
 
 def _wrong(config: Json, key: str, name: str, runs: str) -> UserError:

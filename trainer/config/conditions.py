@@ -42,6 +42,18 @@ _REFUSED = (
         lambda c: c.model.ternary,
         "needs model.ternary",
     ),
+    Condition(
+        "model",
+        ("rope_factor",),
+        lambda c: c.model.rope_scaling != "none",
+        "needs model.rope_scaling linear or llama3",
+    ),
+    Condition(
+        "model",
+        ("rope_low_freq_factor", "rope_high_freq_factor", "rope_original_context"),
+        lambda c: c.model.rope_scaling == "llama3",
+        "needs model.rope_scaling llama3",
+    ),
 )
 
 

@@ -355,12 +355,27 @@ def check_model(model: ModelConfig) -> list[str]:
     head_dim = model.head_dim or model.hidden_size // model.num_heads
     if model.flavour == "llama" and head_dim % 2 and not uneven:
         problems.append(f"the head dimension {head_dim} must be even for rotary embeddings")
+    if not model.rope_low_freq_factor < model.rope_high_freq_factor:
+        problems.append(
+            f"model.rope_low_freq_factor {model.rope_low_freq_factor:g} must be below "
+            f"model.rope_high_freq_factor {model.rope_high_freq_factor:g}"
+        )
+    if model.qk_norm and model.attention_bias == "qkv":
+        problems.append(
+            "model.attention_bias qkv does not go with model.qk_norm: no program has such a model; "
+            "use all or none"
+        )
     problems += _part_problems(model)
     if model.flavour == "gpt2":
         problems += [
             f"{text} is not available in the gpt2 flavour"
             for text, wrong in (
                 ("model.qk_norm", model.qk_norm),
+                (
+                    f"model.attention_bias {model.attention_bias}",
+                    model.attention_bias != "none",
+                ),
+                (f"model.rope_scaling {model.rope_scaling}", model.rope_scaling != "none"),
                 ("model.hyper_streams", bool(model.hyper_streams)),
                 ("model.ternary", model.ternary),
                 ("model.mtp_kind block", model.mtp_heads > 0 and model.mtp_kind == "block"),

@@ -26,12 +26,18 @@ from trainer.export.modelfile import Modelfile, is_nameable, make_modelfile, mod
 from trainer.export.plain import Prepared, prepared
 from trainer.export.plan import Plan, plan_gguf
 from trainer.export.table import WrittenTensor
-from trainer.formats.gguf_names import GGUFTensor
+from trainer.formats.gguf_names import GGUFTensor, check_architecture
 from trainer.formats.gguf_parsing import open_gguf
 from trainer.formats.gguf_reading import digest_key
 from trainer.formats.gguf_tokenizer import add_ends, add_tokenizer, check_tokenizer
 from trainer.formats.gguf_types import ChosenType, encode_ternary
-from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
+from trainer.formats.gguf_writing import (
+    StoredTensor,
+    add_general,
+    add_shape,
+    gguf_chunks,
+    rope_tensors,
+)
 from trainer.model.language_model import LanguageModel
 
 _DISK = Disk()
@@ -92,6 +98,8 @@ def prepare_gguf(
     if chosen.by_llama_cpp:
         check_installed(chosen.name)
     ready = prepared(opened, apart=mhc is not None)
+    if ready.beside is None:
+        check_architecture(ready.plain)
     notes = [*ready.notes, *check_tokenizer(opened.tokenizer, _other_ends(opened))]
     if mhc is not None:
         notes += _about_mhc(ready, path, mhc, chosen)
@@ -215,7 +223,7 @@ def _chunks(export: GGUFExport) -> Iterator[bytes]:
         )
         for planned in plan.tensors
     ]
-    return gguf_chunks(writer, stored)
+    return gguf_chunks(writer, [*rope_tensors(model.config), *stored])
 
 
 def _counted(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 Our names and layouts are transformers'. llama.cpp has other names, and two layouts differ: GPT-2's
 matrices are (in, out) in our files and (out, in) in GGUF; and the `llama` architecture rotates
 adjacent channels where we rotate a channel and the one half a head away, so the rows of its query
-and key matrices have another order.
+and key matrices have another order, and so have their biases.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from shared.errors import UserError
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.shapes import parameter_shapes
 
-Architecture = Literal["llama", "qwen3", "gpt2"]
+Architecture = Literal["llama", "qwen2", "qwen3", "gpt2"]
 Layout = Literal["same", "transposed", "interleaved"]
 Array = NDArray[Any]
 
@@ -98,12 +99,34 @@ def architecture(model: ModelConfig) -> Architecture:
     """llama.cpp's name of the architecture (`general.architecture`)."""
     if model.flavour == "gpt2":
         return "gpt2"
-    return "qwen3" if model.qk_norm else "llama"
+    if model.qk_norm:
+        return "qwen3"
+    # Only `llama` knows factors of rotary frequencies; a bias is optional there.
+    scaled = model.rope_scaling == "llama3"
+    return "qwen2" if model.attention_bias == "qkv" and not scaled else "llama"
 
 
-def gguf_tensors(model: ModelConfig) -> list[GGUFTensor]:
-    """Every tensor of `model`, in state-dict order. A tied output head has no tensor."""
-    return [_named(model, name, shape) for name, shape in parameter_shapes(model).items()]
+def check_architecture(model: ModelConfig) -> None:
+    """Raise UserError for a shape that no architecture of llama.cpp has."""
+    lacks = []
+    if model.qk_norm and model.attention_bias != "none":
+        lacks.append("biases of attention")
+    if model.qk_norm and model.rope_scaling == "llama3":
+        lacks.append("rotary scaling of the kind llama3")
+    if lacks:
+        raise UserError(
+            f"{model.name} cannot be a GGUF file: llama.cpp's qwen3 has no {' and no '.join(lacks)}"
+            "; --hf writes it as it is."
+        )
+
+
+def gguf_tensors(model: ModelConfig, kind: Architecture | None = None) -> list[GGUFTensor]:
+    """Every tensor of `model`, in state-dict order. A tied output head has no tensor.
+
+    `kind` is the architecture of the file, by default the one written here.
+    """
+    kind = kind or architecture(model)
+    return [_named(model, kind, name, shape) for name, shape in parameter_shapes(model).items()]
 
 
 def in_any_layer(gguf_name: str) -> str:
@@ -111,20 +134,20 @@ def in_any_layer(gguf_name: str) -> str:
     return _LAYER.sub("blk.*.", gguf_name)
 
 
-def _named(model: ModelConfig, name: str, shape: tuple[int, ...]) -> GGUFTensor:
-    module, _, kind = name.rpartition(".")
+def _named(model: ModelConfig, kind: Architecture, name: str, shape: tuple[int, ...]) -> GGUFTensor:
+    module, _, role = name.rpartition(".")
     if module in _GLOBAL:
-        return GGUFTensor(name, f"{_GLOBAL[module]}.{kind}", shape)
+        return GGUFTensor(name, f"{_GLOBAL[module]}.{role}", shape)
     prefix, names = (
         ("transformer.h.", _GPT2_LAYER)
         if model.flavour == "gpt2"
         else ("model.layers.", _LLAMA_LAYER)
     )
     layer, _, part = module.removeprefix(prefix).partition(".")
-    gguf_name = f"blk.{layer}.{names[part]}.{kind}"
+    gguf_name = f"blk.{layer}.{names[part]}.{role}"
     if model.flavour == "gpt2" and len(shape) == 2:
         return GGUFTensor(name, gguf_name, shape, "transposed")
-    if architecture(model) == "llama" and part in ("self_attn.q_proj", "self_attn.k_proj"):
+    if kind == "llama" and part in ("self_attn.q_proj", "self_attn.k_proj"):
         n = dimensions(model)
         heads = n.H if part == "self_attn.q_proj" else n.K
         return GGUFTensor(name, gguf_name, shape, "interleaved", heads)

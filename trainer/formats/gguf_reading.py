@@ -7,7 +7,7 @@ key or tensor can change the result.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,14 +18,15 @@ from shared.errors import UserError
 from shared.text import nearest, one_line, plural
 from trainer.config.resolve import check_model, validation_problems
 from trainer.config.schema import ModelConfig
-from trainer.formats.gguf_names import GGUFTensor, gguf_tensors
+from trainer.formats.gguf_names import Architecture, GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
+from trainer.formats.gguf_rope import FACTORS, rope_of_factors
 from trainer.model.dimensions import MAX_CONTEXT
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.interface import Part, Sidecar
 from trainer.model.parts.registry import sidecar_parts
 
-ARCHITECTURES = ("llama", "qwen3", "gpt2")
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 #: Keys of an architecture that are read here, or do not change the computation.
 _READ = {
@@ -42,12 +43,13 @@ _READ = {
     "attention.layer_norm_epsilon",
     "rope.dimension_count",
     "rope.freq_base",
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    "rope.scaling.original_context_length",
 }
 #: Keys with the only values for which the computation is the one here.
 _FIXED: dict[str, tuple[object, ...]] = {
-    "rope.scaling.type": ("none",),
-    "rope.scaling.factor": (0.0, 1.0),
-    "rope.scale_linear": (1.0,),
+    "rope.scaling.type": ("none", "linear"),
     "attention.sliding_window": (0,),
     "attention.causal": (True,),
     "attention.clamp_kqv": (0.0,),
@@ -83,8 +85,8 @@ def read_config(file: GGUFFile) -> ModelConfig:
     if architecture not in ARCHITECTURES and sidecar is None:
         shown = one_line(architecture, 40)
         raise UserError(
-            f"{name} has the architecture {shown!r}; this program runs llama, qwen3 and gpt2; "
-            f"{_LLAMA_CPP}."
+            f"{name} has the architecture {shown!r}; this program runs llama, qwen2, qwen3 "
+            f"and gpt2; {_LLAMA_CPP}."
         )
     keys = _Keys(file, f"{architecture}.")
     keys.refuse_unknown({*sidecar.keys, digest_key(sidecar)} if sidecar else set())
@@ -126,11 +128,42 @@ def read_config(file: GGUFFile) -> ModelConfig:
         "num_kv_heads": keys.count("attention.head_count_kv", heads),
         "head_dim": channels,
         "norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
-        "rope_theta": keys.number("rope.freq_base", 10000.0),
         "qk_norm": qk_norm,
+        "attention_bias": _attention_bias(file),
+        **_rope(file, keys, channels, scaled=architecture == "llama" or sidecar is not None),
     }
     common |= {key: keys.count(key) for key in sidecar.keys} if sidecar else {}
     return _validated(common, name)
+
+
+def _attention_bias(file: GGUFFile) -> str:
+    if "blk.0.attn_output.bias" in file.tensors:
+        return "all"
+    return "qkv" if "blk.0.attn_q.bias" in file.tensors else "none"
+
+
+def _rope(file: GGUFFile, keys: _Keys, channels: int, *, scaled: bool) -> dict[str, Any]:
+    """The base of the rotary positions and their scaling; `scaled` says whether the architecture
+    has factors of frequencies. Raises UserError for factors that are not Llama 3's."""
+    name, theta = one_line(file.path), keys.number("rope.freq_base", 10000.0)
+    fields: dict[str, Any] = {"rope_theta": theta}
+    factor = keys.linear_scaling()
+    if factor != 1:
+        fields |= {"rope_scaling": "linear", "rope_factor": factor}
+    if FACTORS not in file.tensors:
+        return fields
+    if not scaled or factor != 1:
+        why = "beside a linear scaling" if scaled else "which llama.cpp does not read there"
+        raise UserError(f"{name} has the tensor {FACTORS}, {why}; convert the model again.")
+    original = keys.count("rope.scaling.original_context_length", 1 << 13)
+    factors = np.asarray(file.read(FACTORS), np.float32)
+    found = rope_of_factors(factors, channels, theta, original)
+    if found is None:
+        raise UserError(
+            f"{name} scales its rotary positions otherwise than Llama 3 ({FACTORS}), which is not "
+            f"supported here; {_LLAMA_CPP}."
+        )
+    return fields | found
 
 
 def read_model(file: GGUFFile) -> LanguageModel:
@@ -144,7 +177,9 @@ def read_model(file: GGUFFile) -> LanguageModel:
             f"{one_line(file.path)} says {plural(config.num_layers, 'layer')}, but has "
             f"{plural(len(file.tensors), 'tensor')}."
         )
-    tensors = gguf_tensors(plain)
+    named = file.text("general.architecture")
+    kind = next((known for known in ARCHITECTURES if known == named), None)
+    tensors = gguf_tensors(plain, kind)
     _check_tensors(file, tensors)
     beside = _read_beside(file, config, part) if part and part.sidecar else {}
     model = LanguageModel(config)
@@ -192,10 +227,8 @@ class _Keys:
 
         `of_part` holds the keys of the file's part.
         """
-        # With the scaling off, its other keys have no effect.
-        off = _is_one_of(self._values.get("rope.scaling.type", "none"), ("none",))
         for key, value in self._values.items():
-            if key in _READ or key in of_part or (off and key.startswith("rope.scaling.original")):
+            if key in _READ or key in of_part:
                 continue
             if key not in _FIXED:
                 raise UserError(
@@ -223,6 +256,17 @@ class _Keys:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise self._wrong(key, value, "a positive number")
         return float(value)
+
+    def linear_scaling(self) -> float:
+        """By what all rotary frequencies are divided; 1 if they are not."""
+        # As llama.cpp reads them: one key or the older one, 0 means none, and so does the type.
+        key = "rope.scaling.factor"
+        key = key if key in self._values else "rope.scale_linear"
+        value = self._values.get(key, 0)
+        factor = 1.0 if _is_one_of(value, (0, 1)) else self.number(key)
+        if self._values.get("rope.scaling.type") == "none" and factor != 1:
+            raise self._wrong(key, value, "1 with rope.scaling.type none")
+        return factor
 
     def expect(self, key: str, wanted: int) -> None:
         """Raise UserError if the key is present with another value."""
@@ -272,6 +316,8 @@ def _check_tensors(file: GGUFFile, tensors: list[GGUFTensor]) -> None:
                 f"must be {tensor.gguf_shape}."
             )
     unknown = file.tensors.keys() - {tensor.gguf_name for tensor in tensors}
+    if any(tensor.name.startswith("model.") for tensor in tensors):
+        unknown -= {FACTORS}  # read with the keys
     if unknown:
         raise UserError(
             f"{name} has the tensor {one_line(min(unknown), 60)}, which is unknown here"

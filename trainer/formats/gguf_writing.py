@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter, RopeScalingType
 from gguf.gguf_writer import WriterState
 from numpy.typing import NDArray
 
 from shared.errors import UserError
 from trainer.config.schema import ModelConfig
+from trainer.formats.gguf_rope import FACTORS, rope_factors
 from trainer.formats.gguf_types import encode, file_type, stored_bytes
 from trainer.model.dimensions import dimensions
 
@@ -63,6 +64,20 @@ def add_shape(writer: GGUFWriter, model: ModelConfig) -> None:
     writer.add_layer_norm_rms_eps(model.norm_eps)
     writer.add_rope_dimension_count(n.C)
     writer.add_rope_freq_base(model.rope_theta)
+    if model.rope_scaling == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(model.rope_factor)
+    elif model.rope_scaling == "llama3":
+        # Beside the factors in a tensor, for the reader here: llama.cpp does not need it.
+        writer.add_rope_scaling_orig_ctx_len(model.rope_original_context)
+
+
+def rope_tensors(model: ModelConfig) -> list[StoredTensor]:
+    """The factors of rotary frequencies, if the model has any."""
+    factors = rope_factors(model)
+    if factors is None:
+        return []
+    return [StoredTensor(FACTORS, factors.shape, "F32", lambda: factors)]
 
 
 def add_general(

@@ -1,7 +1,8 @@
 """The Llama shape (Touvron et al. 2023): pre-RMSNorm, rotary positions, grouped heads, SwiGLU.
 
-With `qk_norm` it is Qwen3's. Dropout acts in training only, at the places of the gpt2
-flavour. Module names follow transformers, so state dicts are interchangeable.
+With `qk_norm` it is Qwen3's, with `attention_bias` a Qwen2 or a Llama with biases. Dropout acts in
+training only, at the places of the gpt2 flavour. Module names follow transformers, so state dicts
+are interchangeable.
 Shapes: B batch, T positions, D width, H heads, K key-value heads, C channels of a head.
 """
 
@@ -15,8 +16,7 @@ from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
-
-Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each, or (B, T, C)
+from trainer.model.rotary import Rotary, rotary_table
 
 
 class RMSNorm(nn.Module):
@@ -30,17 +30,6 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
         return F.rms_norm(wide, self.weight.shape, self.weight, self.eps).to(x.dtype)
-
-
-def rotary_table(length: int, channels: int, theta: float) -> Rotary:
-    """cos and sin of position x frequency, frequencies repeated for rotate-half. (T, C) fp32."""
-    if torch.get_default_device().type == "meta":
-        # Shapes are enough there, and `arange` would load torch's compiler, which takes seconds.
-        return torch.empty(length, channels), torch.empty(length, channels)
-    frequencies = 1.0 / theta ** (torch.arange(0, channels, 2).float() / channels)
-    angles = torch.outer(torch.arange(length).float(), frequencies)
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
 
 
 def rotate(x_BHTC: Tensor, rotary: Rotary) -> Tensor:
@@ -59,10 +48,11 @@ class Attention(nn.Module):
         self.layer = layer
         self.channels = n.C
         self.dropout = model.dropout
-        self.q_proj = nn.Linear(n.D, n.H * n.C, bias=False)
-        self.k_proj = nn.Linear(n.D, n.K * n.C, bias=False)
-        self.v_proj = nn.Linear(n.D, n.K * n.C, bias=False)
-        self.o_proj = nn.Linear(n.H * n.C, n.D, bias=False)
+        biased = model.attention_bias != "none"
+        self.q_proj = nn.Linear(n.D, n.H * n.C, bias=biased)
+        self.k_proj = nn.Linear(n.D, n.K * n.C, bias=biased)
+        self.v_proj = nn.Linear(n.D, n.K * n.C, bias=biased)
+        self.o_proj = nn.Linear(n.H * n.C, n.D, bias=model.attention_bias == "all")
         self.q_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(n.C, model.norm_eps) if model.qk_norm else nn.Identity()
 
@@ -125,7 +115,7 @@ class LlamaBody(nn.Module):
         self.embed_tokens = nn.Embedding(n.V, n.D)
         self.layers = nn.ModuleList(Block(model, n, i) for i in range(n.L))
         self.norm = RMSNorm(n.D, model.norm_eps)
-        cos, sin = rotary_table(n.T, n.C, model.rope_theta)
+        cos, sin = rotary_table(model, n.T, n.C)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 

@@ -107,6 +107,18 @@ def describe(config: Config) -> str:
         f"{model.name}: {format_count(count_parameters(model))} parameters, "
         f"{model.flavour}, {plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
         + (f" ({n.K} key-value)" if n.K != n.H else "")
+        + "".join(f", {extra}" for extra in _extras(model))
         + "".join(f", {part.describe(model)}" for part in active_parts(model))
         + f", vocabulary {n.V}, context {n.T}"
     )
+
+
+def _extras(model: ModelConfig) -> list[str]:
+    """What a Llama has beyond the plain shape."""
+    extras = ["norms of queries and keys"] if model.qk_norm else []
+    if model.attention_bias != "none":
+        biased = "attention" if model.attention_bias == "all" else "queries, keys and values"
+        extras.append(f"biases of {biased}")
+    if model.rope_scaling != "none":
+        extras.append(f"{model.rope_scaling} rotary scaling by {model.rope_factor:g}")
+    return extras

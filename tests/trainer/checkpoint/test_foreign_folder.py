@@ -16,6 +16,7 @@ from shared.errors import UserError
 from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
+from trainer.export.hf_folder import prepare_hf_folder, write_hf_folder
 
 CPU = torch.device("cpu")
 SIZES = {"vocab_size": 288, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0}
@@ -45,14 +46,16 @@ def saved(tmp_path: Path, tokenizer_folder: Path):
 
         torch.manual_seed(0)
         changes = how.pop("config", {})
+        more = {"head_dim": 16} if kind == "qwen3" else {}
         if kind == "gpt2":
             gpt2 = {"n_positions": 64, "n_embd": 48, "n_layer": 2, "n_head": 4, "vocab_size": 288}
             config = transformers.GPT2Config(**gpt2 | changes)
-        elif kind == "qwen3":
-            config = transformers.Qwen3Config(**LLAMA | {"head_dim": 16} | changes)
         else:
-            config = transformers.LlamaConfig(**LLAMA | changes)
+            config = transformers.AutoConfig.for_model(kind, **LLAMA | more | changes)
         theirs = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
+        for name, parameter in theirs.named_parameters():
+            if parameter.ndim == 1:  # so that it matters: gains not 1, biases not 0
+                torch.nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.2)
         folder = tmp_path / "theirs"
         theirs.save_pretrained(folder, **how)
         Tokenizer.load(tokenizer_folder).save(folder)
@@ -90,11 +93,69 @@ def agree(theirs: Any, folder: Path) -> float:
 # What they write
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+#: Llama 3.2's, but that a context of 64 tokens sees all three kinds of wavelengths.
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 20000.0, "factor": 4.0}
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),  # SmolLM2's
+    "llama, scaled": ("llama", {"rope_parameters": LLAMA3}),  # Llama 3.2's
+    "llama, biased": ("llama", {"attention_bias": True, "rope_parameters": LINEAR}),
+    "qwen2": ("qwen2", {}),
+    "qwen2, scaled": ("qwen2", {"head_dim": 16, "rope_parameters": LLAMA3}),
+    "qwen3": ("qwen3", {}),
+    "qwen3, biased": ("qwen3", {"attention_bias": True}),
+    "gpt2": ("gpt2", {}),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_folder_of_transformers_has_its_logits(kind: str, tied: bool, saved) -> None:
-    theirs, folder = saved(kind, config={"tie_word_embeddings": tied})
+def test_a_folder_of_transformers_has_its_logits_and_goes_back(
+    name: str, tied: bool, saved, tmp_path: Path
+) -> None:
+    """Written again, it is a model of the same class with the same logits."""
+    from transformers import AutoModelForCausalLM
+
+    kind, config = CLASSES[name]
+    theirs, folder = saved(kind, config={"tie_word_embeddings": tied} | config)
     assert agree(theirs, folder) < 1e-5
+    write_hf_folder(prepare_hf_folder(opened(folder), tmp_path / "ours"))
+    again, told = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert type(again) is type(theirs) and not any(told.values()), told
+    assert agree(again, folder) < 1e-5
+
+
+@pytest.mark.parametrize("scaling", [LLAMA3, LINEAR])
+def test_version_4_keeps_the_scaling_elsewhere(scaling: dict[str, Any], saved) -> None:
+    theirs, folder = saved(config={"rope_parameters": scaling})
+    numbers = {key: value for key, value in scaling.items() if key != "rope_theta"}
+    old = {"rope_parameters": "absent", "rope_theta": scaling["rope_theta"]}
+    edit(folder / "config.json", **old, rope_scaling=numbers)
+    assert agree(theirs, folder) < 1e-5
+    # Its first releases call the type so.
+    numbers["type"] = numbers.pop("rope_type")
+    edit(folder / "config.json", rope_scaling=numbers)
+    assert agree(theirs, folder) < 1e-5
+
+
+def test_the_context_before_scaling_has_their_default_and_precedence(saved) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, folder = saved(config={"rope_parameters": LLAMA3})
+    without = {k: v for k, v in LLAMA3.items() if k != "original_max_position_embeddings"}
+    for changes in (
+        {"rope_parameters": without},
+        {"rope_parameters": LLAMA3, "original_max_position_embeddings": 16},
+    ):
+        edit(folder / "config.json", **changes)
+        assert agree(AutoModelForCausalLM.from_pretrained(folder), folder) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -279,16 +340,26 @@ def test_a_pair_of_gpt2_files_is_a_tokenizer(saved, tokenizer_folder: Path) -> N
         ({"model_type": "mamba"}, "has model_type 'mamba'"),
         ({"model_type": ["llama"]}, "has model_type"),
         ({"hidden_act": "relu"}, "has hidden_act 'relu', which would be computed wrongly"),
-        ({"attention_bias": True}, "has attention_bias 'True'"),
+        ({"attention_bias": "qkv"}, "has attention_bias 'qkv'"),
+        ({"attention_bias": True}, "bias (48,) is missing there"),
+        ({"mlp_bias": True}, "has mlp_bias 'True'"),
         ({"use_sliding_window": True}, "has use_sliding_window 'True'"),
         ({"layer_types": ["sliding_attention"] * 3}, "has layer_types"),
         ({"layer_types": 5}, "has layer_types '5'"),
         ({"quantization_config": {"quant_method": "fp8"}}, "has quantization_config"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 4}}, "scales its rotary positions"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4}}, "rotary positions (yarn), which"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "(dynamic), which would be computed wrong"),
+        ({"rope_scaling": {"type": "longrope"}}, "(longrope), which would be computed wrongly"),
+        ({"rope_scaling": {"type": ["x"]}}, "scales its rotary positions"),
+        ({"rope_scaling": {"type": "mrope", "mrope_section": [1]}}, "(mrope), which would be"),
+        ({"partial_rotary_factor": 0.5}, "(partial_rotary_factor 0.5), which would be"),
+        ({"rope_scaling": {"type": "linear"}}, "lacks 'factor'"),
+        ({"rope_scaling": LINEAR | {"factor": 0.5}}, "rope_factor is 0.5, but must be"),
+        ({"rope_scaling": LLAMA3 | {"factor": "x"}}, "rope_factor is 'x', but must be"),
+        ({"rope_scaling": LLAMA3 | {"low_freq_factor": 4}}, "rope_low_freq_factor 4 must be below"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "scales"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "scales its rotary"),
         ({"rope_parameters": [1]}, "scales its rotary positions"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "scales"),
         ({"num_attention_heads": 5, "head_dim": None}, "is not divisible"),
         ({"num_attention_heads": 3, "head_dim": 16}, "num_heads 3 is not a multiple"),
         ({"head_dim": 7}, "must be even for rotary"),

@@ -28,6 +28,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.export.gguf_file import prepare_gguf, weight_in_gguf, written_tensors
 from trainer.export.table import compression, tensor_rows
 from trainer.formats.gguf_names import gguf_tensors
+from trainer.formats.gguf_rope import FACTORS
 from trainer.formats.gguf_tokenizer import DUMMY_MERGE
 from trainer.formats.gguf_types import decode, find_type
 
@@ -52,6 +53,8 @@ def values(path: Path) -> dict[str, object]:
             "vocab_size": st.integers(512, 530),
             "tie_embeddings": st.booleans(),
             "qk_norm": st.booleans(),
+            "attention_bias": st.sampled_from(["none", "qkv", "all"]),
+            "rope_scaling": st.sampled_from(["none", "linear", "llama3"]),
         }
     ),
     kind=st.sampled_from(["F32", "F16", "BF16"]),
@@ -61,11 +64,14 @@ def test_every_shape_is_read_back(
     shape: dict[str, object], kind: str, bpe: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("shape")
+    if shape["qk_norm"]:  # no architecture of llama.cpp has these too
+        shape = shape | {"attention_bias": "none", "rope_scaling": "linear"}
     model = make_model("llama", **{"num_kv_heads": 1} | shape)
     path = export_gguf(OpenedModel(model, bpe, folder), folder / "model.gguf", kind)
     stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     tensors = gguf_tensors(model.config)
-    assert stored.keys() == {tensor.gguf_name for tensor in tensors}
+    scaled = {FACTORS} if model.config.rope_scaling == "llama3" else set()
+    assert stored.keys() == {tensor.gguf_name for tensor in tensors} | scaled
     for tensor in tensors:
         found = stored[tensor.gguf_name]
         assert found.tensor_type.name == ("F32" if len(tensor.shape) == 1 else kind)
@@ -141,6 +147,21 @@ def test_a_split_that_llama_cpp_has_no_name_for_is_refused(as_opened, tmp_path: 
     with pytest.raises(UserError, match="no name for the way this tokenizer splits"):
         export_gguf(as_opened(make_model(), Tokenizer(backend)), tmp_path / "model.gguf")
     assert list(tmp_path.glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "lacks"),
+    [
+        ({"attention_bias": "all"}, "biases of attention"),
+        ({"rope_scaling": "llama3"}, "rotary scaling of the kind llama3"),
+    ],
+)
+def test_a_shape_that_llama_cpp_does_not_have_is_refused(
+    more: dict[str, str], lacks: str, as_opened, tmp_path: Path
+) -> None:
+    opened = as_opened(make_model("qwen3", **more))
+    with pytest.raises(UserError, match=f"llama.cpp's qwen3 has no {lacks}; --hf writes it"):
+        export_gguf(opened, tmp_path / "m.gguf")
 
 
 def test_text_that_is_normalized_first_is_told(as_opened, tmp_path: Path, bpe) -> None:

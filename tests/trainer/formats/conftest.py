@@ -18,8 +18,15 @@ from trainer.config.schema import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.formats.gguf_names import architecture, gguf_tensors
+from trainer.formats.gguf_reading import ARCHITECTURES
 from trainer.formats.gguf_tokenizer import add_tokenizer
-from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
+from trainer.formats.gguf_writing import (
+    StoredTensor,
+    add_general,
+    add_shape,
+    gguf_chunks,
+    rope_tensors,
+)
 from trainer.model.language_model import LanguageModel
 
 VOCABULARY = 300
@@ -96,7 +103,7 @@ def gguf_writer(folder: Path, bpe: Tokenizer) -> WriteGGUF:
         *,
         tokenizer: Tokenizer | None = None,
         kind: str = "F32",
-        kind_of_architecture: str | None = None,
+        kind_of_architecture: Any = None,
         change: Change = lambda keys, tensors: None,
         template: str | None = None,
         alignment: int = 32,
@@ -116,8 +123,10 @@ def gguf_writer(folder: Path, bpe: Tokenizer) -> WriteGGUF:
                 kind if len(tensor.shape) == 2 else "F32",
                 lambda tensor=tensor: tensor.to_gguf(weights[tensor.name].numpy()),
             )
-            for tensor in gguf_tensors(plain)
-        ]
+            for tensor in gguf_tensors(
+                plain, kind_of_architecture if kind_of_architecture in ARCHITECTURES else None
+            )
+        ] + rope_tensors(plain)
         keys = copy.copy(writer.kv_data[0])
         change(keys, tensors)
         writer.kv_data[0] = keys

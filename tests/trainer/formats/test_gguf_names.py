@@ -13,6 +13,8 @@ LLAMA = ModelConfig(vocab_size=32, hidden_size=24, num_layers=2, num_heads=6, nu
 MODELS = {
     "llama": LLAMA,
     "llama, untied": LLAMA.model_copy(update={"tie_embeddings": False}),
+    "llama, biased": LLAMA.model_copy(update={"attention_bias": "all"}),
+    "qwen2": LLAMA.model_copy(update={"attention_bias": "qkv"}),
     "qwen3": LLAMA.model_copy(update={"qk_norm": True}),
     "gpt2": ModelConfig(flavour="gpt2", vocab_size=32, hidden_size=24, num_layers=2),
 }
@@ -53,5 +55,5 @@ def test_only_llama_interleaves() -> None:
         name: {tensor.layout for tensor in gguf_tensors(model)} for name, model in MODELS.items()
     }
     assert layouts["llama"] == {"same", "interleaved"}
-    assert layouts["qwen3"] == {"same"}
+    assert layouts["qwen2"] == layouts["qwen3"] == {"same"}
     assert layouts["gpt2"] == {"same", "transposed"}

@@ -17,6 +17,7 @@ from gguf.gguf_writer import GGUFValue
 from shared.errors import UserError
 from tests.trainer.formats.conftest import VOCABULARY, make_model, opened, refused, value
 from trainer.checkpoint.finding import find_checkpoint, is_gguf
+from trainer.formats.gguf_parsing import open_gguf
 from trainer.formats.gguf_types import WRITTEN_HERE, decode, encode
 from trainer.formats.gguf_writing import StoredTensor
 from trainer.model.parts.hyper_connections.mhc import mhc_of_weights, write_mhc
@@ -25,6 +26,15 @@ CPU = torch.device("cpu")
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2, "rope_theta": 50_000.0},
     "llama-wide-heads": {"head_dim": 24, "num_kv_heads": 1, "tie_embeddings": False},
+    "llama-biased": {"attention_bias": "all", "num_kv_heads": 2, "rope_scaling": "linear"},
+    "llama-scaled": {
+        "rope_scaling": "llama3",
+        "rope_original_context": 24,
+        "rope_factor": 3.0,
+        "rope_low_freq_factor": 1.5,
+    },
+    "qwen2": {"attention_bias": "qkv", "num_kv_heads": 2},
+    "qwen2-scaled": {"attention_bias": "qkv", "rope_scaling": "llama3", "rope_factor": 4.0},
     "qwen3": {"qk_norm": True, "num_kv_heads": 2, "tie_embeddings": False, "norm_eps": 1e-5},
     "gpt2": {"flavour": "gpt2", "norm_eps": 1e-5},
     "gpt2-untied": {"flavour": "gpt2", "norm_eps": 1e-5, "tie_embeddings": False},
@@ -189,7 +199,8 @@ def test_without_the_right_file_beside_they_are_refused(write_gguf) -> None:
         ("general.type", value("adapter", STRING), "is not a model; its general.type is 'adapter'"),
         ("split.count", value(3), "is one part of 3"),
         ("llama.rope.scaling.type", value("yarn", STRING), "llama.rope.scaling.type = yarn"),
-        ("llama.rope.scaling.factor", value(8.0, FLOAT), "llama.rope.scaling.factor = 8.0"),
+        ("llama.rope.scaling.factor", value(0.5, FLOAT), "rope_factor is 0.5, but must be"),
+        ("llama.rope.scale_linear", value("x", STRING), "scale_linear = x, but it must be"),
         ("llama.attention.sliding_window", value(16), "llama.attention.sliding_window = 16"),
         ("llama.attention.causal", value(False, BOOL), "llama.attention.causal = False"),
         ("llama.expert_count", value(8), "llama.expert_count = 8"),
@@ -265,13 +276,52 @@ def change_tensors(work) -> Any:
 def test_tensors_that_do_not_fit_are_refused(write_gguf) -> None:
     model = make_model(**LLAMA)
     one = StoredTensor("rope_freqs.weight", (8,), "F32", lambda: np.ones(8, np.float32))
-    bias = StoredTensor("blk.0.attn_q.bias", (64,), "F32", lambda: np.ones(64, np.float32))
-    more = write_gguf(model, change=change_tensors(lambda ts: ts.extend([one, bias])))
-    assert "has the tensor blk.0.attn_q.bias, which is unknown here (and 1" in refused(more)
+    bias = StoredTensor("blk.0.ffn_up.bias", (96,), "F32", lambda: np.ones(96, np.float32))
+    other = StoredTensor("blk.1.ffn_up.bias", (96,), "F32", lambda: np.ones(96, np.float32))
+    more = write_gguf(model, change=change_tensors(lambda ts: ts.extend([one, bias, other])))
+    assert "has the tensor blk.0.ffn_up.bias, which is unknown here (and 1" in refused(more)
+    query = StoredTensor("blk.0.attn_q.bias", (64,), "F32", lambda: np.ones(64, np.float32))
+    lone = write_gguf(model, change=change_tensors(lambda ts: ts.append(query)))
+    assert "has no tensor blk.0.attn_k.bias" in refused(lone)
     fewer = write_gguf(model, change=change_tensors(lambda ts: ts.pop()))
     assert "has no tensor output_norm.weight" in refused(fewer)
     none = write_gguf(model, change=change_tensors(lambda ts: ts.pop(0)))
     assert "has no token_embd.weight" in refused(none)
+
+
+def factors(numbers: Any) -> StoredTensor:
+    array = np.asarray(numbers, np.float32)
+    return StoredTensor("rope_freqs.weight", array.shape, "F32", lambda: array)
+
+
+def test_factors_of_frequencies_are_read_or_told(write_gguf) -> None:
+    def written(numbers: Any, keys: dict[str, GGUFValue] | None = None, **shape: Any) -> Path:
+        def change(values: dict[str, Any], tensors: list[StoredTensor]) -> None:
+            values.update(keys or {})
+            tensors.append(factors(numbers))
+
+        return write_gguf(make_model(**shape), change=change)
+
+    plain = make_model()
+    assert opened(written(np.ones(8))).model.config == plain.config.model_copy(
+        update=dict(opened(write_gguf(plain)).model.config)
+    )
+    otherwise = "scales its rotary positions otherwise than Llama 3 (rope_freqs.weight)"
+    assert otherwise in refused(written(np.linspace(1, 9, 8)))
+    assert otherwise in refused(written(np.ones(7)))
+    linear = {"llama.rope.scaling.factor": value(2.0, FLOAT)}
+    assert "beside a linear scaling" in refused(written(np.ones(8), linear))
+    for shape in ({"attention_bias": "qkv"}, {"qk_norm": True}):
+        assert "which llama.cpp does not read there" in refused(written(np.ones(8), **shape))
+    assert "has the tensor rope_freqs.weight" in refused(written(np.ones(8), flavour="gpt2"))
+
+
+def test_layouts_are_those_of_the_files_architecture(write_gguf) -> None:
+    """A `llama` with biases of queries, keys and values is written as `qwen2` here."""
+    model = make_model(attention_bias="qkv", num_kv_heads=2)
+    path = write_gguf(model, kind_of_architecture="llama")
+    assert difference(opened(path).model, model) <= 1e-5
+    assert open_gguf(path).text("general.architecture") == "llama"
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])

@@ -41,6 +41,16 @@ def make(**more: object) -> LanguageModel:
     return model
 
 
+def fill_biases(model: LanguageModel) -> None:
+    """Give every bias a value, which changes the logits."""
+    with torch.no_grad():
+        before = model(IDS)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(torch.linspace(-0.3, 0.3, len(parameter)))
+        assert (model(IDS) - before).abs().max() > 0.01
+
+
 def bit_linear(group: int | None = None, *, activations: bool = True) -> BitLinear:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(48, 64))
@@ -157,8 +167,9 @@ def test_evaluation_rounds_once_and_sees_new_weights() -> None:
 def test_packed_weights_are_the_rounded_ones(precision: str) -> None:
     if not can_pack(precision):
         pytest.skip("no such kernels here")
-    model = make().eval()
+    model = make(attention_bias="all").eval()
     with torch.inference_mode():
+        fill_biases(model)
         torch.testing.assert_close(packed(model, precision)(IDS), model(IDS), atol=5e-3, rtol=0)
 
 
@@ -195,7 +206,15 @@ def test_what_it_measures() -> None:
     assert scale > 0
 
 
-@pytest.mark.parametrize("more", [{}, {"ternary_group": 32, "ternary_activations": False}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"ternary_group": 32, "ternary_activations": False},
+        {"attention_bias": "qkv", "rope_scaling": "llama3", "rope_original_context": 32},
+        {"attention_bias": "all", "rope_scaling": "linear"},
+    ],
+)
 def test_config_json_tells_it(more: dict[str, object]) -> None:
     model = make(**more).config
     words = json.loads(json.dumps(hf_config(model, 0, 0)))
@@ -207,7 +226,8 @@ def test_config_json_tells_it(more: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("begun", [True, False])
 def test_folded_it_is_a_plain_model(begun: bool) -> None:
-    model = make(ternary_activations=False, ternary_from=0.5)
+    model = make(ternary_activations=False, ternary_from=0.5, attention_bias="qkv")
+    fill_biases(model)
     Ternary().before_step(model, 6 if begun else 1, 10)
     found = Ternary().fold(model.config, model.state_dict())
     plain = LanguageModel(found.config)

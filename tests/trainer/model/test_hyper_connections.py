@@ -324,8 +324,12 @@ def folded_difference(model: LanguageModel) -> tuple[float, float]:
 
 def test_where_h_pre_is_one_the_fold_is_exact() -> None:
     """A logit of 40 is a 1 in fp64."""
-    model = make(1)
+    model = make(1, attention_bias="all")
     set_scalars(model, pre_logits=40.0, pre_bias=0.0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("_proj.bias"):
+                parameter.copy_(torch.linspace(-0.3, 0.3, len(parameter)))
     difference, eps_error = folded_difference(model)
     assert eps_error == 0
     assert difference < 1e-12

@@ -240,18 +240,18 @@ def test_it_trains_saves_loads_resumes_and_is_refused_by_gguf(
     assert "model.parts is" in changed.err and "output_bias" in changed.err
 
 
-class AttentionBias(Part):
+class MlpBias(Part):
     """As in LlamaForCausalLM, so others compute it too. Only its words are told here."""
 
-    name = "attention_bias"
-    title = "attention bias"
-    config_keys = frozenset({"attention_bias"})
+    name = "mlp_bias"
+    title = "feed-forward bias"
+    config_keys = frozenset({"mlp_bias"})
 
     def words(self, model: ModelConfig) -> dict[str, Any]:
-        return {"attention_bias": True}
+        return {"mlp_bias": True}
 
     def fields(self, config: dict[str, Any]) -> dict[str, Any]:
-        return {"parts": {self.name: {}}} if config.get("attention_bias") else {}
+        return {"parts": {self.name: {}}} if config.get("mlp_bias") else {}
 
     def fold(self, model: ModelConfig, weights: Weights) -> Plain | None:
         return None
@@ -262,14 +262,14 @@ def test_a_part_that_others_compute_too_is_read_and_stays(monkeypatch, tmp_path:
     from trainer.checkpoint.opening import OpenedModel
     from trainer.export.plain import prepared
 
-    words = hf_config(ModelConfig(**SMALL), 0, 0) | {"attention_bias": True}
-    with pytest.raises(UserError, match="attention_bias 'True'"):
+    words = hf_config(ModelConfig(**SMALL), 0, 0) | {"mlp_bias": True}
+    with pytest.raises(UserError, match="mlp_bias 'True'"):
         model_from_hf(words, "theirs")
-    monkeypatch.setitem(PARTS, "attention_bias", AttentionBias())
+    monkeypatch.setitem(PARTS, "mlp_bias", MlpBias())
     model = model_from_hf(words, "theirs")
-    assert model.parts == {"attention_bias": {}}
+    assert model.parts == {"mlp_bias": {}}
     ours = hf_config(model, 0, 0)
-    assert (ours["model_type"], ours["attention_bias"]) == ("llama", True)
+    assert (ours["model_type"], ours["mlp_bias"]) == ("llama", True)
     opened = OpenedModel(fresh(model).eval(), make_tokenizer("qwen2"), tmp_path)
     ready = prepared(opened)
     assert (ready.opened, ready.notes) == (opened, ())

@@ -64,7 +64,12 @@ def test_logits_are_those_of_transformers(shape: ModelConfig, make_model, tmp_pa
     model = make_model(shape)
     folder = write(model, tmp_path)
     theirs, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    wanted = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "gpt2": "GPT2LMHeadModel"}
+    wanted = {
+        "llama": "LlamaForCausalLM",
+        "qwen2": "Qwen2ForCausalLM",
+        "qwen3": "Qwen3ForCausalLM",
+        "gpt2": "GPT2LMHeadModel",
+    }
     assert type(theirs).__name__ == wanted[shape.name.partition("-")[0]]
     assert not any(info.values()), info
     ids = torch.randint(shape.vocab_size, (2, shape.max_seq_len))

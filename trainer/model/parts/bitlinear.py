@@ -92,18 +92,25 @@ def straight_through(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 class BitLinear(nn.Linear):
-    """A linear layer without bias that computes with ternary weights.
+    """A linear layer that computes with ternary weights; its bias, if any, stays as it is.
 
     `begun` is a scalar on the weight's device, shared by all layers: until it is 1, nothing is
     rounded. None means that it has begun.
     """
 
     def __init__(
-        self, weight: nn.Parameter, group: int | None, *, activations: bool, begun: Tensor | None
+        self,
+        weight: nn.Parameter,
+        group: int | None,
+        *,
+        activations: bool,
+        begun: Tensor | None,
+        bias: nn.Parameter | None = None,
     ) -> None:
         outputs, inputs = weight.shape
         super().__init__(inputs, outputs, bias=False, device="meta")
         self.weight = weight
+        self.bias = bias
         self.group = group
         self.activations = activations
         self._begun = (begun,)  # in a tuple it is not registered as the layer's own
@@ -112,7 +119,7 @@ class BitLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.activations:
             x = straight_through(x, self._rounded_input)
-        return F.linear(x, self._computing_weight())
+        return F.linear(x, self._computing_weight(), self.bias)
 
     def train(self, mode: bool = True) -> BitLinear:
         """Training needs no copy of the rounded weight."""
@@ -126,7 +133,7 @@ class BitLinear(nn.Linear):
 
     def packed_by(self, layer: Callable[[Tensor, Tensor | None], nn.Module]) -> nn.Module:
         """The same for inference, with its weight in the layout of `layer`."""
-        product = layer(self.rounded(), None)
+        product = layer(self.rounded(), None if self.bias is None else self.bias.detach())
         (begun,) = self._begun
         rounds = self.activations and (begun is None or bool(begun))
         return nn.Sequential(_EightBits(), product) if rounds else product
@@ -238,9 +245,12 @@ class Ternary(Part):
             for parent in list(block.modules()):
                 for name, child in list(parent.named_children()):
                     if isinstance(child, nn.Linear):
-                        weight = cast("nn.Parameter", child.weight)
                         layer = BitLinear(
-                            weight, own.group, activations=own.activations, begun=begun
+                            cast("nn.Parameter", child.weight),
+                            own.group,
+                            activations=own.activations,
+                            begun=begun,
+                            bias=child.bias,
                         )
                         setattr(parent, name, layer)
 

@@ -54,8 +54,9 @@ def fold_hyper_connections(weights: Mapping[str, Tensor], config: ModelConfig) -
                     "Llama computes that."
                 )
             scales.append(connection.h_pre().sum())
-            name = f"{prefix}.{output}.weight"
-            folded[name] = (weights[name].double() * h_post[0]).to(weights[name].dtype)
+            for name in (f"{prefix}.{output}.weight", f"{prefix}.{output}.bias"):
+                if name in weights:
+                    folded[name] = (weights[name].double() * h_post[0]).to(weights[name].dtype)
     wanted = config.norm_eps / torch.stack(scales).square()
     eps = float(wanted.log().mean().exp())
     if (wanted == config.norm_eps).all():

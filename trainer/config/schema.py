@@ -51,8 +51,7 @@ class ModelConfig(Section):
     name: str = Field("custom", description="Name of the shape, in logs and model cards.")
     flavour: Literal["llama", "gpt2"] = Field(
         "llama",
-        description="Architecture; llama is LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm, or "
-        "Qwen2ForCausalLM with attention_bias qkv.",
+        description="Architecture; llama covers LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.",
     )
     vocab_size: Count | None = Field(
         None, description="Tokens in the vocabulary; null: as many as the data's tokenizer has."
@@ -74,8 +73,7 @@ class ModelConfig(Section):
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary embedding (llama).")
     rope_scaling: Literal["none", "linear", "llama3"] = Field(
         "none",
-        description="Slower rotary frequencies for a longer context: all of them, or the low ones "
-        "as in Llama 3 (llama).",
+        description="Slower rotary frequencies: all (linear), or the low ones as in Llama 3 (llama).",
     )
     rope_factor: float = Field(
         8.0, ge=1, description="By how much rope_scaling slows frequencies down."
@@ -88,7 +86,7 @@ class ModelConfig(Section):
     rope_high_freq_factor: float = Field(
         4.0,
         gt=0,
-        description="llama3: wavelengths below rope_original_context / this are not slowed.",
+        description="llama3: wavelengths below rope_original_context / this stay as they are.",
     )
     rope_original_context: Size = Field(
         8192, description="llama3: the context before scaling, in tokens."
@@ -98,7 +96,7 @@ class ModelConfig(Section):
     qk_norm: bool = Field(False, description="Normalize queries and keys, as Qwen3 does (llama).")
     attention_bias: Literal["none", "qkv", "all"] = Field(
         "none",
-        description="Projections of attention with a bias: qkv as in Qwen2, or all four (llama).",
+        description="Biases in attention: qkv (as in Qwen2), or all (the output's too) (llama).",
     )
     hyper_streams: Literal[0, 1, 2, 4] = Field(
         0, description="Residual streams of hyper-connections; 0: none (llama)."

@@ -110,7 +110,7 @@ class BitLinear(nn.Linear):
         outputs, inputs = weight.shape
         super().__init__(inputs, outputs, bias=False, device="meta")
         self.weight = weight
-        self.bias = bias
+        self.register_parameter("bias", bias)
         self.group = group
         self.activations = activations
         self._begun = (begun,)  # in a tuple it is not registered as the layer's own

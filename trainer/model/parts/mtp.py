@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from trainer.config.schema import ModelConfig, Section
 from trainer.model.dimensions import dimensions
 from trainer.model.inference.drafts import Drafter
-from trainer.model.llama import Block, RMSNorm, Rotary
+from trainer.model.llama import Block, RMSNorm
 from trainer.model.loss import IGNORED, Losses, language_loss
 from trainer.model.parts.interface import ForwardPass, Json, Part, Plain, Weights
+from trainer.model.rotary import Rotary
 
 if TYPE_CHECKING:
     from trainer.model.documents import Documents

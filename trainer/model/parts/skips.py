@@ -25,7 +25,7 @@ from trainer.model.parts.interface import Kept, Part
 if TYPE_CHECKING:
     from trainer.model.inference.cache import Cache
     from trainer.model.language_model import LanguageModel
-    from trainer.model.llama import Rotary
+    from trainer.model.rotary import Rotary
 
 #: The outputs so far, X_0 to X_i, the last of them already averaged.
 Outputs = tuple[Tensor, ...]

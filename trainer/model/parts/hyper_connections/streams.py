@@ -47,7 +47,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from trainer.model.inference.cache import Cache
-    from trainer.model.llama import Block, Rotary
+    from trainer.model.llama import Block
+    from trainer.model.rotary import Rotary
 
 #: n residual streams of (B, T, D).
 Streams = tuple[Tensor, ...]

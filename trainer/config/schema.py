@@ -51,7 +51,7 @@ class ModelConfig(Section):
     name: str = Field("custom", description="Name of the shape, in logs and model cards.")
     flavour: Literal["llama", "gpt2"] = Field(
         "llama",
-        description="Architecture; llama covers LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.",
+        description="Architecture; llama is Llama's, Qwen2's with attention_bias qkv, Qwen3's with qk_norm.",
     )
     vocab_size: Count | None = Field(
         None, description="Tokens in the vocabulary; null: as many as the data's tokenizer has."
@@ -73,7 +73,7 @@ class ModelConfig(Section):
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary embedding (llama).")
     rope_scaling: Literal["none", "linear", "llama3"] = Field(
         "none",
-        description="Slower rotary frequencies: all (linear), or the low ones as in Llama 3 (llama).",
+        description="Slower rotary frequencies: all of them, or low ones as in Llama 3 (llama).",
     )
     rope_factor: float = Field(
         8.0, ge=1, description="By how much rope_scaling slows frequencies down."

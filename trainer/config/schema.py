@@ -51,7 +51,7 @@ class ModelConfig(Section):
     name: str = Field("custom", description="Name of the shape, in logs and model cards.")
     flavour: Literal["llama", "gpt2"] = Field(
         "llama",
-        description="Architecture; llama is Llama's, Qwen2's with attention_bias qkv, Qwen3's with qk_norm.",
+        description="Architecture; llama is also Qwen2 (attention_bias qkv) and Qwen3 (qk_norm).",
     )
     vocab_size: Count | None = Field(
         None, description="Tokens in the vocabulary; null: as many as the data's tokenizer has."

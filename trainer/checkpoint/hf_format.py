@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -137,9 +138,13 @@ def _part_fields(config: Json) -> Json:
     return fields | {"parts": parts}
 
 
-def generation_config(eos_id: int | None, pad_id: int | None) -> Json:
-    """`generation_config.json`: where to stop."""
-    return {"bos_token_id": eos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
+def generation_config(
+    eos_id: int | None, pad_id: int | None, end_ids: Collection[int] = ()
+) -> Json:
+    """`generation_config.json`: where to stop, which is `eos_id` and every token of `end_ids`."""
+    others = sorted(set(end_ids) - {eos_id})
+    ends = eos_id if eos_id is None or not others else [eos_id, *others]
+    return {"bos_token_id": eos_id, "eos_token_id": ends, "pad_token_id": pad_id}
 
 
 #: Keys that change the computation, with the values supported here; the first is the default.

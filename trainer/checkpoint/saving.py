@@ -63,6 +63,8 @@ class Snapshot:
     tokenizer: Tokenizer | None
     run_id: str
     run_path: str
+    #: Tokens that end a text beside the tokenizer's own.
+    end_ids: frozenset[int] = frozenset()
 
     @property
     def bytes(self) -> int:
@@ -206,8 +208,10 @@ def write_model(
         advance()
     eos_id = tokenizer.eos_id if tokenizer else None
     pad_id = tokenizer.pad_id if tokenizer else None
-    write_json(folder / "config.json", hf_config(model, eos_id, pad_id))
-    write_json(folder / "generation_config.json", generation_config(eos_id, pad_id))
+    begin = {"bos_token_id": tokenizer.bos_id} if tokenizer else {}
+    write_json(folder / "config.json", hf_config(model, eos_id, pad_id) | begin)
+    generation = generation_config(eos_id, pad_id, snapshot.end_ids) | begin
+    write_json(folder / "generation_config.json", generation)
     progress = snapshot.progress
     write_json(
         folder / META,

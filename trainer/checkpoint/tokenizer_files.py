@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.data.tokenizer_place import why_other_kind
 
 
 def tokenizer_files(place: Path) -> tuple[Path, ...]:
@@ -25,6 +26,8 @@ def tokenizer_files(place: Path) -> tuple[Path, ...]:
     pair = place / "vocab.json", place / "merges.txt"
     if all(path.is_file() for path in pair):
         return pair
+    if why := why_other_kind(place):
+        raise UserError(why)
     raise UserError(
         f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
         "--tokenizer."

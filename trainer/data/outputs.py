@@ -60,9 +60,21 @@ class TokenWriter:
     counted: int = 0
     longest: int = 0
     _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
+    _within: bool = False
 
-    def add(self, part: Part, ids: NDArray[np.uint32], end: NDArray[np.uint32]) -> None:
-        """Add the `ids` of `part`, and `end` if its document ends here."""
+    def add(
+        self,
+        part: Part,
+        ids: NDArray[np.uint32],
+        *,
+        begin: NDArray[np.uint32],
+        end: NDArray[np.uint32],
+    ) -> None:
+        """Add the `ids` of `part`, after `begin` if its document begins here, and before `end` if
+        it ends here."""
+        if not self._within:
+            self._waiting.append(begin)
+        self._within = not part.ends
         self._waiting.append(ids)
         self.text_bytes += part.num_bytes
         if part.ends:

@@ -260,12 +260,13 @@ def _encode(
 ) -> None:
     reader = settings.reader(inputs)
     pieces = _Replaced(tokenizer, settings.replace).through(reader)
+    begin = np.array(tokenizer.begin_ids, dtype=np.uint32)
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
     done = 0
     with progress("encoding", survey.text_bytes) as update:
         for batch in encode_parts(tokenizer, divide(pieces, plan), batch_bytes):
             for part, ids in batch:
-                writers[part.side].add(part, ids, end)
+                writers[part.side].add(part, ids, begin=begin, end=end)
                 done += part.num_bytes
             for writer in writers.values():
                 writer.flush()

@@ -39,6 +39,7 @@ from trainer.data.byte_level import (
 )
 from trainer.data.special_tokens import KNOWN_ENDS, KNOWN_PADS, refuse_huge, special_token
 from trainer.data.split_name import name_of_split, steps_of
+from trainer.data.tokenizer_place import gpt2_pair, why_other_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,13 +96,18 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer in a `tokenizer.json`, or in a directory that holds one.
+        """The tokenizer in a `tokenizer.json`, or in a directory that holds one or GPT-2's pair of
+        files.
 
         Raises UserError when there is none or it cannot be read.
         """
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
+            if pair := gpt2_pair(path):
+                return cls.from_vocab_merges(*pair)
+            if why := why_other_kind(path):
+                raise UserError(why)
             raise UserError(
                 f"no tokenizer at {path}: give a tokenizer.json or its directory; `trainer "
                 "tokenizer train` and `trainer prepare-data` make one"

@@ -157,9 +157,8 @@ def _write_files(opened: OpenedModel, folder: Path, dtype: str) -> None:
     config = hf_config(opened.model.config, eos_id, pad_id)
     config |= {"dtype": named, "torch_dtype": named, "bos_token_id": opened.tokenizer.bos_id}
     write_json(folder / "config.json", config)
-    generation = generation_config(eos_id, pad_id) | {"bos_token_id": opened.tokenizer.bos_id}
-    if opened.end_ids != {eos_id}:
-        generation["eos_token_id"] = [eos_id, *sorted(opened.end_ids - {eos_id})]
+    begin = {"bos_token_id": opened.tokenizer.bos_id}
+    generation = generation_config(eos_id, pad_id, opened.end_ids) | begin
     write_json(folder / "generation_config.json", generation)
     opened.tokenizer.save(folder, opened.context)
     if opened.chat_template:

@@ -77,12 +77,20 @@ def _announced(
 
 
 def write_sample(
-    model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int, seed: int
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_new_tokens: int,
+    seed: int,
+    end_ids: frozenset[int] = frozenset(),
 ) -> str:
-    """The prompt and the model's continuation. Uses its own random generator."""
+    """The prompt and the model's continuation, up to a token of `end_ids` or the tokenizer's end.
+
+    Uses its own random generator.
+    """
     was_training = model.training
     model.eval()
-    ids = tokenizer.encode(prompt) or [tokenizer.eos_id]
+    ids = tokenizer.encode_prompt(prompt)
     new = list(
         generate(
             model,
@@ -90,7 +98,7 @@ def write_sample(
             max_new_tokens,
             Sampling(temperature=0.8, top_k=50),
             seed=seed,
-            stop_ids=(tokenizer.eos_id,),
+            stop_ids=tuple(end_ids | {tokenizer.eos_id}),
             allowed_ids=tokenizer.vocab_size,
         )
     )

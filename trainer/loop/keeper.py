@@ -318,6 +318,7 @@ class CheckpointKeeper:
             state=others,
             random=snapshot_random(),
             tokenizer=session.sources.tokenizer,
+            end_ids=session.end_ids,
             run_id=writer.run.run_id,
             run_path=str(writer.run.path.resolve()),
         )

@@ -14,6 +14,7 @@ from torch import nn
 
 from shared.errors import UserError
 from shared.text import format_bytes, one_line, plural
+from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import (
     check_optimizer,
@@ -159,6 +160,8 @@ class Session:
     resumed_from: Path | None = None
     #: The folder whose weights the model had at step 0.
     begun_from: Path | None = None
+    #: Tokens that end a text by the folder that it started from, beside the tokenizer's own.
+    end_ids: frozenset[int] = frozenset()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -268,6 +271,7 @@ def begin(session: Session, folder: Path) -> None:
     load_first_weights(session.model, folder)
     session.optimizer.averages.allocate()  # from these weights
     session.begun_from = folder
+    session.end_ids = end_ids(folder)
     session.notes.append(f"Weights from {shown_model(folder)}, with a fresh optimizer")
 
 
@@ -315,6 +319,7 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
         session.progress.seconds = 0.0
         session.progress.evaluations_without_improvement = 0
     session.resumed_from = folder
+    session.end_ids = end_ids(folder)
     step, seconds = session.progress.step, time.monotonic() - started
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
     saved, here = session.progress.facts.get("data") or {}, session.sources.identity

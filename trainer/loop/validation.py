@@ -116,6 +116,7 @@ class Validation:
                 settings.sample_prompt,
                 settings.sample_tokens,
                 seed=session.config.train.seed,
+                end_ids=session.end_ids,
             )
             replace_file(path, text.encode("utf-8", "replace"), durable=False)
         except Exception as error:

@@ -81,6 +81,7 @@ def write_sample(
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int,
+    *,
     seed: int,
     end_ids: frozenset[int] = frozenset(),
 ) -> str:

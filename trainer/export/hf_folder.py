@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from trainer.checkpoint.saving import (
     weight_tensors,
 )
 from trainer.checkpoint.tensor_file import write_tensors
+from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.data.tokenizer import TOKENIZER_FILES
 from trainer.export.about import NOTHING_STATED, About, about, write_readme
 from trainer.export.plain import Prepared, prepared
@@ -88,6 +89,8 @@ def prepare_hf_folder(
             f"{format_bytes(free_bytes(place))} is free there; choose another path."
         )
     ready = prepared(opened)
+    if note := note_on_tokenizer(ready.plain, opened.tokenizer):
+        ready = replace(ready, notes=(*ready.notes, note))
     for name, tensor in weight_tensors(ready.opened.model).items():
         _check_numbers(name, tensor, dtype)
     return HFExport(folder, ready, dtype, given.or_else(about(opened)))

@@ -26,6 +26,7 @@ from trainer.checkpoint.loading import (
 )
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.progress import Progress, read_progress
+from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
@@ -258,6 +259,10 @@ def _warnings(planned: Plan) -> Iterator[str]:
     for part in active_parts(planned.config.model):
         yield from part.notes(planned.config)
     yield from without_effect(planned.config)
+    tokenizer = planned.sources.tokenizer
+    note = note_on_tokenizer(planned.config.model, tokenizer) if tokenizer else None
+    if note:
+        yield note.removesuffix(".")
     warmup = planned.config.optim.warmup_steps
     if warmup > planned.max_steps:
         yield (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.config.schema import ModelConfig
 
-Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each
+Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each, or (B, T, C)
 
 
 def plain_frequencies(channels: int, theta: float) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import normalizers
 
 from shared.errors import RunError, UserError
 from shared.files import write_json
@@ -36,10 +37,36 @@ FILES = [
 IDS = torch.tensor([[1, 300, 7, 42, 511, 9, 88, 203]])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_transformers_loads_it_with_no_difference(shape: str, as_opened, tmp_path: Path) -> None:
+def make_normalized(tokenizer: Tokenizer) -> Tokenizer:
+    """The same with Qwen2's normalizer."""
+    backend = backend_of(tokenizer)
+    backend.normalizer = normalizers.NFC()
+    return Tokenizer(backend)
+
+
+def test_a_qwen2_with_another_tokenizer_is_told(as_opened, bpe, tmp_path: Path) -> None:
+    """AutoTokenizer has its own idea of it, whatever the files say."""
+    for tokenizer in (bpe, make_tokenizer("gpt-2"), make_normalized(bpe)):
+        opened = as_opened(make_model("qwen2"), tokenizer)
+        ready = prepare_hf_folder(opened, tmp_path / "model").prepared
+        told = any("load it with PreTrainedTokenizerFast" in note for note in ready.notes)
+        assert told is not tokenizer.normalizes
+    plain = prepare_hf_folder(as_opened(make_model("llama")), tmp_path / "model")
+    assert plain.prepared.notes == ()
     transformers = pytest.importorskip("transformers")
-    opened = as_opened(make_model(shape), chat_template=TEMPLATE)
+    write_hf_folder(prepare_hf_folder(as_opened(make_model("qwen2"), bpe), tmp_path / "model"))
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "model")
+    for text in TRICKY_TEXTS:
+        assert theirs(text, split_special_tokens=True)["input_ids"] == bpe.encode(text)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transformers_loads_it_with_no_difference(
+    shape: str, as_opened, bpe, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = make_normalized(bpe) if shape.startswith("qwen2") else bpe
+    opened = as_opened(make_model(shape), tokenizer, chat_template=TEMPLATE)
     folder = tmp_path / "model"
     files = write_hf_folder(prepare_hf_folder(opened, folder))
     assert [name for name, _ in files] == FILES == sorted(p.name for p in folder.iterdir())

@@ -12,13 +12,9 @@ import torch
 from shared.errors import UserError
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.config.schema import ModelConfig
+from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel
-from trainer.model.shapes import (
-    count_parameters,
-    differences,
-    meta_model,
-    parameter_shapes,
-)
+from trainer.model.shapes import count_parameters, meta_model, parameter_shapes
 
 SMALL = {"vocab_size": 97, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "max_seq_len": 40}
 

@@ -62,7 +62,7 @@ PUBLISHED = {
         "llama",
         "digits",
         {**_CHAT_ML, "bos_token": "<|im_start|>"},
-        config={"rope_theta": 100000.0, "pad_token_id": 2},
+        config={"rope_theta": 100000.0},
         chat_template=CHAT,
     ),
     "qwen2.5": Published("qwen2", "qwen2", _CHAT_ML, ("<|im_start|>",), chat_template=CHAT),
@@ -89,6 +89,7 @@ def make_folder(name: str, folder: Path, *, tied: bool = True, seed: int = 0, **
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.05,
     }
     if published.kind == "gpt2":
         dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import RunCli
+from tests.peers.serving import serving
 
 CONTEXT = 64  # tokens
 
@@ -43,25 +40,5 @@ def checkpoint(run_cli: RunCli, token_data: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def address(checkpoint: Path) -> Iterator[str]:
     """Where `trainer serve` answers for it."""
-    command = ["serve", "--model", checkpoint, "--served-name", "peer", "--precision", "fp32"]
-    command += ["--port", 0, "--threads", 1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if found := re.search(r" at (http://\S+) ", line):
-                threading.Thread(target=process.stdout.read, daemon=True).start()
-                yield found[1]
-                break
-        else:
-            pytest.fail(f"the server did not start:\n{''.join(said)}")
-    finally:
-        process.kill()
-        process.wait()
+    with serving(checkpoint) as found:
+        yield found

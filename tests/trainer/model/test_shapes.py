@@ -50,6 +50,10 @@ OTHER: dict[str, object] = {
 }
 #: What has to be on for a setting of a part to matter.
 NEEDED: dict[str, dict[str, object]] = {
+    "rope_factor": {"rope_scaling": "linear"},
+    "rope_low_freq_factor": {"rope_scaling": "llama3"},
+    "rope_high_freq_factor": {"rope_scaling": "llama3"},
+    "rope_original_context": {"rope_scaling": "llama3"},
     "hyper_dynamic": {"hyper_streams": 2},
     "ternary_from": {"ternary": True},
     "ternary_group": {"ternary": True},

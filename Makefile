@@ -6,6 +6,9 @@ READY  := $(VENV)/.ready
 
 PEERS  := .venv-peers
 
+# Processes that share the tests. One more than two cores, because tests also wait.
+WORKERS ?= 3
+
 # Compiled code is kept whatever the caller's environment says: the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -31,11 +34,11 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=20
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 # No training, no process: what to run after every change.
 quick: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal --quick --durations=10
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --quick --durations=10
 
 # The suite with other kernels, with more threads, and on a busy machine (docs/testing.md).
 portable: $(READY)

@@ -20,6 +20,8 @@ WAYS: dict[str, dict[str, str]] = {
     "busy": {},  # beside two busy processes for each core
 }
 BURNERS_PER_CORE = 2
+#: What `make test` gives pytest.
+WHOLE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 @contextlib.contextmanager
@@ -37,7 +39,7 @@ def busy() -> Iterator[None]:
 
 def run(way: str, arguments: list[str]) -> int:
     """Run pytest that way; returns its exit code."""
-    command = [sys.executable, "-m", "pytest", *(arguments or ["-n", "2", "--dist", "worksteal"])]
+    command = [sys.executable, "-m", "pytest", *(arguments or WHOLE)]
     print(f"{way}: {WAYS[way]} {' '.join(command[1:])}", flush=True)
     with busy() if way == "busy" else contextlib.nullcontext():
         return subprocess.run(command, env={**os.environ, **WAYS[way]}, check=False).returncode

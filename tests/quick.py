@@ -1,4 +1,4 @@
-"""Which tests are slow, and the guard that keeps `pytest --quick` quick.
+"""Which tests are slow, which come first, and the guard that keeps `pytest --quick` quick.
 
 A test is slow when it trains a model, starts a process, asks a server, loads transformers or
 llama.cpp, or drives dialogs through the whole app: its file is in one of `SLOW_PLACES`, it or a
@@ -45,9 +45,24 @@ SLOW_PLACES = (
     "trainer/loop",
     "trainer/serve",
 )
+#: The files that take longest, in the order in which they begin: one that begins last leaves the
+#: other cores idle. They come first when a worker takes whole files (`make test`).
+LONGEST = (
+    "test_tour.py",
+    "monitor/test_looking.py",
+    "monitor/test_hostile.py",
+    "monitor/test_real_runs.py",
+    "faults/test_corrupt_records.py",
+    "monitor/test_snapshots.py",
+    "trainer/export/test_llama_cpp.py",
+    "faults/test_out_of_memory.py",
+    "test_readme.py",
+    "monitor/screens/test_dialog_box.py",
+    "test_guide_commands.py",
+)
 #: Fixtures that train. Those of a session or module that use `run_cli` count without being named:
 #: what they make with it is a trained run.
-SLOW_FIXTURES = frozenset({"train"})
+SLOW_FIXTURES = frozenset({"train", "trained"})
 #: Names by which processes are started.
 STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
 #: Examples of a property test in a quick session.
@@ -99,7 +114,9 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the slow ones; leave them out when asked to be quick."""
+    """Mark the slow ones, and leave them out when asked to be quick; the longest files first."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         if _is_slow(item):
             item.add_marker(pytest.mark.slow)
@@ -126,6 +143,7 @@ def _is_slow(item: pytest.Item) -> bool:
     return any(_trains(f) or _starts_process(f.func) for f in _fixtures(item))
 
 
+@functools.cache
 def _is_slow_place(path: Path) -> bool:
     return any(path.is_relative_to(TESTS / slow) for slow in SLOW_PLACES)
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.forking import ForkServer, fork_server
-from tests.trainer.loop.conftest import text_data, train
+from tests.trainer.loop.conftest import text_data, train, trained
 
-__all__ = ["server", "text_data", "train"]
+__all__ = ["server", "text_data", "train", "trained"]
 
 
 @pytest.fixture(scope="session")

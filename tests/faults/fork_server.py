@@ -2,13 +2,14 @@
 
 Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH, "tmpdir": PATH or null}` forks
 a trainer and prints its pid, `{"wait": PID}` prints its wait status when it has ended. A hundred
-starts cost seconds.
+starts cost seconds. Trainers that nobody has waited for end with the server.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 
@@ -36,6 +37,7 @@ def child(arguments: list[str], output: str, tmpdir: str | None) -> None:
 
 
 if __name__ == "__main__":
+    running: set[int] = set()
     print("ready", flush=True)
     for line in sys.stdin:
         question = json.loads(line)
@@ -43,6 +45,10 @@ if __name__ == "__main__":
             pid = os.fork()
             if pid == 0:
                 child(question["start"], question["output"], question["tmpdir"])
+            running.add(pid)
             print(pid, flush=True)
         else:
             print(os.waitpid(question["wait"], 0)[1], flush=True)
+            running.discard(question["wait"])
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)

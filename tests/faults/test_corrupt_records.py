@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import queue
 import random
 import re
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +43,6 @@ FILES = (
     *("train.log", f"control/{REQUEST}.json", "checkpoints/step_8/manifest.json"),
 )
 REPLACED = 0.05  # how often the file gives way to something that is none
-PATIENCE = 2.0  # seconds after which a look at a small run counts as hanging
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +87,33 @@ class Patient:
         self.write(self.data)
 
 
-@contextlib.contextmanager
-def nobody_waits(path: Path) -> Iterator[None]:
-    """Fails when somebody opens the pipe at `path` and waits for a writer, and frees him."""
-    waited: list[float] = []
+class PipeGuard:
+    """Refuses to open a pipe in a way that would wait for a writer."""
 
-    def free() -> None:
-        waited.append(PATIENCE)
-        while not over.wait(0.05):
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    def __init__(self) -> None:
+        self._pipe: Path | None = None
+        self._refused = False
+        sys.addaudithook(self._look)
 
-    over = threading.Event()
-    timer = threading.Timer(PATIENCE, free)
-    timer.start()
-    try:
-        yield
-    finally:
-        over.set()
-        timer.cancel()
-        timer.join()
-    assert not waited, f"a reader waits at the pipe {path.name}"
+    def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._pipe is None or event != "open" or arguments[2] & (os.O_NONBLOCK | os.O_RDWR):
+            return
+        if isinstance(arguments[0], str | os.PathLike) and Path(arguments[0]) == self._pipe:
+            self._refused = True
+            raise OSError(errno.EDEADLK, "a reader would wait at this pipe", str(self._pipe))
+
+    @contextlib.contextmanager
+    def nobody_waits(self, path: Path) -> Iterator[None]:
+        """Fails when somebody opens the pipe at `path` and would wait."""
+        self._pipe, self._refused = path, False
+        try:
+            yield
+        finally:
+            self._pipe = None
+        assert not self._refused, f"a reader waits at the pipe {path.name}"
+
+
+PIPES = PipeGuard()
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -250,7 +257,7 @@ class Ward:
             patient.write(data)
         pipe = what == [a_pipe.__name__]
         try:
-            with nobody_waits(patient.path) if pipe else contextlib.nullcontext():
+            with PIPES.nobody_waits(patient.path) if pipe else contextlib.nullcontext():
                 yield name, patient.data, data
         except BaseException as error:
             error.add_note(f"{name} suffered {', '.join(what)}: {data[:2000]!r}")
@@ -446,7 +453,7 @@ def test_resume_with_a_corrupt_configuration(
         config.replace(next(f for f in REPLACEMENTS if f.__name__ == what))
     before = contents(run.path)
     reference = run.path if by == "path" else run.run_id
-    with nobody_waits(run.config_path) if what == "a_pipe" else contextlib.nullcontext():
+    with PIPES.nobody_waits(run.config_path) if what == "a_pipe" else contextlib.nullcontext():
         done = run_cli("resume", reference, "--runs-dir", run.path.parent, "--max-steps", 24)
     assert done.code == 2, done
     assert done.out == ""

@@ -43,11 +43,11 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(
     train: Train, server: ForkServer, tmp_path: Path, text_data: Path
 ) -> None:
     """SIGKILL, every other time inside a save; then the run is asked to end."""
-    wanted = times(25, 220)
+    wanted = times(10, 220)
     settings = {**ENDLESS, **GPT2, "checkpoint.interval": 1, "optim.schedule": "constant"}
     where = tmp_path / "killed"
     arguments = [*command("k", where, text_data, settings), "--deterministic"]
-    generator = random.Random(7)
+    generator, before = random.Random(7), 0
     for kill in range(wanted):
         pid = server.start(*arguments)
         run = wait_until_training(where, pid)
@@ -63,6 +63,8 @@ def test_killed_at_random_moments_ends_with_the_same_bytes(
         arguments = ["resume", str(run.path)]
     pid = server.start(*arguments)
     run = wait_until_training(where, pid)
+    # Steps to compare; on a busy machine no attempt may have come to save one.
+    until(lambda: _newest_step(run) > before)
     os.kill(pid, signal.SIGTERM)
     assert server.wait(pid) == 75
     killed = Trained(run, 75)
@@ -113,7 +115,7 @@ def test_asked_to_end_it_saves_and_says_so(
     asked = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
     generator = random.Random(1)
     arguments = command("s", tmp_path, text_data, ENDLESS)
-    for i in range(times(8, 52)):
+    for i in range(times(4, 52)):
         pid = server.start(*arguments)
         run = wait_until_training(tmp_path, pid)
         time.sleep(generator.uniform(0.0, 0.1))
@@ -172,7 +174,7 @@ def test_two_trainers_at_once(
     settings = as_flags({"train.max_steps": 10**6, "checkpoint.interval": 10**6})
     settings += as_flags({"eval.interval": 10**6, "log.interval": 10**6})
     arguments = ["resume", str(first.run.path), *settings]
-    for i in range(times(6, 100)):
+    for i in range(times(3, 100)):
         outputs = [tmp_path / f"{i}-{n}" for n in (1, 2)]
         pids = [server.start(*arguments, output=str(path)) for path in outputs]
         loser = _first_to_end(pids)

@@ -16,7 +16,7 @@ import pytest
 from shared.json_text import Json
 from shared.run.directory import RunDirectory
 from tests.faults.counts import times
-from tests.faults.forking import fork_server, wait_until_training
+from tests.faults.forking import ForkServer, wait_until_training
 from tests.monitor.test_terminal import Terminal
 from tests.trainer.loop.conftest import GPT2, TINY, Trained, as_flags
 from tests.waiting import until
@@ -71,23 +71,23 @@ def names_in(folder: Path) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_monitors_come_and_are_killed(tmp_path: Path, text_data: Path) -> None:
+def test_monitors_come_and_are_killed(server: ForkServer, tmp_path: Path, text_data: Path) -> None:
     """Two equal runs side by side; the monitors of the one make no byte of difference."""
     rng = random.Random(5)
-    with fork_server() as server:
-        places = [tmp_path / name for name in ("watched", "alone")]
-        pids = [server.start(*command(place.name, place, text_data)) for place in places]
-        watched, alone = map(wait_until_training, places, pids)
-        for count in [1] * times(4, 100) + [times(2, 10)]:
-            with monitors(watched.path.parent, count, "watched"):
-                time.sleep(rng.uniform(0.0, 0.3))  # a random moment to be killed at
-            wait_for_a_step(watched)
-        os.kill(pids[0], signal.SIGTERM)
-        assert server.wait(pids[0]) == 75
-        last = Trained(watched, 75).state.current_step // INTERVAL * INTERVAL
-        until((alone.checkpoints / f"step_{last}").is_dir)
-        os.kill(pids[1], signal.SIGTERM)
-        assert server.wait(pids[1]) == 75
+    places = [tmp_path / name for name in ("watched", "alone")]
+    pids = [server.start(*command(place.name, place, text_data)) for place in places]
+    watched, alone = map(wait_until_training, places, pids)
+    for count in [1] * times(1, 100) + [times(2, 10)]:
+        with monitors(watched.path.parent, count, "watched"):
+            time.sleep(rng.uniform(0.0, 0.3))  # a random moment to be killed at
+        wait_for_a_step(watched)
+    until(lambda: Trained(watched, 0).state.current_step >= INTERVAL)
+    os.kill(pids[0], signal.SIGTERM)
+    assert server.wait(pids[0]) == 75
+    last = Trained(watched, 75).state.current_step // INTERVAL * INTERVAL
+    until((alone.checkpoints / f"step_{last}").is_dir)
+    os.kill(pids[1], signal.SIGTERM)
+    assert server.wait(pids[1]) == 75
     _same(Trained(watched, 75), Trained(alone, 75), last)
     assert names_in(watched.path) == names_in(alone.path), "a monitor leaves nothing behind"
     assert list(watched.path.parent.iterdir()) == [watched.path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import subprocess
@@ -101,6 +102,17 @@ Train = Callable[..., Trained]
 @pytest.fixture
 def train(tmp_path: Path, text_data: Path) -> Train:
     """Train in this process: `train(setting=value, …)` with dots written as `__`."""
+    return trainer_in(tmp_path / "runs", text_data)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, text_data: Path) -> Train:
+    """The same, but each run is made once for all tests of a module, which must not change it."""
+    return functools.cache(trainer_in(tmp_path_factory.mktemp("trained"), text_data))
+
+
+def trainer_in(where: Path, text_data: Path) -> Train:
+    """What trains in the folder `where`."""
 
     def run(
         name: str = "t",
@@ -111,7 +123,6 @@ def train(tmp_path: Path, text_data: Path) -> Train:
     ) -> Trained:
         torch.use_deterministic_algorithms(False)
         settings = {**TINY, **{k.replace("__", "."): v for k, v in changes.items()}}
-        where = tmp_path / "runs"
         before = {r.run_id for r in discover_runs(where)} if where.is_dir() else set()
         data = ["--dataset", "synthetic"] if synthetic else ["--data-path", str(text_data)]
         code = main(

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.counts import SOAK
+
 TESTS = Path(__file__).parent
 #: Folders and files in which every test is slow; a quick session does not even load them.
 SLOW_PLACES = (
@@ -65,8 +67,10 @@ LONGEST = (
 SLOW_FIXTURES = frozenset({"train", "trained"})
 #: Names by which processes are started.
 STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
-#: Examples of a property test in a quick session.
+#: Examples of a property test: at most so many in a quick session, and in the others; its own number
+#: is for `make soak`. Every session draws others.
 QUICK_EXAMPLES = 15
+EXAMPLES = 60
 #: Snapshots are compared at one size and in one theme when it has to be quick.
 SNAPSHOT_SIZE = "120x40"
 OTHER_THEMES = ("day", "clear", "sixteen", "mono")
@@ -123,16 +127,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         left_out = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-        for item in items:
-            _take_fewer_examples(getattr(item, "obj", None))
         config.hook.pytest_deselected(items=left_out)
+    if not SOAK:
+        most = QUICK_EXAMPLES if config.getoption("--quick") else EXAMPLES
+        for item in items:
+            _take_fewer_examples(getattr(item, "obj", None), most)
 
 
-def _take_fewer_examples(test: Any) -> None:
-    """Let a property test try `QUICK_EXAMPLES` at most; its own number is for `make test`."""
+def _take_fewer_examples(test: Any, most: int) -> None:
+    """Let a property test try that many at most."""
     own = getattr(test, "_hypothesis_internal_use_settings", None)
-    if own is not None and own.max_examples > QUICK_EXAMPLES:
-        test._hypothesis_internal_use_settings = type(own)(own, max_examples=QUICK_EXAMPLES)
+    if own is not None and own.max_examples > most:
+        test._hypothesis_internal_use_settings = type(own)(own, max_examples=most)
 
 
 def _is_slow(item: pytest.Item) -> bool:

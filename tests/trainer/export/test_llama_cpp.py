@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.errors import RunError
+from tests.faults.counts import times
 from tests.trainer.export.conftest import (
     SHAPES,
     TOKENIZERS,
@@ -31,7 +32,7 @@ pytest.importorskip("xllamacpp")
 
 PROMPT = [5, 400, 17, 3, 511, 64, 250, 99]
 SAME_NUMBERS = 1e-3  # nats of divergence where both have the file's own numbers
-FUZZED = 3000  # texts per tokenizer
+FUZZED = times(500, 3000)  # texts per tokenizer
 
 
 def ask(server: LlamaModel):

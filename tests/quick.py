@@ -67,8 +67,8 @@ LONGEST = (
 SLOW_FIXTURES = frozenset({"train", "trained"})
 #: Names by which processes are started.
 STARTERS = frozenset({"subprocess", "Popen", "fork", "forkpty", "pty", "start_process"})
-#: Examples of a property test: at most so many in a quick session, and in the others; its own number
-#: is for `make soak`. Every session draws others.
+#: Examples of a property test: at most so many in a quick session, and at most so many in another.
+#: Its own number is for `make soak`. Every session draws others.
 QUICK_EXAMPLES = 15
 EXAMPLES = 60
 #: Snapshots are compared at one size and in one theme when it has to be quick.

@@ -27,6 +27,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from tests.waiting import SECONDS
+
 TOKEN = "hf_aVerySecretTokenForTests0123456789"
 USER = "ada"
 _LARGE = (".safetensors", ".png", ".bin")
@@ -257,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.received += len(data)
             if fault and fault.hold:
                 self.hub.reached.set()
-                fault.hold.wait(30)
+                fault.hold.wait(SECONDS)
         if fault and fault.drop_after is not None:
             raise _DroppedError
         return b"".join(parts)

@@ -73,8 +73,14 @@ class Hints:
     busy run is no longer listened to, until `rest` finds that it has become quiet.
     """
 
-    def __init__(self, runs_dir: Path, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        wake: Callable[[], None],
+        make_observer: Callable[[], Any] = Observer,
+    ) -> None:
         self._wake = wake
+        self._make_observer = make_observer
         self._folder = _Watched(runs_dir, wake)
         self._runs: dict[Path, _Watched] = {}
         self._observer: Any = None
@@ -86,7 +92,7 @@ class Hints:
 
     def start(self) -> None:
         """Start watching; without inotify there are no hints."""
-        observer = Observer()
+        observer = self._make_observer()
         observer.daemon = True
         with contextlib.suppress(OSError, RuntimeError):
             observer.start()

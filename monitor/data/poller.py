@@ -114,6 +114,7 @@ class Poller:
         *,
         machine: Machine | None = None,
         memory: int = MEMORY,
+        hints: Callable[[Path, Callable[[], None]], Hints] | None = None,
     ) -> None:
         self._runs_dir = runs_dir
         self._poll = poll
@@ -123,6 +124,7 @@ class Poller:
         self._machine = machine or Machine(runs_dir)
         self._wake = threading.Event()
         self._urgent = threading.Event()
+        self._make_hints = hints
         self._hints: Hints | None = None
         self._pace = Pace(LOOKS_PER_SECOND, BURST)
         self._thrift = Thrift(BUSY_GAP, BUSY_SHARE)
@@ -230,7 +232,7 @@ class Poller:
             # Loading it takes a while; the first curve must not wait.
             from monitor.data.hints import Hints
 
-            self._hints = Hints(self._runs_dir, self._wake.set)
+            self._hints = (self._make_hints or Hints)(self._runs_dir, self._wake.set)
             self._hints.follow(self._paths())
             self._hints.start()
             self._sparks_due = True
@@ -408,12 +410,14 @@ def _told_by_metrics(view: RunView, detail: RunDetail, step: int) -> RunView:
     return view if repr(told) == repr(view) else told
 
 
-def read_once(runs_dir: Path, run: RunDirectory | None = None) -> Snapshot:
+def read_once(
+    runs_dir: Path, run: RunDirectory | None = None, machine: Machine | None = None
+) -> Snapshot:
     """One complete look: every run, the machine, and everything of `run` if given.
 
     Raises OSError when the folder cannot be read.
     """
-    machine = Machine(runs_dir)
+    machine = machine or Machine(runs_dir)
     machine.view()  # it works in its own threads while the runs are read
     scanner = RunScanner(runs_dir, time.time)
     scanner.scan()

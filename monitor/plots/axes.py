@@ -97,19 +97,22 @@ def training_seconds(clock: Series, halts: Sequence[float]) -> Floats:
     counts as an ordinary step.
     """
     moments = clock.values
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         taken = np.diff(moments)
     taken = np.where(np.isfinite(taken) & (taken > 0), taken, 0.0)
     if not len(taken):
         return np.zeros(len(moments))
     positive = taken[taken > 0]
-    usual = float(np.median(positive)) if len(positive) else 0.0
+    with np.errstate(over="ignore"):
+        usual = float(np.median(positive)) if len(positive) else 0.0
     if len(halts):
         passed = np.searchsorted(np.sort(np.asarray(halts)), moments, "right")
         gaps = np.diff(passed) > 0
     else:
         gaps = taken > max(_PAUSE, _TIMES * usual)
-    return np.concatenate(([0.0], np.cumsum(np.where(gaps, np.minimum(taken, usual), taken))))
+    with np.errstate(over="ignore"):
+        passed_by = np.cumsum(np.where(gaps, np.minimum(taken, usual), taken))
+    return np.concatenate(([0.0], np.minimum(passed_by, np.finfo(np.float64).max)))
 
 
 class RunAxes:

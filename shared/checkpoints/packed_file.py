@@ -64,17 +64,20 @@ def pack_file(
     level: int = LEVEL,
     threads: int | None = None,
     advance: Advance = unseen,
+    block: int = BLOCK,
+    element: int | None = None,
 ) -> FileEntry:
     """Pack `source` into `target`, durably; returns bytes and SHA-256 of the original.
 
-    Memory is a few blocks per thread, however large the file. Raises OSError.
+    `block` is in bytes, `element` the bytes of a number, by default those of `element_size`. Memory
+    is a few blocks per thread, however large the file. Raises OSError.
     """
-    element = element_size(source)
+    element = element or element_size(source)
     digest, size = hashlib.sha256(), 0
 
     def blocks(file: IO[bytes]) -> Iterator[bytes]:
         nonlocal size
-        while data := file.read(BLOCK):
+        while data := file.read(block):
             digest.update(data)
             size += len(data)
             yield data
@@ -89,7 +92,7 @@ def pack_file(
             out.write(frame)
             advance(count)
         out.seek(0)
-        out.write(_HEADER.pack(_MAGIC, _VERSION, element, BLOCK, size, digest.digest()))
+        out.write(_HEADER.pack(_MAGIC, _VERSION, element, block, size, digest.digest()))
         out.flush()
         os.fsync(out.fileno())
     return size, digest.hexdigest()

@@ -8,14 +8,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from watchdog.observers import Observer
 
-from monitor.data import hints
 from monitor.data.follower import RunFollower
+from monitor.data.hints import Hints
 from monitor.data.poller import DEFAULT_POLL, Poller
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, Snapshot
@@ -32,11 +33,14 @@ from tests.faults.shaky import ShakyServer
 class Watched:
     """What the real poller thread publishes of one run."""
 
-    def __init__(self, writer: RunWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, writer: RunWriter, monkeypatch: pytest.MonkeyPatch, observer: type = Observer
+    ) -> None:
         self._taken: queue.Queue[Snapshot] = queue.Queue()
         self.died: list[threading.ExceptHookArgs] = []
         monkeypatch.setattr(threading, "excepthook", self.died.append)
-        self.poller = Poller(writer.run.path.parent, DEFAULT_POLL)
+        hints = partial(Hints, make_observer=observer)
+        self.poller = Poller(writer.run.path.parent, DEFAULT_POLL, hints=hints)
         self.poller.select(writer.run.run_id)
         self.poller.start(self._taken.put)
 
@@ -87,11 +91,10 @@ class BrokenObserver(DeafObserver):
 def test_polling_alone_shows_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observer: type
 ) -> None:
-    monkeypatch.setattr(hints, "Observer", observer)
     rng = random.Random(1)
     with RunWriter(tmp_path, name="far", max_steps=99) as writer:
         writer.log(1, loss=1.0)
-        watched = Watched(writer, monkeypatch)
+        watched = Watched(writer, monkeypatch, observer)
         try:
             watched.until(lambda s: steps(s) == [1])
             for step in range(2, 2 + times(2, 30)):
@@ -100,10 +103,6 @@ def test_polling_alone_shows_a_line(
                 watched.until(lambda s, step=step: step in steps(s))  # type: ignore[misc]
         finally:
             watched.poller.stop()
-
-
-def test_the_real_observer_is_the_one_replaced_above() -> None:
-    assert hints.Observer is Observer
 
 
 def comparable(value: Any) -> Any:

@@ -16,6 +16,7 @@ from monitor.app import MonitorApp
 from monitor.data.machine import MachineView
 from monitor.data.views import RunDetail, RunView, Snapshot
 from shared.run.metrics_rows import Series
+from tests.waiting import SECONDS
 
 NOW = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC
 
@@ -117,7 +118,7 @@ def screen_text(app: MonitorApp) -> str:
     return "\n".join("".join(s.text for s in strip)[:width] for strip in strips)
 
 
-async def until(pilot: Any, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(pilot: Any, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Let the app work until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -31,6 +31,7 @@ from tests.monitor.support import (
     with_status,
     write_run,
 )
+from tests.waiting import SECONDS
 
 Showcase = tuple[tuple[RunView, ...], RunDetail]
 
@@ -192,7 +193,7 @@ class Launchpad:
 
     def __call__(self, run: RunDirectory) -> str:
         self.launched.append(run.run_id)
-        assert self.go.wait(60)
+        assert self.go.wait(SECONDS)
         if self.error:
             raise RunError(self.error)
         return "running"

@@ -11,6 +11,7 @@ from textual.message import Message
 
 from monitor.background import ActDone, in_thread, run_act
 from shared.errors import RunError, UserError
+from tests.waiting import SECONDS
 
 
 async def test_a_result_comes_back_from_a_daemon_thread() -> None:
@@ -36,7 +37,7 @@ async def test_work_that_nobody_waits_for_any_more_ends_quietly() -> None:
     go, over = threading.Event(), threading.Event()
 
     def work() -> None:
-        go.wait(60)
+        go.wait(SECONDS)
         over.set()
 
     waiting = asyncio.ensure_future(in_thread(work, "look"))
@@ -45,7 +46,7 @@ async def test_work_that_nobody_waits_for_any_more_ends_quietly() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     go.set()
-    await in_thread(lambda: over.wait(60), "look")
+    await in_thread(lambda: over.wait(SECONDS), "look")
     await in_thread(lambda: None, "look")  # after it, so that its outcome has been delivered
     assert not problems
 

@@ -145,7 +145,7 @@ def test_ctrl_c_is_quiet_before_anything_of_ours_is_imported(disk: Disk) -> None
     try:
         until(disk.mark.exists)
         begun.send_signal(signal.SIGINT)
-        said, _ = begun.communicate(timeout=60)
+        said, _ = begun.communicate(timeout=SECONDS)
         assert (said, begun.returncode) == (b"", -signal.SIGINT)
     finally:
         begun.kill()

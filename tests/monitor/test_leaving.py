@@ -19,6 +19,7 @@ from tests.monitor.test_terminal import (
     MOUSE_OFF,
     Terminal,
 )
+from tests.waiting import SECONDS
 
 #: Run by the interpreter at its start: a page that cannot be drawn, and one that cannot be shown.
 FAULTY = r"""
@@ -103,7 +104,7 @@ def test_an_exit_that_hangs_is_cut_short() -> None:
     leaving.terminate(signal.SIGHUP)
     assert leaving.begun.is_set()
     assert left == [128 + signal.SIGHUP]
-    assert over.wait(60)
+    assert over.wait(SECONDS)
     assert killed == left
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from shared.run_writer import RunWriter
+from tests import waiting
 from tests.monitor.support import metric_lines, write_run
 
 ALT_SCREEN_ON, ALT_SCREEN_OFF = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -55,9 +56,10 @@ class Terminal:
         )
         self.output = b""
 
-    def read_until(self, wanted: bytes, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while wanted not in self.output:
+    def read_until(self, wanted: bytes, *, after: bytes = b"") -> None:
+        """Until it has written `wanted`; behind the first `after`, if that is given."""
+        deadline = time.monotonic() + waiting.SECONDS
+        while wanted not in (self.output.partition(after)[2] if after else self.output):
             assert time.monotonic() < deadline, self.output[-2000:]
             self._read(0.1)
 
@@ -79,7 +81,7 @@ class Terminal:
         return bool(data)
 
     def wait(self) -> int:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + waiting.SECONDS
         while self.process.poll() is None:
             assert time.monotonic() < deadline, "it did not end"
             self._read(0.05)
@@ -164,9 +166,8 @@ def test_ctrl_z_returns_to_the_shell_and_fg_draws_again(runs: Path) -> None:
         screen, _, shells = terminal.output.rpartition(ALT_SCREEN_OFF)
         assert ALT_SCREEN_ON in screen
         assert b"Stopped" in shells
-        terminal.output = b""
-        terminal.read_until(ALT_SCREEN_ON)
-        terminal.read_until(b"quit")
+        terminal.read_until(ALT_SCREEN_ON, after=b"gave back")
+        terminal.read_until(b"quit", after=b"gave back")
         os.write(terminal.master, b"q")
         terminal.read_until(b"ended 0")
         assert terminal.wait() == 0
@@ -209,7 +210,7 @@ def test_a_terminal_that_hangs_up_ends_it(runs: Path) -> None:
     os.close(terminal.slave)
     os.close(terminal.master)
     try:
-        assert terminal.process.wait(timeout=30) == 128 + signal.SIGHUP
+        assert terminal.process.wait(timeout=waiting.SECONDS) == 128 + signal.SIGHUP
     finally:
         terminal.process.kill()
         terminal.process.wait()

@@ -23,6 +23,7 @@ from shared.run_writer import RunWriter
 from tests.monitor.actions.conftest import Watch
 from tests.monitor.support import metric_lines, write_run
 from tests.trainer.daemon.conftest import House, starts_of
+from tests.waiting import SECONDS
 
 
 def look(run: RunDirectory) -> RunView:
@@ -74,7 +75,7 @@ def test_a_completed_run_is_not_launched(tmp_path: Path) -> None:
 
 def answer_next(writer: RunWriter, *, ok: bool, message: str) -> threading.Thread:
     def serve() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             for found in writer.take_requests():
                 writer.answer(found, ok=ok, message=message)
@@ -171,7 +172,7 @@ def test_a_daemon_that_watches_starts_it_and_the_answer_is_true(
 
 
 def house_ends(house: House, run: RunDirectory) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + SECONDS
     while run.run_id in house.supervisor.cares:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -219,7 +220,7 @@ def test_stopped_is_told_when_it_has_ended(tmp_path: Path) -> None:
     view = look(writer.run)
 
     def serve() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             for found in writer.take_requests():
                 writer.answer(found, ok=True, message="stopping after step 0")
@@ -239,7 +240,7 @@ def test_a_queued_run_leaves_the_queue(house: House, watched: Watch) -> None:
     house.run("busy", {"wait": True}, updated_at=1.0)
     waiting = house.run("r")
     with watched():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS
         while not house.supervisor.cares:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -253,7 +254,7 @@ def test_a_run_that_waits_for_its_restart_is_not_started_again(
 ) -> None:
     run = house.run("r", {"kill": signal.SIGKILL})
     with watched():
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS
         while not any(care.phase == "waiting" for care in house.supervisor.cares.values()):
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -17,9 +17,11 @@ from monitor.actions.upload import (
     settings_from,
 )
 from shared.errors import UserError
-from shared.hub.settings import UploadSettings
+from shared.hub.settings import Progress, Uploaded, UploadProgress, UploadSettings
+from shared.hub.upload import upload_checkpoint
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
+from tests import waiting
 from tests.hub_server import HubServer
 from tests.monitor.actions.making import look
 
@@ -36,7 +38,7 @@ def start(run: RunDirectory, **fields: object) -> UploadJob:
 
 
 def finished(job: UploadJob) -> UploadStatus:
-    job.join(30)
+    job.join(waiting.SECONDS)
     assert not job.status.running, "it never came to an end"
     return job.status
 
@@ -66,15 +68,19 @@ def test_a_damaged_checkpoint_is_a_problem_and_another_may_go(run: RunDirectory)
 def test_it_goes_up_is_remembered_and_told_file_by_file(run: RunDirectory, hub: HubServer) -> None:
     told: list[UploadJob] = []
     seen: list[UploadStatus] = []
-    job = UploadJob(look(run), settings(), offer(look(run), "step_200").files, told.append)
+
+    def upload(
+        run: RunDirectory, settings: UploadSettings, tell: Progress, cancel: threading.Event
+    ) -> Uploaded:
+        def watched(progress: UploadProgress) -> None:
+            tell(progress)
+            seen.append(job.status)
+
+        return upload_checkpoint(run, settings, watched, cancel)
+
+    files = offer(look(run), "step_200").files
+    job = UploadJob(look(run), settings(), files, told.append, upload)
     assert [f.done for f in job.status.files] == [0] * len(job.status.files)
-    original = job._told
-
-    def watched(progress: object) -> None:
-        original(progress)  # type: ignore[arg-type]
-        seen.append(job.status)
-
-    job._told = watched  # type: ignore[method-assign]
     job.start()
     status = finished(job)
     assert told == [job]
@@ -109,7 +115,7 @@ def test_cancelled_it_leaves_nothing_and_the_next_try_sends_no_byte_twice(
     gate = threading.Event()
     hub.fail("PUT ", hold=gate)
     job = start(run)
-    assert hub.reached.wait(60)
+    assert hub.reached.wait(waiting.SECONDS)
     job.cancel()
     assert job.cancelling
     gate.set()
@@ -159,7 +165,7 @@ def test_leaving_cancels_what_runs(run: RunDirectory, hub: HubServer) -> None:
     gate = threading.Event()
     hub.fail("POST /api/repos/create", hold=gate)
     job = start(run)
-    assert hub.reached.wait(60)
+    assert hub.reached.wait(waiting.SECONDS)
     threading.Timer(0.1, gate.set).start()
     leave([job])
     assert job.status.outcome == "cancelled"

@@ -22,6 +22,7 @@ from monitor.data.machine import (
     read_disk,
 )
 from shared.ownership.process import host_name
+from tests.waiting import SECONDS
 
 
 class Clock:
@@ -39,7 +40,7 @@ def machine(**readers: object) -> tuple[Machine, Clock]:
 
 
 def test_this_machine(tmp_path: Path) -> None:
-    view = Machine(tmp_path / "not" / "there" / "yet").wait(60)
+    view = Machine(tmp_path / "not" / "there" / "yet").wait(SECONDS)
     assert view.host == host_name()
     assert view.host_use.cores == psutil.cpu_count()
     assert view.host_use.ram_total == psutil.virtual_memory().total
@@ -83,7 +84,7 @@ def test_what_hangs_holds_nobody_up_and_is_forgotten() -> None:
     assert watched.wait().disk == DiskView(5, 10)
     clock.now += 2
     assert watched.view().disk == DiskView(5, 10), "the last one seen, for now"
-    assert began.wait(60)
+    assert began.wait(SECONDS)
     clock.now += FORGOTTEN
     assert watched.view().disk == DiskView()
     assert watched.wait(0.01).host_use == HostView()

@@ -14,6 +14,7 @@ from monitor.data.poller import Pace, Poller, Thrift, read_once
 from monitor.data.views import Snapshot
 from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run
+from tests.waiting import SECONDS
 
 
 class Desk:
@@ -27,7 +28,7 @@ class Desk:
     def until(self, wanted: Callable[[Snapshot], bool]) -> Snapshot:
         """The first snapshot for which `wanted` holds."""
         while True:
-            found = self._taken.get(timeout=60)
+            found = self._taken.get(timeout=SECONDS)
             if wanted(found):
                 return found
 

@@ -19,6 +19,7 @@ from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import checkpointed_run
 from tests.monitor.support import screen_text, still_app
 from tests.shared.hub.conftest import hub  # noqa: F401  (a fixture)
+from tests.waiting import SECONDS
 
 SIZES = [(80, 24), (120, 40)]
 
@@ -43,13 +44,13 @@ class Driver:
         await self.pilot.press(*text)
 
     async def click(self, what: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while not await self.pilot.click(what):
             assert time.monotonic() < deadline, f"{what} is not on the screen"
             await self.pilot.pause()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"never became true:\n{self.text}"
             await self.pilot.pause()

@@ -17,6 +17,7 @@ from shared.errors import UserError
 from shared.run.directory import RunDirectory
 from tests.monitor.actions.making import look, names
 from tests.monitor.screens.conftest import SIZES, Driver, Open
+from tests.waiting import SECONDS
 
 
 def screen(run: RunDirectory, marked: Collection[str] = ()) -> PruneScreen:
@@ -138,7 +139,7 @@ async def test_a_slow_disk_holds_up_no_key_and_only_the_last_rule_counts(opened:
 
     def slow(rule: Rule, spared: Collection[str]) -> PrunePreview:
         asked.append(rule)
-        gate.wait(60)
+        gate.wait(SECONDS)
         return PrunePreview((), problem=f"asked for {rule.keep_last}")
 
     async with opened(PruneScreen("demo", slow)) as on:
@@ -154,7 +155,7 @@ async def test_closed_before_the_disk_answers(opened: Open) -> None:
     gate = threading.Event()
 
     def slow(rule: Rule, spared: Collection[str]) -> PrunePreview:
-        gate.wait(60)
+        gate.wait(SECONDS)
         return PrunePreview(())
 
     async with opened(PruneScreen("demo", slow)) as on:

@@ -18,6 +18,7 @@ from shared.errors import UserError
 from shared.export.csv import Limits, export_csv
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import MetricsReader
+from tests.waiting import SECONDS
 
 Cells = dict[tuple[int, str], float]
 
@@ -195,7 +196,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path, spawn) -> None:
                         f'{{"step":{step},"loss":{value},"a":{value},"attempt":{attempt}}}\n'
                     )
         child = spawn(EXPORT, folder)
-        assert child.wait(60) == 0
+        assert child.wait(SECONDS) == 0
         return int(child.stdout.read())
 
     small, large = peak(5_000), peak(100_000)

@@ -24,6 +24,7 @@ from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.hub_server import TOKEN, HubServer, Repo
 from tests.shared.hub.conftest import Upload
+from tests.waiting import SECONDS
 
 NAME = "ada/tiny"
 SENT = {
@@ -187,13 +188,13 @@ def test_nobody_prunes_what_goes_up(run: RunDirectory, hub: HubServer, upload: U
     held = hub.fail(WEIGHTS, hold=threading.Event())
     worker = threading.Thread(target=upload, kwargs={"checkpoint": "4"})
     worker.start()
-    assert hub.reached.wait(20)
+    assert hub.reached.wait(SECONDS)
     assert is_in_use(run.checkpoints / "step_4")
     # A trainer's retention does not ask. What is open stays.
     shutil.rmtree(run.checkpoints / "step_4")
     assert held.hold is not None
     held.hold.set()
-    worker.join(20)
+    worker.join(SECONDS)
     assert set(hub.repos[NAME].files) == SENT
 
 
@@ -660,7 +661,7 @@ def test_two_uploads_at_once_leave_one_whole_model(hub: HubServer, upload: Uploa
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(SECONDS)
     assert set(hub.repos[NAME].files) == SENT
 
 

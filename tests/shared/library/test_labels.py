@@ -31,6 +31,7 @@ from shared.library.labels import (
 from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
+from tests.waiting import SECONDS
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_no_change_of_several_programs_is_lost(run: RunDirectory, spawn) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    assert [child.wait(60) for child in children] == [0, 0, 0]
+    assert [child.wait(SECONDS) for child in children] == [0, 0, 0]
     wanted = {f"{name}-{n}" for name in "abc" for n in range(8)} | {f"here {n}" for n in range(4)}
     assert set(read_labels(run).tags) == wanted
 

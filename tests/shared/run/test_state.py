@@ -19,6 +19,7 @@ from shared.run.directory import RunDirectory, create_run
 from shared.run.records import ExitRecord, RunState
 from shared.run.state import StateFile
 from shared.run_writer import RunWriter
+from tests.waiting import SECONDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -186,7 +187,7 @@ def test_an_older_state_never_lands_on_a_newer_one(run: RunDirectory) -> None:
     file = StateFile(run, write=write)
     slow = threading.Thread(target=file.update, kwargs={"current_step": 1})
     slow.start()
-    assert begun.wait(60)
+    assert begun.wait(SECONDS)
     file.update(current_step=2)
     slow.join()
     assert content(run)["current_step"] == 2

@@ -22,6 +22,7 @@ import pytest
 
 from tests.conftest import RunCli
 from tests.trainer.alerts.conftest import PATH, TOKEN, Server, settings
+from tests.waiting import SECONDS
 from trainer.alerts.alert import Alert
 from trainer.alerts.settings import KINDS
 from trainer.alerts.sinks import DeliveryError, Sink, retry_after, sinks_of
@@ -159,7 +160,7 @@ def test_a_certificate_nobody_vouches_for_gets_no_token(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     make += ["-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True, timeout=60)
+    subprocess.run(make, check=True, capture_output=True, timeout=SECONDS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -17,6 +17,7 @@ from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
+from tests.waiting import SECONDS
 
 Finished = Callable[..., Path]
 
@@ -151,7 +152,7 @@ def test_a_terminal_is_asked(run: RunDirectory, answer: str, left: int) -> None:
     ) as process:
         os.close(child)
         os.write(parent, answer.encode())
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=SECONDS)
     os.close(parent)
     assert "to the trash? [y/N]" in out
     assert len(names(run)) == left

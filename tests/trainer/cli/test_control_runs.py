@@ -25,6 +25,7 @@ from shared.run.directory import RunDirectory, create_run, discover_runs
 from shared.run.record_lines import read_records
 from shared.run.records import RunState
 from shared.run_writer import RunWriter
+from tests.waiting import SECONDS
 from trainer.cli.runs.status import format_table
 from trainer.daemon.supervisor import Supervisor
 from trainer.loop.hooks import Hooks
@@ -284,7 +285,7 @@ def test_following_ends_with_the_run(run_cli, runs_dir: Path, trained) -> None: 
     writer.say("after")
     assert process.stdout.readline() == "after\n"
     assert run_cli("stop", writer.run.path).code == 0
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (0, "")
     assert err == f"{writer.run.run_id} has ended, cancelled: stopped\n"
 
@@ -307,7 +308,7 @@ def test_following_ends_quietly_when_nobody_reads_or_on_ctrl_c(trained) -> None:
         else:
             process.stdout.close()
             writer.say("nobody reads this")
-        assert process.wait(timeout=30) == (0 if interrupt else 1)
+        assert process.wait(timeout=SECONDS) == (0 if interrupt else 1)
         assert process.stderr.read() == ""
         process.stderr.close()
         process.stdout.close()

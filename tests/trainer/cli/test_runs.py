@@ -18,6 +18,7 @@ from shared.library.labels import LABELS
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.conftest import RunCli
+from tests.waiting import SECONDS
 
 Finished = Callable[..., Path]
 RunRuns = Callable[..., object]
@@ -138,7 +139,7 @@ def test_a_word_is_typed_to_delete(run: RunDirectory, typed: str, gone: bool) ->
     ) as process:
         os.close(child)
         os.write(parent, typed.encode())
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=SECONDS)
     os.close(parent)
     assert "Type delete to move it to the trash:" in out
     assert run.path.is_dir() is not gone

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.waiting import SECONDS
 from trainer.data.bpe_training import LONGEST_WORD, cut_long_words
 from trainer.data.byte_level import QWEN2_PATTERN, byte_level_backend
 from trainer.data.tokenizer_training import train_tokenizer
@@ -102,7 +103,7 @@ def test_ctrl_c_ends_the_command_with_nothing_left(tmp_path: Path) -> None:
             break
     os.kill(process.pid, signal.SIGINT)
     rest = process.stderr.read()
-    assert process.wait(60) == 130, rest
+    assert process.wait(SECONDS) == 130, rest
     assert "interrupted" in rest
     assert "Traceback" not in rest
     assert list((tmp_path / "out").iterdir()) == []

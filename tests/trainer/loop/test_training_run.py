@@ -17,6 +17,7 @@ from shared.control.requests import submit
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.trainer.loop.conftest import TINY, Train, as_flags, find, resume, start_process, wait_for
+from tests.waiting import SECONDS
 from trainer.checkpoint.disk import Disk
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
@@ -243,7 +244,7 @@ def test_requests_and_signals_of_a_process(tmp_path: Path, text_data: Path) -> N
         wait_for(lambda: run.read_state().current_step > step, "a step after continuing")
         assert not list(run.control.iterdir()), "answered requests are taken away"
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 75, output
     finally:
         process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
@@ -149,18 +151,33 @@ def test_every_parameter_gets_a_gradient_and_the_loss_falls() -> None:
     assert losses[-1] < losses[0] - 0.5
 
 
+class Roundings(TorchDispatchMode):
+    """Counts what is rounded: the number of values of each tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if call.overloadpacket is torch.ops.aten.round:
+            self.sizes.append(args[0].numel())
+        return call(*args, **(kwargs or {}))
+
+
 def test_evaluation_rounds_once_and_sees_new_weights() -> None:
     model = make().eval()
     with torch.no_grad():
         before = model(IDS)
         assert torch.equal(model(IDS), before)
         layer = model.model.layers[0].mlp.down_proj
-        kept = layer._computing_weight()
-        assert layer._computing_weight() is kept
+        x = torch.randn(3, layer.in_features)
+        with Roundings() as roundings:
+            layer(x)
+        assert roundings.sizes == [x.numel()], "of the input alone"
         layer.weight.add_(0.1 * torch.randn(layer.weight.shape))
         assert not torch.equal(model(IDS), before)
         layer.weight.copy_(2 * layer.weight)
-        assert torch.equal(layer._computing_weight(), layer.rounded())
+        assert torch.equal(layer(x), F.linear(eight_bits(x), layer.rounded()))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

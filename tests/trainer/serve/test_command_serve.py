@@ -16,6 +16,8 @@ import httpx2
 import openai
 import pytest
 
+from tests.waiting import SECONDS
+
 Start = Callable[..., "Process"]
 
 
@@ -50,7 +52,7 @@ class Process:
         """Send a signal and wait; returns the exit code."""
         self.popen.send_signal(number)
         code = self.popen.wait(120)
-        self._reader.join(120)
+        self._reader.join(SECONDS)
         return code
 
 

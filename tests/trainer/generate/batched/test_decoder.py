@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.trainer.generate.inverse import inverse
 from tests.trainer.generate.sharp_models import sharp_model
 from trainer.generate.batched.choosing import adjust, adjustments, discourage_repeats
 from trainer.generate.batched.decoder import Decoder, Running
+from trainer.generate.batched.grammar import GrammarCompiler, GrammarText
 from trainer.generate.batched.job import Event, Finished, Job, NewToken, PromptScored
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
@@ -93,6 +97,35 @@ def test_greedy_is_what_generate_gives(model: LanguageModel) -> None:
         assert events[-1] == Finished("length")
 
 
+#: A token is a character, and the last one ends a text that has to follow a grammar.
+END = VOCABULARY - 1
+TOKENS = [bytes([byte]) for byte in b'{}[]":, 0123456789.-truefalsnbcdghijkmopqvwxyz_\n']
+COMPILER = GrammarCompiler([*TOKENS, *[b""] * (VOCABULARY - len(TOKENS))], frozenset({END}))
+GRAMMARS = [
+    COMPILER.compile(GrammarText(kind, text), frozenset({END}))  # type: ignore[arg-type]
+    for kind, text in (
+        ("regex", r"[a-d]{1,12}(0|1)*"),
+        ("choice", '["true", "false", "ten tens"]'),
+        ("json_schema", '{"type": "array", "items": {"enum": [true, null, 7, "x"]}}'),
+    )
+]
+
+
+def may_end(job: Job) -> Job:
+    """With a token to end a text that follows a grammar."""
+    return dataclasses.replace(job, stop_ids=job.stop_ids | {END}) if job.grammar else job
+
+
+def allowed_after(job: Job, tokens: list[int]) -> NDArray[np.bool_]:
+    """Which tokens the grammar of a job allows behind these, all of which it allows too."""
+    assert job.grammar
+    matcher = job.grammar.matcher()
+    for token in tokens:
+        assert matcher.allowed()[token]
+        matcher.accept(token)
+    return np.zeros(VOCABULARY, np.bool_) if matcher.complete else matcher.allowed()
+
+
 jobs_of_any_kind = st.builds(
     Job,
     prompt=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=CONTEXT).map(tuple),
@@ -114,7 +147,8 @@ jobs_of_any_kind = st.builds(
     frequency_penalty=st.sampled_from([0.0, -0.5, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.5]),
     logit_bias=st.dictionaries(st.integers(0, VOCABULARY - 1), st.integers(-100, 20), max_size=3),
-)
+    grammar=st.none() | st.sampled_from(GRAMMARS),
+).map(may_end)
 
 
 @given(
@@ -132,6 +166,10 @@ def test_a_job_does_not_depend_on_its_company(jobs: list[Job], slots: int, chunk
             assert isinstance(found[-1], Finished)
             assert not job.stop_ids & set(tokens_of(found))
             assert isinstance(found[0], PromptScored) == job.score_prompt
+            if job.grammar:
+                follows = allowed_after(job, tokens_of(found))
+                ends = follows[list(job.stop_ids)].any() or not follows.any()
+                assert ends or found[-1] == Finished("length")
         if not same_but_for_rounding(job, events, alone):
             continue
         for one, other in zip(events, alone, strict=True):
@@ -159,6 +197,8 @@ def same_but_for_rounding(job: Job, one: list[Event], other: list[Event]) -> boo
         seen = {*job.prompt, *before}
         rows = discourage_repeats(rows, [seen], [job.repetition_penalty])
         logits = adjust(rows, [adjustments(job, Counter(before))])[0]
+        if job.grammar:
+            logits[torch.from_numpy(~allowed_after(job, before))] = -torch.inf
     randomness = random.Random(job.seed)
     uniform = [randomness.random() for _ in range(place + 1)][place]
     allowed = inverse(logits, job.sampling, uniform, margin=1e-3)

@@ -178,6 +178,15 @@ def test_a_job_does_not_depend_on_its_company(jobs: list[Job], slots: int, chunk
                 assert one.score.logprob == pytest.approx(other.score.logprob, abs=1e-4)
 
 
+def test_every_job_follows_its_own_grammar() -> None:
+    jobs = [may_end(Job((1, 2), 20, GREEDY, grammar=grammar)) for grammar in (*GRAMMARS, None)]
+    together = run(decoder_of(MODELS["llama"]), jobs)
+    for job, events in zip(jobs, together, strict=True):
+        assert events == run(decoder_of(MODELS["llama"], 1), [job])[0]
+        if job.grammar:
+            allowed_after(job, tokens_of(events))
+
+
 def same_but_for_rounding(job: Job, one: list[Event], other: list[Event]) -> bool:
     """Whether two runs of a job gave the same tokens.
 

@@ -74,12 +74,15 @@ class PackedBatches:
         self._marks = np.asarray(token_file.marks)
         bounds = document_bounds(self._marks)
         lengths = np.diff(bounds)
-        self.cut = int(np.count_nonzero(lengths > seq_len + 1))
+        cut = np.flatnonzero(lengths > seq_len + 1)
+        self.cut = len(cut)
         kept = np.minimum(lengths, seq_len + 1)
+        counts = self._marks & COUNTS
+        targets = np.add.reduceat(counts, bounds[:-1], dtype=np.int64)
+        for place, start in zip(cut.tolist(), bounds[cut].tolist(), strict=True):
+            targets[place] = np.count_nonzero(counts[start : start + seq_len + 1])
         # A document's first token is no target.
-        sums = np.append(0, np.cumsum(self._marks & COUNTS, dtype=np.int64))
-        firsts = np.minimum(bounds[:-1] + 1, bounds[1:])
-        used = np.flatnonzero(sums[bounds[:-1] + kept] > sums[firsts])
+        used = np.flatnonzero(targets > counts[bounds[:-1]])
         self.unused = len(lengths) - len(used)
         if not len(used):
             raise UserError(

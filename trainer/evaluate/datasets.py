@@ -6,6 +6,8 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +19,7 @@ from shared.files import expand_user
 from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, find_inputs
+from trainer.data.marks import COUNTS, document_bounds
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,
@@ -38,13 +41,32 @@ BATCH_CHARACTERS = 1 << 20  # of text, encoded together
 class ScoredFile:
     """One file as tokens, (N,). All tokens but the first are scored.
 
-    `bytes` is the length of their text in UTF-8, None if it is unknown.
+    `bytes` is the length of their text in UTF-8, None if it is unknown. A file of conversations has
+    `marks` (N,): each is scored on its own, and only what the assistant said.
     """
 
     name: str
     sha256: str
     tokens: NDArray[np.uint32]
     bytes: int | None
+    marks: NDArray[np.uint8] | None = None
+
+    @property
+    def sequences(self) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_] | None]]:
+        """What is scored on its own: tokens, and which of them count (all if None)."""
+        if self.marks is None:
+            return [(self.tokens, None)]
+        bounds = document_bounds(self.marks).tolist()
+        said = (np.asarray(self.marks) & COUNTS) > 0
+        return [(self.tokens[a:b], said[a:b]) for a, b in pairwise(bounds)]
+
+    @cached_property
+    def scored(self) -> int:
+        """The number of tokens to score."""
+        return sum(
+            len(tokens) - 1 if counts is None else int(np.count_nonzero(counts[1:]))
+            for tokens, counts in self.sequences
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +93,7 @@ class DataSet:
     @property
     def tokens(self) -> int:
         """The number of tokens to score."""
-        return sum(len(file.tokens) - 1 for file in self.files)
+        return sum(file.scored for file in self.files)
 
 
 def open_data(
@@ -149,11 +171,14 @@ def _open_tokens(
     if file.count < 2:
         raise UserError(f"{one_line(path)} has {file.count} token; scoring needs two.")
     tokens = file.tokens if max_tokens is None else file.tokens[: max_tokens + 1]
-    size = _text_bytes(tokens[1:], tokenizer)
+    marks = None if file.marks is None else np.asarray(file.marks)[: len(tokens)]
+    size = None if marks is not None else _text_bytes(tokens[1:], tokenizer)
     if size is None and file.sidecar and file.sidecar.text_bytes:
         # As in training: the average bytes per token.
         size = round((len(tokens) - 1) * file.sidecar.text_bytes / file.count)
-    scored = ScoredFile(path.name, file_sha256(path), tokens, size)
+    scored = ScoredFile(path.name, file_sha256(path), tokens, size, marks)
+    if not scored.scored:
+        raise UserError(f"{one_line(path)} has no token of the assistant to score.")
     is_held_back = bool(file.sidecar and file.sidecar.split == "val")
     return DataSet(path.name, "tokens", "validation" if is_held_back else "", (scored,), max_tokens)
 

@@ -79,15 +79,21 @@ def evaluate_data(
 ) -> Evaluation:
     """Score each file of `data` and all together. `progress` receives numbers of scored tokens."""
     started = time.perf_counter()
-    nats = score_sequences(
+    pieces = [(file, *piece) for file in data.files for piece in file.sequences]
+    found = score_sequences(
         opened.model,
-        [file.tokens for file in data.files],
+        [tokens for _, tokens, _ in pieces],
         compute,
         seq_len=windowing.seq_len,
         stride=windowing.stride,
         batch_size=windowing.batch_size,
+        counts=[counts for _, _, counts in pieces],
         progress=progress,
     )
+    nats = [
+        math.fsum(value for (of, _, _), value in zip(pieces, found, strict=True) if of is file)
+        for file in data.files
+    ]
     files = [
         _measured(file.name, file.sha256, [file], part)
         for file, part in zip(data.files, nats, strict=True)
@@ -111,7 +117,7 @@ def evaluate_data(
 
 
 def _measured(name: str, sha256: str, files: Sequence[ScoredFile], nats: float) -> Measured:
-    tokens = sum(len(file.tokens) - 1 for file in files)
+    tokens = sum(file.scored for file in files)
     sizes = [file.bytes for file in files]
     size = sum(known for known in sizes if known is not None) if None not in sizes else None
     return Measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,23 +68,30 @@ def prepare_conversations(
     return folder
 
 
-def fitted_to(
-    folder: Path, layers: Layers, tell: Callable[[str], None] = lambda note: None
-) -> dict[str, Any]:
-    """Settings of a run that follow from its conversations, where nobody chose them: sequences as
-    long as the longest, and evaluations several times in an epoch."""
+def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> Layers:
+    """The layers with settings that follow from the conversations in `data.path`, where nobody
+    chose them: sequences as long as the longest, and evaluations several times in an epoch.
+
+    They stay as they are for other data.
+    """
     from trainer.config.resolve import resolve
     from trainer.data.packed import PackedBatches
-    from trainer.data.tokens import open_tokens, validation_path
+    from trainer.data.tokens import find_tokens, open_tokens, read_sidecar, validation_path
 
+    path = layers.merged.get("data.path")
+    if not isinstance(path, str) or not path:
+        return layers
+    place = find_tokens(path)
+    sidecar = read_sidecar(place) if place.is_file() else None
+    if sidecar is None or not sidecar.mask:
+        return layers
     chosen: Settings = {**layers.file, **layers.flags}
-    found: dict[str, Any] = {"data.path": str(folder)}
-    train = open_tokens(folder)
-    assert train.sidecar is not None
+    found: dict[str, Any] = {}
+    train = open_tokens(place)
     config = resolve(*layers.in_order)
     length = config.seq_len
     if "train.seq_len" not in layers.merged:
-        wanted = max(SHORTEST, 64 * math.ceil((train.sidecar.longest - 1) / 64))
+        wanted = max(SHORTEST, 64 * math.ceil((sidecar.longest - 1) / 64))
         length = min(wanted, LONGEST, config.model.max_seq_len)
         found["train.seq_len"] = length
     if "eval.interval" not in chosen and "checkpoint.interval" not in chosen:
@@ -91,7 +99,8 @@ def fitted_to(
         steps = math.ceil(source.num_windows / config.sequences_per_step)
         every = max(1, steps // EVALUATIONS)
         found |= {"eval.interval": every, "checkpoint.interval": every}
-    if validation_path(train.path) is None and "train.patience" not in chosen:
+    without = validation_path(train.path) is None and "data.val_path" not in layers.merged
+    if without and config.train.patience is not None and "train.patience" not in chosen:
         found["train.patience"] = None
-        tell(f"{one_line(folder)} has no validation data, so training does not stop early")
-    return found
+        tell(f"{one_line(path)} has no validation data, so training does not stop early")
+    return replace(layers, flags={**layers.flags, **found})

@@ -25,8 +25,8 @@ def causal_attention(
     """softmax(q k^T / sqrt(C)) v, each query seeing the keys up to its own position.
 
     With a cache there are more keys (S) than queries (T): the queries are the last T positions.
-    Query head h uses key-value head h // (H / K). A `mask_B1TT` (bool) says instead which keys each
-    query sees, none of them later ones. Returns (B, H, T, C).
+    Query head h uses key-value head h // (H / K). A `mask_B1TT` says instead who sees whom: it is
+    added to the scores, -inf for every key that is not seen. Returns (B, H, T, C).
     """
     B, H, T, _ = q_BHTC.shape
     S = k_BKSC.shape[2]
@@ -67,8 +67,7 @@ def _explicit_attention(
     if mask_B1TT is None:
         hidden = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1).repeat(H // K, 1)
     else:
-        hidden = torch.zeros(B, 1, T, T, dtype=q.dtype).masked_fill(~mask_B1TT, -math.inf)
-        hidden = hidden.repeat(1, K, H // K, 1).view(B * K, -1, T)
+        hidden = mask_B1TT.repeat(1, K, H // K, 1).view(B * K, -1, T)
     # Autocast would widen the softmax's input and output; inside, it computes in fp32 anyway.
     with torch.autocast("cpu", enabled=False):
         scores = torch.baddbmm(hidden, q, k.transpose(1, 2), alpha=1 / math.sqrt(C))

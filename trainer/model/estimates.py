@@ -121,6 +121,8 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     ends = 4 * 3 * n.D  # the embedding, the final norm's input and output
     # A tied matrix has two gradients before they are added.
     tied = 4 * n.V * n.D if model.tie_embeddings else 0
+    mask = tokens * config.seq_len * (1 + width) if config.train.document_mask else 0
     # One layer more: the gradients of a layer's activations.
-    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + sum(part.whole for part in parts)
+    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + mask
+    kept += sum(part.whole for part in parts)
     return int(kept if cuda else FRAGMENTS * kept)

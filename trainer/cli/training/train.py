@@ -146,7 +146,7 @@ def train(
     from trainer.launch.beginning import Layers, check_model_is_given, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
-    from trainer.launch.raw_chat import fitted_to, prepare_conversations
+    from trainer.launch.raw_chat import fitted, prepare_conversations
     from trainer.launch.raw_text import prepare_text
     from trainer.launch.request import (
         LaunchRequest,
@@ -283,8 +283,8 @@ def train(
                 template=chat_template,
                 tell=_tell,
             )
-            fitted = fitted_to(folder, layers, _tell)
-            layers = replace(layers, flags={**layers.flags, **fitted})
+            layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
+        layers = fitted(layers, _tell)
         config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
         request = LaunchRequest(config_of_run)
     if dry_run:

@@ -85,9 +85,11 @@ def score_sequences(
     stride: int,
     batch_size: int | None = None,
     logits: int = LOGITS,
+    counts: Sequence[NDArray[np.bool_] | None] | None = None,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> list[float]:
-    """For each sequence (N,) the nats of all its tokens but the first.
+    """For each sequence (N,) the nats of all its tokens but the first, or of those of them that
+    `counts` marks (N,).
 
     The first token is only a condition, so a sequence of one token has 0.0 nats. Windows of
     `seq_len` tokens move by `stride`; windows of short sequences share a batch. Summed in double
@@ -102,36 +104,47 @@ def score_sequences(
     )
     size = batch_size or max(1, BATCH_TOKENS // seq_len)
     while batch := list(islice(pieces, size)):
-        rows = [(sequences[place], window) for place, window in batch]
+        rows = [
+            (sequences[place], window, counts[place] if counts else None) for place, window in batch
+        ]
         nats = _window_nats(model, rows, compute, logits)
         for (place, _), value in zip(batch, nats, strict=True):
             found[place].append(value)
-        progress(sum(window.stop - window.first for _, window in batch))
+        progress(sum(int(_scored(window, counted).sum()) for _, window, counted in rows))
     return [math.fsum(values) for values in found]
 
 
 def _window_nats(
     model: LanguageModel,
-    batch: Sequence[tuple[NDArray[np.uint32], Window]],
+    batch: Sequence[tuple[NDArray[np.uint32], Window, NDArray[np.bool_] | None]],
     compute: Compute,
     logits: int,
 ) -> list[float]:
     """The nats of each window's scored targets."""
-    longest = max(window.stop - window.start for _, window in batch)
+    longest = max(window.stop - window.start for _, window, _ in batch)
     ids = np.zeros((len(batch), longest + 1), dtype=np.int64)
     scored = np.zeros((len(batch), longest), dtype=bool)
-    for row, (tokens, window) in enumerate(batch):
+    for row, (tokens, window, counts) in enumerate(batch):
         # Tokens to the right do not change a prediction, so short windows are padded there.
         ids[row, : window.stop - window.start + 1] = tokens[window.start : window.stop + 1]
-        scored[row, window.first - window.start : window.stop - window.start] = True
+        targets = slice(window.first - window.start, window.stop - window.start)
+        scored[row, targets] = _scored(window, counts)
     ids_BT = torch.from_numpy(ids).to(compute.device)
     scored_BT = torch.from_numpy(scored).to(compute.device)
     with compute.autocast():
         hidden_ND = model.body(ids_BT[:, :-1])[scored_BT]
         targets_N = ids_BT[:, 1:][scored_BT]
-        loss_N = torch.cat(list(_token_losses(model, hidden_ND, targets_N, logits)))
-    counts = scored.sum(axis=1).tolist()
-    return [part.double().sum().item() for part in loss_N.split(counts)]
+        losses = list(_token_losses(model, hidden_ND, targets_N, logits))
+        loss_N = torch.cat(losses) if losses else hidden_ND.new_zeros(0)
+    sizes = scored.sum(axis=1).tolist()
+    return [part.double().sum().item() for part in loss_N.split(sizes)]
+
+
+def _scored(window: Window, counts: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Which of a window's new targets are scored."""
+    if counts is None:
+        return np.ones(window.stop - window.first, dtype=np.bool_)
+    return counts[window.first + 1 : window.stop + 1]
 
 
 def _token_losses(

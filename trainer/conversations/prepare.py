@@ -17,6 +17,7 @@ import orjson
 from shared.errors import RunError, UserError
 from shared.files import expand_user
 from shared.text import one_line, plural
+from trainer.checkpoint.finding import find_checkpoint
 from trainer.conversations.records import FIELDS, dialogue_of
 from trainer.data.bad_records import BadRecordError
 from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
@@ -118,14 +119,17 @@ def prepare_chat(settings: ChatSettings, progress: ProgressFactory = silent) -> 
 
 
 def chat_tokenizer(tokenizer: str | None, template: str | None) -> tuple[Tokenizer, ChatTemplate]:
-    """The tokenizer at a file or folder, and its chat template or the one in the file `template`,
-    which the tokenizer then has. Raises UserError when there is none."""
+    """The tokenizer at a file, model folder or run, with its chat template or with the one in the
+    file `template`. Raises UserError when there is none."""
     if tokenizer is None:
         raise UserError(
             "conversations need the tokenizer and chat template of a model: give --tokenizer with "
             "a model folder"
         )
-    codec = Tokenizer.load(tokenizer)
+    place = expand_user(tokenizer)
+    if (place / "checkpoints").is_dir() and not (place / "tokenizer.json").is_file():
+        place = find_checkpoint(place)
+    codec = Tokenizer.load(place)
     source = codec.chat_template if template is None else _read_template(expand_user(template))
     if source is None:
         raise UserError(

@@ -118,7 +118,8 @@ class AnswerFinder:
         if text.startswith(upto) and len(upto) > begin:
             return begin, len(upto)
         end = self._template.end_of_turn(text, begin)
-        if end is None:
+        # A later turn's end would take in the messages between.
+        if end is None or text[begin:end] not in upto:
             raise self._unstable(f"message {number + 1} without those after it")
         return begin, end
 

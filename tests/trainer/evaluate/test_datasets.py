@@ -58,6 +58,21 @@ def test_a_prepared_folder_means_what_was_held_back(bpe: Path, tokenizer: Tokeni
     assert by_folder.sha256 == of_run.sha256 == named.sha256
 
 
+def test_documents_that_were_apart_in_training_are_scored_apart(
+    bpe: Path, tokenizer: Tokenizer
+) -> None:
+    tokens = np.asarray(open_tokens(bpe / "val.bin").tokens)
+    config = {"data": {"path": str(bpe)}, "train": {"document_mask": True}}
+    data = held_back(config, tokenizer, 300)
+    (file,) = data.files
+    pieces = [piece for piece, _ in file.sequences]
+    assert np.array_equal(np.concatenate(pieces), tokens)
+    assert all((piece[:-1] != tokenizer.eos_id).all() for piece in pieces)
+    assert data.tokens == len(tokens) - len(pieces)
+    scored = np.concatenate([piece[1:] for piece in pieces])
+    assert file.bytes == len(tokenizer.decode_bytes(scored.tolist(), skip_special=True))
+
+
 def test_text_is_scored_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress((TEXT * 2).encode()))

@@ -148,13 +148,3 @@ def test_bf16_on_a_cpu_keeps_documents_apart(make_model) -> None:
         leaking = model(inputs, targets, weights_BT=weights).total
     assert half.item() == pytest.approx(plain.item(), abs=0.02)
     assert abs(leaking.item() - plain.item()) > 0.05
-
-
-def test_a_compiled_model_keeps_documents_apart(make_model) -> None:
-    model = make_model(ModelConfig(**SMALL, num_kv_heads=2))
-    _, (inputs, targets, weights, positions) = packed([[9, 4, 7], [2, 18]])
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    named = {"weights_BT": weights, "positions_BT": positions}
-    torch.testing.assert_close(
-        compiled(inputs, targets, **named).total, model(inputs, targets, **named).total
-    )

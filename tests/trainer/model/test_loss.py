@@ -164,6 +164,9 @@ def test_the_compiled_model_has_the_same_loss(model, batch) -> None:
     assert isinstance(losses, Losses)
     assert_same(model, losses.total, model(*batch, weights_BT=mask).total)
     torch.testing.assert_close(compiled(batch[0]), model(batch[0]))
+    positions = torch.arange(batch[0].shape[1]).expand_as(batch[0]) % 7  # documents of 7 tokens
+    apart = compiled(*batch, weights_BT=mask, positions_BT=positions)
+    assert_same(model, apart.total, model(*batch, weights_BT=mask, positions_BT=positions).total)
 
 
 @pytest.mark.parametrize("held", [1 << 30, 1])

@@ -117,7 +117,8 @@ def test_a_template_that_is_not_prefix_stable_is_refused(tokenizer_folder: Path)
     assert learnt(tokenizer_folder, wanders, talk(7))[0] == "It is 8.<|im_end|>\n"
     with pytest.raises(UserError, match="generation"):
         learnt(tokenizer_folder, wanders.replace("<|im_start|>", "# "), talk())
-    other_end = QWEN3.replace("<|im_end|>", "<|other|>") + "{{ eos_token }}"
+    ending = "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    other_end = QWEN3.replace("<|im_end|>", "<|other|>") + ending
     with pytest.raises(UserError, match="message 3 without those after it"):
         learnt(tokenizer_folder, other_end, talk())
     thinks = CHATML.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif")

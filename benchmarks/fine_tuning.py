@@ -114,9 +114,9 @@ def run_example(model: Path, steps: int, folder: Path) -> None:
     for step, loss in zip(val.steps, val.values, strict=True):
         print(f"step {step}: validation loss {loss:.3f}")
     after = _answers(run.path)
-    _trainer("export", run.path, "--gguf", out, "--quant", "Q8_0", "--verify")
     for question, one, other in zip(ASKED, before, after, strict=True):
         print(f"{question}\n  before: {one}\n  after:  {other}")
+    _trainer("export", run.path, "--gguf", out, "--quant", "Q8_0")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from trainer.config.schema import ModelConfig
 from trainer.model.differences import differences, tell
 
 KEY = "checkpoint.begin_from"
+LONGEST = 2048  # tokens of a sequence, unless another length is chosen
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,23 @@ def with_beginning(layers: Layers, runs_dir: Path, download: Download) -> Layers
         preset=False,
         begun_from=folder,
     )
+
+
+def with_length(layers: Layers, tell: Callable[[str], None]) -> Layers:
+    """The layers with sequences of LONGEST tokens at most, where nobody chose their length.
+
+    Half the context is the default, which is far too much for many published models.
+    """
+    context = layers.source.get("model.max_seq_len")
+    if layers.begun_from is None or layers.merged.get("train.seq_len") is not None:
+        return layers
+    if not isinstance(context, int) or context // 2 <= LONGEST:
+        return layers
+    tell(
+        f"sequences have {LONGEST} tokens; --seq-len sets another length, up to the model's context "
+        f"of {context}"
+    )
+    return replace(layers, flags={**layers.flags, "train.seq_len": LONGEST})
 
 
 def _without_open_sizes(settings: Settings) -> Settings:

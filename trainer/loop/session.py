@@ -254,7 +254,7 @@ def _warnings(planned: Plan) -> Iterator[str]:
     if estimate.total > available:
         yield (
             f"That is more than the {format_bytes(available)} available: if memory runs out, "
-            "lower --batch-size and raise --accumulation-steps"
+            "lower --batch-size and raise --accumulation-steps, or shorten --seq-len"
         )
     for part in active_parts(planned.config.model):
         yield from part.notes(planned.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_a_configuration_may_name_a_run_and_agree_with_its_shape(
     assert same_weights(run, source.checkpoints / "step_4")
     again = begin("--config", run.config_path)
     assert same_weights(again, source.checkpoints / "step_4")
+
+
+def test_sequences_are_not_as_long_as_a_long_context_allows(
+    run_cli: RunCli, runs: Path, weights_only: Path
+) -> None:
+    """A published model's context may be longer than any memory holds in training."""
+    file = weights_only / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 8192}))
+    plan = ("train", "--begin-from", weights_only, "--runs-dir", runs, "--dry-run")
+    data = ("--dataset", "synthetic", "--device", "cpu")
+    for flags, told, length in (((), True, 2048), (("--seq-len", 4096), False, 4096)):
+        output = run_cli(*plan, *data, *flags)
+        assert output.code == 0, output.err
+        assert f"seq_len: {length}\n" in output.out
+        assert ("sequences have 2048 tokens" in output.err) is told
 
 
 def test_its_state_is_continued_when_asked(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from shared.errors import UserError
+from trainer.checkpoint.tokenizer_files import tokenizer_files
 from trainer.data.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, byte_level_backend
 from trainer.data.documents import safe_cut
 from trainer.data.tokenizer import Tokenizer
@@ -318,6 +319,23 @@ def test_missing_tokenizers(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     with pytest.raises(UserError, match="cannot read"):
         Tokenizer.from_vocab_merges(tmp_path / "vocab.json", tmp_path / "merges.txt")
+
+
+def test_a_tokenizer_of_another_kind_is_told(tmp_path: Path) -> None:
+    """By the command that prepares data and by those that open a model."""
+    for name in ("tokenizer.model", "vocab.txt", "qwen.tiktoken"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(b"\x00\xff")
+        for load in (Tokenizer.load, tokenizer_files):
+            with pytest.raises(UserError, match=rf"no tokenizer.json, but {name}, a tokenizer of"):
+                load(folder)
+
+
+def test_a_folder_with_gpt2s_pair_alone_is_a_tokenizer(tmp_path: Path) -> None:
+    bpe().save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    assert Tokenizer.load(tmp_path).encode(TRICKY[4]) == bpe().encode(TRICKY[4])
 
 
 def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:

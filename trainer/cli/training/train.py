@@ -143,7 +143,7 @@ def train(
     from shared.errors import UserError
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
-    from trainer.launch.beginning import Layers, check_model_is_given, with_beginning
+    from trainer.launch.beginning import Layers, check_model_is_given, with_beginning, with_length
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
     from trainer.launch.raw_chat import fitted, prepare_conversations
@@ -284,7 +284,7 @@ def train(
                 tell=_tell,
             )
             layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
-        layers = fitted(layers, _tell)
+        layers = with_length(fitted(layers, _tell), _tell)
         config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
         request = LaunchRequest(config_of_run)
     if dry_run:

@@ -104,8 +104,8 @@ def with_length(layers: Layers, tell: Callable[[str], None]) -> Layers:
     if not isinstance(context, int) or context // 2 <= LONGEST:
         return layers
     tell(
-        f"sequences have {LONGEST} tokens; --seq-len sets another length, up to the model's context "
-        f"of {context}"
+        f"sequences have {LONGEST} tokens; --seq-len sets another length, up to the context of "
+        f"{context}"
     )
     return replace(layers, flags={**layers.flags, "train.seq_len": LONGEST})
 

@@ -7,7 +7,7 @@ what the description names.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -40,7 +40,8 @@ class Section(BaseModel):
     def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML's `yes` must not count as the number 1."""
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+        words = get_origin(kind) is Literal and isinstance(get_args(kind)[0], str)
+        if isinstance(value, bool) and not words and bool not in (kind, *get_args(kind)):
             raise ValueError("must not be a truth value")
         return value
 

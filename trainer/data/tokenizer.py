@@ -170,7 +170,9 @@ class Tokenizer:
             header = "#version: 0.2" + (f" pre={self.pre}" if self.pre else "")
             lines = [header, *(" ".join(pair) for pair in self.merges)]
             files["merges.txt"] = "\n".join(lines).encode() + b"\n"
-        config = self._config | {
+        # Code of its own is neither run nor copied.
+        kept = {key: value for key, value in self._config.items() if key != "auto_map"}
+        config = kept | {
             # transformers 5 writes a class name that version 4 cannot load; both load this one.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": self._config.get("bos_token") or self.eos_token,

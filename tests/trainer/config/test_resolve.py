@@ -104,11 +104,38 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
         assert part in message
 
 
+def test_shapes_that_no_program_computes_are_told() -> None:
+    for settings, told in (
+        (
+            {"model__qk_norm": True, "model__attention_bias": "qkv"},
+            "does not go with model.qk_norm",
+        ),
+        ({"model__attention_bias": True}, "is true, but must be 'none', 'qkv' or 'all'"),
+        ({"model__rope_factor": 4}, "rope_factor 4 needs model.rope_scaling linear or llama3"),
+        (
+            {"model__rope_scaling": "llama3", "model__rope_high_freq_factor": 1},
+            "model.rope_low_freq_factor 1 must be below model.rope_high_freq_factor 1",
+        ),
+    ):
+        assert told in message_of(**settings)
+
+
 def test_gpt2_refuses_the_parts_it_does_not_have() -> None:
     message = message_of(
-        model__flavour="gpt2", model__qk_norm=True, model__num_kv_heads=2, model__head_dim=16
+        model__flavour="gpt2",
+        model__qk_norm=True,
+        model__num_kv_heads=2,
+        model__head_dim=16,
+        model__attention_bias="all",
+        model__rope_scaling="linear",
     )
-    for part in ("model.qk_norm", "model.num_kv_heads 2", "model.head_dim 16"):
+    for part in (
+        "model.qk_norm",
+        "model.num_kv_heads 2",
+        "model.head_dim 16",
+        "model.attention_bias all",
+        "model.rope_scaling linear",
+    ):
         assert f"{part} is not available in the gpt2 flavour" in message
 
 

@@ -241,9 +241,12 @@ def test_settings_of_a_loaded_tokenizer_are_kept(tmp_path: Path) -> None:
     bpe().save(tmp_path)
     path = tmp_path / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": "{{ x }}"}))
+    words = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["code.Own", None]}}
+    path.write_text(json.dumps(words))
     Tokenizer.load(tmp_path).save(tmp_path / "again")
     again = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
     assert again["chat_template"] == "{{ x }}"
+    assert "auto_map" not in again  # the code is not there
 
 
 @pytest.mark.parametrize(

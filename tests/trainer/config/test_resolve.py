@@ -105,7 +105,7 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
 
 
 def test_shapes_that_no_program_computes_are_told() -> None:
-    for settings, told in (
+    for wrong, told in (
         (
             {"model__qk_norm": True, "model__attention_bias": "qkv"},
             "does not go with model.qk_norm",
@@ -117,7 +117,7 @@ def test_shapes_that_no_program_computes_are_told() -> None:
             "model.rope_low_freq_factor 1 must be below model.rope_high_freq_factor 1",
         ),
     ):
-        assert told in message_of(**settings)
+        assert told in message_of(**wrong)
 
 
 def test_gpt2_refuses_the_parts_it_does_not_have() -> None:

@@ -24,7 +24,7 @@ from shared.text import format_count, format_duration, one_line, plural
 LIBRARY = "train-monitor"
 _MARKER = re.compile(r"^<!-- made by train-monitor, sha256 ([0-9a-f]{64}) -->\n", re.MULTILINE)
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_CLASSES = {"LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"}
+_CLASSES = {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"}
 _ONLY_OURS = "trainer_"  # begins the model_type of what transformers refuses
 _TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")

@@ -24,6 +24,8 @@ from shared.hub.source import Evaluation, Facts, find_source, read_facts
 from shared.hub.weights import Weights, read_weights
 from shared.run.directory import RunDirectory
 from shared.run.records import RunState
+from trainer.checkpoint.hf_format import hf_config
+from trainer.config.schema import ModelConfig
 
 EVIL = [
     "[click](javascript:alert(1))",
@@ -150,6 +152,17 @@ def test_it_tells_what_the_records_say(facts: Facts) -> None:
         assert piece in card, piece
     assert "No license is stated" not in card
     assert "/tmp" not in card and "data.path" not in card
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"attention_bias": "qkv"}, {"attention_bias": "all"}, {"qk_norm": True}],
+    ids=str,
+)
+def test_every_class_that_is_written_is_named(facts: Facts, shape: dict[str, Any]) -> None:
+    config = hf_config(ModelConfig.model_validate({"vocab_size": 9} | shape), 0, 0)
+    card = card_of(replace(facts, architecture=config))
+    assert f"| class | `{config['architectures'][0]}` |" in card
 
 
 def test_an_older_checkpoint_says_that_it_is_not_the_best(trained: RunDirectory) -> None:

@@ -14,6 +14,7 @@ from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.checkpoint.finding import is_gguf
 from trainer.checkpoint.opening import OpenedModel, open_model
+from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.schema import ModelConfig
 from trainer.export.comparison import (
     LIKELIEST,
@@ -185,7 +186,9 @@ def verify_hf_folder(
     if not with_transformers:
         program = "this program (transformers is not installed)"
         return Verification(folder, program, _compare_with_file(opened, folder, new_tokens), bounds)
-    model, tokenizer = _from_transformers(folder)
+    model, tokenizer = _from_transformers(
+        folder, as_it_is=bool(note_on_tokenizer(opened.model.config, opened.tokenizer))
+    )
     figures = compare_predictions(
         opened.model,
         prompts_for(opened),
@@ -235,15 +238,17 @@ def _texts(opened: OpenedModel) -> list[str]:
     return [text for text in TRICKY_TEXTS if not opened.tokenizer.outside(text)]
 
 
-def _from_transformers(folder: Path) -> tuple[Any, Any]:
-    """The model and tokenizer that transformers loads from the folder."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _from_transformers(folder: Path, *, as_it_is: bool) -> tuple[Any, Any]:
+    """The model and tokenizer that transformers loads from the folder; `as_it_is` is for a
+    tokenizer of which AutoTokenizer makes another one."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
-        return model, AutoTokenizer.from_pretrained(folder)
+        kind = PreTrainedTokenizerFast if as_it_is else AutoTokenizer
+        return model, kind.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise RunError(
             f"transformers cannot load {one_line(folder)}: {one_line(error)}."

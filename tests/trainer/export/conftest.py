@@ -38,7 +38,6 @@ VOCABULARY = 520  # of the models: more than the tokenizers have
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2},
     "llama untied": {"tie_embeddings": False},
-    "llama scaled": {"rope_scaling": "llama3", "rope_original_context": 32, "num_kv_heads": 2},
     "llama biased": {"attention_bias": "all", "rope_scaling": "linear", "tie_embeddings": False},
     "qwen2": {"attention_bias": "qkv", "num_kv_heads": 2},
     "qwen2 scaled": {

@@ -125,18 +125,20 @@ def test_hyper_connections_are_read_by_this_program(as_opened, tmp_path: Path) -
     assert found.problems == [] and found.figures.difference == 0
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_a_transformers_folder(installed: bool, as_opened, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("installed", "shape"), [(True, "qwen3"), (True, "qwen2"), (False, "qwen3")]
+)
+def test_a_transformers_folder(installed: bool, shape: str, as_opened, tmp_path: Path) -> None:
     if installed:
         pytest.importorskip("transformers")
     check = partial(verify_hf_folder, with_transformers=installed, new_tokens=FEW)
-    opened = as_opened(make_model("qwen3", num_layers=1))
+    opened = as_opened(make_model(shape, num_layers=1))
     folder = tmp_path / "model"
     write_hf_folder(prepare_hf_folder(opened, folder))
     found = check(opened, folder, "F32")
     assert found.problems == [] and found.figures.difference < 1e-5
     assert (found.program == "transformers") == installed
-    other = make_model("qwen3", num_layers=1)
+    other = make_model(shape, num_layers=1)
     other.get_parameter("lm_head.weight").data *= 1.1
     assert check(as_opened(other), folder, "F32").problems
 

@@ -181,10 +181,10 @@ def test_muon_is_refused_for_what_is_no_matrix() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("adamw", [("AdamW", 3, 6e-4, 0.1), ("AdamW", 2, 6e-4, 0.0)]),
-        ("lion", [("Lion", 3, 1e-4, 0.1), ("Lion", 2, 1e-4, 0.0)]),
-        ("muon", [("Muon", 2, 0.02, 0.1), ("AdamW", 1, 6e-4, 0.1), ("AdamW", 2, 6e-4, 0.0)]),
-        ("muon+lion", [("Muon", 2, 0.02, 0.1), ("Lion", 1, 1e-4, 0.1), ("Lion", 2, 1e-4, 0.0)]),
+        ("adamw", [("AdamW", 3, 6e-4, 0.1), ("AdamW", 3, 6e-4, 0.0)]),
+        ("lion", [("Lion", 3, 1e-4, 0.1), ("Lion", 3, 1e-4, 0.0)]),
+        ("muon", [("Muon", 2, 0.02, 0.1), ("AdamW", 1, 6e-4, 0.1), ("AdamW", 3, 6e-4, 0.0)]),
+        ("muon+lion", [("Muon", 2, 0.02, 0.1), ("Lion", 1, 1e-4, 0.1), ("Lion", 3, 1e-4, 0.0)]),
     ],
 )
 def test_who_trains_what_by_default(
@@ -193,6 +193,7 @@ def test_who_trains_what_by_default(
     shapes = {
         "model.embed_tokens.weight": (50, 8),
         "model.layers.0.self_attn.q_proj.weight": (8, 8),
+        "model.layers.0.self_attn.q_proj.bias": (8,),
         "model.layers.0.mlp.down_proj.weight": (8, 16),
         "model.layers.0.input_layernorm.weight": (8,),
         "model.norm.weight": (8,),

@@ -43,4 +43,4 @@ def test_losses_are_those_of_a_plain_loop_and_the_result_goes_back(
     assert ours.tokenizer.bos_token == special.get("bos_token", special["eos_token"])
     # Documents of a Llama 3 begin as it saw them begin.
     first = open_tokens(trained.data, vocab_size=VOCABULARY).tokens[0]
-    assert (first == ours.tokenizer.bos_id) is (name == "llama-3.2")
+    assert bool(first == ours.tokenizer.bos_id) is (name == "llama-3.2")

@@ -17,6 +17,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer train --config tiny-cpu --data-path data --max-steps 500",
         "trainer train --data book.txt --name book --detach",
     ),
+    "dpo": (
+        "trainer dpo --pairs pairs.jsonl --begin-from helper --name preferred",
+        "trainer dpo --pairs pairs.jsonl --begin-from helper:best --beta 0.3 --epochs 2",
+    ),
     "resume": (
         "trainer resume latest",
         "trainer resume book --from 500 --max-steps 2000",

@@ -25,7 +25,7 @@ from trainer.cli.help import add_examples, command_groups, name_values
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.runs import control, logs, runs, status
-from trainer.cli.training import config, demo, resume, train
+from trainer.cli.training import config, demo, dpo, resume, train
 
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
     },
     "Train": {
         "train": train.train,
+        "dpo": dpo.dpo,
         "resume": resume.resume,
         "config": config.app,
         "demo": demo.demo,

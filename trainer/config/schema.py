@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    PositiveFloat,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -143,7 +144,7 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where tokens come from."""
 
-    dataset: Literal["tokens", "synthetic"] = Field(
+    dataset: Literal["tokens", "synthetic", "pairs"] = Field(
         "tokens", description="Token files, or a generated sequence that needs no files."
     )
     path: str | None = Field(None, description="train.bin, or the folder prepare-data wrote.")
@@ -352,6 +353,20 @@ class TrainConfig(Section):
     )
 
 
+class PreferenceConfig(Section):
+    """How `trainer dpo` learns from pairs of answers (data.dataset pairs)."""
+
+    loss: Literal["sigmoid", "hinge", "ipo"] = Field(
+        "sigmoid", description="Loss of a pair: sigmoid (DPO), hinge or ipo."
+    )
+    beta: PositiveFloat = Field(
+        0.1, description="How strongly the model is held to its reference; more holds it closer."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="Share of the preferences taken to be wrong (cDPO)."
+    )
+
+
 class StabilityConfig(Section):
     """What to do about NaN losses, loss spikes, and a run directory that disappears."""
 
@@ -444,6 +459,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    preference: PreferenceConfig = PreferenceConfig()
     stability: StabilityConfig = StabilityConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -457,13 +473,18 @@ class Config(Section):
 
     @property
     def sequences_per_step(self) -> int:
-        """Sequences per optimizer step."""
+        """Sequences, or pairs of them, per optimizer step."""
         return self.train.batch_size * self.train.accumulation_steps
 
     @property
+    def rows(self) -> int:
+        """Rows of a batch per sequence: a pair has two."""
+        return 2 if self.data.dataset == "pairs" else 1
+
+    @property
     def tokens_per_step(self) -> int:
-        """Tokens per optimizer step."""
-        return self.sequences_per_step * self.seq_len
+        """Tokens per optimizer step, padding of pairs included."""
+        return self.sequences_per_step * self.rows * self.seq_len
 
     @property
     def min_lr(self) -> float:
@@ -476,6 +497,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "optim": OptimConfig,
     "train": TrainConfig,
+    "preference": PreferenceConfig,
     "stability": StabilityConfig,
     "checkpoint": CheckpointConfig,
     "eval": EvalConfig,

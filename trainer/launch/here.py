@@ -182,6 +182,10 @@ def _open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Ses
         for bad in set_aside_damaged(run.checkpoints, start.state):
             writer.event("checkpoint_corrupt", **vars(bad))
             writer.say(f"[WARN] {bad.name} is damaged and was renamed to {bad.moved_to}")
+    if request.config.data.dataset == "pairs":
+        from trainer.loop.reference import compute_reference
+
+        compute_reference(checked.plan, writer.say, writer.progress)
     session = build(checked.plan)
     if start is None:
         return session

@@ -142,7 +142,7 @@ def largest_that_fits(
                 before_forward("probe", micro_batch.size)
                 batch = session.sources.train.batch(session.progress.samples, micro_batch.size)
                 with session.compute.autocast():
-                    losses = losses_of(session.model, to_tensors(batch, device))
+                    losses = losses_of(session.learner.eager, to_tensors(batch, device))
                 losses.total.backward()
     session.optimizer.zero_grad()
     return micro_batch.size

@@ -37,6 +37,7 @@ from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_t
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
 from trainer.model.parts.registry import active_parts
+from trainer.model.preference import PreferenceObjective
 from trainer.model.shapes import describe, parameter_shapes
 from trainer.model.training_pass import training_pass_of
 from trainer.optim.kinds import with_table
@@ -140,7 +141,8 @@ class Learner:
     """A model and what trains it: made together, and replaced together."""
 
     model: LanguageModel
-    #: The model as a step calls it: compiled, if the run is.
+    #: The model with its objective, and the same as a step calls it: compiled, if the run is.
+    eager: Callable[..., Losses]
     forward: Callable[..., Losses]
     #: Those that training changes, by name.
     parameters: Mapping[str, nn.Parameter]
@@ -238,10 +240,14 @@ def _learner(planned: Plan) -> Learner:
     model.initialize(config.train.seed)
     model.to(compute.device)
     model.train()
+    eager: Callable[..., Losses] = model
+    if config.data.dataset == "pairs":
+        eager = PreferenceObjective(model, config.preference)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return Learner(
         model=model,
-        forward=torch.compile(model) if compute.compile else model,
+        eager=eager,
+        forward=torch.compile(eager) if compute.compile else eager,
         parameters=parameters,
         optimizer=build_optimizer(parameters, config.optim),
         flops_per_token=flops_per_token(config.model, config.seq_len) * _computed(config),

@@ -13,6 +13,7 @@ from trainer.checkpoint.progress import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
 from trainer.data.packed import PackedBatches
+from trainer.data.pairs import PairBatches, PairFile
 from trainer.data.synthetic import SyntheticBatches
 from trainer.data.tokens import (
     TokenFile,
@@ -50,6 +51,8 @@ def open_sources(config: Config) -> Sources:
     """Open and check all data of a run. Raises UserError if something does not fit."""
     if config.data.dataset == "synthetic":
         return _synthetic(config)
+    if config.data.dataset == "pairs":
+        return _pairs(config)
     if config.data.path is None:
         raise UserError(
             "--data-path is missing: give the folder that `trainer prepare-data` wrote, "
@@ -143,6 +146,37 @@ def _document_end(config: Config, train: TokenFile) -> int | None:
             "with `trainer prepare-data`, or leave document_mask out."
         )
     return train.sidecar.eos_id
+
+
+def _pairs(config: Config) -> Sources:
+    """Pairs of answers, which `trainer dpo` prepares. There is no validation data of them."""
+    from trainer.data.tokenizer import Tokenizer
+
+    vocabulary, path = config.model.vocab_size, config.data.path
+    if path is None or vocabulary is None or config.checkpoint.begin_from is None:
+        raise UserError(
+            "data.dataset pairs needs data.path (what `trainer dpo` wrote) and "
+            "checkpoint.begin_from (the model that is the reference)."
+        )
+    for key, idle in (
+        ("train.collider", config.train.collider),
+        ("model.mtp_heads", config.model.mtp_heads),
+    ):
+        if idle:
+            raise UserError(f"{key} cannot be trained on pairs of answers; leave it out.")
+    pairs = PairFile(Path(path))
+    source = PairBatches(pairs, config.seq_len, config.train.seed, vocabulary)
+    tokenizer = Tokenizer.load(config.data.tokenizer or path)
+    identity = {
+        "dataset": "pairs",
+        "tokens": len(pairs.tokens),
+        "tokenizer": tokenizer.hash,
+        "seed": config.train.seed,
+        "seq_len": config.seq_len,
+        "fingerprint": pairs.digest[:16],
+    }
+    told = [f"{plural(source.num_windows, 'pair')} of answers from {path}", *source.notes()]
+    return Sources(source, (), tokenizer, None, identity, "; ".join(told))
 
 
 def _synthetic(config: Config) -> Sources:
@@ -258,5 +292,5 @@ def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
         return config.train.max_steps
     epochs = config.train.epochs or EPOCHS
     per_step = config.train.batch_size * config.train.accumulation_steps
-    left = epochs * source.num_windows - done.tokens_total / config.seq_len
+    left = epochs * source.num_windows - done.tokens_total / (config.rows * config.seq_len)
     return max(1, done.step + max(0, math.ceil(left / per_step)))

@@ -92,7 +92,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     sequences = config.train.batch_size
     if isinstance(config.train.micro_batch, int):
         sequences = min(config.train.micro_batch, config.sequences_per_step)
-    tokens = sequences * config.seq_len
+    tokens = sequences * config.rows * config.seq_len
     width = 2 if bf16 else 4
     gpt2 = model.flavour == "gpt2"
     heads, groups = n.H * n.C, n.K * n.C

@@ -119,7 +119,7 @@ def prepare_data(
                 output=output,
                 val_output=val_output,
                 val_split=val_split,
-                tokenizer=tokenizer,
+                tokenizer=tokenizer_asked(tokenizer),
                 template=chat_template,
                 encoding=encoding,
                 max_tokens=max_tokens,

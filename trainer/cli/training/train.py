@@ -271,7 +271,7 @@ def train(
                 show_progress,
                 text_field=text_field,
                 model=layers.begun_from,
-                tell=_tell,
+                tell=tell,
             )
             layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
         if chat:
@@ -281,22 +281,23 @@ def train(
                 runs_dir,
                 show_progress,
                 template=chat_template,
-                tell=_tell,
+                tell=tell,
             )
             layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
-        layers = with_length(fitted(layers, _tell), _tell)
+        layers = with_length(fitted(layers, tell), tell)
         config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
         request = LaunchRequest(config_of_run)
     if dry_run:
-        return _show_plan(request)
+        return show_plan(request)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)
 
 
-def _tell(note: str) -> None:
+def tell(note: str) -> None:
+    """Print what a person should know about the data."""
     typer.echo(f"note: {note}", err=True)
 
 
-def _show_plan(request: LaunchRequest) -> int:
+def show_plan(request: LaunchRequest) -> int:
     """Print what would be trained and on what, without creating a run."""
     from shared.text import many_lines
     from trainer.launch.checks import check

@@ -1,0 +1,145 @@
+"""`trainer dpo`: a run on pairs of answers, like any other."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.run.directory import RunDirectory, discover_runs
+from tests.conftest import Output, RunCli
+from tests.trainer.loop.test_exact_resume import stop_at
+from trainer.loop.hooks import Hooks
+
+SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
+         "num_kv_heads=1", "intermediate_size=16")  # fmt: skip
+SHORT = ("--batch-size", 2, "--device", "cpu", "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def base(run_cli: RunCli, token_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder that has seen nothing yet."""
+    runs = tmp_path_factory.mktemp("base")
+    shape = [word for key in SHAPE for word in ("--set", f"model.{key}")]
+    output = run_cli("train", "--config", "tiny-cpu", "--data-path", token_data, "--max-steps", 1,
+                     "--runs-dir", runs, *SHORT, "--seq-len", 16, *shape)  # fmt: skip
+    assert output.code == 0, output.err
+    return discover_runs(runs)[0].checkpoints / "final"
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Six pairs: short answers are preferred."""
+    file = tmp_path / "pairs.jsonl"
+    records = [{"prompt": f"{n}?", "chosen": "yes", "rejected": "no, no"} for n in range(6)]
+    file.write_text("\n".join(map(json.dumps, records)))
+    return file
+
+
+Dpo = Callable[..., tuple[Output, RunDirectory]]
+
+
+@pytest.fixture
+def dpo(run_cli: RunCli, base: Path, pairs: Path, tmp_path: Path) -> Dpo:
+    """Train the base on the pairs for four steps, in `tmp_path/runs`."""
+
+    def run(*flags: object, hooks: Hooks | None = None) -> tuple[Output, RunDirectory]:
+        known = {r.run_id for r in discover_runs(tmp_path / "runs")}
+        output = run_cli(
+            "dpo", "--pairs", pairs, "--begin-from", base, "--runs-dir", tmp_path / "runs", *SHORT,
+            "--max-steps", 4, "--learning-rate", 1e-3, "--deterministic", *flags, hooks=hooks,
+        )  # fmt: skip
+        (new,) = [r for r in discover_runs(tmp_path / "runs") if r.run_id not in known]
+        return output, new
+
+    (tmp_path / "runs").mkdir()
+    return run
+
+
+def records(run: RunDirectory) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+
+
+def weights(run: RunDirectory) -> bytes:
+    return (run.checkpoints / "final" / "model.safetensors").read_bytes()
+
+
+def reference(run: RunDirectory) -> Path:
+    (file,) = (run.path.parent / ".data").glob("pairs-*/reference-*.npy")
+    return file
+
+
+def test_it_learns_and_records_what_trl_records(dpo: Dpo) -> None:
+    output, run = dpo()
+    assert output.code == 0, output.err
+    first, *_, last = records(run)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert last["loss"] < first["loss"]
+    assert last["rewards/margins"] > 0
+    assert {k for k in last if "/" in k} == {
+        *(f"rewards/{what}" for what in ("chosen", "rejected", "accuracies", "margins")),
+        *("logps/chosen", "logps/rejected"),
+    }
+    config = yaml.safe_load(run.config_path.read_text())
+    assert config["data"]["dataset"] == "pairs"
+    assert config["checkpoint"]["begin_from"]
+    assert (run.checkpoints / "final" / "tokenizer.json").is_file()
+
+
+def test_it_resumes_exactly_and_computes_the_reference_once(dpo: Dpo, run_cli: RunCli) -> None:
+    _, whole = dpo()
+    kept = reference(whole)
+    before = kept.stat().st_mtime_ns
+    output, run = dpo(hooks=stop_at(2))
+    assert output.code == 75
+    assert run_cli("resume", run.path).code == 0
+    assert weights(run) == weights(whole)
+    assert kept.stat().st_mtime_ns == before, "the reference is kept for other runs too"
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-8])
+    _, again = dpo()
+    assert reference(again).read_bytes() == content, "a damaged one is computed again"
+    assert weights(again) == weights(whole)
+
+
+def test_another_model_has_another_reference(dpo: Dpo, base: Path) -> None:
+    _, run = dpo()
+    folder = reference(run).parent
+    _, other = dpo("--begin-from", run.path)
+    assert len(list(folder.glob("reference-*.npy"))) == 2
+    assert records(other)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_micro_batches_change_nothing_but_rounding(dpo: Dpo) -> None:
+    _, whole = dpo("--max-steps", 2)
+    _, parts = dpo("--max-steps", 2, "--micro-batch", 1)
+    for ours, theirs in zip(records(parts), records(whole), strict=True):
+        for key in ("loss", "gradient_norm", "rewards/margins", "logps/chosen"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "give --pairs"),
+        (("--pairs", "PAIRS"), "trains a model that exists"),
+        (("--pairs", "nowhere.jsonl", "--begin-from", "BASE"), "nowhere.jsonl"),
+        (("--pairs", "PAIRS", "--begin-from", "BASE", "--beta", 0), "preference.beta"),
+        (("--pairs", "PAIRS", "--begin-from", "BASE", "--loss", "kto"), "preference.loss"),
+        (("--pairs", "PAIRS", "--begin-from", "BASE", "--seq-len", 1), "longer --seq-len"),
+    ],
+)
+def test_wrong_use(
+    run_cli: RunCli, base: Path, pairs: Path, flags: tuple[Any, ...], words: str
+) -> None:
+    given = [{"PAIRS": pairs, "BASE": base}.get(flag, flag) for flag in flags]
+    output = run_cli("dpo", *given, "--runs-dir", pairs.parent / "runs", "--device", "cpu")
+    assert output.code == 2
+    assert words in output.err
+    assert output.err.count("\n") == 1

@@ -1,0 +1,157 @@
+"""Records of preferences, in TRL's forms, as tokens: a prompt, a chosen and a rejected answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import UserError
+from shared.files import replace_file
+from shared.text import one_line, plural
+from trainer.conversations.prepare import chat_tokenizer
+from trainer.conversations.records import dialogue_of
+from trainer.data.bad_records import BadRecordError
+from trainer.data.documents import DocumentReader, reading_notes
+from trainer.data.encodings import DEFAULT, find_encoding
+from trainer.data.inputs import find_inputs
+from trainer.data.own_files import REPORT
+from trainer.data.pairs import Answer, write_pairs
+from trainer.data.tokenizer import Tokenizer
+from trainer.generate.answers import AnswerFinder
+from trainer.generate.templates import ChatTemplate
+
+FIELDS = ("prompt", "chosen", "rejected", "tools")
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What to prepare: files or folders, the tokenizer's folder, and what to do with bad records.
+
+    `template` is a file with a chat template to use instead of the tokenizer's own.
+    """
+
+    inputs: Sequence[str]
+    output: Path
+    tokenizer: str
+    template: str | None = None
+    encoding: str = DEFAULT
+    skip_bad: bool = False
+
+
+def prepare_pairs(settings: PairSettings) -> list[str]:
+    """Write the pairs and the tokenizer to the output folder; returns notes for a person.
+
+    Raises UserError with file and line of a bad record, unless those are left out.
+    """
+    inputs = find_inputs(settings.inputs)
+    reader = DocumentReader(
+        inputs.files,
+        "prompt",
+        encoding=find_encoding(settings.encoding),
+        on_bad="skip" if settings.skip_bad else "refuse",
+    )
+    codec = Tokenizer.load(settings.tokenizer)
+    if settings.template is not None:
+        codec, _ = chat_tokenizer(settings.tokenizer, settings.template)
+    settings.output.mkdir(parents=True, exist_ok=True)
+    codec.save(settings.output)
+    count = write_pairs(settings.output, _pairs(reader, PairEncoder(codec)))
+    notes = reading_notes(reader.counts, inputs)
+    listed = settings.output / REPORT
+    if reader.report.records:
+        replace_file(listed, reader.report.to_lines())
+        notes += reader.report.notes(listed)
+    if not count:
+        raise UserError(
+            f"There is no pair to learn from in {', '.join(map(one_line, settings.inputs))}"
+            + "".join(f" ({note})" for note in notes[:1])
+            + "."
+        )
+    return [f"{plural(count, 'pair')} of answers", *notes]
+
+
+def _pairs(reader: DocumentReader, encoder: PairEncoder) -> Iterator[tuple[Answer, Answer]]:
+    for record in reader.records(FIELDS):
+        try:
+            pair = encoder.encode(record.content)
+        except BadRecordError as error:
+            reader.refuse(record, str(error))
+        else:
+            yield pair
+
+
+class PairEncoder:
+    """Encodes records for the model that the tokenizer belongs to."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._finder = None
+        if tokenizer.chat_template is not None:
+            template = ChatTemplate(tokenizer, tokenizer.chat_template)
+            self._finder = AnswerFinder(template, tokenizer)
+
+    def encode(self, record: Mapping[str, Any]) -> tuple[Answer, Answer]:
+        """The preferred answer and the other, each after the prompt. Raises BadRecordError."""
+        for field in ("chosen", "rejected"):
+            if not record.get(field):
+                known = ", ".join(map(one_line, record)) or "none"
+                raise BadRecordError(
+                    f"has no {field}: it must have chosen and rejected; its fields are "
+                    f"{one_line(known, 120)}"
+                )
+        chosen, rejected = record["chosen"], record["rejected"]
+        if type(chosen) is not type(rejected):
+            raise BadRecordError(": chosen and rejected must both be text or both be messages")
+        if chosen == rejected:
+            raise BadRecordError(": chosen and rejected are the same")
+        prompt = record.get("prompt")
+        # Some data has the prompt as text too beside whole conversations.
+        implicit = prompt is None or isinstance(prompt, list) != isinstance(chosen, list)
+        if implicit:
+            prompt, chosen, rejected = _split(chosen, rejected)
+        if not isinstance(chosen, list) and (self._finder is None or implicit):
+            return self._plain(prompt, chosen), self._plain(prompt, rejected)
+        tools = record.get("tools")
+        return self._rendered(prompt, chosen, tools), self._rendered(prompt, rejected, tools)
+
+    def _rendered(self, prompt: Any, answer: Any, tools: Any) -> Answer:
+        """In the model's chat template; a text is a message of the user or of the assistant."""
+        if self._finder is None:
+            raise BadRecordError(
+                ": messages need a chat template, which the model does not have; give one with "
+                "--chat-template"
+            )
+        dialogue = dialogue_of({"prompt": prompt, "completion": answer, "tools": tools})
+        try:
+            found = self._finder.encode(dialogue)
+        except UserError as error:
+            raise BadRecordError(f": {error}".rstrip(".")) from error
+        return Answer(found.ids, found.said)
+
+    def _plain(self, prompt: Any, answer: Any) -> Answer:
+        """As text, which the end token ends."""
+        if not isinstance(prompt, str) or not isinstance(answer, str):
+            raise BadRecordError(": prompt, chosen and rejected must all be text or all messages")
+        before = self._tokenizer.encode_prompt(prompt)
+        after = [*self._tokenizer.encode(answer), self._tokenizer.eos_id]
+        return Answer(before + after, [False] * len(before) + [True] * len(after))
+
+
+def _split(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
+    """The beginning that both have, which is the prompt, and what follows it in each.
+
+    Of texts it ends before the space that begins both answers, as in TRL. Raises BadRecordError.
+    """
+    if not isinstance(chosen, (str, list)):
+        raise BadRecordError(": chosen is neither text nor a list of messages")
+    pairs = zip(chosen, rejected, strict=False)
+    same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(chosen), len(rejected)))
+    if isinstance(chosen, str) and same and chosen[same - 1] == " ":
+        same -= 1
+    if not chosen[same:] or not rejected[same:]:
+        raise BadRecordError(": one of chosen and rejected is the beginning of the other")
+    if not same:
+        raise BadRecordError(": has no prompt, and chosen and rejected begin differently")
+    return chosen[:same], chosen[same:], rejected[same:]

@@ -1,0 +1,59 @@
+"""`trainer dpo --pairs`: pairs of answers, prepared once for a model and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from trainer.data.inputs import find_inputs
+from trainer.data.pairs import PAIRS, PairFile
+from trainer.data.tokenizer import Tokenizer
+from trainer.launch.beginning import Layers
+from trainer.launch.raw_text import input_stamps
+
+LONGEST = 4096  # tokens of a row, unless a person asks for more
+
+
+def prepare_preferences(
+    paths: Sequence[str],
+    model: Path,
+    runs_dir: Path,
+    *,
+    template: str | None = None,
+    skip_bad: bool = False,
+    tell: Callable[[str], None] = lambda note: None,
+) -> Path:
+    """Prepare pairs for the model in a folder; returns their folder, below the runs directory.
+
+    They are used again as long as nothing changes. `tell` receives what a person should know.
+    """
+    from trainer.conversations.pairs import PairSettings, prepare_pairs
+
+    codec = Tokenizer.load(model)
+    chosen = Path(template).read_text(errors="replace") if template is not None else None
+    parts = [input_stamps(find_inputs(paths)), codec.hash, codec.eos_token, codec.chat_template]
+    data = orjson.dumps([*parts, chosen, skip_bad])
+    folder = runs_dir / ".data" / f"pairs-{hashlib.sha256(data).hexdigest()[:16]}"
+    if not (folder / PAIRS).is_file():  # put in place last
+        settings = PairSettings(list(paths), folder, str(model), template, skip_bad=skip_bad)
+        for note in prepare_pairs(settings):
+            tell(note)
+    return folder
+
+
+def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
+    """Settings of a run that follow from its pairs: sequences as long as the longest, unless a
+    person chose."""
+    from trainer.config.resolve import resolve
+
+    found: dict[str, Any] = {"data.path": str(folder), "data.dataset": "pairs"}
+    if "train.seq_len" not in layers.merged:
+        wanted = 8 * math.ceil((PairFile(folder).longest - 1) / 8)
+        most = resolve(*layers.in_order).model.max_seq_len
+        found["train.seq_len"] = max(1, min(wanted, LONGEST, most))
+    return found

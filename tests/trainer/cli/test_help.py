@@ -15,6 +15,7 @@ from shared import __version__
 COMMANDS = [
     "",
     "train",
+    "dpo",
     "resume",
     "config",
     "config list",

@@ -77,7 +77,7 @@ def test_texts_end_with_the_end_token(token_data: Path, record: dict[str, str]) 
         ({"prompt": [USER], "chosen": [USER], "rejected": [NO]}, "no message of the assistant"),
         ({"prompt": [USER, YES], "chosen": [YES], "rejected": [NO]}, "ends with a message of the"),
         ({"prompt": 3, "chosen": "y", "rejected": "z"}, "prompt"),
-        ({"prompt": [USER], "chosen": 3, "rejected": 4}, ""),
+        ({"prompt": [USER], "chosen": 3, "rejected": 4}, "neither text nor a list"),
         ({"chosen": {"a": 1}, "rejected": {"a": 2}}, "neither text nor a list"),
     ],
 )

@@ -94,6 +94,7 @@ def dpo(
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
     from trainer.cli.training.train import show_plan, tell
+    from trainer.config.resolve import resolve
     from trainer.launch.beginning import Layers, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.raw_pairs import fitted_to_pairs, prepare_preferences
@@ -138,6 +139,7 @@ def dpo(
             "trainer dpo trains a model that exists: give --begin-from with a model folder, a run, "
             "a checkpoint or OWNER/NAME of the Hub."
         )
+    resolve(*layers.in_order)  # what is wrong is told before anything is prepared
     folder = prepare_preferences(
         pairs,
         layers.begun_from,

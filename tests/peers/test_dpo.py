@@ -92,6 +92,7 @@ def test_the_same_tokens(tokenizer_folder: Path, tmp_path: Path) -> None:
     codec = AutoTokenizer.from_pretrained(tokenizer_folder, chat_template=CHATML)
     trainer = trl.DPOTrainer(
         model=model(tmp_path / "policy", len(codec), 1),
+        ref_model=model(tmp_path / "reference", len(codec), 2),
         args=trl.DPOConfig(
             output_dir=str(tmp_path / "trl"), report_to=[], use_cpu=True, bf16=False
         ),

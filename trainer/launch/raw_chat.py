@@ -82,7 +82,7 @@ def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> L
     from trainer.loop.sources import EPOCHS
 
     path = layers.merged.get("data.path")
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not path or layers.merged.get("data.dataset") == "pairs":
         return layers
     place = find_tokens(path)
     sidecar = read_sidecar(place) if place.is_file() else None

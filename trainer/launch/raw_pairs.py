@@ -16,6 +16,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.launch.beginning import Layers
 from trainer.launch.raw_text import input_stamps
 
+WARMUP_SHARE = 10
 LONGEST = 4096  # tokens of a row, unless a person asks for more
 
 
@@ -47,13 +48,17 @@ def prepare_preferences(
 
 
 def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
-    """Settings of a run that follow from its pairs: sequences as long as the longest, unless a
-    person chose."""
+    """Settings of a run that follow from its pairs, where nobody chose them: sequences as long as
+    the longest, and a warmup of a tenth of the steps at most."""
     from trainer.config.resolve import resolve
 
     found: dict[str, Any] = {"data.path": str(folder), "data.dataset": "pairs"}
+    pairs, config = PairFile(folder), resolve(*layers.in_order)
     if "train.seq_len" not in layers.merged:
-        wanted = 8 * math.ceil((PairFile(folder).longest - 1) / 8)
-        most = resolve(*layers.in_order).model.max_seq_len
-        found["train.seq_len"] = max(1, min(wanted, LONGEST, most))
+        wanted = 8 * math.ceil((pairs.longest - 1) / 8)
+        found["train.seq_len"] = max(1, min(wanted, LONGEST, config.model.max_seq_len))
+    if "optim.warmup_steps" not in {**layers.file, **layers.flags}:
+        steps = pairs.count * (config.train.epochs or 1.0) / config.sequences_per_step
+        total = config.train.max_steps or math.ceil(steps)
+        found["optim.warmup_steps"] = min(config.optim.warmup_steps, total // WARMUP_SHARE)
     return found

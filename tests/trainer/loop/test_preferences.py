@@ -100,12 +100,17 @@ def test_it_resumes_exactly_and_computes_the_reference_once(dpo: Dpo, run_cli: R
     assert output.code == 75
     assert run_cli("resume", run.path).code == 0
     assert weights(run) == weights(whole)
+    repeated = run_cli("train", "--config", whole.config_path, "--name", "again",
+                       "--runs-dir", whole.path.parent)  # fmt: skip
+    assert repeated.code == 0, repeated.err
+    (again,) = whole.path.parent.glob("again_*")
+    assert weights(RunDirectory(again)) == weights(whole)
     assert kept.stat().st_mtime_ns == before, "the reference is kept for other runs too"
     content = kept.read_bytes()
     kept.write_bytes(content[:-8])
-    _, again = dpo()
-    assert reference(again).read_bytes() == content, "a damaged one is computed again"
-    assert weights(again) == weights(whole)
+    _, anew = dpo()
+    assert reference(anew).read_bytes() == content, "a damaged one is computed again"
+    assert weights(anew) == weights(whole)
 
 
 def test_another_model_has_another_reference(dpo: Dpo, base: Path) -> None:

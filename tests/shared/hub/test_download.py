@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -169,6 +170,29 @@ def test_content_that_is_not_what_was_announced(hub: HubServer, fetch: Fetch, ca
     assert cached_model(NAME) is None
     hub.damaged = False
     assert (fetch().folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_weights_come_from_the_chunk_store_from_where_they_stopped(
+    hub: HubServer, fetch: Fetch, cache: Path, tmp_path: Path
+) -> None:
+    import hf_xet
+
+    hub.xet = tmp_path / "store"
+    (tmp_path / "weights").write_bytes(WEIGHTS)
+    commit = hf_xet.XetSession().new_upload_commit(endpoint=f"local://{hub.xet}")
+    commit.start_upload_file(str(tmp_path / "weights"), sha256=hashlib.sha256(WEIGHTS).hexdigest())
+    (stored,) = commit.wait_to_finish().uploads.values()
+    hub.publish("ada/small", FILES, xet_hashes={"model.safetensors": stored.xet_info.hash})
+    hub.fail("xet-read-token", 503, times=9)
+    assert "HTTP 503" in told(fetch)
+    (partial,) = partials(cache)
+    partial.write_bytes(WEIGHTS[:400_000])
+    hub.faults.clear()
+    seen: list[DownloadProgress] = []
+    got = fetch(progress=seen.append)
+    assert (got.folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert next(p.bytes for p in seen if p.file) == 400_000
+    assert hub.sent == 0, "nothing came over plain HTTP"
 
 
 def test_a_server_that_cannot_continue_sends_it_all(

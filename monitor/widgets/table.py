@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.style import Style
-from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
 from monitor.data.outliner import Outlines
 from monitor.data.views import RunView
-from monitor.list_order import Group, Listing
-from monitor.palette import Colours, status_sign
+from monitor.list_order import Listing
+from monitor.palette import Colours
 from monitor.table.columns import Cell, Column
 from monitor.table.state import NAME, TableState
 from monitor.widgets.cells import Piece, fit, line
-from monitor.widgets.panel import Panel
-from monitor.widgets.run_list import name_pieces, nothing_listed, scrolled, tags_of
+from monitor.widgets.run_lines import SIGNS, RunLines, name_pieces, status_style, tags_of
 
-_SIGNS = 4  # cells for the selection, the mark, the status sign and a space
 _LEAST_NAME, _MOST_NAME = 18, 48
 _MOST = 28  # cells of a column
 _MEASURED = 500  # runs whose names say how wide their column is
-_WHEEL = 3
 _KEYS = (
     "←→ column · < > move it · o sort · w columns · e CSV · Enter run · Esc back",
     "←→ column · o sort · w columns · e CSV · Esc back",
@@ -50,15 +46,13 @@ class TableRows:
     waiting: int = 0
 
 
-class RunTable(Panel):
+class RunTable(RunLines):
     """A heading, then the rows around the selected run. The name column stays where it is."""
 
-    class Chosen(Message):
-        """A run was clicked."""
+    header = 2
 
-        def __init__(self, run_id: str) -> None:
-            super().__init__()
-            self.run_id = run_id
+    class Chosen(RunLines.Chosen):
+        """A run of the table was clicked."""
 
     class SortChosen(Message):
         """The heading of a column was clicked; 0 is that of the names."""
@@ -71,17 +65,14 @@ class RunTable(Panel):
         super().__init__(id=id)
         self._shown = TableRows()
         self._state = TableState()
-        self._selected: str | None = None
-        self._marks: Mapping[str, str] = {}
-        self._top = 0
         self._first = 0  # the first column beside the name
-        self._wheeled = False
+        self._widths: list[tuple[int, int]] = []  # see `_fitting`
         self._places: list[tuple[int, int]] = []  # where columns end, and which they are
 
     @property
     def rows(self) -> int:
         """The number of visible rows."""
-        return max(1, self.size.height - 2)
+        return max(1, self.size.height - self.header)
 
     def show(
         self,
@@ -94,37 +85,20 @@ class RunTable(Panel):
         now = (shown, state, selected, marks)
         if now == (self._shown, self._state, self._selected, self._marks):
             return
-        self._wheeled &= selected == self._selected
-        self._shown, self._state, self._selected, self._marks = now
+        self.take(shown.listing, selected, marks)
+        self._shown, self._state = shown, state
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """The heading with the counts, the titles, the rows."""
-        colours, listing = self.colours, self._shown.listing
-        rows = max(1, height - 2)
-        at = self._index()
-        if at is None or self._wheeled:
-            self._top = max(0, min(self._top, len(listing.rows) - rows))
-        else:
-            self._top = scrolled(self._top, at, len(listing.rows), rows)
-        visible = listing.rows[self._top : self._top + rows]
-        widths = self._widths(width)
-        strips = [self._heading(len(visible), colours, width), self._titles(widths, colours, width)]
-        ground = self.base
-        for row in visible:
-            if isinstance(row, Group):
-                text = f"  {row.name} · {row.count:,}"
-                strips.append(line([(text, colours.style("muted", bold=True))], width, self.base))
-            else:
-                strips.append(self._line(row, widths, colours, width, ground))
-        if not listing.rows:
-            told = nothing_listed(listing)
-            strips.append(line([(told, colours.style("muted"))], width, self.base))
-        return strips
+        visible = self.in_sight(height)
+        self._widths = self._fitting(width)
+        heading = self._heading(len(visible), self.colours, width)
+        return [heading, self._titles(self.colours, width), *self.rows_of(visible, width)]
 
     # -- columns -------------------------------------------------------------------------
 
-    def _widths(self, width: int) -> list[tuple[int, int]]:
+    def _fitting(self, width: int) -> list[tuple[int, int]]:
         """The columns in sight, 0 being the names, each with its cells."""
         shown = self._shown
         labels = (cell_len(r.label) + cell_len(tags_of(r)) for r in shown.listing.runs[:_MEASURED])
@@ -134,7 +108,7 @@ class RunTable(Panel):
             for title, size in zip(shown.titles, shown.widths, strict=True)
         ]
         cursor = min(self._state.cursor, len(cells))
-        room = max(1, width - _SIGNS - name)
+        room = max(1, width - SIGNS - name)
         self._first = min(self._first, max(0, cursor - 1))
         while self._first < cursor - 1 and sum(c + 2 for c in cells[self._first : cursor]) > room:
             self._first += 1
@@ -150,7 +124,7 @@ class RunTable(Panel):
     # -- lines ---------------------------------------------------------------------------
 
     def _heading(self, visible: int, colours: Colours, width: int) -> Strip:
-        muted, listing = colours.style("muted"), self._shown.listing
+        muted, listing = colours.style("muted"), self._listing
         count = f" table  runs {len(listing.runs):,}"
         if listing.filtered:
             count += f" of {listing.total - listing.archived:,}"
@@ -166,10 +140,10 @@ class RunTable(Panel):
         pieces += [(" " * (room - cell_len(keys) + 2), muted), (keys, muted)]
         return line(pieces, width, self.base + self.heading_style())
 
-    def _titles(self, widths: Sequence[tuple[int, int]], colours: Colours, width: int) -> Strip:
-        state, shown = self._state, self._shown
+    def _titles(self, colours: Colours, width: int) -> Strip:
+        state, shown, widths = self._state, self._shown, self._widths
         pieces: list[Piece] = []
-        self._places, edge = [], _SIGNS
+        self._places, edge = [], SIGNS
         for index, cells in widths:
             spec = NAME if index == 0 else shown.columns[index - 1].spec
             title = "run" if index == 0 else shown.titles[index - 1]
@@ -181,7 +155,7 @@ class RunTable(Panel):
             text = fit(title, min(cell_len(title), cells - len(sign))) + sign
             right = index > 0 and shown.numeric[index - 1]
             pad = " " * (cells - cell_len(text))
-            lead = " " * _SIGNS if index == 0 else "  "
+            lead = " " * SIGNS if index == 0 else "  "
             bare = Style.null()
             pieces += [(lead + pad * right, bare), (text, style), (pad * (not right), bare)]
             edge += cells if index == 0 else cells + 2
@@ -191,34 +165,23 @@ class RunTable(Panel):
             pieces.append((" " * (width - edge - len(more)) + more, colours.style("primary")))
         return line(pieces, width, self.base)
 
-    def _line(
-        self,
-        run: RunView,
-        widths: Sequence[tuple[int, int]],
-        colours: Colours,
-        width: int,
-        ground: Style,
-    ) -> Strip:
-        selected = run.run_id == self._selected
-        base = ground + colours.selected(active=True) if selected else ground
+    def line_of(self, row: RunView, width: int) -> Strip:
+        """The line of a run."""
+        colours = self.colours
+        selected = row.run_id == self._selected
+        base = self.base + colours.selected(active=True) if selected else self.base
         text, muted = colours.style("foreground", bold=selected), colours.style("muted")
-        mark = self._marks.get(run.run_id)
-        sign = colours.style("warning") if run.alarm else colours.status(run.status)
-        pieces: list[Piece] = [
-            ("▌" if selected else " ", colours.style("primary", bold=True)),
-            ("◆" if mark else " ", colours.style(mark or "foreground")),
-            (f"{status_sign(run.status)} ", sign),
-        ]
-        cells = self._shown.cells(run)
-        for index, size in widths:
+        pieces = self.signs(row, colours.style("primary", bold=True))
+        cells = self._shown.cells(row)
+        for index, size in self._widths:
             if index == 0:
-                pieces += name_pieces(run, size, text, colours)
+                pieces += name_pieces(row, size, text, colours)
                 continue
             column = self._shown.columns[index - 1]
             one = cells[index - 1]
             style = muted if one.value is None or one.approximate else text
             if column.spec == "run:status":
-                style = sign
+                style = status_style(row, colours)
             right = one.is_number or (one.value is None and self._shown.numeric[index - 1])
             shown = one.text or "-"
             pieces += [("  ", muted), (fit(shown, size, right=right), style)]
@@ -226,42 +189,8 @@ class RunTable(Panel):
 
     # -- mouse ---------------------------------------------------------------------------
 
-    def _index(self) -> int | None:
-        found = (
-            i
-            for i, row in enumerate(self._shown.listing.rows)
-            if isinstance(row, RunView) and row.run_id == self._selected
-        )
-        return next(found, None)
-
-    def on_click(self, event: events.Click) -> None:
-        """Select the run under the pointer; on a title, sort by it."""
-        if event.y == 1:
-            at = next((index for edge, index in self._places if event.x < edge + 1), None)
-            if at is not None:
-                self.post_message(self.SortChosen(at))
-            return
-        index = self._top + event.y - 2
-        if event.y > 1 and 0 <= index < len(self._shown.listing.rows):
-            row = self._shown.listing.rows[index]
-            if isinstance(row, RunView):
-                self.post_message(self.Chosen(row.run_id))
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """Scroll down; the selection stays."""
-        self._scroll(_WHEEL)
-        event.stop()
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """Scroll up; the selection stays."""
-        self._scroll(-_WHEEL)
-        event.stop()
-
-    def _scroll(self, by: int) -> None:
-        self._wheeled = True
-        self._top += by
-        self.redraw()
-
-    def on_resize(self) -> None:
-        """Fit the columns to the new width."""
-        self.redraw()
+    def heading_clicked(self, x: int, y: int) -> None:
+        """Sort by the column whose title it is."""
+        at = next((index for edge, index in self._places if x < edge + 1), None)
+        if y == self.header - 1 and at is not None:
+            self.post_message(self.SortChosen(at))

@@ -44,18 +44,6 @@ def _cold_start(*, quick: bool) -> Result:
     )
 
 
-def _reader(*, quick: bool) -> Result:
-    module = importlib.import_module("benchmarks.reader")
-    rows = module.main(100_000, 2) if quick else module.main()
-    return Result(
-        [
-            Row(row["what"], row["value"], row["unit"], "bare orjson", row["value"] / row["peer"])
-            for row in rows
-            if row["unit"] != "x"
-        ]
-    )
-
-
 def _data_preparation(*, quick: bool) -> Result:
     del quick  # it has no shorter form
     module = importlib.import_module("benchmarks.data_preparation")
@@ -106,7 +94,7 @@ BENCHMARKS = {
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
     "export": Benchmark("Writing GGUF", _own("export")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),
-    "reader": Benchmark("Reading metrics", _reader),
+    "reader": Benchmark("Reading metrics", _own("reader")),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
     "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),
     "monitor_leet": Benchmark("The monitor beside LEET", _own("monitor_leet")),

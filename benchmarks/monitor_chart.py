@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reader import write_lines
+from benchmarks.monitor_start import LINE, write_metrics
 from benchmarks.record import Hold, Result, Row, run_alone
 from monitor.chart.canvas import Layer, draw_canvas
 from monitor.chart.frame import Plot, draw
@@ -220,7 +220,7 @@ def skim_rows(lines: int, rounds: int) -> tuple[list[Row], float]:
     """The approximate curve of a large file that was just written, so that it is in memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metrics.jsonl"
-        write_lines(path, lines)
+        write_metrics(path, lines * LINE)
         size = path.stat().st_size / 1e9
         spent = milliseconds(lambda: skim(path), rounds)
         found = skim(path)

@@ -1,89 +1,85 @@
-"""Lines per second of `MetricsReader` on a million lines, against a bare orjson loop."""
+"""Three million lines of metrics until every series is in memory, beside a bare JSON parser.
+
+The peer reads the same file with `orjson.loads`, a line at a time, and keeps nothing: the least
+that any reader can do. Ours makes a series of every number, once in one process (`MetricsReader`)
+and once as the monitor does it (`RunFollower`): of a file this long, another process reads the
+second half. In turns, the best round of each; the file is in the page cache.
+
+    python -m benchmarks reader [--quick]
+"""
 
 from __future__ import annotations
 
+import gc
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
+from benchmarks.monitor_start import LINE, bare_orjson, write_metrics
+from benchmarks.record import Hold, Result, Row, run_alone
+from monitor.__main__ import GARBAGE
+from monitor.data.follower import RunFollower
+from shared.run.directory import RunDirectory
 from shared.run.metrics_log import MetricsReader
 
-LINES = 1_000_000
+LINES, QUICK_LINES = 3_000_000, 300_000
+ROUNDS = 3
+MOST = 2.0  # times the bare parser's seconds
 
 
-def write_lines(path: Path, lines: int) -> None:
-    """A metrics file as the trainer writes it: about 200 bytes a line."""
-    with path.open("wb") as file:
-        for step in range(lines):
-            record = {
-                "step": step,
-                "time": 1.79e9 + step * 0.05,
-                "loss": 1.5 + 8.0 / (1 + step * 0.001),
-                "gradient_norm": 0.5 + (step % 7) * 0.01,
-                "phase": "full",
-                "was_predicted": False,
-                "step_time_ms": 48.25,
-                "learning_rate": 3e-4,
-                "tokens_total": step * 16384,
-                "tokens_per_second": 341000.0,
-                "attempt": 1,
-            }
-            file.write(orjson.dumps(record) + b"\n")
-
-
-def bare_orjson(path: Path) -> int:
-    """The least any reader can do: parse each line and keep nothing."""
-    count = 0
-    with path.open("rb") as file:
-        for line in file:
-            orjson.loads(line)
-            count += 1
-    return count
-
-
-def metrics_reader(path: Path) -> int:
-    """What the monitor does: every series in columns, in slices of 1 MiB."""
-    reader = MetricsReader(path)
+def alone(run: RunDirectory) -> int:
+    """Every series, in this process, in slices of 1 MiB."""
+    reader = MetricsReader(run.metrics_path)
     while reader.poll():
         pass
     return reader.table.records
 
 
-def main(lines: int = LINES, rounds: int = 3) -> list[dict[str, object]]:
-    """Best of `rounds`, the two taking turns so that both see the same machine."""
+def as_monitor(run: RunDirectory) -> int:
+    """Every series, as the monitor reads the run that is selected."""
+    follower = RunFollower(run)
+    follower.poll()
+    while follower.more:
+        follower.poll_metrics()
+    return len(follower.detail().loss)
+
+
+READERS: dict[str, Callable[[RunDirectory], int]] = {
+    "bare orjson": lambda run: bare_orjson(run.metrics_path),
+    "MetricsReader, one process": alone,
+    "RunFollower, with its helper": as_monitor,
+}
+
+
+def measure(*, quick: bool = False) -> Result:
+    """Seconds of each, best of the rounds."""
+    gc.set_threshold(GARBAGE)  # as in the monitor
+    best = dict.fromkeys(READERS, float("inf"))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "metrics.jsonl"
-        write_lines(path, lines)
-        megabytes = path.stat().st_size / 1e6
-        best: dict[Callable[[Path], int], float] = {}
-        for _ in range(rounds):
-            for read in (metrics_reader, bare_orjson):
+        run = RunDirectory(Path(folder) / "run")
+        run.path.mkdir()
+        lines = write_metrics(run.metrics_path, (QUICK_LINES if quick else LINES) * LINE)
+        megabytes = run.metrics_path.stat().st_size / 1e6
+        for _ in range(ROUNDS):
+            for name, read in READERS.items():
                 began = time.perf_counter()
-                if read(path) != lines:
-                    raise RuntimeError(f"{read.__name__} did not read {lines} lines")
-                seconds = time.perf_counter() - began
-                best[read] = min(seconds, best.get(read, seconds))
-    ours, bare = best[metrics_reader], best[bare_orjson]
-    return [
-        {"what": "MetricsReader", "value": lines / ours, "unit": "lines/s", "peer": lines / bare},
-        {
-            "what": "MetricsReader",
-            "value": megabytes / ours,
-            "unit": "MB/s",
-            "peer": megabytes / bare,
-        },
-        {"what": "MetricsReader / bare orjson", "value": bare / ours, "unit": "x", "peer": 1.0},
+                if read(run) != lines:
+                    raise RuntimeError(f"{name} did not read {lines} lines")
+                best[name] = min(best[name], time.perf_counter() - began)
+    peer, *ours = best
+    what = f"{lines / 1e6:.3g}M lines, {megabytes:,.0f} MB"
+    rows = [Row(f"{what}: {peer}", best[peer], "s")]
+    rows += [
+        Row(f"{what}: {name}", best[name], "s", peer, best[name] / best[peer]) for name in ours
     ]
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    """The rows as a small table."""
-    for row in rows:
-        print(f"{row['what']:<32}{row['value']:>14,.2f} {row['unit']:<8} peer {row['peer']:,.2f}")
+    ratio = best[ours[-1]] / best[peer]
+    hold = Hold(
+        f"the monitor's reading ≤ {MOST:g}x the bare parser", f"{ratio:.2f}x", ratio <= MOST
+    )
+    return Result(rows, [hold])
 
 
 if __name__ == "__main__":
-    show(main())
+    sys.exit(run_alone(__doc__, measure))

@@ -9,6 +9,7 @@ columns in a temporary file; if it fails, the log is read without it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import subprocess
@@ -164,6 +165,7 @@ def answer(fd: int, table: MetricsTable, start: int, end: int) -> None:
 
 def main() -> int:
     """Run as the helper."""
+    gc.disable()  # records hold no cycles, and looking for some takes a seventh of the time
     log, target, start, end = (int(argument) for argument in sys.argv[1:])
     table, reached = parse_range(log, start, end)
     answer(target, table, start, reached)

@@ -4,8 +4,8 @@ The real program on a 120x40 terminal, from `exec` to the bytes on the terminal.
 skimmed and the whole range is drawn. Then it is read completely, half of it by a helper process;
 the curve is exact once the chart no longer says that it is reading. In a second start, `j` and `k`
 move the selection back and forth during the read, timed from the key to the other run's name in the
-heading. The peer of the exact curve is the bare JSON parser over the same lines: `orjson`, a line at
-a time, nothing kept.
+heading. The peer of the exact curve is the bare JSON parser over the same lines: `orjson`, a line
+at a time, nothing kept.
 
     python -m benchmarks.monitor_start [--quick]
 """

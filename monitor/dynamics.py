@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitor.data.main_metric import beside
 from monitor.data.views import RunDetail
 from shared.run.metrics_rows import Floats, Series
 
@@ -18,13 +19,14 @@ _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as o
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The last window of one run. Slopes are per 1000 steps; None means unknown.
+    """The last window of the metric `key` of one run. Slopes are per 1000 steps; None: unknown.
 
-    `slope` is the least-squares line through the finite losses, `noise` the deviation from it,
-    both in the units of the loss; `trend` says in a word what they mean together. `gap` is the
-    newest validation loss less the mean training loss around its step.
+    `slope` is the least-squares line through the finite values, `noise` the deviation from it,
+    both in the units of the metric; `trend` says in a word what they mean together. `gap` is the
+    newest value of its validation less the mean in training around that step.
     """
 
+    key: str = "loss"
     first_step: int = 0
     last_step: int = 0
     values: int = 0
@@ -43,21 +45,27 @@ class Dynamics:
     nonfinite: int = 0
 
 
-def dynamics(detail: RunDetail) -> Dynamics:
-    """The dynamics of the last tenth of the run; cheap however long the run is."""
-    loss, val_loss = detail.loss, detail.val_loss
+def dynamics(detail: RunDetail, main: str = "") -> Dynamics:
+    """The dynamics of the last tenth of the run; cheap however long the run is.
+
+    They are those of the metric `main`, where the run has it, else of its loss.
+    """
+    loss = detail.series.get(main, detail.loss)
     if not len(loss):
         return Dynamics()
+    others = {detail.val_loss.key: detail.val_loss, **detail.series}
+    evaluated = next((others[key] for key in beside(loss.key, others)), None)
     count = min(len(loss), MAX_WINDOW, max(MIN_WINDOW, int(len(loss) * WINDOW_SHARE)))
     steps, values = loss.steps[-count:], loss.values[-count:]
     finite = np.isfinite(values)
     x, y = steps[finite].astype(np.float64), values[finite]
     slope, noise = _line(x, y)
-    gap, val_step = _gap(val_loss, loss, -1)
-    gap_before, _ = _gap(val_loss, loss, -2)
+    gap, val_step = _gap(evaluated, loss, -1)
+    gap_before, _ = _gap(evaluated, loss, -2)
     norm = detail.series.get("gradient_norm")
     present, median, largest, at = _norms(norm, int(steps[0]))
     return Dynamics(
+        key=loss.key,
         first_step=int(steps[0]),
         last_step=int(steps[-1]),
         values=count,
@@ -98,9 +106,9 @@ def _trend(slope: float | None, noise: float | None, x: Floats) -> str:
     return "falling" if slope < 0 else "rising"
 
 
-def _gap(val: Series, loss: Series, index: int) -> tuple[float | None, int | None]:
+def _gap(val: Series | None, loss: Series, index: int) -> tuple[float | None, int | None]:
     """Validation less training loss at the last but `index` evaluation."""
-    if len(val) < -index or not math.isfinite(float(val.values[index])):
+    if val is None or len(val) < -index or not math.isfinite(float(val.values[index])):
         return None, None
     step = int(val.steps[index])
     end = int(np.searchsorted(loss.steps, step, "right"))

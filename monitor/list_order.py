@@ -59,9 +59,7 @@ class Listing:
 def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
     """The list of `runs`, which arrive active ones first, then the newest."""
     unarchived = [r for r in runs if order.show_archived or not r.archived]
-    kept, problem = unarchived, ""
-    if order.query:
-        kept, problem = search(order.query).those_of(unarchived, _text_of)
+    kept, problem = search(order.query).those_of(unarchived, _text_of)
     key = _KEYS[order.sort]
     if key is not None:
         kept.sort(key=key)

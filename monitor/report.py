@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from monitor.data.follower import protected
 from monitor.data.machine import MachineView
-from monitor.data.scanner import last_val_loss
+from monitor.data.run_files import protected
+from monitor.data.run_view import last_val_loss
 from monitor.data.views import EventView, RunDetail, RunView, Snapshot
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints

@@ -52,6 +52,8 @@ class Search:
     ) -> tuple[list[Item], str]:
         """The matching ones of `items`, and `problem`."""
         items = list(items)
+        if self._expression is None and not self._words:
+            return items, self.problem
         if self._expression is None:
             return [x for x in items if self._has_words(text_of(x))], self.problem
         try:
@@ -66,7 +68,7 @@ class Search:
         return found, ""
 
     def _has_words(self, text: str) -> bool:
-        folded = text.casefold() if self._words else ""
+        folded = text.casefold()
         return all(word in folded for word in self._words)
 
     def _finds(self, text: str) -> bool:

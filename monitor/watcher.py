@@ -91,7 +91,7 @@ def only_machine_differs(old: Snapshot, new: Snapshot) -> bool:
     """Whether the runs are the same, so that a busy machine does not redraw everything."""
     return (
         old.runs is new.runs
-        and old.problem == new.problem
+        and (old.problem, old.watched) == (new.problem, new.watched)
         and old.machine is not None
         and new.machine is not None
         and old.details.keys() == new.details.keys()

@@ -16,22 +16,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
-import yaml
-
 from shared.control.inbox import Inbox
 from shared.control.pulse import Pulse, Timings
 from shared.control.requests import Request, answer_fields, pending
 from shared.errors import UserError
 from shared.files import AppendLog, remove_temporaries, replace_file, write_json
-from shared.json_text import encode_json, encode_line, is_number
+from shared.json_text import encode_line, is_number
 from shared.ownership.heartbeat import HeartbeatFile, read_beat
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
 from shared.ownership.watchdogs import BacklogWatch, DirectoryWatch, StallWatch, Turn
 from shared.run.alarms import Alarms
 from shared.run.attempt import newest_attempt
+from shared.run.config import config_text
 from shared.run.directory import RunDirectory, create_run
+from shared.run.ending import ending_of
 from shared.run.events import EventLog, Listener
 from shared.run.log import RunLog
 from shared.run.numbers import as_float, new_best, plain
@@ -301,9 +300,7 @@ class RunWriter:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration."""
-        plain = orjson.loads(encode_json(dict(config)))  # paths and numbers of any kind as JSON's
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        replace_file(self.run.config_path, text.encode())
+        replace_file(self.run.config_path, config_text(config).encode())
 
     # -- control -------------------------------------------------------------------------
 
@@ -373,18 +370,10 @@ class RunWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.finish("completed")
-        elif isinstance(error, KeyboardInterrupt):
-            self.finish("cancelled", 130, "interrupted from the keyboard")
-        elif isinstance(error, SystemExit) and error.code in (0, None):
-            self.finish("completed")
-        else:
-            if not isinstance(error, (UserError, SystemExit)):
-                self.say("".join(traceback.format_exception(error)).rstrip())
-            self.finish(
-                "failed", _exit_code(error), one_line(f"{type(error).__name__}: {error}", 500)
-            )
+        ending = ending_of(error)
+        if error is not None and ending.is_fault:
+            self.say("".join(traceback.format_exception(error)).rstrip())
+        self.finish(ending.status, ending.code, ending.reason)
 
     # -- the pulse -----------------------------------------------------------------------
 
@@ -426,11 +415,3 @@ class RunWriter:
     def _alarm_of(self, kind: str, turn: Turn | None) -> None:
         if turn:
             (self.alarm_over if turn.over else self.alarm)(kind, turn.message)
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, UserError):
-        return error.exit_code
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        return error.code
-    return 1

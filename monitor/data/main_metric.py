@@ -9,10 +9,11 @@ from functools import lru_cache
 from shared.run.metrics_columns import TIME
 
 _LOSS = re.compile(r"loss", re.IGNORECASE)
-_STAGES = "val|valid|validation|eval|evaluation|test|dev"
-_EVALUATED = re.compile(rf"(?:^|[_./ -])(?:{_STAGES})(?=[_./ -])", re.I)
+#: The words for what is not training, as alternatives of a regular expression.
+STAGES = "val|valid|validation|eval|evaluation|test|dev"
+_EVALUATED = re.compile(rf"(?:^|[_./ -])(?:{STAGES})(?=[_./ -])", re.I)
 #: The stage at the beginning of a name, such as that of `eval/loss` or `train_loss`.
-_STAGE = re.compile(rf"(?:(?P<train>train|training)|{_STAGES})[_./ -]+", re.I)
+_STAGE = re.compile(rf"(?:(?P<train>train|training)|{STAGES})[_./ -]+", re.I)
 #: What a metric is called that says how good a model is, the most telling first.
 _TELLING = tuple(
     re.compile(rf"(?:^|[_./ -])(?:{words})(?:$|[_./ -])", re.I)
@@ -63,6 +64,11 @@ def loss_key(keys: Iterable[str]) -> str | None:
     trained = [key for key in losses if not _EVALUATED.search(key)]
     plain = [key for key in trained if _name(key) == "loss"]
     return next(iter([*plain, *trained, *losses]), None)
+
+
+def is_cost(key: str) -> bool:
+    """Whether a metric is the better the lower it is, as a loss or a perplexity is."""
+    return bool(_LOSS.search(key) or _TELLING[0].search(key))
 
 
 def beside(main: str, keys: Iterable[str]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.data.scanner import Signature, file_signature
 from monitor.data.skim import skim
+from monitor.data.tails import Signature, file_signature
 from shared.files import open_file
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory

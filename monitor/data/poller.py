@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from monitor.data.follower import RunFollower
 from monitor.data.machine import Machine, MachineView
-from monitor.data.main_metric import loss_key
+from monitor.data.newest import newest_of
+from monitor.data.pace import Pace, Thrift
 from monitor.data.scanner import RunScanner
-from monitor.data.views import RunDetail, RunView, Snapshot
+from monitor.data.views import RunView, Snapshot
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
@@ -67,42 +65,6 @@ class Source(Protocol):
         """Stop calling `publish`."""
 
 
-class Pace:
-    """A rate limit: so many reads per second, with a burst after a pause."""
-
-    def __init__(
-        self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._interval, self._burst, self._clock = 1 / per_second, burst, clock
-        self._due = clock()
-
-    def wait(self) -> float:
-        """Seconds until the next read is due."""
-        return max(0.0, self._due - (self._burst - 1) * self._interval - self._clock())
-
-    def take(self) -> None:
-        """Count one."""
-        self._due = max(self._due, self._clock()) + self._interval
-
-
-class Thrift:
-    """How long to wait between two looks, so that they and what is drawn of them take no more than
-    `share` of a core: at least `gap` seconds.
-    """
-
-    def __init__(
-        self, gap: float, share: float, processor: Callable[[], float] = time.process_time
-    ) -> None:
-        """`processor` gives the seconds that this process has computed."""
-        self._gap, self._share, self._processor = gap, share, processor
-        self._before = processor()
-
-    def wait(self) -> float:
-        """Seconds to wait, by the cost of the time since the last call."""
-        before, self._before = self._before, self._processor()
-        return max(self._gap, (self._before - before) / self._share)
-
-
 class Poller:
     """A `Source` that reads a runs directory: by polling, and sooner on hints."""
 
@@ -140,6 +102,7 @@ class Poller:
         self._publish: Publish = lambda _: None
         self._runs: tuple[RunView, ...] = ()
         self._problem = ""
+        self._watched = False
         self._sparks_due = False
         self._machine_seen: object = None
         self._looked: Snapshot | None = None
@@ -266,8 +229,9 @@ class Poller:
             runs, problem = self._scanner.scan(self._wanted(), fresh=fresh), ""
         except OSError as error:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
-        changed = (runs, problem) != (self._runs, self._problem)
-        self._runs, self._problem = runs, problem
+        found = (runs, problem, self._scanner.is_watched())
+        changed = found != (self._runs, self._problem, self._watched)
+        self._runs, self._problem, self._watched = found
         self._sparks_due = True
         return changed
 
@@ -351,11 +315,12 @@ class Poller:
         return Snapshot(
             runs_dir=one_line(self._runs_dir),
             taken_at=self._clock(),
-            runs=_newest_of(self._runs, details),
+            runs=newest_of(self._runs, details),
             detail=details.get(self._shown[1] or ""),
             details=details,
             machine=self._machine.view(),
             problem=self._problem,
+            watched=self._watched,
         )
 
 
@@ -371,43 +336,6 @@ def _coarse(view: MachineView) -> object:
             for g in view.gpus
         ),
     )
-
-
-def _newest_of(runs: tuple[RunView, ...], details: Mapping[str, RunDetail]) -> tuple[RunView, ...]:
-    """`runs` updated from `details`; the same object if nothing changed."""
-    found = tuple(_newest(view, details.get(view.run_id)) for view in runs)
-    return runs if all(new is old for new, old in zip(found, runs, strict=True)) else found
-
-
-def _newest(view: RunView, detail: RunDetail | None) -> RunView:
-    """`view` updated from its metrics, which are up to a second ahead of the state."""
-    if detail is None or detail.loading is not None or detail.newest_step is None:
-        return view
-    if view.stateless:
-        return _told_by_metrics(view, detail, detail.newest_step)
-    step = detail.newest_step
-    # After a resume the last record still belongs to the previous attempt.
-    if not view.alive or step <= view.step or detail.newest.get("attempt", 0) < view.attempt:
-        return view
-    at = int(np.searchsorted(detail.loss.steps, step))
-    if detail.loss.key != "loss" or at == len(detail.loss) or detail.loss.steps[at] != step:
-        return dataclasses.replace(view, step=step)
-    return dataclasses.replace(view, step=step, loss=float(detail.loss.values[at]))
-
-
-def _told_by_metrics(view: RunView, detail: RunDetail, step: int) -> RunView:
-    """A run without a state, as all of its metrics tell of it."""
-    loss = view.loss
-    if loss is None and len(detail.loss) and loss_key([detail.loss.key]):
-        loss = float(detail.loss.values[-1])
-    told = dataclasses.replace(
-        view,
-        step=step if detail.given_up_after is None else detail.given_up_after,
-        loss=loss,
-        phase=detail.transitions[-1].to if detail.transitions else view.phase,
-        transitions=detail.transitions,
-    )
-    return view if repr(told) == repr(view) else told
 
 
 def read_once(
@@ -435,8 +363,9 @@ def read_once(
     return Snapshot(
         one_line(runs_dir),
         time.time(),
-        _newest_of(scanner.views, details),
+        newest_of(scanner.views, details),
         detail,
         details=details,
         machine=machine.wait(_MACHINE_WAIT),
+        watched=scanner.is_watched(),
     )

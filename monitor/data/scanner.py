@@ -10,36 +10,28 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.data.main_metric import loss_key, main_key
-from monitor.data.skim import is_plain, skim
-from monitor.data.values import finite
+from monitor.data.run_view import (
+    is_closed,
+    view_of,
+    view_of_closed,
+    view_without_state,
+    why_unreadable,
+)
+from monitor.data.sparkline import sparkline
+from monitor.data.tails import Signature, file_signature, size_of
 from monitor.data.views import RunView
-from shared.files import open_file
+from shared.control.daemons import watching
 from shared.json_text import Json
 from shared.library.labels import LABELS, Labels, read_labels
-from shared.ownership.health import observe
 from shared.ownership.heartbeat import BeatWatch
-from shared.ownership.standing import told_by_metrics, why_idle
 from shared.run.directory import RunDirectory, is_run
-from shared.run.metrics_columns import as_value
-from shared.run.metrics_log import MetricsTable
 from shared.run.newest_record import newest_records
-from shared.run.record_lines import parse_line, parse_lines
-from shared.run.records import ACTIVE_STATUSES, ENDED_STATUSES, PhaseTransition, RunState
-from shared.text import many_lines, one_line
+from shared.run.records import ACTIVE_STATUSES, RunState
 
-_TAIL = 16 << 10
-_LONG_TAIL = 1 << 20
-_LOG_LINES = 12
-#: A run of an hour with a phase change per step must not make every look at it dear.
-MAX_TRANSITIONS = 2_000
-SPARKS = 24  # values of a sparkline
-_WHOLE = 256 << 10  # bytes of metrics up to which a sparkline is made of all lines
 _SPARK_AGAIN = 10.0  # seconds between two sparklines of one run
 _RESTING = 50  # runs at rest, looked at each time
 _LISTED_AGAIN = 10.0  # seconds; where a folder's time does not tell of new runs
-
-Signature = tuple[int, int, int]
+_DAEMON_AGAIN = 5.0  # seconds between looks for a daemon
 
 
 @dataclass(eq=False)
@@ -110,6 +102,8 @@ class RunScanner:
         self._at_work: list[_Known] = []
         self._resting: list[_Known] = []
         self._turn = 0
+        self._watched = False
+        self._watched_at = -_DAEMON_AGAIN
 
     def scan(self, closely: Collection[str] = (), *, fresh: bool = False) -> tuple[RunView, ...]:
         """Every run, active ones first, then the newest; the same object if none changed.
@@ -185,7 +179,7 @@ class RunScanner:
             if not is_closed(run):
                 return False
             known.signature, known.state = None, RunState()
-            known.bare = known.bare or _view_of_closed(run)
+            known.bare = known.bare or view_of_closed(run)
             known.view = known.view or known.bare
             return True
         old, before = known.bare, known.view
@@ -194,19 +188,19 @@ class RunScanner:
             state = run.read_state() if signature else None
             if state is not None:
                 known.signature, known.state = signature, state
-                known.bare = _view(run, state, now, known.watch)
+                known.bare = view_of(run, state, now, known.watch)
                 known.spark_due = True
             elif signature is None or old is None:
                 known.signature, known.state = None, RunState()
                 _read_newest(known)
-                found = _view_without_state(known, now)
+                found = view_without_state(run, known.newest, now)
                 # Compared as text: NaN is equal to itself there.
                 known.bare = old if repr(found) == repr(old) else found
             else:
                 # A writer that does not replace its file atomically was caught in the middle.
                 known.signature = None
         elif not rests:
-            known.bare = _view(run, known.state, now, known.watch, old)
+            known.bare = view_of(run, known.state, now, known.watch, old)
         labelled = file_signature(run.path / LABELS)
         if labelled != known.labels_seen:
             known.labels = read_labels(run) if labelled else Labels()
@@ -242,7 +236,7 @@ class RunScanner:
 
     def _may_draw(self, known: _Known) -> bool:
         """Whether its metrics have grown so much that the sparkline is another one."""
-        size = _size(known.run.metrics_path)
+        size = size_of(known.run.metrics_path)
         tick = time.monotonic()
         if size == known.spark_size and (known.spark or not size):
             known.spark_due = False
@@ -257,6 +251,13 @@ class RunScanner:
             views = (self._known[v.run_id].view or v for v in self._views)
             self._views = tuple(views)
         return changed
+
+    def is_watched(self) -> bool:
+        """Whether a daemon is at work in the folder, as of a few seconds ago."""
+        tick = time.monotonic()
+        if tick - self._watched_at >= _DAEMON_AGAIN:
+            self._watched_at, self._watched = tick, bool(watching(self._runs_dir))
+        return self._watched
 
     @property
     def views(self) -> tuple[RunView, ...]:
@@ -280,110 +281,9 @@ def _labelled(known: _Known) -> RunView:
     )
 
 
-def sparkline(path: Path) -> tuple[float, ...]:
-    """A few losses, evenly spaced over the whole of the metrics; a bounded part of it is read."""
-    if _size(path) > _WHOLE or not is_plain(path):
-        series = skim(path, 2 * SPARKS).series
-    else:
-        lines = _tail(path, _WHOLE).replace(b"\r", b"\n").split(b"\n")[:-1]
-        table = MetricsTable()
-        # Every other one may be of another kind, with no loss in it.
-        table.add_records(r for i in _spread(len(lines), 2 * SPARKS) if (r := parse_line(lines[i])))
-        series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
-    losses = series.get(main_key(series))
-    if losses is None:
-        return ()
-    return tuple(float(losses.values[i]) for i in _spread(len(losses), SPARKS))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most so many of `count` indices, evenly spaced, both ends included."""
-    chosen = min(count, most)
-    return [i * (count - 1) // max(1, chosen - 1) for i in range(chosen)]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def file_signature(path: Path | str) -> Signature | None:
-    """What changes whenever the file does; None when there is none."""
-    try:
-        stat = os.stat(path)  # noqa: PTH116  a Path would cost more than the look
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
 def _rank(view: RunView) -> tuple[bool, float, str]:
     at_work = view.alive or view.status in ACTIVE_STATUSES
     return not at_work, -(view.started_at or 0.0), view.run_id
-
-
-def _view(
-    run: RunDirectory, state: RunState, now: float, watch: BeatWatch, old: RunView | None = None
-) -> RunView:
-    health = observe(run, state, now, watch)
-    status, reason = one_line(health.status, 20), one_line(health.reason, 500)
-    if old and (old.status, old.reason, old.alive) == (status, reason, health.alive):
-        return old
-    lines: tuple[str, ...] = ()
-    if state.exit and state.exit.last_log_lines:
-        lines = tuple(one_line(x, 500) for x in state.exit.last_log_lines[-_LOG_LINES:])
-    elif status in ("crashed", "failed"):
-        lines = tail_lines(run.log_path)
-    model = tuple((one_line(k, 40), one_line(v, 80)) for k, v in list(state.model.items())[:40])
-    return RunView(
-        run_id=run.run_id,
-        path=run.path,
-        label=one_line(run.run_id, 120),
-        name=one_line(state.run_name or run.run_id, 120),
-        status=status,
-        reason=reason,
-        alive=health.alive,
-        step=state.current_step,
-        max_steps=state.max_steps,
-        loss=state.current_loss,
-        best_loss=state.best_loss,
-        best_step=state.best_step,
-        best_metric=one_line(state.best_metric, 40),
-        phase=one_line(state.current_phase, 40),
-        transitions=tuple(_clean(t) for t in state.phase_transitions[-MAX_TRANSITIONS:]),
-        eta_seconds=state.eta_seconds if state.ended_at is None and health.alive else None,
-        tokens_per_second=state.tokens_per_second,
-        tokens_total=state.tokens_total,
-        total_forward=state.total_forward,
-        total_backward=state.total_backward,
-        started_at=state.started_at,
-        updated_at=state.updated_at,
-        ended_at=state.ended_at,
-        trained_seconds=state.time_trained,
-        host=one_line(state.host, 80),
-        pid=state.pid,
-        attempt=state.attempt,
-        device=one_line(state.device, 80),
-        git_commit=one_line(state.git_commit or "", 40),
-        model=model,
-        exit_code=state.exit.code if state.exit else None,
-        last_log_lines=lines,
-        # Of a run that has ended, the reason of its end tells.
-        alarm=_unreadable(run)
-        or ("" if state.status in ENDED_STATUSES else one_line(health.alarm or state.alarm, 500)),
-        supervised=state.supervised,
-        micro_batch=state.micro_batch,
-    )
-
-
-def _clean(transition: PhaseTransition) -> PhaseTransition:
-    return PhaseTransition(
-        transition.step,
-        one_line(transition.from_phase, 40),
-        one_line(transition.to, 40),
-        transition.time,
-    )
 
 
 def _read_newest(known: _Known) -> None:
@@ -394,103 +294,5 @@ def _read_newest(known: _Known) -> None:
         return
     known.newest = newest_records(run.metrics_path)
     # Perhaps it could not be read: look again.
-    known.metrics_seen = seen if known.newest or not _unreadable(run) else None
+    known.metrics_seen = seen if known.newest or not why_unreadable(run) else None
     known.spark_due = True
-
-
-def _view_without_state(known: _Known, now: float) -> RunView:
-    """A run of another program, which only writes metrics: judged by its last lines."""
-    run = known.run
-    told = told_by_metrics(run, known.newest, now)
-    attempt = known.newest[0].get("attempt") if known.newest else None
-    own = [r for r in known.newest if r.get("attempt") == attempt]
-    return RunView(
-        run_id=run.run_id,
-        path=run.path,
-        label=one_line(run.run_id, 120),
-        name=one_line(run.run_id, 120),
-        status=told.status,
-        reason=_unreadable(run) or why_idle(told),
-        alive=False,
-        step=told.current_step,
-        max_steps=told.max_steps,
-        loss=_newest_loss(own),
-        phase=told.current_phase,
-        updated_at=told.updated_at,
-        stateless=True,
-    )
-
-
-def _newest_loss(records: list[Json]) -> float | None:
-    """The loss of the newest record that has one; NaN where it is."""
-    key = loss_key(dict.fromkeys(key for record in records for key in record))
-    if key is None:
-        return None
-    for record in records:
-        named = record.get("nonfinite")
-        value = as_value(record.get(key), named.get(key) if isinstance(named, dict) else None)
-        if value is not None:
-            return value
-    return None
-
-
-def last_val_loss(run: RunDirectory) -> float | None:
-    """The newest validation loss near the end of the metrics, without reading all of them."""
-    records, _ = parse_lines(_tail(run.metrics_path, _LONG_TAIL))
-    last = records[-1] if records else {}
-    values = (finite(r.get("val_loss")) for r in reversed(records) if not _is_abandoned(r, last))
-    return next((v for v in values if v is not None), None)
-
-
-def _is_abandoned(record: Json, last: Json) -> bool:
-    """Whether another attempt than that of the last record wrote it, and further on."""
-    step, front = finite(record.get("step")), finite(last.get("step"))
-    other = record.get("attempt") != last.get("attempt")
-    return other and step is not None and front is not None and step > front
-
-
-def is_closed(run: RunDirectory) -> bool:
-    """Whether it is a folder that may not be looked into: it might well be a run."""
-    return os.path.isdir(run.path) and not _may(run.path, os.R_OK | os.X_OK)  # noqa: PTH112
-
-
-def _may(path: Path, mode: int) -> bool:
-    """Whether this process, as whoever it acts for, may do that; False for what is not there."""
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _view_of_closed(run: RunDirectory) -> RunView:
-    """A run, perhaps, of which nothing can be known."""
-    return RunView(
-        run_id=run.run_id,
-        path=run.path,
-        label=one_line(run.run_id, 120),
-        name=one_line(run.run_id, 120),
-        status="idle",
-        reason="you may not look into its folder; its owner can let you",
-        alive=False,
-    )
-
-
-def _unreadable(run: RunDirectory) -> str:
-    """A sentence where there are metrics that may not be read."""
-    path = run.metrics_path
-    if _may(path, os.F_OK) and not _may(path, os.R_OK):
-        return "you may not read its metrics.jsonl; its owner can let you"
-    return ""
-
-
-def _tail(path: Path, size: int = _TAIL) -> bytes:
-    try:
-        with open_file(path) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            return file.read(size)
-    except OSError:
-        return b""
-
-
-def tail_lines(path: Path, limit: int = _LOG_LINES) -> tuple[str, ...]:
-    """The last lines of a text file, safe to show. A progress bar's `\\r` counts as a new line."""
-    text = _tail(path).decode("utf-8", "replace").replace("\r", "\n")
-    lines = [one_line(x, 500) for x in many_lines(text).split("\n")]
-    return tuple([x for x in lines if x.strip()][-limit:])

@@ -148,8 +148,6 @@ class RunDetail:
     protected: Mapping[str, str] = field(default_factory=dict)
     #: Where a checkpoint was uploaded to, by its name.
     uploads: Mapping[str, str] = field(default_factory=dict)
-    #: Whether a daemon watches the runs directory.
-    watched: bool = False
 
     @property
     def why_empty(self) -> str:
@@ -175,6 +173,8 @@ class Snapshot:
     details: Mapping[str, RunDetail] = field(default_factory=dict)
     machine: MachineView | None = None
     problem: str = ""
+    #: Whether a daemon watches the runs directory.
+    watched: bool = False
 
     def run(self, run_id: str | None) -> RunView | None:
         """The run of that id, or None."""

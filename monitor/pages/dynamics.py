@@ -1,4 +1,4 @@
-"""How the loss has moved lately, in numbers and, where there is room, as a chart."""
+"""How the main metric has moved lately, in numbers and, where there is room, as a chart."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from monitor.plots.curves import CurveStore
 from monitor.widgets.chart_focus import ChartFocus
 from monitor.widgets.dynamics_page import DynamicsPage as DynamicsLines
 
-_RECENT_WEIGHT = 0.95  # of the moving average over the latest losses
+_RECENT_WEIGHT = 0.95  # of the moving average over the latest values
 
 
 class DynamicsPage(PageController):
-    """The latest losses, and what can be said of them."""
+    """The latest values, and what can be said of them."""
 
     name = "dynamics"
 
@@ -26,7 +26,7 @@ class DynamicsPage(PageController):
         self._lines = DynamicsLines(id="dynamics")
 
     def widgets(self) -> Sequence[Widget]:
-        """The chart of the latest losses, and the lines."""
+        """The chart of the latest values, and the lines."""
         return [self._recent, self._lines]
 
     def panes(self, seen: Seen, layout: Layout) -> dict[Widget, bool]:
@@ -36,10 +36,11 @@ class DynamicsPage(PageController):
     def show(self, seen: Seen) -> None:
         """Show the selected run."""
         view, detail = seen.view, seen.detail
-        self._lines.show(view, detail)
+        main = seen.look.chart.main
+        self._lines.show(view, detail, main)
         if self._recent.display and view is not None and detail is not None:
             first, last = self._lines.window
-            recent = ChartState(span=float(last - first) or None, weight=_RECENT_WEIGHT)
+            recent = ChartState(main=main, span=float(last - first) or None, weight=_RECENT_WEIGHT)
             self._recent.show([(view, detail)], recent)
 
     def move(self, by: int) -> None:

@@ -60,7 +60,8 @@ class OverviewPage(PageController):
             found = detail.checkpoints if detail else ()
             self._checkpoints.show(found, detail.uploads if detail else {}, seen.now)
         if self._details.display:
-            self._details.show(seen.view, detail, seen.now)
+            watched = seen.snapshot is not None and seen.snapshot.watched
+            self._details.show(seen.view, detail, seen.now, watched=watched)
 
     def move(self, by: int) -> None:
         """Scroll the details."""

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.data.positions import Positions, is_rising
-from monitor.data.pyramid import Growing, unchanged
+from monitor.data.pyramid import unchanged
 from monitor.data.views import RunDetail
+from monitor.plots.elapsed import STEP_TIME, TIME, Elapsed, Trained
 from shared.charts.reduce import HUGE
 from shared.charts.window import Kind
 from shared.run.metrics_rows import Floats, Ints, Series
 
 _TOKENS = "tokens_total"
-_TIME, _STEP_TIME = "time", "step_time_ms"
-#: Without events that tell of pauses, a gap of so many seconds and so many times the usual is one.
-_PAUSE, _TIMES = 60.0, 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,34 +27,6 @@ class Placed:
 
     x: Floats | Ints
     order: Ints | None = None
-
-
-class _Elapsed:
-    """The elapsed seconds at each step of a run, from the clock or from the step times."""
-
-    def __init__(self) -> None:
-        self._source: Series | None = None
-        self._seconds = Growing()
-        self._origin = 0.0
-
-    def update(self, source: Series) -> Series:
-        """In O(new) while `source` only grows."""
-        old = self._source
-        kept = 0 if old is None or old.key != source.key else unchanged(old.values, source.values)
-        if kept < self._seconds.size:
-            self._seconds.cut(0)
-        new = source.values[self._seconds.size :]
-        if source.key == _STEP_TIME:
-            so_far = float(self._seconds.view()[-1]) if self._seconds.size else 0.0
-            taken = np.where(np.isfinite(new) & (new > 0) & (new < 1e12), new, 0.0)
-            self._seconds.append(so_far + np.cumsum(taken) / 1000)
-        else:
-            if not self._seconds.size:
-                finite = new[np.isfinite(new)][:1]
-                self._origin = float(finite[0]) if len(finite) else 0.0
-            self._seconds.append(new - self._origin)
-        self._source = source
-        return Series(_TIME, source.steps, self._seconds.view())
 
 
 class _Sorted:
@@ -90,38 +60,13 @@ class _Sorted:
         return np.interp(steps, self._steps, self._values) if len(self._values) else steps
 
 
-def training_seconds(clock: Series, halts: Sequence[float]) -> Floats:
-    """The seconds of training until each step, without the gaps in which nobody trained.
-
-    A gap holds one of `halts`; where none is known, it is one that is far too long for a step. It
-    counts as an ordinary step.
-    """
-    moments = clock.values
-    with np.errstate(invalid="ignore", over="ignore"):
-        taken = np.diff(moments)
-    taken = np.where(np.isfinite(taken) & (taken > 0), taken, 0.0)
-    if not len(taken):
-        return np.zeros(len(moments))
-    positive = taken[taken > 0]
-    with np.errstate(over="ignore"):
-        usual = float(np.median(positive)) if len(positive) else 0.0
-    if len(halts):
-        passed = np.searchsorted(np.sort(np.asarray(halts)), moments, "right")
-        gaps = np.diff(passed) > 0
-    else:
-        gaps = taken > max(_PAUSE, _TIMES * usual)
-    with np.errstate(over="ignore"):
-        passed_by = np.cumsum(np.where(gaps, np.minimum(taken, usual), taken))
-    return np.concatenate(([0.0], np.minimum(passed_by, np.finfo(np.float64).max)))
-
-
 class RunAxes:
     """The axes of one run, continued as its detail is renewed; each computed on first use."""
 
     def __init__(self) -> None:
         self._detail: RunDetail | None = None
         self._series: Mapping[str, Series] = {}
-        self._elapsed = _Elapsed()
+        self._elapsed, self._trained = Elapsed(), Trained()
         self._positions: dict[Kind, Positions] = {}
         self._updated: set[Kind] = set()
         self._metric: tuple[Series, Positions | _Sorted] | None = None
@@ -229,10 +174,10 @@ class RunAxes:
             return self._series.get(metric)
         if kind == "tokens":
             return self._series.get(_TOKENS)
-        clock = self._detail.series.get(_TIME)
+        clock = self._detail.series.get(TIME)
         if clock is not None and len(clock):
             return clock
-        return self._series.get(_STEP_TIME)
+        return self._series.get(STEP_TIME)
 
     def _axis(self, kind: Kind, metric: str) -> Positions | _Sorted | None:
         source = self._source(kind, metric)
@@ -247,9 +192,9 @@ class RunAxes:
         return axis
 
     def _seconds(self, source: Series, kind: Kind) -> Series:
-        if kind == "time" or source.key == _STEP_TIME or self._detail is None:
+        if kind == "time" or source.key == STEP_TIME or self._detail is None:
             return self._elapsed.update(source)
-        return Series(_TIME, source.steps, training_seconds(source, self._detail.halts))
+        return self._trained.update(source, self._detail.halts)
 
     def _over(self, source: Series) -> Positions | _Sorted:
         if self._metric is not None and self._metric[0] is source:

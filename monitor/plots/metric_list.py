@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from operator import itemgetter
 
-from monitor.data.main_metric import beside, loss_key, main_key
+from monitor.data.main_metric import STAGES, beside, loss_key, main_key
 from monitor.search import search
 
 #: What a group is named by: the first part of `train/loss` or `layers.0.norm`…
 _PREFIX = re.compile(r"[^/.]+[/.](?=.)")
 _MEMBERS = 2  # …of at least so many metrics;
 #: or the stage in `eval_runtime`, of at least so many: two such names are no reason for a heading.
-_STAGE = re.compile(r"(?:train|eval|val|valid|validation|test|dev)_(?=.)", re.I)
+_STAGE = re.compile(rf"(?:train|training|{STAGES})_(?=.)", re.I)
 _STAGED = 3
 
 

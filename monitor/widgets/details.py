@@ -10,6 +10,7 @@ from monitor.palette import Colours
 from monitor.widgets.cells import fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import age_of, event_line, kind_width
+from shared.control.daemons import restarted_by
 from shared.text import format_count, format_duration, format_time
 
 _SIDE_BY_SIDE = 108  # columns from which facts and events are side by side
@@ -27,12 +28,15 @@ class Details(Page):
         self._view: RunView | None = None
         self._detail: RunDetail | None = None
         self._now = 0.0
+        self._watched = False
 
-    def show(self, view: RunView | None, detail: RunDetail | None, now: float) -> None:
-        """Show this run; a different one begins at its top."""
+    def show(
+        self, view: RunView | None, detail: RunDetail | None, now: float, *, watched: bool
+    ) -> None:
+        """Show this run; a different one begins at its top. `watched`: a daemon is at work."""
         if (view and view.run_id) != (self._view and self._view.run_id):
             self._top = 0
-        self._view, self._detail, self._now = view, detail, now
+        self._view, self._detail, self._now, self._watched = view, detail, now, watched
         self.redraw()
 
     def lines(self, width: int, colours: Colours) -> list[Line]:
@@ -91,7 +95,10 @@ class Details(Page):
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),
             ("attempt", str(view.attempt) if view.attempt else ""),
-            ("restarted by", _restarted_by(view, detail)),
+            (
+                "restarted by",
+                restarted_by(supervised=view.supervised, status=view.status, watched=self._watched),
+            ),
             ("micro-batch", f"{view.micro_batch} (memory)" if view.micro_batch else ""),
             ("started", format_time(view.started_at)),
             ("ended", format_time(view.ended_at)),
@@ -149,13 +156,6 @@ def _cells(pieces: Line) -> int:
 def _padded(pieces: Line, width: int, colours: Colours) -> Line:
     strip = line(pieces, width, Style.null())
     return [(s.text, s.style or colours.style("foreground")) for s in strip]
-
-
-def _restarted_by(view: RunView, detail: RunDetail | None) -> str:
-    """Who starts the run again if it crashes; only of a run that may be."""
-    if not view.supervised or view.status == "completed" or detail is None:
-        return ""
-    return "a daemon, if it crashes" if detail.watched else "nobody: no daemon watches it"
 
 
 def _count(text: str) -> str:

@@ -1,13 +1,14 @@
-"""How the loss has been moving lately, and which phases the run went through."""
+"""How the main metric has been moving lately, and which phases the run went through."""
 
 from __future__ import annotations
 
 from rich.cells import cell_len
 
+from monitor.data.main_metric import is_cost
 from monitor.data.views import RunDetail, RunView
 from monitor.dynamics import Dynamics, dynamics
 from monitor.palette import Colours
-from monitor.widgets.cells import fit, number, thousands, wrapped
+from monitor.widgets.cells import fit, fit_middle, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
 from monitor.widgets.run_pages import BAD_EVENTS, event_line, kind_width
 from shared.text import plural
@@ -26,14 +27,15 @@ class DynamicsPage(Page):
         super().__init__(id=id)
         self._view: RunView | None = None
         self._detail: RunDetail | None = None
+        self._main = ""
         self._known: tuple[object, Dynamics] = (None, Dynamics())
 
-    def show(self, view: RunView | None, detail: RunDetail | None) -> None:
-        """Show this run; a different one begins at its top."""
+    def show(self, view: RunView | None, detail: RunDetail | None, main: str = "") -> None:
+        """Show this run, by its metric `main` if it has it; another run begins at its top."""
         if (view and view.run_id) != (self._view and self._view.run_id):
             self._top = 0
-        if view is not self._view or detail is not self._detail:
-            self._view, self._detail = view, detail
+        if view is not self._view or detail is not self._detail or main != self._main:
+            self._view, self._detail, self._main = view, detail, main
             self.redraw()
 
     @property
@@ -46,9 +48,9 @@ class DynamicsPage(Page):
         detail = self._detail
         if detail is None:
             return Dynamics()
-        key = (detail.run_id, detail.version, detail.approximate)
+        key = (detail.run_id, detail.version, detail.approximate, self._main)
         if self._known[0] != key:
-            self._known = (key, dynamics(detail))
+            self._known = (key, dynamics(detail, self._main))
         return self._known[1]
 
     def remark(self) -> str:
@@ -61,11 +63,11 @@ class DynamicsPage(Page):
     def lines(self, width: int, colours: Colours) -> list[Line]:
         """Facts, troubles, phases."""
         view, detail = self._view, self._detail
-        if view is None or detail is None or not len(detail.loss):
+        found = self._found()
+        if view is None or detail is None or not found.values:
             why = detail.why_empty if detail else ""
             text = why or "No metrics yet: they begin with the first step."
             return [[(f" {part}", colours.style("muted"))] for part in wrapped(text, width - 2)]
-        found = self._found()
         return [
             *_folded(_movement(found, colours), width),
             [],
@@ -97,14 +99,16 @@ def _folded(rows: list[Line], width: int) -> list[Line]:
 def _movement(found: Dynamics, colours: Colours) -> list[Line]:
     lines = [
         _row(
-            "loss, mean",
+            fit_middle(found.key, _LABEL - 7) + ", mean",
             number(found.mean),
             f"over the last {plural(found.values, 'value')}",
             colours,
         )
     ]
     if found.slope is not None:
-        style = {"falling": "success", "rising": "warning"}.get(found.trend, "foreground")
+        style = "foreground"
+        if is_cost(found.key):
+            style = {"falling": "success", "rising": "warning"}.get(found.trend, style)
         told = f"{found.trend}, per 1,000 steps; noise ±{number(found.noise, 3)}"
         lines.append(_row("slope", _signed(found.slope), told, colours, style))
     if found.gap is not None:
@@ -114,7 +118,8 @@ def _movement(found: Dynamics, colours: Colours) -> list[Line]:
         if found.gap_before is not None:
             change = found.gap - found.gap_before
             told += f", {_signed(change)} since last"
-            style = "warning" if found.gap > 0 and change > 0 else "foreground"
+            worse = is_cost(found.key) and found.gap > 0 and change > 0
+            style = "warning" if worse else "foreground"
         lines.append(_row("train/val gap", _signed(found.gap), told, colours, style))
     if found.nonfinite:
         told = f"{'value' if found.nonfinite == 1 else 'values'} in the window, NaN or infinite"

@@ -147,6 +147,16 @@ def care_of(daemons: list[DaemonView], run_id: str) -> Json | None:
     return next((v.runs[run_id] for v in daemons if v.alive and run_id in v.runs), None)
 
 
+def restarted_by(*, supervised: bool, status: str, watched: bool) -> str:
+    """Who starts a run again if it crashes; empty for one that nobody would.
+
+    `watched`: whether a daemon is at work in its runs directory.
+    """
+    if not supervised or status == "completed":
+        return ""
+    return "a daemon, if it crashes" if watched else "nobody: no daemon watches it"
+
+
 def would_start(daemons: Iterable[DaemonView], run_id: str) -> bool:
     """Whether one of the daemons, or the successor of a dead one, would start the run again."""
     for daemon in daemons:

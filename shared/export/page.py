@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
-from shared.control.daemons import watching
+from shared.control.daemons import restarted_by, watching
 from shared.json_text import is_number
 from shared.library.labels import Labels, read_labels
 from shared.output_file import check_output, write_output
@@ -77,6 +77,7 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
     model = {one_line(k, 40): one_line(v, 80) for k, v in list(state.model.items())[:40]}
     name, parameters = model.pop("name", ""), state.model.get("parameters")
     model.pop("parameters", None)
+    watched = state.supervised and bool(watching(run.path.parent))
     shape = "  ".join(f"{key} {value}" for key, value in model.items())
     code = "" if state.exit is None else f" (exit code {state.exit.code})"
     return [
@@ -96,7 +97,10 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("device", one_line(state.device, 80)),
         ("process", f"{state.pid} on {one_line(state.host, 80)}" if state.pid else ""),
         ("attempt", str(state.attempt) if state.attempt else ""),
-        ("restarted by", _restarted_by(run, state)),
+        (
+            "restarted by",
+            restarted_by(supervised=state.supervised, status=state.status, watched=watched),
+        ),
         ("micro-batch", f"{state.micro_batch} (memory)" if state.micro_batch else ""),
         ("started", _known(format_time(state.started_at))),
         ("ended", _known(format_time(state.ended_at))),
@@ -109,13 +113,6 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("commit", one_line(state.git_commit or "", 40)),
         ("page made", format_time(now)),
     ]
-
-
-def _restarted_by(run: RunDirectory, state: RunState) -> str:
-    if not state.supervised or state.status == "completed":
-        return ""
-    watched = watching(run.path.parent)
-    return "a daemon, if it crashes" if watched else "nobody: no daemon watches it"
 
 
 def _known(text: str) -> str:

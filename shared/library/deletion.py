@@ -12,7 +12,7 @@ from shared.checkpoints.trash import folder_size, freed_bytes
 from shared.control.daemons import care_of, watching
 from shared.ownership.health import STALLED_AFTER, observe
 from shared.ownership.lock import read_holder
-from shared.ownership.standing import standing
+from shared.ownership.standing import standing_of
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.run.records import ACTIVE_STATUSES, RunState
@@ -56,7 +56,8 @@ class DoomedRun:
 
 def doom(run: RunDirectory) -> DoomedRun:
     """What deleting `run` would mean. Changes nothing."""
-    state, health = standing(run)
+    known = run.read_state()
+    state, health = standing_of(run, known)
     outside = run.checkpoints.resolve() if run.checkpoints.is_symlink() else None
     listed = [] if outside else list_checkpoints(run.checkpoints)
     whole = [info for info in listed if info.whole]
@@ -70,17 +71,21 @@ def doom(run: RunDirectory) -> DoomedRun:
         newest=whole[-1] if whole else None,
         uploaded=uploaded_to(run, state),
         outside=outside,
-        refusal=refusal(run),
+        refusal=_refusal(run, known),
     )
 
 
 def refusal(run: RunDirectory) -> str:
     """Why `run` cannot be deleted now; empty if it can."""
+    return _refusal(run, run.read_state())
+
+
+def _refusal(run: RunDirectory, state: RunState | None) -> str:
     name = one_line(run.run_id)
     stop = f"trainer stop {shlex.quote(name)}"
     if run.path.is_symlink():
         return f"{name} is a link to {one_line(run.path.resolve())}; remove the link by hand."
-    state = run.read_state() or RunState()
+    state = state or RunState()
     health = observe(run, state)
     if health.alive and state.status not in ACTIVE_STATUSES:
         holder = read_holder(run.lock_path) or "another process"

@@ -18,8 +18,14 @@ def standing(run: RunDirectory, now: float | None = None) -> tuple[RunState, Hea
 
     Of another program's run, which only writes metrics, what they tell of it.
     """
+    return standing_of(run, run.read_state(), now)
+
+
+def standing_of(
+    run: RunDirectory, state: RunState | None, now: float | None = None
+) -> tuple[RunState, Health]:
+    """The same of a run whose state was read already; None: it has none."""
     now = time.time() if now is None else now
-    state = run.read_state()
     if state is not None:
         return state, observe(run, state, now)
     told = told_by_metrics(run, newest_records(run.metrics_path), now)

@@ -1,13 +1,24 @@
-"""A run's `config.yaml` as values by dotted keys, for display and comparison."""
+"""A run's `config.yaml`: as it is written, and as values by dotted keys to show and compare."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
+from shared.json_text import encode_json
 from shared.text import one_line
 
 MAX_KEYS = 1000
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A resolved configuration as YAML; paths and numbers of any kind as JSON has them."""
+    import yaml  # noqa: PLC0415  slow to import, rarely needed
+
+    plain = orjson.loads(encode_json(dict(config)))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def flat_config(text: str) -> dict[str, str]:

@@ -23,9 +23,10 @@ import orjson
 import pytest
 
 from monitor.__main__ import main as show
-from monitor.data.follower import RunFollower, event_view
+from monitor.data.follower import RunFollower
 from monitor.data.machine import HostView, Machine
 from monitor.data.poller import Poller, read_once
+from monitor.data.run_files import event_view
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunDetail, RunView, SampleView, Snapshot
 from monitor.report import report

@@ -151,8 +151,8 @@ async def test_an_alarm_is_seen_in_the_list_the_head_and_the_details(showcase: S
         await pilot.press("d")
         await until(pilot, lambda: screen_text(app).count("No room for checkpoints") == 2)
         assert "nobody: no daemon watches it" in screen_text(app)
-        watched_by_one = dataclasses.replace(detail, watched=True)
-        source.publish(snapshot(alarmed, *runs[1:], detail=watched_by_one))
+        shown = snapshot(alarmed, *runs[1:], detail=detail)
+        source.publish(dataclasses.replace(shown, watched=True))
         await until(pilot, lambda: "a daemon, if it crashes" in screen_text(app))
 
 

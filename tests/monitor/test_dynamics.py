@@ -74,3 +74,12 @@ def test_odd_values_are_survived(loss: np.ndarray) -> None:
 
 def test_a_long_run_costs_no_more() -> None:
     assert dynamics(detail(np.ones(1_000_000))).values == MAX_WINDOW
+
+
+def test_they_are_of_the_main_metric_that_was_chosen() -> None:
+    found = detail(np.ones(400), accuracy=np.linspace(0, 1, 400), eval_accuracy=[0.0, 0.5])
+    assert dynamics(found).key == "loss"
+    chosen = dynamics(found, "accuracy")
+    assert (chosen.key, chosen.trend) == ("accuracy", "rising")
+    assert chosen.val_step == 1, "the gap is to its own evaluation"
+    assert dynamics(found, "reward").key == "loss", "another run may lack it"

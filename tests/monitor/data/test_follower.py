@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitor.data.follower import RunFollower, event_view
+from monitor.data.follower import RunFollower
+from monitor.data.run_files import event_view
 from shared.checkpoints.catalogue import set_link, step_folder
 from shared.checkpoints.manifest import write_manifest
 from shared.run.config import flat_config

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from monitor.data.poller import Pace, Poller, Thrift, read_once
+from monitor.data.pace import Pace, Thrift
+from monitor.data.poller import Poller, read_once
 from monitor.data.views import Snapshot
 from shared.run.directory import RunDirectory
 from tests.monitor.support import metric_lines, write_run

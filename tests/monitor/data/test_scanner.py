@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from monitor.data.scanner import SPARKS, RunScanner, sparkline, tail_lines
+from monitor.data.scanner import RunScanner
+from monitor.data.sparkline import SPARKS, sparkline
+from monitor.data.tails import tail_lines
 from monitor.data.views import RunView
+from shared.control.daemons import DaemonDirectory
 from shared.library.labels import change_labels
 from shared.ownership.health import STALLED_AFTER
+from shared.ownership.heartbeat import HeartbeatFile
+from shared.ownership.lock import RunLock
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.monitor.support import metric_lines, write_run
@@ -210,3 +215,15 @@ def test_a_folder_becomes_a_run_when_it_has_a_file(tmp_path: Path) -> None:
     assert [view.step for view in scanner.scan()] == [1]
     (tmp_path / "r" / "metrics.jsonl").unlink()
     assert scanner.scan() == ()
+
+
+def test_a_daemon_at_work_is_known_of_the_whole_folder(tmp_path: Path) -> None:
+    assert not RunScanner(tmp_path, time.time).is_watched()
+    daemon = DaemonDirectory.of(tmp_path)
+    daemon.path.mkdir(parents=True)
+    lock, beat = RunLock(daemon.lock_path), HeartbeatFile(daemon.heartbeat_path)
+    lock.acquire()
+    beat.beat()
+    assert RunScanner(tmp_path, time.time).is_watched()
+    beat.close()
+    lock.release()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from monitor.chart_state import ChartState
 from monitor.data.views import RunDetail
-from monitor.plots.axes import training_seconds
 from monitor.plots.curves import CurveStore, RunCurves
+from monitor.plots.elapsed import Trained
 from monitor.plots.scene import Scene
 from shared.run.metrics_rows import Series
 from tests.monitor.support import series, view
@@ -41,8 +41,8 @@ def test_relative_steps_begin_at_the_first_one() -> None:
 
 def test_time_without_pauses() -> None:
     clock = series("time", [0.0, 1.0, 2.0, 5002.0, 5003.0, 5013.0, 5014.0])
-    assert training_seconds(clock, ()).tolist() == [0, 1, 2, 3, 4, 14, 15]
-    told = training_seconds(clock, (5010.0,))
+    assert Trained().update(clock, ()).values.tolist() == [0, 1, 2, 3, 4, 14, 15]
+    told = Trained().update(clock, (5010.0,)).values
     assert told.tolist() == [0, 1, 2, 5002, 5003, 5004, 5005], "events tell, and a long step is one"
     found = curves(loss=np.ones(7), time=clock, halts=(0.5, 2500.0))
     assert found.axes.range("training") == (0, 15)
@@ -52,12 +52,30 @@ def test_time_without_pauses() -> None:
     assert slow.axes.range("training") == slow.axes.range("time")
 
 
+def test_of_a_growing_run_only_the_new_part_is_computed() -> None:
+    moments = np.cumsum(np.where(np.arange(4000) % 500, 1.0, 5000.0))
+    halts = tuple(float(x) - 1 for x in moments[::500])
+    trained, before = Trained(), np.empty(0)
+    for end in (3000, 3001, 3700, 4000):
+        known = tuple(halt for halt in halts if halt < moments[end - 1])
+        found = trained.update(series("time", moments[:end]), known).values
+        assert (
+            found.tolist() == Trained().update(series("time", moments[:end]), known).values.tolist()
+        )
+        assert not len(before) or np.shares_memory(before, found), "it was continued"
+        before = found
+    late = trained.update(series("time", moments), (*halts, 1700.5)).values
+    assert (
+        late.tolist() == Trained().update(series("time", moments), (*halts, 1700.5)).values.tolist()
+    )
+
+
 @given(
     st.lists(st.floats() | st.floats(0, 1e9), max_size=20),
     st.lists(st.floats(-1e9, 1e9), max_size=4),
 )
 def test_time_without_pauses_never_falls(moments: list[float], halts: list[float]) -> None:
-    found = training_seconds(series("time", moments), halts)
+    found = Trained().update(series("time", moments), halts).values
     assert len(found) == len(moments)
     assert np.isfinite(found).all()
     assert (np.diff(found) >= 0).all()

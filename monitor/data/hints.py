@@ -24,8 +24,9 @@ from watchdog.observers import Observer
 _INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json", "labels.json")
 #: Hints per second above which polling is cheaper, and its delay cannot be seen: for every hint the
 #: kernel wakes this process, in the time of the trainer that writes.
-_BUSY = 10
-_MEASURED = 0.5  # seconds over which they are counted
+_BUSY = 6
+_COUNTED = 2.0  # seconds over which they are counted
+_SOON = 0.5  # seconds after which a flood of them is enough
 _KINDS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
     DirDeletedEvent,
@@ -59,10 +60,11 @@ class _Watched:
         """Whether it gives too many hints to be worth it."""
         now = time.monotonic()
         elapsed = now - self._counted_at
-        if elapsed < _MEASURED:
+        if elapsed < _SOON:
             return False
-        loud = self._count > _BUSY * elapsed
-        self._count, self._counted_at = 0, now
+        loud = self._count > _BUSY * max(elapsed, _COUNTED)
+        if loud or elapsed >= _COUNTED:
+            self._count, self._counted_at = 0, now
         return loud
 
 

@@ -26,10 +26,11 @@ DEFAULT_POLL = 0.5  # seconds
 #: Reads per second, and how many may follow each other after a pause: a single event is read at
 #: once, a steady stream is not drawn line by line.
 LOOKS_PER_SECOND, BURST = 8.0, 6
-BUSY_GAP = 0.2  # seconds between looks at a run that changes all the time, at least
-#: Of a core, for looks at such a run and for drawing them: monitors share the machine with a
-#: trainer, and its caches.
-BUSY_SHARE = 0.03
+#: Seconds between looks at a run that changes all the time, at least and at most…
+BUSY_GAP, BUSY_MOST = 0.2, 1.0
+#: …so that they and what is drawn of them take no more than so much of a core: monitors share the
+#: machine with a trainer, and its caches, and there may be ten of them.
+BUSY_SHARE = 0.015
 #: Seconds of reading before a snapshot is published: soon at first, then rarely, because drawing
 #: takes time from reading.
 READ_TIME, LATER_READ_TIME = 0.1, 0.75
@@ -209,10 +210,10 @@ class Poller:
         """Sleep until there is something to do; only user requests may exceed the rate."""
         if more:
             return
-        wait = self._poll - (time.monotonic() - began)
-        between = self._thrift.wait()
+        every, between = self._poll, self._thrift.wait()
         if self._hints is not None and self._hints.busy:
-            wait = min(wait, between)
+            every = min(max(every, BUSY_MOST), between)
+        wait = every - (time.monotonic() - began)
         if self._sparks_due:
             wait = min(wait, _SPARK_REST)
         self._wake.wait(max(0.0, wait))

@@ -18,6 +18,7 @@ class Panel(Widget):
         super().__init__(id=id)
         self._strips: list[Strip] = []
         self._drawn_for: object = None
+        self._base: Style | None = None
         self._drawings = 0
 
     @property
@@ -33,7 +34,7 @@ class Panel(Widget):
     @property
     def base(self) -> Style:
         """The widget's own background and foreground."""
-        return self.rich_style
+        return self.rich_style if self._base is None else self._base
 
     def heading_style(self) -> Style:
         """The background of a panel's first line."""
@@ -58,15 +59,25 @@ class Panel(Widget):
 
     def _render_strips(self) -> None:
         width, height = self.size
-        self._strips = self.draw(width, height)[:height]
+        self._base = self.rich_style  # which Textual works out anew each time it is asked
+        try:
+            self._strips = self.draw(width, height)[:height]
+            self._drawn_for = self._circumstances()
+        finally:
+            self._base = None
         self._drawings += 1
-        self._drawn_for = (width, height, self.app.theme, self.base)
+
+    def _circumstances(self) -> object:
+        return (*self.size, self.app.theme, self.base)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The visible strips, drawn again for another size or in other colours."""
+        if self._drawn_for != self._circumstances():
+            self._render_strips()
+        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         """The strip of line `y`."""
-        width, height = self.size
-        if self._drawn_for != (width, height, self.app.theme, self.base):
-            self._render_strips()
         if y < len(self._strips):
             return self._strips[y]
-        return Strip.blank(width, self.base)
+        return Strip.blank(self.size.width, self.base)

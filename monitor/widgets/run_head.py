@@ -124,14 +124,20 @@ class Ending(Panel):
 
     def show(self, view: RunView | None) -> None:
         """Show how this run ended."""
+        view = view if self.says_something(view) else None  # a living one changes all the time
         if view != self._view:
-            self._view = view
-            self.refresh(layout=True)
+            before, self._view = self._height, view
+            if self._height != before:
+                self.refresh(layout=True)
             self.redraw()
+
+    @property
+    def _height(self) -> int:
+        return 1 + len(self._view.last_log_lines) if self._view else 1
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The height of the heading and the lines; CSS limits it."""
-        return 1 + len(self._view.last_log_lines) if self._view else 1
+        return self._height
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """The heading, and the last of the lines."""

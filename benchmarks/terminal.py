@@ -186,7 +186,7 @@ class Terminal:
 
     def cpu_seconds(self) -> float:
         """Processor time used so far, its helpers' included."""
-        return sum(_used(pid) for pid in self._pids())
+        return sum(used(pid) for pid in self._pids())
 
     def memory(self) -> float:
         """Megabytes of resident memory now, its helpers' included."""
@@ -232,7 +232,7 @@ class Terminal:
         self.close()
 
 
-def _used(pid: str) -> float:
+def used(pid: str) -> float:
     """Seconds of processor time; 0 for a process that has gone."""
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")

@@ -81,9 +81,9 @@ async def test_columns_are_chosen_and_remembered(start: Start, tmp_path: Path) -
         await pilot.press("w")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         for words in ("lowest reward", "decay"):
-            field = app.screen.query_one("#filter")
+            field = app.screen.query_one("#line")
             field.value = words  # type: ignore[attr-defined]
-            await until(pilot, lambda: len(app.screen.query_one("#columns").options) == 1)  # type: ignore[attr-defined]
+            await until(pilot, lambda: len(app.screen.query_one("#names").options) == 1)  # type: ignore[attr-defined]
             await pilot.press("enter")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "min reward" in screen_text(app))

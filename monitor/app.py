@@ -10,7 +10,7 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ from monitor.controllers.filtering import Filtering
 from monitor.controllers.host import Acts, Answer
 from monitor.controllers.moving import Moving
 from monitor.controllers.order import Order
+from monitor.controllers.program import ProgramKeys
 from monitor.controllers.runs import Runs
 from monitor.controllers.steering import Steering
 from monitor.controllers.table import Table
@@ -42,18 +43,11 @@ from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.driver import TerminalDriver
 from monitor.frame import Frame
 from monitor.layout import TALL, WIDE, Layout
-from monitor.leaving import HANGUP, Leaving, farewell, fault, suspend
+from monitor.leaving import HANGUP, Leaving, farewell, fault
 from monitor.list_order import Listing, arrange
 from monitor.look import TABLE, Look
-from monitor.pages.charts import ChartsPage
-from monitor.pages.checkpoints import CheckpointsPage
-from monitor.pages.config import config_page
-from monitor.pages.dynamics import DynamicsPage
-from monitor.pages.lines import events_page, log_page, samples_page
-from monitor.pages.overview import OverviewPage
+from monitor.pages.all_pages import make_pages
 from monitor.pages.page import PageController, Seen
-from monitor.pages.table import TablePage
-from monitor.palette import CHOICES
 from monitor.plots.curves import CurveStore, series_of
 from monitor.remembering import NotSaved, Remembering
 from monitor.screens.runs_screen import RunsScreen
@@ -130,30 +124,15 @@ class MonitorApp(App[None]):
         self._watcher = Watcher(source, self.post_message)
         self._frame = Frame()
         store = CurveStore()
-        overview = OverviewPage(store, ascii=ascii)
-        charts = ChartsPage(store, ascii=ascii)
         self._outliner = Outliner(lambda found: self.post_message(OutlinesRead(found)))
-        self._table = TablePage(self._outliner.want)
-        checkpoints = CheckpointsPage()
-        self.pages: dict[str, PageController] = {
-            page.name: page
-            for page in (
-                overview,
-                charts,
-                DynamicsPage(store, ascii=ascii),
-                checkpoints,
-                events_page(),
-                log_page(),
-                config_page(),
-                samples_page(),
-                self._table,
-            )
-        }
+        made = make_pages(store, self._outliner.want, ascii=ascii)
+        self.pages: Mapping[str, PageController] = made.by_name
+        self._table = made.table
         self._moving = Moving(self)
         self._runs = Runs(self)
-        self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, charts)
-        self._charts = Charts(self, charts, store)
-        self._care = CheckpointCare(self, checkpoints)
+        self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, made.charts)
+        self._charts = Charts(self, made.charts, store)
+        self._care = CheckpointCare(self, made.checkpoints)
         acts: Acts = {
             **self._moving.acts(),
             **self._runs.acts(),
@@ -162,13 +141,8 @@ class MonitorApp(App[None]):
             **Steering(self, launcher).acts(),
             **self._care.acts(),
             **Order(self).acts(),
-            **Export(self, overview.loss).acts(),
-            "refresh": self.refresh_runs,
-            "theme": self._next_theme,
-            "help": self._show_help,
-            "command_palette": self.action_command_palette,
-            "suspend": self._suspend,
-            "quit": self.exit,
+            **Export(self, made.overview.loss).acts(),
+            **ProgramKeys(self, self._remembering.keep).acts(),
         }
         self._table_keys = Table(self, self._table, acts, self._moving.move)
         self.acts: Acts = {**acts, **self._table_keys.acts()}
@@ -469,29 +443,7 @@ class MonitorApp(App[None]):
     def _not_saved(self, message: NotSaved) -> None:
         self.tell(message.problem, "warning")
 
-    # -- keys of the app itself ----------------------------------------------------------
-
-    def _show_help(self) -> None:
-        from monitor.screens.dialogs import HelpScreen
-
-        self.push_screen(HelpScreen(ACTIONS))
-
-    def _suspend(self) -> None:
-        problem = suspend(self.is_headless)
-        if problem:
-            self.tell(problem, "warning")
-
     @on(Driver.SignalResume)
     def _resumed(self) -> None:
         self.refresh_runs()
         self.screen.refresh(layout=True)
-
-    def _next_theme(self) -> None:
-        if self.theme not in CHOICES:
-            self.tell(
-                f"This terminal has no themes; it uses its own colours ({self.theme}).", "warning"
-            )
-            return
-        self.theme = CHOICES[(CHOICES.index(self.theme) + 1) % len(CHOICES)]
-        self._remembering.keep(dataclasses.replace(self.settings, theme=self.theme))
-        self.tell(f"Theme: {self.theme}.", "success")

@@ -383,6 +383,8 @@ class MonitorApp(App[None]):
     @on(RunsScreen.Resized)
     def _show(self) -> None:
         """Show all of it. A wider screen may hold more, a small one nothing."""
+        if not self.screen_stack:
+            return  # a message that came while the app was leaving
         if self.snapshot is not None:
             listing = arrange(self.snapshot.runs, self.look.order)
             self.listing = self.page.arranged(listing, self._seen())
@@ -394,12 +396,14 @@ class MonitorApp(App[None]):
 
     def show_page(self) -> None:
         """Show the present page, and hand nothing to the others."""
-        if self.snapshot is not None:
+        if self.snapshot is not None and self.screen_stack:
             seen = self._seen()
             self._frame.show_run(seen, self.layout)
             self.page.show(seen)
 
     def _show_ages(self) -> None:
+        if not self.screen_stack:
+            return
         self.page.show_ages(self._seen())
 
     def _arrange(self) -> None:

@@ -156,6 +156,15 @@ async def test_an_alarm_is_seen_in_the_list_the_head_and_the_details(showcase: S
         await until(pilot, lambda: "a daemon, if it crashes" in screen_text(app))
 
 
+async def test_what_arrives_while_it_leaves_is_no_error(showcase: Showcase) -> None:
+    runs, detail = showcase
+    app, _ = watched(*runs, detail=detail)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("9")
+    app.snapshot = snapshot(view("late"))
+    app.look = dataclasses.replace(app.look, selected="late")
+
+
 async def test_r_looks_again() -> None:
     app, source = watched(view("a"))
     async with app.run_test() as pilot:

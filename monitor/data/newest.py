@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,3 +47,38 @@ def _told_by_metrics(view: RunView, detail: RunDetail, step: int) -> RunView:
         transitions=detail.transitions,
     )
     return view if repr(told) == repr(view) else told
+
+
+#: What a living run's state repeats of its metrics, a moment after them.
+_REPEATED: dict[str, Any] = {
+    "step": 0,
+    "loss": None,
+    "updated_at": None,
+    "eta_seconds": None,
+    "tokens_per_second": None,
+    "tokens_total": 0,
+    "total_forward": 0,
+    "total_backward": 0,
+    "trained_seconds": None,
+}
+
+
+def differ(
+    new: Sequence[RunView], old: Sequence[RunView], followed: Collection[str]
+) -> tuple[bool, bool]:
+    """Whether the runs differ; and whether in nothing but what the metrics of a `followed` one have
+    told already.
+    """
+    if len(new) != len(old):
+        return True, False
+    pairs = [(one, before) for one, before in zip(new, old, strict=True) if one is not before]
+    if all(one == before for one, before in pairs):
+        return False, False
+    return True, all(
+        one.alive and one.run_id in followed and _lasting(one) == _lasting(before)
+        for one, before in pairs
+    )
+
+
+def _lasting(view: RunView) -> RunView:
+    return dataclasses.replace(view, **_REPEATED)

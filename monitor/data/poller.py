@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from monitor.data.follower import RunFollower
 from monitor.data.machine import Machine, MachineView
-from monitor.data.newest import newest_of
+from monitor.data.newest import differ, newest_of
 from monitor.data.pace import Pace, Thrift
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView, Snapshot
@@ -40,6 +40,8 @@ MEMORY = 192 << 20
 KEPT_FOLLOWERS = 8  # runs kept after the selection left them
 _HINTED_SCANS = 0.25  # seconds between looks at all runs, however many hints come
 _PATIENCE = 1.0  # seconds that leaving waits for a disk
+#: Seconds without a snapshot after which a state that only repeats the metrics is shown.
+_REPEATED = 1.0
 _SPARK_TIME, _SPARK_REST = 0.02, 0.03  # seconds of making sparklines, and of a pause after them
 _MACHINE_EVERY = 3.0  # seconds
 _MACHINE_WAIT = 0.5  # seconds that one look waits for a driver
@@ -104,6 +106,8 @@ class Poller:
         self._runs: tuple[RunView, ...] = ()
         self._problem = ""
         self._watched = False
+        #: Whether a state has only said again what the metrics had; and when all was published.
+        self._repeated, self._published_at = False, -math.inf
         self._sparks_due = False
         self._machine_seen: object = None
         self._looked: Snapshot | None = None
@@ -180,6 +184,7 @@ class Poller:
                         follower.release()
                 if (changed or moved or grown) and not self._stopping:
                     self._publish(self._snapshot())
+                    self._repeated, self._published_at = False, time.monotonic()
                     self._pace.take()
                 if not more:
                     self._listen(grown)
@@ -230,11 +235,13 @@ class Poller:
             runs, problem = self._scanner.scan(self._wanted(), fresh=fresh), ""
         except OSError as error:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
-        found = (runs, problem, self._scanner.is_watched())
-        changed = found != (self._runs, self._problem, self._watched)
-        self._runs, self._problem, self._watched = found
+        known = (problem, self._scanner.is_watched())
+        changed, only_repeated = differ(runs, self._runs, self._following)
+        self._repeated |= only_repeated
+        changed = (changed and not only_repeated) or known != (self._problem, self._watched)
+        self._runs, (self._problem, self._watched) = runs, known
         self._sparks_due = True
-        return changed
+        return changed or (self._repeated and time.monotonic() - self._published_at > _REPEATED)
 
     def _draw_sparklines(self) -> bool:
         if not self._sparks_due:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from monitor.data.newest import differ
 from monitor.data.pace import Pace, Thrift
 from monitor.data.poller import Poller, read_once
 from monitor.data.views import Snapshot
 from shared.run.directory import RunDirectory
-from tests.monitor.support import metric_lines, write_run
+from tests.monitor.support import metric_lines, view, write_run
 from tests.waiting import SECONDS
 
 
@@ -210,3 +212,14 @@ def test_looks_at_a_busy_run_take_a_share_of_a_core() -> None:
 def test_reading_once_reads_all(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "a", {"status": "completed"}, b"\n" * (3 << 20) + metric_lines(7))
     assert points(read_once(tmp_path, RunDirectory(folder))) == 7
+
+
+def test_a_state_that_only_repeats_the_metrics_is_no_news() -> None:
+    one, other = view("one", step=5), view("other", step=5)
+    ahead = dataclasses.replace(one, step=6, loss=1.5, updated_at=1e9, eta_seconds=3.0)
+    assert differ((one, other), (one, other), {"one"}) == (False, False)
+    assert differ((ahead, other), (one, other), {"one"}) == (True, True)
+    assert differ((ahead, other), (one, other), {"other"}) == (True, False), "nobody reads it"
+    paused = dataclasses.replace(ahead, status="paused")
+    assert differ((paused, other), (one, other), {"one"}) == (True, False)
+    assert differ((one,), (one, other), {"one"}) == (True, False)

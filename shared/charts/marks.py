@@ -72,6 +72,13 @@ def happening(kind: str, step: int | None, text: str) -> Happening | None:
     return Happening(step, kind, text)
 
 
+def without_beaten(found: Iterable[Happening]) -> list[Happening]:
+    """Of the bests only the last, by the order of the events: the others were beaten."""
+    every = list(found)
+    last = next((one for one in reversed(every) if one.kind == "new_best"), None)
+    return [one for one in every if one.kind != "new_best" or one is last]
+
+
 def by_step(found: Iterable[Happening]) -> list[Happening]:
     """In the order of steps; at one step the most important comes last."""
     return sorted(found, key=lambda h: (h.step, _RANKS[h.kind]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.charts.colours import CURVE_INKS
 from shared.charts.figure import Curve, Figure, RawPoints, whole_window
-from shared.charts.marks import Mark, happening, in_drawing_order, mark
+from shared.charts.marks import Mark, happening, in_drawing_order, mark, without_beaten
 from shared.charts.phases import phase_bands
 from shared.charts.smoothing import MovingAverage, is_long_enough
 from shared.errors import UserError
@@ -90,7 +90,8 @@ def _marks(run: RunDirectory) -> list[Mark]:
         if is_number(step) and 0 <= step <= _LARGEST_STEP:
             kind = one_line(record.get("event", ""), 40)
             found.append(happening(kind, int(step), event_text(record)))
-    return [mark(one.step, one) for one in in_drawing_order(h for h in found if h is not None)]
+    standing = without_beaten(one for one in found if one is not None)
+    return [mark(one.step, one) for one in in_drawing_order(standing)]
 
 
 def _series(run: RunDirectory, keys: Sequence[str] | None) -> list[Series]:

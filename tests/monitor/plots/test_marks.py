@@ -48,6 +48,13 @@ def test_events_and_checkpoints_become_signs_once() -> None:
     assert found[1].text == "step_200"
 
 
+def test_a_best_that_was_beaten_is_no_mark() -> None:
+    events = [EventView(NOW, step, "new best", "val_loss") for step in (50, 100, 150)]
+    saved = checkpoint(100, best=True)
+    found = happenings(detail(*events, checkpoints=(saved,)))
+    assert [(h.step, h.kind) for h in found] == [(100, "checkpoint_saved"), (150, "new_best")]
+
+
 def test_what_matters_most_lies_on_top() -> None:
     events = [EventView(NOW, 5, k, "") for k in ("rolled back", "checkpoint saved", "spike")]
     ordered = in_drawing_order(happenings(detail(*events)))

@@ -45,7 +45,8 @@ def make_runs(folder: Path) -> RunDirectory:
             *("prepare-data", "--kind", kind, *vocabulary, "--output", str(folder / name)),
             *("--text", *standard_library()),
         )
-    small = ["train", "--config", "minigpt-small", "--runs-dir", str(runs)]
+    small = ["train", "--config", "tiny-cpu", "--runs-dir", str(runs), "--threads", "1"]
+    small += ["--batch-size", "8", "--seq-len", "64"]
     on_bytes = ["--data-path", str(folder / "bytes")]
     on_bpe = ["--data-path", str(folder / "bpe")]
     trainer(*small, *on_bpe, "--name", "bpe-1024", "--max-steps", "200")

@@ -102,6 +102,7 @@ BENCHMARKS = {
     "monitor_many": Benchmark("The monitor with many runs", _own("monitor_many")),
     "monitor_chart": Benchmark("The monitor's chart", _own("monitor_chart")),
     "monitor_grid": Benchmark("The grid of charts", _own("monitor_grid")),
+    "monitor_cpu": Benchmark("What a monitor computes", _own("monitor_cpu")),
     "monitor_attach": Benchmark("What monitors cost a training", _own("monitor_attach")),
 }
 

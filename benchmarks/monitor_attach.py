@@ -6,9 +6,6 @@ one next to it; the figure is the median of the rounds. The trainer has one core
 monitors share another, so this measures interference, not that two programs need more CPU than
 one. Hold: the median step grows by less than 1 %.
 
-Beside it stands what one monitor uses of a core while a run writes a line every 6, 40 and 200 ms:
-that figure means something on a busy machine too.
-
     python -m benchmarks.monitor_attach [--quick]
 """
 
@@ -26,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import termios
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,9 +32,8 @@ from benchmarks.loop_overhead import SHAPES, Clocks, clocks
 from benchmarks.record import Hold, Result, Row, run_alone
 from benchmarks.terminal import used
 from benchmarks.training_run import open_run, write_tokens
-from shared.run_writer import RunWriter
 
-HOLD_GROWTH, HOLD_SHARE = 0.01, 0.025
+HOLD_GROWTH = 0.01
 CROWDS = (0, 1, 10)
 ROUNDS = 7
 BLOCK_SECONDS = 2.5
@@ -47,8 +42,6 @@ WARMUP = 60  # steps
 LEAST_STEPS = 20  # in a block
 DRAWN = b"running"  # what a monitor has on its screen when it shows the run
 START_SECONDS = 120.0
-GAPS = (0.006, 0.04, 0.2)  # seconds between two lines
-SETTLED, COUNTED = 4.0, 10.0  # seconds
 Round = dict[int, list[Clocks]]
 _MODEL = {
     "model.flavour": "gpt2",
@@ -163,32 +156,6 @@ class Crowd:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
-
-
-def share_of_a_core(gap: float, seconds: float) -> float:
-    """What a monitor uses of a core beside a run that writes a line every `gap` seconds."""
-    with contextlib.ExitStack() as stack:
-        runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        over = threading.Event()
-        writer = stack.enter_context(RunWriter(runs, name="busy", max_steps=10**7))
-
-        def write() -> None:
-            step = 0
-            while not over.wait(gap):
-                step += 1
-                writer.log(step, loss=5 / step, gradient_norm=0.5, step_time_ms=1e3 * gap)
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(over.set)
-        crowd = Crowd(runs, None)
-        stack.callback(crowd.close)
-        crowd.gather(1)
-        time.sleep(SETTLED)
-        before, began = crowd.gather(1), time.perf_counter()
-        time.sleep(seconds)
-        return (crowd.gather(1) - before) / (time.perf_counter() - began)
 
 
 # -- the trainer's side ------------------------------------------------------------------------
@@ -313,16 +280,6 @@ def measure(*, quick: bool = False) -> Result:
                 rows.append(Row(f"{who}: {name}", value, "ms", "unwatched", change))
                 if name == "median":
                     worst = max(worst, change - 1)
-    dearest = 0.0
-    for gap in GAPS:
-        share = share_of_a_core(gap, COUNTED / 2 if quick else COUNTED)
-        dearest = max(dearest, share)
-        rows.append(Row(f"a line every {1e3 * gap:.0f} ms, 1 monitor: of a core", 1e2 * share, "%"))
-    frugal = Hold(
-        f"a monitor beside a busy run uses ≤ {HOLD_SHARE:.1%} of a core",
-        f"{dearest:.1%}",
-        dearest <= HOLD_SHARE,
-    )
     hold = Hold(
         f"the median step grows by < {HOLD_GROWTH:.0%}",
         f"{worst:.2%} (the worst of them)",
@@ -330,7 +287,7 @@ def measure(*, quick: bool = False) -> Result:
     )
     return Result(
         rows,
-        [hold, frugal],
+        [hold],
         [
             f"Cores: {pinned}; each step on one thread.",
             "By the clock, unless it says CPU time: that is what the trainer's own thread used.",

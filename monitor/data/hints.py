@@ -11,7 +11,6 @@ from typing import Any
 from watchdog.events import (
     DirCreatedEvent,
     DirDeletedEvent,
-    FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
     FileModifiedEvent,
@@ -30,7 +29,6 @@ _SOON = 0.5  # seconds after which a flood of them is enough
 _KINDS: list[type[FileSystemEvent]] = [
     DirCreatedEvent,
     DirDeletedEvent,
-    FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
     FileModifiedEvent,

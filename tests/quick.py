@@ -200,9 +200,10 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _is_another_size(item: pytest.Item) -> bool:
-    """Whether it compares a snapshot of a size or theme that quick sessions leave out."""
+    """Whether it compares pictures of a size, theme or page that quick sessions leave out."""
     if item.path.name != "test_snapshots.py":
         return False
     size = re.search(r"\d+x\d+", item.name)
     other_size = size is not None and size[0] != SNAPSHOT_SIZE
-    return other_size or any(theme in item.name for theme in OTHER_THEMES)
+    several = item.name.startswith(("test_dialogs", "test_page"))
+    return other_size or several or any(theme in item.name for theme in OTHER_THEMES)

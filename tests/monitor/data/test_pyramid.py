@@ -53,29 +53,26 @@ def writing(draw: st.DrawFn) -> list[list[dict[str, float]]]:
 
 
 @pytest.mark.parametrize("block", [2, 32])
-def test_it_equals_brute_force_after_every_batch(block: int) -> None:
-    @settings(max_examples=60, deadline=None)
-    @given(writing(), st.integers(1, 70), st.floats(0, 1), st.floats(0, 1))
-    def check(batches: list[list[dict[str, float]]], columns: int, at: float, to: float) -> None:
-        table, builder = MetricsTable(), climbing(block)
-        earlier: list[tuple[Pyramid, Envelope]] = []
-        for batch in batches:
-            table.add_records(batch)
-            found = table.series("x")
-            built = builder.update(found)
-            ends = int(found.steps[0]), int(found.steps[-1])
-            span = ends[1] - ends[0]
-            inside = ends[0] + int(at * span), ends[0] + int(to * span)
-            for first, last in (ends, inside, (ends[0] - 7, ends[1] + 9)):
-                assert same(
-                    built.envelope(first, last, columns), reduce(found, columns, first, last)
-                )
-            earlier.append((built, built.envelope(*ends, columns)))
-        for built, envelope in earlier:  # what was handed out stays as it was
-            steps = built.series.steps
-            assert same(built.envelope(int(steps[0]), int(steps[-1]), columns), envelope)
-
-    check()
+@settings(max_examples=60, deadline=None)
+@given(batches=writing(), columns=st.integers(1, 70), at=st.floats(0, 1), to=st.floats(0, 1))
+def test_it_equals_brute_force_after_every_batch(
+    block: int, batches: list[list[dict[str, float]]], columns: int, at: float, to: float
+) -> None:
+    table, builder = MetricsTable(), climbing(block)
+    earlier: list[tuple[Pyramid, Envelope]] = []
+    for batch in batches:
+        table.add_records(batch)
+        found = table.series("x")
+        built = builder.update(found)
+        ends = int(found.steps[0]), int(found.steps[-1])
+        span = ends[1] - ends[0]
+        inside = ends[0] + int(at * span), ends[0] + int(to * span)
+        for first, last in (ends, inside, (ends[0] - 7, ends[1] + 9)):
+            assert same(built.envelope(first, last, columns), reduce(found, columns, first, last))
+        earlier.append((built, built.envelope(*ends, columns)))
+    for built, envelope in earlier:  # what was handed out stays as it was
+        steps = built.series.steps
+        assert same(built.envelope(int(steps[0]), int(steps[-1]), columns), envelope)
 
 
 @settings(max_examples=80, deadline=None)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from trainer.config.resolve import load_source, resolve
 from trainer.config.schema import Config, ModelConfig
+from trainer.model.attention import EXPLICIT_POSITIONS
 from trainer.model.estimates import FRAGMENTS, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import LossMemory
@@ -90,6 +92,8 @@ def test_a_layer_keeps_what_is_estimated(
     change: dict[str, object], bf16: bool, length: int
 ) -> None:
     """What autograd saves for a layer more."""
+    if bf16 and length > EXPLICIT_POSITIONS and not attends_in_bf16(length):
+        pytest.skip("torch's own attention does not run in bf16 with these kernels")
     shape = {"vocab_size": 97, "hidden_size": 64, "intermediate_size": 192, "max_seq_len": length}
 
     def both(layers: int) -> tuple[float, int]:
@@ -105,6 +109,16 @@ def test_a_layer_keeps_what_is_estimated(
 
     (one, saved_one), (two, saved_two) = both(1), both(2)
     assert two - one == pytest.approx(saved_two - saved_one, rel=0.05)
+
+
+def attends_in_bf16(length: int) -> bool:
+    """No, where ATEN_CPU_CAPABILITY hides instructions that the CPU has (torch 2.13)."""
+    x = torch.zeros(1, 4, length, 16, dtype=torch.bfloat16)
+    try:
+        F.scaled_dot_product_attention(x, x, x, is_causal=True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def saved_bytes(config: Config, *, bf16: bool) -> int:

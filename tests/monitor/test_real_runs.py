@@ -22,7 +22,6 @@ from tests.conftest import RunCli
 from tests.monitor.support import screen_text, until
 
 pytestmark = pytest.mark.slow
-PATIENCE = 120.0  # seconds; a trainer loads torch first
 SHAPE = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "max_seq_len": 32}
 #: Quitting ends the test, the command goes to the terminal's clipboard, and stopping has its own.
 LEFT_OUT = {"quit", "copy_command", "pause", "stop"}
@@ -46,19 +45,11 @@ def runs(
     folder = tmp_path_factory.mktemp("real") / "runs"
     assert run_cli(*arguments(folder, token_data, "done", 40)).code == 0
     assert run_cli(*arguments(folder, token_data, "live", 10**8), "--detach").code == 0
-    _let_others_work(find_run(folder, "live").read_state() or RunState())
     yield folder
     state = find_run(folder, "live").read_state() or RunState()
     if state.ended_at is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGKILL)
-
-
-def _let_others_work(state: RunState) -> None:
-    """A run without end would take a core from the other tests."""
-    assert state.pid
-    with contextlib.suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_PROCESS, state.pid, 10)
 
 
 def chosen(app: MonitorApp) -> RunView:
@@ -93,7 +84,7 @@ async def test_a_live_run_is_steered_by_keys_and_comes_back(runs: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
 
         async def becomes(status: str) -> None:
-            await until(pilot, lambda: chosen(app).status == status, PATIENCE)
+            await until(pilot, lambda: chosen(app).status == status)
 
         await until(pilot, lambda: app.selected is not None)
         await becomes("running")
@@ -102,18 +93,18 @@ async def test_a_live_run_is_steered_by_keys_and_comes_back(runs: Path) -> None:
         await until(pilot, lambda: "paused at step" in app.notice)
         stands_at = (run.read_state() or RunState()).current_step
         await pilot.press("c")
-        await until(pilot, lambda: f"saved step_{stands_at}" in app.notice, PATIENCE)
+        await until(pilot, lambda: f"saved step_{stands_at}" in app.notice)
         assert f"step_{stands_at}" in {c.name for c in list_checkpoints(run.checkpoints)}
         await pilot.press("p")
         await becomes("running")
         await until(pilot, lambda: chosen(app).step > stands_at)
         await pilot.press("s", "y")
         await becomes("cancelled")
-        await until(pilot, lambda: "is cancelled at step" in app.notice, PATIENCE)
+        await until(pilot, lambda: "is cancelled at step" in app.notice)
         ended_at = chosen(app).step
         await pilot.press("R")
         await becomes("running")
-        await until(pilot, lambda: chosen(app).step > ended_at, PATIENCE)
+        await until(pilot, lambda: chosen(app).step > ended_at)
         assert chosen(app).attempt == 2
         pid = chosen(app).pid
         os.kill(pid, signal.SIGKILL)

@@ -75,7 +75,8 @@ def _explain(error: BaseException, name: HubName, asked: Asked, cache: Path) -> 
             reason = one.strerror or one_line(one)
             return UserError(f"{name.short} cannot be downloaded: {place}{reason}.")
     told = one_line(error, 300).removesuffix(".")
-    return UserError(f"{name.short} cannot be downloaded from {asked.endpoint}: {told}.")
+    hint = "" if "://" in asked.endpoint else "; check HF_ENDPOINT"
+    return UserError(f"{name.short} cannot be downloaded from {asked.endpoint}: {told}{hint}.")
 
 
 def _busy(error: HubBusyError, asked: Asked) -> UserError:

@@ -80,6 +80,24 @@ _TOLD = (
     Condition(
         "model", ("mtp_kind", "mtp_weight"), lambda c: c.model.mtp_heads, "model.mtp_heads is 0"
     ),
+    Condition(
+        "preference",
+        ("loss", "beta", "label_smoothing"),
+        lambda c: c.data.dataset == "pairs",
+        "data.dataset is {config.data.dataset}, not pairs",
+    ),
+    Condition(
+        "preference",
+        ("label_smoothing",),
+        lambda c: c.data.dataset != "pairs" or c.preference.loss == "sigmoid",
+        "preference.loss is {config.preference.loss}, not sigmoid",
+    ),
+    Condition(
+        "train",
+        ("label_smoothing", "z_loss", "document_mask"),
+        lambda c: c.data.dataset != "pairs",
+        "the loss is that of pairs of answers",
+    ),
     Condition("train", ("collider_keep",), lambda c: c.train.collider, "train.collider is false"),
     Condition(
         "checkpoint",

@@ -176,10 +176,16 @@ def test_what_has_no_effect_has_one_beside_what_it_belongs_to() -> None:
         ("optim.muon_dtype", "fp32", {"optim.groups": [{"optimizer": "muon", "min_dims": 2}]}),
         ("optim.momentum", 0.9, muon),
         ("optim.decay_start", 0.5, {"optim.schedule": "wsd"}),
+        ("preference.beta", 0.5, {"data.dataset": "pairs"}),
+        ("preference.loss", "ipo", {"data.dataset": "pairs"}),
     ):
         for more in ({}, beside):
             notes = list(without_effect(resolve({key: value, **more})))
             assert [note.partition(" ")[0] for note in notes] == ([] if more else [key])
+    pairs = {"data.dataset": "pairs", "preference.loss": "ipo", "preference.label_smoothing": 0.1}
+    for key, more in (("preference.label_smoothing", pairs), ("train.z_loss", pairs)):
+        (note,) = [n for n in without_effect(resolve({**more, "train.z_loss": 0.1})) if key in n]
+        assert "has no effect" in note
     for name in preset_names():
         assert not list(without_effect(resolve(load_source(name)[0])))
 

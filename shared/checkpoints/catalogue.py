@@ -26,6 +26,10 @@ from shared.files import fsync_directory, remove_temporaries, replace_link
 from shared.json_text import is_number
 
 WEIGHTS = "model.safetensors"
+#: LoRA adapters in PEFT's format; the weights are then those of the adapters alone.
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+BASE_RECORD = "base.json"  # which base model they are for
 OPTIMIZER = "optimizer.safetensors"
 TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
@@ -68,7 +72,8 @@ def twins(folder: Path) -> list[Path]:
     own = read_manifest(folder)
     if own is None:
         return []
-    wanted = {name: own.files.get(name) for name in (WEIGHTS, WEIGHTS + PACKED)}
+    name = weights_name(folder)
+    wanted = {name: own.files.get(name) for name in (name, name + PACKED)}
     found: list[Path] = []
     for info in list_checkpoints(folder.resolve().parent):
         other = read_manifest(info.path) if info.name != folder.resolve().name else None
@@ -343,9 +348,24 @@ def remove_counterparts(folder: Path) -> list[str]:
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether `folder` looks like a checkpoint: it has weights and a manifest or a config."""
-    return has_file(folder, WEIGHTS) and (
-        (folder / MANIFEST).is_file() or (folder / "config.json").is_file()
+    return is_adapter(folder) or (
+        has_file(folder, WEIGHTS)
+        and ((folder / MANIFEST).is_file() or (folder / "config.json").is_file())
     )
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds adapters for a model that is elsewhere, and no whole model."""
+    return (
+        (folder / ADAPTER_CONFIG).is_file()
+        and has_file(folder, ADAPTER)
+        and not has_file(folder, WEIGHTS)
+    )
+
+
+def weights_name(folder: Path) -> str:
+    """The name of the file with the checkpoint's weights."""
+    return ADAPTER if is_adapter(folder) else WEIGHTS
 
 
 def has_file(folder: Path, name: str) -> bool:

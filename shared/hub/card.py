@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from shared import __version__
 from shared.checkpoints.catalogue import OPTIMIZER
+from shared.hub.card_adapter import hub_name, introduction, snippet
 from shared.hub.card_evaluation import evaluation_results, evaluation_section
 from shared.hub.markdown import code, table
 from shared.hub.settings import UploadSettings
@@ -45,9 +46,7 @@ def write_card(facts: Facts, context: CardContext) -> str:
         f"# {context.repo.rpartition('/')[2]}",
         _introduction(facts, context),
         "## Use",
-        _our_command(context)
-        if _is_only_ours(facts)
-        else _snippet(context, _dtype(facts, context)),
+        _use(facts, context),
         "## Architecture",
         _architecture(facts, context),
         "## Data",
@@ -94,13 +93,18 @@ def _metadata(facts: Facts, context: CardContext) -> str:
 
     settings = context.settings
     results = evaluation_results(facts, _data_name(facts))
-    tags = [LIBRARY, "pretrained-from-scratch"]
+    tags = [LIBRARY]
+    if facts.adapter:
+        tags.append("lora")
+    elif not facts.setting("checkpoint.begin_from"):
+        tags.append("pretrained-from-scratch")
     if settings.size:
         tags.append(settings.size)
     data = ModelCardData(
         language=settings.language or None,
         license=settings.license or None,
-        library_name=LIBRARY if _is_only_ours(facts) else "transformers",
+        library_name=_library(facts),
+        base_model=hub_name(facts.adapter),
         pipeline_tag="text-generation",
         tags=tags,
         model_name=context.repo.rpartition("/")[2] if results else None,
@@ -130,7 +134,12 @@ def _introduction(facts: Facts, context: CardContext) -> str:
     size = f"{format_count(context.weights.parameters)} parameters" if context.weights else ""
     shape = ", ".join(part for part in (size, kind and f"`{kind}`") if part)
     run = code(facts.state.run_name or facts.setting("name"))
-    text = f"A language model trained from scratch{f' ({shape})' if shape else ''}"
+    if facts.adapter:
+        text = introduction(facts.adapter, size)
+    else:
+        begun = facts.setting("checkpoint.begin_from")
+        how = "trained further from the weights of another" if begun else "trained from scratch"
+        text = f"A language model {how}{f' ({shape})' if shape else ''}"
     text += f" in the run {run}" if run else ""
     text += f": its checkpoint {code(facts.name)}"
     text += f" of step {facts.step:,}." if facts.step else "."
@@ -142,6 +151,19 @@ def _introduction(facts: Facts, context: CardContext) -> str:
 
 def _is_only_ours(facts: Facts) -> bool:
     return str(facts.architecture.get("model_type")).startswith(_ONLY_OURS)
+
+
+def _library(facts: Facts) -> str:
+    if facts.adapter:
+        return "peft"
+    return LIBRARY if _is_only_ours(facts) else "transformers"
+
+
+def _use(facts: Facts, context: CardContext) -> str:
+    dtype = _dtype(facts, context)
+    if facts.adapter:
+        return snippet(facts.adapter, context.repo, dtype)
+    return _our_command(context) if _is_only_ours(facts) else _snippet(context, dtype)
 
 
 def _our_command(context: CardContext) -> str:
@@ -346,7 +368,7 @@ def _limits(facts: Facts, context: CardContext) -> str:
     if isinstance(positions, int):
         limits.append(f"Its context is {positions:,} tokens.")
     total = facts.number("tokens_total")
-    if context.weights and total:
+    if context.weights and total and not facts.adapter:
         ratio = total / context.weights.parameters
         if ratio < _TOKENS_PER_PARAMETER:
             limits.append(

@@ -12,10 +12,12 @@ import numpy as np
 import yaml
 
 from shared.checkpoints.catalogue import (
+    ADAPTER_CONFIG,
     BEST,
     LATEST,
     META,
     TRAINER_STATE,
+    is_adapter,
     list_checkpoints,
     newest_sound,
 )
@@ -63,7 +65,7 @@ def find_source(run_or_folder: RunDirectory | Path, checkpoint: str = "") -> Sou
         folder = run.checkpoints.resolve()
         return Source(folder / _chosen(folder, checkpoint), run)
     folder = run_or_folder.resolve()
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
         raise UserError(
             f"{one_line(run_or_folder)} is not a checkpoint: it has no config.json; give a run, or "
             "a folder such as runs/RUN/checkpoints/step_500."
@@ -132,9 +134,9 @@ class Curve:
 class Facts:
     """Everything the card tells, read from files that anybody may have written.
 
-    `architecture` is config.json, `settings` the run's configuration, `progress` the trainer's
-    state at the checkpoint. `seconds` is the time its optimizer steps took, `evaluations` and
-    `speeds` what was measured since (eval.json).
+    `architecture` is config.json, `adapter` that of adapters, which have no config.json; `settings`
+    the run's configuration, `progress` the trainer's state at the checkpoint. `seconds` is the time
+    its optimizer steps took, `evaluations` and `speeds` what was measured since (eval.json).
     """
 
     name: str
@@ -150,6 +152,7 @@ class Facts:
     stated: Mapping[str, str] = field(default_factory=dict)
     evaluations: tuple[DataEvaluation, ...] = ()
     speeds: tuple[Speed, ...] = ()
+    adapter: Json = field(default_factory=dict)
 
     def setting(self, path: str) -> str | int | float | None:
         """A scalar of the configuration, such as `optim.learning_rate`."""
@@ -180,6 +183,7 @@ def read_facts(source: Source, stated: Mapping[str, str] | None = None) -> Facts
         name=source.name,
         step=step,
         architecture=read_json(folder / "config.json") or {},
+        adapter=(read_json(folder / ADAPTER_CONFIG) or {}) if is_adapter(folder) else {},
         settings=read_configuration(source),
         progress=progress,
         manifest=manifest,

@@ -16,7 +16,18 @@ from pathlib import Path
 
 import orjson
 
-from shared.checkpoints.catalogue import META, OPTIMIZER, TRAINER_STATE, WEIGHTS, in_use
+from shared.checkpoints.catalogue import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    BASE_RECORD,
+    META,
+    OPTIMIZER,
+    TRAINER_STATE,
+    WEIGHTS,
+    in_use,
+    is_adapter,
+    weights_name,
+)
 from shared.checkpoints.evaluation import EVALUATION, without_paths
 from shared.checkpoints.manifest import (
     MANIFEST,
@@ -30,6 +41,7 @@ from shared.checkpoints.manifest import (
 from shared.checkpoints.packed_file import unpack_file
 from shared.errors import RunError, UserError
 from shared.files import read_json
+from shared.hub.card_adapter import without_path
 from shared.hub.curve import draw_curve
 from shared.hub.names import pinned_name
 from shared.hub.settings import (
@@ -50,7 +62,7 @@ PICTURE = "loss_curve.png"
 _OF_TRAINING = frozenset({OPTIMIZER, TRAINER_STATE, META})
 _NEVER = frozenset({MANIFEST, CARD, PICTURE})
 _OF_MODELS = (".safetensors", ".json", ".txt", ".jinja", ".model")  # where no manifest lists them
-_PATHS = ("run_path",)  # of this machine, in meta.json
+_PATHS = ("run_path", "path")  # of this machine, in meta.json and base.json
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def names_to_send(source: Source, with_optimizer: bool) -> dict[str, int]:
             sizes[EVALUATION] = (source.folder / EVALUATION).stat().st_size
     leave = _NEVER if with_optimizer else _NEVER | _OF_TRAINING
     sizes = {name: size for name, size in sorted(sizes.items()) if name not in leave}
-    for needed in (WEIGHTS, "config.json", *([OPTIMIZER] if with_optimizer else [])):
+    parts = (ADAPTER, ADAPTER_CONFIG) if is_adapter(source.folder) else (WEIGHTS, "config.json")
+    for needed in (*parts, *([OPTIMIZER] if with_optimizer else [])):
         if needed not in sizes:
             raise UserError(f"{one_line(source.folder)} has no {needed}; nothing was sent.")
     return sizes
@@ -159,7 +172,7 @@ def staged(
             made: list[tuple[str, bytes]] = []
             if facts.curve:
                 made.append((PICTURE, _picture(facts)))
-            made.append((CARD, write_card(folder / WEIGHTS).encode()))
+            made.append((CARD, write_card(folder / weights_name(source.folder)).encode()))
             for name, data in made:
                 (folder / name).write_bytes(data)
                 files.append(_described(folder / name))
@@ -220,7 +233,7 @@ def _gather(
             raise _damaged(checkpoint, f"{name} cannot be read: {error.strerror}") from error
     if entry is not None and digest != entry[1]:
         raise _damaged(checkpoint, f"{checkpoint.name}/{name} does not match its checksum")
-    if name in (META, EVALUATION):
+    if name in (META, EVALUATION, ADAPTER_CONFIG, BASE_RECORD):
         target.unlink()
         target.write_bytes(_without_paths(checkpoint / name))
         return _described(target)
@@ -241,10 +254,12 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _without_paths(path: Path) -> bytes:
-    """meta.json or eval.json without the paths of this machine, which are nobody's business."""
+    """A JSON file without the paths of this machine, which are nobody's business."""
     if path.name == EVALUATION:
         return encode_json(without_paths(path.parent), indent=True) + b"\n"
     value = read_json(path) or {}
+    if path.name == ADAPTER_CONFIG:
+        return encode_json(without_path(value), indent=True) + b"\n"
     for key in _PATHS:
         value.pop(key, None)
     config = value.get("config")

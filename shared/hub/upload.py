@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.checkpoints.catalogue import WEIGHTS
+from shared.checkpoints.catalogue import weights_name
 from shared.errors import UserError
 from shared.hub.card import CardContext, check_identifier, was_edited, write_card
 from shared.hub.record import record_upload, remember_repo
@@ -54,7 +54,7 @@ def plan_upload(
     source = find_source(run_or_folder, settings.checkpoint)
     facts = read_facts(source, settings.stated)
     repo = settings.repo or remembered_repo(source.run or source.folder)
-    weights = source.folder / WEIGHTS
+    weights = source.folder / weights_name(source.folder)
     context = CardContext(
         repo or _NAMELESS, settings, read_weights(weights) if weights.is_file() else None
     )

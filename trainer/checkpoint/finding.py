@@ -42,8 +42,8 @@ def find_checkpoint(reference: str | Path) -> Path:
             return newest.path
     refuse_pickles(path)
     raise UserError(
-        f"{one_line(given)} is not a checkpoint: there is no model.safetensors with a config.json; "
-        "give a folder such as runs/RUN/checkpoints/step_500."
+        f"{one_line(given)} is not a checkpoint: there is no model.safetensors with a config.json, "
+        "and no adapter_model.safetensors; give a folder such as runs/RUN/checkpoints/step_500."
     )
 
 

@@ -9,7 +9,7 @@ import contextlib
 import re
 from pathlib import Path
 
-from shared.checkpoints.catalogue import WEIGHTS
+from shared.checkpoints.catalogue import ADAPTER_CONFIG, WEIGHTS
 from shared.errors import RunError, UserError
 from shared.files import load_json, load_json_if_any
 from shared.text import one_line
@@ -55,7 +55,7 @@ def refuse_pickles(path: Path) -> None:
     found: list[Path] = []
     if path.is_file():
         found = [path] if path.suffix.lower() in PICKLES else []
-    elif (path / "config.json").is_file():
+    elif (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file():
         with contextlib.suppress(OSError):
             found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in PICKLES]
     if found:

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.checkpoints.catalogue import META, OPTIMIZER, WEIGHTS, in_use
+from shared.checkpoints.catalogue import META, OPTIMIZER, WEIGHTS, in_use, is_adapter
 from shared.checkpoints.manifest import MANIFEST, verify_folder
 from shared.errors import RunError, UserError
 from shared.files import load_json, read_json
 from shared.hub.names import name_of_cached
 from shared.text import one_line, plural
+from trainer.checkpoint.adapters import (
+    adapted_config,
+    check_adapters,
+    load_adapters,
+    merge_adapters,
+)
+from trainer.checkpoint.base_model import base_at, find_base, is_same
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_files
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.random_state import restore
+from trainer.checkpoint.safetensors_file import FLOATS, open_weights, read_tensors
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
-from trainer.model.parts.registry import owner, part_files
+from trainer.model.parts.registry import base_of, owner, part_files, rests_on_base
 from trainer.model.shapes import parameter_shapes
 from trainer.optim.optimizer import Optimizer
 
 _MAX_CONFIG = 16 << 20  # bytes
-#: Types of safetensors that are plain numbers.
-_FLOATS = ("F64", "F32", "F16", "BF16")
-
-
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises RunError if it is not one."""
-    with _open_weights(path, device) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@contextlib.contextmanager
-def _open_weights(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
 
 
 def verify(folder: Path) -> None:
@@ -59,8 +47,12 @@ def verify(folder: Path) -> None:
             raise RunError(f"The checkpoint {folder} is damaged: {problems[0]}; use an older one.")
 
 
-def model_config(folder: Path) -> ModelConfig:
-    """The shape of a checkpoint, from its `config.json`. Raises UserError."""
+def model_config(folder: Path, base: str | None = None) -> ModelConfig:
+    """The shape of a checkpoint, from its `config.json`, or from those of its adapters and their
+    base, which is sought at `base` first. Raises UserError.
+    """
+    if is_adapter(folder):
+        return adapted_config(folder, model_config(find_base(folder, base).path))
     return model_from_hf(load_json(folder / "config.json", _MAX_CONFIG), _name(folder))
 
 
@@ -89,6 +81,10 @@ def check_weights(config: ModelConfig, folder: Path) -> None:
 
     Raises UserError naming both shapes when they differ.
     """
+    if is_adapter(folder):
+        check_adapters(config, folder)
+        return
+    config = base_of(config)  # adapters that begin on it are not in it
     with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
         _check_weights(config, plain)
 
@@ -96,13 +92,13 @@ def check_weights(config: ModelConfig, folder: Path) -> None:
 def _check_weights(config: ModelConfig, folder: Path) -> None:
     saved: dict[str, tuple[int, ...]] = {}
     for path in _all_weight_files(config, folder):
-        with _open_weights(path) as file:
+        with open_weights(path) as file:
             for theirs in file.keys():  # noqa: SIM118
                 name = _our_name(theirs, config)
                 entry = file.get_slice(theirs)
                 if name is None:
                     continue
-                if entry.get_dtype() not in _FLOATS:
+                if entry.get_dtype() not in FLOATS:
                     raise UserError(
                         f"{one_line(theirs, 80)} of {folder.name} has the type "
                         f"{entry.get_dtype()}; weights must be floating-point."
@@ -140,18 +136,46 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
 
 
 def load_weights(model: LanguageModel, folder: Path) -> None:
-    """Load a checkpoint's weights into `model`, in the model's type.
+    """Load a checkpoint's weights into `model`, in the model's type: also those of the base, for
+    a model with adapters.
 
     Raises UserError if they are another model's.
     """
-    with unpacked(folder, (WEIGHTS, *part_files(model.config))) as plain:
-        _check_weights(model.config, plain)
+    if is_adapter(folder):
+        load_base(model, folder)
+        load_adapters(model, folder)
+        return
+    if not rests_on_base(model.config):
+        _load_whole(model, folder)
+    elif model.base is None or model.base.path != folder.resolve():
+        _load_whole(model, folder)
+        model.base = base_at(folder)
+
+
+def load_base(model: LanguageModel, folder: Path, first: str | None = None) -> None:
+    """Load the base of the adapters in `folder` into `model`, unless it has it already; it is
+    sought at `first` first.
+
+    Does nothing for a checkpoint with the whole model. Raises UserError as `find_base` does.
+    """
+    if not is_adapter(folder) or (model.base is not None and is_same(folder, model.base)):
+        return
+    base = find_base(folder, first)
+    _load_whole(model, base.path)
+    model.base = base
+
+
+def _load_whole(model: LanguageModel, folder: Path) -> None:
+    """Load the weights of a model that is no adapter's."""
+    config = base_of(model.config)
+    with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
+        _check_weights(config, plain)
         parameters = dict(model.named_parameters())
         head: Tensor | None = None
-        for path in _all_weight_files(model.config, plain):
-            with _open_weights(path) as file, torch.no_grad():
+        for path in _all_weight_files(config, plain):
+            with open_weights(path) as file, torch.no_grad():
                 for theirs in file.keys():  # noqa: SIM118
-                    name = _our_name(theirs, model.config)
+                    name = _our_name(theirs, config)
                     if name in parameters:
                         parameters[name].copy_(file.get_tensor(theirs))
                     elif name == OUTPUT:
@@ -168,7 +192,7 @@ def check_optimizer(optimizer: Optimizer, folder: Path) -> None:
     """Raise UserError if `optimizer` cannot continue from the state in `folder`; reads its header
     only.
     """
-    with unpacked(folder, (OPTIMIZER,)) as plain, _open_weights(plain / OPTIMIZER) as file:
+    with unpacked(folder, (OPTIMIZER,)) as plain, open_weights(plain / OPTIMIZER) as file:
         optimizer.check(
             {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         )
@@ -176,24 +200,43 @@ def check_optimizer(optimizer: Optimizer, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for generation, and the folder that holds its tokenizer."""
+    """A model ready for generation, its folder, and the folder of its base, if that is another."""
 
     model: LanguageModel
     folder: Path
+    base: Path
 
 
 def load_model(reference: str | Path, device: torch.device) -> LoadedModel:
-    """The model of a checkpoint in evaluation mode, checksums verified first."""
+    """The model of a checkpoint in evaluation mode, checksums verified first.
+
+    Adapters are merged into their base, in fp32.
+    """
     folder = find_checkpoint(reference)
     with in_use(folder):
         verify(folder)
+        if is_adapter(folder):
+            return _load_merged(folder, device)
         config = model_config(folder)
         with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
             # A config.json may claim any size: check before allocating.
             _check_weights(config, plain)
             model = LanguageModel(config)
             load_weights(model, plain)
-    return LoadedModel(model.to(device).eval(), folder)
+    return LoadedModel(model.to(device).eval(), folder, folder)
+
+
+def _load_merged(folder: Path, device: torch.device) -> LoadedModel:
+    base = find_base(folder)
+    plain = model_config(base.path)
+    config = adapted_config(folder, plain)
+    check_adapters(config, folder)
+    with unpacked(base.path, (WEIGHTS,)) as weights:
+        _check_weights(plain, weights)
+    model = LanguageModel(plain)
+    _load_whole(model, base.path)
+    merge_adapters(model, config, folder)
+    return LoadedModel(model.to(device).eval(), folder, base.path)
 
 
 def load_training_state(

@@ -60,7 +60,11 @@ def open_model(
     if tokenizer:
         _check_own(codec, place, loaded.folder)
     template = read_chat_template(place if place.is_dir() else place.parent)
-    return OpenedModel(loaded.model, codec, loaded.folder, template, end_ids(loaded.folder))
+    ends = end_ids(loaded.folder)
+    if loaded.base != loaded.folder:  # adapters need not have them
+        template = template or read_chat_template(loaded.base)
+        ends = ends or end_ids(loaded.base)
+    return OpenedModel(loaded.model, codec, loaded.folder, template, ends)
 
 
 def _tokenizer(place: Path) -> Tokenizer:

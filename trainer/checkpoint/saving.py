@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoints.catalogue import (
+    ADAPTER,
     FINAL,
     META,
     OPTIMIZER,
@@ -22,11 +23,13 @@ from shared.checkpoints.catalogue import (
     WEIGHTS,
     remove_checkpoint,
     step_folder,
+    weights_name,
 )
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.errors import RunError
 from shared.files import fsync_directory, fsync_file, replace_link, write_json
 from shared.text import format_bytes
+from trainer.checkpoint.adapters import adapter_tensors, write_adapter_files
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.progress import Progress
@@ -34,9 +37,10 @@ from trainer.checkpoint.random_state import random_json, random_tensors
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
 from trainer.config.schema import Config, ModelConfig
+from trainer.model.base import Base
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
-from trainer.model.parts.registry import owner, part_files
+from trainer.model.parts.registry import owner, part_files, rests_on_base
 from trainer.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
@@ -65,6 +69,8 @@ class Snapshot:
     run_path: str
     #: Tokens that end a text beside the tokenizer's own.
     end_ids: frozenset[int] = frozenset()
+    #: Where the frozen weights are from, for adapters.
+    base: Base | None = None
 
     @property
     def bytes(self) -> int:
@@ -80,11 +86,16 @@ class Snapshot:
 
 
 def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:
-    """The weights under their transformers names; a tied output head is left out."""
+    """The weights under their transformers names; a tied output head is left out, and so are
+    frozen weights, which are those of another folder.
+    """
+    of = owner(model.config)
+    frozen = rests_on_base(model.config)
     return {
         name: value.detach().contiguous()
         for name, value in model.state_dict().items()
         if not (name == "lm_head.weight" and model.config.tie_embeddings)
+        and not (frozen and of(name) is None)
     }
 
 
@@ -209,7 +220,10 @@ def write_model(
     eos_id = tokenizer.eos_id if tokenizer else None
     pad_id = tokenizer.pad_id if tokenizer else None
     begin = {"bos_token_id": tokenizer.bos_id} if tokenizer else {}
-    write_json(folder / "config.json", hf_config(model, eos_id, pad_id) | begin)
+    if snapshot.base is not None:
+        write_adapter_files(folder, model, snapshot.base)
+    else:
+        write_json(folder / "config.json", hf_config(model, eos_id, pad_id) | begin)
     generation = generation_config(eos_id, pad_id, snapshot.end_ids) | begin
     write_json(folder / "generation_config.json", generation)
     progress = snapshot.progress
@@ -232,6 +246,8 @@ def write_model(
 
 def _weight_files(model: ModelConfig, weights: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The weights by the file they go to: model.safetensors, or one of a part's own."""
+    if rests_on_base(model):
+        return {ADAPTER: adapter_tensors(weights)}
     of = owner(model)
     files: dict[str, dict[str, Tensor]] = {WEIGHTS: {}, **{file: {} for file in part_files(model)}}
     for name, weight in weights.items():
@@ -262,14 +278,15 @@ def write_final(checkpoints: Path, folder: Path) -> Path:
 
 def link_guide_names(checkpoints: Path, folder: Path) -> None:
     """Link the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on."""
-    replace_link(checkpoints / f"ckpt_{folder.name}.safetensors", f"{folder.name}/{WEIGHTS}")
+    file = weights_name(folder)
+    replace_link(checkpoints / f"ckpt_{folder.name}.safetensors", f"{folder.name}/{file}")
     for link, target in (
         ("ckpt_latest.safetensors", "latest"),
         ("latest.safetensors", "latest"),
         ("ckpt_best.safetensors", "best"),
     ):
         if (checkpoints / target).exists():
-            replace_link(checkpoints / link, f"{target}/{WEIGHTS}")
+            replace_link(checkpoints / link, f"{target}/{file}")
     for old in checkpoints.glob("ckpt_step_*.safetensors"):
         if not old.exists():  # its folder was pruned
             with contextlib.suppress(FileNotFoundError):

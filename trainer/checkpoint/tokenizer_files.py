@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.checkpoint.base_model import find_base
 from trainer.data.tokenizer_place import why_other_kind
 
 
 def tokenizer_files(place: Path) -> tuple[Path, ...]:
-    """The `tokenizer.json` in a file or folder, or GPT-2's pair of files if there is nothing else.
+    """The `tokenizer.json` in a file or folder, or GPT-2's pair of files if there is nothing else;
+    of adapters without either, those of their base.
 
     Raises UserError when there is neither.
     """
@@ -26,9 +29,19 @@ def tokenizer_files(place: Path) -> tuple[Path, ...]:
     pair = place / "vocab.json", place / "merges.txt"
     if all(path.is_file() for path in pair):
         return pair
+    with_it = tokenizer_folder(place)
+    if with_it != place:
+        return tokenizer_files(with_it)
     if why := why_other_kind(place):
         raise UserError(why)
     raise UserError(
         f"{one_line(place)} has no tokenizer.json (synthetic data has none); name one with "
         "--tokenizer."
     )
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """`folder`, or that of the base for adapters without a tokenizer. Raises UserError."""
+    if is_adapter(folder) and not (folder / "tokenizer.json").is_file():
+        return find_base(folder).path
+    return folder

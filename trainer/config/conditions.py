@@ -54,6 +54,12 @@ _REFUSED = (
         lambda c: c.model.rope_scaling == "llama3",
         "needs model.rope_scaling llama3",
     ),
+    Condition(
+        "model",
+        ("lora_alpha", "lora_targets", "lora_dropout", "lora_base"),
+        lambda c: c.model.lora_r,
+        "needs model.lora_r (--lora)",
+    ),
 )
 
 

@@ -21,6 +21,7 @@ from shared.text import format_bytes, nearest, one_line
 from shared.yaml_text import StrictLoader, guarded
 from trainer.config.conditions import missing_conditions
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
+from trainer.config.lora import lora_problems
 from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
 
 Settings = dict[str, Any]  # dotted key -> value
@@ -313,6 +314,13 @@ def check(config: Config) -> list[str]:
         problems.append(
             "train.collider does not work with train.document_mask; leave one of them out"
         )
+    if model.lora_r and config.checkpoint.begin_from is None:
+        problems.append(
+            "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "
+            "--begin-from names"
+        )
+    if model.lora_r and train.collider:
+        problems.append("train.collider does not work with model.lora_r; leave one of them out")
     if train.seq_len and train.seq_len > model.max_seq_len:
         problems.append(
             f"train.seq_len {train.seq_len} is longer than model.max_seq_len {model.max_seq_len}"
@@ -366,6 +374,7 @@ def check_model(model: ModelConfig) -> list[str]:
             "use all or none"
         )
     problems += _part_problems(model)
+    problems += lora_problems(model)
     if model.flavour == "gpt2":
         problems += [
             f"{text} is not available in the gpt2 flavour"

@@ -127,6 +127,23 @@ class ModelConfig(Section):
     mtp_weight: NonNegativeFloat = Field(
         0.2, description="Weight of the extra heads' losses; each head's is half the one before."
     )
+    lora_r: Annotated[int, Field(ge=0, le=2**14)] = Field(
+        0, description="Rank of LoRA adapters, trained in place of the weights; 0: none."
+    )
+    lora_alpha: float | None = Field(
+        None, gt=0, description="Scale of the adapters, over lora_r; null: twice lora_r."
+    )
+    lora_targets: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Linear layers that get an adapter, such as q_proj; null: all in the blocks.",
+    )
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout probability of the adapters' inputs in training."
+    )
+    lora_base: Literal["bf16", "fp32"] = Field(
+        "bf16", description="Type in which training keeps the frozen matrices of the base model."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability in training.")
     parts: dict[str, dict[str, Any]] = Field(
         {}, description="Optional parts of the model by name, each with its settings."

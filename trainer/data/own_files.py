@@ -13,7 +13,7 @@ _OF_A_MODEL = frozenset(
     (*TOKENIZER_FILES, "config.json", "generation_config.json", "special_tokens_map.json")
 )
 _RUN_MARKS = ({"run_state.json"}, {"metrics.jsonl", "events.jsonl"})
-_CHECKPOINT_MARKS = {"manifest.json", "config.json"}
+_CHECKPOINT_MARKS = ({"manifest.json", "config.json"}, {"manifest.json", "adapter_config.json"})
 
 
 class OwnFiles:
@@ -25,7 +25,7 @@ class OwnFiles:
     def is_own_folder(self, folder: Path) -> bool:
         """Whether `folder` is a run directory or a checkpoint."""
         names = self._names(folder)
-        return names >= _CHECKPOINT_MARKS or any(names >= marks for marks in _RUN_MARKS)
+        return any(names >= marks for marks in (*_CHECKPOINT_MARKS, *_RUN_MARKS))
 
     def is_own_file(self, path: Path) -> bool:
         """Whether `path` describes tokens or belongs to a tokenizer or model, or is a report."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.checkpoints.catalogue import ADAPTER, is_adapter
 from shared.checkpoints.evaluation import Evaluation, Speed
+from trainer.checkpoint.base_model import find_base
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.origin import find_origin
 from trainer.generate.batched.job import Job
@@ -50,9 +52,12 @@ def describe(opened: OpenedModel) -> Compared:
 
 
 def weight_bytes(path: Path) -> int:
-    """The size of a model's weights on disk, compressed or not."""
+    """The size of a model's weights on disk, compressed or not; of adapters with their base's."""
     if path.is_file():
         return path.stat().st_size
+    if is_adapter(path):
+        own = sum(file.stat().st_size for file in path.glob(f"{ADAPTER}*"))
+        return own + weight_bytes(find_base(path).path)
     files = [p for p in path.glob("model*.safetensors*") if not p.name.endswith(".json")]
     return sum(file.stat().st_size for file in files)
 

@@ -121,6 +121,8 @@ def _without_open_sizes(settings: Settings) -> Settings:
 
 def _refuse_contradictions(shape: ModelConfig, layers: list[Settings], reference: str) -> None:
     """Raise UserError naming every setting that makes another model than the checkpoint's."""
+    from trainer.model.parts.registry import base_of, rests_on_base
+
     asked = {
         key.removeprefix("model."): value
         for layer in layers
@@ -132,6 +134,8 @@ def _refuse_contradictions(shape: ModelConfig, layers: list[Settings], reference
     except ValidationError:
         resolve(*layers)  # says what is wrong
         raise
+    if not rests_on_base(shape):
+        model = base_of(model)  # adapters begin on it
     found = differences(shape, model)
     if found:
         raise UserError(

@@ -111,10 +111,10 @@ def _open_writer(
     from shared.run_writer import RunWriter
     from trainer.checkpoint.progress import read_progress
     from trainer.model.dimensions import dimensions
-    from trainer.model.shapes import count_parameters
+    from trainer.model.shapes import parameter_count
 
     config, planned = checked.request.config, checked.plan
-    n = dimensions(config.model)
+    n, count = dimensions(config.model), parameter_count(config.model)
     reset: Json = {"micro_batch": None} if _memory_settings_changed(checked.request) else {}
     if not supervised:
         reset["paused"] = False  # a person started it
@@ -136,7 +136,8 @@ def _open_writer(
         model={
             "name": config.model.name,
             "flavour": config.model.flavour,
-            "parameters": count_parameters(config.model),
+            "parameters": count.total,
+            **({"trained": count.trained} if count.trained != count.total else {}),
             "layers": n.L,
             "width": n.D,
             "vocab_size": n.V,

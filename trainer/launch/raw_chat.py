@@ -13,6 +13,7 @@ import orjson
 
 from shared.errors import UserError
 from shared.text import one_line
+from trainer.checkpoint.tokenizer_files import tokenizer_folder
 from trainer.config.resolve import Settings
 from trainer.data.progress import ProgressFactory, silent
 from trainer.launch.raw_text import input_stamps
@@ -51,6 +52,7 @@ def prepare_conversations(
             "--chat needs a model to fine-tune and its tokenizer: give --begin-from with a model "
             "folder, a run or a checkpoint."
         )
+    model = tokenizer_folder(model)
     codec, _ = chat_tokenizer(str(model), template)
     stamps = input_stamps(find_inputs(paths))
     parts = [stamps, codec.hash, codec.eos_token, codec.chat_template]

@@ -99,4 +99,4 @@ def _tokenizer_settings(model: Path) -> dict[str, Any]:
         ) from error
     if rest:
         return {"vocab": str(first), "merges": str(rest[0])}
-    return {"tokenizer": str(model)}
+    return {"tokenizer": str(first.parent)}  # adapters may have their base's

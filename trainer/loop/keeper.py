@@ -14,8 +14,10 @@ from pathlib import Path
 from torch import Tensor
 
 from shared.checkpoints.catalogue import (
+    ADAPTER,
     BEST,
     LATEST,
+    WEIGHTS,
     clean_leftovers,
     list_checkpoints,
     set_link,
@@ -288,7 +290,8 @@ class CheckpointKeeper:
 
     def _say_where(self) -> None:
         step = self._session.progress.step
-        where = self._writer.run.path / "checkpoints" / f"step_{step}" / "model.safetensors"
+        name = WEIGHTS if self._session.model.base is None else ADAPTER
+        where = self._writer.run.path / "checkpoints" / f"step_{step}" / name
         self._writer.say(f"[INFO] Saving checkpoint to {where}")
 
     def _snapshot(self, staging: Staging | None) -> Snapshot:
@@ -321,6 +324,7 @@ class CheckpointKeeper:
             end_ids=session.end_ids,
             run_id=writer.run.run_id,
             run_path=str(writer.run.path.resolve()),
+            base=session.model.base,
         )
 
     def _copied(self, staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:

@@ -101,7 +101,8 @@ class Undo:
     def __init__(self, session: Session) -> None:
         self._session = session
         device = session.compute.device
-        dropout = session.config.model.dropout > 0
+        model = session.config.model
+        dropout = model.dropout > 0 or model.lora_dropout > 0
         self._cpu = torch.get_rng_state() if dropout else None
         on_cuda = dropout and device.type == "cuda"
         self._cuda = torch.cuda.get_rng_state(device) if on_cuda else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ import psutil
 import torch
 from torch import nn
 
+from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
 from shared.text import format_bytes, one_line, plural
 from trainer.checkpoint.foreign_folder import end_ids
@@ -19,6 +21,7 @@ from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import (
     check_optimizer,
     check_weights,
+    load_base,
     load_training_state,
     load_weights,
     model_config,
@@ -36,9 +39,9 @@ from trainer.loop.sources import Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
-from trainer.model.parts.registry import active_parts
+from trainer.model.parts.registry import active_parts, base_of, rests_on_base
 from trainer.model.preference import PreferenceObjective
-from trainer.model.shapes import describe, parameter_shapes
+from trainer.model.shapes import describe, skipped_initialization, trained_shapes
 from trainer.model.training_pass import training_pass_of
 from trainer.optim.kinds import with_table
 from trainer.optim.optimizer import Optimizer
@@ -69,7 +72,7 @@ class Plan:
 
 
 def _planned_optimizer(config: Config) -> Optimizer:
-    return planned_optimizer(parameter_shapes(config.model), config.optim)
+    return planned_optimizer(trained_shapes(config.model), config.optim)
 
 
 def plan(config: Config, checkpoint: Path | None = None) -> Plan:
@@ -112,7 +115,7 @@ def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
     return replace(
         estimate,
         optimizer=optimizer,
-        copy=estimate.weights + optimizer if estimate.copy else 0,
+        copy=estimate.gradients + optimizer if estimate.copy else 0,
         process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
     )
 
@@ -122,7 +125,7 @@ def optimizer_bytes(config: Config) -> int:
     # Layers are alike, so two models tell all of them.
     one, two = (
         state_bytes(
-            parameter_shapes(config.model.model_copy(update={"num_layers": layers})), config.optim
+            trained_shapes(config.model.model_copy(update={"num_layers": layers})), config.optim
         )
         for layers in (1, 2)
     )
@@ -232,11 +235,14 @@ def _computed(config: Config) -> float:
 
 def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
-    model = LanguageModel(
-        config.model,
-        objective=Objective(config.train.label_smoothing, config.train.z_loss),
-        training_pass=training_pass_of(config.train),
-    )
+    # Frozen weights are loaded: until then they need no memory.
+    frozen = rests_on_base(config.model)
+    with skipped_initialization() if frozen else contextlib.nullcontext():
+        model = LanguageModel(
+            config.model,
+            objective=Objective(config.train.label_smoothing, config.train.z_loss),
+            training_pass=training_pass_of(config.train),
+        )
     model.initialize(config.train.seed)
     model.to(compute.device)
     model.train()
@@ -300,8 +306,9 @@ def check_beginning(planned: Plan, folder: Path) -> None:
     Refused are another model, and data made with another tokenizer than the model's own.
     """
     verify(folder)
-    check_shape(planned.config.model, folder)
-    check_weights(planned.config.model, folder)
+    model = planned.config.model
+    check_shape(model if is_adapter(folder) else base_of(model), folder)
+    check_weights(model, folder)
     own, ours = own_tokenizer(folder), planned.sources.tokenizer
     if own is None or ours is None or own.hash == ours.hash:
         return
@@ -314,9 +321,12 @@ def check_beginning(planned: Plan, folder: Path) -> None:
         )
 
 
-def check_shape(model: ModelConfig, folder: Path) -> None:
-    """Raise UserError naming every difference when the checkpoint holds another model."""
-    check_same_model(model_config(folder), model, folder)
+def check_shape(model: ModelConfig, folder: Path, base: str | None = None) -> None:
+    """Raise UserError naming every difference when the checkpoint holds another model.
+
+    The base of adapters is sought at `base` first.
+    """
+    check_same_model(model_config(folder, base), model, folder)
 
 
 def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
@@ -325,6 +335,7 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     In a `new_run`, time and patience count from here.
     """
     started = time.monotonic()
+    load_base(session.model, folder, session.config.checkpoint.begin_from)
     session.progress = load_training_state(folder, session.model, session.optimizer)
     if new_run:
         session.progress.seconds = 0.0
@@ -356,7 +367,7 @@ def check_resumable(
     """
     if not verified:
         verify(folder)
-    check_shape(planned.config.model, folder)
+    check_shape(planned.config.model, folder, planned.config.checkpoint.begin_from)
     progress, _ = read_progress(folder)
     check_optimizer(_planned_optimizer(planned.config), folder)
     if ended:

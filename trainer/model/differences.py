@@ -11,7 +11,7 @@ from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import complete
 
 #: Settings that do not change what the model computes from the same weights.
-_NOT_COMPARED = {"name", "dropout", "mtp_weight"}
+_NOT_COMPARED = {"name", "dropout", "mtp_weight", "lora_dropout", "lora_base"}
 #: Settings that the gpt2 flavour does not use.
 _NOT_IN_GPT2 = {"rope_theta"}
 

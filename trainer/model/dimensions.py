@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from shared.errors import UserError
+from trainer.config.lora import lora_alpha, lora_targets
 from trainer.config.schema import ModelConfig
 
 #: The longest context of a model from elsewhere, in tokens: the rotary table covers all of it.
@@ -53,5 +54,7 @@ def dimensions(model: ModelConfig) -> Dimensions:
 def complete(model: ModelConfig) -> ModelConfig:
     """`model` with its sizes written out. Raises UserError without a vocabulary size."""
     n = dimensions(model)
-    sizes = {"intermediate_size": n.F, "num_kv_heads": n.K, "head_dim": n.C}
+    sizes: dict[str, object] = {"intermediate_size": n.F, "num_kv_heads": n.K, "head_dim": n.C}
+    if model.lora_r:
+        sizes |= {"lora_alpha": lora_alpha(model), "lora_targets": list(lora_targets(model))}
     return model.model_copy(update=sizes)

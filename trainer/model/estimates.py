@@ -10,7 +10,7 @@ from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import LOSS_MEMORY, LossMemory
 from trainer.model.parts.registry import active_parts
-from trainer.model.shapes import count_parameters, parameter_count
+from trainer.model.shapes import parameter_count
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
 FRAGMENTS = 1.05
@@ -20,11 +20,13 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> float:
     """Training FLOPs per token: 6N + 12 L H C T (the PaLM/nanoGPT convention, full attention).
 
     N leaves out embeddings that are looked up and not multiplied; a tied token embedding is
-    multiplied once, as the output head.
+    multiplied once, as the output head. Frozen weights have no gradient, so they count 4, not 6.
     """
     n = dimensions(model)
     count = parameter_count(model)
-    return 6.0 * (count.total - count.looked_up) + 12.0 * n.L * n.H * n.C * seq_len
+    frozen = max(0, count.total - count.trained - count.looked_up)
+    products = 6.0 * (count.total - count.looked_up) - 2.0 * frozen
+    return products + 12.0 * n.L * n.H * n.C * seq_len
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,18 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
-    The process itself is not known here and is left 0.
+    Frozen weights have none of the rest. The process itself is not known here and is left 0.
     """
-    count = count_parameters(config.model)
+    count = parameter_count(config.model)
     activations = _activations(config, bf16=bf16, cuda=cuda, loss_memory=loss_memory)
     if bf16:
-        activations += 2 * count  # autocast keeps a bf16 copy of the matrices
-    weights, optimizer = 4 * count, 8 * count
-    copy = weights + optimizer if config.checkpoint.background and not cuda else 0
-    return MemoryEstimate(weights, 4 * count, optimizer, activations, copy)
+        # A bf16 copy of the matrices is kept, unless they are in bf16 already.
+        narrow = config.model.lora_r and config.model.lora_base == "bf16"
+        activations += 2 * (count.trained if narrow else count.total)
+    trained, optimizer = 4 * count.trained, 8 * count.trained
+    copy = trained + optimizer if config.checkpoint.background and not cuda else 0
+    weights = trained + count.frozen_bytes
+    return MemoryEstimate(weights, trained, optimizer, activations, copy)
 
 
 def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMemory) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
+from trainer.model.base import Base
 from trainer.model.dimensions import dimensions
 from trainer.model.documents import Documents
 from trainer.model.gpt2 import GPT2Body
@@ -49,6 +50,8 @@ class LanguageModel(nn.Module):
         self.lm_head = nn.Linear(n.D, n.V, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = embedding.weight
+        #: Where the frozen weights are from; None for a model whose own weights are trained.
+        self.base: Base | None = None
         self.parts = active_parts(config)
         for part in self.parts:
             part.build(self)
@@ -120,7 +123,9 @@ class LanguageModel(nn.Module):
     def new_cache(self, batch: int, length: int, dtype: torch.dtype | None = None) -> KeyValueCache:
         """An empty key-value cache for `length` positions."""
         assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
-        kind = dtype or self.lm_head.weight.dtype
+        # Frozen matrices may be narrower than what is computed; gains never are.
+        norm = self.transformer.ln_f if self.config.flavour == "gpt2" else self.model.norm
+        kind = dtype or norm.weight.dtype
         return KeyValueCache(self.dimensions, batch, length, self.device, kind)
 
     def drafter(self) -> Drafter | None:
@@ -137,13 +142,14 @@ class LanguageModel(nn.Module):
         """Fresh weights, the same on every device and thread count.
 
         Matrices N(0, 0.02), narrower for wide models so that the first loss stays near ln V;
-        projections back into the residual stream scaled by 1/sqrt(2L) as in GPT-2.
+        projections back into the residual stream scaled by 1/sqrt(2L) as in GPT-2. Frozen weights
+        are left alone: they are loaded.
         """
         generator = torch.Generator().manual_seed(seed)
         n = self.dimensions
         std = min(INIT_STD, 0.5 / math.sqrt(n.D))
         for name, parameter in self.named_parameters():
-            if self.owner(name):
+            if self.owner(name) or any(part.on_base for part in self.parts):
                 continue
             if parameter.ndim < 2:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)  # gains; all else

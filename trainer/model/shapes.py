@@ -6,6 +6,7 @@ The model is built on torch's meta device, where tensors have shapes but no memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,12 @@ class _SkipInitialization(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def skipped_initialization() -> AbstractContextManager[object]:
+    """A context in which modules do not initialize their parameters, so these take no memory until
+    they are given values."""
+    return _SkipInitialization()
+
+
 def meta_model(model: ModelConfig) -> LanguageModel:
     """The model without memory. Raises UserError for sizes that no machine can address."""
     try:
@@ -60,12 +67,24 @@ def parameter_shapes(model: ModelConfig) -> Shapes:
     return {name: tuple(p.shape) for name, p in meta_model(model).named_parameters()}
 
 
+def trained_shapes(model: ModelConfig) -> Shapes:
+    """The same of the parameters that training changes: all, or the adapters alone."""
+    parameters = meta_model(model).named_parameters()
+    return {name: tuple(p.shape) for name, p in parameters if p.requires_grad}
+
+
 @dataclass(frozen=True)
 class ParameterCount:
-    """How many scalars are trained, and how many of them are only looked up, not multiplied."""
+    """How many scalars there are, how many of them are trained, and how many are only looked up,
+    not multiplied.
+
+    `frozen_bytes` are those of the scalars that are not trained, as training keeps them.
+    """
 
     total: int
+    trained: int
     looked_up: int
+    frozen_bytes: int
 
 
 def parameter_count(model: ModelConfig) -> ParameterCount:
@@ -75,36 +94,40 @@ def parameter_count(model: ModelConfig) -> ParameterCount:
         _counted(meta_model(model.model_copy(update={"num_layers": layers}))) for layers in (1, 2)
     )
     more = model.num_layers - 1
-    return ParameterCount(
-        one.total + more * (two.total - one.total),
-        one.looked_up + more * (two.looked_up - one.looked_up),
-    )
+    return ParameterCount(*(a + more * (b - a) for a, b in zip(one, two, strict=True)))
 
 
-def _counted(model: LanguageModel) -> ParameterCount:
+def _counted(model: LanguageModel) -> tuple[int, int, int, int]:
     tables = [
         module.weight
         for module in model.modules()
         # A tied embedding is multiplied as the output head.
         if isinstance(module, nn.Embedding) and module.weight is not model.lm_head.weight
     ]
-    return ParameterCount(
-        sum(p.numel() for p in model.parameters() if p.requires_grad),
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # Other parts have constants and marks among the parameters, which are no weights.
+    on_base = any(part.on_base for part in model.parts)
+    frozen = [p for p in model.parameters() if not p.requires_grad] if on_base else []
+    return (
+        sum(p.numel() for p in (*trained, *frozen)),
+        sum(p.numel() for p in trained),
         sum(table.numel() for table in tables),
+        sum(p.nbytes for p in frozen),
     )
 
 
 def count_parameters(model: ModelConfig) -> int:
-    """The number of trained scalars."""
+    """The number of scalars, trained or frozen."""
     return parameter_count(model).total
 
 
 def describe(config: Config) -> str:
     """One line about the model's size."""
     model = config.model
-    n = dimensions(model)
+    n, count = dimensions(model), parameter_count(model)
+    trained = "" if count.trained == count.total else f" ({format_count(count.trained)} trained)"
     return (
-        f"{model.name}: {format_count(count_parameters(model))} parameters, "
+        f"{model.name}: {format_count(count.total)} parameters{trained}, "
         f"{model.flavour}, {plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
         + (f" ({n.K} key-value)" if n.K != n.H else "")
         + "".join(f", {extra}" for extra in _extras(model))

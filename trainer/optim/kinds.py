@@ -40,9 +40,11 @@ def _from(module: str) -> Make:
     return make
 
 
-#: The linear layers of the blocks, not the embeddings, the output head or small parts.
+#: The linear layers of the blocks, not the embeddings, the output head or small parts; and LoRA's
+#: matrices.
 HIDDEN_MATRICES = (
     r"\b(q|k|v|qkv|o|gate|up|gate_up|down)_proj\.weight$|\b(c_attn|c_proj|c_fc)\.weight$"
+    r"|\.lora_[AB]\.weight$"
 )
 
 #: By the name that `optim.name` and the table's rows give them.

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shared.checkpoints.catalogue import weights_name
 from shared.checkpoints.manifest import file_sha256
 from shared.json_text import Json
 from shared.run.directory import RunDirectory, discover_runs
@@ -86,7 +87,7 @@ class Trained:
     def hashes(self, checkpoint: str) -> tuple[str, str]:
         folder = self.run.checkpoints / checkpoint
         return (
-            file_sha256(folder / "model.safetensors"),
+            file_sha256(folder / weights_name(folder)),
             file_sha256(folder / "optimizer.safetensors"),
         )
 

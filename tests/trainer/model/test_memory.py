@@ -10,7 +10,7 @@ from trainer.model.attention import EXPLICIT_POSITIONS
 from trainer.model.estimates import FRAGMENTS, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import LossMemory
-from trainer.model.shapes import count_parameters, describe
+from trainer.model.shapes import count_parameters, describe, parameter_count
 from trainer.optim.registry import build_optimizer
 
 
@@ -86,6 +86,10 @@ def test_flops_follow_the_palm_convention(name: str, factor: float) -> None:
         {"ternary": True},
         {"parts": {"skips": {}}},
         {"flavour": "gpt2", "dropout": 0.1},
+        {"lora_r": 8},
+        {"lora_r": 8, "lora_base": "fp32", "qk_norm": True},
+        {"lora_r": 8, "lora_dropout": 0.1, "lora_targets": ["q_proj", "o_proj", "mlp.down_proj"]},
+        {"lora_r": 8, "lora_dropout": 0.1, "flavour": "gpt2"},
     ],
 )
 def test_a_layer_keeps_what_is_estimated(
@@ -102,8 +106,10 @@ def test_a_layer_keeps_what_is_estimated(
             "train.seq_len": length,
         }
         settings |= {f"model.{k}": v for k, v in {**shape, "num_layers": layers, **change}.items()}
-        config = resolve(settings)
-        casts = 2 * count_parameters(config.model) if bf16 else 0
+        config = resolve(settings, {"checkpoint.begin_from": "base"})
+        count = parameter_count(config.model)
+        narrow = "lora_r" in change and "lora_base" not in change
+        casts = 2 * (count.trained if narrow else count.total) if bf16 else 0
         estimated = (estimate_memory(config, bf16=bf16).activations - casts) / FRAGMENTS
         return estimated, saved_bytes(config, bf16=bf16) - casts
 

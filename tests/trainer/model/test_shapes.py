@@ -47,6 +47,9 @@ OTHER: dict[str, object] = {
     "mtp_heads": 1,
     "mtp_kind": "block",
     "parts": {"some_part": {}},
+    "lora_r": 4,
+    "lora_alpha": 3.0,
+    "lora_targets": ["self_attn.q_proj"],
 }
 #: What has to be on for a setting of a part to matter.
 NEEDED: dict[str, dict[str, object]] = {
@@ -59,6 +62,8 @@ NEEDED: dict[str, dict[str, object]] = {
     "ternary_group": {"ternary": True},
     "ternary_activations": {"ternary": True},
     "mtp_kind": {"mtp_heads": 1},
+    "lora_alpha": {"lora_r": 2},
+    "lora_targets": {"lora_r": 2},
 }
 
 
@@ -97,7 +102,9 @@ def test_shapes_do_not_load_the_compiler() -> None:
         "from trainer.config.resolve import load_source, resolve\n"
         "from trainer.model.shapes import parameter_shapes\n"
         "for name in ('large-7b', 'gpt2-small'):\n"
-        "    parameter_shapes(resolve(load_source(name)[0]).model)\n"
+        "    model = resolve(load_source(name)[0]).model\n"
+        "    parameter_shapes(model)\n"
+        "parameter_shapes(model.model_copy(update={'lora_r': 4}))\n"
         "print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -121,9 +128,8 @@ def test_building_for_shapes_draws_no_random_number() -> None:
 
 def test_every_field_of_the_configuration_is_compared() -> None:
     """Fields that need not be are listed here, so that a new one has to be thought about."""
-    assert set(OTHER) | {"name", "flavour", "dropout", "mtp_weight"} == set(
-        ModelConfig.model_fields
-    )
+    others = {"name", "flavour", "dropout", "mtp_weight", "lora_dropout", "lora_base"}
+    assert set(OTHER) | others == set(ModelConfig.model_fields)
 
 
 @pytest.mark.parametrize("key", OTHER)

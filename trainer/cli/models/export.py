@@ -79,6 +79,9 @@ def export(
         typer.Option("--verify", help="Load the result in llama.cpp or transformers and compare."),
     ] = False,
     tokenizer: model_options.TokenizerOption = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge LoRA adapters into the weights of their base.")
+    ] = False,
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Allow ternary types for weights that are not ternary.")
     ] = False,
@@ -114,6 +117,7 @@ def export(
     asked = model_options.model_asked(model, checkpoint)
     tokenizer = model_options.tokenizer_asked(tokenizer)
     path = model_options.find_model(asked, runs_dir, tokenizer=tokenizer)
+    _check_merge(path, merge)
 
     import torch
 
@@ -155,6 +159,24 @@ def export(
             _write_hf(folder, force=force)
             passed &= not verify or _verified_hf(_conversion(opened, folder.prepared), folder)
     return int(ExitCode.OK if passed else ExitCode.FAILURE)
+
+
+def _check_merge(path: Path, merge: bool) -> None:
+    """Raise UserError for adapters without --merge, and for a whole model with it."""
+    from shared.checkpoints.catalogue import is_adapter
+    from shared.errors import UserError
+    from shared.text import one_line
+
+    if is_adapter(path) and not merge:
+        raise UserError(
+            f"{one_line(path)} holds LoRA adapters: give --merge to write them as one model with "
+            "their base. For peft nothing needs to be exported, because the folder is in its "
+            "format."
+        )
+    if merge and not is_adapter(path):
+        raise UserError(
+            f"{one_line(path)} is a whole model without adapters to merge; leave --merge out."
+        )
 
 
 def _conversion(opened: OpenedModel, ready: Prepared) -> OpenedModel:

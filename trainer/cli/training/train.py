@@ -58,6 +58,14 @@ def train(
     micro_batch: options.MicroBatch = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
+    lora: Annotated[
+        str | None,
+        typer.Option(
+            metavar="r=N[,alpha=N,…]",
+            help="Train LoRA adapters of the model of --begin-from; also targets=q_proj+v_proj, "
+            "dropout=P, base=bf16|fp32.",
+        ),
+    ] = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[
@@ -143,6 +151,7 @@ def train(
     from shared.errors import UserError
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
+    from trainer.config.lora import parse_lora
     from trainer.launch.beginning import Layers, check_model_is_given, with_beginning, with_length
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
@@ -213,6 +222,7 @@ def train(
             "checkpoint.begin_with": begin_with,
             "hub.upload": upload,
             "hub.user": hf_user,
+            **(parse_lora(lora) if lora is not None else {}),
         },
         set_,
     )

@@ -121,6 +121,9 @@ class Part:
     config_keys: frozenset[str] = frozenset()
     #: A safetensors file in a checkpoint for the parameters it owns; None: model.safetensors.
     weights_file: str | None = None
+    #: Whether it freezes the model's own weights: they are those of the folder that training began
+    #: from, and a checkpoint holds only what the part owns.
+    on_base: bool = False
     #: How a GGUF export keeps it; None: it cannot.
     sidecar: Sidecar | None = None
 

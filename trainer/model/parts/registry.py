@@ -10,12 +10,13 @@ from trainer.config.schema import ModelConfig
 from trainer.model.parts.bitlinear import Ternary
 from trainer.model.parts.hyper_connections.part import HyperConnections
 from trainer.model.parts.interface import Part
+from trainer.model.parts.lora import Lora
 from trainer.model.parts.mtp import Mtp
 from trainer.model.parts.skips import Skips
 
 #: By name, in the order in which they change a model.
 PARTS: dict[str, Part] = {
-    part.name: part for part in (Ternary(), HyperConnections(), Skips(), Mtp())
+    part.name: part for part in (Ternary(), HyperConnections(), Skips(), Mtp(), Lora())
 }
 
 
@@ -35,6 +36,19 @@ def owner(model: ModelConfig) -> Callable[[str], Part | None]:
     """A function from a parameter's name to the part that owns it, if one does."""
     parts = active_parts(model)
     return lambda name: next((part for part in parts if part.owns(name)), None)
+
+
+def rests_on_base(model: ModelConfig) -> bool:
+    """Whether the model's own weights are frozen, and those of another folder."""
+    return any(part.on_base for part in active_parts(model))
+
+
+def base_of(model: ModelConfig) -> ModelConfig:
+    """The model whose weights are frozen: itself, if none are."""
+    for part in active_parts(model):
+        if part.on_base:
+            model = part.without(model)
+    return model
 
 
 def part_files(model: ModelConfig) -> list[str]:

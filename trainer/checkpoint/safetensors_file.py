@@ -1,0 +1,34 @@
+"""Reading safetensors files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from shared.errors import RunError
+from shared.text import one_line
+
+#: Types of safetensors that are plain numbers.
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises RunError if it is not one."""
+    with open_weights(path, device) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def open_weights(path: Path, device: torch.device | str = "cpu") -> Iterator[Any]:
+    """The file, opened by the library. Raises RunError if it is not one."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error

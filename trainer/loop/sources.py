@@ -121,10 +121,17 @@ def _conversations(config: Config, train: TokenFile, val: TokenFile | None) -> S
             f"{val.path} holds text and {train.path} conversations: validate with the same kind."
         )
     else:
-        held_out = PackedBatches(val, length, config.train.seed, apart=apart)
-        batches = tuple(held_out.ordered(config.train.batch_size, config.eval.batches))
-        assert val.sidecar is not None
-        told.append(f"{plural(val.sidecar.num_documents, 'conversation')} for validation")
+        try:
+            held_out = PackedBatches(val, length, config.train.seed, apart=apart)
+        except UserError as error:
+            if config.data.val_path is not None:
+                raise
+            # The val.bin beside the data, not asked for, must not prevent training.
+            told.append(f"no validation: {error}")
+        else:
+            batches = tuple(held_out.ordered(config.train.batch_size, config.eval.batches))
+            assert val.sidecar is not None
+            told.append(f"{plural(val.sidecar.num_documents, 'conversation')} for validation")
     return Sources(
         train=source,
         validation=batches,

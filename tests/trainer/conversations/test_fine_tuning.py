@@ -152,3 +152,30 @@ def test_documents_that_cannot_be_told_apart_are_refused(
         done = run_cli("train", *arguments, "--document-mask", "--runs-dir", tmp_path / "runs")
         assert done.code == 2, arguments
         assert told in done.err, done.err
+
+
+def test_validation_without_an_answer_in_reach_does_not_prevent_training(
+    run_cli: RunCli, chat_folder: Path, tmp_path: Path
+) -> None:
+    """Unless a person named it. Which conversation is for validation is for a hash to say."""
+    talks = [
+        {"messages": [said("user", f"{n} " * size), said("assistant", "Yes.")]}
+        for n, size in enumerate((2, 60))
+    ]
+    file = write_records(tmp_path / "c.jsonl", talks)
+    for seed in range(20):
+        out = tmp_path / str(seed)
+        done = run_cli(
+            "prepare-data", "--chat", file, "--tokenizer", chat_folder, "--val-split", 0.5,
+            "--seed", seed, "--output", out,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        if json.loads((out / "val.bin.json").read_text())["longest"] > 60:
+            break
+    command = ["train", "--config", "tiny-cpu", "--data-path", out, "--seq-len", 32, "--dry-run"]
+    planned = run_cli(*command)
+    assert planned.code == 0, planned.err
+    assert "no validation: " in planned.out
+    named = run_cli(*command, "--val-data-path", out / "val.bin")
+    assert named.code == 2
+    assert "in whose first 33 tokens the assistant says something" in named.err

@@ -7,12 +7,12 @@ beside the tokens says which of them the assistant said.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from shared.errors import RunError, UserError
 from shared.files import expand_user
@@ -178,16 +178,16 @@ class _Survey:
     threshold: int
     seed: int
 
-    def side(self, record: Record) -> int:
-        return VALIDATION if _hash(record, self.seed) < self.threshold else TRAIN
+    def side(self, dialogue: Dialogue) -> int:
+        return VALIDATION if _hash(dialogue, self.seed) < self.threshold else TRAIN
 
 
 def _survey(settings: ChatSettings, inputs: InputSet, progress: ProgressFactory) -> _Survey:
     reader = settings.reader(inputs)
     hashes: list[int] = []
     with progress("reading", inputs.size) as update:
-        for record, _ in _dialogues(reader):
-            hashes.append(_hash(record, settings.seed))
+        for _, dialogue in _dialogues(reader):
+            hashes.append(_hash(dialogue, settings.seed))
             update(reader.counts.disk_bytes)
     threshold = _threshold(hashes, settings.val_split)
     rule = "documents" if threshold else "none"
@@ -214,11 +214,14 @@ def _threshold(hashes: list[int], share: float) -> int:
     return min(ordered[wanted - 1] + 1, ordered[-1])
 
 
-def _hash(record: Record, seed: int) -> int:
-    content = {key: record.content.get(key) for key in FIELDS}
-    data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)
+def _hash(dialogue: Dialogue, seed: int) -> int:
+    """The same for a conversation in any kind of file."""
+    messages = [message.variables() for message in dialogue.messages]
+    content = [messages, dialogue.tools, dialogue.prompt, sorted(dialogue.unlearnt)]
+    data = json.dumps(content, sort_keys=True, default=str)  # which takes half a character, too
     key = seed.to_bytes(8, "little", signed=True)
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=key).digest(), "little")
+    digest = hashlib.blake2b(data.encode(), digest_size=8, key=key).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _dialogues(reader: DocumentReader) -> Iterator[tuple[Record, Dialogue]]:
@@ -258,7 +261,9 @@ class _Encoder:
                 reader.refuse(record, str(error))
                 continue
             ids = np.array(answered.ids, dtype=np.uint32)
-            writers[survey.side(record)].add_document(ids, np.array(answered.said, dtype=np.bool_))
+            writers[survey.side(dialogue)].add_document(
+                ids, np.array(answered.said, dtype=np.bool_)
+            )
             if not done % FLUSH:
                 _flush(writers)
                 update(reader.counts.disk_bytes)

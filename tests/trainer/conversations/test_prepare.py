@@ -68,6 +68,22 @@ def test_conversations_become_tokens_and_a_mask(
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
 
 
+def test_a_table_gives_the_same_tokens(run_cli: RunCli, chat_folder: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    talks = [talk(n) for n in range(20)]
+    write_records(tmp_path / "c.jsonl", talks)
+    nulls = [{"messages": [{**m, "tool_calls": None} for m in t["messages"]]} for t in talks]
+    parquet.write_table(arrow.Table.from_pylist(nulls), tmp_path / "c.parquet")
+    for kind in ("jsonl", "parquet"):
+        arguments = ["--chat", tmp_path / f"c.{kind}", "--tokenizer", chat_folder]
+        done = run_cli("prepare-data", *arguments, "--output", tmp_path / kind)
+        assert done.code == 0, done.err
+    for name in ("train.bin", "train.mask", "val.bin"):
+        one, other = (tmp_path / kind / name for kind in ("jsonl", "parquet"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
 def test_copies_are_on_one_side(run_cli: RunCli, chat_folder: Path, tmp_path: Path) -> None:
     file = write_records(tmp_path / "c.jsonl", [talk(n % 10) for n in range(40)])
     out = tmp_path / "out"
@@ -81,7 +97,8 @@ def test_bad_records_are_told_by_line(run_cli: RunCli, chat_folder: Path, tmp_pa
     file = tmp_path / "c.jsonl"
     long = {"messages": [said("user", "x" * 500), said("assistant", "y")]}
     lines = [json.dumps(talk(1)), "{", json.dumps({"messages": []}), json.dumps(long), "[1]"]
-    file.write_text("\n".join([*lines, json.dumps(talk(2))]))
+    half = {"messages": [said("user", "half \ud83d"), said("assistant", "a character")]}
+    file.write_text("\n".join([*lines, json.dumps(half)]))
     arguments = ["prepare-data", "--chat", file, "--tokenizer", chat_folder, "--max-tokens", 300]
     out = tmp_path / "out"
     refused = run_cli(*arguments, "--output", out)
@@ -93,6 +110,7 @@ def test_bad_records_are_told_by_line(run_cli: RunCli, chat_folder: Path, tmp_pa
     assert done.code == 0, done.err
     assert "4 records skipped" in done.err
     listed = [json.loads(line) for line in (out / REPORT).read_text().splitlines()]
+    assert listed.pop()["action"] == "mended"
     assert [entry["place"] for entry in listed] == ["line 2", "line 3", "line 4", "line 5"]
     assert "messages is empty" in listed[1]["problem"]
     assert "more than --max-tokens 300" in listed[2]["problem"]

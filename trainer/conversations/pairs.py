@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from shared.errors import UserError
 from shared.files import replace_file
@@ -29,7 +33,8 @@ FIELDS = ("prompt", "chosen", "rejected", "tools")
 class PairSettings:
     """What to prepare: files or folders, the tokenizer's folder, and what to do with bad records.
 
-    `template` is a file with a chat template to use instead of the tokenizer's own.
+    A share `val_split` of the pairs is for validation, by a hash of the record. `template` is a
+    file with a chat template to use instead of the tokenizer's own.
     """
 
     inputs: Sequence[str]
@@ -38,6 +43,7 @@ class PairSettings:
     template: str | None = None
     encoding: str = DEFAULT
     skip_bad: bool = False
+    val_split: float = 0.0
 
 
 def prepare_pairs(settings: PairSettings) -> list[str]:
@@ -57,7 +63,10 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
         codec, _ = chat_tokenizer(settings.tokenizer, settings.template)
     settings.output.mkdir(parents=True, exist_ok=True)
     codec.save(settings.output)
-    count = write_pairs(settings.output, _pairs(reader, PairEncoder(codec)))
+    if not 0 <= settings.val_split < 1:
+        raise UserError(f"--val-split {settings.val_split:g} is not a share: give 0.1 for 10 %.")
+    held = _Held(settings.val_split)
+    count = write_pairs(settings.output, _pairs(reader, PairEncoder(codec), held), held)
     notes = reading_notes(reader.counts, inputs)
     listed = settings.output / REPORT
     if reader.report.records:
@@ -72,13 +81,40 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
     return [f"{plural(count, 'pair')} of answers", *notes]
 
 
-def _pairs(reader: DocumentReader, encoder: PairEncoder) -> Iterator[tuple[Answer, Answer]]:
+class _Held:
+    """The numbers of the pairs for validation: those with the smallest hashes, so that adding pairs
+    moves few, and copies are on one side. One is always for training."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._hashes: list[bytes] = []
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Note the next pair's record."""
+        content = {key: record.get(key) for key in FIELDS}
+        data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)
+        self._hashes.append(hashlib.blake2b(data, digest_size=8).digest())
+
+    def __contains__(self, number: object) -> bool:
+        assert isinstance(number, int)
+        return self._hashes[number] < self._threshold
+
+    @functools.cached_property
+    def _threshold(self) -> bytes:
+        ordered = sorted(self._hashes)
+        return ordered[min(round(len(ordered) * self._share), len(ordered) - 1)]
+
+
+def _pairs(
+    reader: DocumentReader, encoder: PairEncoder, held: _Held
+) -> Iterator[tuple[Answer, Answer]]:
     for record in reader.records(FIELDS):
         try:
             pair = encoder.encode(record.content)
         except BadRecordError as error:
             reader.refuse(record, str(error))
         else:
+            held.note(record.content)
             yield pair
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,8 +49,10 @@ class PairFile:
             tensors = load(data)
             self.tokens, self.said = tensors["tokens"], tensors["said"].view(np.bool_)
             self.starts = tensors["starts"]
+            self.held = tensors["held"].view(np.bool_)  # for validation
             whole = self.starts[-1] == len(self.tokens) == len(self.said)
-            if not whole or len(self.starts) < 3 or len(self.starts) % 2 == 0:
+            odd = len(self.starts) < 3 or len(self.starts) % 2 == 0
+            if odd or not whole or len(self.held) != len(self.starts) // 2:
                 raise ValueError("its parts do not belong together")
         except (SafetensorError, KeyError, IndexError, ValueError) as error:
             raise RunError(f"{one_line(path)} is damaged: {one_line(error)}.") from error
@@ -77,8 +79,11 @@ class PairFile:
         return self.tokens[part], self.said[part]
 
 
-def write_pairs(folder: Path, pairs: Iterable[tuple[Answer, Answer]]) -> int:
-    """Write pairs to a folder; returns how many. Raises OSError."""
+def write_pairs(
+    folder: Path, pairs: Iterable[tuple[Answer, Answer]], held: Container[int] = frozenset()
+) -> int:
+    """Write pairs to a folder, those numbered in `held` for validation, which is asked for after
+    the last pair; returns how many. Raises OSError."""
     from safetensors.numpy import save
 
     tokens: list[NDArray[np.uint32]] = []
@@ -89,16 +94,18 @@ def write_pairs(folder: Path, pairs: Iterable[tuple[Answer, Answer]]) -> int:
             tokens.append(np.array(answer.ids, dtype=np.uint32))
             said.append(np.array(answer.said, dtype=np.uint8))
             starts.append(starts[-1] + len(answer.ids))
-    if len(starts) > 1:
+    count = len(starts) // 2
+    if count:
         data = save(
             {
                 "tokens": np.concatenate(tokens),
                 "said": np.concatenate(said),
                 "starts": np.array(starts, dtype=np.int64),
+                "held": np.array([n in held for n in range(count)], dtype=np.uint8),
             }
         )
         replace_file(folder / PAIRS, data)
-    return len(starts) // 2
+    return count
 
 
 class PairBatches:
@@ -121,7 +128,11 @@ class PairBatches:
                 f"{vocab_size}: the pairs belong to another model; prepare them again."
             )
         fits = np.array([self._has_answer(row) for row in range(2 * pairs.count)])
-        self.usable = np.flatnonzero(fits[0::2] & fits[1::2])
+        fits = fits[0::2] & fits[1::2]
+        #: Numbers of the pairs to train on, to validate with, and all of them.
+        self.usable = np.flatnonzero(fits & ~pairs.held)
+        self.held = np.flatnonzero(fits & pairs.held)
+        self.fitting = np.flatnonzero(fits)
         if not len(self.usable):
             raise UserError(
                 f"In {seq_len} tokens no pair of {one_line(pairs.folder)} has both answers; give a "
@@ -132,7 +143,7 @@ class PairBatches:
 
     def notes(self) -> list[str]:
         """What a person should know."""
-        left, cut = self.pairs.count - len(self.usable), int(self._lengths.max(initial=0))
+        left, cut = self.pairs.count - len(self.fitting), int(self._lengths.max(initial=0))
         notes = [f"{plural(left, 'pair')} left out: too long for --seq-len"] if left else []
         many = int((self._lengths > self.seq_len + 1).sum())
         if many and cut:
@@ -156,7 +167,10 @@ class PairBatches:
     def batch(self, first_sample: int, count: int) -> Any:
         """Inputs and targets, each (2 count, T) int64, and the log-probabilities of the answers by
         the reference, (2 count,)."""
-        pairs = self._chosen(first_sample, count)
+        return self.with_reference(self._chosen(first_sample, count))
+
+    def with_reference(self, pairs: NDArray[np.int64]) -> Any:
+        """The batch of these pairs."""
         inputs, targets = self.rows(pairs)
         assert self._reference is not None, "the reference was not computed"
         return inputs, targets, self._reference[pairs].reshape(-1)
@@ -192,6 +206,26 @@ class PairBatches:
 
     def _epoch(self, epoch: int) -> Permutation:
         return Permutation(self.num_windows, key_of(self.seed, epoch))
+
+
+class HeldPairs:
+    """The pairs for validation, as batches of one pair."""
+
+    def __init__(self, source: PairBatches) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source.held)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._source.with_reference(self._source.held[n : n + 1]) for n in range(len(self)))
+
+    def __contains__(self, batch: object) -> bool:
+        return any(batch is own for own in self)
+
+    def batch(self, first: int, count: int) -> Any:
+        """Several of them at once."""
+        return self._source.with_reference(self._source.held[first : first + count])
 
 
 def reference_path(folder: Path, facts: Mapping[str, Any]) -> Path:

@@ -17,6 +17,7 @@ from trainer.launch.beginning import Layers
 from trainer.launch.raw_text import input_stamps
 
 WARMUP_SHARE = 10
+EVALUATIONS = 4  # in an epoch
 LONGEST = 4096  # tokens of a row, unless a person asks for more
 
 
@@ -27,6 +28,7 @@ def prepare_preferences(
     *,
     template: str | None = None,
     skip_bad: bool = False,
+    val_split: float = 0.0,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Path:
     """Prepare pairs for the model in a folder; returns their folder, below the runs directory.
@@ -38,10 +40,12 @@ def prepare_preferences(
     codec = Tokenizer.load(model)
     chosen = Path(template).read_text(errors="replace") if template is not None else None
     parts = [input_stamps(find_inputs(paths)), codec.hash, codec.eos_token, codec.chat_template]
-    data = orjson.dumps([*parts, chosen, skip_bad])
+    data = orjson.dumps([*parts, chosen, skip_bad, val_split])
     folder = runs_dir / ".data" / f"pairs-{hashlib.sha256(data).hexdigest()[:16]}"
     if not (folder / PAIRS).is_file():  # put in place last
-        settings = PairSettings(list(paths), folder, str(model), template, skip_bad=skip_bad)
+        settings = PairSettings(
+            list(paths), folder, str(model), template, skip_bad=skip_bad, val_split=val_split
+        )
         for note in prepare_pairs(settings):
             tell(note)
     return folder
@@ -49,7 +53,8 @@ def prepare_preferences(
 
 def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
     """Settings of a run that follow from its pairs, where nobody chose them: sequences as long as
-    the longest, and a warmup of a tenth of the steps at most."""
+    the longest, a warmup of a tenth of the steps at most, and evaluations several times in an
+    epoch."""
     from trainer.config.resolve import resolve
 
     found: dict[str, Any] = {"data.path": str(folder), "data.dataset": "pairs"}
@@ -57,8 +62,12 @@ def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
     if "train.seq_len" not in layers.merged:
         wanted = 8 * math.ceil((pairs.longest - 1) / 8)
         found["train.seq_len"] = max(1, min(wanted, LONGEST, config.model.max_seq_len))
-    if "optim.warmup_steps" not in {**layers.file, **layers.flags}:
-        steps = pairs.count * (config.train.epochs or 1.0) / config.sequences_per_step
-        total = config.train.max_steps or math.ceil(steps)
+    chosen = {**layers.file, **layers.flags}
+    steps = int((~pairs.held).sum()) / config.sequences_per_step  # in an epoch
+    if "eval.interval" not in chosen and "checkpoint.interval" not in chosen:
+        every = max(1, int(steps) // EVALUATIONS)
+        found |= {"eval.interval": every, "checkpoint.interval": every}
+    if "optim.warmup_steps" not in chosen:
+        total = config.train.max_steps or math.ceil(steps * (config.train.epochs or 1.0))
         found["optim.warmup_steps"] = min(config.optim.warmup_steps, total // WARMUP_SHARE)
     return found

@@ -32,6 +32,20 @@ class Evaluation:
     bits_per_byte: float | None
     tokens: int
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is recorded."""
+        found = {"val_loss": self.loss, "val_perplexity": self.perplexity}
+        if self.bits_per_byte is not None:
+            found["val_bits_per_byte"] = self.bits_per_byte
+        return found
+
+    def __str__(self) -> str:
+        shown = f"val_loss: {self.loss:.4f} | perplexity: {self.perplexity:.2f}"
+        if self.bits_per_byte is not None:
+            shown += f" | bits per byte: {self.bits_per_byte:.4f}"
+        return shown
+
 
 @torch.no_grad()
 def evaluate(

@@ -48,7 +48,7 @@ def compute_reference(
     path = reference_path(source.pairs.folder, facts)
     logps = _read(path, source.pairs.count)
     if logps is None:
-        say(f"[INFO] Reference of {plural(source.num_windows, 'pair')}: {one_line(path)}")
+        say(f"[INFO] Reference of {plural(len(source.fitting), 'pair')}: {one_line(path)}")
         logps = _computed(planned, source, recorded_model(recorded), say, progress)
         data = io.BytesIO()
         np.save(data, logps, allow_pickle=False)
@@ -92,10 +92,10 @@ def _computed(
     logps = np.full((source.pairs.count, 2), np.nan, dtype=np.float32)
     micro_batch = MicroBatch(planned.config.train.batch_size)
     last, done = time.monotonic(), 0
-    while done < source.num_windows:
+    while done < len(source.fitting):
         for attempt in micro_batch.attempts():
             with attempt:
-                pairs = source.usable[done : done + micro_batch.size]
+                pairs = source.fitting[done : done + micro_batch.size]
                 inputs, targets = to_tensors(source.rows(pairs), compute.device)
                 with compute.autocast():
                     found = answer_log_probs(model, inputs, targets)
@@ -104,5 +104,5 @@ def _computed(
         progress()
         if time.monotonic() - last > _SAY:
             last = time.monotonic()
-            say(f"[INFO] Reference: {done:,} of {plural(source.num_windows, 'pair')}")
+            say(f"[INFO] Reference: {done:,} of {plural(len(source.fitting), 'pair')}")
     return logps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from trainer.checkpoint.progress import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
 from trainer.data.packed import PackedBatches
-from trainer.data.pairs import PairBatches, PairFile
+from trainer.data.pairs import HeldPairs, PairBatches, PairFile
 from trainer.data.synthetic import SyntheticBatches
 from trainer.data.tokens import (
     TokenFile,
@@ -40,7 +41,7 @@ class Sources:
     """
 
     train: SampleSource
-    validation: tuple[Batch, ...]
+    validation: Collection[Batch]
     tokenizer: Tokenizer | None
     bytes_per_token: float | None
     identity: dict[str, Any]
@@ -183,7 +184,9 @@ def _pairs(config: Config) -> Sources:
         "fingerprint": pairs.digest[:16],
     }
     told = [f"{plural(source.num_windows, 'pair')} of answers from {path}", *source.notes()]
-    return Sources(source, (), tokenizer, None, identity, "; ".join(told))
+    if len(source.held):
+        told.insert(1, f"{plural(len(source.held), 'pair')} for validation")
+    return Sources(source, HeldPairs(source), tokenizer, None, identity, "; ".join(told))
 
 
 def _synthetic(config: Config) -> Sources:

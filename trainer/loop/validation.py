@@ -7,9 +7,11 @@ import math
 from shared.errors import UserError
 from shared.files import replace_file
 from shared.run_writer import RunWriter
+from trainer.data.pairs import HeldPairs
 from trainer.loop.evaluation import Evaluation, evaluate, write_sample
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch, is_out_of_memory
+from trainer.loop.pair_evaluation import PairEvaluation, evaluate_pairs
 from trainer.loop.patience import Patience
 from trainer.loop.session import Session
 
@@ -59,8 +61,17 @@ class Validation:
             self._writer.say(f"[INFO] step {step} | {key}: {loss:.4f}")
         return found
 
-    def _measured(self) -> Evaluation:
+    def _measured(self) -> Evaluation | PairEvaluation:
         session = self._session
+        held = session.sources.validation
+        if isinstance(held, HeldPairs):
+            return evaluate_pairs(
+                session,
+                held,
+                self._micro_batch,
+                self._writer.progress,
+                self._hooks.before_forward,
+            )
         return evaluate(
             session.model,
             session.sources.validation,
@@ -87,14 +98,9 @@ class Validation:
         if improved:
             writer.event("new_best", step=step, metric="val_loss", value=result.loss)
         self._step, self.loss = step, result.loss
-        metrics = {"val_loss": result.loss, "val_perplexity": result.perplexity}
-        shown = f"val_loss: {result.loss:.4f} | perplexity: {result.perplexity:.2f}"
-        if result.bits_per_byte is not None:
-            metrics["val_bits_per_byte"] = result.bits_per_byte
-            shown += f" | bits per byte: {result.bits_per_byte:.4f}"
-        metrics |= self._losses_of_averages()
+        metrics = result.metrics | self._losses_of_averages()
         writer.event("evaluated", step=step, **metrics)
-        writer.say(f"[INFO] step {step} | {shown}")
+        writer.say(f"[INFO] step {step} | {result}")
         return metrics
 
     def sample_if_due(self) -> None:

@@ -100,6 +100,7 @@ def test_bad_records_are_told_by_line_or_left_out(
     left_out = PairSettings([str(file)], tmp_path / "out", str(token_data), skip_bad=True)
     notes = prepare_pairs(left_out)
     assert notes[0] == "2 pairs of answers"
+    assert not PairFile(tmp_path / "out").held.any()
     assert any("line 3" in note and "no chosen" in note for note in notes)
     assert len((tmp_path / "out" / "bad_records.jsonl").read_bytes().splitlines()) == 2
     file.write_text(json.dumps(MESSAGES))
@@ -108,6 +109,22 @@ def test_bad_records_are_told_by_line_or_left_out(
     file.write_text(json.dumps({"prompt": "x"}))
     with pytest.raises(UserError, match="no pair to learn from"):
         prepare_pairs(left_out)
+
+
+def test_a_share_is_held_back_and_stays_there(tmp_path: Path, token_data: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    lines = [json.dumps({"prompt": f"{n}", "chosen": "y", "rejected": "z"}) for n in range(40)]
+    found = []
+    for order in (lines, lines[::-1]):
+        file.write_text("\n".join(order))
+        prepare_pairs(PairSettings([str(file)], tmp_path, str(token_data), val_split=0.25))
+        pairs = PairFile(tmp_path)
+        source = PairBatches(pairs, 16, seed=1, vocab_size=258)
+        assert len(source.held) == 10
+        assert not set(source.held) & set(source.usable)
+        assert len(source.fitting) == 40
+        found.append({tuple(pairs.row(2 * int(n))[0]) for n in source.held})
+    assert found[0] == found[1]
 
 
 # -- batches -----------------------------------------------------------------------------------

@@ -82,10 +82,17 @@ def test_it_learns_and_records_what_trl_records(dpo: Dpo) -> None:
     assert first["rewards/margins"] == pytest.approx(0, abs=1e-5)
     assert last["loss"] < first["loss"]
     assert last["rewards/margins"] > 0
-    assert {k for k in last if "/" in k} == {
+    named = {
         *(f"rewards/{what}" for what in ("chosen", "rejected", "accuracies", "margins")),
         *("logps/chosen", "logps/rejected"),
     }
+    assert {k for k in first if "/" in k and not k.startswith("val_")} == named
+    assert {k for k in last if "/" in k} == named | {f"val_{name}" for name in named}
+    assert last["val_loss"] < math.log(2), "the pair held back is like those trained on"
+    assert "val_perplexity" not in last
+    state = run.read_state()
+    assert state is not None
+    assert state.best_metric == "val_loss"
     config = yaml.safe_load(run.config_path.read_text())
     assert config["data"]["dataset"] == "pairs"
     assert config["checkpoint"]["begin_from"]
@@ -119,6 +126,13 @@ def test_another_model_has_another_reference(dpo: Dpo, base: Path) -> None:
     _, other = dpo("--begin-from", run.path)
     assert len(list(folder.glob("reference-*.npy"))) == 2
     assert records(other)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_without_validation(dpo: Dpo) -> None:
+    output, run = dpo("--val-split", 0, "--max-steps", 2)
+    assert output.code == 0, output.err
+    assert "val_loss" not in records(run)[-1]
+    assert "6 pairs of answers" in run.log_path.read_text()
 
 
 def test_micro_batches_change_nothing_but_rounding(dpo: Dpo) -> None:

@@ -43,6 +43,9 @@ def dpo(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out bad records and list them.")
     ] = False,
+    val_split: Annotated[
+        float, typer.Option(help="Share of the pairs held back for validation; 0: none.")
+    ] = 0.1,
     loss: Annotated[
         str | None, typer.Option(metavar="sigmoid|hinge|ipo", help="Loss of a pair; sigmoid: DPO.")
     ] = None,
@@ -146,6 +149,7 @@ def dpo(
         runs_dir,
         template=chat_template,
         skip_bad=skip_bad,
+        val_split=val_split,
         tell=tell,
     )
     layers = replace(layers, flags={**layers.flags, **fitted_to_pairs(folder, layers)})

@@ -15,13 +15,13 @@ from shared.checkpoints.manifest import file_sha256, read_manifest
 from shared.files import replace_file
 from shared.hub.names import pinned_name
 from shared.text import one_line, plural
-from trainer.checkpoint.foreign_folder import weight_files
 from trainer.checkpoint.hub_models import recorded_model
-from trainer.checkpoint.loading import load_model
+from trainer.checkpoint.loading import verify
 from trainer.data.batches import to_tensors
 from trainer.data.pairs import PairBatches, reference_path
 from trainer.loop.micro_batch import MicroBatch
-from trainer.loop.session import Plan
+from trainer.loop.session import Plan, load_first_weights
+from trainer.model.language_model import LanguageModel
 from trainer.model.preference import answer_log_probs
 
 _SAY = 30.0  # seconds between lines of progress
@@ -41,6 +41,7 @@ def compute_reference(
     assert recorded is not None
     facts: dict[str, Any] = {
         "model": model_identity(recorded),
+        "shape": planned.config.model.model_dump(mode="json"),
         "pairs": source.pairs.digest,
         "seq_len": source.seq_len,
         "bf16": planned.compute.bf16,
@@ -64,7 +65,7 @@ def model_identity(recorded: str) -> str:
     manifest = read_manifest(folder)
     if manifest is not None:
         return str(file_sha256(folder / "manifest.json"))
-    files = [folder / "config.json", *weight_files(folder)]
+    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*config.json"))]
     return ":".join(file_sha256(file) for file in files)
 
 
@@ -88,7 +89,11 @@ def _computed(
 ) -> np.ndarray:
     """The log-probabilities (pairs, 2); NaN for pairs that are left out."""
     compute = planned.compute
-    model = load_model(folder, compute.device).model
+    model = LanguageModel(planned.config.model)  # with adapters that change nothing yet, if any
+    model.initialize(planned.config.train.seed)
+    verify(folder)
+    load_first_weights(model, folder)
+    model.to(compute.device).eval()
     logps = np.full((source.pairs.count, 2), np.nan, dtype=np.float32)
     micro_batch = MicroBatch(planned.config.train.batch_size)
     last, done = time.monotonic(), 0

@@ -128,6 +128,15 @@ def test_another_model_has_another_reference(dpo: Dpo, base: Path) -> None:
     assert records(other)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
+def test_adapters_are_held_to_their_base(dpo: Dpo) -> None:
+    output, run = dpo("--lora", "r=2,base=bf16", "--learning-rate", 1e-2)
+    assert output.code == 0, output.err
+    first, *_, last = records(run)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert last["rewards/margins"] > 0
+    assert (run.checkpoints / "final" / "adapter_model.safetensors").is_file()
+
+
 def test_without_validation(dpo: Dpo) -> None:
     output, run = dpo("--val-split", 0, "--max-steps", 2)
     assert output.code == 0, output.err

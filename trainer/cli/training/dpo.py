@@ -64,6 +64,14 @@ def dpo(
     seq_len: Annotated[
         int | None, typer.Option(help="Tokens of a prompt with an answer; default: the longest.")
     ] = None,
+    lora: Annotated[
+        str | None,
+        typer.Option(
+            metavar="r=N[,alpha=N,…]",
+            help="Train LoRA adapters of the model; also targets=q_proj+v_proj, dropout=P, "
+            "base=bf16|fp32.",
+        ),
+    ] = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the data order and dropout.")] = None,
@@ -97,6 +105,7 @@ def dpo(
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
     from trainer.cli.training.train import show_plan, tell
+    from trainer.config.lora import parse_lora
     from trainer.config.resolve import resolve
     from trainer.launch.beginning import Layers, with_beginning
     from trainer.launch.claim import check_writable
@@ -132,6 +141,7 @@ def dpo(
             "log.interval": log_interval,
             "checkpoint.interval": checkpoint_interval,
             "checkpoint.begin_from": begin_from,
+            **(parse_lora(lora) if lora is not None else {}),
         },
         set_,
     )

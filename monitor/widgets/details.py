@@ -88,9 +88,11 @@ class Details(Page):
         if model:
             shown = model.pop("name", "")
             parameters = model.pop("parameters", "")
+            trained = model.pop("trained", "")
             rest = "  ".join(f"{k} {v}" for k, v in model.items())
             pairs.append(("model", "  ".join(x for x in (shown, rest) if x)))
             pairs.append(("parameters", _count(parameters)))
+            pairs.append(("trained", _count(trained)))
         pairs += [
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),

@@ -76,7 +76,9 @@ def _table(pairs: Pairs) -> list[str]:
 def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, now: float) -> Pairs:
     model = {one_line(k, 40): one_line(v, 80) for k, v in list(state.model.items())[:40]}
     name, parameters = model.pop("name", ""), state.model.get("parameters")
-    model.pop("parameters", None)
+    trained = state.model.get("trained")
+    for key in ("parameters", "trained"):
+        model.pop(key, None)
     watched = state.supervised and bool(watching(run.path.parent))
     shape = "  ".join(f"{key} {value}" for key, value in model.items())
     code = "" if state.exit is None else f" (exit code {state.exit.code})"
@@ -89,6 +91,7 @@ def _facts(run: RunDirectory, state: RunState, health: Health, labels: Labels, n
         ("archived", "yes" if labels.archived else ""),
         ("model", "  ".join(x for x in (name, shape) if x)),
         ("parameters", _parameters(parameters)),
+        ("trained", _parameters(trained)),
         ("progress", _progress(state)),
         ("time left", _known(format_duration(state.eta_seconds)) if health.alive else ""),
         ("loss", _number(state.current_loss)),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from shared.checkpoints.catalogue import list_checkpoints
 from tests.conftest import Output, RunCli
+from tests.faults.test_out_of_memory import run_out
 from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find, resume
 from tests.trainer.loop.test_exact_resume import stop_at
 from trainer.checkpoint.loading import load_model, load_weights, model_config
@@ -268,3 +269,15 @@ def test_rolling_back_to_the_start_keeps_the_base(train: Train, bases: dict[str,
     assert [e["to_step"] for e in begun.events if e["event"] == "rolled_back"] == [0]
     losses = begun.metrics.series("loss").values
     assert losses[-1] == pytest.approx(losses[0], abs=0.3)  # still the base model
+
+
+def test_halving_the_micro_batch_draws_the_adapters_dropout_again(
+    train: Train, bases: dict[str, Path]
+) -> None:
+    flags = ("--begin-from", str(bases["llama"]), "--lora", "r=2,dropout=0.3")
+    settings = SHAPE_OF_BASE | {"train__max_steps": 2, "train__dtype": "fp32"}
+    small = train("small", *flags, train__micro_batch=2, **settings)
+    hooks, tried = run_out(MemoryError(), above=2, at_step=1)
+    done = train("faulted", *flags, hooks=hooks, **settings)
+    assert tried[:2] == [4, 2]
+    assert done.hashes("final") == small.hashes("final")

@@ -64,6 +64,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer runs command book --runs-dir experiments",
     ),
     "runs diff": ("trainer runs diff first second", "trainer runs diff first second --json"),
+    "daemon": ("trainer daemon", "trainer daemon --max-runs 2 --detach"),
     "daemon stop": ("trainer daemon stop", "trainer daemon stop --runs"),
     "daemon status": ("trainer daemon status", "trainer daemon status --json"),
     "daemon install-service": (

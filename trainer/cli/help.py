@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import typer
@@ -81,6 +82,32 @@ def name_values(command: Any) -> None:
             if not (kind.is_choice or kind.is_tuple or kind.is_datetime):
                 shown = parameter.display_type(None).strip("<>")
                 parameter.metavar = _VALUES.get(shown.removeprefix("list[").rstrip("]"))
+
+
+def add_defaults(command: Any, keys: Mapping[str, str]) -> None:
+    """Show the default of each option that sets a key of a configuration; `keys` are by parameter.
+
+    Looked up when a help page is shown: the schema takes a moment to load.
+    """
+    for parameter in command.params:
+        if parameter.name in keys:
+            record, key = parameter.get_help_record, keys[parameter.name]
+            parameter.get_help_record = partial(_with_default, record, key)
+
+
+def _with_default(
+    record: Callable[[Any], tuple[str, str] | None], key: str, context: Any
+) -> tuple[str, str] | None:
+    from trainer.config.resolve import flatten, to_plain
+    from trainer.config.schema import Config
+
+    row = record(context)
+    default = flatten(to_plain(Config()))[key]
+    # A flag is off unless it is given, and some helps say in words what takes the place of null.
+    if row is None or default is None or isinstance(default, bool) or "default:" in row[1]:
+        return row
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return row[0], f"{row[1]}  [default: {shown}]"
 
 
 def add_examples(command: Any, examples: Mapping[str, Sequence[str]], before: str = "") -> None:

@@ -21,9 +21,10 @@ from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.ending import SignalledError, end_by, signals_raise
 from trainer.cli.examples import EXAMPLES
 from trainer.cli.fleet import alerts, daemon
-from trainer.cli.help import add_examples, command_groups, name_values
+from trainer.cli.help import add_defaults, add_examples, command_groups, name_values
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
+from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.training import config, demo, dpo, resume, train
 
@@ -114,9 +115,10 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 @functools.cache
 def command_tree() -> Any:
     """All commands as click knows them. Built once: that takes longer than most commands."""
-    tree = typer.main.get_command(app)
+    tree: Any = typer.main.get_command(app)
     name_values(tree)
     add_examples(tree, EXAMPLES)
+    add_defaults(tree.commands["train"], SETTINGS)
     return tree
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,8 +74,53 @@ Queue = Annotated[
 ]
 MicroBatch = Annotated[
     str | None,
-    typer.Option(metavar="N|auto", help="Sequences in the model at once; auto: as many as fit."),
+    typer.Option(
+        metavar="N|auto",
+        help="Sequences in the model at once; auto: as many as fit; default: --batch-size.",
+    ),
 ]
+
+
+#: The keys of a configuration that options of `train` and `resume` set, by parameter.
+SETTINGS: Mapping[str, str] = {
+    "name": "name",
+    "dataset": "data.dataset",
+    "data_path": "data.path",
+    "val_data_path": "data.val_path",
+    "n_samples": "data.n_samples",
+    "epochs": "train.epochs",
+    "max_steps": "train.max_steps",
+    "max_hours": "train.max_hours",
+    "patience": "train.patience",
+    "batch_size": "train.batch_size",
+    "accumulation_steps": "train.accumulation_steps",
+    "micro_batch": "train.micro_batch",
+    "seq_len": "train.seq_len",
+    "document_mask": "train.document_mask",
+    "seed": "train.seed",
+    "device": "train.device",
+    "threads": "train.threads",
+    "dtype": "train.dtype",
+    "deterministic": "train.deterministic",
+    "compile": "train.compile",
+    "optimizer": "optim.name",
+    "learning_rate": "optim.learning_rate",
+    "log_interval": "log.interval",
+    "eval_interval": "eval.interval",
+    "checkpoint_interval": "checkpoint.interval",
+    "keep_last_checkpoints": "checkpoint.keep_last",
+    "save_top_k": "checkpoint.save_top_k",
+    "checkpoint_dir": "checkpoint.dir",
+    "begin_from": "checkpoint.begin_from",
+    "begin_with": "checkpoint.begin_with",
+    "upload": "hub.upload",
+    "hf_user": "hub.user",
+}
+
+
+def settings_of(context: typer.Context) -> dict[str, Any]:
+    """The values of the options that set a key of a configuration; None where one is not given."""
+    return {key: context.params[name] for name, key in SETTINGS.items() if name in context.params}
 
 
 def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:

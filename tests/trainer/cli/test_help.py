@@ -11,6 +11,10 @@ import pytest
 import typer
 
 from shared import __version__
+from trainer.cli.options import SETTINGS
+from trainer.config.resolve import flatten, to_plain
+from trainer.config.schema import Config
+from trainer.loop.sources import EPOCHS
 
 COMMANDS = [
     "",
@@ -110,7 +114,7 @@ def test_a_help_page_lists_every_command_once_with_a_whole_sentence(
     assert sorted(listed(page)) == sorted(expected)
     assert max(map(len, page.splitlines())) <= columns
     assert not re.search(r"(…|\.\.\.)$", page, re.MULTILINE)
-    commands = page.partition("--help")[2]
+    commands = page.partition("--help")[2].partition("  Examples:")[0]
     sentences = re.split(r"^  (?=[a-z])|^\S.*$", commands, flags=re.MULTILINE)[1:]
     for sentence in filter(None, map(str.strip, sentences)):
         assert sentence.endswith("."), sentence
@@ -202,10 +206,28 @@ def test_no_type_of_python_is_shown(run_cli) -> None:
 def commands_of(command: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, inner in getattr(command, "commands", {}).items():
         words = f"{before} {name}".strip()
-        if getattr(inner, "commands", None):
-            yield from commands_of(inner, words)
-        else:
+        yield from commands_of(inner, words)
+        if not getattr(inner, "commands", None) or inner.invoke_without_command:
             yield words, inner
+
+
+def test_an_option_that_sets_a_key_shows_the_default_of_the_schema(run_cli) -> None:
+    page = " ".join(run_cli("train", "--help").out.split())
+    for key, option in (
+        ("train.batch_size", "--batch-size N"),
+        ("optim.name", "--optimizer adamw|muon|muon+lion|lion"),
+        ("optim.learning_rate", "--learning-rate NUMBER"),
+        ("checkpoint.keep_last", "--keep-last-checkpoints N"),
+    ):
+        default = flatten(to_plain(Config()))[key]
+        entry = page.partition(option)[2].partition(" --")[0]
+        assert f"[default: {default}]" in entry, option
+    assert f"Passes over the data; default: {EPOCHS:g}," in page
+
+
+def test_every_option_of_train_sets_a_key_that_exists() -> None:
+    keys = flatten(to_plain(Config()))
+    assert set(SETTINGS.values()) <= {*keys, "name"}
 
 
 def test_every_command_shows_two_examples_that_it_accepts(run_cli) -> None:

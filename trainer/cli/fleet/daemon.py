@@ -37,11 +37,13 @@ MaxRestarts = Annotated[
     int, typer.Option(min=0, help="Restarts per hour without a new checkpoint.")
 ]
 Alerts = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Alert settings; see trainer alerts.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Alert settings; default: see trainer alerts test."),
 ]
 #: For subcommands: None means the option given before the subcommand.
 SubRunsDir = Annotated[
-    Path | None, typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the runs.")
+    Path | None,
+    typer.Option("--runs-dir", metavar="DIR", help="Folder that holds the runs; default: runs."),
 ]
 
 

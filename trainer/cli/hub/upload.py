@@ -60,7 +60,12 @@ def upload(
     language: Annotated[
         str, typer.Option(metavar="CODE", help="Language for the model card, such as en.")
     ] = "",
-    message: Annotated[str, typer.Option(metavar="TEXT", help="Commit message.")] = "",
+    message: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Commit message; default: the checkpoint's step and loss."
+        ),
+    ] = "",
     with_optimizer: Annotated[
         bool,
         typer.Option("--with-optimizer", help="Include the optimizer state, to resume training."),

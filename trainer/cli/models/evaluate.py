@@ -32,7 +32,12 @@ FilesArgument = Annotated[
         help="The model, unless --checkpoint names it, and more data, as --data.",
     ),
 ]
-Data = Annotated[list[str] | None, typer.Option("--data", metavar="FILES", help=DATA_HELP)]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", metavar="FILES", help=f"{DATA_HELP} Default: the run's validation data."
+    ),
+]
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="Token file, or a folder with val.bin.")
 ]

@@ -52,14 +52,17 @@ def serve(
         str | None,
         typer.Option(
             metavar="fp32|fp16|bf16",
-            help="Precision in torch: fp32 or fp16 on a CPU, fp32 or bf16 on a GPU.",
+            help="Precision in torch: fp32 or fp16 on a CPU, fp32 or bf16 on a GPU; default: "
+            "fp32 on a CPU, bf16 on a GPU.",
         ),
     ] = None,
     drafts: model_options.Drafts = True,
     tokenizer: model_options.TokenizerOption = None,
     served_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Model name that clients use; repeatable."),
+        typer.Option(
+            metavar="NAME", help="Model name that clients use; repeatable; default: its own."
+        ),
     ] = None,
     cors_origin: Annotated[
         list[str] | None,

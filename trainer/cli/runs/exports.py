@@ -33,7 +33,11 @@ def export(
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     keys: Annotated[
-        str | None, typer.Option(metavar="KEY,KEY", help="Metrics for --csv, --svg and --png.")
+        str | None,
+        typer.Option(
+            metavar="KEY,KEY",
+            help="Metrics for --csv (default: all), --svg and --png (default: the losses).",
+        ),
     ] = None,
     smooth: Annotated[
         float,
@@ -41,8 +45,7 @@ def export(
             metavar="WEIGHT",
             min=0.0,
             max=0.999,
-            show_default=False,
-            help="Moving average over the curves: 0.9, 0.99.",
+            help="Moving average over the curves: 0.9, 0.99; 0: none.",
         ),
     ] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,

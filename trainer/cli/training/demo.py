@@ -58,9 +58,14 @@ REPORT_EVERY = 10.0  # seconds between progress lines
 
 def demo(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    max_steps: options.MaxSteps = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Optimizer steps in total; default: what four minutes allow.")
+    ] = None,
     watch: Annotated[
-        bool | None, typer.Option("--watch/--no-watch", help="Open train-monitor on the run.")
+        bool | None,
+        typer.Option(
+            "--watch/--no-watch", help="Open train-monitor on the run; default: on a terminal."
+        ),
     ] = None,
 ) -> int:
     """Train a small model on Python's own source code and watch it learn.

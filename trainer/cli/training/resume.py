@@ -51,35 +51,14 @@ def resume(
 ) -> int:
     """Continue a run from its newest sound checkpoint, or from the start if it has none.
 
-    A setting that no option gives stays as the run has it.
+    Each option's default is what the run was trained with.
     """
     from dataclasses import replace
 
     from trainer.cli.training.start import start
     from trainer.launch.request import checkpoint_meant, resume_request
 
-    overrides = options.given(
-        {
-            "data.path": data_path,
-            "data.val_path": val_data_path,
-            "train.max_steps": max_steps,
-            "train.max_hours": max_hours,
-            "train.patience": patience,
-            "train.device": device,
-            "train.threads": threads,
-            "train.batch_size": batch_size,
-            "train.accumulation_steps": accumulation_steps,
-            "train.micro_batch": micro_batch,
-            "train.seq_len": seq_len,
-            "optim.learning_rate": learning_rate,
-            "log.interval": log_interval,
-            "eval.interval": eval_interval,
-            "checkpoint.interval": checkpoint_interval,
-            "checkpoint.keep_last": keep_last_checkpoints,
-            "checkpoint.save_top_k": save_top_k,
-        },
-        set_,
-    )
+    overrides = options.given(options.settings_of(context), set_)
     asked = model_options.model_asked(run, checkpoint, "run")
     request = resume_request(asked, runs_dir, overrides)
     if from_ is not None:

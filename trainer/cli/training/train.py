@@ -52,7 +52,9 @@ def train(
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
     patience: options.Patience = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the data; default: 5, or --max-steps.")
+    ] = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
@@ -141,8 +143,8 @@ def train(
 ) -> int:
     """Train a model.
 
-    Flags override the preset or file of --config; trainer config show prints every setting with
-    its default.
+    Options override the preset or file of --config, and that overrides the defaults below; trainer
+    config show prints every setting.
 
     Ctrl-C stops cleanly: the step is finished, a checkpoint is saved, and the exit code is 75.
     """
@@ -188,44 +190,10 @@ def train(
                     "checkpoint with its own configuration and data."
                 )
     preset, file, is_preset = load_layers(config)
-    flags = options.given(
-        {
-            "name": name,
-            "data.dataset": dataset,
-            "data.path": data_path,
-            "data.val_path": val_data_path,
-            "data.n_samples": n_samples,
-            "train.epochs": epochs,
-            "train.max_steps": max_steps,
-            "train.max_hours": max_hours,
-            "train.patience": patience,
-            "train.batch_size": batch_size,
-            "train.accumulation_steps": accumulation_steps,
-            "train.micro_batch": micro_batch,
-            "train.seq_len": seq_len,
-            "train.document_mask": document_mask,
-            "train.seed": seed,
-            "train.device": device,
-            "train.threads": threads,
-            "train.dtype": dtype,
-            "train.deterministic": deterministic,
-            "train.compile": compile,
-            "optim.name": optimizer,
-            "optim.learning_rate": learning_rate,
-            "log.interval": log_interval,
-            "eval.interval": eval_interval,
-            "checkpoint.interval": checkpoint_interval,
-            "checkpoint.keep_last": keep_last_checkpoints,
-            "checkpoint.save_top_k": save_top_k,
-            "checkpoint.dir": checkpoint_dir,
-            "checkpoint.begin_from": begin_from,
-            "checkpoint.begin_with": begin_with,
-            "hub.upload": upload,
-            "hub.user": hf_user,
-            **(parse_lora(lora) if lora is not None else {}),
-        },
-        set_,
-    )
+    settings = options.settings_of(context)
+    if lora is not None:
+        settings |= parse_lora(lora)
+    flags = options.given(settings, set_)
     choose_length(flags)
     if data and flags.get("data.path"):
         raise UserError(

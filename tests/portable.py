@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 #: Name of a way: what it adds to the environment.
@@ -38,11 +39,18 @@ def busy() -> Iterator[None]:
 
 
 def run(way: str, arguments: list[str]) -> int:
-    """Run pytest that way; returns its exit code."""
+    """Run pytest that way; returns its exit code.
+
+    What torch compiles is kept apart: its cache would give one way the kernels of another.
+    """
     command = [sys.executable, "-m", "pytest", *(arguments or WHOLE)]
     print(f"{way}: {WAYS[way]} {' '.join(command[1:])}", flush=True)
-    with busy() if way == "busy" else contextlib.nullcontext():
-        return subprocess.run(command, env={**os.environ, **WAYS[way]}, check=False).returncode
+    with (
+        tempfile.TemporaryDirectory() as compiled,
+        busy() if way == "busy" else contextlib.nullcontext(),
+    ):
+        more = {**WAYS[way], "TORCHINDUCTOR_CACHE_DIR": compiled}
+        return subprocess.run(command, env={**os.environ, **more}, check=False).returncode
 
 
 def main(arguments: list[str]) -> int:

@@ -35,7 +35,7 @@ from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.loop.patience import check_patience
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
-from trainer.loop.sources import Sources, open_sources, planned_steps
+from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
@@ -332,20 +332,20 @@ def check_shape(model: ModelConfig, folder: Path, base: str | None = None) -> No
 def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     """Restore a built session from the checkpoint `folder`, random generators included.
 
-    In a `new_run`, time and patience count from here.
+    In a `new_run`, time and patience count from here, and the best loss is one of its own.
     """
     started = time.monotonic()
     load_base(session.model, folder, session.config.checkpoint.begin_from)
     session.progress = load_training_state(folder, session.model, session.optimizer)
     if new_run:
         session.progress.seconds = 0.0
-        session.progress.evaluations_without_improvement = 0
+        session.progress.forget_best()
     session.resumed_from = folder
     session.end_ids = end_ids(folder)
     step, seconds = session.progress.step, time.monotonic() - started
     session.notes.append(f"Resumed from {folder.name} at step {step} ({seconds:.1f} s)")
     saved, here = session.progress.facts.get("data") or {}, session.sources.identity
-    if any(key in saved and saved[key] != here.get(key) for key in ("validation", "seq_len")):
+    if any(key in saved and saved[key] != here.get(key) for key in VALIDATION_FACTS):
         session.progress.forget_best()
         session.notes.append("The validation data has changed: the best loss is sought anew")
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.data.tokenizer import Tokenizer
 
+#: Facts of the data's identity on which a validation loss depends.
+VALIDATION_FACTS = ("validation", "validation_windows", "seq_len")
 EPOCHS = 5.0  # if neither max_steps nor epochs is given, as in the nanochat-train guide
 
 
@@ -93,7 +95,7 @@ def open_sources(config: Config) -> Sources:
         validation=batches,
         tokenizer=tokenizer,
         bytes_per_token=per_token,
-        identity=_identity(train, val, config),
+        identity=_identity(train, val, batches, config),
         description=f"{train.count:,} training tokens from {train.path}, {told}"
         + ("; documents do not see each other" if end is not None else ""),
     )
@@ -138,7 +140,7 @@ def _conversations(config: Config, train: TokenFile, val: TokenFile | None) -> S
         validation=batches,
         tokenizer=_tokenizer(config, train),
         bytes_per_token=None,
-        identity=_identity(train, val, config),
+        identity=_identity(train, val, batches, config),
         description="; ".join(told),
     )
 
@@ -202,17 +204,29 @@ def _synthetic(config: Config) -> Sources:
     size = config.train.batch_size
     held_out = SyntheticBatches(vocabulary, length, max(1, count // 20), seed + 1)
     batches = min(config.eval.batches, math.ceil(held_out.num_windows / size))
+    validation = tuple(
+        held_out.batch(i * size, min(size, held_out.num_windows - i * size)) for i in range(batches)
+    )
     return Sources(
         train=train,
-        validation=tuple(
-            held_out.batch(i * size, min(size, held_out.num_windows - i * size))
-            for i in range(batches)
-        ),
+        validation=validation,
         tokenizer=None,
         bytes_per_token=None,
-        identity={"dataset": "synthetic", "n_samples": count, "seed": seed, "seq_len": length},
+        identity={
+            "dataset": "synthetic",
+            "n_samples": count,
+            "seed": seed,
+            "seq_len": length,
+            "validation": f"synthetic, seed {seed + 1}",
+            "validation_windows": _windows(validation),
+        },
         description=f"{count:,} synthetic samples of {length} tokens",
     )
+
+
+def _windows(batches: tuple[Batch, ...]) -> int:
+    """How many sequences are evaluated."""
+    return sum(len(batch[0]) for batch in batches)
 
 
 def _validation_file(config: Config, train: TokenFile) -> TokenFile | None:
@@ -260,7 +274,9 @@ def _tokenizer(config: Config, train: TokenFile) -> Tokenizer | None:
     return tokenizer
 
 
-def _identity(train: TokenFile, val: TokenFile | None, config: Config) -> dict[str, Any]:
+def _identity(
+    train: TokenFile, val: TokenFile | None, batches: tuple[Batch, ...], config: Config
+) -> dict[str, Any]:
     """What a resume compares, so that other data does not go unnoticed."""
     sidecar = train.sidecar
     return {
@@ -271,6 +287,7 @@ def _identity(train: TokenFile, val: TokenFile | None, config: Config) -> dict[s
         "seq_len": config.seq_len,
         "fingerprint": fingerprint(train.path),
         "validation": fingerprint(val.path) if val else None,
+        "validation_windows": _windows(batches),
     } | ({"mask": sidecar.mask} if sidecar and sidecar.mask else {})
 
 
@@ -285,7 +302,8 @@ def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
         "n_samples": "the number of samples",
         "tokenizer": "the tokenizer",
         "fingerprint": "the content of the training file",
-        "validation": "the content of the validation file",
+        "validation": "the validation data",
+        "validation_windows": "the number of validation sequences",
         "mask": "the mask of the assistant's tokens",
     }
     changed = [key for key in names if key in saved and key in here and saved[key] != here[key]]

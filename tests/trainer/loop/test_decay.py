@@ -78,6 +78,10 @@ def test_a_branch_has_its_own_time_and_patience(train: Train, run_cli: RunCli) -
     # The evaluation that follows the end of the time does not make it an early stop.
     assert state.exit.reason.startswith(f"reached step {step + 1} of {step + 9} in 1e-07 hours")
     assert state.evaluations_without_improvement == 0
+    # The trunk's best loss is not the branch's.
+    assert trunk.state.best_step is not None
+    assert trunk.state.best_step < step
+    assert (state.best_step, state.best_checkpoint) == (step + 1, f"step_{step + 1}")
 
 
 def test_another_optimizer_is_refused_before_there_is_a_run(train: Train, run_cli: RunCli) -> None:

@@ -86,3 +86,25 @@ def test_epochs_count_tokens_when_a_resume_changes_the_length(train: Train) -> N
     assert first.state.max_steps == 10
     again = resume(first.run, "--set", "train.epochs=3", "--seq-len", "8")
     assert again.state.max_steps == 20, "40 sequences of 16 were two passes of 8"
+
+
+def test_losses_on_other_validation_data_are_not_compared(train: Train) -> None:
+    """Neither by patience and `best`, nor by what is kept: other windows are another measure."""
+    settings = {
+        **RESTLESS,
+        "train__patience": 50,
+        "train__max_steps": 8,
+        "checkpoint__interval": 2,
+    }
+    run = train("windows", **settings).run
+    kept = ("--set", "checkpoint.keep_last=1", "--set", "checkpoint.save_top_k=1")
+    done = resume(run, "--max-steps", "12", "--set", "eval.batches=1", *kept)
+    assert done.code == 0
+    told = done.run.log_path.read_text()
+    assert "The validation data has changed: the best loss is sought anew" in told
+    assert "the number of validation sequences was 8 and is 4" in told
+    new = losses(done)[-2:]
+    best = 10 if new[0] < new[1] else 12
+    assert (done.state.best_step, done.state.best_loss) == (best, pytest.approx(min(new)))
+    present = {path.name for path in done.run.checkpoints.glob("step_*")}
+    assert present == {"step_12", f"step_{best}"}

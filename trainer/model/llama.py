@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
+from trainer.model import fused
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
@@ -29,12 +30,18 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
+        if fused.worthwhile(wide):
+            y: Tensor = fused.RMSNorm.apply(wide, self.weight, self.eps)
+            return y.to(x.dtype)
         return F.rms_norm(wide, self.weight.shape, self.weight, self.eps).to(x.dtype)
 
 
 def rotate(x_BHTC: Tensor, rotary: Rotary) -> Tensor:
     """Rotate each channel pair (c, c + C/2) by its position's angle (Su et al. 2021)."""
     cos, sin = (table.unsqueeze(-3) for table in rotary)  # the same for all heads
+    if fused.worthwhile(x_BHTC):
+        y: Tensor = fused.Rotation.apply(x_BHTC, cos, sin)
+        return y.to(x_BHTC.dtype)
     half = x_BHTC.shape[-1] // 2
     turned = torch.cat((-x_BHTC[..., half:], x_BHTC[..., :half]), dim=-1)
     return (x_BHTC * cos + turned * sin).to(x_BHTC.dtype)

@@ -14,6 +14,9 @@ from trainer.model.shapes import parameter_count
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
 FRAGMENTS = 1.05
+#: What it takes for what parts keep, measured with hyper-connections, learned skips and ternary
+#: weights: a freed piece of memory that was aligned has no room for the next of its size.
+PART_FRAGMENTS = 3.0
 
 
 def flops_per_token(model: ModelConfig, seq_len: int) -> float:
@@ -101,9 +104,9 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     width = 2 if bf16 else 4
     gpt2 = model.flavour == "gpt2"
     heads, groups = n.H * n.C, n.K * n.C
-    stream = (2 if gpt2 else 4) * n.D  # fp32: the inputs of both norms, twice where they widen
-    if model.qk_norm:
-        stream += 2 * (heads + groups)
+    # fp32: the inputs of the norms; a GPU keeps what they make of them, too.
+    norms = 2 * n.D + (heads + groups if model.qk_norm else 0)
+    stream = norms if gpt2 or not cuda else 2 * norms
     # The inputs of attention and feed-forward; queries, keys, values and the result of attention.
     narrow = 2 * n.D + 2 * heads + 2 * groups + (2 if gpt2 else 4) * n.F
     if bf16 and not gpt2:
@@ -119,7 +122,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     elif not cuda and bf16 and explicit:
         attention = width * weights
     parts = [part.kept(model, width) for part in active_parts(model)]
-    layer = 4 * stream + width * narrow + attention + sum(part.layer_token for part in parts)
+    layer = 4 * stream + width * narrow + attention
     # The logits' log-softmax, its gradient and theirs, in fp32.
     predictions = 1 + model.mtp_heads
     logits = 12 * predictions * loss_memory.held(tokens, n.V) * n.V
@@ -129,5 +132,11 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     mask = tokens * config.seq_len * (1 + width) if config.train.document_mask else 0
     # One layer more: the gradients of a layer's activations.
     kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + mask
-    kept += sum(part.whole for part in parts)
-    return int(kept if cuda else FRAGMENTS * kept)
+    scattered = 0.0
+    for part in parts:
+        of_part = tokens * (n.L + 1) * part.layer_token + part.whole
+        if part.scattered:
+            scattered += of_part
+        else:
+            kept += of_part
+    return int(kept + scattered if cuda else FRAGMENTS * kept + PART_FRAGMENTS * scattered)

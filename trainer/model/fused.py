@@ -13,9 +13,7 @@ from torch import Tensor
 
 def worthwhile(x: Tensor) -> bool:
     """Whether `x` is in a training pass on a CPU. A GPU has kernels, and a compiler fuses."""
-    return (
-        x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    )
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 class RMSNorm(torch.autograd.Function):

@@ -62,10 +62,15 @@ class ForwardPass:
 
 
 class Kept(NamedTuple):
-    """Bytes that a part keeps for the backward pass: per token in every layer, and in all."""
+    """Bytes that a part keeps for the backward pass: per token in every layer, and in all.
+
+    `scattered` says whether they lie between what the model keeps, so that a CPU's allocator cannot
+    use freed pieces again.
+    """
 
     layer_token: float = 0
     whole: int = 0
+    scattered: bool = True
 
 
 @dataclass(frozen=True)

@@ -190,12 +190,10 @@ class Lora(Part):
         """Less than a model whose own weights are trained, but for what the adapters keep."""
         n = dimensions(model)
         per_token = width * (_kept_by_adapters(model, width) - _kept_by_layers(model, width))
-        if model.flavour == "llama":  # gains without gradients need no normed input
-            per_token -= 4 * (2 * n.D + (model.qk_norm and (n.H + n.K) * n.C))
         whole = -4 * n.V * n.D if model.tie_embeddings else 0  # one of two gradients
         if model.lora_base == "bf16" and width == 4:
             whole += 4 * n.V * n.D  # the largest matrix, while it is widened
-        return Kept(per_token, whole)
+        return Kept(per_token, whole, scattered=False)
 
     def owns(self, name: str) -> bool:
         """The matrices A and B."""

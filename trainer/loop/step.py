@@ -162,6 +162,8 @@ def mean_named(parts: list[Part]) -> dict[str, float]:
 
 def _mean(values: list[Tensor], sizes: list[float]) -> float:
     """The mean over all parts of their means."""
+    if len(values) == 1:
+        return values[0].item()
     pairs = zip(values, sizes, strict=True)
     return sum(value.item() * size for value, size in pairs) / (sum(sizes) or 1)
 

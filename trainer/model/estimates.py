@@ -132,11 +132,14 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     mask = tokens * config.seq_len * (1 + width) if config.train.document_mask else 0
     # One layer more: the gradients of a layer's activations.
     kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + mask
-    scattered = 0.0
-    for part in parts:
-        of_part = tokens * (n.L + 1) * part.layer_token + part.whole
-        if part.scattered:
-            scattered += of_part
-        else:
-            kept += of_part
-    return int(kept + scattered if cuda else FRAGMENTS * kept + PART_FRAGMENTS * scattered)
+    among, between = (
+        sum(
+            tokens * (n.L + 1) * part.layer_token + part.whole
+            for part in parts
+            if part.scattered == scattered
+        )
+        for scattered in (False, True)
+    )
+    if cuda:
+        return int(kept + among + between)
+    return int(FRAGMENTS * (kept + among) + PART_FRAGMENTS * between)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from shared.errors import UserError
 from shared.files import replace_file
@@ -57,6 +56,7 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
         "prompt",
         encoding=find_encoding(settings.encoding),
         on_bad="skip" if settings.skip_bad else "refuse",
+        skipping="trainer dpo --skip-bad",
     )
     codec = Tokenizer.load(settings.tokenizer)
     if settings.template is not None:
@@ -92,8 +92,8 @@ class _Held:
     def note(self, record: Mapping[str, Any]) -> None:
         """Note the next pair's record."""
         content = {key: record.get(key) for key in FIELDS}
-        data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)
-        self._hashes.append(hashlib.blake2b(data, digest_size=8).digest())
+        data = json.dumps(content, sort_keys=True, default=str)  # which takes half a character, too
+        self._hashes.append(hashlib.blake2b(data.encode(), digest_size=8).digest())
 
     def __contains__(self, number: object) -> bool:
         assert isinstance(number, int)
@@ -140,11 +140,13 @@ class PairEncoder:
         chosen, rejected = record["chosen"], record["rejected"]
         if type(chosen) is not type(rejected):
             raise BadRecordError(": chosen and rejected must both be text or both be messages")
+        if not isinstance(chosen, (str, list)):
+            raise BadRecordError(": chosen is neither text nor a list of messages")
         if chosen == rejected:
             raise BadRecordError(": chosen and rejected are the same")
         prompt = record.get("prompt")
         # Some data has the prompt as text too beside whole conversations.
-        implicit = prompt is None or isinstance(prompt, list) != isinstance(chosen, list)
+        implicit = prompt is None or (isinstance(chosen, list) and not isinstance(prompt, list))
         if implicit:
             prompt, chosen, rejected = _split(chosen, rejected)
         if not isinstance(chosen, list) and (self._finder is None or implicit):
@@ -180,8 +182,6 @@ def _split(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
 
     Of texts it ends before the space that begins both answers, as in TRL. Raises BadRecordError.
     """
-    if not isinstance(chosen, (str, list)):
-        raise BadRecordError(": chosen is neither text nor a list of messages")
     pairs = zip(chosen, rejected, strict=False)
     same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(chosen), len(rejected)))
     if isinstance(chosen, str) and same and chosen[same - 1] == " ":

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.errors import RunError, UserError
-from shared.files import expand_user
+from shared.files import expand_user, open_file
 from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.conversations.records import FIELDS, dialogue_of
@@ -130,7 +130,7 @@ def chat_tokenizer(tokenizer: str | None, template: str | None) -> tuple[Tokeniz
     if (place / "checkpoints").is_dir() and not (place / "tokenizer.json").is_file():
         place = find_checkpoint(place)
     codec = Tokenizer.load(place)
-    source = codec.chat_template if template is None else _read_template(expand_user(template))
+    source = codec.chat_template if template is None else read_template(expand_user(template))
     if source is None:
         raise UserError(
             f"the tokenizer in {one_line(tokenizer)} has no chat template: give the folder of an "
@@ -139,13 +139,15 @@ def chat_tokenizer(tokenizer: str | None, template: str | None) -> tuple[Tokeniz
     return codec.with_chat_template(source), ChatTemplate(codec, source)
 
 
-def _read_template(path: Path) -> str:
+def read_template(path: Path) -> str:
+    """The chat template in a file. Raises UserError."""
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:  # opening a pipe would block
+            data = file.read(MAX_TEMPLATE + 1)
     except OSError as error:
         raise UserError(f"cannot read {one_line(path)}: {error.strerror}") from error
     if len(data) > MAX_TEMPLATE:
-        raise UserError(f"{one_line(path)} has {len(data)} bytes: that is no chat template")
+        raise UserError(f"{one_line(path)} has over {MAX_TEMPLATE} bytes: that is no chat template")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -54,6 +54,12 @@ def _of_completion(prompt: Any, completion: Any, tools: tuple[Mapping[str, Any],
         raise BadRecordError(": its prompt ends with a message of the assistant, not of the user")
     if not any(message.role == "assistant" for message in after):
         raise BadRecordError(": its completion has no message of the assistant")
+    for number, given in enumerate(completion if isinstance(completion, list) else ()):
+        if _weight(given, number) == 0:
+            raise BadRecordError(
+                f": message {number + 1} of completion has weight 0, and a completion is learnt "
+                "whole: put it into the prompt, or give the record as messages"
+            )
     return Dialogue((*before, *after), tools, prompt=len(before))
 
 
@@ -82,7 +88,10 @@ def _message(given: Any, number: int, field: str) -> Message:
             f"{where} has the role {one_line(json.dumps(role), 60)}, which is none of "
             f"{', '.join(ROLES)}"
         )
-    calls = tuple(_call(call, where) for call in given.get("tool_calls") or ())
+    calls = given.get("tool_calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise BadRecordError(f"{where} has tool_calls that are no list")
+    calls = tuple(_call(call, where) for call in calls)
     content = _content(given.get("content"), where)
     if not content.strip() and not calls and role not in _MAY_BE_EMPTY:
         raise BadRecordError(f"{where} ({role}) is empty")

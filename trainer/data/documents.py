@@ -100,7 +100,7 @@ class DocumentReader:
 
     Text is UTF-8, or in `encoding`; a byte order mark is obeyed and dropped. `on_bad` says what
     happens to bytes that are not text, and to records and files that cannot be read; `report` lists
-    them. Binary files (a NUL byte near the start) are skipped and counted, or refused when named.
+    them, and `skipping` is the command that leaves records out. Binary files (a NUL byte near the start) are skipped and counted, or refused when named.
     Empty documents are counted and give no piece. Every problem is a UserError that names the file.
     """
 
@@ -111,11 +111,13 @@ class DocumentReader:
         *,
         encoding: str = DEFAULT,
         on_bad: OnBad = "replace",
+        skipping: str = "trainer prepare-data --skip-bad",
     ) -> None:
         self.files = files
         self.text_field = text_field
         self.encoding = encoding
         self.on_bad = on_bad
+        self.skipping = skipping
         self.counts = ReadCounts()
         self.report = Report()
 
@@ -275,7 +277,7 @@ class DocumentReader:
             self._skipped(path, place, problem)
             return
         colon = "" if problem.startswith(":") else " "
-        remedy = "; `trainer prepare-data --skip-bad` leaves such records out"
+        remedy = f"; `{self.skipping}` leaves such records out"
         remedy = remedy if self.on_bad == "refuse" else ""
         raise UserError(f"{path} {place}{colon}{problem}{remedy}") from error
 

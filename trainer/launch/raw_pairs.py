@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from shared.files import expand_user
+from trainer.checkpoint.tokenizer_files import tokenizer_folder
 from trainer.data.inputs import find_inputs
 from trainer.data.pairs import PAIRS, PairFile
 from trainer.data.tokenizer import Tokenizer
@@ -36,9 +38,11 @@ def prepare_preferences(
     They are used again as long as nothing changes. `tell` receives what a person should know.
     """
     from trainer.conversations.pairs import PairSettings, prepare_pairs
+    from trainer.conversations.prepare import read_template
 
+    model = tokenizer_folder(model)
     codec = Tokenizer.load(model)
-    chosen = Path(template).read_text(errors="replace") if template is not None else None
+    chosen = None if template is None else read_template(expand_user(template))
     parts = [input_stamps(find_inputs(paths)), codec.hash, codec.eos_token, codec.chat_template]
     data = orjson.dumps([*parts, chosen, skip_bad, val_split])
     folder = runs_dir / ".data" / f"pairs-{hashlib.sha256(data).hexdigest()[:16]}"

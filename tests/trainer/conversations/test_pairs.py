@@ -42,6 +42,7 @@ def shown(codec: Tokenizer, answer: Answer) -> tuple[str, str]:
         {"chosen": [USER, YES], "rejected": [USER, NO]},
         {"prompt": "Is it?", "chosen": [USER, YES], "rejected": [USER, NO]},
         {"prompt": "Is it?", "chosen": "Yes.", "rejected": "No."},
+        {"prompt": [USER], "chosen": "Yes.", "rejected": "No."},
     ],
 )
 def test_every_form_of_a_conversation_is_rendered(chat: Tokenizer, record: dict[str, Any]) -> None:
@@ -79,6 +80,7 @@ def test_texts_end_with_the_end_token(token_data: Path, record: dict[str, str]) 
         ({"prompt": 3, "chosen": "y", "rejected": "z"}, "prompt"),
         ({"prompt": [USER], "chosen": 3, "rejected": 4}, "neither text nor a list"),
         ({"chosen": {"a": 1}, "rejected": {"a": 2}}, "neither text nor a list"),
+        ({**MESSAGES, "chosen": [{**YES, "tool_calls": 5}]}, "tool_calls that are no list"),
     ],
 )
 def test_bad_records(chat: Tokenizer, record: dict[str, Any], words: str) -> None:
@@ -94,7 +96,7 @@ def test_bad_records_are_told_by_line_or_left_out(
     lines = [json.dumps(good), "{not json", json.dumps({"prompt": "x"}), json.dumps(good)]
     file.write_text("\n".join(lines))
     settings = PairSettings([str(file)], tmp_path / "out", str(token_data))
-    with pytest.raises(UserError, match="line 2"):
+    with pytest.raises(UserError, match="line 2 .*`trainer dpo --skip-bad`"):
         prepare_pairs(settings)
     assert not (tmp_path / "out" / PAIRS).exists()
     left_out = PairSettings([str(file)], tmp_path / "out", str(token_data), skip_bad=True)
@@ -109,6 +111,14 @@ def test_bad_records_are_told_by_line_or_left_out(
     file.write_text(json.dumps({"prompt": "x"}))
     with pytest.raises(UserError, match="no pair to learn from"):
         prepare_pairs(left_out)
+
+
+def test_half_characters_are_mended(tmp_path: Path, token_data: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    halved = '{"prompt": "x \\ud83d", "chosen": "y", "rejected": "z"}'
+    file.write_text("\n".join([halved, '{"prompt": "x", "chosen": "y", "rejected": "z"}']))
+    prepare_pairs(PairSettings([str(file)], tmp_path, str(token_data), val_split=0.5))
+    assert PairFile(tmp_path).count == 2
 
 
 def test_a_share_is_held_back_and_stays_there(tmp_path: Path, token_data: Path) -> None:

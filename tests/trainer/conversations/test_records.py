@@ -78,6 +78,8 @@ BAD: list[tuple[Any, str]] = [
     ({"messages": [ASKED, {**ANSWERED, "weight": 0}]}, "has no message of the assistant"),
     ({"messages": [ASKED, {**ANSWERED, "weight": 0.5}]}, "message 2 has weight 0.5"),
     ({"messages": [ASKED, {**ANSWERED, "tool_calls": ["f"]}]}, "without a function's name"),
+    ({"messages": [ASKED, {**ANSWERED, "tool_calls": 5}]}, "has tool_calls that are no list"),
+    ({"prompt": "x", "completion": [{**ANSWERED, "weight": 0}]}, "a completion is learnt whole"),
     ({"messages": [ASKED, ANSWERED], "tools": "{"}, ": tools is text that is no JSON"),
     ({"messages": [ASKED, ANSWERED], "tools": {"a": 1}}, ": tools is no list of objects"),
     ({"prompt": "", "completion": "x"}, "message 1 of prompt (user) is empty"),

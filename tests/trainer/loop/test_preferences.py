@@ -158,6 +158,7 @@ def test_micro_batches_change_nothing_but_rounding(dpo: Dpo) -> None:
         ((), "give --pairs"),
         (("--pairs", "PAIRS"), "trains a model that exists"),
         (("--pairs", "nowhere.jsonl", "--begin-from", "BASE"), "nowhere.jsonl"),
+        (("--pairs", "PAIRS", "--begin-from", "BASE", "--chat-template", "/x.jinja"), "/x.jinja"),
         (("--pairs", "PAIRS", "--begin-from", "BASE", "--beta", 0), "preference.beta"),
         (("--pairs", "PAIRS", "--begin-from", "BASE", "--loss", "kto"), "preference.loss"),
         (("--pairs", "PAIRS", "--begin-from", "BASE", "--seq-len", 1), "longer --seq-len"),

@@ -18,7 +18,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer train --data book.txt --name book --detach",
     ),
     "dpo": (
-        "trainer dpo --pairs pairs.jsonl --begin-from helper --name preferred",
+        "trainer dpo --pairs pairs.jsonl --begin-from helper:best --name preferred",
         "trainer dpo --pairs pairs.jsonl --begin-from helper:best --beta 0.3 --epochs 2",
     ),
     "resume": (

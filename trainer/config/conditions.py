@@ -104,6 +104,18 @@ _TOLD = (
         lambda c: c.data.dataset != "pairs",
         "the loss is that of pairs of answers",
     ),
+    Condition(
+        "eval",
+        ("batches",),
+        lambda c: c.data.dataset != "pairs",
+        "all pairs held back are evaluated",
+    ),
+    Condition(
+        "data",
+        ("val_path",),
+        lambda c: c.data.dataset != "pairs",
+        "pairs are held back by --val-split",
+    ),
     Condition("train", ("collider_keep",), lambda c: c.train.collider, "train.collider is false"),
     Condition(
         "checkpoint",

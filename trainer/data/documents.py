@@ -100,7 +100,8 @@ class DocumentReader:
 
     Text is UTF-8, or in `encoding`; a byte order mark is obeyed and dropped. `on_bad` says what
     happens to bytes that are not text, and to records and files that cannot be read; `report` lists
-    them, and `skipping` is the command that leaves records out. Binary files (a NUL byte near the start) are skipped and counted, or refused when named.
+    them, and `skipping` is the command that leaves records out. Binary files (a NUL byte near the
+    start) are skipped and counted, or refused when named.
     Empty documents are counted and give no piece. Every problem is a UserError that names the file.
     """
 

@@ -18,6 +18,7 @@ from trainer.model.differences import differences, tell
 
 KEY = "checkpoint.begin_from"
 LONGEST = 2048  # tokens of a sequence, unless another length is chosen
+ADAPTER_RATE = 2e-4  # peak rate of LoRA adapters, which begin at zero; weights want a smaller one
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,20 @@ def with_length(layers: Layers, tell: Callable[[str], None]) -> Layers:
         f"{context}"
     )
     return replace(layers, flags={**layers.flags, "train.seq_len": LONGEST})
+
+
+def with_adapter_rate(
+    layers: Layers, tell: Callable[[str], None], rate: float = ADAPTER_RATE
+) -> Layers:
+    """The layers with a rate that fits adapters, where a model with adapters is trained by AdamW
+    and nobody chose its rate: that of a preset is meant for all weights."""
+    chosen = {**layers.file, **layers.flags}
+    merged = layers.merged
+    by_adamw = merged.get("optim.name", "adamw") == "adamw" and not merged.get("optim.groups")
+    if not merged.get("model.lora_r") or not by_adamw or "optim.learning_rate" in chosen:
+        return layers
+    tell(f"adapters are trained at a peak rate of {rate:g}; --learning-rate sets another")
+    return replace(layers, flags={**layers.flags, "optim.learning_rate": rate})
 
 
 def _without_open_sizes(settings: Settings) -> Settings:

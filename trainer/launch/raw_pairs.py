@@ -18,6 +18,7 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.launch.beginning import Layers
 from trainer.launch.raw_text import input_stamps
 
+ADAPTER_RATE = 1e-5  # peak rate of LoRA adapters; the preset's is for all weights
 WARMUP_SHARE = 10
 EVALUATIONS = 4  # in an epoch
 LONGEST = 4096  # tokens of a row, unless a person asks for more

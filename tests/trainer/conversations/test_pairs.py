@@ -96,7 +96,7 @@ def test_bad_records_are_told_by_line_or_left_out(
     lines = [json.dumps(good), "{not json", json.dumps({"prompt": "x"}), json.dumps(good)]
     file.write_text("\n".join(lines))
     settings = PairSettings([str(file)], tmp_path / "out", str(token_data))
-    with pytest.raises(UserError, match="line 2 .*`trainer dpo --skip-bad`"):
+    with pytest.raises(UserError, match=r"line 2 .*`trainer dpo --skip-bad`"):
         prepare_pairs(settings)
     assert not (tmp_path / "out" / PAIRS).exists()
     left_out = PairSettings([str(file)], tmp_path / "out", str(token_data), skip_bad=True)

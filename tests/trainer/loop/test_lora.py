@@ -250,6 +250,24 @@ def test_adapters_are_trained_further(
     command("resume", "further", "--max-steps", 2)
 
 
+def test_the_rate_fits_adapters_unless_one_is_given(
+    bases: dict[str, Path], text_data: Path, tmp_path: Path, run_cli: RunCli
+) -> None:
+    """That of a preset is for all weights; a file's and another optimizer's stay."""
+    (tmp_path / "own.yaml").write_text("optim: {learning_rate: 3.0e-3}")
+    common = ("--begin-from", bases["llama"], "--data-path", text_data, "--dry-run")
+    for flags, rate in (
+        (("--config", "finetune", "--lora", "r=4"), "AdamW: learning rate 0.0002,"),
+        (("--config", "finetune"), "AdamW: learning rate 5e-05,"),
+        (("--config", tmp_path / "own.yaml", "--lora", "r=4"), "AdamW: learning rate 0.003,"),
+        (("--lora", "r=4", "--optimizer", "lion"), "Lion: learning rate 0.0001,"),
+    ):
+        planned = run_cli("train", *common, *flags)
+        assert planned.code == 0, planned.err
+        assert rate in planned.out
+        assert ("peak rate of 0.0002" in planned.err) == ("0.0002" in rate)
+
+
 def test_rolling_back_to_the_start_keeps_the_base(train: Train, bases: dict[str, Path]) -> None:
     steps = 0
 

@@ -107,9 +107,9 @@ def dpo(
     from trainer.cli.training.train import show_plan, tell
     from trainer.config.lora import parse_lora
     from trainer.config.resolve import resolve
-    from trainer.launch.beginning import Layers, with_beginning
+    from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
     from trainer.launch.claim import check_writable
-    from trainer.launch.raw_pairs import fitted_to_pairs, prepare_preferences
+    from trainer.launch.raw_pairs import ADAPTER_RATE, fitted_to_pairs, prepare_preferences
     from trainer.launch.request import LaunchRequest, choose_length, load_layers, new_run
 
     check_mode(detach=detach, queue=queue)
@@ -152,6 +152,7 @@ def dpo(
             "trainer dpo trains a model that exists: give --begin-from with a model folder, a run, "
             "a checkpoint or OWNER/NAME of the Hub."
         )
+    layers = with_adapter_rate(layers, tell, ADAPTER_RATE)
     resolve(*layers.in_order)  # what is wrong is told before anything is prepared
     folder = prepare_preferences(
         pairs,

@@ -154,7 +154,13 @@ def train(
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
     from trainer.config.lora import parse_lora
-    from trainer.launch.beginning import Layers, check_model_is_given, with_beginning, with_length
+    from trainer.launch.beginning import (
+        Layers,
+        check_model_is_given,
+        with_adapter_rate,
+        with_beginning,
+        with_length,
+    )
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
     from trainer.launch.raw_chat import fitted, prepare_conversations
@@ -240,7 +246,7 @@ def train(
             if not begins:
                 missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
             raise UserError(f"trainer train needs to know what to train: give {missing}.")
-        layers = with_beginning(layers, runs_dir, download)
+        layers = with_adapter_rate(with_beginning(layers, runs_dir, download), tell)
         if data:
             folder = prepare_text(
                 data,

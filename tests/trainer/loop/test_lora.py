@@ -18,12 +18,18 @@ from tests.faults.test_out_of_memory import run_out
 from tests.trainer.loop.conftest import TINY, Train, Trained, as_flags, find, resume
 from tests.trainer.loop.test_exact_resume import stop_at
 from trainer.checkpoint.loading import load_model, load_weights, model_config
+from trainer.checkpoint.opening import open_model
 from trainer.cli.main import main
+from trainer.generate.batched.job import Job, NewToken
+from trainer.generate.decoding import generate
+from trainer.generate.sampling import Sampling
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
 from trainer.model.language_model import LanguageModel
+from trainer.serve.opening import open_engine
 
 CPU = torch.device("cpu")
+GREEDY = Sampling(temperature=0)
 IDS = torch.arange(24).view(2, 12) * 7 % 258
 #: The settings of the tests' own shape, left to the base.
 SHAPE_OF_BASE: dict[str, object] = {
@@ -192,6 +198,30 @@ def test_every_command_opens_it(
     assert "is a whole model without adapters" in refused
     command("checkpoints", "compress", "tuned", "step_4")
     command("generate", "tuned:4", "--prompt", "def", *short)
+
+
+async def test_it_is_chatted_with_and_served(
+    tuned: Trained, tmp_path: Path, run_cli: RunCli
+) -> None:
+    """Both say what the merged model says."""
+    folder = tuned.run.checkpoints / "final"
+    opened = open_model(folder, CPU)
+    ids = opened.tokenizer.encode_prompt("def")
+    new = list(generate(opened.model, ids, 6, GREEDY, allowed_ids=258))
+    said = run_cli(
+        *("chat", "tuned", "--runs-dir", tmp_path / "runs", "--device", "cpu"),
+        *("--mode", "complete", "--temperature", 0, "--max-new-tokens", 6),
+        stdin=b"def\n",
+    )
+    assert said.code == 0, said.err
+    assert opened.tokenizer.decode(new).strip() in said.out
+    served = open_engine(folder, engine="torch", device="cpu", slots=1, precision="fp32", threads=1)
+    await served.engine.start()
+    try:
+        events = [event async for event in served.engine.generate(Job(tuple(ids), 6, GREEDY))]
+    finally:
+        await served.engine.close()
+    assert [event.score.token for event in events if isinstance(event, NewToken)] == new
 
 
 def test_a_base_that_moved_is_refused_and_found_where_it_is_named(

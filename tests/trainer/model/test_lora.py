@@ -63,6 +63,27 @@ def test_fresh_adapters_change_nothing(flavour: str) -> None:
         assert torch.equal(again.get_parameter(name), model.get_parameter(name))
 
 
+@pytest.mark.slow
+def test_the_compiled_model_has_the_same_loss_and_gradients() -> None:
+    """The graph is traced whole, widened weights included; the code generation is torch's
+    business."""
+    model = trained(on_base(shape(num_layers=1, tie_embeddings=True))[0]).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    found = []
+    for forward in (model, compiled):
+        model.zero_grad()
+        losses = forward(IDS[:, :-1], IDS[:, 1:])
+        losses.total.backward()
+        found.append((losses.total, {n: p.grad for n, p in model.named_parameters()}))
+    (ours, mine), (theirs, compiled_grads) = found
+    assert torch.allclose(ours, theirs)
+    for name, gradient in mine.items():
+        if gradient is None:
+            assert compiled_grads[name] is None
+        else:
+            assert torch.allclose(gradient, compiled_grads[name], atol=1e-6)
+
+
 @pytest.mark.parametrize("flavour", ["llama", "gpt2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_merged_they_compute_the_same(flavour: str, tied: bool) -> None:

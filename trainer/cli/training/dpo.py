@@ -147,7 +147,8 @@ def dpo(
     )
     choose_length(flags)
     layers = with_beginning(Layers(preset, file, flags, is_preset), runs_dir, download)
-    if layers.begun_from is None:
+    model = layers.begun_from
+    if model is None:
         raise UserError(
             "trainer dpo trains a model that exists: give --begin-from with a model folder, a run, "
             "a checkpoint or OWNER/NAME of the Hub."
@@ -156,7 +157,7 @@ def dpo(
     resolve(*layers.in_order)  # what is wrong is told before anything is prepared
     folder = prepare_preferences(
         pairs,
-        layers.begun_from,
+        model,
         runs_dir,
         template=chat_template,
         skip_bad=skip_bad,

@@ -554,8 +554,14 @@ def _info(handler: _Handler, match: re.Match[str]) -> None:
 @_route("GET", rf"/api/models/{_NAME}/tree/(.+)")
 def _tree(handler: _Handler, match: re.Match[str]) -> None:
     repo = handler.repo(match.group(1))
-    found = _at(handler, repo, match.group(2))
+    revision, _, folder = match.group(2).partition("/")
+    if repo is not None and repo.at(match.group(2)) is not None:
+        revision, folder = match.group(2), ""
+    found = _at(handler, repo, revision)
     if repo is not None and found is not None:
+        if folder and not any(name.startswith(f"{folder}/") for name in found[1]):
+            handler.fail(404, "Entry not found", x_error_code="EntryNotFound")
+            return
         handler.answer(
             [
                 {
@@ -571,6 +577,7 @@ def _tree(handler: _Handler, match: re.Match[str]) -> None:
                     **({"xetHash": repo.xet_hashes[name]} if name in repo.xet_hashes else {}),
                 }
                 for name, data in sorted(found[1].items())
+                if not folder or name.startswith(f"{folder}/")
             ]
         )
 

@@ -176,12 +176,13 @@ def _digest(folder: Path) -> str:
     if packed is not None:
         sums = {WEIGHTS: packed[1]}
     else:
-        sums = {path.name: _file_digest(path) for path in weight_files(folder)}
+        sums = {path.name: file_digest(path) for path in weight_files(folder)}
     text = "".join(f"{name} {digest}\n" for name, digest in sorted(sums.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, read once as long as it does not change."""
     found = path.stat()
     return _digest_of(str(path.resolve()), found.st_size, found.st_mtime_ns)
 

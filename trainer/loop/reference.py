@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shared.checkpoints.manifest import file_sha256, read_manifest
 from shared.files import replace_file
-from shared.hub.names import pinned_name
 from shared.text import one_line, plural
 from trainer.checkpoint.hub_models import recorded_model
 from trainer.checkpoint.loading import verify
@@ -40,7 +38,7 @@ def compute_reference(
     recorded = planned.config.checkpoint.begin_from
     assert recorded is not None
     facts: dict[str, Any] = {
-        "model": model_identity(recorded),
+        "model": planned.sources.identity["reference"],
         "shape": planned.config.model.model_dump(mode="json"),
         "pairs": source.pairs.digest,
         "seq_len": source.seq_len,
@@ -55,18 +53,6 @@ def compute_reference(
         np.save(data, logps, allow_pickle=False)
         replace_file(path, data.getvalue())
     source.use_reference(logps)
-
-
-def model_identity(recorded: str) -> str:
-    """What names exactly the weights that `checkpoint.begin_from` records."""
-    if pinned_name(recorded) is not None:
-        return recorded
-    folder = recorded_model(recorded)
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        return str(file_sha256(folder / "manifest.json"))
-    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*config.json"))]
-    return ":".join(file_sha256(file) for file in files)
 
 
 def _read(path: Path, pairs: int) -> np.ndarray | None:

@@ -375,6 +375,12 @@ def check_resumable(
     if ended and not new_run:
         check_time_left(planned.config, progress)
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
+    if "reference" in saved and "reference" in here and saved["reference"] != here["reference"]:
+        raise UserError(
+            f"The model in {one_line(planned.config.checkpoint.begin_from)} has changed since the "
+            "run began from it, and it is the run's reference: put the old one back, or name its "
+            "place with --set checkpoint.begin_from=PLACE."
+        )
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(
             f"The run was trained with tokenizer {saved.get('tokenizer')}, but this data was "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import UserError
 from shared.text import plural
+from trainer.checkpoint.identity import model_identity
 from trainer.checkpoint.progress import Progress
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
@@ -184,6 +185,7 @@ def _pairs(config: Config) -> Sources:
         "seed": config.train.seed,
         "seq_len": config.seq_len,
         "fingerprint": pairs.digest[:16],
+        "reference": model_identity(config.checkpoint.begin_from),
     }
     told = [f"{plural(source.num_windows, 'pair')} of answers from {path}", *source.notes()]
     if len(source.held):

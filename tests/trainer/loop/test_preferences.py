@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,26 @@ def test_another_model_has_another_reference(dpo: Dpo, base: Path) -> None:
     _, other = dpo("--begin-from", run.path)
     assert len(list(folder.glob("reference-*.npy"))) == 2
     assert records(other)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_the_reference_must_stay_what_it_was(
+    dpo: Dpo, base: Path, run_cli: RunCli, tmp_path: Path
+) -> None:
+    """Another model in the same place would be another reference; compressed it is the same."""
+    its_run = Path(shutil.copytree(base.parents[1], tmp_path / "its_run", symlinks=True))
+    own = its_run / "checkpoints" / "step_1"
+    _, run = dpo("--begin-from", own, hooks=stop_at(2))
+    packed = run_cli("checkpoints", "compress", its_run, "step_1")
+    assert packed.code == 0, packed.err
+    assert not (own / "model.safetensors").exists()
+    _, other = dpo("--begin-from", own, "--max-steps", 1)
+    assert reference(other), "one reference for both"
+    shutil.rmtree(own)
+    shutil.copytree(other.checkpoints / "final", own)
+    refused = run_cli("resume", run.path)
+    assert refused.code == 2
+    assert "has changed since the run began from it" in refused.err
+    assert run_cli("resume", run.path, "--set", f"checkpoint.begin_from={base}").code == 0
 
 
 def test_adapters_are_held_to_their_base(dpo: Dpo) -> None:

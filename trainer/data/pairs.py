@@ -167,7 +167,7 @@ class PairBatches:
     def batch(self, first_sample: int, count: int) -> Any:
         """Inputs and targets, each (2 count, T) int64, and the log-probabilities of the answers by
         the reference, (2 count,)."""
-        return self.with_reference(self._chosen(first_sample, count))
+        return self.with_reference(self.chosen(first_sample, count))
 
     def with_reference(self, pairs: NDArray[np.int64]) -> Any:
         """The batch of these pairs."""
@@ -195,7 +195,8 @@ class PairBatches:
     def _has_answer(self, row: int) -> bool:
         return bool(self.pairs.row(row)[1][1 : self.seq_len + 1].any())
 
-    def _chosen(self, first_sample: int, count: int) -> NDArray[np.int64]:
+    def chosen(self, first_sample: int, count: int) -> NDArray[np.int64]:
+        """The numbers of the pairs of these samples."""
         samples = np.arange(first_sample, first_sample + count, dtype=np.int64)
         epochs, places = np.divmod(samples, self.num_windows)
         chosen = np.empty(count, dtype=np.int64)
@@ -209,23 +210,24 @@ class PairBatches:
 
 
 class HeldPairs:
-    """The pairs for validation, as batches of one pair."""
+    """The pairs for validation, or others in their place, as batches of one pair."""
 
-    def __init__(self, source: PairBatches) -> None:
+    def __init__(self, source: PairBatches, pairs: NDArray[np.int64] | None = None) -> None:
         self._source = source
+        self._pairs = source.held if pairs is None else pairs
 
     def __len__(self) -> int:
-        return len(self._source.held)
+        return len(self._pairs)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self._source.with_reference(self._source.held[n : n + 1]) for n in range(len(self)))
+        return (self.batch(n, 1) for n in range(len(self)))
 
     def __contains__(self, batch: object) -> bool:
         return any(batch is own for own in self)
 
     def batch(self, first: int, count: int) -> Any:
         """Several of them at once."""
-        return self._source.with_reference(self._source.held[first : first + count])
+        return self._source.with_reference(self._pairs[first : first + count])
 
 
 def reference_path(folder: Path, facts: Mapping[str, Any]) -> Path:

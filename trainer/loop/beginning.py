@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from shared.run_writer import RunWriter
 from shared.text import plural
 from trainer.checkpoint.hub_models import shown_model
-from trainer.data.batches import to_tensors
+from trainer.data.pairs import HeldPairs, PairBatches
 from trainer.loop.evaluation import evaluate
-from trainer.loop.micro_batch import losses_of
+from trainer.loop.hooks import nothing
+from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.pair_evaluation import evaluate_pairs
 from trainer.loop.position import show_position
 from trainer.loop.session import Session
 
@@ -36,12 +36,13 @@ def announce(session: Session, writer: RunWriter) -> None:
 
 def check_first_loss(session: Session, writer: RunWriter) -> None:
     """Log the loss before any training; random weights that are sound have one near ln V."""
-    batch = session.sources.train.batch(0, session.config.train.batch_size)
-    if session.config.data.dataset == "pairs":
-        with torch.no_grad(), session.compute.autocast():
-            losses = losses_of(session.learner.eager, to_tensors(batch, session.compute.device))
-        writer.say(f"[INFO] Loss before training: {losses.total.item():.3f}")
+    source, size = session.sources.train, session.config.train.batch_size
+    if isinstance(source, PairBatches):
+        first = HeldPairs(source, source.chosen(0, size))
+        told = evaluate_pairs(session, first, MicroBatch(size), writer.progress, nothing)
+        writer.say(f"[INFO] Loss before training: {told.loss:.3f}")
         return
+    batch = source.batch(0, size)
     result = evaluate(session.model, [batch], session.compute, progress=writer.progress)
     if session.begun_from is not None:
         writer.say(f"[INFO] Loss before training: {result.loss:.3f}")

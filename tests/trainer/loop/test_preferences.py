@@ -158,6 +158,13 @@ def test_adapters_are_held_to_their_base(dpo: Dpo) -> None:
     assert (run.checkpoints / "final" / "adapter_model.safetensors").is_file()
 
 
+def test_dropout_is_off_before_training(dpo: Dpo) -> None:
+    """The model is its own reference then, whatever it is trained with."""
+    output, run = dpo("--set", "model.dropout=0.5", "--max-steps", 1)
+    assert output.code == 0, output.err
+    assert "Loss before training: 0.693" in run.log_path.read_text()
+
+
 def test_without_validation(dpo: Dpo) -> None:
     output, run = dpo("--val-split", 0, "--max-steps", 2)
     assert output.code == 0, output.err

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 
-from shared.checkpoints.catalogue import WEIGHTS
+from shared.checkpoints.catalogue import ADAPTER, ADAPTER_CONFIG, BASE_RECORD, WEIGHTS
 from shared.errors import UserError
 from shared.files import load_json, read_json
 from shared.text import one_line, plural
@@ -39,9 +39,17 @@ class Want(Enum):
     TOKENIZER = "tokenizer"
 
 
+def holds_adapters(names: Collection[str]) -> bool:
+    """Whether files of these names are LoRA adapters, whose base is another model."""
+    whole = WEIGHTS in names or INDEX in names
+    return not whole and ADAPTER in names and ADAPTER_CONFIG in names
+
+
 def small_files(names: Collection[str], want: Want) -> list[str]:
     """The files beside the weights, of those that a repository has."""
     wanted = _SMALL if want is Want.MODEL else (CONFIG, *_TOKENIZER)
+    if want is Want.MODEL and holds_adapters(names):
+        wanted = (ADAPTER_CONFIG, BASE_RECORD, "generation_config.json", *_TOKENIZER)
     return [name for name in wanted if name in names]
 
 
@@ -53,6 +61,8 @@ def check_listing(repo: str, names: Collection[str], want: Want) -> None:
                 f"{repo} has neither tokenizer.json nor vocab.json and merges.txt; name a model "
                 "that has one of them."
             )
+        return
+    if holds_adapters(names):
         return
     if WEIGHTS not in names and INDEX not in names:
         raise UserError(f"{repo} has {_instead(names)}")
@@ -75,8 +85,8 @@ def _instead(names: Collection[str]) -> str:
         )
     if found := first(".gguf"):
         return f"only GGUF files; download {found}, and give the path of that file."
-    if "adapter_config.json" in names:
-        return "an adapter but no model; name the model that the adapter was trained for."
+    if ADAPTER_CONFIG in names:
+        return f"an {ADAPTER_CONFIG} but no {ADAPTER}; the repository is incomplete."
     if found := first(".safetensors"):
         return f"no {WEIGHTS} (only {found}), so it is not a model folder of transformers."
     return f"no weights ({plural(len(names), 'file')}, none of them safetensors)."
@@ -87,6 +97,8 @@ def weight_files(folder: Path, names: Collection[str]) -> list[str]:
 
     `names` are the files of its repository. Raises UserError for an index that is damaged.
     """
+    if holds_adapters(names):
+        return [ADAPTER]
     beside = [name for name in _BESIDE if name in names]
     if WEIGHTS in names:
         return [WEIGHTS, *beside]
@@ -109,6 +121,8 @@ def missing_files(folder: Path, want: Want) -> list[str]:
         pair = [folder / "vocab.json", folder / "merges.txt"]
         whole = (folder / "tokenizer.json").is_file() or all(file.is_file() for file in pair)
         return [] if whole else ["tokenizer.json"]
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file():
+        return [] if (folder / ADAPTER).is_file() else [ADAPTER]
     needed = [CONFIG]
     index = read_json(folder / INDEX, _LONGEST_INDEX)
     if (folder / WEIGHTS).is_file() or index is None:

@@ -22,7 +22,7 @@ from shared.checkpoints.catalogue import (
 from shared.checkpoints.manifest import file_sha256, read_manifest
 from shared.errors import UserError
 from shared.files import load_json, read_json, write_json
-from shared.hub.names import parse_hub_name
+from shared.hub.names import HubName, parse_hub_name
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 from trainer.checkpoint.finding import find_checkpoint
@@ -85,6 +85,18 @@ def find_base(folder: Path, first: str | None = None) -> Base:
     )
 
 
+def base_to_download(folder: Path) -> HubName | None:
+    """The base on the Hub that the adapters in `folder` need and nobody has brought here; None for
+    any other folder."""
+    if not is_adapter(folder):
+        return None
+    try:
+        find_base(folder)
+    except UserError:
+        return parse_hub_name(_recorded(folder))
+    return None
+
+
 def is_same(folder: Path, base: Base) -> bool:
     """Whether `base` is the recorded base of the adapters in `folder`."""
     return _record(folder).get("sha256") == base.digest
@@ -112,12 +124,11 @@ def _model_at(place: str) -> Path | None:
         folder = Path(place)
         try:
             # Not a run, whose newest checkpoint is another one later.
-            if not (is_checkpoint(folder) or is_sharded(folder)):
-                return _cached(place)
-            found = find_checkpoint(folder)
+            here = is_checkpoint(folder) or is_sharded(folder)
+            found = find_checkpoint(folder) if here else _cached(place)
         except (UserError, OSError, ValueError):
             return None
-        if not is_adapter(found):
+        if found is None or not is_adapter(found):
             return found
         place = _recorded(found)
     return None

@@ -245,7 +245,7 @@ def test_the_shape_is_looked_at_before_the_weights_come(hub: HubServer, fetch: F
     [
         ({"config.json", "pytorch_model.bin"}, "only pickle weights (pytorch_model.bin)"),
         ({"config.json", "README.md", "small-q4.gguf"}, "download small-q4.gguf"),
-        ({"adapter_config.json", "adapter_model.safetensors"}, "an adapter but no model"),
+        ({"adapter_config.json"}, "an adapter_config.json but no adapter_model.safetensors"),
         ({"config.json", "consolidated.safetensors"}, "no model.safetensors"),
         ({"README.md"}, "no weights (1 file"),
         ({"model.safetensors"}, "no config.json"),

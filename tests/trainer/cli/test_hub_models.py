@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,39 @@ def test_every_command_that_takes_a_model(hub: HubServer, run_cli: RunCli) -> No
     assert "vocabulary 258" in prepared.out
 
 
+def test_adapters_come_with_their_base(
+    hub: HubServer, run_cli: RunCli, token_data: Path, tmp_path: Path
+) -> None:
+    """A training script's pickles beside them do not matter."""
+    commit = hub.repos["ada/small"].sha
+    flags = ("--begin-from", "ada/small", "--lora", "r=2", "--data-path", token_data)
+    tuned = run_cli("train", *flags, "--runs-dir", "runs", *SHORT)
+    assert tuned.code == 0, tuned.err
+    folder = discover_runs(Path("runs"))[0].checkpoints / "final"
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    files = {name: (folder / name).read_bytes() for name in names}
+    assert json.loads(files["adapter_config.json"])["revision"] == commit
+    hub.publish("ada/tuned", {**files, "training_args.bin": b"a pickle"})
+    shutil.rmtree(tmp_path / "cache")
+    greedy = ("--prompt", "import", "--max-tokens", 3, "--temperature", 0, "--device", "cpu")
+    ours = run_cli("generate", "ada/tuned", *greedy)
+    assert ours.code == 0, ours.err
+    assert "downloading ada/small" in ours.err
+    hub.requests.clear()
+    theirs = run_cli("generate", folder, *greedy)
+    assert ours.out == theirs.out
+    further = run_cli("train", "--begin-from", "ada/tuned", *flags[4:], "--runs-dir", "b", *SHORT)
+    assert further.code == 0, further.err
+    assert hub.count("small.*(resolve|cdn)") == 0
+    own = json.loads(files["adapter_config.json"]) | {"base_model_name_or_path": "ada/loop"}
+    own["revision"] = None
+    files["adapter_config.json"] = json.dumps(own).encode()
+    hub.publish("ada/loop", files)
+    looped = run_cli("generate", "ada/loop", *greedy)
+    assert looped.code == 2
+    assert "The base model of" in looped.err
+
+
 def test_what_is_here_wins(hub: HubServer, run_cli: RunCli) -> None:
     Path("ada/small").mkdir(parents=True)
     output = run_cli("generate", "ada/small", "--prompt", "x")
@@ -141,8 +175,6 @@ def test_a_model_that_is_not_run_here(
 
 def test_a_cache_that_is_gone(hub: HubServer, run_cli: RunCli, token_data: Path) -> None:
     """A queued run begins later, perhaps where the model is not."""
-    import shutil
-
     begin = ("--begin-from", "ada/small", "--data-path", token_data, "--runs-dir", "runs")
     assert run_cli("train", *begin, *SHORT, "--queue").code == 0
     (run,) = discover_runs(Path("runs"))

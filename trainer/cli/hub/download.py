@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.hub.model_files import Want
+from shared.checkpoints.catalogue import ADAPTER_CONFIG
+from shared.hub.model_files import CONFIG, Want
 from trainer.cli.output import byte_bar
 
 if TYPE_CHECKING:
@@ -18,16 +19,31 @@ if TYPE_CHECKING:
     from shared.hub.names import HubName
 
 _PATIENCE = 0.5  # seconds for what is written when it is cancelled
+_MOST_NESTED = 8  # adapters that began from adapters
 _LOOKS = 0.1  # seconds between looks for a signal
 T = TypeVar("T")
 
 
 def download(name: HubName, want: Want = Want.MODEL) -> Downloaded:
-    """Bring a model or its tokenizer into the cache, and print what a person should know.
+    """Bring a model or its tokenizer into the cache, and print what a person should know. With
+    adapters comes the model that they are for.
 
     Raises UserError, also for a model that this program cannot run, before its weights are
     downloaded.
     """
+    downloaded = newest = _download(name, want)
+    if want is Want.MODEL:
+        from trainer.checkpoint.base_model import base_to_download
+
+        for _ in range(_MOST_NESTED):
+            base = base_to_download(newest.folder)
+            if base is None:
+                break
+            newest = _download(base, want)
+    return downloaded
+
+
+def _download(name: HubName, want: Want) -> Downloaded:
     from shared.hub.download import CANCELLED, download_model
     from shared.hub.settings import HubCancelledError
     from shared.text import one_line
@@ -79,6 +95,8 @@ def interruptible(work: Callable[[threading.Event], T]) -> T:
 
 
 def _check_shape(folder: Path) -> None:
+    if (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG).is_file():
+        return  # of adapters the weights say which they are
     from trainer.checkpoint.loading import model_config
 
     model_config(folder)

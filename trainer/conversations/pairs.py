@@ -111,10 +111,12 @@ def _pairs(
     for record in reader.records(FIELDS):
         try:
             pair = encoder.encode(record.content)
+            held.note(record.content)
         except BadRecordError as error:
             reader.refuse(record, str(error))
+        except RecursionError:
+            reader.refuse(record, "nests too deeply")
         else:
-            held.note(record.content)
             yield pair
 
 

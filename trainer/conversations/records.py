@@ -19,6 +19,7 @@ FIELDS = ("messages", "prompt", "completion", "tools")
 
 #: The roles of a message that may be empty: an answer that only calls tools, a tool's output.
 _MAY_BE_EMPTY = frozenset({"tool"})
+_DEEPEST = 64  # levels of lists and objects in tools and their arguments
 
 
 def dialogue_of(record: Mapping[str, Any]) -> Dialogue:
@@ -128,12 +129,16 @@ def _call(value: Any, where: str) -> dict[str, Any]:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BadRecordError(f"{where} has a tool call without a function's name")
-    arguments = _without_none(function.get("arguments") or {})
-    if isinstance(arguments, str):
+    arguments = function.get("arguments") or {}
+    given_as_object = not isinstance(arguments, str)
+    if not given_as_object:
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError) as error:
             raise BadRecordError(f"{where} calls a tool with arguments that are no JSON") from error
+    _check_depth(arguments, f"{where}: arguments of a tool call")
+    if given_as_object:
+        arguments = _without_none(arguments)
     call: dict[str, Any] = {
         "type": "function",
         "function": {"name": function["name"], "arguments": arguments},
@@ -152,7 +157,23 @@ def _tools(value: Any) -> list[Mapping[str, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
         raise BadRecordError(": tools is no list of objects")
+    _check_depth(value, ": tools")
     return [_without_none(tool) for tool in value]
+
+
+def _check_depth(value: Any, what: str) -> None:
+    """Raise BadRecordError for what nests deeper than any template could write."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (Mapping, list))
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+        if not level:
+            return
+    raise BadRecordError(f"{what} nests deeper than {_DEEPEST} levels")
 
 
 def _without_none(value: Any) -> Any:

@@ -93,7 +93,8 @@ def test_bad_records_are_told_by_line_or_left_out(
 ) -> None:
     file = tmp_path / "pairs.jsonl"
     good = {"prompt": "x", "chosen": "y", "rejected": "z"}
-    lines = [json.dumps(good), "{not json", json.dumps({"prompt": "x"}), json.dumps(good)]
+    nested = json.dumps(good)[:-1] + ', "tools": ' + "[" * 1000 + "]" * 1000 + "}"
+    lines = [json.dumps(good), "{not json", json.dumps({"prompt": "x"}), json.dumps(good), nested]
     file.write_text("\n".join(lines))
     settings = PairSettings([str(file)], tmp_path / "out", str(token_data))
     with pytest.raises(UserError, match=r"line 2 .*`trainer dpo --skip-bad`"):
@@ -104,7 +105,7 @@ def test_bad_records_are_told_by_line_or_left_out(
     assert notes[0] == "2 pairs of answers"
     assert not PairFile(tmp_path / "out").held.any()
     assert any("line 3" in note and "no chosen" in note for note in notes)
-    assert len((tmp_path / "out" / "bad_records.jsonl").read_bytes().splitlines()) == 2
+    assert len((tmp_path / "out" / "bad_records.jsonl").read_bytes().splitlines()) == 3
     file.write_text(json.dumps(MESSAGES))
     with pytest.raises(UserError, match="need a chat template"):
         prepare_pairs(settings)

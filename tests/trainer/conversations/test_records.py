@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -56,6 +57,8 @@ def test_nulls_of_a_table_are_absent() -> None:
     assert made == {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
 
 
+NESTED: dict[str, Any] = json.loads('{"a": ' * 400 + "1" + "}" * 400)
+
 BAD: list[tuple[Any, str]] = [
     (
         {"text": "Hi", "id": 1},
@@ -82,6 +85,11 @@ BAD: list[tuple[Any, str]] = [
     ({"prompt": "x", "completion": [{**ANSWERED, "weight": 0}]}, "a completion is learnt whole"),
     ({"messages": [ASKED, ANSWERED], "tools": "{"}, ": tools is text that is no JSON"),
     ({"messages": [ASKED, ANSWERED], "tools": {"a": 1}}, ": tools is no list of objects"),
+    ({"messages": [ASKED, ANSWERED], "tools": [NESTED]}, ": tools nests deeper"),
+    (
+        {"messages": [ASKED, {**ANSWERED, "tool_calls": [{"name": "f", "arguments": NESTED}]}]},
+        "arguments of a tool call nests deeper",
+    ),
     ({"prompt": "", "completion": "x"}, "message 1 of prompt (user) is empty"),
     ({"prompt": [ANSWERED], "completion": "x"}, "prompt ends with a message of the assistant"),
     ({"prompt": "x", "completion": [ASKED]}, "completion has no message of the assistant"),

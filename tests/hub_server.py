@@ -40,7 +40,8 @@ class Repo:
     """One model repository; `files` maps paths to their bytes on its main branch.
 
     `trees` has the files of each commit, `tags` the commits with other names, `gated` whether its
-    terms must be accepted, `xet_hashes` the hash of a file in the chunk store.
+    terms must be accepted, `xet_hashes` the hash of a file in the chunk store, `etags` what a lying
+    server says of a file.
     """
 
     private: bool
@@ -50,6 +51,7 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     xet_hashes: dict[str, str] = field(default_factory=dict)
     gated: bool = False
+    etags: dict[str, str] = field(default_factory=dict)
 
     @property
     def sha(self) -> str:
@@ -283,9 +285,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         cut = self._fault.cut_after if self._fault else None
-        self.wfile.write(data[:cut])
-        if self.path.startswith("/cdn/"):
+        if self.path.startswith("/cdn/"):  # counted first: a reader may be gone before the end
             self.hub.sent += len(data[:cut])
+        self.wfile.write(data[:cut])
         if cut is not None and self._fault:
             self.wfile.flush()
             self.hub.reached.set()
@@ -604,7 +606,7 @@ def _resolve(handler: _Handler, match: re.Match[str]) -> None:
     handler.hub.objects[digest] = data
     headers = {
         "location": f"{handler.hub.cdn}/{digest}?signature=s3cret",
-        "x_linked_etag": f'"{digest}"',
+        "x_linked_etag": f'"{repo.etags.get(name, digest)}"',
         "x_linked_size": str(len(data)),
         "x_repo_commit": sha,
     }

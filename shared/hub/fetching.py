@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from shared.hub.reading import reader
 from shared.text import one_line
 
 PROGRAM: dict[str, Any] = {"library_name": "train-monitor", "library_version": __version__}
-_SHA256 = 64  # hexadecimal digits
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ETAG = re.compile(r"[\w.-]{1,128}", re.ASCII)  # it becomes the name of a file
 _SPARE = 64 << 20  # bytes of the disk that stay free
 
 Advance = Callable[[str, int, int], None]
@@ -112,7 +114,12 @@ class Fetch:
         url = hf_hub_url(self.name.repo, file, revision=self.name.revision)
         found = get_hf_file_metadata(url, token=self.token, **PROGRAM)
         digest, size = found.etag or "", found.size
-        if len(digest) != _SHA256 or not size:
+        if not _ETAG.fullmatch(digest) or digest.startswith("."):
+            raise UserError(
+                f"The Hub names no checksum of {one_line(file, 60)} of {self.name.short}; "
+                "check HF_ENDPOINT."
+            )
+        if not _SHA256.fullmatch(digest) or not size:
             return None
         headers = build_hf_headers(token=self.token, **PROGRAM)
         place = storage(self.name) / "blobs" / digest

@@ -259,6 +259,15 @@ def test_repositories_that_are_no_model(
     assert hub.count("/resolve/") == 0
 
 
+def test_a_checksum_that_is_a_path_is_refused(hub: HubServer, fetch: Fetch, cache: Path) -> None:
+    """It would be the name of a file."""
+    repo = hub.publish("ada/small", FILES)
+    path = "../../../"
+    repo.etags["model.safetensors"] = path + "x" * (64 - len(path))
+    assert "The Hub names no checksum of model.safetensors" in told(fetch)
+    assert not list(cache.parent.rglob("x" * 20 + "*"))
+
+
 def test_code_of_its_own_is_not_run(hub: HubServer, fetch: Fetch) -> None:
     config = json.dumps({"model_type": "llama", "auto_map": {"AutoModel": "m.Small"}}).encode()
     hub.publish("ada/small", FILES | {"config.json": config})

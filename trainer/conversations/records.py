@@ -129,15 +129,14 @@ def _call(value: Any, where: str) -> dict[str, Any]:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise BadRecordError(f"{where} has a tool call without a function's name")
-    arguments = function.get("arguments") or {}
-    given_as_object = not isinstance(arguments, str)
-    if not given_as_object:
+    given = arguments = function.get("arguments") or {}
+    if isinstance(given, str):
         try:
-            arguments = json.loads(arguments)
+            arguments = json.loads(given)
         except (ValueError, RecursionError) as error:
             raise BadRecordError(f"{where} calls a tool with arguments that are no JSON") from error
     _check_depth(arguments, f"{where}: arguments of a tool call")
-    if given_as_object:
+    if arguments is given:
         arguments = _without_none(arguments)
     call: dict[str, Any] = {
         "type": "function",

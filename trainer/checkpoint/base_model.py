@@ -79,6 +79,10 @@ def find_base(folder: Path, first: str | None = None) -> Base:
             f"download it with: hf download {name.repo}. If you have it elsewhere, "
             f"{_remedy(folder)}."
         )
+    if not recorded:
+        raise UserError(
+            f"{_shown(folder)} names no base model for its adapters; {_remedy(folder)}."
+        )
     raise UserError(
         f"The base model of {_shown(folder)} is not at {one_line(recorded, 200)}; "
         f"if it is elsewhere, {_remedy(folder)}."

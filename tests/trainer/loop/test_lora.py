@@ -244,6 +244,13 @@ def test_a_base_that_moved_is_refused_and_found_where_it_is_named(
     assert f"ln -s PLACE {alone}/base" in command("generate", alone, *short, code=2).err
     (alone / "base").symlink_to(tmp_path / "moved")
     command("generate", alone, *short)
+    (alone / "base").unlink()
+    (alone / "base.json").unlink()
+    adapters = json.loads((alone / "adapter_config.json").read_text())
+    (alone / "adapter_config.json").write_text(
+        json.dumps(adapters | {"base_model_name_or_path": None})
+    )
+    assert "names no base model" in command("generate", alone, *short, code=2).err
 
 
 def test_a_base_that_changed_is_refused(

@@ -185,6 +185,7 @@ def _pairs(config: Config) -> Sources:
         "seed": config.train.seed,
         "seq_len": config.seq_len,
         "fingerprint": pairs.digest[:16],
+        "validation": pairs.digest[:16] if len(source.held) else None,
         "reference": model_identity(config.checkpoint.begin_from),
     }
     told = [f"{plural(source.num_windows, 'pair')} of answers from {path}", *source.notes()]

@@ -158,6 +158,17 @@ def test_adapters_are_held_to_their_base(dpo: Dpo) -> None:
     assert (run.checkpoints / "final" / "adapter_model.safetensors").is_file()
 
 
+def test_other_pairs_held_back_have_another_best(dpo: Dpo, run_cli: RunCli, pairs: Path) -> None:
+    """A loss over other pairs is not comparable."""
+    _, run = dpo(hooks=stop_at(2))
+    records = [{"prompt": f"{n}?", "chosen": "no, no", "rejected": "yes"} for n in range(6)]
+    pairs.write_text("\n".join(map(json.dumps, records)))
+    _, other = dpo("--max-steps", 1)
+    folder = yaml.safe_load(other.config_path.read_text())["data"]["path"]
+    assert run_cli("resume", run.path, "--data-path", folder).code == 0
+    assert "The validation data has changed" in run.log_path.read_text()
+
+
 def test_dropout_is_off_before_training(dpo: Dpo) -> None:
     """The model is its own reference then, whatever it is trained with."""
     output, run = dpo("--set", "model.dropout=0.5", "--max-steps", 1)

@@ -63,6 +63,12 @@ def test_fresh_adapters_change_nothing(flavour: str) -> None:
         assert torch.equal(again.get_parameter(name), model.get_parameter(name))
 
 
+def test_a_base_that_its_run_may_remove_is_named() -> None:
+    for place, told in (("/runs/a/checkpoints/final", True), ("/models/a", False)):
+        config = resolve({"model.lora_r": 2, "checkpoint.begin_from": place})
+        assert any(f"base, {place}: keep it" in note for note in PART.notes(config)) is told
+
+
 @pytest.mark.slow
 def test_the_compiled_model_has_the_same_loss_and_gradients() -> None:
     """The graph is traced whole, widened weights included; the code generation is torch's

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 
 from shared.checkpoints.catalogue import ADAPTER
 from shared.errors import UserError
+from shared.text import one_line
 from trainer.config.lora import lora_alpha, lora_targets
-from trainer.config.schema import ModelConfig, Section
+from trainer.config.schema import Config, ModelConfig, Section
 from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import Affine
 from trainer.model.parts.interface import Kept, Part, Plain, Weights
@@ -160,6 +162,15 @@ class Lora(Part):
         """With rank, alpha and layers."""
         named = ", ".join(path.rpartition(".")[2] for path in lora_targets(model))
         return f"LoRA of rank {model.lora_r} (alpha {lora_alpha(model):g}) on {named}"
+
+    def notes(self, config: Config) -> Iterator[str]:
+        """A base that its own run may remove."""
+        begun = config.checkpoint.begin_from
+        if begun is not None and Path(begun).parent.name == "checkpoints":
+            yield (
+                f"The adapters do not contain their base, {one_line(begun)}: keep it from being "
+                "pruned or replaced until they are merged (trainer export --merge)"
+            )
 
     def build(self, model: LanguageModel) -> None:
         """Freeze the model and put adapters beside its linear layers."""

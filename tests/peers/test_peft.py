@@ -30,6 +30,8 @@ LLAMA = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+#: A rate at which the adapters soon do something.
+FAST = ("--learning-rate", 0.1, "--set", "optim.warmup_steps=0")
 SHORT = ("--max-steps", 3, "--seq-len", 16, "--batch-size", 4, "--device", "cpu")
 
 
@@ -125,8 +127,7 @@ def trained(run_cli: RunCli, token_data: Path, tmp_path: Path) -> Callable[..., 
 def test_peft_opens_ours(
     bases: dict[str, Path], trained: Callable[..., Path], name: str, lora: str
 ) -> None:
-    rate = ("--learning-rate", 0.1, "--set", "optim.warmup_steps=0")
-    adapter = trained("--begin-from", bases[name], "--lora", lora, *rate)
+    adapter = trained("--begin-from", bases[name], "--lora", lora, *FAST)
     check_same_logits(adapter, bases[name])
     # What peft saves of it has the same tensors by the same names.
     again = adapter.parent / "again"
@@ -140,7 +141,7 @@ def test_merged_it_has_the_logits_of_peft(
 ) -> None:
     import transformers as hf
 
-    adapter = trained("--begin-from", bases["gpt2"], "--lora", "r=4")
+    adapter = trained("--begin-from", bases["gpt2"], "--lora", "r=4", *FAST)
     assert run_cli("export", adapter, "--merge", "--hf", tmp_path / "merged").code == 0
     whole = hf.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     with torch.no_grad():

@@ -55,3 +55,15 @@ def test_help_loads_nothing_heavy(program: str, more: set[str]) -> None:
     )
     assert program in loaded
     assert not loaded & (HEAVY | more)
+
+
+@pytest.mark.parametrize("preset", ["tiny-cpu", "shakespeare-cpu"])
+def test_planning_an_optimizer_does_not_load_torchs_compiler(preset: str) -> None:
+    """Some operations on torch's meta device load sympy, which takes a second at every start."""
+    loaded = loaded_after(
+        "from trainer.config.resolve import load_source, resolve\n"
+        "from trainer.loop.session import optimizer_bytes\n"
+        f"assert optimizer_bytes(resolve(load_source({preset!r})[0]))"
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from trainer.config.schema import OptimConfig
-from trainer.optim.interface import Hyperparameters, State, Update
+from trainer.optim.interface import Hyperparameters, State, Update, zeros_for
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class AdamW:
         """Zero moments. The fused kernel wants its counter on the parameter's device too."""
         return {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg": zeros_for(parameter),
+            "exp_avg_sq": zeros_for(parameter),
         }
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:

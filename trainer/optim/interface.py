@@ -55,6 +55,14 @@ class Hyperparameters(NamedTuple):
     weight_decay: float
 
 
+def zeros_for(parameter: Tensor) -> Tensor:
+    """State of a parameter's shape, type and device.
+
+    For a parameter on the meta device `zeros_like` would load sympy, which takes a second.
+    """
+    return torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+
+
 def assign_unless(skip: Tensor | None, tensor: Tensor, value: Tensor) -> None:
     """Copy `value` into `tensor`, unless `skip` is 1; then `tensor` keeps its bits."""
     # Not a product: 0 times NaN is NaN.

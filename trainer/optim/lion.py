@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.config.schema import OptimConfig
-from trainer.optim.interface import Hyperparameters, State, Update, assign_unless
+from trainer.optim.interface import Hyperparameters, State, Update, assign_unless, zeros_for
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lion:
 
     def new_state(self, parameter: Tensor) -> State:
         """One zero moment."""
-        return {"exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format)}
+        return {"exp_avg": zeros_for(parameter)}
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
         """One step of Lion."""

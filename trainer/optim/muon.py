@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.config.schema import OptimConfig
-from trainer.optim.interface import Hyperparameters, State, Update, assign_unless
+from trainer.optim.interface import Hyperparameters, State, Update, assign_unless, zeros_for
 from trainer.optim.orthogonal import Coefficients, orthogonalize, polar_express, quintic
 
 Scale = Literal["original", "match_rms_adamw"]
@@ -74,7 +74,7 @@ class Muon:
 
     def new_state(self, parameter: Tensor) -> State:
         """One zero moment."""
-        return {"momentum": torch.zeros_like(parameter, memory_format=torch.preserve_format)}
+        return {"momentum": zeros_for(parameter)}
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
         """One step of Muon."""

@@ -42,6 +42,10 @@ class Decoder:
         found: list[str] = []
         text_from = 0
         for i, byte in enumerate(data):
+            if self._report is not None and byte < _X10_ZERO:
+                # No report: pasted text, say, whose end must not be taken for a part of one.
+                found.append("M" + self._report.decode("utf-8", "replace"))
+                self._report, text_from = None, i
             if self._report is not None:
                 self._report.append(byte)
                 text_from = i + 1

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from textual import events
 from textual.message import Message
@@ -57,6 +57,7 @@ def test_no_bytes_raise_and_nothing_unsafe_reaches_a_widget(data: bytes) -> None
 
 
 @given(BYTES)
+@example(b"\x1b[200~\x1b[M")
 def test_after_any_bytes_a_key_is_a_key_again(data: bytes) -> None:
     source = TerminalInput()
     list(source.feed(data))

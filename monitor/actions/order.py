@@ -13,7 +13,7 @@ from monitor.actions.steer import GiveUp
 from monitor.data.views import RunView
 from shared.checkpoints.trash import TrashSize, in_trash
 from shared.errors import UserError
-from shared.library.deletion import DoomedRun, doom
+from shared.library.deletion import DoomedRun, doom_all
 from shared.library.labels import Labels, change_labels, read_labels
 from shared.library.repeat import repeat_command, shell_line
 from shared.library.run_trash import (
@@ -123,7 +123,7 @@ class DeletePlan:
 
 def plan_delete(views: Sequence[RunView]) -> DeletePlan:
     """What deleting `views` means; takes a while for many files."""
-    found = tuple(doom(RunDirectory(view.path)) for view in views)
+    found = tuple(doom_all([RunDirectory(view.path) for view in views]))
     lines = tuple(one_line(line, 300) for item in found for line in item.describe())
     refusal = next((one_line(item.refusal, 400) for item in found if item.refusal), "")
     return DeletePlan(found, lines, _word(views), refusal)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shared.checkpoints.bases import adapters_by_base
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.checkpoints.trash import folder_size, freed_bytes
 from shared.control.daemons import care_of, watching
@@ -24,7 +26,8 @@ class DoomedRun:
     """A run to delete. `bytes` is what emptying the trash would free.
 
     `newest` is its last complete checkpoint, `uploaded` the last place where one was published,
-    `outside` a checkpoints folder elsewhere, which stays. `refusal` says why it cannot be deleted.
+    `outside` a checkpoints folder elsewhere, which stays. `needed_by` are the ids of other
+    runs whose adapters have their base here. `refusal` says why it cannot be deleted.
     """
 
     run: RunDirectory
@@ -36,6 +39,7 @@ class DoomedRun:
     newest: CheckpointInfo | None = None
     uploaded: str = ""
     outside: Path | None = None
+    needed_by: tuple[str, ...] = ()
     refusal: str = ""
 
     def describe(self) -> list[str]:
@@ -51,7 +55,28 @@ class DoomedRun:
             lines.append("  no checkpoints")
         if self.outside is not None:
             lines.append(f"  its checkpoints are in {one_line(self.outside)} and stay there")
+        if self.needed_by:
+            others = one_line(" and ".join(self.needed_by))
+            lines.append(f"  the adapters in {others} need its checkpoints and will not load")
         return lines
+
+
+def doom_all(runs: Sequence[RunDirectory]) -> list[DoomedRun]:
+    """What deleting `runs` together would mean. Changes nothing."""
+    together = {run.path.resolve() for run in runs}
+    adapters = {parent: adapters_by_base(parent) for parent in {run.path.parent for run in runs}}
+    found: list[DoomedRun] = []
+    for run in runs:
+        inside, parent = run.checkpoints.resolve(), run.path.parent
+        needed_by = {
+            run_id
+            for base, ids in adapters[parent].items()
+            if base.parent == inside and not run.checkpoints.is_symlink()
+            for run_id in ids
+            if (parent / run_id).resolve() not in together
+        }
+        found.append(replace(doom(run), needed_by=tuple(sorted(needed_by))))
+    return found
 
 
 def doom(run: RunDirectory) -> DoomedRun:

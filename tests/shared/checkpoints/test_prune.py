@@ -14,6 +14,7 @@ import pytest
 
 from shared.checkpoints import trash
 from shared.checkpoints.catalogue import (
+    BASE_RECORD,
     BEST,
     FINAL,
     LATEST,
@@ -183,6 +184,36 @@ def test_what_is_in_use_stays(checkpoints: Path, spawn: Any) -> None:
         assert gone(plan) == {"step_300", "step_400"}
         with pytest.raises(UserError, match="step_100 cannot be removed: it is in use"):
             plan_prune(checkpoints, Rule(remove=("100",)))
+    assert "step_100" in gone(plan_prune(checkpoints, Rule(keep_last=1)))
+
+
+def test_the_base_of_another_runs_adapters_stays(tmp_path: Path, checkpoints: Path) -> None:
+    other = RunDirectory(tmp_path / "lora")
+    adapters = step_folder(other.checkpoints, 10)
+    adapters.mkdir(parents=True)
+    other.state_path.write_text("{}")
+    record = {"path": str(step_folder(checkpoints.resolve(), 100)), "sha256": "0"}
+    (adapters / BASE_RECORD).write_text(json.dumps(record))
+    plan = plan_prune(checkpoints, Rule(keep_last=1))
+    assert gone(plan) == {"step_300", "step_400"}
+    told = "step_100 cannot be removed: it is the base of the adapters in lora"
+    with pytest.raises(UserError, match=told):
+        plan_prune(checkpoints, Rule(remove=("100",)))
+    other.path.rename(tmp_path / ".gone")
+    assert "step_100" in gone(plan_prune(checkpoints, Rule(keep_last=1)))
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["", "[]", '{"path": 5}', '{"path": ["x"]}', '{"path": "\\u0000"}']
+)
+def test_a_spoilt_record_of_a_base_protects_nothing(
+    tmp_path: Path, checkpoints: Path, spoilt: str
+) -> None:
+    other = RunDirectory(tmp_path / "lora")
+    adapters = step_folder(other.checkpoints, 10)
+    adapters.mkdir(parents=True)
+    other.state_path.write_text("{}")
+    (adapters / BASE_RECORD).write_text(spoilt)
     assert "step_100" in gone(plan_prune(checkpoints, Rule(keep_last=1)))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from shared.checkpoints.catalogue import (
+    BASE_RECORD,
     FINAL,
     LATEST,
     in_use,
@@ -24,7 +25,7 @@ from shared.checkpoints.trash import JOURNAL, TRASH
 from shared.control.daemons import DaemonDirectory
 from shared.errors import RunError, UserError
 from shared.files import write_json
-from shared.library.deletion import doom
+from shared.library.deletion import doom, doom_all
 from shared.library.labels import change_labels, read_labels
 from shared.library.run_trash import (
     empty_run_trash,
@@ -106,6 +107,15 @@ def test_the_last_upload_counts(tmp_path: Path) -> None:
     )
     assert doom(run).uploaded == "https://hub/me/new"
     assert "uploaded nowhere" in "\n".join(doom(make(tmp_path, "b")).describe())
+
+
+def test_the_preview_tells_which_adapters_need_the_run(tmp_path: Path) -> None:
+    base, other = make(tmp_path, "a"), make(tmp_path, "lora")
+    record = {"path": str(base.checkpoints.resolve() / FINAL), "sha256": "0"}
+    (other.checkpoints / FINAL / BASE_RECORD).write_text(json.dumps(record))
+    alone, together = doom_all([base]), doom_all([base, other])
+    assert "the adapters in lora need its checkpoints" in alone[0].describe()[-1]
+    assert [item.needed_by for item in together] == [(), ()], "they go too"
 
 
 def test_looking_touches_nothing(tmp_path: Path) -> None:

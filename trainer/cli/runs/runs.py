@@ -205,11 +205,11 @@ def delete(
     Running runs are refused. restore brings runs back until empty-trash deletes them.
     """
     from shared.errors import UserError
-    from shared.library.deletion import doom
+    from shared.library.deletion import doom_all
     from shared.library.run_trash import throw_away_runs
     from shared.text import format_bytes, one_line
 
-    doomed = [doom(run) for run in runs_meant(runs, runs_dir)]
+    doomed = doom_all(runs_meant(runs, runs_dir))
     for item in doomed:
         for line in item.describe():
             typer.echo(line)

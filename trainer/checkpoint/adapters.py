@@ -15,7 +15,7 @@ from shared.files import load_json, write_json
 from shared.text import one_line
 from trainer.checkpoint.base_model import write_base
 from trainer.checkpoint.peft_format import PREFIX, adapter_config, with_adapters
-from trainer.checkpoint.safetensors_file import FLOATS, open_weights
+from trainer.checkpoint.safetensors_file import float_shape, open_weights
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.base import Base
@@ -42,15 +42,10 @@ def check_adapters(config: ModelConfig, folder: Path) -> None:
     Raises UserError.
     """
     with unpacked(folder, (ADAPTER,)) as plain, open_weights(plain / ADAPTER) as file:
-        saved = {}
-        for theirs in file.keys():  # noqa: SIM118
-            entry = file.get_slice(theirs)
-            if entry.get_dtype() not in FLOATS:
-                raise UserError(
-                    f"{one_line(theirs, 80)} of {folder.name} has the type {entry.get_dtype()}; "
-                    "weights must be floating-point."
-                )
-            saved[theirs.removeprefix(PREFIX)] = tuple(entry.get_shape())
+        saved = {
+            name.removeprefix(PREFIX): float_shape(file, name, folder.name)
+            for name in file.keys()  # noqa: SIM118
+        }
     expected = trained_shapes(config)
     for name in {**expected, **saved}:
         if saved.get(name) != expected.get(name):

@@ -27,7 +27,7 @@ from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_fil
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.random_state import restore
-from trainer.checkpoint.safetensors_file import FLOATS, open_weights, read_tensors
+from trainer.checkpoint.safetensors_file import float_shape, open_weights, read_tensors
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import dimensions
@@ -95,20 +95,14 @@ def _check_weights(config: ModelConfig, folder: Path) -> None:
         with open_weights(path) as file:
             for theirs in file.keys():  # noqa: SIM118
                 name = _our_name(theirs, config)
-                entry = file.get_slice(theirs)
                 if name is None:
                     continue
-                if entry.get_dtype() not in FLOATS:
-                    raise UserError(
-                        f"{one_line(theirs, 80)} of {folder.name} has the type "
-                        f"{entry.get_dtype()}; weights must be floating-point."
-                    )
                 if name in saved:
                     raise UserError(
                         f"The weights of {folder.name} have {one_line(name, 80)} twice; "
                         "remove one of them."
                     )
-                saved[name] = tuple(entry.get_shape())
+                saved[name] = float_shape(file, theirs, folder.name)
     if len(saved) < dimensions(config).L:
         raise UserError(
             f"The config.json of {folder.name} says {plural(dimensions(config).L, 'layer')}, but "

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared.errors import RunError
+from shared.errors import RunError, UserError
 from shared.text import one_line
 
 #: Types of safetensors that are plain numbers.
-FLOATS = ("F64", "F32", "F16", "BF16")
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -32,3 +32,16 @@ def open_weights(path: Path, device: torch.device | str = "cpu") -> Iterator[Any
             yield file
     except (OSError, SafetensorError) as error:
         raise RunError(f"{one_line(path)} cannot be read as safetensors: {error}.") from error
+
+
+def float_shape(file: Any, name: str, folder: str) -> tuple[int, ...]:
+    """The shape of a tensor of an opened file, from its header. Raises UserError unless its numbers
+    are floating-point.
+    """
+    entry = file.get_slice(name)
+    if entry.get_dtype() not in _FLOATS:
+        raise UserError(
+            f"{one_line(name, 80)} of {folder} has the type {entry.get_dtype()}; weights must be "
+            "floating-point."
+        )
+    return tuple(entry.get_shape())

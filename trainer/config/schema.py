@@ -162,7 +162,8 @@ class DataConfig(Section):
     """Where tokens come from."""
 
     dataset: Literal["tokens", "synthetic", "pairs"] = Field(
-        "tokens", description="Token files, or a generated sequence that needs no files."
+        "tokens",
+        description="Token files, a generated sequence that needs no files, or pairs of answers.",
     )
     path: str | None = Field(None, description="train.bin, or the folder prepare-data wrote.")
     val_path: str | None = Field(

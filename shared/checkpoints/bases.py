@@ -18,11 +18,18 @@ def adapters_by_base(runs_dir: Path) -> dict[Path, list[str]]:
     except OSError:
         return found
     for run in runs:
-        records = (read_json(path) or {} for path in run.checkpoints.glob(f"*/{BASE_RECORD}"))
-        paths = (record.get("path") for record in records)
-        for base in {path for path in paths if isinstance(path, str)}:
+        for base in _bases_of(run):
             found.setdefault(Path(base), []).append(run.run_id)
     return found
+
+
+def _bases_of(run: RunDirectory) -> set[str]:
+    """The paths that the adapters of a run name."""
+    try:
+        records = [read_json(path) or {} for path in run.checkpoints.glob(f"*/{BASE_RECORD}")]
+    except OSError:  # the run is being deleted
+        return set()
+    return {path for record in records if isinstance(path := record.get("path"), str)}
 
 
 def bases_in(checkpoints: Path) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.checkpoints.bases import bases_in
 from shared.checkpoints.catalogue import (
     FINAL,
     CheckpointInfo,
@@ -31,15 +32,18 @@ def to_keep(
 
 
 def apply_retention(folder: Path, keep_last: int, save_top_k: int, since: int = 0) -> list[str]:
-    """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see.
+    """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see,
+    and so do the bases of other runs' adapters.
 
     Call it only after the newest checkpoint has been verified.
     """
     present = list_checkpoints(folder)
     kept = to_keep(present, keep_last, save_top_k, since)
+    doomed = [c for c in present if c.whole and c.name not in kept]
+    bases = bases_in(folder.resolve()) if doomed else {}
     removed: list[str] = []
-    for checkpoint in present:
-        if not checkpoint.whole or checkpoint.name in kept:
+    for checkpoint in doomed:
+        if checkpoint.name in bases:
             continue
         with claimed(checkpoint.path) as free:
             if free:  # one in use is removed next time

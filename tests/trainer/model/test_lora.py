@@ -63,7 +63,7 @@ def test_fresh_adapters_change_nothing(flavour: str) -> None:
         assert torch.equal(again.get_parameter(name), model.get_parameter(name))
 
 
-def test_a_base_that_its_run_may_remove_is_named() -> None:
+def test_a_base_of_another_run_is_named() -> None:
     for place, told in (("/runs/a/checkpoints/final", True), ("/models/a", False)):
         config = resolve({"model.lora_r": 2, "checkpoint.begin_from": place})
         assert any(f"base, {place}: keep it" in note for note in PART.notes(config)) is told

@@ -164,12 +164,12 @@ class Lora(Part):
         return f"LoRA of rank {model.lora_r} (alpha {lora_alpha(model):g}) on {named}"
 
     def notes(self, config: Config) -> Iterator[str]:
-        """A base that its own run may remove."""
+        """A base that is a checkpoint of another run."""
         begun = config.checkpoint.begin_from
         if begun is not None and Path(begun).parent.name == "checkpoints":
             yield (
-                f"The adapters do not contain their base, {one_line(begun)}: keep it from being "
-                "pruned or replaced until they are merged (trainer export --merge)"
+                f"The adapters do not contain their base, {one_line(begun)}: keep it until "
+                "they are merged (trainer export --merge)"
             )
 
     def build(self, model: LanguageModel) -> None:

@@ -20,6 +20,11 @@ RunsArgument = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+Config = Annotated[
+    str | None,
+    typer.Option(metavar="PRESET|FILE.yaml", help="Preset or YAML file; see trainer config."),
+]
+RunName = Annotated[str | None, typer.Option(help="Name of the run; default: the preset's.")]
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
 ]
@@ -48,6 +53,21 @@ Patience = Annotated[
 DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")
 Device = Annotated[str | None, DEVICE]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")]
+Dtype = Annotated[
+    str | None, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
+]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option("--deterministic", help="Bit-identical results, also across a resume."),
+]
+Lora = Annotated[
+    str | None,
+    typer.Option(
+        metavar="r=N[,alpha=N,…]",
+        help="Train LoRA adapters of the model of --begin-from; also targets=q_proj+v_proj, "
+        "dropout=P, base=bf16|fp32.",
+    ),
+]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
 Optimizer = Annotated[
     str | None,
@@ -81,7 +101,7 @@ MicroBatch = Annotated[
 ]
 
 
-#: The keys of a configuration that options of `train` and `resume` set, by parameter.
+#: The keys of a configuration that options of `train`, `resume` and `dpo` set, by parameter.
 SETTINGS: Mapping[str, str] = {
     "name": "name",
     "dataset": "data.dataset",
@@ -115,6 +135,9 @@ SETTINGS: Mapping[str, str] = {
     "begin_with": "checkpoint.begin_with",
     "upload": "hub.upload",
     "hf_user": "hub.user",
+    "loss": "preference.loss",
+    "beta": "preference.beta",
+    "label_smoothing": "preference.label_smoothing",
 }
 
 

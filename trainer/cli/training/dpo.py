@@ -28,13 +28,8 @@ def dpo(
             help="The model to train, which is the reference too.",
         ),
     ] = None,
-    config: Annotated[
-        str,
-        typer.Option(metavar="PRESET|FILE.yaml", help="Preset or YAML file; see trainer config."),
-    ] = "dpo",
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run; default: the preset's.")
-    ] = None,
+    config: options.Config = "dpo",
+    name: options.RunName = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     chat_template: Annotated[
         str | None,
@@ -64,26 +59,14 @@ def dpo(
     seq_len: Annotated[
         int | None, typer.Option(help="Tokens of a prompt with an answer; default: the longest.")
     ] = None,
-    lora: Annotated[
-        str | None,
-        typer.Option(
-            metavar="r=N[,alpha=N,…]",
-            help="Train LoRA adapters of the model; also targets=q_proj+v_proj, dropout=P, "
-            "base=bf16|fp32.",
-        ),
-    ] = None,
+    lora: options.Lora = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the data order and dropout.")] = None,
     device: options.Device = None,
     threads: options.Threads = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic", help="Bit-identical results, also across a resume."),
-    ] = None,
+    dtype: options.Dtype = None,
+    deterministic: options.Deterministic = None,
     log_interval: options.LogInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,
     set_: options.Set = None,
@@ -118,33 +101,10 @@ def dpo(
     if not pairs:
         raise UserError("trainer dpo needs pairs of answers: give --pairs FILE.jsonl.")
     preset, file, is_preset = load_layers(config)
-    flags = options.given(
-        {
-            "name": name,
-            "preference.loss": loss,
-            "preference.beta": beta,
-            "preference.label_smoothing": label_smoothing,
-            "train.epochs": epochs,
-            "train.max_steps": max_steps,
-            "train.max_hours": max_hours,
-            "train.batch_size": batch_size,
-            "train.accumulation_steps": accumulation_steps,
-            "train.micro_batch": micro_batch,
-            "train.seq_len": seq_len,
-            "train.seed": seed,
-            "train.device": device,
-            "train.threads": threads,
-            "train.dtype": dtype,
-            "train.deterministic": deterministic,
-            "optim.name": optimizer,
-            "optim.learning_rate": learning_rate,
-            "log.interval": log_interval,
-            "checkpoint.interval": checkpoint_interval,
-            "checkpoint.begin_from": begin_from,
-            **(parse_lora(lora) if lora is not None else {}),
-        },
-        set_,
-    )
+    settings = options.settings_of(context)
+    if lora is not None:
+        settings |= parse_lora(lora)
+    flags = options.given(settings, set_)
     choose_length(flags)
     layers = with_beginning(Layers(preset, file, flags, is_preset), runs_dir, download)
     model = layers.begun_from

@@ -17,13 +17,8 @@ if TYPE_CHECKING:
 def train(
     *,
     context: typer.Context,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="PRESET|FILE.yaml", help="Preset or YAML file; see trainer config."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run; default: the preset's.")
-    ] = None,
+    config: options.Config = None,
+    name: options.RunName = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dataset: Annotated[
         str | None,
@@ -60,14 +55,7 @@ def train(
     micro_batch: options.MicroBatch = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
-    lora: Annotated[
-        str | None,
-        typer.Option(
-            metavar="r=N[,alpha=N,…]",
-            help="Train LoRA adapters of the model of --begin-from; also targets=q_proj+v_proj, "
-            "dropout=P, base=bf16|fp32.",
-        ),
-    ] = None,
+    lora: options.Lora = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     seed: Annotated[
@@ -75,13 +63,8 @@ def train(
     ] = None,
     device: options.Device = None,
     threads: options.Threads = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic", help="Bit-identical results, also across a resume."),
-    ] = None,
+    dtype: options.Dtype = None,
+    deterministic: options.Deterministic = None,
     compile: Annotated[
         bool | None,
         typer.Option("--compile/--no-compile", help="Use torch.compile; default: on CUDA only."),
@@ -257,8 +240,7 @@ def train(
                 model=layers.begun_from,
                 tell=tell,
             )
-            layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
-        if chat:
+        elif chat:
             folder = prepare_conversations(
                 chat,
                 layers.begun_from,
@@ -267,6 +249,7 @@ def train(
                 template=chat_template,
                 tell=tell,
             )
+        if data or chat:
             layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
         layers = with_length(fitted(layers, tell), tell)
         config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.tokenizer_files import tokenizer_folder
 from trainer.config.resolve import Settings
 from trainer.data.progress import ProgressFactory, silent
-from trainer.launch.raw_text import input_stamps
+from trainer.launch.raw_data import fitted_warmup, kept_folder
 
 if TYPE_CHECKING:
     from trainer.launch.beginning import Layers
@@ -26,7 +23,6 @@ SHORTEST = 256  # tokens of a sequence, which holds several conversations
 LONGEST = 4096  # unless a person asks for more
 EVALUATIONS = 4  # in an epoch, or one if it has few steps
 FEW = 4  # steps between two of them
-WARMUP_SHARE = 10  # at most a tenth of the steps
 
 
 def prepare_conversations(
@@ -45,7 +41,6 @@ def prepare_conversations(
     person should know. The files are used again as long as nothing changes.
     """
     from trainer.conversations.prepare import ChatSettings, chat_tokenizer, prepare_chat
-    from trainer.data.inputs import find_inputs
 
     if model is None:
         raise UserError(
@@ -54,10 +49,8 @@ def prepare_conversations(
         )
     model = tokenizer_folder(model)
     codec, _ = chat_tokenizer(str(model), template)
-    stamps = input_stamps(find_inputs(paths))
-    parts = [stamps, codec.hash, codec.eos_token, codec.chat_template]
-    key = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
-    folder = runs_dir / ".data" / f"chat-{key}"
+    parts = [codec.hash, codec.eos_token, codec.chat_template]
+    folder = kept_folder(runs_dir, "chat-", paths, parts)
     if not (folder / "train.bin").is_file():  # put in place last
         settings = ChatSettings(
             inputs=list(paths),
@@ -81,7 +74,6 @@ def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> L
     from trainer.config.resolve import resolve
     from trainer.data.packed import PackedBatches
     from trainer.data.tokens import find_tokens, open_tokens, read_sidecar, validation_path
-    from trainer.loop.sources import EPOCHS
 
     path = layers.merged.get("data.path")
     if not isinstance(path, str) or not path or layers.merged.get("data.dataset") == "pairs":
@@ -105,8 +97,7 @@ def fitted(layers: Layers, tell: Callable[[str], None] = lambda note: None) -> L
         every = steps // EVALUATIONS if steps >= FEW * EVALUATIONS else steps
         found |= {"eval.interval": every, "checkpoint.interval": every}
     if "optim.warmup_steps" not in chosen:
-        total = config.train.max_steps or math.ceil(steps * (config.train.epochs or EPOCHS))
-        found["optim.warmup_steps"] = min(config.optim.warmup_steps, total // WARMUP_SHARE)
+        found["optim.warmup_steps"] = fitted_warmup(config, steps)
     without = validation_path(train.path) is None and "data.val_path" not in layers.merged
     if without and config.train.patience is not None and "train.patience" not in chosen:
         found["train.patience"] = None

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from shared.files import expand_user
 from trainer.checkpoint.tokenizer_files import tokenizer_folder
-from trainer.data.inputs import find_inputs
 from trainer.data.pairs import PAIRS, PairFile
 from trainer.data.tokenizer import Tokenizer
 from trainer.launch.beginning import Layers
-from trainer.launch.raw_text import input_stamps
+from trainer.launch.raw_data import fitted_warmup, kept_folder
 
 ADAPTER_RATE = 1e-5  # peak rate of LoRA adapters; the preset's is for all weights
-WARMUP_SHARE = 10
 EVALUATIONS = 4  # in an epoch
 LONGEST = 4096  # tokens of a row, unless a person asks for more
 
@@ -44,9 +39,8 @@ def prepare_preferences(
     model = tokenizer_folder(model)
     codec = Tokenizer.load(model)
     chosen = None if template is None else read_template(expand_user(template))
-    parts = [input_stamps(find_inputs(paths)), codec.hash, codec.eos_token, codec.chat_template]
-    data = orjson.dumps([*parts, chosen, skip_bad, val_split])
-    folder = runs_dir / ".data" / f"pairs-{hashlib.sha256(data).hexdigest()[:16]}"
+    parts = [codec.hash, codec.eos_token, codec.chat_template, chosen, skip_bad, val_split]
+    folder = kept_folder(runs_dir, "pairs-", paths, parts)
     if not (folder / PAIRS).is_file():  # put in place last
         settings = PairSettings(
             list(paths), folder, str(model), template, skip_bad=skip_bad, val_split=val_split
@@ -73,6 +67,5 @@ def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
         every = max(1, int(steps) // EVALUATIONS)
         found |= {"eval.interval": every, "checkpoint.interval": every}
     if "optim.warmup_steps" not in chosen:
-        total = config.train.max_steps or math.ceil(steps * (config.train.epochs or 1.0))
-        found["optim.warmup_steps"] = min(config.optim.warmup_steps, total // WARMUP_SHARE)
+        found["optim.warmup_steps"] = fitted_warmup(config, steps)
     return found

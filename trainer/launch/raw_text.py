@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import Any
 
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.tokenizer_files import tokenizer_files
 from trainer.config.resolve import Settings, resolve
 from trainer.data.progress import ProgressFactory, silent
-
-if TYPE_CHECKING:
-    from trainer.data.inputs import InputSet
+from trainer.launch.raw_data import kept_folder
 
 ASCII_VOCABULARY = 99
 BYTE_VOCABULARY = 258
@@ -44,16 +38,12 @@ def prepare_text(
     other size byte-level BPE. `model` is a folder whose tokenizer is used instead. The files are
     used again as long as no input changes.
     """
-    from trainer.data.inputs import find_inputs
     from trainer.data.prepare import PrepareSettings, prepare
 
     size = resolve(*layers).model.vocab_size
     character = size in (ASCII_VOCABULARY, BYTE_VOCABULARY)
-    stamps = input_stamps(find_inputs(paths))
     own = _tokenizer_settings(model) if model else None
-    parts = [stamps, size, text_field] if own is None else [stamps, own, text_field]
-    key = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]
-    folder = runs_dir / ".data" / key
+    folder = kept_folder(runs_dir, "", paths, [size if own is None else own, text_field])
     if not (folder / "train.bin").is_file():  # put in place last
         common: dict[str, Any] = {
             "inputs": list(paths),
@@ -76,16 +66,6 @@ def prepare_text(
         for note in prepared.notes:
             tell(note)
     return folder
-
-
-def input_stamps(inputs: InputSet) -> list[tuple[str, int, int]]:
-    """By what a change of the inputs is noticed: names, sizes and times."""
-    files = [file.path for file in inputs.files]
-    # A path need not be UTF-8.
-    names = [os.fsencode(p.resolve()).decode("utf-8", "backslashreplace") for p in files]
-    return [
-        (name, p.stat().st_size, p.stat().st_mtime_ns) for name, p in zip(names, files, strict=True)
-    ]
 
 
 def _tokenizer_settings(model: Path) -> dict[str, Any]:

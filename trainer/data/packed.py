@@ -81,8 +81,8 @@ class PackedBatches:
         targets = np.add.reduceat(counts, bounds[:-1], dtype=np.int64)
         for place, start in zip(cut.tolist(), bounds[cut].tolist(), strict=True):
             targets[place] = np.count_nonzero(counts[start : start + seq_len + 1])
-        # A document's first token is no target.
-        used = np.flatnonzero(targets > counts[bounds[:-1]])
+        targets -= counts[bounds[:-1]]  # a document's first token is no target
+        used = np.flatnonzero(targets)
         self.unused = len(lengths) - len(used)
         if not len(used):
             raise UserError(
@@ -91,6 +91,8 @@ class PackedBatches:
             )
         self._starts, self._lengths = bounds[:-1][used], kept[used]
         self._rows = pack(np.minimum(self._lengths, seq_len), seq_len)
+        of_documents = targets[used].tolist()
+        self._counted = np.array([sum(of_documents[d] for d in row) for row in self._rows])
         self._order = lru_cache(maxsize=2)(self._epoch)
 
     @property
@@ -100,12 +102,14 @@ class PackedBatches:
 
     def batch(self, first_sample: int, count: int) -> Batch:
         """Inputs, targets, which targets count, and with `apart` positions: (count, seq_len)."""
-        samples = range(first_sample, first_sample + count)
-        return self.of_rows([self._row(sample) for sample in samples])
+        return self.of_rows(self._rows_of(first_sample, count))
 
     def counted(self, first_sample: int, count: int) -> float:
         """How many of the targets count."""
-        return int(np.count_nonzero(self.batch(first_sample, count)[2]))  # type: ignore[misc]
+        return int(self._counted[self._rows_of(first_sample, count)].sum())
+
+    def _rows_of(self, first_sample: int, count: int) -> list[int]:
+        return [self._row(sample) for sample in range(first_sample, first_sample + count)]
 
     def _row(self, sample: int) -> int:
         epoch, position = divmod(sample, self.num_windows)

@@ -61,6 +61,7 @@ def test_an_epoch_holds_every_counted_token_once(
     inputs, targets, weights, positions = source.batch(0, source.num_windows)
     assert sorted(targets[weights].tolist()) == expected
     assert source.counted(0, source.num_windows) == len(expected)
+    assert source.counted(3, 2) == np.count_nonzero(source.batch(3, 2)[2])
     # A target follows its input in the same conversation, which starts at position 0.
     assert (targets[weights] == inputs[weights] + 1).all()
     for row in range(len(inputs)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,16 +143,12 @@ class PairBatches:
 
     def notes(self) -> list[str]:
         """What a person should know."""
-        left, cut = self.pairs.count - len(self.fitting), int(self._lengths.max(initial=0))
+        left = self.pairs.count - len(self.fitting)
         notes = [f"{plural(left, 'pair')} left out: too long for --seq-len"] if left else []
-        many = int((self._lengths > self.seq_len + 1).sum())
-        if many and cut:
-            notes.append(f"{plural(many, 'answer')} cut off at {self.seq_len + 1:,} tokens")
+        cut = int((np.diff(self.pairs.starts) > self.seq_len + 1).sum())
+        if cut:
+            notes.append(f"{plural(cut, 'answer')} cut off at {self.seq_len + 1:,} tokens")
         return notes
-
-    @property
-    def _lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.pairs.starts)
 
     @property
     def num_windows(self) -> int:
@@ -210,7 +206,7 @@ class PairBatches:
 
 
 class HeldPairs:
-    """The pairs for validation, or others in their place, as batches of one pair."""
+    """The pairs for validation, or others in their place."""
 
     def __init__(self, source: PairBatches, pairs: NDArray[np.int64] | None = None) -> None:
         self._source = source
@@ -219,14 +215,8 @@ class HeldPairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __iter__(self) -> Iterator[Any]:
-        return (self.batch(n, 1) for n in range(len(self)))
-
-    def __contains__(self, batch: object) -> bool:
-        return any(batch is own for own in self)
-
     def batch(self, first: int, count: int) -> Any:
-        """Several of them at once."""
+        """The batch of `count` of them, from the one numbered `first` on."""
         return self._source.with_reference(self._pairs[first : first + count])
 
 

@@ -44,7 +44,7 @@ class Sources:
     """
 
     train: SampleSource
-    validation: Collection[Batch]
+    validation: Collection[Batch] | HeldPairs
     tokenizer: Tokenizer | None
     bytes_per_token: float | None
     identity: dict[str, Any]

@@ -74,7 +74,7 @@ class Validation:
             )
         return evaluate(
             session.model,
-            session.sources.validation,
+            held,
             session.compute,
             bytes_per_token=session.sources.bytes_per_token,
             progress=self._writer.progress,

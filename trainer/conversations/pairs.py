@@ -50,6 +50,8 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
 
     Raises UserError with file and line of a bad record, unless those are left out.
     """
+    if not 0 <= settings.val_split < 1:
+        raise UserError(f"--val-split {settings.val_split:g} is not a share: give 0.1 for 10 %.")
     inputs = find_inputs(settings.inputs)
     reader = DocumentReader(
         inputs.files,
@@ -58,13 +60,12 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
         on_bad="skip" if settings.skip_bad else "refuse",
         skipping="trainer dpo --skip-bad",
     )
-    codec = Tokenizer.load(settings.tokenizer)
-    if settings.template is not None:
+    if settings.template is None:
+        codec = Tokenizer.load(settings.tokenizer)
+    else:
         codec, _ = chat_tokenizer(settings.tokenizer, settings.template)
     settings.output.mkdir(parents=True, exist_ok=True)
     codec.save(settings.output)
-    if not 0 <= settings.val_split < 1:
-        raise UserError(f"--val-split {settings.val_split:g} is not a share: give 0.1 for 10 %.")
     held = _Held(settings.val_split)
     count = write_pairs(settings.output, _pairs(reader, PairEncoder(codec), held), held)
     notes = reading_notes(reader.counts, inputs)

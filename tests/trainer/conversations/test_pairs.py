@@ -114,6 +114,15 @@ def test_bad_records_are_told_by_line_or_left_out(
         prepare_pairs(left_out)
 
 
+def test_a_wrong_share_is_refused_before_anything_is_written(
+    tmp_path: Path, token_data: Path
+) -> None:
+    settings = PairSettings(["no.jsonl"], tmp_path / "out", str(token_data), val_split=1)
+    with pytest.raises(UserError, match="--val-split 1 is not a share"):
+        prepare_pairs(settings)
+    assert not (tmp_path / "out").exists()
+
+
 def test_half_characters_are_mended(tmp_path: Path, token_data: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     halved = '{"prompt": "x \\ud83d", "chosen": "y", "rejected": "z"}'

@@ -19,7 +19,11 @@ from trainer.cli.models.model_options import tokenizer_asked
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from trainer.data.commit import Prepared
+    from trainer.data.tokens import Sidecar
 
 
 def prepare_data(
@@ -197,14 +201,14 @@ def _refuse_without_chat(chat_template: str | None, max_tokens: int | None) -> N
 def _tell(prepared: Prepared) -> None:
     for note in prepared.notes:
         typer.echo(f"note: {note}", err=True)
-    for line in _chat_summary(prepared) if prepared.train_sidecar.mask else _summary(prepared):
-        typer.echo(line)
-
-
-def _chat_summary(prepared: Prepared) -> list[str]:
     sides = [(prepared.train, prepared.train_sidecar)]
     if prepared.val and prepared.val_sidecar:
         sides.append((prepared.val, prepared.val_sidecar))
+    for line in _chat_summary(sides) if prepared.train_sidecar.mask else _summary(sides):
+        typer.echo(line)
+
+
+def _chat_summary(sides: Sequence[tuple[Path, Sidecar]]) -> list[str]:
     lines = [
         f"{path}: {plural(side.num_documents, 'conversation')}, {plural(side.num_tokens, 'token')},"
         f" {side.counted_tokens:,} of them the assistant's"
@@ -214,16 +218,13 @@ def _chat_summary(prepared: Prepared) -> list[str]:
     return [*lines, f"the longest conversation has {plural(longest, 'token')}"]
 
 
-def _summary(prepared: Prepared) -> list[str]:
-    sides = [(prepared.train, prepared.train_sidecar)]
-    if prepared.val and prepared.val_sidecar:
-        sides.append((prepared.val, prepared.val_sidecar))
+def _summary(sides: Sequence[tuple[Path, Sidecar]]) -> list[str]:
     lines = [
         f"{path}: {plural(side.num_tokens, 'token')}, {plural(side.num_documents, 'document')}, "
         f"{side.text_bytes:,} bytes of text"
         for path, side in sides
     ]
-    train = prepared.train_sidecar
+    _, train = sides[0]
     text = sum(side.text_bytes for _, side in sides)
     tokens = sum(side.num_tokens for _, side in sides)
     split = {"none": "not split", "documents": "split by documents", "blocks": "split by position"}

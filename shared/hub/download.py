@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, constants
 
 from shared.errors import UserError
 from shared.files import replace_file
-from shared.hub.client import Patience, install, once, patient
+from shared.hub.client import Patience, once, patient
 from shared.hub.download_problems import explain_download, incomplete, offline
 from shared.hub.fetching import PROGRAM, Advance, Fetch, snapshot, storage
 from shared.hub.login import token_if_any
@@ -112,7 +112,6 @@ def download_model(
             if cached is not None:
                 return cached
             raise offline(name, cache)
-        install()
         with patient(patience if cached is None else replace(patience, waits=())), once(busy=False):
             commit, sizes = _listing(name, token)
     except (KeyboardInterrupt, SystemExit):

@@ -11,6 +11,7 @@ from huggingface_hub.utils import hf_raise_for_status
 
 from shared.hub.client import NetworkDroppedError
 from shared.hub.partial_file import Read, StartAgainError
+from shared.hub.xet import access_granted
 from shared.text import one_line
 
 _PARTIAL_CONTENT = 206
@@ -53,34 +54,24 @@ def _begins_at(response: httpx2.Response, start: int) -> bool:
 
 def _over_xet(session: Any, info: Any, token_url: str, headers: dict[str, str]) -> Read:
     def read(start: int) -> Iterator[bytes]:
-        granted = _granted(token_url, headers)
+        access = _access(token_url, headers)
         try:
-            group = session.new_download_stream_group(
-                endpoint=granted["casUrl"],
-                token=granted.get("accessToken"),
-                token_expiry_unix_secs=granted.get("exp"),
-                token_refresh_url=token_url,
-                token_refresh_headers=headers,
-            )
+            group = session.new_download_stream_group(**access)
             stream = group.download_stream(info, start=start)
             try:
                 yield from stream
             finally:
                 stream.cancel()
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # all it raises
+        except (OSError, RuntimeError, ValueError) as error:  # all it raises
             raise NetworkDroppedError(f"Xet: {one_line(error, 150)}") from error
 
     return read
 
 
-def _granted(token_url: str, headers: dict[str, str]) -> dict[str, Any]:
+def _access(token_url: str, headers: dict[str, str]) -> dict[str, Any]:
     response = get_session().get(token_url, headers=headers)
     hf_raise_for_status(response)
-    granted = response.json()
-    if not (isinstance(granted, dict) and isinstance(granted.get("casUrl"), str)):
+    access = access_granted(response.json(), token_url, headers)
+    if access is None:
         raise NetworkDroppedError("the Hub offers Xet but grants no access to it")
-    return granted
+    return access

@@ -10,15 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitOperationAdd, constants, get_session
 from huggingface_hub.utils import hf_raise_for_status
 
 from shared.errors import RunError
 from shared.hub.settings import CANCELLED, UploadCancelledError
-from shared.hub.staging import StagedFile
 from shared.text import one_line
+
+if TYPE_CHECKING:
+    from shared.hub.staging import StagedFile
 
 _POLL = 0.05  # seconds between looks at progress and cancel
 _NOT_OFFERED = frozenset({404, 405, 501})
@@ -46,26 +48,32 @@ def connect_xet(endpoint: str, repo: str, token: str) -> XetStore | None:
     if response.status_code in _NOT_OFFERED:
         return None
     hf_raise_for_status(response)
-    granted = response.json()
-    if not (isinstance(granted, dict) and isinstance(granted.get("casUrl"), str)):
+    access = access_granted(response.json(), url, headers)
+    return XetStore(hf_xet.XetSession(), access) if access else None
+
+
+def access_granted(answer: object, url: str, headers: dict[str, str]) -> dict[str, Any] | None:
+    """Address and token of the chunk store, as hf_xet takes them; None if the Hub granted none.
+
+    `answer` is the Hub's JSON at `url`, where the token is renewed with `headers`.
+    """
+    if not (isinstance(answer, dict) and isinstance(answer.get("casUrl"), str)):
         return None
-    return XetStore(hf_xet.XetSession(), granted, url, headers)
+    return {
+        "endpoint": answer["casUrl"],
+        "token": answer.get("accessToken"),
+        "token_expiry_unix_secs": answer.get("exp"),
+        "token_refresh_url": url,
+        "token_refresh_headers": headers,
+    }
 
 
 class XetStore:
-    """A connection to the chunk store; `granted` is the Hub's answer with the write token."""
+    """A connection to the chunk store; `access` is what `access_granted` returns."""
 
-    def __init__(
-        self, session: Any, granted: dict[str, Any], url: str, headers: dict[str, str]
-    ) -> None:
+    def __init__(self, session: Any, access: dict[str, Any]) -> None:
         self._session = session
-        self._arguments = {
-            "endpoint": granted["casUrl"],
-            "token": granted.get("accessToken"),
-            "token_expiry_unix_secs": granted.get("exp"),
-            "token_refresh_url": url,
-            "token_refresh_headers": headers,
-        }
+        self._access = access
 
     def send(self, file: StagedFile, advance: Advance, cancel: threading.Event) -> None:
         """Send the chunks of `file` that the store does not have; returns when it has them all.
@@ -75,7 +83,7 @@ class XetStore:
         meter = _Latest()
         try:
             commit = self._session.new_upload_commit(
-                **self._arguments, progress_callback=meter.update, progress_interval_ms=50
+                **self._access, progress_callback=meter.update, progress_interval_ms=50
             )
             commit.start_upload_file(str(file.path), sha256=file.sha256)
         except Exception as error:  # each failure has a class of its own

@@ -15,7 +15,10 @@ import yaml
 from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
 from tests.trainer.loop.test_exact_resume import stop_at
+from trainer.config.schema import Config
+from trainer.launch.raw_data import fitted_warmup
 from trainer.loop.hooks import Hooks
+from trainer.loop.sources import EPOCHS
 
 SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
          "num_kv_heads=1", "intermediate_size=16")  # fmt: skip
@@ -189,6 +192,15 @@ def test_micro_batches_change_nothing_but_rounding(dpo: Dpo) -> None:
     for ours, theirs in zip(records(parts), records(whole), strict=True):
         for key in ("loss", "gradient_norm", "rewards/margins", "logps/chosen"):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-6)
+
+
+def test_the_warmup_fits_the_steps_that_a_run_takes() -> None:
+    config = Config()
+    assert config.optim.warmup_steps == 100
+    assert fitted_warmup(config, 20.5) == int(20.5 * EPOCHS) // 10
+    for change, steps in (({"epochs": 2.0}, 4), ({"max_steps": 70}, 7), ({"max_steps": 5000}, 100)):
+        train = config.train.model_copy(update=change)
+        assert fitted_warmup(config.model_copy(update={"train": train}), 20.5) == steps
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,6 @@ from trainer.generate.templates import ROLES, Message
 
 FIELDS = ("messages", "prompt", "completion", "tools")
 
-#: The roles of a message that may be empty: an answer that only calls tools, a tool's output.
-_MAY_BE_EMPTY = frozenset({"tool"})
 _DEEPEST = 64  # levels of lists and objects in tools and their arguments
 
 
@@ -94,7 +92,7 @@ def _message(given: Any, number: int, field: str) -> Message:
         raise BadRecordError(f"{where} has tool_calls that are no list")
     calls = tuple(_call(call, where) for call in calls)
     content = _content(given.get("content"), where)
-    if not content.strip() and not calls and role not in _MAY_BE_EMPTY:
+    if not content.strip() and not calls and role != "tool":
         raise BadRecordError(f"{where} ({role}) is empty")
     return Message(
         role,

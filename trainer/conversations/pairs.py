@@ -19,8 +19,9 @@ from trainer.data.bad_records import BadRecordError
 from trainer.data.documents import DocumentReader, reading_notes
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.inputs import find_inputs
+from trainer.data.marks import Answered
 from trainer.data.own_files import REPORT
-from trainer.data.pairs import Answer, write_pairs
+from trainer.data.pairs import write_pairs
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.answers import AnswerFinder
 from trainer.generate.templates import ChatTemplate
@@ -108,7 +109,7 @@ class _Held:
 
 def _pairs(
     reader: DocumentReader, encoder: PairEncoder, held: _Held
-) -> Iterator[tuple[Answer, Answer]]:
+) -> Iterator[tuple[Answered, Answered]]:
     for record in reader.records(FIELDS):
         try:
             pair = encoder.encode(record.content)
@@ -131,7 +132,7 @@ class PairEncoder:
             template = ChatTemplate(tokenizer, tokenizer.chat_template)
             self._finder = AnswerFinder(template, tokenizer)
 
-    def encode(self, record: Mapping[str, Any]) -> tuple[Answer, Answer]:
+    def encode(self, record: Mapping[str, Any]) -> tuple[Answered, Answered]:
         """The preferred answer and the other, each after the prompt. Raises BadRecordError."""
         for field in ("chosen", "rejected"):
             if not record.get(field):
@@ -157,7 +158,7 @@ class PairEncoder:
         tools = record.get("tools")
         return self._rendered(prompt, chosen, tools), self._rendered(prompt, rejected, tools)
 
-    def _rendered(self, prompt: Any, answer: Any, tools: Any) -> Answer:
+    def _rendered(self, prompt: Any, answer: Any, tools: Any) -> Answered:
         """In the model's chat template; a text is a message of the user or of the assistant."""
         if self._finder is None:
             raise BadRecordError(
@@ -166,18 +167,17 @@ class PairEncoder:
             )
         dialogue = dialogue_of({"prompt": prompt, "completion": answer, "tools": tools})
         try:
-            found = self._finder.encode(dialogue)
+            return self._finder.encode(dialogue)
         except UserError as error:
             raise BadRecordError(f": {error}".rstrip(".")) from error
-        return Answer(found.ids, found.said)
 
-    def _plain(self, prompt: Any, answer: Any) -> Answer:
+    def _plain(self, prompt: Any, answer: Any) -> Answered:
         """As text, which the end token ends."""
         if not isinstance(prompt, str) or not isinstance(answer, str):
             raise BadRecordError(": prompt, chosen and rejected must all be text or all messages")
         before = self._tokenizer.encode_prompt(prompt)
         after = [*self._tokenizer.encode(answer), self._tokenizer.eos_id]
-        return Answer(before + after, [False] * len(before) + [True] * len(after))
+        return Answered(before + after, [False] * len(before) + [True] * len(after))
 
 
 def _split(chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:

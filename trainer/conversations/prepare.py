@@ -31,11 +31,12 @@ from trainer.data.inputs import (
     extension_of,
     find_inputs,
 )
+from trainer.data.marks import Answered
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.split import FEWEST_DOCUMENTS, LOPSIDED, TRAIN, VALIDATION
 from trainer.data.tokenizer import MAX_TEMPLATE, Tokenizer
-from trainer.generate.answers import Answered, AnswerFinder, Dialogue
+from trainer.generate.answers import AnswerFinder, Dialogue
 from trainer.generate.templates import ChatTemplate
 
 FLUSH = 1000  # conversations whose tokens are held

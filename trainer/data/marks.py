@@ -1,4 +1,4 @@
-"""The mask file of prepared conversations: a byte for every token of the token file beside it.
+"""Which tokens of conversations the assistant said: the mask file, a byte for every token.
 
 `train.mask` belongs to `train.bin`. `COUNTS` is set where the assistant said the token, so the loss
 counts it as a target; `BEGINS` where a conversation begins.
@@ -6,6 +6,7 @@ counts it as a target; `BEGINS` where a conversation begins.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,14 @@ COUNTS = 1
 BEGINS = 2
 SUFFIX = ".mask"
 _AGAIN = "run `trainer prepare-data --chat` again"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A conversation as token ids, and for each whether the assistant said it."""
+
+    ids: list[int]
+    said: list[bool]
 
 
 def mask_path(token_path: Path) -> Path:

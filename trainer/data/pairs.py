@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -14,6 +14,7 @@ import orjson
 from shared.errors import RunError, UserError
 from shared.files import replace_file
 from shared.text import one_line, plural
+from trainer.data.marks import Answered
 from trainer.data.permutation import Permutation, key_of
 
 if TYPE_CHECKING:
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 PAIRS = "pairs.safetensors"
 IGNORED = -100  # a target that does not count
 _ROUND = 8  # rows are padded to a multiple of it
-
-
-class Answer(NamedTuple):
-    """A prompt with an answer as tokens, and which of them are the answer."""
-
-    ids: list[int]
-    said: list[bool]
 
 
 class PairFile:
@@ -80,7 +74,7 @@ class PairFile:
 
 
 def write_pairs(
-    folder: Path, pairs: Iterable[tuple[Answer, Answer]], held: Container[int] = frozenset()
+    folder: Path, pairs: Iterable[tuple[Answered, Answered]], held: Container[int] = frozenset()
 ) -> int:
     """Write pairs to a folder, those numbered in `held` for validation, which is asked for after
     the last pair; returns how many. Raises OSError."""

@@ -16,19 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import UserError
+from trainer.data.marks import Answered
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.template_sandbox import GENERATION
 from trainer.generate.templates import ChatTemplate, Given, Message
 
 Span = tuple[int, int]  # characters of the text
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A conversation as token ids, and for each whether the assistant said it."""
-
-    ids: list[int]
-    said: list[bool]
 
 
 @dataclass(frozen=True)

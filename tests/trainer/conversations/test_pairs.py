@@ -13,7 +13,8 @@ from shared.errors import RunError, UserError
 from tests.trainer.conversations.conftest import CHATML
 from trainer.conversations.pairs import PairEncoder, PairSettings, prepare_pairs
 from trainer.data.bad_records import BadRecordError
-from trainer.data.pairs import IGNORED, PAIRS, Answer, PairBatches, PairFile, write_pairs
+from trainer.data.marks import Answered
+from trainer.data.pairs import IGNORED, PAIRS, PairBatches, PairFile, write_pairs
 from trainer.data.tokenizer import Tokenizer
 
 USER = {"role": "user", "content": "Is it?"}
@@ -27,7 +28,7 @@ def chat(tokenizer_folder: Path) -> Tokenizer:
     return Tokenizer.load(tokenizer_folder).with_chat_template(CHATML)
 
 
-def shown(codec: Tokenizer, answer: Answer) -> tuple[str, str]:
+def shown(codec: Tokenizer, answer: Answered) -> tuple[str, str]:
     """The prompt and the answer as text."""
     said = [i for i, s in zip(answer.ids, answer.said, strict=True) if s]
     before = answer.ids[: len(answer.ids) - len(said)]
@@ -150,11 +151,11 @@ def test_a_share_is_held_back_and_stays_there(tmp_path: Path, token_data: Path) 
 # -- batches -----------------------------------------------------------------------------------
 
 
-def pair(number: int, length: int = 4) -> tuple[Answer, Answer]:
+def pair(number: int, length: int = 4) -> tuple[Answered, Answered]:
     """A prompt of one token, an answer of `length` and one of 2."""
     return (
-        Answer([number, *range(1, length + 1)], [False] + [True] * length),
-        Answer([number, 7, 8], [False, True, True]),
+        Answered([number, *range(1, length + 1)], [False] + [True] * length),
+        Answered([number, 7, 8], [False, True, True]),
     )
 
 
@@ -186,7 +187,7 @@ def test_long_answers_are_cut_and_lost_ones_left_out(tmp_path: Path) -> None:
     source = batches(tmp_path, seq_len=3)
     assert source.rows(np.array([0]))[1].tolist() == [[1, 2, 3], [7, 8, IGNORED]]
     assert source.notes() == ["5 answers cut off at 4 tokens"]
-    prompt = Answer([1, 2, 3, 4, 5], [False] * 4 + [True])
+    prompt = Answered([1, 2, 3, 4, 5], [False] * 4 + [True])
     write_pairs(tmp_path, [pair(10), (prompt, prompt)])
     left = PairBatches(PairFile(tmp_path), 3, seed=3, vocab_size=20)
     assert left.num_windows == 1

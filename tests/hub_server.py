@@ -292,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.hub.reached.set()
             if self._fault.hold:
-                self._fault.hold.wait(30)
+                self._fault.hold.wait(SECONDS)
             raise _DroppedError
 
     def fail(self, status: int, message: str, **headers: str) -> None:

@@ -21,7 +21,7 @@ from shared.hub.model_files import Want
 from shared.hub.names import HubName, name_of_cached, parse_hub_name
 from shared.hub.settings import HubCancelledError
 from tests.hub_server import TOKEN, HubServer
-from tests.waiting import until
+from tests.waiting import SECONDS, until
 
 NAME = HubName("ada/small")
 CONFIG = json.dumps({"model_type": "llama"}).encode()
@@ -463,11 +463,10 @@ def test_killed_and_interrupted_downloads_continue(
         hub.fail(WEIGHT_REQUEST, cut_after=200_000, hold=hold)
         with subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment) as child:
             try:
-                assert hub.reached.wait(60)
+                assert hub.reached.wait(SECONDS)
                 until(lambda least=have: any(p.stat().st_size > least for p in partials(cache)))
                 child.send_signal(number)
-                child.wait(60)
-                assert not hold.is_set()
+                assert child.wait(SECONDS) == -number
             finally:
                 hold.set()
                 child.kill()

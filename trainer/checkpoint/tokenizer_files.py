@@ -8,7 +8,7 @@ from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.base_model import find_base
-from trainer.data.tokenizer_place import why_other_kind
+from trainer.data.tokenizer_place import gpt2_pair, why_other_kind
 
 
 def tokenizer_files(place: Path) -> tuple[Path, ...]:
@@ -26,8 +26,7 @@ def tokenizer_files(place: Path) -> tuple[Path, ...]:
         )
     if (place / "tokenizer.json").is_file():
         return (place / "tokenizer.json",)
-    pair = place / "vocab.json", place / "merges.txt"
-    if all(path.is_file() for path in pair):
+    if pair := gpt2_pair(place):
         return pair
     with_it = tokenizer_folder(place)
     if with_it != place:

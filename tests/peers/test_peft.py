@@ -37,11 +37,12 @@ SHORT = ("--max-steps", 3, "--seq-len", 16, "--batch-size", 4, "--device", "cpu"
 
 @pytest.fixture(scope="module")
 def bases(token_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tied Llama and a GPT-2 in bf16, an untied Qwen3 in fp32, with the data's tokenizer."""
+    """Llama, Qwen2 and GPT-2 in bf16, an untied Qwen3 in fp32, with the data's tokenizer."""
     import transformers as hf
 
     configs = {
         "llama": hf.LlamaConfig(**LLAMA, tie_word_embeddings=True),
+        "qwen2": hf.Qwen2Config(**LLAMA),
         "gpt2": hf.GPT2Config(**SIZES, n_embd=32, n_layer=2, n_head=4, n_positions=64),
         "qwen3": hf.Qwen3Config(**LLAMA, head_dim=8, tie_word_embeddings=False),
     }
@@ -50,6 +51,9 @@ def bases(token_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         torch.manual_seed(0)
         found[name] = tmp_path_factory.mktemp("bases") / name
         model = hf.AutoModelForCausalLM.from_config(config)
+        for key, value in model.named_parameters():
+            if key.endswith("_proj.bias"):  # they are made as 0
+                value.data.normal_(std=0.1)
         dtype = torch.float32 if name == "qwen3" else torch.bfloat16
         model.to(dtype).save_pretrained(found[name])
         for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -82,6 +86,7 @@ def made_by_peft(
 
     targets = {
         "llama": "all-linear",
+        "qwen2": ["q_proj", "k_proj", "v_proj"],
         "gpt2": ["c_attn", "mlp.c_proj"],
         "qwen3": r".*\.(q_proj|down_proj)",
     }
@@ -120,6 +125,7 @@ def trained(run_cli: RunCli, token_data: Path, tmp_path: Path) -> Callable[..., 
     ("name", "lora"),
     [
         ("llama", "r=4,alpha=8,dropout=0.1"),
+        ("qwen2", "r=4"),
         ("gpt2", "r=4,targets=c_attn+attn.c_proj"),
         ("qwen3", "r=2,base=fp32"),
     ],
@@ -149,7 +155,7 @@ def test_merged_it_has_the_logits_of_peft(
         assert (whole.eval()(IDS).logits - expected).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt2", "qwen3"])
 def test_we_open_theirs_and_train_them_further(
     made_by_peft: dict[str, Path],
     bases: dict[str, Path],

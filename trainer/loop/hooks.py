@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 #: What a forward pass is for: a step, a validation, or finding the micro-batch that fits.
 Purpose = Literal["train", "evaluate", "probe"]
 
+#: What the loop spends the time of a step on; other: all that is not one of these, such as an
+#: evaluation or a checkpoint.
+Stage = Literal["data", "forward", "backward", "optimizer", "records", "other"]
+
 
 def nothing(*_: Any) -> None:
     """The default of every hook."""
@@ -32,6 +36,8 @@ class Hooks:
 
     #: Between two steps, when requests and signals have been served.
     before_step: Callable[[Training], None] = nothing
+    #: The loop turns to this stage; it lasts until the next call.
+    enter: Callable[[Stage], None] = nothing
     #: Before so many sequences go through the model.
     before_forward: Callable[[Purpose, int], None] = nothing
     #: When the gradients of a step are complete and not clipped yet; both may be changed in place.

@@ -74,6 +74,7 @@ def train_step(
         with attempt:
             parts = forward_backward(session, micro_batch, hooks)
             hooks.after_backward(session, parts)
+            hooks.enter("optimizer")
             norms = clip_gradients(session.parameters, config.optim.grad_clip)
     loss, updated = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above)
     norm = norms.total.item()
@@ -81,6 +82,7 @@ def train_step(
     optimizer.zero_grad()
     advance(session, parts, loss)
     optimizer.averages.update(session.progress.step, session.max_steps)
+    hooks.enter("other")
     seconds = time.perf_counter() - started
     session.progress.seconds += seconds
     return StepResult(loss, norm, rate, seconds, updated, layer, mean_named(parts))
@@ -98,10 +100,13 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
     parts: list[Part] = []
     for count in micro_batch.parts(sequences):
         hooks.before_forward("train", count)
+        hooks.enter("data")
         batch = to_tensors(source.batch(first, count), compute.device)
+        hooks.enter("forward")
         with compute.autocast():
             losses = losses_of(session.forward, batch)
         whole = count == sequences
+        hooks.enter("backward")
         (losses.total if whole else losses.total * (losses.counted / expected)).backward()
         counted = expected if whole else source.counted(first, count)
         parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))

@@ -113,7 +113,9 @@ class Training:
         hooks.after_step(session, result)
         self._phases.enter(session.progress.step)
         evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
+        hooks.enter("records")
         self._records.write(result, evaluated)
+        hooks.enter("other")
         if self._policy.judge(result):
             self._recovery.go_back(self._policy.bad)
             self._policy.restart()

@@ -27,7 +27,7 @@ class Speed:
     step_ms: float
     peak_bytes: int
     first_step_seconds: float
-    flops_per_token: float
+    mfu: float | None
 
 
 def loop_speed(
@@ -41,8 +41,8 @@ def loop_speed(
     """Train for `seconds` after `warmup` steps, records and all."""
     import torch
 
+    from trainer.distributed.peaks import peak_flops, utilization
     from trainer.loop.training import Training
-    from trainer.model.estimates import flops_per_token
 
     forget()
     turns: list[float] = []
@@ -75,7 +75,11 @@ def loop_speed(
         step * 1000,
         peak,
         turns[2] - turns[1],
-        flops_per_token(config.model, config.seq_len),
+        utilization(
+            config.tokens_per_step / step,
+            session.learner.flops_per_token,
+            peak_flops(session.compute),
+        ),
     )
 
 
@@ -114,18 +118,13 @@ def bare_speed(check: Check, settings: dict[str, Any], *, seconds: float = 4.0) 
     return tokens / (time.perf_counter() - started)
 
 
-def _mfu(check: Check, speed: Speed) -> str:
-    from trainer.loop.hardware import bf16_peak
-
-    peak = bf16_peak(check.device)
-    if peak is None:
-        return "no peak known"
-    return f"MFU {speed.tokens_per_second * speed.flops_per_token / peak:.1%}"
+def _mfu(speed: Speed) -> str:
+    return "no peak known" if speed.mfu is None else f"MFU {speed.mfu:.1%}"
 
 
 def remark_on(check: Check, speed: Speed) -> str:
     """MFU, time of a step, memory, and how long the first step took."""
     return (
-        f"{_mfu(check, speed)}, {speed.step_ms:.1f} ms a step, "
+        f"{_mfu(speed)}, {speed.step_ms:.1f} ms a step, "
         f"peak {speed.peak_bytes / 2**30:.1f} GiB, first step {speed.first_step_seconds:.1f} s"
     )

@@ -25,6 +25,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer resume latest",
         "trainer resume book --from 500 --max-steps 2000",
     ),
+    "profile": (
+        "trainer profile --config tiny-cpu",
+        "trainer profile --config nano-125m --steps 5 --trace trace.json",
+    ),
     "config list": ("trainer config list", "trainer config list --json"),
     "config show": (
         "trainer config show tiny-cpu",

@@ -26,7 +26,7 @@ from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
-from trainer.cli.training import config, demo, dpo, resume, train
+from trainer.cli.training import config, demo, dpo, profile, resume, train
 
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
         "train": train.train,
         "dpo": dpo.dpo,
         "resume": resume.resume,
+        "profile": profile.profile,
         "config": config.app,
         "demo": demo.demo,
     },

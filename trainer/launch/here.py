@@ -72,9 +72,9 @@ def train_here(
         if alerter is not None:
             cleanup.callback(alerter.close)  # after the run has reported its end
         listener = None if alerter is None else partial(alerter.notice, run)
-        writer = _open_writer(checked, run, lock, listener, supervised=supervised)
+        writer = open_writer(checked, run, lock, listener, supervised=supervised)
         with _failure_recorded(writer):
-            session = _open_session(checked, run, writer)
+            session = open_session(checked, run, writer)
             kept = request.config if request.run else request.new_config()
             kept = kept.model_copy(update={"optim": checked.plan.config.optim})
             replace_file(run.config_path, to_yaml(kept).encode())
@@ -99,7 +99,7 @@ def _claim(run: RunDirectory, *, supervised: bool) -> RunLock:
         raise
 
 
-def _open_writer(
+def open_writer(
     checked: Checked,
     run: RunDirectory,
     lock: RunLock | None,
@@ -171,7 +171,7 @@ def _failure_recorded(writer: RunWriter) -> Iterator[None]:
         raise
 
 
-def _open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Session:
+def open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Session:
     """Build model and optimizer, and restore what the run starts from, if there is something."""
     from trainer.loop.session import begin, build, restore
 

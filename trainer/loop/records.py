@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration
-from trainer.loop.hardware import bf16_peak, peak_memory
+from trainer.distributed.peaks import peak_flops, utilization
+from trainer.loop.hardware import peak_memory
 from trainer.loop.session import Session
 from trainer.loop.step import StepResult
 
@@ -17,9 +18,8 @@ class StepRecords:
     def __init__(self, session: Session, writer: RunWriter) -> None:
         self._session = session
         self._writer = writer
-        compute = session.compute
         self._first = True  # of this attempt, whose log begins with it
-        self._peak = bf16_peak(compute.device) if compute.bf16 else None
+        self._peak = peak_flops(session.compute)
 
     def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
         """Record the step that was just made; `evaluated` are the metrics of its validation."""
@@ -35,10 +35,9 @@ class StepRecords:
             "learning_rate": result.learning_rate,
             "tokens_total": progress.tokens_total,
             "tokens_per_second": rate,
+            "mfu": utilization(rate, session.learner.flops_per_token, self._peak),
             **result.named,
         }
-        if self._peak:
-            metrics["mfu"] = rate * session.learner.flops_per_token / self._peak
         memory = peak_memory(session.compute.device)
         if memory is not None:
             metrics["gpu_memory_bytes"] = memory

@@ -24,12 +24,14 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> float:
 
     N leaves out embeddings that are looked up and not multiplied; a tied token embedding is
     multiplied once, as the output head. Frozen weights have no gradient, so they count 4, not 6.
+    An extra block attends, and predicts through the output head once more.
     """
     n = dimensions(model)
     count = parameter_count(model)
     frozen = max(0, count.total - count.trained - count.looked_up)
     products = 6.0 * (count.total - count.looked_up) - 2.0 * frozen
-    return products + 12.0 * n.L * n.H * n.C * seq_len
+    extra = 1 if model.mtp_heads and model.mtp_kind == "block" else 0
+    return products + 6.0 * extra * n.V * n.D + 12.0 * (n.L + extra) * n.H * n.C * seq_len
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ COMMANDS = [
     "train",
     "dpo",
     "resume",
+    "profile",
     "config",
     "config list",
     "config show",

@@ -131,29 +131,19 @@ def train(
 
     Ctrl-C stops cleanly: the step is finished, a checkpoint is saved, and the exit code is 75.
     """
-    from dataclasses import replace
-
     from shared.errors import UserError
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_mode, start
     from trainer.config.lora import parse_lora
-    from trainer.launch.beginning import (
-        Layers,
-        check_model_is_given,
-        with_adapter_rate,
-        with_beginning,
-        with_length,
-    )
+    from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
-    from trainer.launch.raw_chat import fitted, prepare_conversations
-    from trainer.launch.raw_text import prepare_text
+    from trainer.launch.new_training import Given, Tools, training_config
     from trainer.launch.request import (
         LaunchRequest,
         check_preset,
         choose_length,
         load_layers,
-        new_run,
         resume_request,
     )
 
@@ -184,22 +174,15 @@ def train(
         settings |= parse_lora(lora)
     flags = options.given(settings, set_)
     choose_length(flags)
-    if data and flags.get("data.path"):
-        raise UserError(
-            f"--data {data[0]} and --data-path {flags['data.path']} are both given; give text or "
-            "tokens."
-        )
-    if chat:
-        for option, value in (("--data", data), ("--data-path", flags.get("data.path"))):
-            if value:
-                raise UserError(
-                    f"--chat {chat[0]} and {option} are both given; give conversations, text or "
-                    "tokens."
-                )
-    elif chat_template is not None:
-        raise UserError("--chat-template is for the conversations of --chat, which is missing.")
-    if text_field != "text" and not data:
-        raise UserError("--text-field is for the records of --data, which is missing.")
+    given = Given(
+        data=data or (),
+        text_field=text_field,
+        chat=chat or (),
+        chat_template=chat_template,
+        config=config is not None,
+        dataset=dataset is not None,
+    )
+    given.check(flags)
     if resume is not None:
         if data or chat:
             raise UserError(
@@ -212,48 +195,8 @@ def train(
         request = decay_request(decay_from, runs_dir, flags)
     else:
         layers = Layers(preset, file, flags, is_preset)
-        begins = layers.merged.get("checkpoint.begin_from") is not None
-        if chat and config is None:
-            layers = Layers(*load_layers("finetune")[:2], flags, preset=True)
-        check_model_is_given(layers, chat=bool(chat))
-        if data and config is None and not begins:
-            layers = Layers(*load_layers("minigpt")[:2], flags, preset=True)
-        elif (
-            not data
-            and not chat
-            and config is None
-            and not flags.get("data.path")
-            and dataset is None
-        ):
-            missing = "--data-path (what prepare-data wrote)"
-            if not begins:
-                missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
-            raise UserError(f"trainer train needs to know what to train: give {missing}.")
-        layers = with_adapter_rate(with_beginning(layers, runs_dir, download), tell)
-        if data:
-            folder = prepare_text(
-                data,
-                layers.in_order,
-                runs_dir,
-                show_progress,
-                text_field=text_field,
-                model=layers.begun_from,
-                tell=tell,
-            )
-        elif chat:
-            folder = prepare_conversations(
-                chat,
-                layers.begun_from,
-                runs_dir,
-                show_progress,
-                template=chat_template,
-                tell=tell,
-            )
-        if data or chat:
-            layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
-        layers = with_length(fitted(layers, tell), tell)
-        config_of_run = new_run(layers.source, layers.file, layers.flags, preset=layers.preset)
-        request = LaunchRequest(config_of_run)
+        tools = Tools(download, show_progress, tell)
+        request = LaunchRequest(training_config(layers, given, runs_dir, tools))
     if dry_run:
         return show_plan(request)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)

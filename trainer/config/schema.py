@@ -262,13 +262,13 @@ class OptimConfig(Section):
     )
     warmup_steps: CountOrZero = Field(100, description="Steps of linear warmup.")
     decay_start: float = Field(
-        0.8, ge=0, le=1, description="Where the decay of wsd begins, as a share of all steps."
+        0.4, ge=0, le=1, description="Where the decay of wsd begins, as a share of all steps."
     )
     decay_step: CountOrZero | None = Field(
         None, description="Step at which the decay of wsd begins; null: as decay_start says."
     )
     decay_shape: Literal["cosine", "linear", "sqrt"] = Field(
-        "cosine", description="Shape of the decay of wsd."
+        "linear", description="Shape of the decay of wsd."
     )
     weight_decay: NonNegativeFloat = Field(
         0.1, description="Weight decay of matrices and embeddings."

@@ -18,11 +18,17 @@ from trainer.launch.request import LaunchRequest, absolute, choose_length
 from trainer.optim.schedule import decay_start
 
 
+#: Without a length of its own a branch decays over the last fifth of its steps (Hägele et al.
+#: 2024): it is there to end a long trunk soon.
+BRANCH_START = 0.8
+
+
 def decay_request(reference: str, runs_dir: Path, overrides: Mapping[str, Any]) -> LaunchRequest:
     """A run that begins with the state of the checkpoint and decays from its step on.
 
     It ends after the steps in `overrides`, or where the decay has the share of all steps that
-    `optim.decay_start` leaves it. The checkpoint and its run stay as they are, so any number of
+    `optim.decay_start` leaves it, if that is in `overrides` or the trunk decays itself; else
+    where it has a fifth of them. The checkpoint and its run stay as they are, so any number of
     branches may begin there. Raises UserError.
     """
     (overrides,) = choose_length(dict(overrides))
@@ -45,7 +51,7 @@ def decay_request(reference: str, runs_dir: Path, overrides: Mapping[str, Any]) 
         "optim.decay_step": step,
     }
     if branch.get("train.max_steps") is None and branch.get("train.epochs") is None:
-        branch["train.max_steps"] = _steps(resolve(flatten(recorded), overrides), step)
+        branch["train.max_steps"] = _steps(_share(trunk, flatten(recorded), overrides), step)
     config = absolute(resolve(flatten(recorded), branch))
     if config.train.max_steps is not None and config.train.max_steps <= step:
         raise UserError(
@@ -55,9 +61,15 @@ def decay_request(reference: str, runs_dir: Path, overrides: Mapping[str, Any]) 
     return LaunchRequest(config, None, folder)
 
 
-def _steps(config: Config, step: int) -> int:
-    """The total at which `step` lies where `decay_start` says."""
-    share = config.optim.decay_start
+def _share(trunk: Config, recorded: Mapping[str, Any], overrides: Mapping[str, Any]) -> float:
+    """The share of a branch's steps at which its decay begins."""
+    if "optim.decay_start" in overrides or trunk.optim.schedule == "wsd":
+        return resolve(recorded, overrides).optim.decay_start
+    return BRANCH_START
+
+
+def _steps(share: float, step: int) -> int:
+    """The total at which `step` lies at that share of it."""
     if not 0 < share < 1:
         raise UserError(
             f"optim.decay_start {share:g} does not say how long the decay is; give --max-steps."

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.config.resolve import load_source, resolve
 from trainer.config.schema import OptimConfig
 from trainer.optim.schedule import learning_rate
 
@@ -47,8 +48,15 @@ def test_without_min_lr_the_end_is_a_tenth() -> None:
         assert rates(100, schedule=schedule, warmup_steps=5)[-1] == pytest.approx(0.1 * PEAK)
 
 
-def test_wsd_is_stable_to_80_percent() -> None:
+def test_wsd_decays_in_a_line_over_the_last_60_percent() -> None:
     steps = rates(1000, schedule="wsd", warmup_steps=100)
+    assert steps[99:400] == [PEAK] * 301
+    assert steps[699] == pytest.approx(0.55 * PEAK)
+
+
+def test_the_guides_wsd_is_stable_to_80_percent() -> None:
+    optim = resolve(load_source("d20")[0]).optim.model_dump()
+    steps = rates(1000, **{**optim, "learning_rate": PEAK, "min_lr": None, "warmup_steps": 100})
     assert steps[99:800] == [PEAK] * 701
     assert steps[800] < PEAK
     middle = 0.1 * PEAK + 0.9 * PEAK * 0.5 * (1 + math.cos(math.pi / 2))

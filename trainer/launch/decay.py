@@ -17,7 +17,6 @@ from trainer.config.schema import Config
 from trainer.launch.request import LaunchRequest, absolute, choose_length
 from trainer.optim.schedule import decay_start
 
-
 #: Without a length of its own a branch decays over the last fifth of its steps (Hägele et al.
 #: 2024): it is there to end a long trunk soon.
 BRANCH_START = 0.8

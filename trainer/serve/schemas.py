@@ -121,10 +121,11 @@ class JsonSchema(_Lenient):
 
 
 class ResponseFormat(_Lenient):
-    """The format of an answer."""
+    """The format of an answer; `schema` beside `json_object` is llama.cpp's way to give one."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
 
     @model_validator(mode="after")
     def _possible(self) -> ResponseFormat:

@@ -49,7 +49,7 @@ def _of_format(request: CompletionRequest | ChatRequest) -> list[tuple[str, Gram
     wanted = request.response_format
     if wanted.type == "text":
         return []
-    schema = ANY_OBJECT
+    schema = wanted.schema_ or ANY_OBJECT
     if wanted.json_schema is not None and wanted.json_schema.schema_ is not None:
         schema = wanted.json_schema.schema_
     return [("response_format", schema_text(schema))]

@@ -42,7 +42,7 @@ def test_a_branch_equals_the_run_that_decays_by_itself(train: Train, run_cli: Ru
     assert state is not None
     assert (state.current_step, state.max_steps) == (10, 10)
     assert "decay_step: 8" in third.config_path.read_text()
-    done = run_cli("train", "--decay-from", f"{trunk.run.run_id}:4", "--name", "fourth", "--dry-run",
+    done = run_cli("train", "--decay-from", f"{trunk.run.run_id}:4", "--dry-run",
                    "--set", "optim.decay_start=0.4", "--runs-dir", where)  # fmt: skip
     assert done.code == 0 and "max_steps: 10" in done.out, done.out
 

@@ -96,12 +96,13 @@ def test_a_schema_is_followed(wild: openai.OpenAI) -> None:
         {"extra_body": {"top_k": 3, "ignore_eos": True}},
         {"frequency_penalty": 2, "presence_penalty": 2},
         {"logprobs": True, "top_logprobs": 2},
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},  # llama.cpp's way
     ]
+    strict = {"response_format": by_schema(SCHEMA, strict=True)}
     with ThreadPoolExecutor(8) as pool:
         free = [pool.submit(chat, wild, seed, max_tokens=40) for seed in range(3)]
         asked = [
-            pool.submit(chat, wild, seed, response_format=by_schema(SCHEMA, strict=True), **more)
-            for seed, more in enumerate(variants)
+            pool.submit(chat, wild, seed, **(strict | more)) for seed, more in enumerate(variants)
         ]
         choices = [future.result() for future in asked]
         assert all(future.result().message.content for future in free)

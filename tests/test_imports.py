@@ -62,7 +62,7 @@ def test_planning_an_optimizer_does_not_load_torchs_compiler(preset: str) -> Non
     """Some operations on torch's meta device load sympy, which takes a second at every start."""
     loaded = loaded_after(
         "from trainer.config.resolve import load_source, resolve\n"
-        "from trainer.loop.session import optimizer_bytes\n"
+        "from trainer.loop.memory_plan import optimizer_bytes\n"
         f"assert optimizer_bytes(resolve(load_source({preset!r})[0]))"
     )
     assert "torch" in loaded

@@ -99,6 +99,15 @@ MicroBatch = Annotated[
         help="Sequences in the model at once; auto: as many as fit; default: --batch-size.",
     ),
 ]
+GradCheckpoint = Annotated[
+    int | None,
+    typer.Option(
+        "--grad-checkpoint-every",
+        metavar="N",
+        help="Keep activations of every N-th block only, for less memory and more time; 0: all; "
+        "default: 4 if memory is short.",
+    ),
+]
 
 
 #: The keys of a configuration that options of `train`, `resume` and `dpo` set, by parameter.
@@ -115,6 +124,7 @@ SETTINGS: Mapping[str, str] = {
     "batch_size": "train.batch_size",
     "accumulation_steps": "train.accumulation_steps",
     "micro_batch": "train.micro_batch",
+    "grad_checkpoint_every": "train.grad_checkpoint_every",
     "seq_len": "train.seq_len",
     "document_mask": "train.document_mask",
     "seed": "train.seed",

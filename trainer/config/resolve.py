@@ -314,6 +314,11 @@ def check(config: Config) -> list[str]:
         problems.append(
             "train.collider does not work with train.document_mask; leave one of them out"
         )
+    if train.collider and train.grad_checkpoint_every:
+        problems.append(
+            f"train.collider does not work with train.grad_checkpoint_every "
+            f"{train.grad_checkpoint_every}; set it to 0, or leave collider out"
+        )
     if model.lora_r and config.checkpoint.begin_from is None:
         problems.append(
             "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "

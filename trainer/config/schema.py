@@ -337,6 +337,11 @@ class TrainConfig(Section):
         description="Sequences in the model at once; auto: as many as memory holds; "
         "null: batch_size.",
     )
+    grad_checkpoint_every: CountOrZero | None = Field(
+        None,
+        description="Gradient checkpointing: blocks between kept activations; 0: none; null: 4 if "
+        "need be.",
+    )
     seq_len: Size | None = Field(
         None, description="Tokens per training sequence; null: half of max_seq_len."
     )

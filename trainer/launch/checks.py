@@ -62,7 +62,9 @@ class Checked:
     def describe(self) -> list[str]:
         """What would be trained and on what, as lines for a person."""
         start = [str(self.start)] if self.start else []
-        configuration = f"Configuration:\n{to_yaml(self.plan.config)}"
+        # As given: what depends on the free memory is decided at each start.
+        config = self.plan.config.model_copy(update={"train": self.request.config.train})
+        configuration = f"Configuration:\n{to_yaml(config)}"
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
 

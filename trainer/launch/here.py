@@ -36,7 +36,15 @@ if TYPE_CHECKING:
 #: A micro-batch that was found to fit is kept across a resume while these settings stay.
 _MEMORY_KEYS = tuple(
     f"train.{key}"
-    for key in ("micro_batch", "batch_size", "accumulation_steps", "seq_len", "device", "dtype")
+    for key in (
+        "micro_batch",
+        "batch_size",
+        "accumulation_steps",
+        "seq_len",
+        "device",
+        "dtype",
+        "grad_checkpoint_every",
+    )
 )
 
 

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from shared.errors import RunError
 from shared.text import one_line
-from trainer.checkpoint.memory import available_memory
 from trainer.config.schema import Config
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import Purpose, nothing
+from trainer.loop.memory_plan import free_memory
 from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
 from trainer.model.loss import Losses
+from trainer.model.recomputation import draws_random_numbers
 
 #: What torch says when the system refuses memory; only CUDA has an exception of its own.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -89,7 +90,8 @@ class MicroBatch:
             if self.size == 1:
                 raise RunError(
                     f"Out of memory with a single sequence at a time ({attempt.error}); choose "
-                    "a shorter --seq-len or a smaller model, or free some memory."
+                    "--grad-checkpoint-every 1, a shorter --seq-len or a smaller model, or free "
+                    "some memory."
                 )
             old, self.size = self.size, self.size // 2
             self._changed(old, self.size, attempt.error)
@@ -102,7 +104,7 @@ class Undo:
         self._session = session
         device = session.compute.device
         model = session.config.model
-        dropout = model.dropout > 0 or model.lora_dropout > 0
+        dropout = draws_random_numbers(model)
         self._cpu = torch.get_rng_state() if dropout else None
         on_cuda = dropout and device.type == "cuda"
         self._cuda = torch.cuda.get_rng_state(device) if on_cuda else None
@@ -159,10 +161,3 @@ def _activations(config: Config, size: int, session: Session) -> int:
         cuda=compute.device.type == "cuda",
     )
     return estimate.activations + estimate.gradients
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes where the model is."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return available_memory()

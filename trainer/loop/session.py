@@ -6,16 +6,15 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 
 from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
-from shared.text import format_bytes, one_line, plural
+from shared.text import one_line, plural
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import (
@@ -33,19 +32,26 @@ from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
+from trainer.loop.memory_plan import (
+    check_memory,
+    estimated_memory,
+    memory_notes,
+    with_recomputation,
+)
 from trainer.loop.patience import check_patience
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
-from trainer.model.estimates import MemoryEstimate, estimate_memory, flops_per_token
+from trainer.model.estimates import MemoryEstimate, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective
 from trainer.model.parts.registry import active_parts, base_of, rests_on_base
 from trainer.model.preference import PreferenceObjective
+from trainer.model.recomputation import Recomputation, draws_random_numbers
 from trainer.model.shapes import describe, skipped_initialization, trained_shapes
 from trainer.model.training_pass import training_pass_of
 from trainer.optim.kinds import with_table
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import build_optimizer, planned_optimizer, state_bytes
+from trainer.optim.registry import build_optimizer, planned_optimizer
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Plan:
             self.sources.description,
             f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {self.memory}",
+            *memory_notes(config, compute, self.memory),
             *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
 
@@ -83,60 +90,13 @@ def plan(config: Config, checkpoint: Path | None = None) -> Plan:
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
     compute = set_up(config)
-    memory = _estimate(config, compute)
+    config = with_recomputation(config, compute)
+    memory = estimated_memory(config, compute)
     check_memory(config, compute, memory)
     sources = open_sources(config)
     check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
     return Plan(config, compute, sources, planned_steps(config, sources.train, done), memory)
-
-
-def check_memory(config: Config, compute: Compute, estimate: MemoryEstimate) -> None:
-    """Raise UserError if weights, gradients and optimizer alone exceed the machine's memory."""
-    available = _memory(compute)
-    where = str(compute.device) if compute.device.type == "cuda" else "this machine"
-    if estimate.state > available:
-        raise UserError(
-            f"{describe(config)} needs {format_bytes(estimate.state)} for weights, gradients and "
-            f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model."
-        )
-
-
-#: What a process takes besides its state at first: threads, compiled kernels, fragments of memory.
-PROCESS_GROWTH = 50 << 20
-
-
-def _estimate(config: Config, compute: Compute) -> MemoryEstimate:
-    cuda = compute.device.type == "cuda"
-    estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda)
-    optimizer = optimizer_bytes(config)
-    if cuda:
-        return replace(estimate, optimizer=optimizer)
-    return replace(
-        estimate,
-        optimizer=optimizer,
-        copy=estimate.gradients + optimizer if estimate.copy else 0,
-        process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
-    )
-
-
-def optimizer_bytes(config: Config) -> int:
-    """Bytes of the optimizer's state."""
-    # Layers are alike, so two models tell all of them.
-    one, two = (
-        state_bytes(
-            trained_shapes(config.model.model_copy(update={"num_layers": layers})), config.optim
-        )
-        for layers in (1, 2)
-    )
-    return one + (config.model.num_layers - 1) * (two - one)
-
-
-def _memory(compute: Compute) -> int:
-    """Total bytes of memory where the model will be."""
-    if compute.device.type == "cuda":
-        return int(torch.cuda.get_device_properties(compute.device).total_memory)
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 @dataclass(frozen=True)
@@ -242,6 +202,9 @@ def _learner(planned: Plan) -> Learner:
             config.model,
             objective=Objective(config.train.label_smoothing, config.train.z_loss),
             training_pass=training_pass_of(config.train),
+            recomputation=Recomputation(
+                config.train.grad_checkpoint_every or 0, draws_random_numbers(config.model)
+            ),
         )
     model.initialize(config.train.seed)
     model.to(compute.device)
@@ -261,13 +224,7 @@ def _learner(planned: Plan) -> Learner:
 
 
 def _warnings(planned: Plan) -> Iterator[str]:
-    """Warnings: memory may be too small, a part has something to say, the warmup never ends."""
-    estimate, available = planned.memory, _memory(planned.compute)
-    if estimate.total > available:
-        yield (
-            f"That is more than the {format_bytes(available)} available: if memory runs out, "
-            "lower --batch-size and raise --accumulation-steps, or shorten --seq-len"
-        )
+    """Warnings: a part has something to say, a setting does nothing, the warmup never ends."""
     for part in active_parts(planned.config.model):
         yield from part.notes(planned.config)
     yield from without_effect(planned.config)

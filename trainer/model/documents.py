@@ -23,20 +23,22 @@ def document_numbers(positions_BT: Tensor) -> Tensor:
 class Documents:
     """Attention of one forward pass over sequences of documents, in the place of a key-value cache.
 
-    `positions_BT` are the tokens' positions within their documents. The mask is made once and used
-    by every layer: SDPA would make and keep numbers of its own from a mask of truth values, in each
-    layer. `numbers_BT` tells the documents of a sequence apart.
+    `positions_BT` are the tokens' positions within their documents, `dtype` is that of the queries.
+    The mask is made once and used by every layer: SDPA would make and keep numbers of its own from
+    a mask of truth values, in each layer. `numbers_BT` tells the documents of a sequence apart.
     """
 
-    def __init__(self, positions_BT: Tensor, dropout: float = 0.0) -> None:
+    def __init__(self, positions_BT: Tensor, dtype: torch.dtype, dropout: float = 0.0) -> None:
         self.positions_BT = positions_BT
         self.numbers_BT = document_numbers(positions_BT)
         self._dropout = dropout
         T = positions_BT.shape[1]
         same_BTT = self.numbers_BT[:, :, None] == self.numbers_BT[:, None, :]
         causal_TT = torch.ones(T, T, dtype=torch.bool, device=positions_BT.device).tril()
-        self._visible_B1TT = (same_BTT & causal_TT)[:, None]
-        self._masks: dict[torch.dtype, Tensor] = {}
+        hidden_B1TT = ~(same_BTT & causal_TT)[:, None]
+        zeros_B1TT = torch.zeros(hidden_B1TT.shape, dtype=dtype, device=positions_BT.device)
+        #: What is added to the scores: 0 where a key is visible, else -inf.
+        self._mask_B1TT = zeros_B1TT.masked_fill_(hidden_B1TT, -math.inf)
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
         """The rows of a position table, (B, T, D)."""
@@ -44,17 +46,8 @@ class Documents:
 
     def attend(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor) -> Tensor:
         """Causal attention within each document, (B, H, T, C)."""
-        mask_B1TT = self._mask(q_BHTC.dtype)
+        mask_B1TT = self._mask_B1TT.to(q_BHTC.dtype)
         return causal_attention(q_BHTC, k_BKTC, v_BKTC, dropout=self._dropout, mask_B1TT=mask_B1TT)
-
-    def _mask(self, dtype: torch.dtype) -> Tensor:
-        """What is added to the scores: 0 where a key is visible, else -inf."""
-        if dtype not in self._masks:
-            zeros = torch.zeros(
-                self._visible_B1TT.shape, dtype=dtype, device=self._visible_B1TT.device
-            )
-            self._masks[dtype] = zeros.masked_fill(~self._visible_B1TT, -math.inf)
-        return self._masks[dtype]
 
     def advance(self, T: int) -> None:
         """Nothing is kept."""

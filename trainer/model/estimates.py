@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from shared.text import format_bytes
@@ -132,11 +133,16 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     # A tied matrix has two gradients before they are added.
     tied = 4 * n.V * n.D if model.tie_embeddings else 0
     mask = tokens * config.seq_len * (1 + width) if config.train.document_mask else 0
+    # Of layers that are computed again, one piece is in memory at a time, and inputs of all.
+    every = config.train.grad_checkpoint_every or 0
+    pieces = math.ceil(n.L / every) if every else 0
+    inputs = pieces * (4 * n.D + sum(part.input_token for part in parts))
     # One layer more: the gradients of a layer's activations.
-    kept = tokens * ((n.L + 1) * layer + ends) + logits + tied + mask
+    layers = (min(every, n.L) if every else n.L) + 1
+    kept = tokens * (layers * layer + inputs + ends) + logits + tied + mask
     among, between = (
         sum(
-            tokens * (n.L + 1) * part.layer_token + part.whole
+            tokens * (n.L + 1 if part.lasting else layers) * part.layer_token + part.whole
             for part in parts
             if part.scattered == scattered
         )

@@ -13,6 +13,7 @@ from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
+from trainer.model.recomputation import KEEP_ALL
 
 
 class Affine(nn.Module):
@@ -90,6 +91,7 @@ class GPT2Body(nn.Module):
         super().__init__()
         n = dimensions(model)
         self.dropout = model.dropout
+        self.recomputation = KEEP_ALL
         self.wte = nn.Embedding(n.V, n.D)
         self.wpe = nn.Embedding(n.T, n.D)
         self.h = nn.ModuleList(Block(model, n, i) for i in range(n.L))
@@ -104,8 +106,7 @@ class GPT2Body(nn.Module):
             places_TD = cache.rows(self.wpe.weight, T)
         x_BTD = self.wte(ids_BT) + places_TD
         x_BTD = F.dropout(x_BTD, self.dropout, self.training)
-        for block in self.h:
-            x_BTD = block(x_BTD, cache)
+        x_BTD = self.recomputation.through(self.h, x_BTD, cache)
         if cache is not None:
             cache.advance(T)
         return self.ln_f(x_BTD)

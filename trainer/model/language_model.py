@@ -19,6 +19,7 @@ from trainer.model.llama import LlamaBody
 from trainer.model.loss import LOSS_MEMORY, PLAIN, Losses, LossMemory, Objective
 from trainer.model.parts.interface import Part
 from trainer.model.parts.registry import active_parts
+from trainer.model.recomputation import KEEP_ALL, Recomputation
 from trainer.model.training_pass import TrainingPass, over_all_tokens
 
 INIT_STD = 0.02
@@ -34,6 +35,7 @@ class LanguageModel(nn.Module):
         loss_memory: LossMemory = LOSS_MEMORY,
         objective: Objective = PLAIN,
         training_pass: TrainingPass = over_all_tokens,
+        recomputation: Recomputation = KEEP_ALL,
     ) -> None:
         super().__init__()
         self.config = config
@@ -55,9 +57,10 @@ class LanguageModel(nn.Module):
         self.parts = active_parts(config)
         for part in self.parts:
             part.build(self)
+        self.body.recomputation = recomputation
 
     @property
-    def body(self) -> nn.Module:
+    def body(self) -> LlamaBody | GPT2Body:
         """Everything before the output head."""
         return self.transformer if self.config.flavour == "gpt2" else self.model
 
@@ -106,7 +109,8 @@ class LanguageModel(nn.Module):
         """
         documents = None
         if positions_BT is not None:
-            documents = Documents(positions_BT, self.config.dropout if self.training else 0.0)
+            dropout = self.config.dropout if self.training else 0.0
+            documents = Documents(positions_BT, self._computing_dtype(), dropout)
         if targets_BT is None:
             return self.lm_head(self.body(ids_BT, cache or documents))
         if not self.training:  # evaluation measures the plain next-token loss
@@ -123,10 +127,20 @@ class LanguageModel(nn.Module):
     def new_cache(self, batch: int, length: int, dtype: torch.dtype | None = None) -> KeyValueCache:
         """An empty key-value cache for `length` positions."""
         assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
+        kind = dtype or self._stored_dtype()
+        return KeyValueCache(self.dimensions, batch, length, self.device, kind)
+
+    def _stored_dtype(self) -> torch.dtype:
         # Frozen matrices may be narrower than what is computed; gains never are.
         norm = self.transformer.ln_f if self.config.flavour == "gpt2" else self.model.norm
-        kind = dtype or norm.weight.dtype
-        return KeyValueCache(self.dimensions, batch, length, self.device, kind)
+        dtype: torch.dtype = norm.weight.dtype
+        return dtype
+
+    def _computing_dtype(self) -> torch.dtype:
+        """That of the queries."""
+        kind = self.device.type
+        narrow = torch.is_autocast_enabled(kind)
+        return torch.get_autocast_dtype(kind) if narrow else self._stored_dtype()
 
     def drafter(self) -> Drafter | None:
         """What drafts tokens for this model, if a part of it does."""

@@ -17,6 +17,7 @@ from trainer.model import fused
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
+from trainer.model.recomputation import KEEP_ALL
 from trainer.model.rotary import Rotary, rotary_table
 
 
@@ -119,6 +120,7 @@ class LlamaBody(nn.Module):
         super().__init__()
         n = dimensions(model)
         self.dropout = model.dropout
+        self.recomputation = KEEP_ALL
         self.embed_tokens = nn.Embedding(n.V, n.D)
         self.layers = nn.ModuleList(Block(model, n, i) for i in range(n.L))
         self.norm = RMSNorm(n.D, model.norm_eps)
@@ -137,8 +139,7 @@ class LlamaBody(nn.Module):
         T = ids_BT.shape[1]
         rotary = self.rotary(T, cache)
         x_BTD = F.dropout(self.embed_tokens(ids_BT), self.dropout, self.training)
-        for block in self.layers:
-            x_BTD = block(x_BTD, rotary, cache)
+        x_BTD = self.recomputation.through(self.layers, x_BTD, rotary, cache)
         if cache is not None:
             cache.advance(T)
         return self.norm(x_BTD)

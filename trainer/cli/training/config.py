@@ -78,7 +78,7 @@ def list_(json: options.Json = False) -> int:
 
 def _sizes(config: Config) -> PresetSizes:
     from trainer.config.guide_keys import GUIDE_SIZES
-    from trainer.loop.session import optimizer_bytes
+    from trainer.loop.memory_plan import optimizer_bytes
     from trainer.model.dimensions import dimensions
     from trainer.model.estimates import estimate_memory
     from trainer.model.shapes import count_parameters

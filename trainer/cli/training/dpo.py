@@ -56,6 +56,7 @@ def dpo(
     batch_size: Annotated[int | None, typer.Option(help="Pairs per micro-batch.")] = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
     seq_len: Annotated[
         int | None, typer.Option(help="Tokens of a prompt with an answer; default: the longest.")
     ] = None,

@@ -39,6 +39,7 @@ def resume(
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,

@@ -53,6 +53,7 @@ def train(
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
     lora: options.Lora = None,

@@ -65,12 +65,15 @@ class Kept(NamedTuple):
     """Bytes that a part keeps for the backward pass: per token in every layer, and in all.
 
     `scattered` says whether they lie between what the model keeps, so that a CPU's allocator cannot
-    use freed pieces again.
+    use freed pieces again. Where layers are computed again, `input_token` bytes per token are kept
+    of each input besides, and `lasting` says that the layers' own bytes are kept all the same.
     """
 
     layer_token: float = 0
     whole: int = 0
     scattered: bool = True
+    input_token: float = 0
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

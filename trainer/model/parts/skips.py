@@ -77,7 +77,7 @@ class Skips(Part):
 
     def kept(self, model: ModelConfig, width: int) -> Kept:
         """The output of every block, in fp32."""
-        return Kept(4 * dimensions(model).D)
+        return Kept(4 * dimensions(model).D, lasting=True)
 
     def owns(self, name: str) -> bool:
         """The weights of the averages."""

@@ -115,7 +115,7 @@ class HyperConnections(Part):
         if model.hyper_dynamic:
             mixing = MIXING[streams][1] if streams in MIXING else 0
             sublayer += (4 + width) * streams * D + 4 * (8 * streams + 2 * mixing)
-        return Kept(2 * sublayer)
+        return Kept(2 * sublayer, input_token=4 * (streams - 1) * D)
 
     def owns(self, name: str) -> bool:
         """The scalars of the connections."""

@@ -111,7 +111,7 @@ def test_a_schema_is_followed(wild: openai.OpenAI) -> None:
         person = Person.model_validate_json(choice.message.content)
         assert list(json.loads(choice.message.content)) == list(SCHEMA["properties"])
         assert 0 <= person.age <= 150
-        alone = chat(wild, seed, response_format=by_schema(SCHEMA), **more)
+        alone = chat(wild, seed, **({"response_format": by_schema(SCHEMA)} | more))
         Person.model_validate_json(alone.message.content)
     stream = wild.chat.completions.create(
         model="wild", messages=TALK, seed=1, stream=True, response_format=by_schema(SCHEMA)

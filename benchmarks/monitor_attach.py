@@ -1,10 +1,12 @@
 """What watching costs a training run: its step time with 0, 1 and 10 monitors attached.
 
-One run; blocks of its steps alternate between no, one and ten `train-monitor`s, each on its own
-terminal, all following that run. Every round gives the ratio of a watched block to the unwatched
-one next to it; the figure is the median of the rounds. The trainer has one core to itself and the
-monitors share another, so this measures interference, not that two programs need more CPU than
-one. Hold: the median step grows by less than 1 %.
+One run, and ten `train-monitor`s that follow it, each on its own terminal. Short blocks of steps
+alternate between no, one and ten of them awake, the others stopped by a signal. Every round gives
+the ratio of a watched block's median step to that of the unwatched one next to it; the figure is
+the median of the rounds, with the bounds between which it lies at 95 % (by the order of the
+rounds, whatever their distribution). The trainer has one core to itself and the monitors share
+another, so this measures interference, not that two programs need more CPU than one. Hold: the
+median step grows by less than 1 %.
 
     python -m benchmarks.monitor_attach [--quick]
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import pty
 import select
@@ -25,6 +28,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.interleave import ROOT
@@ -35,11 +39,11 @@ from benchmarks.training_run import open_run, write_tokens
 
 HOLD_GROWTH = 0.01
 CROWDS = (0, 1, 10)
-ROUNDS = 7
-BLOCK_SECONDS = 2.5
-SETTLE = 5  # steps after monitors came or went that are not counted
+ROUNDS = 48
+BLOCK_SECONDS = 1.0
+SETTLE_SECONDS = 0.5  # not counted: monitors that wake up read what they have missed
 WARMUP = 60  # steps
-LEAST_STEPS = 20  # in a block
+LEAST_STEPS = 12  # in a block
 DRAWN = b"running"  # what a monitor has on its screen when it shows the run
 START_SECONDS = 120.0
 Round = dict[int, list[Clocks]]
@@ -73,6 +77,7 @@ class Screen:
         os.close(slave)
         self._output = b""
         self.drawn = False
+        self._awake = True
 
     def read(self) -> None:
         """Take what it has drawn. Raises RuntimeError when it has ended."""
@@ -84,6 +89,12 @@ class Screen:
             raise RuntimeError(f"a monitor ended: {self._output[-500:]!r}")
         self._output = (self._output + data)[-(1 << 16) :]
         self.drawn = self.drawn or DRAWN in self._output
+
+    def wake(self, awake: bool) -> None:
+        """Let it run, or stop it and its helpers where they are."""
+        if awake != self._awake:
+            os.killpg(self._process.pid, signal.SIGCONT if awake else signal.SIGSTOP)
+            self._awake = awake
 
     @property
     def used(self) -> float:
@@ -97,11 +108,17 @@ class Screen:
         os.close(self.fd)
 
 
-def attend(runs_dir: str) -> None:
-    """Read a number per line; have that many monitors watch, and say so once all have drawn: by
-    the seconds of processor time that they have used.
+def attend(runs_dir: str, count: int) -> None:
+    """Read a number per line; let that many monitors watch, and say so: by the seconds of processor
+    time that all have used. All have drawn the run before the first answer.
     """
-    screens: list[Screen] = []
+    screens = [Screen(runs_dir) for _ in range(count)]
+    deadline = time.monotonic() + START_SECONDS
+    while not all(s.drawn for s in screens):
+        if time.monotonic() > deadline:
+            raise RuntimeError("a monitor does not show the run")
+        for fd in select.select([s.fd for s in screens], [], [], 1.0)[0]:
+            next(s for s in screens if s.fd == fd).read()
     while True:
         ready, _, _ = select.select([sys.stdin, *(s.fd for s in screens)], [], [])
         for screen in screens:
@@ -110,28 +127,23 @@ def attend(runs_dir: str) -> None:
         if sys.stdin not in ready:
             continue
         line = sys.stdin.readline()
-        wanted = int(line or 0)
-        while len(screens) > wanted:
-            screens.pop().close()
-        screens += [Screen(runs_dir) for _ in range(wanted - len(screens))]
-        deadline = time.monotonic() + START_SECONDS
-        while not all(s.drawn for s in screens):
-            if time.monotonic() > deadline:
-                raise RuntimeError("a monitor does not show the run")
-            for fd in select.select([s.fd for s in screens], [], [], 1.0)[0]:
-                next(s for s in screens if s.fd == fd).read()
         if not line:
+            for screen in screens:
+                screen.close()
             return
+        for number, screen in enumerate(screens):
+            screen.wake(number < int(line))
         print(sum(screen.used for screen in screens), flush=True)
 
 
 class Crowd:
-    """The process that keeps the monitors, on a core of its own if there is one."""
+    """The process that keeps `count` monitors, on a core of its own if there is one."""
 
-    def __init__(self, runs_dir: Path, core: int | None) -> None:
-        code = "import sys; from benchmarks.monitor_attach import attend; attend(sys.argv[1])"
+    def __init__(self, runs_dir: Path, core: int | None, count: int = max(CROWDS)) -> None:
+        code = "import sys; from benchmarks.monitor_attach import attend; "
+        code += "attend(sys.argv[1], int(sys.argv[2]))"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, str(runs_dir)],
+            [sys.executable, "-c", code, str(runs_dir), str(count)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -190,6 +202,7 @@ class Blocks:
         ]
         self._at = -1
         self._skip = WARMUP
+        self._begins = 0.0
         self._block: list[Clocks] = []
         self._last, self._ends = clocks(), 0.0
 
@@ -198,7 +211,7 @@ class Blocks:
         wall, cpu = clocks()
         if self._skip:
             self._skip -= 1
-        else:
+        elif wall >= self._begins:
             self._block.append((wall - self._last[0], cpu - self._last[1]))
         enough = len(self._block) >= LEAST_STEPS if self._at >= 0 else self._skip == 0
         if enough and wall >= self._ends:
@@ -213,8 +226,9 @@ class Blocks:
         if self._at == len(self._plan):
             raise SystemExit(0)
         self._crowd.gather(self._plan[self._at][1])
-        self._block, self._skip = [], SETTLE
-        self._ends = time.perf_counter() + self._seconds
+        self._block = []
+        self._begins = time.perf_counter() + SETTLE_SECONDS
+        self._ends = self._begins + self._seconds
 
 
 def step_times(shape: str, rounds: int, seconds: float) -> tuple[list[Round], str]:
@@ -250,9 +264,26 @@ def p95(steps: list[Clocks]) -> float:
     return statistics.quantiles((step[0] for step in steps), n=20)[18]
 
 
-def ratio(rounds: list[Round], count: int, figure: Callable[[list[Clocks]], float]) -> float:
-    """A figure with `count` monitors over that with none: the median of the rounds."""
-    return statistics.median(figure(steps[count]) / figure(steps[0]) for steps in rounds)
+@dataclass(frozen=True)
+class Change:
+    """A figure with monitors over that with none: the middle round, and its bounds at 95 %."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def change(rounds: list[Round], count: int, figure: Callable[[list[Clocks]], float]) -> Change:
+    """What `count` monitors change in a figure, from all rounds."""
+    found = sorted(figure(steps[count]) / figure(steps[0]) for steps in rounds)
+    # Of n values in order, the middle of their distribution lies between the kth from either end
+    # with a probability that the binomial distribution of one half gives.
+    outside, total, k = 0.0, 2.0 ** len(found), 0
+    while outside + math.comb(len(found), k) / total <= 0.025:
+        outside += math.comb(len(found), k) / total
+        k += 1
+    k = max(k - 1, 0)
+    return Change(statistics.median(found), found[k], found[-1 - k])
 
 
 FIGURES: dict[str, Callable[[list[Clocks]], float]] = {
@@ -266,8 +297,9 @@ def measure(*, quick: bool = False) -> Result:
     """Both shapes, watched by nobody, one and ten."""
     rows: list[Row] = []
     worst, pinned = -1.0, ""
+    bounds: list[str] = []
     for shape in SHAPES:
-        rounds, pinned = step_times(shape, 2 if quick else ROUNDS, 1.0 if quick else BLOCK_SECONDS)
+        rounds, pinned = step_times(shape, 2 if quick else ROUNDS, BLOCK_SECONDS)
         for count in CROWDS:
             pooled = [step for steps in rounds for step in steps[count]]
             who = f"{shape}, {count} monitor{'' if count == 1 else 's'}"
@@ -276,10 +308,11 @@ def measure(*, quick: bool = False) -> Result:
                 if not count:
                     rows.append(Row(f"{who}: {name}", value, "ms"))
                     continue
-                change = ratio(rounds, count, figure)
-                rows.append(Row(f"{who}: {name}", value, "ms", "unwatched", change))
+                found = change(rounds, count, figure)
+                rows.append(Row(f"{who}: {name}", value, "ms", "unwatched", found.middle))
                 if name == "median":
-                    worst = max(worst, change - 1)
+                    worst = max(worst, found.middle - 1)
+                    bounds.append(f"{who}: {found.low - 1:+.1%} to {found.high - 1:+.1%}")
     hold = Hold(
         f"the median step grows by < {HOLD_GROWTH:.0%}",
         f"{worst:.2%} (the worst of them)",
@@ -290,6 +323,7 @@ def measure(*, quick: bool = False) -> Result:
         [hold],
         [
             f"Cores: {pinned}; each step on one thread.",
+            f"The median step changes by, at 95 %: {'; '.join(bounds)}.",
             "By the clock, unless it says CPU time: that is what the trainer's own thread used.",
         ],
     )

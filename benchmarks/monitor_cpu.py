@@ -42,7 +42,7 @@ def share_of_a_core(gap: float, seconds: float) -> float:
         thread.start()
         stack.callback(thread.join)
         stack.callback(over.set)
-        crowd = Crowd(runs, None)
+        crowd = Crowd(runs, None, 1)
         stack.callback(crowd.close)
         crowd.gather(1)
         time.sleep(SETTLED)

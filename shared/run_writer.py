@@ -207,8 +207,8 @@ class RunWriter:
     def log(self, step: int, **metrics: Any) -> None:
         """Append the record of one finished step and update the state.
 
-        The state also shows `loss`, `tokens_total` and `tokens_per_second`. `best_loss` follows
-        `val_loss` once there is one, and `loss` until then. A new `phase` is entered.
+        The state also shows `loss`, `tokens_total`, `tokens_per_second` and `mfu`. `best_loss`
+        follows `val_loss` once there is one, and `loss` until then. A new `phase` is entered.
         """
         now = time.time()
         fields = self._fields
@@ -232,6 +232,8 @@ class RunWriter:
         for key in ("tokens_total", "tokens_per_second"):
             if is_number(metrics.get(key)):
                 changes[key] = metrics[key]
+        if "mfu" in metrics:  # unknown as soon as the run continues on another device
+            changes["mfu"] = metrics["mfu"] if is_number(metrics["mfu"]) else None
         changes.update(new_best(fields, step, metrics))
         self._state.set(**changes)
 

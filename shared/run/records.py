@@ -71,6 +71,7 @@ class RunState:
     total_backward: int = 0
     tokens_total: int = 0
     tokens_per_second: float | None = None
+    mfu: float | None = None
     started_at: float | None = None
     updated_at: float | None = None
     ended_at: float | None = None

@@ -156,6 +156,17 @@ def test_a_wide_table_leaves_nothing_out() -> None:
     assert format_table([row], 100)[0].split() == list(row)
 
 
+def test_mfu_is_shown_where_it_is_known(run_cli, runs_dir: Path, trained) -> None:  # type: ignore[no-untyped-def]
+    writer = trained("alive")
+    assert "MFU" not in run_cli("status", "--runs-dir", runs_dir).out
+    writer.log(4, loss=1.4, mfu=0.4567)
+    writer.update(durable=True)
+    assert "45.7%" in run_cli("status", "--runs-dir", runs_dir).out
+    writer.log(5, loss=1.4, mfu=None)  # a device of which no peak is known
+    writer.update(durable=True)
+    assert "MFU" not in run_cli("status", "--runs-dir", runs_dir).out
+
+
 def test_programs_are_told_everything(run_cli, runs_dir: Path, trained) -> None:  # type: ignore[no-untyped-def]
     trained("alive")
     make(runs_dir, "queued", supervised=True)

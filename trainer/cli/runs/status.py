@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shared.run.records import RunState
 
 #: Columns to drop on a narrow terminal, in this order.
-_DISPENSABLE = ("try", "trained", "best", "where", "tok/s", "ETA", "loss", "steps")
-_RIGHT = frozenset({"steps", "loss", "best", "tok/s", "ETA", "trained", "try"})
+_DISPENSABLE = ("try", "MFU", "trained", "best", "where", "tok/s", "ETA", "loss", "steps")
+_RIGHT = frozenset({"steps", "loss", "best", "tok/s", "MFU", "ETA", "trained", "try"})
 _LEAST_NOTE = 28  # characters a note gets before columns are dropped
 
 
@@ -86,6 +86,7 @@ class _Row:
             "loss": loss_cell(state.current_loss),
             "best": loss_cell(state.best_loss),
             "tok/s": format_count(rate) if rate is not None else "-",
+            "MFU": f"{state.mfu:.1%}" if alive and state.mfu is not None else "-",
             "ETA": format_duration(state.eta_seconds) if alive else "-",
             "trained": format_duration(state.time_trained),
             "try": str(state.attempt or "-"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,33 +10,22 @@ import numpy as np
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
-    from trainer.data.batches import Batch, SampleSource
+    from trainer.loop.feed import Place, StepData
     from trainer.loop.session import Session
 
 #: No evaluation, sample or checkpoint disturbs a run that is timed.
 QUIET = {"eval.interval": 10**9, "eval.sample_interval": 0, "checkpoint.interval": 10**9}
 
 
-class WatchedSource:
-    """A training source that calls `on_batch` before every batch: the pulse of the loop."""
+def call_every_step(session: Session, on_step: Callable[[], None]) -> None:
+    """Call `on_step` whenever a step asks for its data: the pulse of the loop."""
+    give = session.feed.step
 
-    def __init__(self, source: SampleSource, on_batch: Callable[[], None]) -> None:
-        self._source, self._on_batch = source, on_batch
-        self.seq_len, self.vocab_size = source.seq_len, source.vocab_size
+    def watched(place: Place) -> StepData:
+        on_step()
+        return give(place)
 
-    @property
-    def num_windows(self) -> int:
-        """Samples in an epoch."""
-        return self._source.num_windows
-
-    def batch(self, first_sample: int, count: int) -> Batch:
-        """The batch of the source behind."""
-        self._on_batch()
-        return self._source.batch(first_sample, count)
-
-    def counted(self, first_sample: int, count: int) -> float:
-        """As the source behind counts."""
-        return self._source.counted(first_sample, count)
+    setattr(session.feed, "step", watched)  # noqa: B010
 
 
 def write_tokens(path: Path, vocab_size: int, count: int = 1_000_000) -> Path:
@@ -48,12 +36,11 @@ def write_tokens(path: Path, vocab_size: int, count: int = 1_000_000) -> Path:
 
 
 def open_run(
-    settings: Mapping[str, Any], folder: Path, on_batch: Callable[[], None] | None = None
+    settings: Mapping[str, Any], folder: Path, on_step: Callable[[], None] | None = None
 ) -> tuple[Session, RunWriter]:
     """A built session and its writer; `Training(session, writer).run()` trains.
 
-    `on_batch` is called as each step (micro-batch) asks for its data, and once before the first,
-    when the untrained loss is taken.
+    `on_step` is called as each step asks for its data.
     """
     from shared.run_writer import RunWriter
     from trainer.config.resolve import resolve
@@ -61,8 +48,7 @@ def open_run(
 
     config = resolve(QUIET, dict(settings))
     planned = plan(config)
-    if on_batch:
-        sources = replace(planned.sources, train=WatchedSource(planned.sources.train, on_batch))
-        planned = replace(planned, sources=sources)
-    writer = RunWriter(folder, name=config.name, max_steps=planned.max_steps)
-    return build(planned), writer
+    session = build(planned)
+    if on_step:
+        call_every_step(session, on_step)
+    return session, RunWriter(folder, name=config.name, max_steps=planned.max_steps)

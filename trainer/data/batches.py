@@ -38,10 +38,15 @@ BLOCK = 4096  # samples whose positions are computed together
 
 
 class SampleSource(Protocol):
-    """The interface the training loop reads from: token files and synthetic data."""
+    """The interface the training loop reads from: token files and synthetic data.
+
+    `row_by_row`: the rows of a sample are the same in every batch that it is part of, so batches
+    may be cut from a larger one. Otherwise they depend on the samples beside them.
+    """
 
     seq_len: int
     vocab_size: int
+    row_by_row: bool
 
     @property
     def num_windows(self) -> int:
@@ -64,6 +69,8 @@ class TokenBatches:
     With `document_end`, the token that ends every document, documents are told apart; see
     `apart`.
     """
+
+    row_by_row = True
 
     def __init__(
         self, token_file: TokenFile, seq_len: int, seed: int, document_end: int | None = None
@@ -151,15 +158,15 @@ def gather(
 
     A window that reaches the end of `tokens` continues at their beginning.
     """
-    inputs = np.empty((len(starts), seq_len), dtype=np.int64)
-    targets = np.empty_like(inputs)
-    for row, start in enumerate(starts.tolist()):
-        window = tokens[start : start + seq_len + 1]
-        if len(window) <= seq_len:
-            window = np.concatenate([window, tokens[: seq_len + 1 - len(window)]])
-        inputs[row] = window[:-1]
-        targets[row] = window[1:]
-    return inputs, targets
+    length = seq_len + 1
+    last = len(tokens) - length
+    if len(starts) and int(starts.max()) > last:
+        windows = tokens[(starts[:, None] + np.arange(length)) % len(tokens)]
+    else:
+        # Every window of the file as a row, without a copy; the chosen ones are copied at once.
+        rows = np.ndarray((last + 1, length), tokens.dtype, tokens, strides=tokens.strides * 2)
+        windows = rows[starts]
+    return windows[:, :-1].astype(np.int64), windows[:, 1:].astype(np.int64)
 
 
 def ordered_batches(
@@ -200,7 +207,10 @@ def to_tensors(batch: Batch, device: str | torch.device) -> tuple[torch.Tensor, 
     """The arrays of `batch` as tensors on `device`; the copy to a GPU is asynchronous."""
     import torch
 
-    tensors = [torch.from_numpy(part) for part in batch]
-    if torch.device(device).type == "cuda":
-        tensors = [tensor.pin_memory() for tensor in tensors]
+    tensors = tuple(map(torch.from_numpy, batch))
+    device = torch.device(device)
+    if device.type == "cpu":
+        return tensors
+    if device.type == "cuda":
+        tensors = tuple(tensor.pin_memory() for tensor in tensors)
     return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)

@@ -59,6 +59,8 @@ class PackedBatches:
     conversations do not see each other.
     """
 
+    row_by_row = True
+
     def __init__(self, token_file: TokenFile, seq_len: int, seed: int, *, apart: bool) -> None:
         """Raises UserError for a file without conversations that count."""
         assert token_file.marks is not None and token_file.sidecar is not None

@@ -110,6 +110,9 @@ class PairBatches:
     left out.
     """
 
+    #: Rows are padded to the longest beside them.
+    row_by_row = False
+
     def __init__(self, pairs: PairFile, seq_len: int, seed: int, vocab_size: int) -> None:
         """Raises UserError when no pair is left, and for tokens of another vocabulary."""
         self.pairs = pairs

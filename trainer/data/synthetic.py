@@ -21,6 +21,8 @@ class SyntheticBatches:
     the third not at all, so a loss near ln(V) / 3 shows that the loop works.
     """
 
+    row_by_row = True
+
     def __init__(self, vocab_size: int, seq_len: int, n_samples: int, seed: int) -> None:
         """Raises UserError for a size that makes no samples."""
         for name, value, least in (

@@ -32,6 +32,7 @@ from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
+from trainer.loop.feed import Feed, ahead_on
 from trainer.loop.memory_plan import (
     check_memory,
     estimated_memory,
@@ -129,6 +130,11 @@ class Session:
     #: Tokens that end a text by the folder that it started from, beside the tokenizer's own.
     end_ids: frozenset[int] = frozenset()
     notes: list[str] = field(default_factory=list)
+    #: The training data of the steps.
+    feed: Feed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feed = feed_of(self.plan)
 
     @property
     def config(self) -> Config:
@@ -179,6 +185,14 @@ class Session:
         with torch.random.fork_rng(devices):
             self.learner = _learner(planned)
         self.plan = planned
+        self.feed.close()
+        self.feed = feed_of(planned)
+
+
+def feed_of(planned: Plan) -> Feed:
+    """What gives the steps of a plan their data."""
+    device = planned.compute.device
+    return Feed(planned.sources.train, device, ahead_on(device))
 
 
 def build(planned: Plan) -> Session:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.data.batches import to_tensors
+from trainer.loop.feed import Place
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
 from trainer.loop.session import Session
@@ -94,23 +94,21 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
     A micro-batch weighs as much as the share of the step's tokens that its loss is about. How many
     that are in all is known only at the end where the model chooses among the data's counted ones.
     """
-    source, compute = session.sources.train, session.compute
     first, sequences = session.progress.samples, session.config.sequences_per_step
-    expected = source.counted(first, sequences) or 1.0
+    counts = tuple(micro_batch.parts(sequences))
+    hooks.enter("data")
+    data = session.feed.step(Place(first, sequences, counts))
+    expected = data.expected or 1.0
     parts: list[Part] = []
-    for count in micro_batch.parts(sequences):
+    for count, batch, counted in zip(counts, data.batches, data.counted, strict=True):
         hooks.before_forward("train", count)
-        hooks.enter("data")
-        batch = to_tensors(source.batch(first, count), compute.device)
         hooks.enter("forward")
-        with compute.autocast():
+        with session.compute.autocast():
             losses = losses_of(session.forward, batch)
         whole = count == sequences
         hooks.enter("backward")
         (losses.total if whole else losses.total * (losses.counted / expected)).backward()
-        counted = expected if whole else source.counted(first, count)
         parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
-        first += count
     if len(parts) > 1:
         _scale_gradients(session, expected / _total(parts))
     return parts

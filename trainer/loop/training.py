@@ -69,6 +69,7 @@ class Training:
             raise
         finally:
             self._steering.close()
+            self.session.feed.close()
             self.keeper.close()
 
     def _begin(self) -> None:

@@ -43,6 +43,8 @@ SYNTHETIC = {
 class Masked:
     """A source in which only some tokens count: of sample i the first i mod 4 times three."""
 
+    row_by_row = True
+
     def __init__(self, source: SampleSource, all_of_them: bool = False) -> None:
         self._source = source
         self._all = all_of_them

@@ -21,6 +21,7 @@ from trainer.model.parts.interface import Part
 from trainer.model.parts.registry import active_parts
 from trainer.model.recomputation import KEEP_ALL, Recomputation
 from trainer.model.training_pass import TrainingPass, over_all_tokens
+from trainer.sharded import put
 
 INIT_STD = 0.02
 
@@ -171,6 +172,6 @@ class LanguageModel(nn.Module):
             residual = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
             scale = std / math.sqrt(2 * n.L) if residual else std
             values = torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)
-            parameter.copy_(values)
+            put(parameter, values)
         for part in self.parts:
             part.initialize(self, generator)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.schema import OptimConfig
+from trainer.sharded import Values, here, put
 
 
 class Average(Protocol):
@@ -85,8 +86,8 @@ class Averages:
         """Take in the weights after `step`, also where its update was skipped."""
         for name, average in self._averages.items():
             share = average.share(step, max_steps)
-            values = list(self._values[name].values())
-            torch._foreach_lerp_(values, [p.detach() for p in self._parameters.values()], share)
+            values = [here(value) for value in self._values[name].values()]
+            torch._foreach_lerp_(values, [here(p) for p in self._parameters.values()], share)
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages as `<name>.<parameter name>`, for a checkpoint."""
@@ -97,11 +98,13 @@ class Averages:
         }
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Values]) -> None:
         """Put saved averages back; those that were not saved begin with the present weights."""
         for full_name, tensor in self.tensors().items():
-            key = full_name.partition(".")[2]
-            tensor.copy_(tensors.get(full_name, self._parameters[key]))
+            if full_name in tensors:
+                put(tensor, tensors[full_name])
+            else:
+                here(tensor).copy_(here(self._parameters[full_name.partition(".")[2]]))
 
     @contextmanager
     def in_place(self, name: str) -> Iterator[None]:
@@ -114,8 +117,8 @@ class Averages:
 
     @torch.no_grad()
     def _swap(self, name: str) -> None:
-        for key, value in self._values[name].items():
-            parameter = self._parameters[key]
-            own = parameter.detach().clone()
+        for key, average in self._values[name].items():
+            parameter, value = here(self._parameters[key]), here(average)
+            own = parameter.clone()
             parameter.copy_(value)
             value.copy_(own)

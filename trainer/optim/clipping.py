@@ -9,6 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainer.optim.interface import ALONE, Sharing
+from trainer.sharded import here, is_sharded
+
+#: As in torch's clip_grad_norm_.
+_EPS = 1e-6
+
 
 class GradientNorms(NamedTuple):
     """The norm of every gradient, in the order of the parameters that have one, and of all."""
@@ -17,16 +23,28 @@ class GradientNorms(NamedTuple):
     total: Tensor
 
 
-def clip_gradients(parameters: Mapping[str, nn.Parameter], limit: float) -> GradientNorms:
+def clip_gradients(
+    parameters: Mapping[str, nn.Parameter], limit: float, sharing: Sharing = ALONE
+) -> GradientNorms:
     """Scale the gradients down to a global norm of `limit` (0: leave them alone).
 
-    Returns the norms from before, without waiting for the device.
+    Returns the norms from before, without waiting for the device. They are those of whole
+    gradients, where `sharing` processes hold rows of them.
     """
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
-    each = torch.stack(torch._foreach_norm(gradients))
+    if sharing.spreads_rows:
+        rows = [here(gradient) for gradient in gradients]
+        each = torch.stack(torch._foreach_norm(rows))
+        # In double precision: the square of a norm that is finite may not be.
+        marks = torch.tensor([is_sharded(x) for x in gradients], device=each.device)
+        each = sharing.sum_of_squares(each.double().square(), marks).sqrt().to(each.dtype)
+        gradients = rows
+    else:
+        each = torch.stack(torch._foreach_norm(gradients))
     total = torch.linalg.vector_norm(each)
     if limit:
-        torch.nn.utils.clip_grads_with_norm_(parameters.values(), limit, total, foreach=True)
+        scale = (limit / (total + _EPS)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, scale)
     return GradientNorms(each, total)
 
 

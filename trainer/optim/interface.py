@@ -5,22 +5,81 @@ Everything else (groups, checkpoints, skipped steps, memory) is `Optimizer`'s, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from trainer.sharded import alike, here
 
 State = dict[str, Tensor]
 
+#: Changes whole matrices in place, given their names and the matrices.
+OfMatrices = Callable[[Sequence[str], Sequence[Tensor]], None]
+
+
+class Sharing(Protocol):
+    """How the processes that train together share what concerns whole parameters."""
+
+    @property
+    def spreads_rows(self) -> bool:
+        """Whether a process holds only some rows of a parameter (FSDP), not all of them (DDP)."""
+
+    def change(
+        self,
+        function: OfMatrices,
+        names: Sequence[str],
+        matrices: Sequence[Tensor],
+        shapes: Sequence[torch.Size],
+        exact_in: torch.dtype | None = None,
+    ) -> None:
+        """Let `function` change `matrices` in place, each in one of the processes.
+
+        `matrices` are the rows that this process holds, `shapes` those of the whole. What
+        `function` leaves may be sent as `exact_in`, which represents it exactly.
+        """
+
+    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
+        """`squares` (N,) of tensors, added up over all processes where `sharded` (N,) is true."""
+
+
+class Alone:
+    """One process, which holds everything."""
+
+    spreads_rows = False
+
+    def change(
+        self,
+        function: OfMatrices,
+        names: Sequence[str],
+        matrices: Sequence[Tensor],
+        shapes: Sequence[torch.Size],
+        exact_in: torch.dtype | None = None,
+    ) -> None:
+        """All of them here."""
+        function(names, matrices)
+
+    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
+        """What they are."""
+        return squares
+
+
+ALONE = Alone()
+
 
 class Update(NamedTuple):
-    """Parameters of one group with their gradients, states and names, in the same order."""
+    """Parameters of one group with their gradients, states and names, in the same order.
 
-    parameters: Sequence[nn.Parameter]
+    All tensors are what this process holds of them; `shapes` are those of the whole parameters.
+    """
+
+    parameters: Sequence[Tensor]
     gradients: Sequence[Tensor]
     states: Sequence[State]
     names: Sequence[str]
+    shapes: Sequence[torch.Size]
+    sharing: Sharing = ALONE
 
 
 class Rule(Protocol):
@@ -56,11 +115,13 @@ class Hyperparameters(NamedTuple):
 
 
 def zeros_for(parameter: Tensor) -> Tensor:
-    """State of a parameter's shape, type and device.
+    """State of a parameter's shape, type and device, spread over processes as it is.
 
     For a parameter on the meta device `zeros_like` would load sympy, which takes a second.
     """
-    return torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    rows = here(parameter)
+    zeros = torch.zeros(rows.shape, dtype=rows.dtype, device=rows.device)
+    return alike(parameter, zeros, parameter.shape)
 
 
 def assign_unless(skip: Tensor | None, tensor: Tensor, value: Tensor) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from trainer.config.schema import OptimConfig
+from trainer.optim import orthogonal
 from trainer.optim.interface import Hyperparameters, State, Update, assign_unless, zeros_for
-from trainer.optim.orthogonal import Coefficients, orthogonalize, polar_express, quintic
+from trainer.optim.orthogonal import Coefficients, polar_express, quintic
 
 Scale = Literal["original", "match_rms_adamw"]
 
@@ -26,24 +28,24 @@ _FUSED = (
 )
 
 
-class Block(NamedTuple):
-    """A matrix (out, in) that is orthogonalized as one: views of a parameter and its update."""
+def blocks(name: str, matrix: Tensor) -> Sequence[Tensor]:
+    """The matrices (out, in) of the parameter `name` that are orthogonalized each as one: views of
+    `matrix`, which has the parameter's shape.
+    """
+    rows, _ = block_shape(name, matrix.shape)
+    return (matrix.mT if _IN_OUT.search(name) else matrix).split(rows)
 
-    weight: Tensor
-    update: Tensor
 
-
-def blocks(name: str, weight: Tensor, update: Tensor) -> Iterator[Block]:
-    """The matrices of the parameter `name`."""
-    if _IN_OUT.search(name):
-        weight, update = weight.mT, update.mT
+def block_shape(name: str, shape: torch.Size) -> tuple[int, int]:
+    """The shape (out, in) of each of them."""
+    rows, columns = reversed(shape) if _IN_OUT.search(name) else shape
     parts = next((count for pattern, count in _FUSED if pattern.search(name)), 1)
-    if weight.shape[0] % parts:  # grouped heads: queries are more than keys and values
+    if rows % parts:  # grouped heads: queries are more than keys and values
         parts = 1
-    yield from map(Block, weight.chunk(parts), update.chunk(parts))
+    return rows // parts, columns
 
 
-def scale_of(shape: torch.Size, scale: Scale) -> float:
+def scale_of(shape: tuple[int, int], scale: Scale) -> float:
     """The factor of the learning rate for a matrix (out, in)."""
     rows, columns = shape
     if scale == "match_rms_adamw":  # Liu et al. 2025, arXiv:2502.16982
@@ -85,33 +87,40 @@ class Muon:
         else:
             for moment, gradient in zip(moments, gradients, strict=True):
                 assign_unless(skip, moment, moment.lerp(gradient, 1 - self.momentum))
-        nesterov = torch._foreach_lerp(gradients, moments, self.momentum)
-        named = zip(update.names, update.parameters, nesterov, strict=True)
-        every = [block for name, weight, moved in named for block in blocks(name, weight, moved)]
-        for batch in _of_equal_shape(every, self.stack):
-            self._apply(batch, rate, skip)
-
-    def _apply(self, batch: list[Block], rate: float, skip: Tensor | None) -> None:
-        """Update matrices of one shape."""
-        shape = batch[0].weight.shape
-        tall = shape[0] > shape[1]
-        x_NRC = torch.stack([block.update.mT if tall else block.update for block in batch])
-        dtype = self.dtype or fastest_dtype(x_NRC.device)
-        x_NRC = orthogonalize(x_NRC, self.coefficients, dtype).to(x_NRC.dtype)
-        step = -rate * scale_of(shape, self.scale)
+        moved = torch._foreach_lerp(gradients, moments, self.momentum)
+        device = moved[0].device
+        dtype = self.dtype or fastest_dtype(device)
+        function = partial(self.orthogonalize, dtype)
+        update.sharing.change(function, update.names, moved, update.shapes, exact_in=dtype)
         kept = 1 - rate * self.weight_decay
-        for block, x_RC in zip(batch, x_NRC.mT if tall else x_NRC, strict=True):
+        named = zip(update.names, update.shapes, update.parameters, moved, strict=True)
+        for name, shape, weight, x in named:
+            step = -rate * scale_of(block_shape(name, shape), self.scale)
             if skip is None:
-                block.weight.mul_(kept).add_(x_RC, alpha=step)
+                weight.mul_(kept).add_(x, alpha=step)
             else:
-                assign_unless(skip, block.weight, (block.weight * kept).add_(x_RC, alpha=step))
+                assign_unless(skip, weight, (weight * kept).add_(x, alpha=step))
+
+    def orthogonalize(
+        self, dtype: torch.dtype, names: Sequence[str], matrices: Sequence[Tensor]
+    ) -> None:
+        """Make the blocks of whole matrices orthogonal, in place."""
+        named = zip(names, matrices, strict=True)
+        every = [block for name, matrix in named for block in blocks(name, matrix)]
+        for batch in _of_equal_shape(every, self.stack):
+            rows, columns = batch[0].shape
+            tall = rows > columns
+            x_NRC = torch.stack([block.mT if tall else block for block in batch])
+            x_NRC = orthogonal.orthogonalize(x_NRC, self.coefficients, dtype)
+            for block, x_RC in zip(batch, x_NRC.mT if tall else x_NRC, strict=True):
+                block.copy_(x_RC)
 
 
-def _of_equal_shape(every: list[Block], most: int) -> Iterator[list[Block]]:
+def _of_equal_shape(every: list[Tensor], most: int) -> Iterator[list[Tensor]]:
     """The matrices in batches of one shape, of `most` numbers each."""
-    by_shape: dict[torch.Size, list[Block]] = {}
+    by_shape: dict[torch.Size, list[Tensor]] = {}
     for block in every:
-        by_shape.setdefault(block.weight.shape, []).append(block)
+        by_shape.setdefault(block.shape, []).append(block)
     for shape, alike in by_shape.items():
         size = max(1, most // shape.numel())
         for first in range(0, len(alike), size):

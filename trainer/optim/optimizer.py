@@ -11,7 +11,8 @@ from shared.checkpoints.catalogue import AVERAGES
 from shared.errors import UserError
 from trainer.optim.averages import Average, Averages
 from trainer.optim.groups import Group, Row, assign
-from trainer.optim.interface import State, Update
+from trainer.optim.interface import ALONE, Sharing, State, Update
+from trainer.sharded import Values, here, put
 
 
 class Optimizer:
@@ -24,10 +25,12 @@ class Optimizer:
         rows: Sequence[Row],
         parameters: Mapping[str, nn.Parameter],
         averages: Mapping[str, Average] | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         """Raises UserError for a parameter that no row matches."""
         self.groups = assign(rows, parameters)
         self._parameters = dict(parameters)
+        self._sharing = sharing
         self.averages = Averages(averages or {}, parameters)
         self._states: dict[str, State] = {}
 
@@ -52,7 +55,7 @@ class Optimizer:
             tensor.nbytes
             for group in self.groups
             for parameter in group.parameters.values()
-            for tensor in group.rule.new_state(parameter.to("meta")).values()
+            for tensor in group.rule.new_state(_planned(parameter)).values()
         )
 
     @torch.no_grad()
@@ -79,12 +82,14 @@ class Optimizer:
 
     def _update(self, group: Group) -> Update:
         ready = [(n, p, p.grad) for n, p in group.parameters.items() if p.grad is not None]
-        return Update(
-            [parameter for _, parameter, _ in ready],
-            [gradient for _, _, gradient in ready],
-            [self._states[name] for name, _, _ in ready],
-            [name for name, _, _ in ready],
-        )
+        names, parameters, gradients = zip(*ready, strict=True) if ready else ((), (), ())
+        states: Sequence[State] = [self._states[name] for name in names]
+        shapes = [parameter.shape for parameter in parameters]
+        if self._sharing.spreads_rows:
+            parameters = tuple(map(here, parameters))
+            gradients = tuple(map(here, gradients))
+            states = [{key: here(x) for key, x in state.items()} for state in states]
+        return Update(parameters, gradients, states, names, shapes, self._sharing)
 
     def zero_grad(self) -> None:
         """Let the gradients go, and their memory."""
@@ -115,7 +120,7 @@ class Optimizer:
                 saved[name][key] = tuple(shape)
         rules = {name: group.rule for group in self.groups for name in group.parameters}
         for name, state in saved.items():
-            own = rules[name].new_state(self._parameters[name].to("meta"))
+            own = rules[name].new_state(_planned(self._parameters[name]))
             if state and state != {key: tuple(t.shape) for key, t in own.items()}:
                 raise UserError(
                     f"The saved optimizer state of {name} does not fit this model and optimizer; "
@@ -123,16 +128,23 @@ class Optimizer:
                 )
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Values]) -> None:
         """Put saved state back. Raises UserError when it belongs to other parameters or to another
         optimizer; nothing is changed then.
+
+        Of sharded state each process reads its own rows.
         """
         self.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         for full_name, tensor in tensors.items():
             key, _, name = full_name.partition(".")
             if name in self._states and key not in AVERAGES:
-                self._states[name][key].copy_(tensor)
+                put(self._states[name][key], tensor)
         self.averages.load(tensors)
+
+
+def _planned(parameter: Tensor) -> Tensor:
+    """The whole parameter without memory."""
+    return torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
 
 
 def _changed(update: Update) -> Iterator[Tensor]:

@@ -30,6 +30,7 @@ from trainer.config.schema import Config, ModelConfig, Section
 from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import Affine
 from trainer.model.parts.interface import Kept, Part, Plain, Weights
+from trainer.sharded import put
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -218,7 +219,7 @@ class Lora(Part):
             elif self.owns(name):
                 bound = 1 / math.sqrt(parameter.shape[1])
                 values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.copy_(values)
+                put(parameter, values)
 
     def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
         """The mean size of what the adapters add, relative to the weights."""

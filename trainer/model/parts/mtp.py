@@ -28,6 +28,7 @@ from trainer.model.llama import Block, RMSNorm
 from trainer.model.loss import IGNORED, Losses, language_loss
 from trainer.model.parts.interface import ForwardPass, Json, Part, Plain, Weights
 from trainer.model.rotary import Rotary
+from trainer.sharded import put
 
 if TYPE_CHECKING:
     from trainer.model.documents import Documents
@@ -116,7 +117,7 @@ class Mtp(Part):
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             else:
                 values = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-                parameter.copy_(values)
+                put(parameter, values)
 
     def add_loss(self, model: LanguageModel, step: ForwardPass, losses: Losses) -> Losses:
         """The weighted losses of the heads.

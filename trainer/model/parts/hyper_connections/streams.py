@@ -45,6 +45,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.sharded import put
+
 if TYPE_CHECKING:
     from trainer.model.inference.cache import Cache
     from trainer.model.llama import Block
@@ -144,7 +146,7 @@ class HyperConnection(nn.Module):
         if self.dynamic:
             self.gates.fill_(_GATE)
             values = torch.empty(self.maps.shape).normal_(0.0, _MAPS_STD, generator=generator)
-            self.maps.copy_(values)
+            put(self.maps, values)
 
     def maps_of(self, streams: Streams) -> Maps:
         """The three maps for these streams."""

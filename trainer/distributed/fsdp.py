@@ -1,0 +1,127 @@
+"""A model whose matrices are spread over all ranks by their rows (FSDP2, torch's `fully_shard`).
+
+A rank gathers the matrices of a block when it computes the block, and keeps a stretch of the rows
+of each, with their gradients and optimizer state. What is small (gains, biases, scalars) is whole
+on every rank. Blocks are gathered in bf16 where they only multiply in bf16; what lies outside of
+them, embeddings and the output head, is gathered in fp32 once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from trainer.model.gpt2 import Affine
+from trainer.model.language_model import LanguageModel
+
+T = TypeVar("T")
+
+
+class Whole(nn.Module):
+    """Calls functions while the parameters outside of the blocks are gathered: the root that FSDP
+    sees. The functions use the model in any way, not only by its `forward`.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        return function(*values, **named)
+
+
+class Sharded:
+    """A model spread over the ranks, in place. Its parameters are sharded afterwards."""
+
+    #: A rank that runs out of memory in a pass leaves the others in the middle of an exchange.
+    can_wait = False
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        device: torch.device,
+        *,
+        bf16: bool,
+        compiled: bool = False,
+        whole_gradients: bool = False,
+    ) -> None:
+        """The weights may be uninitialized. With `whole_gradients` they are exchanged once a step,
+        not once a micro-batch, and every rank has room for all of them.
+        """
+        self._whole_gradients = whole_gradients
+        small = {parameter for parameter in model.parameters() if parameter.ndim < 2}
+        for parameter in small:
+            parameter.data = parameter.data.to(device)
+        self._small = [parameter for parameter in model.parameters() if parameter in small]
+        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+        for block in blocks(model):
+            narrow = torch.bfloat16 if bf16 and only_multiplies(block) else None
+            if compiled:
+                block.compile()
+            # The inputs stay in fp32: the residual stream is.
+            policy = MixedPrecisionPolicy(narrow, torch.float32, cast_forward_inputs=False)
+            fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=small)
+        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+        root = fully_shard(Whole(model), mesh=mesh, mp_policy=policy, ignored_params=small)
+        assert isinstance(root, FSDPModule)
+        self._root = root
+
+    def call(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """What `function` returns. It may use the model; all ranks must call it alike."""
+        root: Any = self._root
+        try:
+            result: T = root(function, *values, **named)
+        except BaseException:
+            self._root.reset_iter_state()
+            raise
+        if not torch.is_grad_enabled():
+            self._root.reshard()  # without a backward pass nothing else does
+        return result
+
+    @contextmanager
+    def passing(self, *, reduce: bool) -> Iterator[None]:
+        """Around a forward and a backward pass: whether the gradients are the ranks' mean after
+        it. Otherwise they wait for a pass that reduces them.
+        """
+        self._root.set_requires_gradient_sync(reduce or not self._whole_gradients)
+        yield
+        if reduce:
+            self._reduce_small()
+
+    def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """The last pass has done it."""
+
+    @torch.no_grad()
+    def _reduce_small(self) -> None:
+        """Replace the gradients of the small parameters by the mean of all ranks'."""
+        gradients = [p.grad for p in self._small if p.grad is not None]
+        if not gradients:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def blocks(model: LanguageModel) -> Iterator[nn.Module]:
+    """The model's blocks, each gathered by itself."""
+    layers = model.transformer.h if model.config.flavour == "gpt2" else model.model.layers
+    yield from layers
+
+
+def only_multiplies(block: nn.Module) -> bool:
+    """Whether the matrices of a block are used in products alone, which autocast does in bf16."""
+    return all(
+        type(module) in (nn.Linear, Affine)
+        for module in block.modules()
+        if any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+    )

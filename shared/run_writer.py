@@ -229,6 +229,8 @@ class RunWriter:
         changes: dict[str, Any] = {"current_step": step}
         if "loss" in metrics:
             changes["current_loss"] = as_float(metrics["loss"])
+        if "val_loss" in metrics:
+            changes["val_loss"] = as_float(metrics["val_loss"])
         for key in ("tokens_total", "tokens_per_second"):
             if is_number(metrics.get(key)):
                 changes[key] = metrics[key]

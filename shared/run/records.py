@@ -51,6 +51,8 @@ class RunState:
     `supervised` lets a daemon restart the run; with `paused` it waits after the restart.
     `micro_batch` is the size that fits in memory. After `patience` evaluations without a lower
     validation loss the run stops.
+    `val_loss` is the newest validation loss. A run of a sweep has its `group`, of which at most
+    `group_limit` train at once, and in `swept` the settings in which it may differ from the others.
     """
 
     run_id: str = ""
@@ -67,6 +69,7 @@ class RunState:
     best_loss: float | None = None
     best_step: int | None = None
     best_metric: str = ""
+    val_loss: float | None = None
     total_forward: int = 0
     total_backward: int = 0
     tokens_total: int = 0
@@ -91,6 +94,9 @@ class RunState:
     patience: int | None = None
     evaluations_without_improvement: int = 0
     hub_repo: str | None = None
+    group: str = ""
+    group_limit: int | None = None
+    swept: Json = field(default_factory=dict)
     nonfinite: Json = field(default_factory=dict)
 
     @property
@@ -123,7 +129,7 @@ class RunState:
             known[name] = None if raw is None else _coerce(raw, kind, _STATE_DEFAULTS[name])
         nonfinite = known.pop("nonfinite", None)
         if isinstance(nonfinite, dict):
-            for name in ("current_loss", "best_loss"):
+            for name in ("current_loss", "best_loss", "val_loss"):
                 if known.get(name) is None and isinstance(nonfinite.get(name), str):
                     known[name] = parse_nonfinite(nonfinite[name])
         known["exit"] = _exit_record(value.get("exit"))

@@ -21,6 +21,19 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer dpo --pairs pairs.jsonl --begin-from helper:best --name preferred",
         "trainer dpo --pairs pairs.jsonl --begin-from helper:best --beta 0.3 --epochs 2",
     ),
+    "sweep": (
+        "trainer sweep --config my.yaml --set train.seed=1,2,3",
+        "trainer sweep --config my.yaml --seeds 3 --dry-run",
+    ),
+    "sweep status": ("trainer sweep status", "trainer sweep status tiny-cpu-sweep --csv"),
+    "sweep retry": (
+        "trainer sweep retry tiny-cpu-sweep",
+        "trainer sweep retry tiny-cpu-sweep --stopped",
+    ),
+    "sweep stop": (
+        "trainer sweep stop tiny-cpu-sweep",
+        "trainer sweep stop rates --runs-dir experiments",
+    ),
     "resume": (
         "trainer resume latest",
         "trainer resume book --from 500 --max-steps 2000",

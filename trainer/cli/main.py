@@ -26,6 +26,7 @@ from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
+from trainer.cli.sweeps import sweep
 from trainer.cli.training import config, demo, dpo, profile, resume, train
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
         "train": train.train,
         "dpo": dpo.dpo,
         "resume": resume.resume,
+        "sweep": sweep.app,
         "profile": profile.profile,
         "config": config.app,
         "demo": demo.demo,
@@ -119,7 +121,8 @@ def command_tree() -> Any:
     tree: Any = typer.main.get_command(app)
     name_values(tree)
     add_examples(tree, EXAMPLES)
-    add_defaults(tree.commands["train"], SETTINGS)
+    for name in ("train", "sweep"):
+        add_defaults(tree.commands[name], SETTINGS)
     return tree
 
 

@@ -86,6 +86,51 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set any key of the configuration."),
 ]
+Dataset = Annotated[
+    str | None,
+    typer.Option(metavar="tokens|synthetic", help="Token files, or generated data for a test."),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
+]
+Chat = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATHS",
+        help="Conversations to fine-tune the model of --begin-from on; --config finetune "
+        "unless another is given.",
+    ),
+]
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Template of --chat in Jinja; default: the model's own."),
+]
+Samples = Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")]
+Epochs = Annotated[
+    float | None, typer.Option(help="Passes over the data; default: 5, or --max-steps.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, data order and dropout.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Use torch.compile; default: on CUDA only."),
+]
+BeginFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|RUN:STEP|DIR|OWNER/NAME",
+        help="Train the weights of this run, checkpoint, model folder or model of the Hub in a "
+        "new run.",
+    ),
+]
+BeginWith = Annotated[
+    str | None,
+    typer.Option(
+        metavar="weights|state",
+        help="What --begin-from takes: weights, from step 0, or state, from its step; "
+        "default: weights.",
+    ),
+]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Train in the background; output goes to train.log.")
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 _NUMBERED = re.compile(r"cuda:(\d{1,3})")
 
@@ -27,11 +28,22 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued run: its `train.device`, and since when it waits (Unix seconds)."""
+    """A queued run: its `train.device`, and since when it waits (Unix seconds).
+
+    Of the runs of its `group`, at most `group_limit` train at the same time.
+    """
 
     run_id: str
     device: str
     since: float = 0.0
+    group: str = ""
+    group_limit: int | None = None
+
+    def is_held_back(self, in_groups: Mapping[str, int]) -> bool:
+        """Whether as many of its group train already as may."""
+        if not self.group or self.group_limit is None:
+            return False
+        return in_groups.get(self.group, 0) >= self.group_limit
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,11 @@ def schedule(
     taken: Mapping[str, int | None],
     gpus: Collection[Gpu],
     limits: Limits,
+    in_groups: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Placement]:
     """What to start of `queue` beside the runs in `taken` (their GPUs by run id).
+
+    `in_groups` says how many runs of each group train already.
 
     The oldest run goes first. A run without room does not block the runs behind it. A run that asks
     for a missing GPU does not wait: its trainer will report that.
@@ -64,15 +79,19 @@ def schedule(
         if index in load:
             load[index] += 1
     used = {gpu.index: gpu.used for gpu in gpus}
+    training = dict(in_groups)
     placements: list[Placement] = []
     for waiting in in_order(queue):
         if room <= 0:
             break
+        if waiting.is_held_back(training):
+            continue
         fits, gpu = _place(waiting.device, load, used, limits.per_gpu)
         if not fits:
             continue
         if gpu is not None:
             load[gpu] += 1
+        training[waiting.group] = training.get(waiting.group, 0) + 1
         placements.append(Placement(waiting.run_id, gpu))
         room -= 1
     return placements

@@ -28,7 +28,7 @@ from trainer.daemon.endings import record_end, saved_step
 from trainer.daemon.events import EventFeed
 from trainer.daemon.gpus import GpuDevice
 from trainer.daemon.memory import oom_kills
-from trainer.daemon.placing import Placing, asked_device
+from trainer.daemon.placing import Placing, in_groups, since, waiting_of
 from trainer.daemon.policy import History, RestartLimits
 from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
 from trainer.daemon.scan import DirectoryScan, Seen
@@ -106,7 +106,7 @@ class Supervisor:
 
     def queue(self) -> list[str]:
         """The ids of the queued runs, in order."""
-        waiting = [Waiting(s.run.run_id, "", _since(s.state)) for s in self._queued()]
+        waiting = [Waiting(s.run.run_id, "", since(s.state)) for s in self._queued()]
         return [w.run_id for w in in_order(waiting)]
 
     def report(self) -> Json:
@@ -338,11 +338,9 @@ class Supervisor:
         queued = {seen.run.run_id: seen for seen in self._queued()}
         if not queued:
             return
-        waiting = [
-            Waiting(run_id, asked_device(seen.run), _since(seen.state))
-            for run_id, seen in queued.items()
-        ]
-        for run_id, gpu in self._placing.place(waiting, self._taken()).items():
+        waiting = [waiting_of(seen.run, seen.state) for seen in queued.values()]
+        training = in_groups({one.group for one in waiting}, self._seen.values(), self._cares)
+        for run_id, gpu in self._placing.place(waiting, self._taken(), training).items():
             self._troubles.guard(run_id, lambda r, gpu=gpu: self._start_one(r, gpu))  # type: ignore[misc]
 
     def _start_one(self, run_id: str, gpu: int | None) -> None:
@@ -408,9 +406,14 @@ class Supervisor:
         most = self._limits.max_runs
         if len(self._cares) >= most:
             return f"{len(self._cares)} of at most {plural(most, 'run')} training"
-        if not self._placing.place([Waiting(run.run_id, asked_device(run))], self._taken()):
-            return "its GPU is taken"
-        return ""
+        waiting = waiting_of(run, run.read_state() or RunState())
+        training = in_groups({waiting.group}, self._seen.values(), self._cares)
+        if self._placing.place([waiting], self._taken(), training):
+            return ""
+        if waiting.is_held_back(training):
+            group_most = plural(waiting.group_limit or 1, "run")
+            return f"at most {group_most} of group {one_line(waiting.group, 60)} at the same time"
+        return "its GPU is taken"
 
     def _protected(self, run: RunDirectory) -> frozenset[str]:
         """Checkpoints of `run` from which a queued run will start."""
@@ -440,7 +443,3 @@ class Supervisor:
 def observe_dead(state: RunState) -> str:
     """The status of a run that no process owns."""
     return "crashed" if state.status in ACTIVE_STATUSES else state.status
-
-
-def _since(state: RunState) -> float:
-    return state.updated_at or state.started_at or 0.0

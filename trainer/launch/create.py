@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from shared.files import replace_file
 from shared.run.directory import RunDirectory, create_run, slug
@@ -19,8 +20,12 @@ from trainer.launch.checkpoint_folder import (
 )
 
 
-def create(config: Config, runs_dir: Path, *, supervised: bool = False) -> RunDirectory:
+def create(
+    config: Config, runs_dir: Path, *, supervised: bool = False, **state: Any
+) -> RunDirectory:
     """Create a run with status `queued`; `supervised`: a daemon may start it.
+
+    `state` sets more fields of `RunState`.
 
     Raises UserError for a name or a checkpoint folder that cannot be used; nothing is left then.
     """
@@ -32,13 +37,15 @@ def create(config: Config, runs_dir: Path, *, supervised: bool = False) -> RunDi
         if folder is not None:
             use_checkpoint_folder(folder, run)
         replace_file(run.config_path, to_yaml(config).encode())
-        StateFile(run).update(
-            run_name=one_line(config.name),
-            status="queued",
-            max_steps=config.train.max_steps,
-            started_at=time.time(),
-            supervised=supervised,
-        )
+        fields = {
+            "run_name": one_line(config.name),
+            "status": "queued",
+            "max_steps": config.train.max_steps,
+            "started_at": time.time(),
+            "supervised": supervised,
+            **state,
+        }
+        StateFile(run).update(**fields)
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise

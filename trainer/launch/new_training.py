@@ -12,6 +12,7 @@ from trainer.config.resolve import Settings
 from trainer.config.schema import Config
 from trainer.data.progress import ProgressFactory
 from trainer.launch.beginning import (
+    KEY,
     Layers,
     check_model_is_given,
     with_adapter_rate,
@@ -76,7 +77,17 @@ def training_config(
     `runs_dir` is where runs are looked up by name, and where prepared data is kept unless
     `prepared` names another folder. Raises UserError.
     """
-    flags, begins = layers.flags, layers.merged.get("checkpoint.begin_from") is not None
+    return finished(begun(layers, given, runs_dir, tools), given, prepared or runs_dir, tools)
+
+
+def begun(
+    layers: Layers, given: Given, runs_dir: Path, tools: Tools, command: str = "train"
+) -> Layers:
+    """The layers with a preset where none is named, and with the model that they begin from.
+
+    Nothing is prepared. Raises UserError; `command` is what needs to know what to train.
+    """
+    flags, begins = layers.flags, layers.merged.get(KEY) is not None
     if given.chat and not given.config:
         layers = Layers(*load_layers(CHAT_PRESET)[:2], flags, preset=True)
     check_model_is_given(layers, chat=bool(given.chat))
@@ -86,10 +97,14 @@ def training_config(
         missing = "--data-path (what prepare-data wrote)"
         if not begins:
             missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"
-        raise UserError(f"trainer train needs to know what to train: give {missing}.")
+        raise UserError(f"trainer {command} needs to know what to train: give {missing}.")
     layers = with_beginning(layers, runs_dir, tools.download)
-    layers = with_adapter_rate(layers, tools.tell)
-    folder = _prepared(layers, given, prepared or runs_dir, tools)
+    return with_adapter_rate(layers, tools.tell)
+
+
+def finished(layers: Layers, given: Given, place: Path, tools: Tools) -> Config:
+    """The configuration that `begun` layers come to, once text is prepared below `place`."""
+    folder = _prepared(layers, given, place, tools)
     if folder is not None:
         layers = replace(layers, flags={**layers.flags, "data.path": str(folder)})
     layers = with_length(fitted(layers, tools.tell), tools.tell)

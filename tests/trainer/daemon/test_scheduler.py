@@ -83,3 +83,24 @@ def test_no_limit_is_ever_passed(
         new = sum(p == Placement(p.run_id, gpu.index) for p in made)
         old = sum(g == gpu.index for g in before.values())
         assert new == 0 or new + old <= per_gpu
+
+
+@given(
+    groups=st.lists(st.sampled_from(["", "a", "b"]), max_size=12),
+    training=st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 3)),
+    limit=st.integers(1, 3),
+    gpus=st.integers(0, 3),
+)
+def test_a_group_stays_within_its_limit_and_holds_nobody_else_back(
+    groups: list[str], training: dict[str, int], limit: int, gpus: int
+) -> None:
+    waiting = [
+        Waiting(f"r{n:02}", "cuda", float(n), group, limit if group == "a" else None)
+        for n, group in enumerate(groups)
+    ]
+    room = Limits(99, 99)
+    devices = [Gpu(n) for n in range(gpus)]
+    started = {p.run_id for p in schedule(waiting, {}, devices, room, training)}
+    of_a = [one.run_id for one in waiting if one.group == "a"]
+    assert [run for run in of_a if run in started] == of_a[: max(0, limit - training.get("a", 0))]
+    assert started >= {one.run_id for one in waiting if one.group != "a"}

@@ -77,6 +77,24 @@ def test_no_more_at_once_than_allowed_and_the_oldest_first(house: House) -> None
     assert all(state_of(r).status == "completed" for r in runs)
 
 
+def test_no_more_of_a_group_at_once_than_it_allows(house: House) -> None:
+    house.supervise()
+    now = time.time()
+    first = house.run("first", {"wait": True}, group="g", group_limit=1, updated_at=now)
+    second = house.run("second", group="g", group_limit=1, updated_at=now + 1)
+    dead, other = house.dead("dead", group="g", group_limit=1), house.run("other")
+    house.until(lambda: starts_of(first) and starts_of(other))
+    assert not starts_of(second), "the run behind it went first"
+    answer = ask(dead, "resume")
+    assert house.until(answer)["message"] == "queued: at most 1 run of group g at the same time"
+    house.supervise()  # a new daemon counts what it finds at work
+    house.supervisor.tick()
+    assert not starts_of(second)
+    (first.path / "go").touch()
+    for run in (second, dead):
+        house.until(lambda run=run: state_of(run).status == "completed")
+
+
 def test_each_gets_a_gpu_of_its_own_and_keeps_it(house: House, quick: None) -> None:
     gpus = (GpuDevice("GPU-a"), GpuDevice("GPU-b", used=5))
     house.supervise(gpus=lambda: gpus)

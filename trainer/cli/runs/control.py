@@ -78,13 +78,13 @@ def stop(
     if everything and run is not None:
         raise UserError(f"{one_line(run)!r} and --all are both given; name one run, or all.")
     if run is not None:
-        return _stop([find_run(runs_dir, run)], named=True)
+        return stop_runs([find_run(runs_dir, run)], named=True)
     if not everything:
         raise UserError("Nothing to stop: name a run, or give --all.")
-    return _stop(all_runs(runs_dir), named=False)
+    return stop_runs(all_runs(runs_dir), named=False)
 
 
-def _stop(runs: list[RunDirectory], *, named: bool) -> int:
+def stop_runs(runs: list[RunDirectory], *, named: bool) -> int:
     """Send all requests, then wait for every answer; returns 1 when a run did not stop.
 
     `named`: the run was named, so it is an error if it cannot be stopped.

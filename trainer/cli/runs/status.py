@@ -30,7 +30,7 @@ _LEAST_NOTE = 28  # characters a note gets before columns are dropped
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One run and what daemons know about it."""
 
     run: RunDirectory
@@ -134,11 +134,11 @@ def status(
         runs = [find_run(runs_dir, run)]
         runs_dir = runs[0].path.parent
     daemons = find_daemons(runs_dir)
-    rows = _look(runs, runs_dir, daemons)
+    rows = look(runs, runs_dir, daemons)
     if json:
         print_json([row.record() for row in rows])
         return 0
-    for line in _daemon_lines(daemons, runs_dir):
+    for line in daemon_lines(daemons, runs_dir):
         typer.echo(line)
     if not rows:
         typer.echo(f"{runs_dir} holds no runs yet; start one with trainer train.")
@@ -149,7 +149,8 @@ def status(
     return 0
 
 
-def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -> list[_Row]:
+def look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -> list[Row]:
+    """Each run as it is now."""
     from shared.control.daemons import care_of
     from shared.ownership.standing import standing
     from trainer.launch.queue import queue_of
@@ -158,7 +159,7 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
     queue = queue_of(runs_dir) if any(s.status == "queued" for _, s, _ in found) else []
     place = {run_id: index for index, run_id in enumerate(queue)}
     return [
-        _Row(
+        Row(
             run,
             state,
             health,
@@ -169,7 +170,7 @@ def _look(runs: list[RunDirectory], runs_dir: Path, daemons: list[DaemonView]) -
     ]
 
 
-def _daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
+def daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
     """One line per running daemon, or one that says there is none."""
     from shared.ownership.process import host_name
 

@@ -66,13 +66,18 @@ def _show_queued(queued: Queued) -> None:
     typer.echo(
         f"{one_line(run.run_id)} is queued" + (f", behind {queued.behind}" if queued.behind else "")
     )
-    if queued.daemon is not None:
-        typer.echo(f"started by: {_describe(queued.daemon)}, when there is room")
-    else:
-        runs_dir = one_line(run.path.parent)
-        typer.echo(f"no daemon watches {runs_dir}; start one with:")
-        typer.echo(f"  trainer daemon --runs-dir {shlex.quote(runs_dir)} --detach")
+    show_daemon(queued.daemon, run.path.parent)
     typer.echo(f"take it out: trainer stop {shlex.quote(one_line(run.path))}")
+
+
+def show_daemon(daemon: DaemonView | None, runs_dir: Path) -> None:
+    """Say which daemon starts queued runs, or how to start one."""
+    if daemon is not None:
+        typer.echo(f"started by: {_describe(daemon)}, when there is room")
+        return
+    place = one_line(runs_dir)
+    typer.echo(f"no daemon watches {place}; start one with:")
+    typer.echo(f"  trainer daemon --runs-dir {shlex.quote(place)} --detach")
 
 
 def _describe(daemon: DaemonView) -> str:

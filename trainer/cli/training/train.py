@@ -20,36 +20,18 @@ def train(
     config: options.Config = None,
     name: options.RunName = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="tokens|synthetic", help="Token files, or generated data for a test."),
-    ] = None,
+    dataset: options.Dataset = None,
     data_path: options.DataPath = None,
     val_data_path: options.ValDataPath = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATHS", help="Text to train on directly; it is tokenized first."),
-    ] = None,
+    data: options.Data = None,
     text_field: FieldOption = "text",
-    chat: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATHS",
-            help="Conversations to fine-tune the model of --begin-from on; --config finetune "
-            "unless another is given.",
-        ),
-    ] = None,
-    chat_template: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Template of --chat in Jinja; default: the model's own."),
-    ] = None,
-    n_samples: Annotated[int | None, typer.Option(help="Sequences of the synthetic data.")] = None,
+    chat: options.Chat = None,
+    chat_template: options.ChatTemplate = None,
+    n_samples: options.Samples = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,
     patience: options.Patience = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="Passes over the data; default: 5, or --max-steps.")
-    ] = None,
+    epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
@@ -59,17 +41,12 @@ def train(
     lora: options.Lora = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, data order and dropout.")
-    ] = None,
+    seed: options.Seed = None,
     device: options.Device = None,
     threads: options.Threads = None,
     dtype: options.Dtype = None,
     deterministic: options.Deterministic = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Use torch.compile; default: on CUDA only."),
-    ] = None,
+    compile: options.Compile = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,
@@ -85,22 +62,8 @@ def train(
             "--resume", "--resume-from", metavar="latest|RUN|PATH", help="Continue this run."
         ),
     ] = None,
-    begin_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN|RUN:STEP|DIR|OWNER/NAME",
-            help="Train the weights of this run, checkpoint, model folder or model of the Hub in a "
-            "new run.",
-        ),
-    ] = None,
-    begin_with: Annotated[
-        str | None,
-        typer.Option(
-            metavar="weights|state",
-            help="What --begin-from takes: weights, from step 0, or state, from its step; "
-            "default: weights.",
-        ),
-    ] = None,
+    begin_from: options.BeginFrom = None,
+    begin_with: options.BeginWith = None,
     decay_from: Annotated[
         str | None,
         typer.Option(

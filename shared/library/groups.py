@@ -1,0 +1,103 @@
+"""Runs of one group, such as a sweep: which setting is best, and how far its seeds lie apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.json_text import encode_json
+
+SEED = "train.seed"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Values of several seeds. `spread` is their sample standard deviation; None of one value.
+
+    `mean` is None of no value.
+    """
+
+    count: int = 0
+    mean: float | None = None
+    spread: float | None = None
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """The mean and the spread of `values`; both NaN where one of them is not finite."""
+    if not values:
+        return Summary()
+    if not all(map(math.isfinite, values)):
+        return Summary(len(values), math.nan, math.nan if len(values) > 1 else None)
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Summary(1, mean)
+    square = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Summary(len(values), mean, math.sqrt(square))
+
+
+def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """How far `ours` lie above `theirs`, seed by seed. Raises ValueError for other numbers."""
+    return [one - other for one, other in zip(ours, theirs, strict=True)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run of a group: its `setting` (see `setting_of`), and its newest loss.
+
+    `completed`: the loss is the final one. A run of a group is known by its `run_id`.
+    """
+
+    run_id: str
+    setting: str
+    loss: float | None = None
+    completed: bool = False
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A setting with its runs; `summary` is of those that are completed."""
+
+    setting: str
+    results: tuple[Result, ...]
+    summary: Summary
+    best: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run of it has a final loss."""
+        return self.summary.count == len(self.results)
+
+
+def setting_of(swept: Mapping[str, Any]) -> str:
+    """What is swept apart from the seed: equal for runs that differ in their seed only."""
+    kept = {key: swept[key] for key in sorted(swept) if key != SEED}
+    return encode_json(kept).decode("utf-8", "replace")
+
+
+def rank(results: Iterable[Result]) -> list[Ranked]:
+    """The settings of a group, lowest mean final loss first; those without one follow in order.
+
+    One of them is the best: of those whose runs are all completed, or if there is none, of those
+    with a completed run. A setting with a loss that is not finite is never the best.
+    """
+    by_setting: dict[str, list[Result]] = {}
+    for result in results:
+        by_setting.setdefault(result.setting, []).append(result)
+    found = [
+        Ranked(setting, tuple(runs), summarize(_final(runs)))
+        for setting, runs in by_setting.items()
+    ]
+    found.sort(key=lambda one: _order(one.summary.mean))
+    able = [one for one in found if _order(one.summary.mean) < math.inf]
+    best = next((one for one in able if one.is_complete), able[0] if able else None)
+    return [Ranked(one.setting, one.results, one.summary, one is best) for one in found]
+
+
+def _final(runs: Iterable[Result]) -> list[float]:
+    return [run.loss for run in runs if run.completed and run.loss is not None]
+
+
+def _order(mean: float | None) -> float:
+    return math.inf if mean is None or not math.isfinite(mean) else mean

@@ -1,0 +1,1 @@
+"""`trainer sweep`: a grid of runs as one group."""

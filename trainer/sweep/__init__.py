@@ -1,0 +1,1 @@
+"""Sweeps: a grid of settings, or random points of it, as runs of one group."""

@@ -73,19 +73,15 @@ def timed_parts(seconds: dict[str, float]) -> Iterator[None]:
 
 def snapshot(session: Any, run_id: str) -> Any:
     """What the loop hands to `write_checkpoint`."""
-    from trainer.checkpoint.saving import (
-        Snapshot,
-        snapshot_random,
-        state_tensors,
-        weight_tensors,
-    )
+    from trainer.checkpoint.saving import Snapshot, training_state, weight_tensors
 
+    state, generators = training_state(session.optimizer)
     return Snapshot(
         config=session.config,
         progress=session.progress,
         weights=weight_tensors(session.model),
-        state=state_tensors(session.optimizer),
-        random=snapshot_random(),
+        state=state,
+        random=generators,
         tokenizer=None,
         run_id=run_id,
         run_path="",

@@ -30,6 +30,7 @@ from trainer.checkpoint.random_state import restore
 from trainer.checkpoint.safetensors_file import float_shape, open_weights, read_tensors
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
+from trainer.distributed.group import ALONE, Group
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.registry import base_of, owner, part_files, rests_on_base
@@ -237,8 +238,9 @@ def load_training_state(
     folder: Path,
     model: LanguageModel,
     optimizer: Optimizer,
+    group: Group = ALONE,
 ) -> Progress:
-    """Restore weights, optimizer and every generator; returns the run's position.
+    """Restore weights, optimizer and this rank's generators; returns the run's position.
 
     The folder must have been verified.
     """
@@ -247,5 +249,5 @@ def load_training_state(
         load_weights(model, plain)
         tensors = read_tensors(plain / OPTIMIZER)
     optimizer.load(tensors)
-    restore(tensors, generators)
+    restore(tensors, generators, group)
     return progress

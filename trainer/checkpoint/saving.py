@@ -33,10 +33,11 @@ from trainer.checkpoint.adapters import adapter_tensors, write_adapter_files
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.progress import Progress
-from trainer.checkpoint.random_state import random_json, random_tensors
+from trainer.checkpoint.random_state import all_states
 from trainer.checkpoint.tensor_file import write_tensors
 from trainer.config.resolve import to_plain
 from trainer.config.schema import Config, ModelConfig
+from trainer.distributed.group import ALONE, Group
 from trainer.model.base import Base
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel
@@ -99,15 +100,16 @@ def weight_tensors(model: LanguageModel) -> dict[str, Tensor]:
     }
 
 
-def state_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state and torch's generator states."""
-    tensors = {**optimizer.tensors(), **random_tensors()}
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+def training_state(
+    optimizer: Optimizer, group: Group = ALONE
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's state with torch's generators, and the generators that go into JSON.
 
-
-def snapshot_random() -> dict[str, Any]:
-    """Generator states that go into JSON."""
-    return random_json()
+    To be called by every rank of `group`.
+    """
+    generators, plain = all_states(group)
+    tensors = {**optimizer.tensors(), **generators}
+    return {name: value.detach().contiguous() for name, value in tensors.items()}, plain
 
 
 def write_checkpoint(

@@ -1,1 +1,1 @@
-"""Devices and processes."""
+"""Devices and processes: where a run is computed, and by how many together."""

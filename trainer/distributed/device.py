@@ -13,6 +13,7 @@ from shared.errors import UserError
 from shared.text import plural
 from trainer.config.schema import Config
 from trainer.distributed.present import check_device, missing
+from trainer.distributed.world import ONE_PROCESS, World
 from trainer.model.shapes import count_parameters
 
 #: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
@@ -62,17 +63,26 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def device_of_rank(name: str, world: World) -> str:
+    """The device of this rank, where `name` is that of the run: each has a GPU of its own."""
+    if world.alone or name == "cpu":
+        return name
+    if name == "cuda" or torch.cuda.is_available():
+        return f"cuda:{world.local_rank}"
+    return "cpu"  # several processes gain nothing on one GPU of Apple's
+
+
 def _cpu_has_fast_bf16() -> bool:
     capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capability.get("amx_bf16") or capability.get("avx512_bf16"))
 
 
-def set_up(config: Config) -> Compute:
+def set_up(config: Config, world: World = ONE_PROCESS) -> Compute:
     """Apply threads and determinism to torch and choose device and precision."""
     train = config.train
     if train.threads:
         torch.set_num_threads(train.threads)
-    device = pick_device(train.device)
+    device = pick_device(device_of_rank(train.device, world))
     if train.deterministic:
         # Read by cuBLAS when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.checkpoints.catalogue import newest_sound
 from shared.errors import RunError
+from shared.json_text import Json
 from shared.run.directory import RunDirectory, slug
 from shared.run.records import RunState
 from shared.text import one_line, plural
@@ -15,7 +16,9 @@ from trainer.checkpoint.hub_models import recorded_model, shown_model
 from trainer.checkpoint.progress import read_progress
 from trainer.config.resolve import to_yaml
 from trainer.config.schema import Config
+from trainer.distributed.group import ALONE, Group
 from trainer.distributed.present import check_device
+from trainer.distributed.world import ONE_PROCESS, World, check_ranks
 from trainer.launch.changes import changes
 from trainer.launch.checkpoint_folder import check_checkpoint_folder
 from trainer.launch.publish import check_upload
@@ -68,14 +71,17 @@ class Checked:
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
 
-def check(request: LaunchRequest) -> Checked:
+def check(request: LaunchRequest, group: Group = ALONE) -> Checked:
     """Check data, device, memory, upload login, checkpoint and folders of a request.
 
-    Nothing is written. Raises UserError or RunError with the first problem found.
+    Nothing is written. Raises UserError or RunError with the first problem found. Every rank of
+    `group` checks what is its own; rank 0 chooses the checkpoint.
     """
-    _check_names(request)
-    check_upload(request.config)
-    start, warnings = _starting_point(request)
+    check_names(request, group.world)
+    if group.writes:
+        check_upload(request.config)
+    told = group.decided(lambda: _told(*_starting_point(request)))
+    start, warnings = _start_told(told["start"]), tuple(told["warnings"])
     checkpoint = start.state if start else None
     state = request.run.read_state() if request.run is not None else None
     # Only a completed run has nothing left to do: one killed at its last step may still end.
@@ -85,23 +91,38 @@ def check(request: LaunchRequest) -> Checked:
 
     from trainer.loop.session import check_beginning, check_resumable, plan
 
-    planned = plan(request.config, checkpoint)
-    if start is not None and start.weights_only:
-        check_beginning(planned, start.folder)
-    if start is not None and checkpoint is not None:
-        check_resumable(
-            planned, checkpoint, verified=start.verified, ended=ended, new_run=start.new_run
-        )
-        # `checkpoint.begin_with: state` is for other data; --decay-from and --resume are not.
-        if request.checkpoint is not None or request.run is not None:
-            warnings += changes(planned, checkpoint, state.max_steps if state else None)
+    def planned_and_checked() -> Plan:
+        planned = plan(request.config, checkpoint, group)
+        if start is not None and start.weights_only:
+            check_beginning(planned, start.folder)
+        if start is not None and checkpoint is not None:
+            known = start.verified or not group.writes  # once is enough
+            check_resumable(planned, checkpoint, verified=known, ended=ended, new_run=start.new_run)
+        return planned
+
+    planned = group.all_well(planned_and_checked)
+    # `checkpoint.begin_with: state` is for other data; --decay-from and --resume are not.
+    continued = request.checkpoint is not None or request.run is not None
+    if start is not None and checkpoint is not None and continued:
+        warnings += changes(planned, checkpoint, state.max_steps if state else None)
     return Checked(request, planned, start, warnings)
 
 
-def _check_names(request: LaunchRequest) -> None:
+def _told(start: Start | None, warnings: tuple[str, ...]) -> Json:
+    """What to start from, as one rank tells the others."""
+    told = {**vars(start), "folder": str(start.folder)} if start else None
+    return {"start": told, "warnings": warnings}
+
+
+def _start_told(told: Json | None) -> Start | None:
+    return Start(**{**told, "folder": Path(told["folder"])}) if told else None
+
+
+def check_names(request: LaunchRequest, world: World = ONE_PROCESS) -> None:
     """Check the names of the run, its folder, files, device and optimizer, before torch loads."""
     config = request.config
     check_device(config.train.device)
+    check_ranks(world, config.train.device, config.sequences_per_step)
     table(config.optim)
     if request.run is None:
         slug(config.name)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shared.checkpoints.catalogue import set_aside_damaged
 from shared.errors import ExitCode, UserError
@@ -16,12 +16,14 @@ from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 from trainer.config.resolve import flatten, parse_settings, read_text, to_plain, to_yaml
-from trainer.launch.checks import Checked, check
+from trainer.distributed.group import Group, RankError, joined
+from trainer.distributed.world import ONE_PROCESS, World
+from trainer.launch.checks import Checked, check, check_names
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
 from trainer.launch.git_commit import git_commit
 from trainer.launch.publish import Send, publish
-from trainer.launch.request import LaunchRequest
+from trainer.launch.request import LaunchRequest, resume_request
 from trainer.launch.requeue import requeue
 from trainer.launch.superseded import set_aside_newer
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from shared.run_writer import RunWriter
     from trainer.loop.hooks import Hooks
     from trainer.loop.session import Session
+    from trainer.loop.silent_writer import SilentWriter
+
+_RUN = "run"  # of the ranks, for those that torchrun starts after them
 
 #: A micro-batch that was found to fit is kept across a resume while these settings stay.
 _MEMORY_KEYS = tuple(
@@ -55,42 +60,73 @@ def train_here(
     supervised: bool = False,
     send: Send,
     hooks: Hooks | None = None,
+    world: World = ONE_PROCESS,
 ) -> int:
     """Train to the last step or to a stop; returns the exit code.
 
     `supervised`: a daemon may start this process again. `send` uploads a completed run;
-    `hooks` watch the training.
+    `hooks` watch the training. `world`: this process is one of several ranks that call this, of
+    which one writes the run directory and tells what goes wrong.
     """
+    try:
+        return _train(request, runs_dir, supervised=supervised, send=send, hooks=hooks, world=world)
+    except RankError as error:
+        return int(error.exit_code)
+
+
+def _train(
+    request: LaunchRequest,
+    runs_dir: Path,
+    *,
+    supervised: bool,
+    send: Send,
+    hooks: Hooks | None,
+    world: World,
+) -> int:
     from trainer.alerts.alerter import alerts_of_run
     from trainer.loop.signals import StopSignals
 
     with contextlib.ExitStack() as cleanup:
         # Before torch is loaded: a signal during the start ends the run cleanly.
         signals = cleanup.enter_context(StopSignals())
-        lock = None
-        if request.run is None:
-            check_writable(runs_dir)
-        else:
-            # Held while the checkpoint is chosen: another trainer may be saving a newer one.
-            lock = _claim(request.run, supervised=supervised)
+        if not world.alone:
+            check_names(request, world)  # before torch is loaded
+        group = cleanup.enter_context(joined(world, request.config.train.device))
+        request = _begun_before(request, runs_dir, group)
+        locks = group.decided_here(
+            lambda: _place_to_write(request, runs_dir, supervised=supervised)
+        )
+        for lock in locks:
             cleanup.callback(lock.release)
-        checked = check(request)
-        run = request.run or create(request.new_config(), runs_dir)
-        alerter = alerts_of_run(run, strict=not supervised)
-        if alerter is not None:
-            cleanup.callback(alerter.close)  # after the run has reported its end
-        listener = None if alerter is None else partial(alerter.notice, run)
-        writer = open_writer(checked, run, lock, listener, supervised=supervised)
+        checked = check(request, group)
+        path = group.decided(lambda: str((request.run or _created(request, runs_dir)).path))
+        run = RunDirectory(Path(path))
+        group.remember(_RUN, path)
+
+        def begin() -> list[RunWriter]:
+            alerter = alerts_of_run(run, strict=not supervised)
+            if alerter is not None:
+                cleanup.callback(alerter.close)  # after the run has reported its end
+            listener = None if alerter is None else partial(alerter.notice, run)
+            lock = locks[0] if locks else None
+            return [open_writer(checked, run, lock, listener, supervised=supervised)]
+
+        opened = group.decided_here(begin)
+        state = group.decided(lambda: [writer.state.to_json() for writer in opened])[0]
+        # The same methods, and nothing written.
+        writer = opened[0] if opened else cast("RunWriter", _silent(run, state))
         with _failure_recorded(writer):
             session = open_session(checked, run, writer)
             kept = request.config if request.run else request.new_config()
             kept = kept.model_copy(update={"optim": checked.plan.config.optim})
-            replace_file(run.config_path, to_yaml(kept).encode())
+            group.decided(lambda: replace_file(run.config_path, to_yaml(kept).encode()))
 
             from trainer.loop.hooks import Hooks
             from trainer.loop.training import Training
 
             code: int = Training(session, writer, signals, hooks or Hooks()).run()
+        if not group.writes:
+            return code
         if code == ExitCode.OK:
             code = publish(run, request.config, send)
         if code == ExitCode.REQUEUE:
@@ -98,13 +134,36 @@ def train_here(
         return code
 
 
-def _claim(run: RunDirectory, *, supervised: bool) -> RunLock:
+def _begun_before(request: LaunchRequest, runs_dir: Path, group: Group) -> LaunchRequest:
+    """The request, or one to continue the run that it began before torchrun started it again."""
+    begun = group.remembered(_RUN)
+    return resume_request(begun, runs_dir, {}) if begun else request
+
+
+def _place_to_write(request: LaunchRequest, runs_dir: Path, *, supervised: bool) -> list[RunLock]:
+    """The lock of the run that is continued.
+
+    Held while the checkpoint is chosen: another trainer may be saving a newer one.
+    """
+    if request.run is None:
+        check_writable(runs_dir)
+        return []
     try:
-        return claim(run)
+        return [claim(request.run)]
     except LockHeldError as error:
         if supervised:  # the lock may be held for a moment only, so the daemon should try again
             error.exit_code = ExitCode.REQUEUE
         raise
+
+
+def _created(request: LaunchRequest, runs_dir: Path) -> RunDirectory:
+    return create(request.new_config(), runs_dir)
+
+
+def _silent(run: RunDirectory, state: Json) -> SilentWriter:
+    from trainer.loop.silent_writer import SilentWriter
+
+    return SilentWriter(run, state)
 
 
 def open_writer(
@@ -137,7 +196,7 @@ def open_writer(
         current_step=first,
         max_steps=planned.max_steps,
         patience=config.train.patience,
-        device=planned.compute.describe(),
+        device=planned.compute.describe() + planned.ranks,
         supervised=supervised,
         git_commit=git_commit(),
         **reset,
@@ -183,18 +242,22 @@ def open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Sess
     """Build model and optimizer, and restore what the run starts from, if there is something."""
     from trainer.loop.session import begin, build, restore
 
-    request, start = checked.request, checked.start
+    request, start, group = checked.request, checked.start, checked.plan.group
     for warning in checked.warnings:
         writer.event("warning", message=warning)
         writer.say(f"[WARN] {warning}")
-    if start is not None and start.state is not None and request.checkpoint is None:
-        for bad in set_aside_damaged(run.checkpoints, start.state):
+    newest = start.state if start is not None and request.checkpoint is None else None
+    if newest is not None and group.writes:
+        for bad in set_aside_damaged(run.checkpoints, newest):
             writer.event("checkpoint_corrupt", **vars(bad))
             writer.say(f"[WARN] {bad.name} is damaged and was renamed to {bad.moved_to}")
     if request.config.data.dataset == "pairs":
         from trainer.loop.reference import compute_reference
 
-        compute_reference(checked.plan, writer.say, writer.progress)
+        compute = partial(compute_reference, checked.plan, writer.say, writer.progress)
+        group.decided(compute)
+        if not group.writes:  # what rank 0 has computed is on the disk now
+            compute()
     session = build(checked.plan)
     if start is None:
         return session
@@ -202,7 +265,7 @@ def open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Sess
         begin(session, start.folder)
         return session
     restore(session, start.state, new_run=start.new_run)
-    if request.checkpoint and request.run:
+    if request.checkpoint and request.run and group.writes:
         step, attempt = session.progress.step, writer.state.attempt
         for name in set_aside_newer(run, request.checkpoint, step, attempt):
             writer.event("checkpoint_superseded", name=name)

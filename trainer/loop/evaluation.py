@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.device import Compute
+from trainer.distributed.group import ALONE, Group
 from trainer.evaluate.likelihood.scoring import bits_per_byte, score_batch
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
@@ -57,15 +59,17 @@ def evaluate(
     progress: Callable[[], None] = lambda: None,
     micro_batch: MicroBatch | None = None,
     before_forward: Callable[[Purpose, int], None] = nothing,
+    group: Group = ALONE,
 ) -> Evaluation:
     """Mean loss over all tokens of `batches` that count, dropout off. Draws no random number.
 
     `micro_batch` bounds how many sequences go through at once, and shrinks when memory runs out.
+    The ranks of `group` share the batches and get the mean over all.
     """
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
-    for batch in batches:
+    total, tokens = 0.0, 0.0
+    for batch in islice(batches, group.world.rank, None, group.world.size):
         fitting = micro_batch or MicroBatch(len(batch[0]))
         for attempt in fitting.attempts():
             with attempt:
@@ -77,9 +81,10 @@ def evaluate(
         tokens += scored.tokens
         progress()
     model.train(was_training)
+    total, tokens = group.add(total, tokens)
     mean = total / tokens
     bits = bits_per_byte(mean, bytes_per_token) if bytes_per_token else None
-    return Evaluation(mean, math.exp(min(mean, 700.0)), bits, tokens)
+    return Evaluation(mean, math.exp(min(mean, 700.0)), bits, int(tokens))
 
 
 def _announced(

@@ -32,15 +32,14 @@ from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
     Snapshot,
     link_guide_names,
-    snapshot_random,
-    state_tensors,
+    training_state,
     weight_tensors,
     write_checkpoint,
     write_final,
 )
 from trainer.checkpoint.staging import Staging
 from trainer.loop.hooks import NO_HOOKS, Hooks
-from trainer.loop.micro_batch import is_out_of_memory
+from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.session import Session
 
 ALARM = "disk"
@@ -73,6 +72,7 @@ class CheckpointKeeper:
 
     def __init__(self, session: Session, writer: RunWriter, hooks: Hooks = NO_HOOKS) -> None:
         self._session = session
+        self._group = session.group
         self._hooks = hooks
         self._writer = writer
         self.folder = writer.run.checkpoints.resolve()
@@ -90,7 +90,7 @@ class CheckpointKeeper:
         self._failed = False
         self._retry_seconds = hooks.retry_seconds
         self._retry_at = math.inf
-        for name in clean_leftovers(self.folder):
+        for name in clean_leftovers(self.folder) if self._group.writes else ():
             writer.event("leftover_removed", name=name)
 
     def save(self) -> None:
@@ -98,32 +98,56 @@ class CheckpointKeeper:
 
         Raises RunError if the checkpoint cannot be written; all older ones are kept then.
         """
+        snapshot = self.take()
+        self._group.decided(lambda: self.write(snapshot))
+
+    def take(self) -> Snapshot | None:
+        """What `write` writes of the current step: its tensors are those of the model.
+
+        None if the step is saved already, and on ranks that do not write.
+        """
+        if not self._group.decided(self._is_new):
+            return None
+        self._say_where()
+        return self._snapshot(None)
+
+    def write(self, snapshot: Snapshot | None) -> None:
+        """Write what was taken, if anything, before returning. Raises RunError."""
+        if snapshot is not None:
+            self._record(lambda: self._write(snapshot, self._writer.progress))
+
+    def _is_new(self) -> bool:
+        """Whether the current step is not saved yet, once no save is running."""
         self.wait()
-        if self.last_saved_step != self._session.progress.step:
-            self._say_where()
-            self._record(lambda: self._write(self._snapshot(None), self._writer.progress))
+        return self.last_saved_step != self._session.progress.step
 
     def save_beside(self) -> None:
         """Save the current step in the background; `collect` records how it ended.
 
         Waits for a save that is still running, so a slow disk never needs memory for two copies.
         """
-        started = time.monotonic()
-        self.collect(block=True)
-        waited = time.monotonic() - started
-        if waited > SLOW_SECONDS:
-            message = f"waited {waited:.1f} s for the previous save: the disk is slow"
-            self._writer.event("warning", message=message)
-            self._writer.say(f"[WARN] {message}")
-        if self.last_saved_step == self._session.progress.step:
+        if not self._group.decided(self._is_new_and_told):
             return
         self._say_where()
         snapshot = self._snapshot(self._staging)
+        if snapshot is None:
+            return
         if self._staging is None:
             with contextlib.suppress(RunError):  # reported as an alarm
                 self._record(lambda: self._write(snapshot, self._writer.progress))
             return
         self._saving = self._thread.submit(self._write, snapshot)
+
+    def _is_new_and_told(self) -> bool:
+        """`_is_new`, with a warning if that took long."""
+        started = time.monotonic()
+        new = self._is_new()
+        waited = time.monotonic() - started
+        if waited > SLOW_SECONDS:
+            message = f"waited {waited:.1f} s for the previous save: the disk is slow"
+            self._writer.event("warning", message=message)
+            self._writer.say(f"[WARN] {message}")
+        return new
 
     def collect(self, *, block: bool = False) -> None:
         """Record the outcome of a background save that has ended; `block`: wait for its end.
@@ -294,8 +318,11 @@ class CheckpointKeeper:
         where = self._writer.run.path / "checkpoints" / f"step_{step}" / name
         self._writer.say(f"[INFO] Saving checkpoint to {where}")
 
-    def _snapshot(self, staging: Staging | None) -> Snapshot:
-        """The contents of the current step's checkpoint; copied if they are written later."""
+    def _snapshot(self, staging: Staging | None) -> Snapshot | None:
+        """The contents of the current step's checkpoint; copied if they are written later.
+
+        Every rank gives its part; only the one that writes gets them.
+        """
         session, writer = self._session, self._writer
         state, progress = writer.state, session.progress
         progress.best_loss, progress.best_step = state.best_loss, state.best_step
@@ -304,7 +331,9 @@ class CheckpointKeeper:
             progress.best_loss = progress.best_step = None
         progress.facts["data"] = session.sources.identity
         weights = weight_tensors(session.model)
-        others = state_tensors(session.optimizer)
+        others, generators = training_state(session.optimizer, self._group)
+        if not self._group.writes:
+            return None
         if staging is not None:
             both = {f"weights {k}": v for k, v in weights.items()}
             both.update((f"state {k}", v) for k, v in others.items())
@@ -319,7 +348,7 @@ class CheckpointKeeper:
             progress=dataclasses.replace(progress, facts=dict(progress.facts)),
             weights=weights,
             state=others,
-            random=snapshot_random(),
+            random=generators,
             tokenizer=session.sources.tokenizer,
             end_ids=session.end_ids,
             run_id=writer.run.run_id,

@@ -27,7 +27,7 @@ class Memory:
         config, remembered = self._session.config, self._writer.state.micro_batch
         size = config.train.batch_size
         if isinstance(config.train.micro_batch, int):
-            size = min(config.train.micro_batch, config.sequences_per_step)
+            size = min(config.train.micro_batch, self._session.sequences_here)
         return max(1, min(size, remembered)) if remembered else size
 
     def fit(self) -> None:
@@ -36,9 +36,10 @@ class Memory:
         if config.train.micro_batch != "auto":
             return
         if writer.state.micro_batch is None:
-            writer.update(micro_batch=largest_that_fits(self._session, self._hooks.before_forward))
+            fits = largest_that_fits(self._session, self._hooks.before_forward)
+            writer.update(micro_batch=self._session.group.smallest(fits))
         self.training.size = size = writer.state.micro_batch or config.train.batch_size
-        parts = len(self.training.parts(config.sequences_per_step))
+        parts = len(self.training.parts(self._session.sequences_here))
         writer.say(
             f"[INFO] {plural(size, 'sequence')} at once: {plural(parts, 'micro-batch', 'es')} "
             "per step"

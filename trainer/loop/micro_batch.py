@@ -15,20 +15,11 @@ from trainer.config.schema import Config
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.memory_plan import free_memory
+from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
 from trainer.model.loss import Losses
 from trainer.model.recomputation import draws_random_numbers
-
-#: What torch says when the system refuses memory; only CUDA has an exception of its own.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error` is an out-of-memory error of any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(x in str(error) for x in _OUT_OF_MEMORY)
 
 
 class Attempt:
@@ -60,6 +51,8 @@ class MicroBatch:
 
     def __init__(self, size: int, changed: Callable[[int, int, str], None] = nothing) -> None:
         self.size = size
+        #: Whether no step has been made with this size yet.
+        self.untried = True
         self._changed = changed
 
     def parts(self, total: int) -> list[int]:
@@ -94,6 +87,7 @@ class MicroBatch:
                     "some memory."
                 )
             old, self.size = self.size, self.size // 2
+            self.untried = True
             self._changed(old, self.size, attempt.error)
 
 
@@ -133,7 +127,7 @@ def largest_that_fits(
     gradient and no changed generator behind.
     """
     config, device = session.config, session.compute.device
-    size = config.sequences_per_step
+    size = session.sequences_here
     available = free_memory(device)
     while size > 1 and _activations(config, size, session) > available:
         size //= 2

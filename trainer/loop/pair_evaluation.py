@@ -9,6 +9,7 @@ import torch
 
 from trainer.data.batches import to_tensors
 from trainer.data.pairs import HeldPairs
+from trainer.distributed.group import ALONE
 from trainer.loop.hooks import Purpose
 from trainer.loop.micro_batch import MicroBatch, losses_of
 from trainer.loop.session import Session
@@ -39,16 +40,21 @@ def evaluate_pairs(
     progress: Callable[[], None],
     before_forward: Callable[[Purpose, int], None],
 ) -> PairEvaluation:
-    """Evaluate the model of `session`, dropout off. Draws no random number."""
+    """Evaluate the model of `session`, dropout off. Draws no random number.
+
+    The ranks share the pairs, if there are enough, and get the means over all.
+    """
     model, compute = session.model, session.compute
     was_training = model.training
     model.eval()
     sums: dict[str, float] = {}
-    done = 0
-    while done < len(held):
+    group = session.group if len(held) >= session.group.world.size else ALONE
+    done, share = group.share(len(held))
+    end = done + share
+    while done < end:
         for attempt in micro_batch.attempts():
             with attempt:
-                count = min(micro_batch.size, len(held) - done)
+                count = min(micro_batch.size, end - done)
                 before_forward("evaluate", count)
                 batch = to_tensors(held.batch(done, count), compute.device)
                 with compute.autocast():
@@ -58,5 +64,6 @@ def evaluate_pairs(
         done += count
         progress()
     model.train(was_training)
-    means = {name: value / len(held) for name, value in sums.items()}
+    added = group.add(*sums.values())
+    means = {name: value / len(held) for name, value in zip(sums, added, strict=True)}
     return PairEvaluation(means.pop(""), means)

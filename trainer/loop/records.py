@@ -19,7 +19,8 @@ class StepRecords:
         self._session = session
         self._writer = writer
         self._first = True  # of this attempt, whose log begins with it
-        self._peak = peak_flops(session.compute)
+        peak = peak_flops(session.compute)
+        self._peak = peak and peak * session.group.world.size
 
     def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
         """Record the step that was just made; `evaluated` are the metrics of its validation."""
@@ -39,8 +40,8 @@ class StepRecords:
             **result.named,
         }
         memory = peak_memory(session.compute.device)
-        if memory is not None:
-            metrics["gpu_memory_bytes"] = memory
+        if memory is not None:  # the most that a rank has taken
+            metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
         writer.log(progress.step, **metrics, **evaluated)
         writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
         due = progress.step % session.config.log.interval == 0

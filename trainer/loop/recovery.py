@@ -27,9 +27,8 @@ class Recovery:
     def go_back(self, bad: BadSteps) -> None:
         """Roll back. Raises DivergedError after too many rollbacks."""
         session, writer = self._session, self._writer
-        self._keeper.wait()
         progress = session.progress
-        if self._keeper.last_saved_step >= progress.rolled_back_from:
+        if session.group.decided(self._last_saved) >= progress.rolled_back_from:
             progress.rollbacks = 0  # since the last one, training got further
         if progress.rollbacks >= session.config.stability.rollbacks:
             self._give_up(bad)
@@ -38,6 +37,11 @@ class Recovery:
         writer.event("rolled_back", **vars(done), message=message)
         writer.say(f"[WARN] {message}")
         show_position(session, writer)
+
+    def _last_saved(self) -> int:
+        """The step of the last save, once no save is running."""
+        self._keeper.wait()
+        return self._keeper.last_saved_step
 
     def _give_up(self, bad: BadSteps) -> None:
         progress, first = self._session.progress, bad.first

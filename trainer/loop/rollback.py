@@ -11,6 +11,7 @@ from shared.errors import RunError
 from shared.text import plural
 from trainer.checkpoint.loading import load_training_state
 from trainer.checkpoint.progress import Progress
+from trainer.checkpoint.random_state import generator_seed
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.session import Session, load_first_weights
 
@@ -39,14 +40,11 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
     Chowdhery et al. 2022, section 5.1). Raises UserError if a checkpoint cannot be loaded, RunError
     if none can be found although there was one.
     """
-    keeper.wait()
     left = session.progress
-    newest, problems = newest_sound(keeper.folder)
-    if newest is None and keeper.last_saved_step >= 0:
-        reason = problems[0] if problems else f"{keeper.folder} cannot be read"
-        raise RunError(f"There is no checkpoint to roll back to: {reason}.")
-    if newest is not None:
-        progress = load_training_state(newest.path, session.model, session.optimizer)
+    name = session.group.decided(lambda: _newest(keeper))
+    if name:
+        folder = keeper.folder / name
+        progress = load_training_state(folder, session.model, session.optimizer, session.group)
     else:
         progress = _begin_again(session)
     skipped = left.samples - progress.samples
@@ -58,14 +56,23 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
     progress.rolled_back_from = max(left.step, left.rolled_back_from)
     session.progress = progress
     keeper.rolled_back(progress.step)
-    name = newest.name if newest else ""
     return Rollback(left.step, progress.step, name, skipped)
+
+
+def _newest(keeper: CheckpointKeeper) -> str:
+    """The name of the newest sound checkpoint; empty if none was ever saved. Raises RunError."""
+    keeper.wait()
+    newest, problems = newest_sound(keeper.folder)
+    if newest is None and keeper.last_saved_step >= 0:
+        reason = problems[0] if problems else f"{keeper.folder} cannot be read"
+        raise RunError(f"There is no checkpoint to roll back to: {reason}.")
+    return newest.name if newest else ""
 
 
 def _begin_again(session: Session) -> Progress:
     """Reset the session to its start: no checkpoint has been saved yet."""
     seed = session.config.train.seed
-    torch.manual_seed(seed)
+    torch.manual_seed(generator_seed(seed, session.group.world.rank))
     session.model.initialize(seed)
     if session.begun_from is not None:
         load_first_weights(session.model, session.begun_from)

@@ -6,6 +6,7 @@ import time
 
 from shared.errors import RunError
 from shared.run_writer import RunWriter
+from trainer.checkpoint.saving import Snapshot
 from trainer.loop.hooks import Hooks
 from trainer.loop.keeper import ALARM, CheckpointKeeper
 from trainer.loop.session import Session
@@ -33,13 +34,15 @@ class Saving:
         self._policy = policy
         self._validation = validation
 
-    def save_if_due(self) -> None:
-        """Save in the background, if the schedule or a failed save asks for it."""
+    def save_if_due(self, *, retry: bool) -> None:
+        """Save in the background, if the schedule asks for it; `retry`: or a failed save."""
         step = self._session.progress.step
-        due = step % self._session.config.checkpoint.interval == 0 and self._is_wanted()
-        if not (due or self._keeper.retry_due()) or self._policy.bad.count:
+        scheduled = step % self._session.config.checkpoint.interval == 0
+        if not (scheduled or retry) or self._policy.bad.count:
             return
-        if 0 < step < self._session.max_steps:
+        if not 0 < step < self._session.max_steps:
+            return
+        if retry or self._session.group.decided(self._is_wanted):
             self._complete_position()
             self._keeper.save_beside()
 
@@ -61,8 +64,8 @@ class Saving:
 
     def save_on_stopping(self) -> str:
         """Save; returns what to add to the reason of the stop, which stands in any case."""
-        self._keeper.wait()
         if self._policy.bad.count:
+            self._keeper.wait()
             return "; the last steps were not finite and were not saved"
         try:
             self.save()
@@ -76,10 +79,16 @@ class Saving:
 
         Somebody may just be clearing the disk, and the run has reached its end.
         """
+        self._complete_position()
+        last = self._keeper.take()
+        self._session.group.decided(lambda: self._write_last(last, signals, hooks))
+
+    def _write_last(self, last: Snapshot | None, signals: StopSignals, hooks: Hooks) -> None:
         deadline = time.monotonic() + self._session.config.stability.directory_grace
         while True:
             try:
-                self.save()
+                self._keeper.write(last)
+                last = None
                 self._keeper.finish()
                 self._writer.update(durable=True)  # what is said next must be written too
                 return

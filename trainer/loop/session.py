@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from shared.checkpoints.catalogue import is_adapter
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from shared.text import one_line, plural
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
@@ -28,10 +29,13 @@ from trainer.checkpoint.loading import (
 )
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.progress import Progress, read_progress
+from trainer.checkpoint.random_state import generator_seed
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
 from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute, set_up
+from trainer.distributed.group import ALONE, Group
+from trainer.distributed.parallel import Parallel, differing, spread
 from trainer.loop.feed import Feed, ahead_on
 from trainer.loop.memory_plan import (
     check_memory,
@@ -65,6 +69,8 @@ class Plan:
     max_steps: int
     #: What the training will take.
     memory: MemoryEstimate
+    #: The processes that train together.
+    group: Group = ALONE
 
     def describe(self) -> list[str]:
         """The model, the data, the device, the memory, the parameter groups, a line each."""
@@ -72,32 +78,39 @@ class Plan:
         return [
             describe(config),
             self.sources.description,
-            f"{compute.describe()}; {plural(config.tokens_per_step, 'token')} per step",
+            f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {self.memory}",
             *memory_notes(config, compute, self.memory),
             *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
+
+    @property
+    def ranks(self) -> str:
+        """How many processes train, as the end of a line; empty if it is one."""
+        return "" if self.group.alone else f", {self.group.world.size} ranks"
 
 
 def _planned_optimizer(config: Config) -> Optimizer:
     return planned_optimizer(trained_shapes(config.model), config.optim)
 
 
-def plan(config: Config, checkpoint: Path | None = None) -> Plan:
+def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -> Plan:
     """Open the data and choose the device, without allocating a model.
 
-    `checkpoint` is where training starts; it matters if the steps are computed from epochs. Raises
+    `checkpoint` is where training starts; it matters if the steps are computed from epochs. `group`
+    are the processes that train together. Raises
     UserError for anything that would fail later: data, device, memory, optimizer.
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
-    compute = set_up(config)
+    compute = set_up(config, group.world)
     config = with_recomputation(config, compute)
     memory = estimated_memory(config, compute)
     check_memory(config, compute, memory)
     sources = open_sources(config)
     check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
-    return Plan(config, compute, sources, planned_steps(config, sources.train, done), memory)
+    steps = planned_steps(config, sources.train, done)
+    return Plan(config, compute, sources, steps, memory, group)
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,8 @@ class Learner:
     #: The model with its objective, and the same as a step calls it: compiled, if the run is.
     eager: Callable[..., Losses]
     forward: Callable[..., Losses]
+    #: How its gradients become those of all ranks' data.
+    parallel: Parallel
     #: Those that training changes, by name.
     parameters: Mapping[str, nn.Parameter]
     optimizer: Optimizer
@@ -150,6 +165,16 @@ class Session:
     def sources(self) -> Sources:
         """The data."""
         return self.plan.sources
+
+    @property
+    def group(self) -> Group:
+        """The processes that train together."""
+        return self.plan.group
+
+    @property
+    def sequences_here(self) -> int:
+        """The most sequences of a step that a rank trains on."""
+        return math.ceil(self.config.sequences_per_step / self.group.world.size)
 
     @property
     def max_steps(self) -> int:
@@ -197,7 +222,7 @@ def feed_of(planned: Plan) -> Feed:
 
 def build(planned: Plan) -> Session:
     """Allocate the model and the optimizer, freshly initialized."""
-    torch.manual_seed(planned.config.train.seed)
+    torch.manual_seed(generator_seed(planned.config.train.seed, planned.group.world.rank))
     return Session(planned, _learner(planned), notes=[*planned.describe(), *_warnings(planned)])
 
 
@@ -227,10 +252,19 @@ def _learner(planned: Plan) -> Learner:
     if config.data.dataset == "pairs":
         eager = PreferenceObjective(model, config.preference)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    forward, parallel = spread(
+        model,
+        eager,
+        planned.group,
+        compute.device,
+        find_unused=bool(model.parts),
+        compiled=compute.compile,
+    )
     return Learner(
         model=model,
         eager=eager,
-        forward=torch.compile(eager) if compute.compile else eager,
+        forward=forward,
+        parallel=parallel,
         parameters=parameters,
         optimizer=build_optimizer(parameters, config.optim),
         flops_per_token=flops_per_token(config.model, config.seq_len) * _computed(config),
@@ -307,7 +341,10 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     """
     started = time.monotonic()
     load_base(session.model, folder, session.config.checkpoint.begin_from)
-    session.progress = load_training_state(folder, session.model, session.optimizer)
+    session.progress = load_training_state(folder, session.model, session.optimizer, session.group)
+    different = differing(session.group, session.parameters)
+    if different:
+        raise RunError(f"{folder} does not give every rank the same {different}.")
     if new_run:
         session.progress.seconds = 0.0
         session.progress.forget_best()

@@ -53,6 +53,12 @@ class Steering:
         self._uploading: list[Request] = []
         self._requests: deque[Request] = deque()
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether `interruption` has something to do. Makes no system call."""
+        waiting = self._requests or self._uploading or self._still_paused
+        return bool(waiting or self._writer.waiting_requests)
+
     def interruption(self, step: int) -> Stop | None:
         """Handle what has arrived. Returns a Stop if the loop must end after `step`.
 

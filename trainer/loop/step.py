@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from trainer.loop.feed import Place
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
+from trainer.loop.out_of_memory import check_together, out_of_memory_together
 from trainer.loop.session import Session
 from trainer.optim.clipping import clip_gradients, suspect
 from trainer.optim.optimizer import Optimizer
@@ -71,8 +73,10 @@ def train_step(
     config, optimizer = session.config, session.optimizer
     rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
     for attempt in micro_batch.attempts(Undo(session)):
-        with attempt:
+        with attempt, out_of_memory_together(session.group):
             parts = forward_backward(session, micro_batch, hooks)
+            passes = len(parts)
+            parts = of_all_ranks(session, parts)
             hooks.after_backward(session, parts)
             hooks.enter("optimizer")
             norms = clip_gradients(session.parameters, config.optim.grad_clip)
@@ -80,38 +84,82 @@ def train_step(
     norm = norms.total.item()
     layer = "" if updated else suspect(session.parameters, norms)
     optimizer.zero_grad()
-    advance(session, parts, loss)
+    advance(session, passes, loss)
     optimizer.averages.update(session.progress.step, session.max_steps)
     hooks.enter("other")
-    seconds = time.perf_counter() - started
+    (seconds,) = session.group.agree(time.perf_counter() - started)
     session.progress.seconds += seconds
     return StepResult(loss, norm, rate, seconds, updated, layer, mean_named(parts))
 
 
 def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) -> list[Part]:
-    """Add the gradient of the step's mean loss, one micro-batch at a time.
+    """Add the gradient of the step's mean loss, one micro-batch of this rank's share at a time.
 
     A micro-batch weighs as much as the share of the step's tokens that its loss is about. How many
     that are in all is known only at the end where the model chooses among the data's counted ones.
     """
-    first, sequences = session.progress.samples, session.config.sequences_per_step
-    counts = tuple(micro_batch.parts(sequences))
+    group, parallel = session.group, session.learner.parallel
+    sequences = session.config.sequences_per_step
+    offset, share = group.share(sequences)
+    counts = tuple(micro_batch.parts(share))
     hooks.enter("data")
-    data = session.feed.step(Place(first, sequences, counts))
+    data = session.feed.step(Place(session.progress.samples, sequences, counts, offset))
     expected = data.expected or 1.0
+    # The first time, until it is known that this size fits: a rank that runs out of memory in the
+    # middle of an exchange leaves the others waiting.
+    late = micro_batch.untried and parallel.can_wait
     parts: list[Part] = []
     for count, batch, counted in zip(counts, data.batches, data.counted, strict=True):
         hooks.before_forward("train", count)
-        hooks.enter("forward")
-        with session.compute.autocast():
-            losses = losses_of(session.forward, batch)
-        whole = count == sequences
-        hooks.enter("backward")
-        (losses.total if whole else losses.total * (losses.counted / expected)).backward()
+        reduce = len(parts) == len(counts) - 1 and not late
+        with parallel.passing(reduce=reduce):
+            hooks.enter("forward")
+            with session.compute.autocast():
+                losses = losses_of(session.forward, batch)
+            if reduce:
+                check_together(group)
+            hooks.enter("backward")
+            # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
+            weight = losses.counted * (group.world.size / expected)
+            (losses.total if count == sequences else losses.total * weight).backward()
         parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
-    if len(parts) > 1:
+    if late:
+        check_together(group)
+        parallel.reduce(session.parameters)
+    micro_batch.untried = False
+    if group.alone and len(parts) > 1:
         _scale_gradients(session, expected / _total(parts))
     return parts
+
+
+def of_all_ranks(session: Session, parts: list[Part]) -> list[Part]:
+    """The parts, or where several ranks have made some one part that stands for all of them.
+
+    The gradients are then scaled to be about as many tokens as there were.
+    """
+    group, config = session.group, session.config
+    if group.alone:
+        return parts
+    names = sorted(parts[0].named)
+    sums = torch.stack(
+        [
+            _sum(part.loss * part.tokens for part in parts),
+            _sum(part.tokens for part in parts),
+            *(_sum(part.named[name] * part.counted for part in parts) for name in names),
+        ]
+    )
+    group.total(sums)
+    counted = session.sources.train.counted(session.progress.samples, config.sequences_per_step)
+    tokens = sums[1]
+    loss = (sums[0] / (tokens + (tokens == 0))).float()
+    named = {name: (sums[2 + i] / (counted or 1)).float() for i, name in enumerate(names)}
+    whole = Part(loss, named, tokens, counted, config.sequences_per_step)
+    _scale_gradients(session, ((counted or 1.0) / _total([whole])).float())
+    return [whole]
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return torch.stack([value.double() for value in values]).sum()
 
 
 def _scale_gradients(session: Session, scale: Tensor) -> None:
@@ -177,12 +225,12 @@ def _total(parts: list[Part]) -> Tensor:
     return total + (total == 0)
 
 
-def advance(session: Session, parts: list[Part], loss: float) -> None:
-    """Move the session's position past the step."""
+def advance(session: Session, passes: int, loss: float) -> None:
+    """Move the session's position past the step, for which so many passes were made."""
     progress = session.progress
     progress.step += 1
     progress.samples += session.config.sequences_per_step
     progress.tokens_total += session.config.tokens_per_step
-    progress.total_forward += len(parts)
-    progress.total_backward += len(parts)
+    progress.total_forward += passes
+    progress.total_backward += passes
     progress.loss = loss if math.isfinite(loss) else None

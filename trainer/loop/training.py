@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable
 
 from shared.errors import ExitCode, RunError
 from shared.run_writer import RunWriter
@@ -18,6 +19,7 @@ from trainer.loop.records import StepRecords
 from trainer.loop.recovery import DivergedError, Recovery
 from trainer.loop.saving import Saving
 from trainer.loop.session import Session
+from trainer.loop.shared_steering import SharedSteering
 from trainer.loop.signals import StopSignals
 from trainer.loop.steering import Steering, Stop
 from trainer.loop.step import train_step
@@ -53,9 +55,16 @@ class Training:
         self._validation = Validation(session, writer, self._memory.evaluation, hooks)
         self._recovery = Recovery(session, writer, self.keeper)
         self._saving = Saving(session, writer, self.keeper, self._policy, self._validation)
-        self._steering = Steering(
-            writer, self._signals, self.keeper, self._saving.save, self._check_directory
+        self._steering = SharedSteering(
+            session.group,
+            self._signals,
+            self.keeper,
+            self._serving,
+            self._saving.save,
         )
+
+    def _serving(self, save: Callable[[], None]) -> Steering:
+        return Steering(self.writer, self._signals, self.keeper, save, self._check_directory)
 
     def run(self) -> ExitCode:
         """Train. The end is in the run's state; the exit code tells the caller."""
@@ -91,7 +100,7 @@ class Training:
                 return stop
             self._step()
             self._validation.sample_if_due()
-            self._saving.save_if_due()
+            self._saving.save_if_due(retry=self._steering.retry)
             self.keeper.collect()
             self._check_directory()
         return None

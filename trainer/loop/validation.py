@@ -10,7 +10,8 @@ from shared.run_writer import RunWriter
 from trainer.data.pairs import HeldPairs
 from trainer.loop.evaluation import Evaluation, evaluate, write_sample
 from trainer.loop.hooks import Hooks
-from trainer.loop.micro_batch import MicroBatch, is_out_of_memory
+from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.pair_evaluation import PairEvaluation, evaluate_pairs
 from trainer.loop.patience import Patience
 from trainer.loop.session import Session
@@ -80,6 +81,7 @@ class Validation:
             progress=self._writer.progress,
             micro_batch=self._micro_batch,
             before_forward=self._hooks.before_forward,
+            group=session.group,
         )
 
     def evaluate(self, *, for_patience: bool = True) -> dict[str, float]:
@@ -108,7 +110,7 @@ class Validation:
         settings, step = self._session.config.eval, self._session.progress.step
         every = settings.interval if settings.sample_interval is None else settings.sample_interval
         if every and step % every == 0 and self._session.sources.tokenizer is not None:
-            self._sample()
+            self._session.group.decided(self._sample)
 
     def _sample(self) -> None:
         session, writer = self._session, self._writer

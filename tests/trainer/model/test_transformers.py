@@ -11,8 +11,7 @@ from trainer.checkpoint.loading import load_model
 from trainer.checkpoint.saving import (
     Progress,
     Snapshot,
-    snapshot_random,
-    state_tensors,
+    training_state,
     weight_tensors,
     write_checkpoint,
 )
@@ -45,12 +44,14 @@ def write(model: LanguageModel, checkpoints: Path, tokenizer: Path | None = None
     values = {f"model.{key}": value for key, value in model.config.model_dump().items()}
     config = resolve(values)
     codec = Tokenizer.load(tokenizer) if tokenizer else None
+    optimizer = build_optimizer(dict(model.named_parameters()), config.optim)
+    state, generators = training_state(optimizer)
     snapshot = Snapshot(
         config=config,
         progress=Progress(step=3),
         weights=weight_tensors(model),
-        state=state_tensors(build_optimizer(dict(model.named_parameters()), config.optim)),
-        random=snapshot_random(),
+        state=state,
+        random=generators,
         tokenizer=codec,
         run_id="run",
         run_path=str(checkpoints.parent),

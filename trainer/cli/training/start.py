@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,11 +33,20 @@ def start(
     """Train here, in the background, or through a daemon; returns the exit code."""
     check_mode(detach=detach, queue=queue)
     from trainer.cli.hub.upload import send
+    from trainer.distributed.world import world_of
     from trainer.launch.detached import Detached
     from trainer.launch.launch import launch
 
     mode: Mode = "detached" if detach else "queued" if queue else "here"
-    launched = launch(request, runs_dir, mode, supervised=supervised, send=send, hooks=hooks)
+    launched = launch(
+        request,
+        runs_dir,
+        mode,
+        supervised=supervised,
+        send=send,
+        hooks=hooks,
+        world=world_of(os.environ),
+    )
     if isinstance(launched, int):
         return launched
     if isinstance(launched, Detached):

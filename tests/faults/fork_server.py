@@ -1,12 +1,14 @@
 """Starts trainers by forking a process that has already imported torch.
 
-Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH, "tmpdir": PATH or null}` forks
-a trainer and prints its pid, `{"wait": PID}` prints its wait status when it has ended. A hundred
-starts cost seconds. Trainers that nobody has waited for end with the server.
+Reads one JSON object per line: `{"start": ARGUMENTS, "output": PATH, "tmpdir": PATH or null,
+"environment": VARIABLES, "hooks": "MODULE:NAME" or ""}` forks a trainer and prints its pid,
+`{"wait": PID}` prints its wait status when it has ended. A hundred starts cost seconds. Trainers
+that nobody has waited for end with the server.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -25,15 +27,19 @@ from trainer.cli.main import main
 WARM = (torch, trainer)  # imported for the time that importing them takes
 
 
-def child(arguments: list[str], output: str, tmpdir: str | None) -> None:
-    """Be the trainer."""
+def child(
+    arguments: list[str], output: str, tmpdir: str | None, environment: dict[str, str], hooks: str
+) -> None:
+    """Be the trainer. `hooks` names a function that makes them."""
     tempfile.tempdir = tmpdir
+    os.environ.update(environment)
     fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     # Nobody's stdin: the questions to the server are none of the trainer's business.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os._exit(main(arguments))
+    module, _, name = hooks.partition(":")
+    os._exit(main(arguments, getattr(importlib.import_module(module), name)() if name else None))
 
 
 if __name__ == "__main__":
@@ -44,7 +50,8 @@ if __name__ == "__main__":
         if "start" in question:
             pid = os.fork()
             if pid == 0:
-                child(question["start"], question["output"], question["tmpdir"])
+                arguments = question.pop("start")
+                child(arguments, **question)
             running.add(pid)
             print(pid, flush=True)
         else:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shared.run.directory import RunDirectory, discover_runs
@@ -21,13 +21,28 @@ class ForkServer:
         self._process = process
         self._ended: dict[int, int] = {}
 
-    def start(self, *arguments: str, output: str = os.devnull, tmpdir: Path | None = None) -> int:
+    def start(
+        self,
+        *arguments: str,
+        output: str = os.devnull,
+        tmpdir: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        hooks: str = "",
+    ) -> int:
         """Start `trainer ARGUMENTS`, its console going to `output`; returns its pid.
 
-        `tmpdir` is its folder for temporary files.
+        `tmpdir` is its folder for temporary files; `hooks` is `MODULE:NAME` of a function that
+        makes hooks of a training.
         """
-        place = str(tmpdir) if tmpdir else None
-        return self._ask({"start": arguments, "output": output, "tmpdir": place})
+        return self._ask(
+            {
+                "start": arguments,
+                "output": output,
+                "tmpdir": str(tmpdir) if tmpdir else None,
+                "environment": dict(environment or {}),
+                "hooks": hooks,
+            }
+        )
 
     def wait(self, pid: int) -> int:
         """The exit code of a started trainer once it has ended, -N when signal N ended it."""

@@ -1,0 +1,36 @@
+"""A run does not depend on the number of ranks that train it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.trainer.distributed.conftest import Ranks
+from tests.trainer.loop.conftest import Trained
+
+STOP = "tests.trainer.distributed.stopping:stop_at_"
+
+
+def losses(trained: Trained) -> np.ndarray:
+    return np.array([trained.metrics.series(key).values for key in ("loss", "gradient_norm")])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.batch_size": 3, "train.micro_batch": 1},  # shares of 1 and 2 sequences
+        {"train.document_mask": True, "train.accumulation_steps": 2},
+    ],
+    ids=["uneven", "documents"],
+)
+def test_one_two_one_ranks(ranks: Ranks, changes: dict[str, object]) -> None:
+    changes = {"train.dtype": "fp32", **changes}
+    changes = {key.replace(".", "__"): value for key, value in changes.items()}
+    whole = ranks.train(1, "whole", **changes)
+    parts = ranks.train(1, "parts", hooks=f"{STOP}5", **changes)
+    assert parts.code == 75
+    assert ranks.resume(2, parts.run, hooks=f"{STOP}9").code == 75
+    parts = ranks.resume(1, parts.run)
+    assert parts.code == 0
+    np.testing.assert_allclose(losses(parts), losses(whole), rtol=1e-4)
+    assert parts.state.attempt == 3

@@ -183,6 +183,49 @@ def test_one_in_the_background_is_stopped_by_a_signal(site: Site, run_cli) -> No
     assert value["ended_at"] is not None
 
 
+def test_a_sweep_survives_its_daemons_death_and_failed_runs_are_queued_again(
+    site: Site, run_cli
+) -> None:  # type: ignore[no-untyped-def]
+    place = ("--runs-dir", site.runs_dir)
+    rates = ("--set", "optim.learning_rate=1e-3,1e-2")
+    steps = ("--max-steps", 30, "--eval-interval", 30)
+    queued = run_cli(
+        "sweep", *TINY, *steps, *rates, "--group", "rates", "--max-parallel", 1, *place
+    )
+    assert queued.code == 0, queued.err
+    first, last = sorted(site.runs(), key=lambda run: state_of(run).started_at or 0.0)
+    whole = last.config_path.read_text()
+    last.config_path.write_text("spoilt: [")
+    daemon = site.start("--max-runs", 3)
+    while_alive(lambda: state_of(first).attempt == 1, daemon)
+    assert len(watching(site.runs_dir)[0].runs) == 1, "the group's limit"
+    daemon.kill()
+    daemon.wait()
+    daemon = site.start("--max-runs", 3)
+    while_alive(lambda: state_of(last).status == "failed", daemon)
+    while_alive(lambda: not watching(site.runs_dir)[0].runs, daemon)
+
+    def results() -> Any:
+        return json.loads(run_cli("sweep", "status", "rates", *place, "--json").out)
+
+    found = results()
+    assert [len(setting["runs"]) for setting in found["settings"]] == [1, 1]
+    statuses = {r["status"]: r["note"] for s in found["settings"] for r in s["runs"]}
+    assert set(statuses) == {"completed", "failed"}
+    assert "is not valid YAML" in statuses["failed"]
+    assert "config.yaml" in run_cli("sweep", "retry", "rates", *place).err, "still spoilt"
+    last.config_path.write_text(whole)
+    again = run_cli("sweep", "retry", "rates", *place)
+    assert (again.code, f"{last.run_id} is queued" in again.out) == (0, True), again
+    while_alive(lambda: state_of(last).status == "completed", daemon)
+    found = results()
+    means = [setting["mean"] for setting in found["settings"]]
+    assert found["metric"] == "val_loss"
+    assert means == sorted(means)
+    assert [setting["best"] for setting in found["settings"]] == [True, False]
+    assert "no run of rates has failed" in run_cli("sweep", "retry", "rates", *place).out
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -131,13 +131,15 @@ def retry(
 
     place: Path = runs_dir or context.obj
     daemons = watching(place)
-    failed, left = [], 0
+    failed, cared, left = [], 0, 0
     for member in _members(context, group, runs_dir):
         seen = observe(member.run, member.state).status
-        cared = care_of(daemons, member.run.run_id) is not None  # it is restarted anyway
-        if seen in (_STOPPED if stopped else _FAILED) and not cared:
-            failed.append(member.run)
         left += seen == "cancelled" and not stopped
+        if seen in (_STOPPED if stopped else _FAILED):
+            if care_of(daemons, member.run.run_id) is None:
+                failed.append(member.run)
+            else:
+                cared += 1
     problems = 0
     for run in failed:
         try:
@@ -147,7 +149,11 @@ def retry(
             typer.echo(one_line(f"{run.run_id}: {error}", 1000), err=True)
         else:
             typer.echo(f"{one_line(run.run_id)} is queued")
-    if not failed:
+    if cared:
+        typer.echo(
+            f"{plural(cared, 'failed run')} left to the daemon, which decides about a restart"
+        )
+    elif not failed:
         typer.echo(f"no run of {one_line(group)} has failed")
     if left:
         typer.echo(f"{plural(left, 'stopped run')} not queued; --stopped queues them too")

@@ -71,6 +71,7 @@ def sweep(
     micro_batch: options.MicroBatch = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
     lora: options.Lora = None,
     optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,

@@ -37,6 +37,19 @@ class Report:
     path: Path | None
     title: str
     sections: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    #: Sections of an earlier run, as they were written.
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def keep_others(self) -> None:
+        """Keep what the file has of sections that are not measured again."""
+        if self.path and self.path.is_file():
+            _, *parts = self.path.read_text(encoding="utf-8").split("\n### ")
+            self.kept = {part.partition("\n")[0]: part.rstrip("\n") for part in parts}
+
+    def settle(self, section: str, what: str, value: str, goal: float, reached: float) -> None:
+        """A share beside its goal."""
+        verdict = "reached" if reached >= goal else "NOT reached"
+        self.add(section, what, value, f"goal ≥ {goal:.0%}: {verdict}")
 
     def add(self, section: str, what: str, value: str, remark: str = "") -> None:
         """One figure with its unit."""
@@ -49,10 +62,17 @@ class Report:
     def markdown(self) -> str:
         """All of it, as a section that can stand in the page of benchmarks."""
         lines = ["## GPU", "", self.title]
+        for title, text in self.kept.items():
+            if title not in self.sections:
+                lines += ["", f"### {text}"]
         for section, rows in self.sections.items():
             lines += ["", f"### {section}", "", "| what | value | remark |", "|---|---:|---|"]
             lines += [f"| {what} | {value} | {remark} |" for what, value, remark in rows]
         return "\n".join(lines) + "\n"
+
+
+class TimeUpError(BaseException):
+    """The time budget is used up: no section may swallow it."""
 
 
 @dataclass
@@ -64,7 +84,7 @@ class Check:
     folder: Path
     report: Report
     deadline: float
-    batch_size: int = 8  # the fastest one that was found
+    batch_size: int = 8
     model: LanguageModel | None = None
 
     @property
@@ -82,13 +102,23 @@ class Check:
         """Tokens."""
         return 32 if self.smoke else SEQ_LEN
 
-    def settings(self, **changes: Any) -> dict[str, Any]:
-        """The preset with uniformly random tokens; `a__b` in `changes` means `a.b`."""
+    def settings(self, preset: str = PRESET, **changes: Any) -> dict[str, Any]:
+        """A preset with uniformly random tokens; `a__b` in `changes` means `a.b`.
+
+        The sequence length is the check's unless `changes` have another. A smoke run keeps its own
+        length and its tiny model.
+        """
         from trainer.config.resolve import load_source
 
-        settings = load_source(PRESET)[0]
+        changed = {key.replace("__", "."): value for key, value in changes.items()}
+        settings = load_source(preset)[0] | {
+            key: value for key, value in changed.items() if key.startswith("model.")
+        }
+        length = changed.pop("train.seq_len", self.seq_len)
         if self.smoke:
-            settings |= TINY
+            length = self.seq_len
+            settings |= TINY | {"model.num_kv_heads": None, "model.max_seq_len": length}
+            changed = {key: changed[key] for key in changed if not key.startswith("model.")}
         vocabulary = settings["model.vocab_size"]
         tokens = self.folder / f"tokens-{vocabulary}.bin"
         if not tokens.is_file():
@@ -96,16 +126,18 @@ class Check:
         return {
             **settings,
             "data.path": str(tokens),
-            "model.max_seq_len": self.seq_len,
-            "train.seq_len": self.seq_len,
+            "model.max_seq_len": max(length, settings["model.max_seq_len"]),
+            "train.seq_len": length,
+            "train.epochs": None,
             "train.max_steps": 10_000,
             "train.accumulation_steps": 1,
             "train.batch_size": self.batch_size,
             "train.device": str(self.device),
             "train.dtype": "bf16",
             "train.compile": False,
+            "train.grad_checkpoint_every": 0,
             "optim.warmup_steps": 20,
-            **{key.replace("__", "."): value for key, value in changes.items()},
+            **changed,
         }
 
 

@@ -21,7 +21,8 @@ class Enough(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Speed:
-    """Of the real loop: tokens and milliseconds of a step, peak bytes, seconds to the first."""
+    """Of the real loop: tokens per second, milliseconds of a step, peak bytes on the GPU, seconds
+    to the first step, and MFU where the device's peak is known."""
 
     tokens_per_second: float
     step_ms: float
@@ -47,6 +48,7 @@ def loop_speed(
     forget()
     turns: list[float] = []
     most = 3 if check.smoke else 400
+    warmup = 1 if check.smoke else warmup
 
     def turn() -> None:
         turns.append(time.perf_counter())

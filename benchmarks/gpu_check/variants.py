@@ -1,0 +1,53 @@
+"""The 124M model with one thing changed at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.gpu_check.check import Check
+from benchmarks.gpu_check.sizes import SIZES, compiled
+from benchmarks.gpu_check.speed import Speed, bare_speed, loop_speed, remark_on
+
+SECONDS = 45  # for one variant: each is compiled anew
+
+
+def variants(check: Check) -> None:
+    """Compiled, beside the arithmetic without the loop."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    size = SIZES[0]
+    section = f"Variants, {size.describe()}{'' if check.smoke else ', compiled'}"
+
+    def add(what: str, speed: Speed) -> float:
+        tokens = speed.tokens_per_second
+        remark = remark_on(check, speed)
+        if base:
+            remark = f"{tokens / base:.3f}x the base; {remark}"
+        check.report.add(section, what, f"{tokens:,.0f} tok/s", remark)
+        return tokens
+
+    def settings(**changes: Any) -> dict[str, Any]:
+        return size.settings(check, **compiled(check), **changes)
+
+    base = 0.0
+    base = add("base: the real loop", loop_speed(check, settings()))
+    bare = bare_speed(check, settings())
+    check.report.add(
+        section, "the bare step", f"{bare:,.0f} tok/s", f"the loop reaches {base / bare:.1%} of it"
+    )
+    orders = {
+        "cuDNN attention first": [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION],
+        "flash attention first": [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION],
+    }
+    for what, backends in orders.items() if check.cuda else ():
+        if check.left < SECONDS:
+            return
+        with sdpa_kernel([*backends, SDPBackend.MATH], set_priority=True):
+            add(what, loop_speed(check, settings()))
+    for what, changes in (
+        ("vocabulary of 50257, not padded", {"model__vocab_size": 50257}),
+        ("deterministic", {"train__deterministic": True}),
+    ):
+        if check.left < SECONDS and not check.smoke:
+            return
+        add(what, loop_speed(check, settings(**changes)))

@@ -14,6 +14,7 @@ from trainer.generate.drafting import Drafting
 from trainer.generate.sampling import Sampling, choose
 from trainer.model.inference.cache import KeyValueCache
 from trainer.model.inference.drafts import Drafted
+from trainer.model.inference.packing import for_one_client
 from trainer.model.language_model import LanguageModel
 
 
@@ -72,6 +73,8 @@ def generate(
     else:
         generator.manual_seed(seed)
     stops = frozenset(stop_ids)
+    if use_cache and _computes_plainly(model):
+        model = for_one_client(model)
     drafting = Drafting.of(model, drafted) if drafted is not None and use_cache else None
     passes = _Passes(model, prompt, max_new_tokens, use_cache=use_cache)
     left = max_new_tokens
@@ -96,6 +99,12 @@ def generate(
             right = len(hidden_TD) - len(drafts) + len(chosen) - 1
             drafting.count(len(drafts), len(chosen) - 1)
             drafting.look(hidden_TD[:right], passes.ids[-right:])
+
+
+def _computes_plainly(model: LanguageModel) -> bool:
+    """Whether it computes on a CPU in the type of its weights, for inference."""
+    on_cpu = model.device.type == "cpu"
+    return on_cpu and not model.training and not torch.is_autocast_enabled("cpu")
 
 
 class _Passes:

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from trainer.config.schema import ModelConfig
-from trainer.model.inference.packing import can_pack, packed
+from trainer.model.inference.packing import can_pack, for_one_client, packed
+from trainer.model.inference.slot_cache import Piece, SlotCache
+from trainer.model.language_model import LanguageModel
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 0.02)])
@@ -31,3 +33,72 @@ def test_what_is_not_packed_is_shared(make_model) -> None:
     twin = packed(model, "fp32")
     assert twin.model.embed_tokens.weight is model.model.embed_tokens.weight
     assert not any("proj" in name for name, _ in twin.named_parameters())
+
+
+# One row
+
+
+PARTS = {
+    "ternary": {"ternary": True, "attention_bias": "qkv"},
+    "ternary, plain inputs": {"ternary": True, "ternary_activations": False},
+    "hyper-connections": {"hyper_streams": 2, "num_kv_heads": 2},
+    "dynamic hyper-connections": {"hyper_streams": 4, "hyper_dynamic": True},
+    "skips": {"parts": {"skips": {}}},
+    "extra heads": {"mtp_heads": 2},
+    "LoRA": {"lora_r": 2, "lora_base": "fp32"},
+    "LoRA on gpt2": {"lora_r": 2, "lora_base": "fp32", "flavour": "gpt2"},
+}
+IDS = [(7 * i + 3) % 97 for i in range(12)]
+PROMPT = 5
+
+
+@torch.inference_mode()
+def decoded(model: LanguageModel, *, slots: bool) -> torch.Tensor:
+    """The logits (T, V) of IDS: a prompt, then token by token."""
+    n = model.dimensions
+    cache = SlotCache(n, 3, n.T, model.device, torch.float32) if slots else model.new_cache(1, n.T)
+    found = []
+    for ids in (IDS[:PROMPT], *([token] for token in IDS[PROMPT:])):
+        if isinstance(cache, SlotCache):
+            cache.plan([Piece(1, len(ids))])
+        found.append(model(torch.tensor([ids]), cache=cache)[0])
+    return torch.cat(found)
+
+
+def check_row_by_row(model: LanguageModel, tolerance: float = 1e-4) -> None:
+    with torch.inference_mode():
+        expected = model(torch.tensor([IDS]))[0]
+    twins = [for_one_client(model), *([packed(model, "fp32")] if can_pack("fp32") else [])]
+    for twin in twins:
+        for slots in (True, False):
+            error = (decoded(twin, slots=slots) - expected).abs().max()
+            assert error <= tolerance * expected.abs().max()
+
+
+def test_token_by_token_it_is_the_same_model(shape: ModelConfig, make_model) -> None:
+    check_row_by_row(make_model(shape))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_token_by_token_with_parts(part: str, make_model) -> None:
+    shape = {"vocab_size": 97, "hidden_size": 48, "num_layers": 2, "num_heads": 4}
+    model = make_model(ModelConfig.model_validate({**shape, "max_seq_len": 16, **PARTS[part]}))
+    if "lora_r" in PARTS[part]:  # its base would be loaded from a file
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.2, generator=generator)
+    # Inputs of 8 bits: a difference in the last place may round to another level.
+    check_row_by_row(model, 0.03 if part == "ternary" else 1e-4)
+
+
+def test_a_twin_for_one_client_follows_the_weights(make_model) -> None:
+    model = make_model(ModelConfig(vocab_size=97, hidden_size=48, num_layers=1, num_heads=4))
+    twin = for_one_client(model)
+    before = decoded(twin, slots=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    after = decoded(twin, slots=False)
+    assert not torch.allclose(after, before)
+    torch.testing.assert_close(after, decoded(for_one_client(model), slots=False))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions
+from trainer.model.inference.newest import Newest
 
 
 class Cache(Protocol):
@@ -33,10 +34,11 @@ class KeyValueCache:
     def __init__(
         self, n: Dimensions, batch: int, length: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (n.L, batch, n.K, length, n.C)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        shape = (2, n.L, batch, n.K, length, n.C)
+        self._both = torch.empty(shape, device=device, dtype=dtype)
+        self.keys, self.values = self._both
         self.length = 0
+        self._newest: tuple[int, Newest] | None = None
 
     @property
     def capacity(self) -> int:
@@ -55,6 +57,13 @@ class KeyValueCache:
         self.values[layer, :, :, self.length : end] = v_BKTC
         k, v = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
         return causal_attention(q_BHTC, k.to(q_BHTC.dtype), v.to(q_BHTC.dtype))
+
+    def newest(self) -> Newest:
+        """The place of one new token of the only sequence, in place of `attend`."""
+        assert self.length < self.capacity, "the key-value cache is full"
+        if self._newest is None or self._newest[0] != self.length:
+            self._newest = self.length, Newest(self._both[:, :, 0], self.length)
+        return self._newest[1]
 
     def advance(self, T: int) -> None:
         """Count the new positions, once every layer has stored them."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions
+from trainer.model.inference.newest import Newest
 
 #: One more attention call costs as much as this many padded positions (measured on a CPU).
 CALL_POSITIONS = 128
@@ -68,14 +69,15 @@ class SlotCache:
     def __init__(
         self, n: Dimensions, slots: int, length: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (n.L, slots, n.K, length, n.C)
+        shape = (2, n.L, slots, n.K, length, n.C)
         # Zeros: a masked position is multiplied by 0, and 0 x NaN from fresh memory would be NaN.
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self._both = torch.zeros(shape, device=device, dtype=dtype)
+        self.keys, self.values = self._both
         self.lengths = [0] * slots
         self._grouped = n.K != n.H
         self._pieces: Sequence[Piece] = ()
         self._calls: list[_Decoding | _Prefilling] = []
+        self._newest: Newest | None = None
         self._slots_N = self._positions_N = torch.empty(0)
 
     @property
@@ -98,6 +100,7 @@ class SlotCache:
             slots += [piece.slot] * piece.count
             positions += range(start, start + piece.count)
         self._pieces = pieces
+        self._newest = None
         self._slots_N = torch.tensor(slots, device=device)
         self._positions_N = torch.tensor(positions, device=device)
         self._calls = []
@@ -152,6 +155,14 @@ class SlotCache:
             q.permute(2, 1, 0, 3), k, v, attn_mask=call.mask, enable_gqa=self._grouped
         )
         return y_RH1C.permute(2, 1, 0, 3)
+
+    def newest(self) -> Newest:
+        """The place of the only token of the pass, in place of `attend`."""
+        if self._newest is None:
+            (piece,) = self._pieces
+            assert piece.count == 1
+            self._newest = Newest(self._both[:, :, piece.slot], self.lengths[piece.slot])
+        return self._newest
 
     def advance(self, T: int) -> None:
         """Count the tokens of the pass."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from shared.errors import UserError
 from trainer.config.schema import Config, Count, ModelConfig, Section
 from trainer.model.dimensions import dimensions
+from trainer.model.inference.linears import row_layer
 from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class BitLinear(nn.Linear):
         product = layer(self.rounded(), None if self.bias is None else self.bias.detach())
         (begun,) = self._begun
         rounds = self.activations and (begun is None or bool(begun))
-        return nn.Sequential(_EightBits(), product) if rounds else product
+        return _RoundedInput(product) if rounds else product
 
     def _computing_weight(self) -> Tensor:
         if self.training or torch.is_grad_enabled():
@@ -160,11 +161,19 @@ class BitLinear(nn.Linear):
         return rounded if begun is None else torch.where(begun > 0, rounded, plain.to(rounded))
 
 
-class _EightBits(nn.Module):
-    """Rounds inputs before a packed product."""
+class _RoundedInput(nn.Module):
+    """A packed product of rounded inputs."""
+
+    def __init__(self, product: nn.Module) -> None:
+        super().__init__()
+        self.product = product
+
+    def row(self, x_I: Tensor, out: Tensor | None = None) -> Tensor:
+        """A single row; see `trainer.model.inference.linears`."""
+        return row_layer(self.product).row(eight_bits(x_I), out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return eight_bits(x)
+        return self.product(eight_bits(x))
 
 
 class TernarySettings(Section):

@@ -351,6 +351,10 @@ class TrainConfig(Section):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread over the vocabulary."
     )
+    loss_chunk_tokens: CountOrZero | None = Field(
+        None,
+        description="Tokens whose logits are held at once; 0: all; null: as the vocabulary needs.",
+    )
     z_loss: NonNegativeFloat = Field(
         0.0, description="Weight of the squared log-partition in the loss; published: 1e-4."
     )

@@ -48,7 +48,7 @@ from trainer.loop.resumable import check_same_model, check_steps_left, check_tim
 from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
 from trainer.model.estimates import MemoryEstimate, flops_per_token
 from trainer.model.language_model import LanguageModel
-from trainer.model.loss import Losses, Objective
+from trainer.model.loss import Losses, Objective, loss_memory
 from trainer.model.parts.registry import active_parts, base_of, rests_on_base
 from trainer.model.preference import PreferenceObjective
 from trainer.model.recomputation import Recomputation, draws_random_numbers
@@ -239,6 +239,7 @@ def _learner(planned: Plan) -> Learner:
     with skipped_initialization() if frozen else contextlib.nullcontext():
         model = LanguageModel(
             config.model,
+            loss_memory=loss_memory(config.train.loss_chunk_tokens),
             objective=Objective(config.train.label_smoothing, config.train.z_loss),
             training_pass=training_pass_of(config.train),
             recomputation=Recomputation(

@@ -9,7 +9,7 @@ from shared.text import format_bytes
 from trainer.config.schema import Config, ModelConfig
 from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
-from trainer.model.loss import LOSS_MEMORY, LossMemory
+from trainer.model.loss import loss_memory
 from trainer.model.parts.registry import active_parts
 from trainer.model.shapes import parameter_count
 
@@ -74,15 +74,13 @@ class MemoryEstimate:
         return f"{format_bytes(self.total)}: {told}"
 
 
-def estimate_memory(
-    config: Config, *, bf16: bool, cuda: bool = False, loss_memory: LossMemory = LOSS_MEMORY
-) -> MemoryEstimate:
+def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> MemoryEstimate:
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
     Frozen weights have none of the rest. The process itself is not known here and is left 0.
     """
     count = parameter_count(config.model)
-    activations = _activations(config, bf16=bf16, cuda=cuda, loss_memory=loss_memory)
+    activations = _activations(config, bf16=bf16, cuda=cuda)
     if bf16:
         # A bf16 copy of the matrices is kept, unless they are in bf16 already.
         narrow = config.model.lora_r and config.model.lora_base == "bf16"
@@ -93,7 +91,7 @@ def estimate_memory(
     return MemoryEstimate(weights, trained, optimizer, activations, copy)
 
 
-def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMemory) -> int:
+def _activations(config: Config, *, bf16: bool, cuda: bool) -> int:
     """Bytes that a forward pass keeps for the backward pass, and what the latter adds at its start.
 
     Counted with saved-tensor hooks, in numbers per token and layer: those of the residual stream
@@ -126,9 +124,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
         attention = width * weights
     parts = [part.kept(model, width) for part in active_parts(model)]
     layer = 4 * stream + width * narrow + attention
-    # The logits' log-softmax, its gradient and theirs, in fp32.
-    predictions = 1 + model.mtp_heads
-    logits = 12 * predictions * loss_memory.held(tokens, n.V) * n.V
+    logits = _logits(config, tokens, width)
     ends = 4 * 3 * n.D  # the embedding, the final norm's input and output
     # A tied matrix has two gradients before they are added.
     tied = 4 * n.V * n.D if model.tie_embeddings else 0
@@ -151,3 +147,16 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, loss_memory: LossMem
     if cuda:
         return int(kept + among + between)
     return int(FRAGMENTS * (kept + among) + PART_FRAGMENTS * between)
+
+
+def _logits(config: Config, tokens: int, width: int) -> int:
+    """Bytes for the output heads' logits, and for what a loss in pieces keeps."""
+    n, heads = dimensions(config.model), 1 + config.model.mtp_heads
+    held = loss_memory(config.train.loss_chunk_tokens).held(tokens, n.V)
+    if held == tokens:
+        # The logits' log-softmax, its gradient and theirs, in fp32.
+        return 12 * heads * tokens * n.V
+    # Of one head at a time: logits, their log-softmax or gradient in fp32, and its narrow form.
+    piece = (8 + width) * held * n.V
+    # The gradients of hidden states; those of the matrix are among the gradients.
+    return piece + 4 * heads * tokens * n.D

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-#: A target with this value does not count, as in transformers.
-IGNORED = -100
+from trainer.model.linear_loss import IGNORED, Factors, matrix_of, summed_losses
+
+__all__ = ["IGNORED", "LossMemory", "Losses", "Objective", "language_loss", "token_losses"]
 
 #: Maps hidden states (N, D) to logits (N, V).
 Head = Callable[[Tensor], Tensor]
@@ -25,24 +26,39 @@ Head = Callable[[Tensor], Tensor]
 Summed = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
+#: Numbers of logits of a piece: 256 MiB in fp32. Smaller pieces add up the head's gradient more
+#: often, larger ones gain nothing (measured on a CPU).
+PIECE = 1 << 26
+
+
 @dataclass(frozen=True)
 class LossMemory:
     """How many logits are held at once.
 
-    Up to `logits` numbers are computed in one piece. A larger batch is computed `chunk` tokens at a
-    time, and again in the backward pass: a third more work in the output head for a fraction of
-    its memory.
+    Up to `logits` numbers are computed in one piece, a larger batch `chunk` tokens at a time; None:
+    as many as have `PIECE` logits.
     """
 
-    logits: int = 1 << 30
-    chunk: int = 4096
+    logits: int = PIECE
+    chunk: int | None = None
 
     def held(self, tokens: int, vocabulary: int) -> int:
         """How many tokens' logits are in memory at once."""
-        return tokens if tokens * vocabulary <= self.logits else self.chunk
+        if tokens * vocabulary <= self.logits:
+            return tokens
+        return min(tokens, self.chunk or max(1, PIECE // vocabulary))
 
 
 LOSS_MEMORY = LossMemory()
+
+
+def loss_memory(chunk_tokens: int | None) -> LossMemory:
+    """What `train.loss_chunk_tokens` asks for: tokens of a piece, 0 for one piece, None for what
+    fits the vocabulary.
+    """
+    if chunk_tokens is None:
+        return LOSS_MEMORY
+    return LossMemory(0, chunk_tokens) if chunk_tokens else LossMemory(1 << 62)
 
 
 @dataclass(frozen=True)
@@ -102,10 +118,29 @@ def language_loss(
     held = memory.held(targets_BT.numel(), vocabulary)
     tokens = hidden_BTD.flatten(0, 1), targets_BT.flatten(), weights_N
     divisor = counted + (counted == 0)
+    both = _sums(*tokens, head=head, objective=objective, held=held) / divisor
+    named = {} if objective == PLAIN else {"cross_entropy": both[1].detach()}
+    return Losses(both[0], named, counted)
+
+
+def _sums(
+    hidden_ND: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor | None,
+    *,
+    head: Head,
+    objective: Objective,
+    held: int,
+) -> Tensor:
+    """The weighted sums of the objective and, where it is another, of the plain cross-entropy."""
+    tokens = hidden_ND, targets_N, weights_N
+    matrix = matrix_of(head) if held < len(targets_N) else None
+    if matrix is not None:
+        factors = Factors(objective.label_smoothing, objective.z_loss)
+        return summed_losses(matrix, *tokens, factors=factors, piece=held)
     if objective == PLAIN:
-        return Losses(_in_chunks(partial(_summed, head), held, *tokens) / divisor, {}, counted)
-    both = _in_chunks(partial(_summed_both, head, objective), held, *tokens) / divisor
-    return Losses(both[0], {"cross_entropy": both[1].detach()}, counted)
+        return _in_chunks(partial(_summed, head), held, *tokens)[None]
+    return _in_chunks(partial(_summed_both, head, objective), held, *tokens)
 
 
 def token_losses(head: Head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
@@ -113,26 +148,32 @@ def token_losses(head: Head, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
     return _cross_entropy(head(hidden_ND), targets_N, "none")
 
 
+def token_losses_in_chunks(head: Head, hidden_ND: Tensor, targets_N: Tensor, held: int) -> Tensor:
+    """The same, `held` tokens at a time, and again in the backward pass."""
+    if held >= len(targets_N):
+        return token_losses(head, hidden_ND, targets_N)
+    chunks = zip(hidden_ND.split(held), targets_N.split(held), strict=True)
+    return torch.cat([_again(partial(token_losses, head), *chunk) for chunk in chunks])
+
+
 def _in_chunks(
     summed: Summed, held: int, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None
 ) -> Tensor:
     """`summed` over all tokens, `held` of them at a time."""
-    if held == len(targets_N):
+    if held >= len(targets_N):
         return summed(hidden_ND, targets_N, weights_N)
     total = hidden_ND.new_zeros((), dtype=torch.float32)
     for first in range(0, len(targets_N), held):
         part = slice(first, first + held)
         weights = None if weights_N is None else weights_N[part]
-        # Without recomputation autograd would keep every chunk's logits.
-        total = total + checkpoint(
-            summed,
-            hidden_ND[part],
-            targets_N[part],
-            weights,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
+        total = total + _again(summed, hidden_ND[part], targets_N[part], weights)
     return total
+
+
+def _again(function: Callable[..., Tensor], *tensors: Tensor | None) -> Tensor:
+    """`function(*tensors)`, computed again in the backward pass: autograd would keep the logits."""
+    found: Tensor = checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def _summed(head: Head, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor | None) -> Tensor:

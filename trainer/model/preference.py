@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from trainer.config.schema import PreferenceConfig
-from trainer.model.loss import IGNORED, Losses, token_losses
+from trainer.model.loss import IGNORED, Losses, token_losses_in_chunks
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -73,21 +72,10 @@ def preference_losses(
 
 def answer_log_probs(model: LanguageModel, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """The log-probability of the counted targets of each row, (B,) fp32."""
-    hidden_BTD = model.body(ids_BT)
-
-    def row(hidden_TD: Tensor, targets_T: Tensor) -> Tensor:
-        return -token_losses(model.lm_head, hidden_TD, targets_T).sum()
-
-    if targets_BT.numel() * model.dimensions.V <= model.loss_memory.logits:
-        losses = token_losses(model.lm_head, hidden_BTD.flatten(0, 1), targets_BT.flatten())
-        return -losses.view(targets_BT.shape).sum(dim=1)
-    # Otherwise autograd would keep the logits of all rows.
-    return torch.stack(
-        [
-            checkpoint(row, hidden, targets, use_reentrant=False, preserve_rng_state=False)
-            for hidden, targets in zip(hidden_BTD, targets_BT, strict=True)
-        ]
-    )
+    hidden_ND, targets_N = model.body(ids_BT).flatten(0, 1), targets_BT.flatten()
+    held = model.loss_memory.held(len(targets_N), model.dimensions.V)
+    losses_N = token_losses_in_chunks(model.lm_head, hidden_ND, targets_N, held)
+    return -losses_N.view(targets_BT.shape).sum(dim=1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config.schema import ModelConfig
-from trainer.model.loss import IGNORED, Losses, LossMemory, Objective, language_loss
+from trainer.model.loss import (
+    IGNORED,
+    Losses,
+    LossMemory,
+    Objective,
+    language_loss,
+    loss_memory,
+)
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -165,6 +172,12 @@ def test_the_compiled_model_has_the_same_loss(model, batch) -> None:
     assert_same(model, losses.total, model(*batch, weights_BT=mask).total)
     torch.testing.assert_close(compiled(batch[0]), model(batch[0]))
     positions = torch.arange(batch[0].shape[1]).expand_as(batch[0]) % 7  # documents of 7 tokens
+    model.loss_memory = CHUNKED[0]
+    assert_same(
+        model,
+        compiled(*batch, weights_BT=mask).total,
+        model(*batch, weights_BT=mask).total,
+    )
     apart = compiled(*batch, weights_BT=mask, positions_BT=positions)
     assert_same(model, apart.total, model(*batch, weights_BT=mask, positions_BT=positions).total)
 
@@ -199,3 +212,74 @@ def test_label_smoothing_and_z_loss(held: int, weighted: bool) -> None:
     torch.testing.assert_close(
         found.named["cross_entropy"], ((plain * counts).sum() / counts.sum()).detach()
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mtp_heads": 2},
+        {"mtp_heads": 1, "mtp_kind": "block", "tie_embeddings": False},
+        {"lora_r": 4},
+        {"lora_r": 4, "lora_base": "fp32"},
+    ],
+)
+def test_every_head_has_the_same_loss_in_chunks(change, make_model, batch) -> None:
+    """Extra heads with biases, and a head that is frozen; in training, where they count."""
+    shape = {"vocab_size": 97, "hidden_size": 48, "num_layers": 1, "num_heads": 4}
+    model = make_model(ModelConfig(**shape, **change, max_seq_len=40)).train()
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.fill_(0.1)
+    mask = torch.rand(batch[1].shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    for weights in (None, mask, mask * 0.3):
+        whole = model(*batch, weights_BT=weights)
+        model.loss_memory = CHUNKED[1]
+        assert_same(model, model(*batch, weights_BT=weights).total, whole.total)
+        model.loss_memory = WHOLE
+
+
+@pytest.mark.parametrize("objective", [Objective(), Objective(0.1, 1e-3)])
+def test_chunks_in_bf16_are_summed_in_fp32(objective: Objective) -> None:
+    """torch's own linear_cross_entropy adds up the chunks in bf16 and is off by per cent."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(32, 1500, bias=False)
+    hidden = torch.randn(1, 600, 32, requires_grad=True)
+    targets = torch.randint(1500, (1, 600))
+
+    def found(memory: LossMemory, bf16: bool) -> tuple[float, torch.Tensor, torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            losses = language_loss(
+                head, hidden, targets, vocabulary=1500, memory=memory, objective=objective
+            )
+        assert losses.total.dtype == torch.float32
+        return (
+            losses.total.item(),
+            *torch.autograd.grad(losses.total, (hidden, head.weight)),
+        )
+
+    pieces = LossMemory(logits=0, chunk=7)
+    exact, whole, chunked = found(WHOLE, False), found(WHOLE, True), found(pieces, True)
+    assert chunked[0] == pytest.approx(whole[0], rel=1e-6)
+    assert chunked[0] == pytest.approx(exact[0], rel=1e-3)
+    for number in (1, 2):
+        errors = [(of[number] - exact[number]).norm() for of in (whole, chunked)]
+        assert errors[1] < 1.1 * errors[0] + 1e-9
+    for one, other in zip(found(pieces, False)[1:], exact[1:], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
+
+
+def test_a_loss_in_chunks_has_one_backward_pass(model, batch) -> None:
+    """The gradients are made in the forward pass and scaled in place."""
+    model.loss_memory = CHUNKED[0]
+    total = model(*batch).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
+def test_how_many_tokens_are_held() -> None:
+    assert loss_memory(None).held(512, 1024) == 512
+    assert loss_memory(None).held(1 << 20, 50257) == (1 << 26) // 50257
+    assert loss_memory(0).held(1 << 20, 50257) == 1 << 20
+    assert loss_memory(100).held(1 << 20, 50257) == 100
+    assert loss_memory(100).held(30, 50257) == 30

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from trainer.data.shards.stream import ShardedTokens
+
     #: Inputs and targets, each (B, T); where not every target counts their weights (B, T); and
     #: where documents do not see each other the inputs' positions in their documents (B, T).
     Batch = (
@@ -82,8 +84,7 @@ class TokenBatches:
         self.seed = seed
         self.document_end = document_end
         self.vocab_size = token_file.vocab_size
-        # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
-        self._tokens = np.asarray(token_file.tokens)
+        self._tokens = token_file.view
         self._order = lru_cache(maxsize=2)(self._epoch)
         # A short epoch has fewer: each further epoch in a block costs a permutation of its own.
         self._block_size = min(BLOCK, 8 * self.num_windows)
@@ -152,7 +153,7 @@ def apart(batch: Batch, document_end: int | None) -> Batch:
 
 
 def gather(
-    tokens: NDArray[np.uint32], starts: NDArray[np.int64], seq_len: int
+    tokens: NDArray[np.uint32] | ShardedTokens, starts: NDArray[np.int64], seq_len: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The windows of `seq_len + 1` tokens at `starts` as inputs and targets, (B, T) int64 each.
 
@@ -160,7 +161,9 @@ def gather(
     """
     length = seq_len + 1
     last = len(tokens) - length
-    if len(starts) and int(starts.max()) > last:
+    if not isinstance(tokens, np.ndarray):
+        windows = tokens.windows(starts, length)
+    elif len(starts) and int(starts.max()) > last:
         windows = tokens[(starts[:, None] + np.arange(length)) % len(tokens)]
     else:
         # Every window of the file as a row, without a copy; the chosen ones are copied at once.
@@ -184,7 +187,7 @@ def ordered_batches(
     is shorter than one window.
     """
     check_length(token_file, seq_len)
-    tokens = np.asarray(token_file.tokens)
+    tokens = token_file.view
     windows = (len(tokens) - 1) // seq_len
     chosen = windows if max_batches is None else min(windows, max_batches * batch_size)
     starts = np.arange(chosen, dtype=np.int64) * windows // chosen * seq_len

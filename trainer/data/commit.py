@@ -43,8 +43,8 @@ def refuse_to_replace(targets: Targets, tokenizer: Tokenizer | None, *, overwrit
     where a new one is to be trained."""
     if overwrite:
         return
-    for path in (targets.train, targets.val):
-        if path.exists():
+    for path in (targets.train, targets.val, targets.manifest):
+        if path is not None and path.exists():
             raise UserError(f"{path} exists already: pass --overwrite to replace it")
     if targets.link and (targets.link.exists() or targets.link.is_symlink()):
         raise UserError(f"{targets.link} exists already: pass --overwrite to replace it")
@@ -82,8 +82,9 @@ def commit(
         notes += report.notes(listed)
     elif overwrite:
         files.remove(listed)  # of the old tokens
-    if targets.link:
+    if targets.link and targets.manifest:
         files.stage_link(targets.link, targets.train.name)
+        files.remove(targets.manifest)  # of the old tokens
     for side, writer in sorted(writers.items(), reverse=True):  # the training side is last
         sidecar = writer.path.with_name(writer.path.name + ".json")
         mask = mask_path(writer.path)

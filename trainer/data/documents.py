@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -43,6 +43,7 @@ from trainer.data.inputs import (
     extension_of,
 )
 from trainer.data.records import parse_record, text_of
+from trainer.data.stretch import lines_before, open_stretch
 
 PIECE_CHARACTERS = 64 * 1024
 CUT_WINDOW = 4096  # characters searched backwards for a cut that changes no token
@@ -121,6 +122,7 @@ class DocumentReader:
         self.skipping = skipping
         self.counts = ReadCounts()
         self.report = Report()
+        self._lines_before: Callable[[], int] = _none
 
     def __iter__(self) -> Iterator[Piece]:
         return self._through(self._texts_of_table, self._read_file)
@@ -134,7 +136,7 @@ class DocumentReader:
                 raise UserError(
                     f"{file.path} is not a file of records: give JSON Lines (.jsonl) or Parquet"
                 )
-        return self._through(lambda path: self._rows(path, fields), self._records_of_file)
+        return self._through(lambda file: self._rows(file, fields), self._records_of_file)
 
     def refuse(self, record: Record, problem: str) -> None:
         """Leave out a record and report it, or raise UserError, as `on_bad` says."""
@@ -143,18 +145,19 @@ class DocumentReader:
 
     def _through(
         self,
-        read_table: Callable[[Path], Iterator[_T]],
+        read_table: Callable[[InputFile], Iterator[_T]],
         read_file: Callable[[InputFile, IO[bytes]], Iterator[_T]],
     ) -> Iterator[_T]:
         self.counts = ReadCounts()
         self.report = Report()
         finished = 0
         for file in self.files:
+            self._lines_before = cache(partial(lines_before, file.path, file.start))
             try:
                 if extension_of(file.path) in TABLE_EXTENSIONS:
-                    yield from read_table(file.path)
+                    yield from read_table(file)
                 else:
-                    with file.path.open("rb") as raw:
+                    with open_stretch(file) as raw:
                         for piece in read_file(file, raw):
                             self.counts.disk_bytes = finished + raw.tell()
                             yield piece
@@ -177,7 +180,7 @@ class DocumentReader:
         return opened(file.path, raw, damaged if self.on_bad == "skip" else None)
 
     def _records_of_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Record]:
-        yield from self._json_records(file.path, self._opened(file, raw))
+        yield from self._json_records(file, self._opened(file, raw))
 
     def _read_file(self, file: InputFile, raw: IO[bytes]) -> Iterator[Piece]:
         if extension_of(file.path) in RECORD_EXTENSIONS:
@@ -186,12 +189,18 @@ class DocumentReader:
             return
         stream = self._opened(file, raw)
         block = stream.read(READ_BYTES)
-        encoding, mark = self._encoding_of(block)
-        if not mark and is_ascii_based(encoding) and b"\0" in block[:BINARY_PROBE_BYTES]:
+        encoding, mark = self._encoding_of(block) if not file.start else (self.encoding, 0)
+        if (
+            not file.start
+            and not mark
+            and is_ascii_based(encoding)
+            and b"\0" in block[:BINARY_PROBE_BYTES]
+        ):
             self._not_text(file, block[:BINARY_PROBE_BYTES])
             return
         bad = partial(self._bad_bytes, file.path)
-        yield from self._document(decoded(block[mark:], stream, encoding, bad))
+        text = decoded(block[mark:], stream, encoding, bad)
+        yield from self._document(text, begins=not file.start, ends=file.ends)
 
     def _encoding_of(self, block: bytes) -> tuple[str, int]:
         """The encoding of a file that begins with `block`, and the length of its mark."""
@@ -218,6 +227,7 @@ class DocumentReader:
 
     def _bad_bytes(self, path: Path, line: int, count: int, error: UnicodeDecodeError) -> None:
         """Bytes that are not text became U+FFFD in a line."""
+        line += self._lines_before()
         found = error.object[error.start : error.end][:8].hex(" ").upper()
         problem = f"is not {error.encoding.upper()}: it has the bytes {found}"
         if self.on_bad == "refuse":
@@ -237,8 +247,9 @@ class DocumentReader:
         else:
             yield from self._document((text,))
 
-    def _json_records(self, path: Path, stream: IO[bytes]) -> Iterator[Record]:
-        for number, line in enumerate(self._lines(path, stream), 1):
+    def _json_records(self, file: InputFile, stream: IO[bytes]) -> Iterator[Record]:
+        path = file.path
+        for number, line in enumerate(self._lines(file, stream), 1):
             if not line or line.isspace():
                 continue
             place = f"line {number}"
@@ -250,20 +261,20 @@ class DocumentReader:
                 self._bad_record(path, place, str(error), error)
                 continue
             if mended:
-                self.report.add(BadRecord(path, place, "mended", mended))
+                self.report.add(BadRecord(path, self._in_file(place), "mended", mended))
             yield Record(path, place, record)
 
-    def _lines(self, path: Path, stream: IO[bytes]) -> Iterator[bytes | str]:
+    def _lines(self, file: InputFile, stream: IO[bytes]) -> Iterator[bytes | str]:
         """The lines of a file: as bytes where they are UTF-8."""
         block = stream.read(len(codecs.BOM_UTF32_LE))
-        encoding, mark = self._encoding_of(block)
+        encoding, mark = self._encoding_of(block) if not file.start else (self.encoding, 0)
         block = block[mark:]
         if encoding == DEFAULT:
             rest = stream.readline() if not block.endswith(b"\n") else b""
             yield from io.BytesIO(block + rest)
             yield from stream
         else:
-            bad = partial(self._bad_bytes, path)
+            bad = partial(self._bad_bytes, file.path)
             block += stream.read(READ_BYTES)
             yield from text_lines(decoded(block, stream, encoding, bad))
 
@@ -273,7 +284,13 @@ class DocumentReader:
             self._bad_bytes(path, number, count, error)
         return bool(found)
 
+    def _in_file(self, place: str) -> str:
+        """The `line N` of a stretch as that of its file."""
+        kind, _, number = place.partition(" ")
+        return f"line {int(number) + self._lines_before()}" if kind == "line" else place
+
     def _bad_record(self, path: Path, place: str, problem: str, error: Exception) -> None:
+        place = self._in_file(place)
         if self.on_bad == "skip":
             self._skipped(path, place, problem)
             return
@@ -285,12 +302,13 @@ class DocumentReader:
     def _skipped(self, path: Path, place: str, problem: str) -> None:
         self.report.add(BadRecord(path, place, "skipped", problem))
 
-    def _texts_of_table(self, path: Path) -> Iterator[Piece]:
-        for record in self._rows(path, None):
+    def _texts_of_table(self, file: InputFile) -> Iterator[Piece]:
+        for record in self._rows(file, None):
             yield from self._text(record)
 
-    def _rows(self, path: Path, fields: Sequence[str] | None) -> Iterator[Record]:
+    def _rows(self, table: InputFile, fields: Sequence[str] | None) -> Iterator[Record]:
         """The rows of a table: those of the columns `fields` that it has, or the one with text."""
+        path = table.path
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -309,12 +327,14 @@ class DocumentReader:
                         f"has none of the columns {', '.join(fields or ())}; its columns are "
                         f"{one_line(', '.join(names))}"
                     )
-                size, rows, seen = path.stat().st_size, file.metadata.num_rows, 0
-                for batch in file.iter_batches(batch_size=256, columns=columns):
+                lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                groups = range(len(lengths))[table.start : table.stop]
+                before, rows, seen = sum(lengths[: table.start]), sum(lengths[i] for i in groups), 0
+                for batch in file.iter_batches(256, row_groups=list(groups), columns=columns):
                     for row in batch.to_pylist():
                         seen += 1
-                        yield Record(path, f"row {seen}", row)
-                    self.counts.disk_bytes = start + size * seen // max(rows, 1)
+                        yield Record(path, f"row {before + seen}", row)
+                    self.counts.disk_bytes = start + table.size * seen // max(rows, 1)
         except BadRecordError as error:
             self._bad_file(path, str(error), error)
         except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -335,9 +355,14 @@ class DocumentReader:
             raise UserError(f"{path} {problem}") from error
         self._skipped(path, "", problem)
 
-    def _document(self, blocks: Iterator[str] | tuple[str, ...]) -> Iterator[Piece]:
-        """One document's text, in blocks of any length, as pieces."""
-        buffer, first = "", True
+    def _document(
+        self, blocks: Iterator[str] | tuple[str, ...], *, begins: bool = True, ends: bool = True
+    ) -> Iterator[Piece]:
+        """One document's text, in blocks of any length, as pieces.
+
+        It counts where it `begins`, and has its last piece where it `ends`.
+        """
+        buffer, first = "", begins
         for block in blocks:
             buffer = buffer + block if buffer else block
             start = 0
@@ -349,9 +374,9 @@ class DocumentReader:
             if start:
                 buffer = buffer[start:]
         if buffer:
-            self.counts.documents += 1
-            yield self._piece(buffer, first, True)
-        else:
+            self.counts.documents += begins
+            yield self._piece(buffer, first, ends)
+        elif begins and ends:
             self.counts.empty_documents += 1
 
     def _piece(self, text: str, first: bool, last: bool) -> Piece:
@@ -366,6 +391,10 @@ class DocumentReader:
                 num_bytes = len(text.encode())
         self.counts.text_bytes += num_bytes
         return Piece(text, num_bytes, first, last)
+
+
+def _none() -> int:
+    return 0
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

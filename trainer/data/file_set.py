@@ -30,6 +30,7 @@ class FileSet:
 
     def __init__(self) -> None:
         self._files: list[IO[bytes]] = []
+        self._opened: dict[Path, IO[bytes]] = {}
         self._partials: list[Path] = []
         self._moves: list[tuple[Path, Path | None]] = []
 
@@ -53,6 +54,7 @@ class FileSet:
         partial = partial_path(target)
         file = _open_locked(partial)
         self._files.append(file)
+        self._opened[target] = file
         self._partials.append(partial)
         return file
 
@@ -67,6 +69,12 @@ class FileSet:
         file.flush()
         os.fsync(file.fileno())
         self._moves.append((target, partial_path(target)))
+
+    def stage_opened(self, target: Path, data: bytes = b"") -> None:
+        """Make the file that `open` gave for `target` durable, with `data` added, and ready."""
+        file = self._opened[target]
+        file.write(data)
+        self.stage_file(target, file)
 
     def stage_link(self, link: Path, target: str) -> None:
         """A symlink to `target` (relative), for `commit` to put in place."""

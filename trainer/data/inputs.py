@@ -33,11 +33,18 @@ KNOWN_EXTENSIONS = TEXT_EXTENSIONS | RECORD_EXTENSIONS | TABLE_EXTENSIONS
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to read. `named` when a person gave its path, not a directory or a glob."""
+    """A file to read. `named` when a person gave its path, not a directory or a glob.
+
+    Of a file that is divided, only the bytes, or row groups of a table, from `start` to `stop` are
+    read; `size` is theirs, and `ends` says whether the file ends with them.
+    """
 
     path: Path
     size: int
     named: bool
+    start: int = 0
+    stop: int | None = None
+    ends: bool = True
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.marks import BEGINS, COUNTS, mask_path
 from trainer.data.split import TRAIN, VALIDATION, Part
 from trainer.data.tokenizer import TOKENIZER_FILES
-from trainer.data.tokens import TOKEN_BYTES, sidecar_path
+from trainer.data.tokens import MANIFEST, TOKEN_BYTES, sidecar_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,11 @@ class Targets:
     def directory(self) -> Path:
         """Where the tokenizer's files go."""
         return self.train.parent
+
+    @property
+    def manifest(self) -> Path | None:
+        """Where the manifest of shards in the same folder would be."""
+        return self.directory / MANIFEST if self.link else None
 
     @property
     def files(self) -> list[Path]:
@@ -59,8 +64,9 @@ class TokenWriter:
     text_bytes: int = 0
     counted: int = 0
     longest: int = 0
+    #: Whether the last document that was added goes on.
+    within: bool = False
     _waiting: list[NDArray[np.uint32]] = field(default_factory=list)
-    _within: bool = False
 
     def add(
         self,
@@ -72,9 +78,9 @@ class TokenWriter:
     ) -> None:
         """Add the `ids` of `part`, after `begin` if its document begins here, and before `end` if
         it ends here."""
-        if not self._within:
+        if not self.within:
             self._waiting.append(begin)
-        self._within = not part.ends
+        self.within = not part.ends
         self._waiting.append(ids)
         self.text_bytes += part.num_bytes
         if part.ends:

@@ -72,7 +72,7 @@ class PackedBatches:
         self.apart = apart
         self.vocab_size = token_file.vocab_size
         self._pad = token_file.sidecar.pad_id
-        self._tokens = np.asarray(token_file.tokens)
+        self._tokens = token_file.view
         self._marks = np.asarray(token_file.marks)
         bounds = document_bounds(self._marks)
         lengths = np.diff(bounds)

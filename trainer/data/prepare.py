@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from shared.errors import RunError, UserError
 from shared.text import one_line, plural
 from trainer.data.bad_records import Report
 from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
-from trainer.data.documents import DocumentReader, Piece, reading_notes
+from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet
-from trainer.data.inputs import InputSet, find_inputs
+from trainer.data.inputs import InputFile, InputSet, find_inputs
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.split import Part, SplitPlan, Survey, divide, plan_split
@@ -72,8 +72,12 @@ class PrepareSettings:
 
     def reader(self, inputs: InputSet) -> DocumentReader:
         """A pass over the documents."""
+        return self.reader_of(inputs.files)
+
+    def reader_of(self, files: Sequence[InputFile]) -> DocumentReader:
+        """A pass over the documents of some of the files."""
         return DocumentReader(
-            inputs.files,
+            files,
             self.text_field,
             encoding=find_encoding(self.encoding),
             on_bad="skip" if self.skip_bad else "refuse",
@@ -92,9 +96,9 @@ def prepare(
     use, before anything is changed, and RunError when the disk is full or an input changes
     between the two passes. `batch_bytes` of text are encoded together.
     """
-    _check(settings)
+    check_settings_of(settings)
     targets = plan_targets(settings.output, settings.val_output)
-    tokenizer = _given_tokenizer(settings)
+    tokenizer = given_tokenizer(settings)
     refuse_to_replace(targets, tokenizer, overwrite=settings.overwrite)
     exclude = {path.resolve() for path in targets.files}
     inputs = find_inputs(settings.inputs, exclude)
@@ -134,7 +138,7 @@ def encode_parts(
     running: deque[tuple[list[Part], Future[list[NDArray[np.uint32]]]]] = deque()
     pool = ThreadPoolExecutor(ENCODING_BATCHES, thread_name_prefix="encode")
     try:
-        for batch in _batches(parts, batch_bytes):
+        for batch in batches_of(parts, batch_bytes):
             running.append((batch, pool.submit(tokenizer.encode_arrays, [p.text for p in batch])))
             if len(running) > ENCODING_BATCHES:
                 done, arrays = running.popleft()
@@ -145,7 +149,8 @@ def encode_parts(
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a batch
 
 
-def _batches(parts: Iterable[Part], batch_bytes: int) -> Iterator[list[Part]]:
+def batches_of(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
+    """Parts that are encoded together."""
     batch: list[Part] = []
     size = 0
     for part in parts:
@@ -161,7 +166,8 @@ def _batches(parts: Iterable[Part], batch_bytes: int) -> Iterator[list[Part]]:
 # Before reading anything
 
 
-def _check(settings: PrepareSettings) -> None:
+def check_settings_of(settings: PrepareSettings) -> None:
+    """Raise UserError for settings that cannot be met, before anything is read."""
     find_encoding(settings.encoding)
     if not 0 <= settings.val_split < 1:
         raise UserError(
@@ -177,7 +183,7 @@ def _check(settings: PrepareSettings) -> None:
         raise UserError(f"--seed {settings.seed} does not fit 64 bits: choose a smaller number")
 
 
-def _given_tokenizer(settings: PrepareSettings) -> Tokenizer | None:
+def given_tokenizer(settings: PrepareSettings) -> Tokenizer | None:
     """The tokenizer the settings name, or None if one is to be trained."""
     if settings.tokenizer:
         tokenizer = Tokenizer.load(settings.tokenizer)
@@ -211,7 +217,7 @@ def _survey(
     survey = Survey(settings.val_split, settings.seed)
     if tokenizer is None and settings.kind == "char":
         tokenizer = train_tokenizer((), kind="char", charset=settings.charset)
-    replaced = _Replaced(tokenizer, settings.replace)
+    replaced = Replaced(tokenizer, settings.replace)
     pieces = survey.watch(replaced.through(reader))
     if tokenizer is None:
         wanted = settings.vocab_size or DEFAULT_VOCAB_SIZE
@@ -229,22 +235,48 @@ def _survey(
             for _ in pieces:
                 update(reader.counts.disk_bytes)
         notes = []
-    if replaced.count and not settings.replace:
+    notes += survey_notes(
+        settings,
+        inputs,
+        tokenizer,
+        reader.counts,
+        reader.report,
+        outside=replaced.count,
+        examples=replaced.examples,
+    )
+    return tokenizer, survey, reader.report, notes
+
+
+def survey_notes(
+    settings: PrepareSettings,
+    inputs: InputSet,
+    tokenizer: Tokenizer,
+    counts: ReadCounts,
+    report: Report,
+    *,
+    outside: int,
+    examples: Iterable[str],
+) -> list[str]:
+    """What to tell about a survey that found so many characters `outside` the tokenizer.
+
+    Raises UserError when there is no text, or characters may not be replaced.
+    """
+    if outside and not settings.replace:
         keep = "" if settings.tokenizer or settings.vocab else ", or --charset bytes to keep them"
-        lacking = outside_message(replaced.examples, replaced.count)
+        lacking = outside_message(examples, outside)
         raise UserError(f"{lacking}: use --replace to turn them into '?'{keep}")
-    if not survey.text_bytes:
-        told = [*reading_notes(reader.counts, inputs), *map(str, reader.report.records[:1])]
+    if not counts.text_bytes:
+        told = [*reading_notes(counts, inputs), *map(str, report.records[:1])]
         raise UserError(
             f"there is no text in {', '.join(map(one_line, settings.inputs))}"
             + "".join(f" ({note})" for note in told)
         )
-    notes += reading_notes(reader.counts, inputs)
-    if replaced.count:
-        notes.append(f"{plural(replaced.count, 'character')} outside the character set became '?'")
+    notes = reading_notes(counts, inputs)
+    if outside:
+        notes.append(f"{plural(outside, 'character')} outside the character set became '?'")
     if not tokenizer.lossless and not tokenizer.restricted:
         notes.append("this tokenizer changes some text: decoding does not restore it exactly")
-    return tokenizer, survey, reader.report, notes
+    return notes
 
 
 def _encode(
@@ -259,7 +291,7 @@ def _encode(
     batch_bytes: int,
 ) -> None:
     reader = settings.reader(inputs)
-    pieces = _Replaced(tokenizer, settings.replace).through(reader)
+    pieces = Replaced(tokenizer, settings.replace).through(reader)
     begin = np.array(tokenizer.begin_ids, dtype=np.uint32)
     end = np.array([tokenizer.eos_id], dtype=np.uint32)
     done = 0
@@ -278,7 +310,7 @@ def _encode(
         )
 
 
-class _Replaced:
+class Replaced:
     """Counts the characters a restricted tokenizer lacks, and with `replace` replaces them."""
 
     def __init__(self, tokenizer: Tokenizer | None, replace: bool) -> None:
@@ -286,6 +318,10 @@ class _Replaced:
         self._replace = replace
         self.count = 0
         self.examples: dict[str, None] = {}
+
+    def told(self) -> dict[str, Any]:
+        """What was found, for JSON."""
+        return {"outside": self.count, "examples": list(self.examples)}
 
     def through(self, pieces: Iterable[Piece]) -> Iterable[Piece]:
         return pieces if self._tokenizer is None else self._mend(pieces, self._tokenizer)

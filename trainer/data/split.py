@@ -45,17 +45,18 @@ class Survey:
     text_bytes: int = 0
     validation_documents: int = 0
     validation_bytes: int = 0
-    _side: int = TRAIN
+    #: Where the first piece belongs if its document began before.
+    side: int = TRAIN
 
     def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Pass `pieces` through, counting."""
         for piece in pieces:
             if piece.first:
-                self._side = side_of_document(piece.text, self.val_split, self.seed)
+                self.side = side_of_document(piece.text, self.val_split, self.seed)
                 self.documents += 1
-                self.validation_documents += self._side
+                self.validation_documents += self.side
             self.text_bytes += piece.num_bytes
-            if self._side == VALIDATION:
+            if self.side == VALIDATION:
                 self.validation_bytes += piece.num_bytes
             yield piece
 
@@ -99,22 +100,38 @@ def plan_split(survey: Survey) -> SplitPlan:
     return SplitPlan("blocks", wanted, survey.seed, tuple(boundaries[:-1]))
 
 
-def divide(pieces: Iterable[Piece], plan: SplitPlan) -> Iterator[Part]:
+def divide(
+    pieces: Iterable[Piece], plan: SplitPlan, *, position: int = 0, side: int = TRAIN
+) -> Iterator[Part]:
     """Every piece on its side. Nothing is lost, repeated or moved; a document cut in two by a
-    block boundary ends on both sides."""
+    block boundary ends on both sides.
+
+    The pieces are those from the byte `position` of the whole text on; a first one whose document
+    began before is on `side`.
+    """
     if plan.rule == "blocks":
-        yield from _divide_by_place(pieces, plan.boundaries)
+        yield from _divide_by_place(pieces, plan.boundaries, position)
         return
-    side = TRAIN
+    side = side if plan.rule == "documents" else TRAIN
     for piece in pieces:
         if piece.first and plan.rule == "documents":
             side = side_of_document(piece.text, plan.val_split, plan.seed)
         yield Part(piece.text, piece.num_bytes, side, piece.last)
 
 
-def _divide_by_place(pieces: Iterable[Piece], boundaries: tuple[int, ...]) -> Iterator[Part]:
-    remaining = list(reversed(boundaries))
-    side, position = TRAIN, 0
+def side_at(boundaries: tuple[int, ...], position: int) -> int:
+    """The side of the text from the byte `position` on, for the rule `blocks`."""
+    return sum(boundary <= position for boundary in boundaries) % 2
+
+
+def _divide_by_place(
+    pieces: Iterable[Piece], boundaries: tuple[int, ...], position: int
+) -> Iterator[Part]:
+    # None lies at 0: that would be the end of nothing.
+    remaining = [
+        boundary for boundary in reversed(boundaries) if boundary > position or not position
+    ]
+    side = side_at(boundaries, position) if position else TRAIN
     # One part is held back: only the next one shows whether its document continues.
     held: Part | None = None
     for piece in pieces:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,12 @@ from trainer.data.marks import open_marks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trainer.data.shards.stream import ShardedTokens
+
+#: The manifest of tokens in shards; see `shards/`.
+MANIFEST = "train.shards.json"
+#: What a folder of shards is made from; it is there from the beginning.
+PLAN = "shards_plan.json"
 TOKEN_BYTES = 4
 FINGERPRINT_BLOCKS = 256
 FINGERPRINT_BYTES = 4096
@@ -61,13 +68,17 @@ class Sidecar:
     counted_tokens: int = 0
     longest: int = 0
 
-    def to_json(self) -> bytes:
-        """The content of the sidecar's file."""
+    def to_plain(self) -> dict[str, Any]:
+        """The fields that say something."""
         fields = asdict(self)
         if not self.mask:
             for name in ("mask", "counted_tokens", "longest"):
                 del fields[name]
-        return encode_json(fields, indent=True) + b"\n"
+        return fields
+
+    def to_json(self) -> bytes:
+        """The content of the sidecar's file."""
+        return encode_json(self.to_plain(), indent=True) + b"\n"
 
     def write(self, token_path: Path) -> None:
         """Put the sidecar beside `token_path`."""
@@ -77,10 +88,10 @@ class Sidecar:
 @dataclass(frozen=True)
 class TokenFile:
     """A checked token file, mapped into memory: `tokens` is (count,) u32, read-only. Conversations
-    have `marks` (count,)."""
+    have `marks` (count,). `path` may be the manifest of a stream in shards."""
 
     path: Path
-    tokens: NDArray[np.uint32]
+    tokens: NDArray[np.uint32] | ShardedTokens
     vocab_size: int
     sidecar: Sidecar | None
     marks: NDArray[np.uint8] | None = None
@@ -89,6 +100,19 @@ class TokenFile:
     def count(self) -> int:
         """Number of tokens."""
         return len(self.tokens)
+
+    @property
+    def view(self) -> NDArray[np.uint32] | ShardedTokens:
+        """What to take slices of."""
+        # A plain view of the map: indexing np.memmap itself costs a Python object per slice.
+        return np.asarray(self.tokens) if isinstance(self.tokens, np.ndarray) else self.tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its content apart."""
+        if self.sidecar is not None and not isinstance(self.tokens, np.ndarray):
+            return self.sidecar.fingerprint
+        return fingerprint(self.path)
 
     @property
     def tokenizer_path(self) -> Path | None:
@@ -104,14 +128,19 @@ def sidecar_path(token_path: Path) -> Path:
 
 
 def find_tokens(path: str | Path) -> Path:
-    """The token file at `path`: itself, or `train.bin` or `tokens.bin` in a directory."""
+    """The token file at `path`: itself, or in a directory `train.bin`, `tokens.bin` or the manifest
+    of shards. Raises UserError for a directory that has none."""
     path = expand_user(path)
     if not path.is_dir():
         return path
-    for name in ("train.bin", "tokens.bin"):
+    for name in ("train.bin", "tokens.bin", MANIFEST):
         if (path / name).is_file():
             return path / name
-    raise UserError(f"{path} has no train.bin or tokens.bin: {PREPARE_HINT}")
+    from trainer.data.shards.manifest import why_unfinished
+
+    if why := why_unfinished(path):
+        raise UserError(why)
+    raise UserError(f"{path} has no train.bin, tokens.bin or {MANIFEST}: {PREPARE_HINT}")
 
 
 def validation_path(train_path: Path) -> Path | None:
@@ -143,11 +172,25 @@ def read_sidecar(token_path: str | Path) -> Sidecar | None:
     Raises UserError when there is one that cannot be understood.
     """
     path = sidecar_path(Path(token_path))
+    if Path(token_path).name == MANIFEST:
+        from trainer.data.shards.manifest import read_manifest
+
+        return read_manifest(Path(token_path)).stream
     if not path.exists():
         return None
     content = read_json(path)
     if content is None:
         raise UserError(f"{path} is not a JSON object: remove it or run `trainer prepare-data`")
+    return sidecar_from(path, content)
+
+
+def sidecar_from(
+    path: Path, content: Mapping[str, Any], dtypes: Sequence[str] = ("uint32",)
+) -> Sidecar:
+    """The sidecar with the fields of `content`, which was read from `path`.
+
+    Raises UserError when it cannot be understood, or its tokens are of other types than `dtypes`.
+    """
     known = {field.name for field in fields(Sidecar)}
     try:
         sidecar = Sidecar(**{key: value for key, value in content.items() if key in known})
@@ -156,17 +199,17 @@ def read_sidecar(token_path: str | Path) -> Sidecar | None:
         raise UserError(
             f"{path} does not describe a token file (missing{missing}): run `trainer prepare-data`"
         ) from error
-    _check_sidecar(path, sidecar)
+    _check_sidecar(path, sidecar, dtypes)
     return sidecar
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, blocks: int = FINGERPRINT_BLOCKS) -> str:
     """16 hex digits that tell token files apart, from the size and evenly spaced blocks."""
     digest = hashlib.blake2b(digest_size=8)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest.update(size.to_bytes(8, "little"))
-        for place in range(0, size, max(size // FINGERPRINT_BLOCKS, FINGERPRINT_BYTES)):
+        for place in range(0, size, max(size // blocks, FINGERPRINT_BYTES)):
             file.seek(place)
             digest.update(file.read(FINGERPRINT_BYTES))
     return digest.hexdigest()
@@ -194,6 +237,10 @@ def open_tokens(
     """
     path = find_tokens(path)
     size = _file_size(path)
+    if path.name == MANIFEST:
+        from trainer.data.shards.opening import open_shards
+
+        return open_shards(path, vocab_size=vocab_size, tokenizer_hash=tokenizer_hash)
     sidecar = read_sidecar(path)
     if size == 0:
         raise UserError(f"{path} is empty: {PREPARE_HINT}")
@@ -229,7 +276,9 @@ def check_token_files(path: str | None, val_path: str | None) -> None:
     ):
         if file is not None:
             _file_size(file)
-            if file.suffix != ".bin" and read_sidecar(file) is None and _looks_like_text(file):
+            if file.name == MANIFEST:
+                read_sidecar(file)
+            elif file.suffix != ".bin" and read_sidecar(file) is None and _looks_like_text(file):
                 raise _text_instead(file)
 
 
@@ -240,21 +289,21 @@ def _text_instead(path: Path) -> UserError:
     )
 
 
-def _check_sidecar(path: Path, sidecar: Sidecar) -> None:
-    counts: dict[str, Any] = {
-        name: getattr(sidecar, name)
-        for name in (
-            *("vocab_size", "eos_id", "pad_id", "num_tokens", "num_documents", "text_bytes"),
-            *("counted_tokens", "longest"),
-        )
-    }
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise UserError(f"{path}: {name} is {one_line(value)}, not a count")
+def check_counts(where: Path | str, content: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise UserError unless all `names` in `content` are counts."""
+    for name in names:
+        value = content[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise UserError(f"{where}: {name} is {one_line(value)}, not a count")
+
+
+def _check_sidecar(path: Path, sidecar: Sidecar, dtypes: Sequence[str]) -> None:
+    names = ("vocab_size", "eos_id", "pad_id", "num_tokens", "num_documents", "text_bytes")
+    check_counts(path, asdict(sidecar), (*names, "counted_tokens", "longest"))
     for name in ("fingerprint", "set_id", "mask"):
         if not isinstance(getattr(sidecar, name), str):
             raise UserError(f"{path}: {name} is {one_line(getattr(sidecar, name))}, not text")
-    if (sidecar.dtype, sidecar.byte_order) != ("uint32", "little"):
+    if sidecar.dtype not in dtypes or sidecar.byte_order != "little":
         raise UserError(
             f"{path}: tokens are {one_line(sidecar.byte_order)}-endian {one_line(sidecar.dtype)}; "
             "only little-endian uint32 is read"
@@ -275,6 +324,13 @@ def _check_match(
             f"{path} is not the file that {sidecar_path(path).name} describes: one of them was "
             "replaced, or writing them was interrupted; run `trainer prepare-data` again"
         )
+    check_vocabulary(path, sidecar, vocab_size, tokenizer_hash)
+
+
+def check_vocabulary(
+    path: Path, sidecar: Sidecar, vocab_size: int | None, tokenizer_hash: str | None
+) -> None:
+    """Raise UserError when the tokens are not of this vocabulary, where one is given."""
     if vocab_size is not None and sidecar.vocab_size > vocab_size:
         raise UserError(
             f"{path} was made with {sidecar.vocab_size} tokens in its vocabulary, but the model "

@@ -183,7 +183,7 @@ def _open_tokens(
     file = open_tokens(path, vocab_size=vocab_size, tokenizer_hash=tokenizer.hash)
     if file.count < 2:
         raise UserError(f"{one_line(path)} has {file.count} token; scoring needs two.")
-    tokens = file.tokens if max_tokens is None else file.tokens[: max_tokens + 1]
+    tokens = file.view[: file.count if max_tokens is None else max_tokens + 1]
     marks = None if file.marks is None else np.asarray(file.marks)[: len(tokens)]
     end = file.sidecar.eos_id if apart and file.sidecar and marks is None else None
     predicted = tokens[1:]

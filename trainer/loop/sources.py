@@ -21,7 +21,6 @@ from trainer.data.tokens import (
     TokenFile,
     check_together,
     find_validation,
-    fingerprint,
     open_tokens,
     sidecar_path,
     validation_path,
@@ -288,8 +287,8 @@ def _identity(
         "tokenizer": sidecar.tokenizer_hash if sidecar else None,
         "seed": config.train.seed,
         "seq_len": config.seq_len,
-        "fingerprint": fingerprint(train.path),
-        "validation": fingerprint(val.path) if val else None,
+        "fingerprint": train.fingerprint,
+        "validation": val.fingerprint if val else None,
         "validation_windows": _windows(batches),
     } | ({"mask": sidecar.mask} if sidecar and sidecar.mask else {})
 

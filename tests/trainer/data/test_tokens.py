@@ -124,7 +124,7 @@ def test_wrong_files(tmp_path: Path, name: str, content: bytes | None, message: 
 
 
 def test_an_empty_directory(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no train.bin or tokens.bin"):
+    with pytest.raises(UserError, match=r"has no train.bin, tokens.bin or train.shards.json"):
         open_tokens(tmp_path)
 
 

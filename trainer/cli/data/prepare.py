@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.commit import Prepared
+    from trainer.data.shards.prepare import Kind
     from trainer.data.tokens import Sidecar
 
 
@@ -100,6 +101,18 @@ def prepare_data(
     encoding: EncodingOption = "utf-8",
     skip_bad: SkipBadOption = False,
     seed: Annotated[int, typer.Option(help="Random seed of the validation split.")] = 0,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Write the training tokens as N files, made by many processes; the same command "
+            "finishes what was interrupted.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Processes that make --shards; default: one per core."),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -113,6 +126,7 @@ def prepare_data(
     Each file or record is one document; tokens are 32-bit. Existing files stay until the new ones
     are complete. With --chat, mask files beside the tokens say what the assistant said.
     """
+    _refuse_without_shards(shards, workers)
     if chat is not None:
         from trainer.conversations.prepare import ChatSettings, prepare_chat
 
@@ -138,29 +152,42 @@ def prepare_data(
     _refuse_without_chat(chat_template, max_tokens)
     from trainer.data.prepare import PrepareSettings, prepare
 
-    prepared = prepare(
-        PrepareSettings(
-            inputs=[*(inputs or ()), *(more or ())],
-            output=output,
-            val_output=val_output,
-            val_split=val_split,
-            vocab_size=vocab_size,
-            tokenizer=tokenizer_asked(tokenizer),
-            vocab=vocab,
-            merges=merges,
-            kind=kind,  # type: ignore[arg-type]
-            charset=charset,  # type: ignore[arg-type]
-            min_frequency=min_frequency,
-            replace=replace,
-            text_field=text_field,
-            encoding=encoding,
-            skip_bad=skip_bad,
-            seed=seed,
-            overwrite=overwrite,
-        ),
-        show_progress,
+    settings = PrepareSettings(
+        inputs=[*(inputs or ()), *(more or ())],
+        output=output,
+        val_output=val_output,
+        val_split=val_split,
+        vocab_size=vocab_size,
+        tokenizer=tokenizer_asked(tokenizer),
+        vocab=vocab,
+        merges=merges,
+        kind=kind,  # type: ignore[arg-type]
+        charset=charset,  # type: ignore[arg-type]
+        min_frequency=min_frequency,
+        replace=replace,
+        text_field=text_field,
+        encoding=encoding,
+        skip_bad=skip_bad,
+        seed=seed,
+        overwrite=overwrite,
     )
-    _tell(prepared)
+    if shards is None:
+        _tell(prepare(settings, show_progress))
+        return
+    from trainer.data.shards.text_kind import TextKind
+
+    _make_shards(TextKind(settings), shards, workers)
+
+
+def _make_shards(kind: Kind, shards: int, workers: int | None) -> None:
+    from trainer.data.shards.prepare import prepare_shards
+
+    try:
+        _tell(prepare_shards(kind, shards, workers, show_progress))
+    except KeyboardInterrupt:
+        note = "finished shards are kept: the same command goes on where it was interrupted"
+        typer.echo(f"note: {note}", err=True)
+        raise
 
 
 #: Options that are about text or a new tokenizer.
@@ -188,6 +215,13 @@ def _refuse_beside_chat(context: typer.Context) -> None:
                 f"{option} and --chat are both given; conversations use the tokenizer of a model "
                 "(--tokenizer), and text is prepared on its own."
             )
+
+
+def _refuse_without_shards(shards: int | None, workers: int | None) -> None:
+    from shared.errors import UserError
+
+    if workers is not None and shards is None:
+        raise UserError(f"--workers {workers} is for --shards, which is missing.")
 
 
 def _refuse_without_chat(chat_template: str | None, max_tokens: int | None) -> None:

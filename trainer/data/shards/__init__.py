@@ -1,0 +1,1 @@
+"""Tokens in many files that are read as one stream: made by many processes, described together."""

@@ -52,8 +52,8 @@ def loop_speed(
 
     def turn() -> None:
         turns.append(time.perf_counter())
-        measured = len(turns) - 2 - warmup  # the first batch is for the untrained loss
-        if measured >= 3 and (measured >= most or turns[-1] - turns[1 + warmup] >= seconds):
+        measured = len(turns) - 1 - warmup
+        if measured >= 3 and (measured >= most or turns[-1] - turns[warmup] >= seconds):
             raise Enough
 
     folder = Path(tempfile.mkdtemp(dir=check.folder))
@@ -69,14 +69,13 @@ def loop_speed(
             writer.__exit__(type(error), error, error.__traceback__)
             raise
     config = session.config
-    steps = len(turns) - 2 - warmup
-    step = (turns[-1] - turns[1 + warmup]) / steps
+    step = (turns[-1] - turns[warmup]) / (len(turns) - 1 - warmup)
     peak = torch.cuda.max_memory_allocated(check.device) if check.cuda else 0
     return Speed(
         config.tokens_per_step / step,
         step * 1000,
         peak,
-        turns[2] - turns[1],
+        turns[1] - turns[0],
         utilization(
             config.tokens_per_step / step,
             session.learner.flops_per_token,

@@ -19,14 +19,15 @@ from shared.files import expand_user, open_file
 from shared.text import one_line, plural
 from trainer.checkpoint.finding import find_checkpoint
 from trainer.conversations.records import FIELDS, dialogue_of
-from trainer.data.bad_records import BadRecordError
+from trainer.data.bad_records import BadRecordError, Report
 from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
-from trainer.data.documents import DocumentReader, Record, reading_notes
+from trainer.data.documents import DocumentReader, ReadCounts, Record, reading_notes
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet
 from trainer.data.inputs import (
     RECORD_EXTENSIONS,
     TABLE_EXTENSIONS,
+    InputFile,
     InputSet,
     extension_of,
     find_inputs,
@@ -63,8 +64,12 @@ class ChatSettings:
 
     def reader(self, inputs: InputSet) -> DocumentReader:
         """A pass over the records."""
+        return self.reader_of(inputs.files)
+
+    def reader_of(self, files: Sequence[InputFile]) -> DocumentReader:
+        """A pass over the records of some of the files."""
         return DocumentReader(
-            inputs.files,
+            files,
             "messages",
             encoding=find_encoding(self.encoding),
             on_bad="skip" if self.skip_bad else "refuse",
@@ -78,35 +83,26 @@ def prepare_chat(settings: ChatSettings, progress: ProgressFactory = silent) -> 
     The same inputs and settings give the same bytes on any machine. Raises UserError for wrong use,
     before anything is changed, and RunError when the disk is full or an input changes meanwhile.
     """
-    if not 0 <= settings.val_split < 1:
-        raise UserError(
-            f"--val-split {settings.val_split:g} is not a share of the conversations: give a "
-            "number from 0 up to but not including 1, such as 0.05 for 5 %"
-        )
-    if settings.max_tokens is not None and settings.max_tokens < 2:
-        raise UserError(f"--max-tokens is {settings.max_tokens}: it must be 2 or more")
+    check_chat_settings(settings)
     targets = plan_targets(settings.output, settings.val_output)
     tokenizer, template = chat_tokenizer(settings.tokenizer, settings.template)
     refuse_to_replace(targets, tokenizer, overwrite=settings.overwrite)
-    inputs = _records(find_inputs(settings.inputs, {path.resolve() for path in targets.files}))
+    inputs = records_among(find_inputs(settings.inputs, {path.resolve() for path in targets.files}))
     with FileSet() as files, open_writers(targets, files, masks=True) as writers:
         survey = _survey(settings, inputs, progress)
         reader = settings.reader(inputs)
-        encoder = _Encoder(AnswerFinder(template, tokenizer), tokenizer, settings.max_tokens)
+        encoder = ConversationEncoder(
+            AnswerFinder(template, tokenizer), tokenizer, settings.max_tokens
+        )
         with progress("encoding", inputs.size) as update:
-            done = encoder.write(reader, survey, writers, update)
+            done = encoder.write(reader, survey.side, writers, update)
         if done != survey.total or reader.counts.disk_bytes != survey.disk_bytes:
             raise RunError(
                 f"the input changed while it was read ({survey.total} conversations, then {done}): "
                 "nothing was written; run again when it no longer changes"
             )
         if not writers[TRAIN].num_documents:
-            told = [*reading_notes(reader.counts, inputs), *map(str, reader.report.records[:1])]
-            raise UserError(
-                f"there is no conversation to learn from in "
-                f"{', '.join(map(one_line, settings.inputs))}"
-                + "".join(f" ({note})" for note in told)
-            )
+            raise nothing_to_learn(settings, inputs, reader.counts, reader.report)
         return commit(
             targets=targets,
             tokenizer=tokenizer,
@@ -115,8 +111,39 @@ def prepare_chat(settings: ChatSettings, progress: ProgressFactory = silent) -> 
             files=files,
             report=reader.report if settings.skip_bad else None,
             overwrite=settings.overwrite,
-            notes=[*reading_notes(reader.counts, inputs), *encoder.notes()],
+            notes=[*reading_notes(reader.counts, inputs), *endless_notes(encoder.endless)],
         )
+
+
+def check_chat_settings(settings: ChatSettings) -> None:
+    """Raise UserError for settings that cannot be met, before anything is read."""
+    if not 0 <= settings.val_split < 1:
+        raise UserError(
+            f"--val-split {settings.val_split:g} is not a share of the conversations: give a "
+            "number from 0 up to but not including 1, such as 0.05 for 5 %"
+        )
+    if settings.max_tokens is not None and settings.max_tokens < 2:
+        raise UserError(f"--max-tokens is {settings.max_tokens}: it must be 2 or more")
+
+
+def nothing_to_learn(
+    settings: ChatSettings, inputs: InputSet, counts: ReadCounts, report: Report
+) -> UserError:
+    """The error for inputs without conversations."""
+    told = [*reading_notes(counts, inputs), *map(str, report.records[:1])]
+    return UserError(
+        f"there is no conversation to learn from in {', '.join(map(one_line, settings.inputs))}"
+        + "".join(f" ({note})" for note in told)
+    )
+
+
+def endless_notes(count: int) -> list[str]:
+    """What a person should know about so many answers that do not end with a special token."""
+    note = (
+        f"in {plural(count, 'conversation')} no special token of the tokenizer ends an answer, so "
+        "the model does not learn to stop: use template and tokenizer of one model"
+    )
+    return [note] if count else []
 
 
 def chat_tokenizer(tokenizer: str | None, template: str | None) -> tuple[Tokenizer, ChatTemplate]:
@@ -158,7 +185,7 @@ def read_template(path: Path) -> str:
     return text
 
 
-def _records(inputs: InputSet) -> InputSet:
+def records_among(inputs: InputSet) -> InputSet:
     """The inputs without what a folder holds besides files of records."""
     wanted = RECORD_EXTENSIONS | TABLE_EXTENSIONS
     files = tuple(f for f in inputs.files if f.named or extension_of(f.path) in wanted)
@@ -172,7 +199,7 @@ def _records(inputs: InputSet) -> InputSet:
 
 
 @dataclass(frozen=True)
-class _Survey:
+class ChatSurvey:
     """The first pass: how many conversations, and below which hash they are for validation."""
 
     total: int
@@ -182,22 +209,22 @@ class _Survey:
     seed: int
 
     def side(self, dialogue: Dialogue) -> int:
-        return VALIDATION if _hash(dialogue, self.seed) < self.threshold else TRAIN
+        return VALIDATION if hash_of(dialogue, self.seed) < self.threshold else TRAIN
 
 
-def _survey(settings: ChatSettings, inputs: InputSet, progress: ProgressFactory) -> _Survey:
+def _survey(settings: ChatSettings, inputs: InputSet, progress: ProgressFactory) -> ChatSurvey:
     reader = settings.reader(inputs)
     hashes: list[int] = []
     with progress("reading", inputs.size) as update:
-        for _, dialogue in _dialogues(reader):
-            hashes.append(_hash(dialogue, settings.seed))
+        for _, dialogue in dialogues_of(reader):
+            hashes.append(hash_of(dialogue, settings.seed))
             update(reader.counts.disk_bytes)
-    threshold = _threshold(hashes, settings.val_split)
+    threshold = threshold_of(hashes, settings.val_split)
     rule = "documents" if threshold else "none"
-    return _Survey(len(hashes), reader.counts.disk_bytes, rule, threshold, settings.seed)
+    return ChatSurvey(len(hashes), reader.counts.disk_bytes, rule, threshold, settings.seed)
 
 
-def _threshold(hashes: list[int], share: float) -> int:
+def threshold_of(hashes: list[int], share: float) -> int:
     """The hash below which conversations are for validation.
 
     With many conversations a fixed one, so that each is on the same side in any data. With few the
@@ -217,7 +244,7 @@ def _threshold(hashes: list[int], share: float) -> int:
     return min(ordered[wanted - 1] + 1, ordered[-1])
 
 
-def _hash(dialogue: Dialogue, seed: int) -> int:
+def hash_of(dialogue: Dialogue, seed: int) -> int:
     """The same for a conversation in any kind of file."""
     messages = [message.variables() for message in dialogue.messages]
     content = [messages, dialogue.tools, dialogue.prompt, sorted(dialogue.unlearnt)]
@@ -227,7 +254,7 @@ def _hash(dialogue: Dialogue, seed: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _dialogues(reader: DocumentReader) -> Iterator[tuple[Record, Dialogue]]:
+def dialogues_of(reader: DocumentReader) -> Iterator[tuple[Record, Dialogue]]:
     """The conversations, and their records; bad ones are refused or left out."""
     for record in reader.records(FIELDS):
         try:
@@ -238,25 +265,25 @@ def _dialogues(reader: DocumentReader) -> Iterator[tuple[Record, Dialogue]]:
             yield record, dialogue
 
 
-class _Encoder:
+class ConversationEncoder:
     """Encodes conversations, and counts the answers that do not end with a special token."""
 
     def __init__(self, finder: AnswerFinder, tokenizer: Tokenizer, max_tokens: int | None) -> None:
         self._finder = finder
         self._special = tokenizer.special_ids
         self._most = max_tokens
-        self._endless = 0
+        self.endless = 0
 
     def write(
         self,
         reader: DocumentReader,
-        survey: _Survey,
+        side: Callable[[Dialogue], int],
         writers: dict[int, TokenWriter],
         update: Callable[[int], None],
     ) -> int:
         """Write every conversation's tokens and marks; returns how many conversations there are."""
         done = 0
-        for record, dialogue in _dialogues(reader):
+        for record, dialogue in dialogues_of(reader):
             done += 1
             try:
                 answered = self._encoded(dialogue)
@@ -264,9 +291,7 @@ class _Encoder:
                 reader.refuse(record, str(error))
                 continue
             ids = np.array(answered.ids, dtype=np.uint32)
-            writers[survey.side(dialogue)].add_document(
-                ids, np.array(answered.said, dtype=np.bool_)
-            )
+            writers[side(dialogue)].add_document(ids, np.array(answered.said, dtype=np.bool_))
             if not done % FLUSH:
                 _flush(writers)
                 update(reader.counts.disk_bytes)
@@ -286,16 +311,8 @@ class _Encoder:
         if not any(answered.said[1:]):
             raise BadRecordError("has nothing of the assistant in the model's chat template")
         pairs = zip(answered.ids, answered.said, strict=True)
-        self._endless += self._special.isdisjoint(index for index, said in pairs if said)
+        self.endless += self._special.isdisjoint(index for index, said in pairs if said)
         return answered
-
-    def notes(self) -> list[str]:
-        """What a person should know about the answers."""
-        note = (
-            f"in {plural(self._endless, 'conversation')} no special token of the tokenizer ends an "
-            "answer, so the model does not learn to stop: use template and tokenizer of one model"
-        )
-        return [note] if self._endless else []
 
 
 def _flush(writers: dict[int, TokenWriter]) -> None:

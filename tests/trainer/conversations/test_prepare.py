@@ -184,3 +184,26 @@ def test_files_that_do_not_belong_together_are_refused(
     assert run_cli("prepare-data", *text, "--output", other).code == 0
     assert not list(other.glob("*.mask"))
     assert open_tokens(other).marks is None
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_conversations_in_shards(
+    run_cli: RunCli, chat_folder: Path, tmp_path: Path, count: int
+) -> None:
+    source = write_records(tmp_path / "a.jsonl", [talk(n) for n in range(40)])
+    write = ["prepare-data", "--chat", source, "--tokenizer", chat_folder, "--val-split", 0.2]
+    assert run_cli(*write, "--output", tmp_path / "one").code == 0
+    done = run_cli(*write, "--output", tmp_path / "many", "--shards", count, "--workers", 1)
+    assert done.code == 0, done.err
+    one, many = open_tokens(tmp_path / "one"), open_tokens(tmp_path / "many")
+    assert one.marks is not None and many.marks is not None
+    assert np.array_equal(one.tokens[: one.count], many.tokens[: many.count])
+    assert np.array_equal(one.marks, many.marks)
+    for name in ("val.bin", "val.mask", "tokenizer_config.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+    (mask, *_) = (tmp_path / "many").glob("shards-*/00001.mask")
+    mask.write_bytes(bytes(mask.stat().st_size))
+    with pytest.raises(UserError, match=r"00001.mask is not the file that its manifest"):
+        open_tokens(tmp_path / "many")
+    assert run_cli(*write, "--output", tmp_path / "many", "--shards", count).code == 0
+    assert np.array_equal(one.marks, open_tokens(tmp_path / "many").marks)

@@ -131,23 +131,25 @@ def prepare_data(
         from trainer.conversations.prepare import ChatSettings, prepare_chat
 
         _refuse_beside_chat(context)
-        prepared = prepare_chat(
-            ChatSettings(
-                inputs=[*chat, *(more or ())],
-                output=output,
-                val_output=val_output,
-                val_split=val_split,
-                tokenizer=tokenizer_asked(tokenizer),
-                template=chat_template,
-                encoding=encoding,
-                max_tokens=max_tokens,
-                skip_bad=skip_bad,
-                seed=seed,
-                overwrite=overwrite,
-            ),
-            show_progress,
+        chat_settings = ChatSettings(
+            inputs=[*chat, *(more or ())],
+            output=output,
+            val_output=val_output,
+            val_split=val_split,
+            tokenizer=tokenizer_asked(tokenizer),
+            template=chat_template,
+            encoding=encoding,
+            max_tokens=max_tokens,
+            skip_bad=skip_bad,
+            seed=seed,
+            overwrite=overwrite,
         )
-        _tell(prepared)
+        if shards is None:
+            _tell(prepare_chat(chat_settings, show_progress))
+            return
+        from trainer.conversations.shards import ChatKind
+
+        _make_shards(ChatKind(chat_settings), shards, workers)
         return
     _refuse_without_chat(chat_template, max_tokens)
     from trainer.data.prepare import PrepareSettings, prepare

@@ -23,7 +23,7 @@ from trainer.data.shards.manifest import (
     shard_name,
     unfinished_folders,
 )
-from trainer.data.shards.records import SURVEY, VALIDATION_PART
+from trainer.data.shards.records import HASHES, SURVEY, VALIDATION_PART
 from trainer.data.shards.worker import mask_of
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import MANIFEST, Sidecar, fingerprint, read_sidecar, sidecar_path
@@ -88,7 +88,8 @@ class Place:
     def clean(self, work: Path, *, everything: bool) -> None:
         """Remove what only the making needed, and with `everything` the shards of other sets."""
         with contextlib.suppress(OSError):
-            for pattern in (f"*{SURVEY}", f"*{VALIDATION_PART}", f"*{VALIDATION_PART}.mask"):
+            patterns = (SURVEY, HASHES, VALIDATION_PART, f"{VALIDATION_PART}.mask")
+            for pattern in (f"*{pattern}" for pattern in patterns):
                 for path in work.glob(pattern):
                     path.unlink()
             shutil.rmtree(work / "tokenizer", ignore_errors=True)

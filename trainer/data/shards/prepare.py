@@ -7,7 +7,7 @@ finds what it made. The manifest is put in place last, together with what belong
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,8 +97,8 @@ class Kind(Protocol):
     def for_workers(self) -> dict[str, Any]:
         """The settings of its processes; the tokenizer's folder is added."""
 
-    def split(self, surveys: Sequence[dict[str, Any]], place: Path) -> Split:
-        """Decide from what was counted in each shard."""
+    def split(self, surveys: Sequence[dict[str, Any]], places: Sequence[Path]) -> Split:
+        """Decide from what was counted in each shard; `places` are theirs."""
 
     def notes(
         self,
@@ -110,8 +110,15 @@ class Kind(Protocol):
     ) -> list[str]:
         """What to tell about the survey. Raises UserError when it cannot go on."""
 
-    def notes_of_made(self, told: Sequence[Mapping[str, Any]], tokens: int) -> list[str]:
-        """What to tell about the shards, whose training side has so many tokens."""
+    def notes_of_made(
+        self,
+        inputs: InputSet,
+        surveys: Sequence[dict[str, Any]],
+        told: Sequence[dict[str, Any]],
+        tokens: int,
+    ) -> list[str]:
+        """What to tell about the shards, whose training sides have so many tokens and of which
+        their processes `told`. Raises UserError when nothing can be learnt from them."""
 
 
 def prepare_shards(
@@ -214,7 +221,7 @@ class _Job:
             surveys = self._surveys(pool)
             counts, report = merged_counts(surveys), merged_report(surveys)
             notes += self.kind.notes(self.inputs, tokenizer, surveys, counts, report)
-            split = self.kind.split(surveys, self.work)
+            split = self.kind.split(surveys, [self._shard(n) for n in range(len(self.parts))])
             stream = self._stream(tokenizer, split.rule)
             self._encode(pool, split, stream, surveys, needed=needed)
         records = [read_record(self._shard(n)) for n in range(len(self.parts))]
@@ -222,7 +229,10 @@ class _Job:
         if len(found) < len(records):
             raise UserError(f"a shard in {self.work} disappeared: run the same command again")
         trained = sum(shard.tokens for shard, _, _ in found)
-        notes += self.kind.notes_of_made([told for _, _, told in found], trained)
+        told = [of_shard for _, _, of_shard in found]
+        notes += self.kind.notes_of_made(self.inputs, surveys, told, trained)
+        if all("report" in of_shard for of_shard in told):
+            report = merged_report(told)  # of more than the survey looks at
         if len(self.parts) < self.plan.options["--shards"]:
             notes.append(
                 f"the inputs can be cut into {plural(len(self.parts), 'part')} of their size, so "

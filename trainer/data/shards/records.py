@@ -17,6 +17,7 @@ from trainer.data.shards.manifest import Shard
 MARKER = ".json"
 SURVEY = ".survey.json"
 VALIDATION_PART = ".val"
+HASHES = ".hashes"
 
 
 def read_record(place: Path) -> tuple[Shard, Shard, dict[str, Any]] | None:

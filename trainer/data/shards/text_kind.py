@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +91,7 @@ class TextKind:
         """The settings of the processes."""
         return asdict(self._settings) | {"inputs": []}
 
-    def split(self, surveys: Sequence[dict[str, Any]], place: Path) -> Split:
+    def split(self, surveys: Sequence[dict[str, Any]], places: Sequence[Path]) -> Split:
         """The rule for the whole text; a shard knows where in it it begins."""
         whole = Survey(self._settings.val_split, self._settings.seed)
         names = ("documents", "text_bytes", "validation_documents", "validation_bytes")
@@ -132,6 +132,12 @@ class TextKind:
             self._settings, inputs, tokenizer, counts, report, outside=outside, examples=examples
         )
 
-    def notes_of_made(self, told: Sequence[Mapping[str, Any]], tokens: int) -> list[str]:
+    def notes_of_made(
+        self,
+        inputs: InputSet,
+        surveys: Sequence[dict[str, Any]],
+        told: Sequence[dict[str, Any]],
+        tokens: int,
+    ) -> list[str]:
         """Nothing more to tell."""
         return []

@@ -20,9 +20,10 @@ from shared.errors import RunError, UserError
 from shared.text import one_line
 from trainer.checkpoint.opening import OpenedModel
 from trainer.generate.batched.building import DecoderPlan, Precision, build_decoder, plan_decoder
-from trainer.generate.batched.decoder import Decoder, Outcome, Running
+from trainer.generate.batched.decoder import Decoder
 from trainer.generate.batched.grammar import GrammarCompiler, GrammarText
 from trainer.generate.batched.job import Event, Finished, Grammar, Job, NewToken, check_job
+from trainer.generate.batched.running import Outcome, Running
 from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 from trainer.serve.engine import Load, QueueFullError

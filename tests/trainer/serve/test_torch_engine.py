@@ -18,8 +18,9 @@ from tests.trainer.generate.sharp_models import sharp_model
 from trainer.checkpoint.opening import OpenedModel
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.generate.batched.building import build_decoder
-from trainer.generate.batched.decoder import Decoder, Outcome
+from trainer.generate.batched.decoder import Decoder
 from trainer.generate.batched.job import Event, Finished, Job, NewToken
+from trainer.generate.batched.running import Outcome
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel

@@ -10,7 +10,8 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.text import format_bytes, one_line
-from trainer.generate.batched.decoder import Decoder, Draw, draw_by_uniforms
+from trainer.generate.batched.decoder import Decoder
+from trainer.generate.batched.next_tokens import Draw, draw_by_uniforms
 from trainer.model.inference.packing import can_pack, packed
 from trainer.model.inference.slot_cache import SlotCache
 from trainer.model.language_model import LanguageModel

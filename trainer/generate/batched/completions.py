@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trainer.generate.batched.decoder import Decoder, Outcome
+from trainer.generate.batched.decoder import Decoder
 from trainer.generate.batched.job import (
     Finished,
     FinishReason,
@@ -15,6 +15,7 @@ from trainer.generate.batched.job import (
     PromptScored,
     TokenScore,
 )
+from trainer.generate.batched.running import Outcome
 
 
 @dataclass(frozen=True)

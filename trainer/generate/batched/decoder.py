@@ -11,34 +11,27 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from shared.errors import RunError
-from trainer.generate.batched.choosing import (
-    adjust,
-    adjustments,
-    discourage_repeats,
-    draw,
-    score,
-)
+from trainer.generate.batched.choosing import score
 from trainer.generate.batched.job import (
     Embedded,
     Event,
     Finished,
     Job,
-    Matcher,
     NewToken,
     PromptScored,
     TokenScore,
     check_job,
 )
+from trainer.generate.batched.next_tokens import Draw, draw_by_uniforms, next_tokens
+from trainer.generate.batched.running import Outcome, Running
 from trainer.generate.drafting import Drafting
 from trainer.generate.sampling import NOT_FINITE
 from trainer.model.inference.drafts import Drafted
@@ -52,83 +45,6 @@ MIN_COPY = 32
 DRAFTED_ROWS = 16
 #: Logits computed at once when a prompt is scored, in numbers.
 SCORE_LOGITS = 1 << 23
-
-
-@dataclass(eq=False)
-class Running:
-    """A job in its slot. `computed` of its tokens are in the cache; `limit` bounds the new ones.
-
-    `seen` are the tokens that the job's repetition penalty makes less likely. `drafts` are tokens
-    that may come next, to be computed with the newest one.
-
-    While there is a `leader`, that job is computing the first `shared` tokens, which both have in
-    common: several jobs with one prompt compute it once.
-    """
-
-    job: Job
-    limit: int
-    slot: int = -1
-    computed: int = 0
-    leader: Running | None = None
-    shared: int = 0
-    tokens: list[int] = field(default_factory=list)
-    counts: Counter[int] = field(default_factory=Counter)
-    seen: set[int] = field(default_factory=set)
-    scores: list[TokenScore] = field(default_factory=list)
-    drafts: list[int] = field(default_factory=list)
-    drafting: Drafting | None = None
-    hidden_sum: Tensor | None = None  # (D,), of the prompt so far, for an embedding
-    randomness: random.Random = field(init=False)
-    matcher: Matcher | None = field(init=False)
-
-    @classmethod
-    def of(cls, job: Job, context: int) -> Running:
-        """The job, for slots of `context` positions."""
-        # The last token needs no position, so a full context can still give one.
-        return cls(job, min(job.max_new_tokens, max(1, context - len(job.prompt))))
-
-    def __post_init__(self) -> None:
-        self.tokens = list(self.job.prompt)
-        self.randomness = random.Random(self.job.seed)
-        self.matcher = self.job.grammar.matcher() if self.job.grammar else None
-        if self.job.repetition_penalty != 1.0:
-            self.seen = set(self.tokens)
-
-    def after(self, computed: int, count: int) -> list[int]:
-        """`count` tokens after the first `computed`, drafts at the end."""
-        return (self.tokens + self.drafts)[computed : computed + count]
-
-    @property
-    def missing(self) -> int:
-        """Tokens that are not in the cache yet; one while decoding."""
-        return len(self.tokens) - self.computed
-
-    @property
-    def prefilling(self) -> bool:
-        """Whether tokens of the prompt are still to be computed."""
-        return self.computed < len(self.job.prompt)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a turn gave a job. After an error or `Finished` the job has left its slot."""
-
-    running: Running
-    events: list[Event]
-    error: RunError | None = None
-
-
-#: Draws a token for each row of the logits (R, V), biases and penalties included, for these jobs.
-Draw = Callable[[Tensor, Sequence[Running]], list[int]]
-
-
-def draw_by_uniforms(logits_RV: Tensor, choosing: Sequence[Running]) -> list[int]:
-    """One uniform number of the job's own randomness for each token, all rows at once."""
-    return draw(
-        logits_RV,
-        [running.job.sampling for running in choosing],
-        [running.randomness.random() for running in choosing],
-    )
 
 
 class Decoder:
@@ -159,6 +75,7 @@ class Decoder:
         self.drafted = Drafted()
         self.running: list[Running] = []
         self._device = cache.keys.device
+        self._bf16 = cache.keys.dtype == torch.bfloat16
         # What is left in the cache of jobs that ended, longest ago first.
         self._free: dict[int, list[int]] = {slot: [] for slot in range(len(cache.lengths))}
 
@@ -178,10 +95,9 @@ class Decoder:
 
         Stay in one block for as long as possible: autocast keeps the weights it has cast.
         """
-        bf16 = self.cache.keys.dtype == torch.bfloat16
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),
         ):
             yield
 
@@ -325,7 +241,9 @@ class Decoder:
         if any(running.drafts for running in choosing):
             outcomes += self._choose_with_drafts(choosing)
         elif rows:
-            outcomes += self._choose(list(choosing), self._logits(hidden_ND[rows]))
+            all_rows = len(rows) == len(hidden_ND)
+            states_RD = hidden_ND if all_rows else hidden_ND[rows]
+            outcomes += self._choose(list(choosing), self._logits(states_RD))
             for running, states in choosing.items():
                 self._note(running, states, accepted=0)
         return outcomes
@@ -377,6 +295,8 @@ class Decoder:
 
     def _logits(self, hidden_ND: Tensor) -> Tensor:
         """(N, V) in fp32 even if the rest is bf16, since log-probabilities come from them."""
+        if not self._bf16:
+            return self.model.lm_head(hidden_ND)
         with torch.autocast(self._device.type, enabled=False):
             return self.model.lm_head(hidden_ND.float())
 
@@ -394,51 +314,19 @@ class Decoder:
 
     def _choose(self, choosing: Sequence[Running], logits_RV: Tensor) -> list[Outcome]:
         """Choose the next token of every job whose tokens are all computed."""
-        sound_R = logits_RV.amax(dim=-1).isfinite()
-        sound = sound_R.tolist()
-        if not all(sound):  # the draw of a bad row is discarded, but it has to be valid
-            logits_RV = logits_RV.masked_fill(~sound_R[:, None], 0.0)
-        chosen_from = adjust(
-            discourage_repeats(
-                logits_RV[:, : self.known_ids],
-                [running.seen for running in choosing],
-                [running.job.repetition_penalty for running in choosing],
-            ),
-            [adjustments(running.job, running.counts) for running in choosing],
-        )
-        chosen_from, lost = _masked(chosen_from, choosing)
-        tokens = self._draw(chosen_from, choosing)
-        scores = self._scores(choosing, logits_RV, tokens)
+        found = next_tokens(logits_RV, choosing, self._draw, self.known_ids)
         return [
-            Outcome(running, [], self._released(running, lost[row]))
-            if row in lost
-            else self._advance(running, token_score)
-            if finite
+            self._advance(running, chosen)
+            if isinstance(chosen, TokenScore)
             else self._fail(running)
-            for row, (running, token_score, finite) in enumerate(
-                zip(choosing, scores, sound, strict=True)
-            )
+            if chosen is None
+            else Outcome(running, [], self._released(running, chosen))
+            for running, chosen in zip(choosing, found, strict=True)
         ]
 
     def _released(self, running: Running, error: RunError) -> RunError:
         self.release(running)
         return error
-
-    def _scores(
-        self, choosing: Sequence[Running], logits_RV: Tensor, tokens: Sequence[int]
-    ) -> list[TokenScore]:
-        scores = [TokenScore(token) for token in tokens]
-        tops = {
-            row: running.job.top_logprobs
-            for row, running in enumerate(choosing)
-            if running.job.top_logprobs is not None
-        }
-        if tops:
-            wanted = [tokens[row] for row in tops]
-            found = score(logits_RV[list(tops)], wanted, list(tops.values()), self.known_ids)
-            for row, row_score in zip(tops, found, strict=True):
-                scores[row] = row_score
-        return scores
 
     def _advance(self, running: Running, chosen: TokenScore) -> Outcome:
         """Append the chosen token; the job continues or ends here."""
@@ -481,26 +369,6 @@ def _scored(running: Running) -> list[Event]:
     if not running.job.score_prompt or len(running.tokens) > len(running.job.prompt):
         return []
     return [PromptScored(tuple(running.scores))]
-
-
-def _masked(logits_RV: Tensor, choosing: Sequence[Running]) -> tuple[Tensor, dict[int, RunError]]:
-    """The logits with -inf for tokens that a job's grammar does not allow.
-
-    Also the rows whose grammar cannot be followed any further, and why.
-    """
-    allowed, lost = {}, {}
-    for row, running in enumerate(choosing):
-        if running.matcher:
-            try:
-                allowed[row] = running.matcher.allowed()
-            except RunError as error:
-                lost[row] = error
-    if allowed:
-        rows = torch.tensor(list(allowed), device=logits_RV.device)
-        mask_AV = torch.from_numpy(np.stack(list(allowed.values()))).to(logits_RV.device)
-        kept_AV = logits_RV[rows].masked_fill(~mask_AV, -torch.inf)
-        logits_RV = logits_RV.index_copy(0, rows, kept_AV)
-    return logits_RV, lost
 
 
 def _add_hidden(running: Running, hidden_TD: Tensor) -> None:

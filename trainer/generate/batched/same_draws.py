@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainer.generate.batched.building import build_decoder, plan_decoder
 from trainer.generate.batched.completions import JobStreams
-from trainer.generate.batched.decoder import Running
 from trainer.generate.batched.job import Job
+from trainer.generate.batched.running import Running
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import choose
 from trainer.model.inference.drafts import Drafted

@@ -12,7 +12,8 @@ I numbers go in and O come out.
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,13 @@ ROWS = 8
 
 
 class RowLayer(Protocol):
-    """A linear layer that knows what a single row is."""
+    """A linear layer that computes a single row as a vector."""
 
     def row(self, x_I: Tensor, out: Tensor | None = None) -> Tensor:
         """One row, (O,); written into `out` where it is given."""
+
+    def onto(self, base_O: Tensor, x_I: Tensor) -> Tensor:
+        """`base_O` and the row, added."""
 
 
 class PlainLinear(nn.Module):
@@ -41,6 +45,10 @@ class PlainLinear(nn.Module):
         if self.bias is None:
             return torch.mv(self.weight, x_I, out=out)
         return torch.addmv(self.bias, self.weight, x_I, out=out)
+
+    def onto(self, base_O: Tensor, x_I: Tensor) -> Tensor:
+        y_O = torch.addmv(base_O, self.weight, x_I)
+        return y_O if self.bias is None else y_O.add_(self.bias)
 
     def rows(self, x: Tensor) -> Tensor:
         """Several rows, (..., O)."""
@@ -70,25 +78,24 @@ class HalfLinear(nn.Module):
         super().__init__()
         self.packed = torch.ops.quantized.linear_prepack_fp16(weight.contiguous(), bias)
 
-    def row(self, x_I: Tensor, out: Tensor | None = None) -> Tensor:
-        y_O = self.forward(x_I[None])[0]
-        return y_O if out is None else out.copy_(y_O)
-
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
 
 
 class RowOf:
-    """Single rows of a layer that has no product of its own for them."""
+    """Single rows of a layer that computes them as it does many."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Callable[[Tensor], Tensor]) -> None:
         self._layer = layer
 
     def row(self, x_I: Tensor, out: Tensor | None = None) -> Tensor:
         y_O = self._layer(x_I[None])[0]
         return y_O if out is None else out.copy_(y_O)
 
+    def onto(self, base_O: Tensor, x_I: Tensor) -> Tensor:
+        return base_O + self._layer(x_I[None])[0]
+
 
 def row_layer(layer: nn.Module) -> RowLayer:
     """`layer`, or what computes single rows with it."""
-    return cast("RowLayer", layer) if hasattr(layer, "row") else RowOf(layer)
+    return layer if isinstance(layer, PlainLinear) else RowOf(layer)

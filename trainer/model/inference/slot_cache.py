@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,14 @@ class _Prefilling:
     length: int
 
 
+class _Places(NamedTuple):
+    """The slot and position of every token of a pass, and the attention calls."""
+
+    slots_N: Tensor  # noqa: N815
+    positions_N: Tensor  # noqa: N815
+    calls: list[_Decoding | _Prefilling]
+
+
 class SlotCache:
     """Keys and values of all layers, allocated once: (L, S, K, T, C) each.
 
@@ -76,9 +85,9 @@ class SlotCache:
         self.lengths = [0] * slots
         self._grouped = n.K != n.H
         self._pieces: Sequence[Piece] = ()
-        self._calls: list[_Decoding | _Prefilling] = []
+        self._tokens = 0  # of the pass
+        self._places: _Places | None = None
         self._newest: Newest | None = None
-        self._slots_N = self._positions_N = torch.empty(0)
 
     @property
     def capacity(self) -> int:
@@ -91,31 +100,39 @@ class SlotCache:
         Single tokens of adjacent slots share an attention call if they are consecutive and of
         similar length.
         """
-        device = self.keys.device
-        slots: list[int] = []
-        positions: list[int] = []
         for piece in pieces:
-            start = self.lengths[piece.slot]
-            assert start + piece.count <= self.capacity, "the key-value cache is full"
-            slots += [piece.slot] * piece.count
-            positions += range(start, start + piece.count)
+            assert self.lengths[piece.slot] + piece.count <= self.capacity, "the cache is full"
         self._pieces = pieces
-        self._newest = None
-        self._slots_N = torch.tensor(slots, device=device)
-        self._positions_N = torch.tensor(positions, device=device)
-        self._calls = []
+        self._tokens = sum(piece.count for piece in pieces)
+        self._newest = self._places = None
+
+    def _layout(self) -> _Places:
+        """The places of the tokens, and the attention calls. Made once for all layers."""
+        if self._places is not None:
+            return self._places
+        calls: list[_Decoding | _Prefilling] = []
         begin = 0
-        for single, group in itertools.groupby(pieces, lambda piece: piece.count == 1):
+        for single, group in itertools.groupby(self._pieces, lambda piece: piece.count == 1):
             if single:
                 for run in cut_into_runs([piece.slot for piece in group], self.lengths):
-                    self._calls.append(self._decoding(begin, run))
+                    calls.append(self._decoding(begin, run))
                     begin += len(run)
                 continue
             for piece in group:
                 end = begin + piece.count
                 length = self.lengths[piece.slot] + piece.count
-                self._calls.append(_Prefilling(begin, end, piece.slot, length))
+                calls.append(_Prefilling(begin, end, piece.slot, length))
                 begin = end
+        slots = [piece.slot for piece in self._pieces for _ in range(piece.count)]
+        starts = [self.lengths[piece.slot] for piece in self._pieces]
+        positions = [
+            start + place
+            for start, piece in zip(starts, self._pieces, strict=True)
+            for place in range(piece.count)
+        ]
+        slots_N, positions_N = torch.tensor([slots, positions], device=self.keys.device)
+        self._places = _Places(slots_N, positions_N, calls)
+        return self._places
 
     def _decoding(self, begin: int, run: list[int]) -> _Decoding:
         lengths = [self.lengths[slot] + 1 for slot in run]
@@ -129,16 +146,20 @@ class SlotCache:
 
     def rows(self, table_PD: Tensor, T: int) -> Tensor:
         """The row of every token's position within its own sequence, (N, D)."""
-        assert len(self._positions_N) == T, "the forward pass does not match the plan"
-        return table_PD[self._positions_N]
+        assert self._tokens == T, "the forward pass does not match the plan"
+        if len(self._pieces) == 1:
+            start = self.lengths[self._pieces[0].slot]
+            return table_PD[start : start + T]
+        return table_PD[self._layout().positions_N]
 
     def attend(self, layer: int, q_1HNC: Tensor, k_1KNC: Tensor, v_1KNC: Tensor) -> Tensor:
         """Store the new keys and values; return each token's attention within its sequence."""
         keys, values = self.keys[layer], self.values[layer]
-        kind, where = keys.dtype, (self._slots_N, slice(None), self._positions_N)
+        slots_N, positions_N, calls = self._layout()
+        kind, where = keys.dtype, (slots_N, slice(None), positions_N)
         keys[where] = k_1KNC[0].transpose(0, 1).to(kind)
         values[where] = v_1KNC[0].transpose(0, 1).to(kind)
-        outputs = [self._attend(call, q_1HNC, keys, values) for call in self._calls]
+        outputs = [self._attend(call, q_1HNC, keys, values) for call in calls]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
     def _attend(
@@ -166,7 +187,7 @@ class SlotCache:
 
     def advance(self, T: int) -> None:
         """Count the tokens of the pass."""
-        assert len(self._positions_N) == T
+        assert self._tokens == T
         for piece in self._pieces:
             self.lengths[piece.slot] += piece.count
 

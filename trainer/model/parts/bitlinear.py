@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from shared.errors import UserError
 from trainer.config.schema import Config, Count, ModelConfig, Section
 from trainer.model.dimensions import dimensions
-from trainer.model.inference.linears import row_layer
 from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights
 
 if TYPE_CHECKING:
@@ -167,10 +166,6 @@ class _RoundedInput(nn.Module):
     def __init__(self, product: nn.Module) -> None:
         super().__init__()
         self.product = product
-
-    def row(self, x_I: Tensor, out: Tensor | None = None) -> Tensor:
-        """A single row; see `trainer.model.inference.linears`."""
-        return row_layer(self.product).row(eight_bits(x_I), out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(eight_bits(x))

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from tests.trainer.generate.inverse import inverse
 from tests.trainer.generate.sharp_models import sharp_model
 from trainer.generate.batched.choosing import adjust, adjustments, discourage_repeats
-from trainer.generate.batched.decoder import Decoder, Running
+from trainer.generate.batched.decoder import Decoder
 from trainer.generate.batched.grammar import GrammarCompiler, GrammarText
 from trainer.generate.batched.job import Event, Finished, Job, NewToken, PromptScored
+from trainer.generate.batched.running import Running
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.model.inference.slot_cache import SlotCache

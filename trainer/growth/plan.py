@@ -1,0 +1,176 @@
+"""What a model grows into, and how: checked before anything is computed. Loads no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.errors import UserError
+from trainer.config.resolve import check_model
+from trainer.config.schema import ModelConfig
+from trainer.growth.axes import Axis, duplicated, grouped_heads, padded
+from trainer.model.dimensions import Dimensions, complete, dimensions
+from trainer.model.parts.registry import rests_on_base
+
+Method = Literal["pad", "duplicate", "stack"]
+Place = Literal["interleave", "top"]
+METHODS: tuple[Method, ...] = ("pad", "duplicate", "stack")
+PLACES: tuple[Place, ...] = ("interleave", "top")
+#: The sizes of a model that growth changes.
+SIZES = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a block comes from; a `new` one begins as the identity."""
+
+    source: int
+    new: bool
+
+
+@dataclass(frozen=True)
+class Growth:
+    """From one configuration to a larger one: axes, blocks, method.
+
+    `copies` is how often the residual stream is repeated; 1 where it is padded.
+    """
+
+    old: ModelConfig
+    new: ModelConfig
+    method: Method
+    stream: Axis
+    queries: Axis
+    pairs: Axis
+    neurons: Axis
+    layers: tuple[Layer, ...]
+
+    @property
+    def copies(self) -> int:
+        """How often the residual stream is repeated; 1 where it is padded or stays."""
+        return len(self.stream) // self.stream.old if self.method == "duplicate" else 1
+
+    @property
+    def preserves(self) -> bool:
+        """Whether the larger model computes the same function."""
+        stacked = [layer for place, layer in enumerate(self.layers) if layer.source != place]
+        return self.method != "stack" or not stacked
+
+
+def plan_growth(
+    old: ModelConfig,
+    sizes: Mapping[str, int],
+    *,
+    method: Method = "pad",
+    place: Place = "interleave",
+) -> Growth:
+    """The growth of `old` to `sizes`, by fields of ModelConfig. Raises UserError.
+
+    What `sizes` leaves out follows from the others: the heads from the width at the same channels
+    per head, the key-value heads from the heads at the same ratio, the feed-forward width from the
+    model's width at the same ratio.
+    """
+    old = complete(old)
+    before = dimensions(old)
+    new = complete(old.model_copy(update=_all_sizes(old, sizes)))
+    after = dimensions(new)
+    _check_sizes(before, after)
+    problems = check_model(new)
+    if problems:
+        raise UserError(f"The larger model is not possible: {'; '.join(problems)}.")
+    _check_parts(old, before, after)
+    stream = padded(before.D, after.D)
+    if method == "duplicate":
+        times, rest = divmod(after.D, before.D)
+        if rest:
+            raise UserError(
+                f"duplicate repeats the width, so {before.D} can become {2 * before.D} or "
+                f"{3 * before.D}, not {after.D}; choose one of them, or --method pad."
+            )
+        stream = duplicated(before.D, times)
+    heads = grouped_heads((before.H, after.H), (before.K, after.K))
+    if heads is None:
+        raise UserError(
+            f"{before.H} heads in groups of {before.H // before.K} do not fit into {after.H} in "
+            f"groups of {after.H // after.K}; more key-value heads make room for them."
+        )
+    return Growth(
+        old,
+        new,
+        method,
+        stream,
+        *heads,
+        padded(before.F, after.F),
+        _layers(before.L, after.L, method, place),
+    )
+
+
+def _all_sizes(old: ModelConfig, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes with those that follow from them."""
+    n = dimensions(old)
+    found = dict(sizes)
+    width = found.get("hidden_size", n.D)
+    if "num_heads" not in found and width % n.C == 0 and n.H * n.C == n.D:
+        found["num_heads"] = width // n.C
+    heads = found.get("num_heads", n.H)
+    if "num_kv_heads" not in found and heads * n.K % n.H == 0:
+        found["num_kv_heads"] = heads * n.K // n.H
+    if "intermediate_size" not in found:
+        found["intermediate_size"] = -(-n.F * width // n.D)
+    return {"head_dim": n.C, **found}
+
+
+def _check_sizes(before: Dimensions, after: Dimensions) -> None:
+    if after.C != before.C:
+        raise UserError(
+            f"The channels of a head must stay {before.C}, not {after.C}: positions turn them by "
+            f"angles that depend on their number. Choose heads so that hidden_size / num_heads is "
+            f"{before.C}, or set head_dim={before.C}."
+        )
+    names = {"D": "hidden_size", "F": "intermediate_size", "L": "num_layers", "H": "num_heads",
+             "K": "num_kv_heads"}  # fmt: skip
+    for letter, name in names.items():
+        one, other = getattr(before, letter), getattr(after, letter)
+        if other < one:
+            raise UserError(f"{name} {other} is less than the model's {one}; a model only grows.")
+    if after == before:
+        raise UserError("The model has these sizes already; give --to with larger ones.")
+
+
+def _check_parts(old: ModelConfig, before: Dimensions, after: Dimensions) -> None:
+    """Raise UserError where a part of the model does not allow this growth."""
+    if rests_on_base(old):
+        raise UserError(
+            "Adapters alone cannot grow: merge them first (trainer export --merge), then grow "
+            "the model."
+        )
+    wider = (after.D, after.F, after.H, after.K) != (before.D, before.F, before.H, before.K)
+    if old.ternary and wider:
+        raise UserError(
+            "A ternary model grows in num_layers only: its scale is the mean of a whole matrix, so "
+            "zeros beside the weights would change all of them."
+        )
+    if old.hyper_streams > 1 and after.L != before.L:
+        raise UserError(
+            "A model with hyper-connections grows in width only: a new block would have to mix "
+            "its streams by exactly the identity, which could not be trained away from it."
+        )
+    if old.flavour == "gpt2" and after.H * after.C != after.D:
+        raise UserError(
+            f"In the gpt2 flavour the heads make up the width: hidden_size {after.D} needs "
+            f"num_heads {after.D // after.C}."
+        )
+
+
+def _layers(old: int, new: int, method: Method, place: Place) -> tuple[Layer, ...]:
+    """The blocks of the larger model."""
+    if method == "stack":
+        return tuple(Layer(i % old, new=False) for i in range(new))
+    if place == "top":
+        return tuple(Layer(min(i, old - 1), new=i >= old) for i in range(new))
+    # New blocks behind the old ones, as evenly as possible.
+    layers: list[Layer] = []
+    for i in range(old):
+        behind = (i + 1) * new // old - i * new // old
+        layers += [Layer(i, new=j > 0) for j in range(behind)]
+    return tuple(layers)

@@ -109,6 +109,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer checkpoints decompress book",
         "trainer checkpoints decompress book step_500",
     ),
+    "grow": (
+        "trainer grow book:500 --to hidden_size=384,num_layers=8 --output book-large",
+        "trainer grow latest --to num_layers=12 --method stack --dry-run",
+    ),
     "generate": (
         "trainer generate latest --prompt 'Once upon a time'",
         "trainer generate book:500 --prompt 'The' --samples 3 --seed 1",

@@ -15,7 +15,7 @@ import typer
 from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
-from trainer.cli.checkpoints import checkpoints
+from trainer.cli.checkpoints import checkpoints, grow
 from trainer.cli.data import prepare, tokenizer
 from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.ending import SignalledError, end_by, signals_raise
@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
     },
     "Checkpoints": {
         "checkpoints": checkpoints.app,
+        "grow": grow.grow,
     },
     "Use a model": {
         "generate": generate.generate,

@@ -75,10 +75,10 @@ def plan_growth(
     new = complete(old.model_copy(update=_all_sizes(old, sizes)))
     after = dimensions(new)
     _check_sizes(before, after)
+    _check_parts(old, before, after)
     problems = check_model(new)
     if problems:
         raise UserError(f"The larger model is not possible: {'; '.join(problems)}.")
-    _check_parts(old, before, after)
     stream = padded(before.D, after.D)
     if method == "duplicate":
         times, rest = divmod(after.D, before.D)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -204,3 +205,43 @@ def fold(place: Placement, into: torch.Tensor, values: torch.Tensor) -> torch.Te
             size = [axis.old if d == dim else n for d, n in enumerate(values.shape)]
             values = torch.zeros(size, dtype=values.dtype).index_add_(dim, axis.index(), values)
     return values.view_as(into)
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "method", "words"),
+    [
+        ({}, {"hidden_size": 4}, "pad", "hidden_size 4 is less than the model's 8"),
+        ({}, {"num_layers": 2}, "pad", "has these sizes already"),
+        ({}, {"head_dim": 8, "hidden_size": 16}, "pad", "channels of a head must stay 4, not 8"),
+        ({}, {"hidden_size": 12}, "duplicate", "8 can become 16 or 24, not 12"),
+        (
+            {"num_kv_heads": 2},
+            {"num_heads": 4, "num_kv_heads": 1},
+            "pad",
+            "less than the model's 2",
+        ),
+        ({"ternary": True}, {"hidden_size": 16}, "pad", "grows in num_layers only"),
+        ({"hyper_streams": 2}, {"num_layers": 3}, "pad", "grows in width only"),
+        ({"lora_r": 2}, {"num_layers": 3}, "pad", "merge them first"),
+        (
+            {"flavour": "gpt2", "num_kv_heads": 2},
+            {"hidden_size": 12, "num_heads": 2},
+            "pad",
+            "needs num_heads 3",
+        ),
+    ],
+)
+def test_what_cannot_grow_is_refused(
+    model: dict[str, Any], sizes: dict[str, Any], method: Any, words: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        plan_growth(ModelConfig(**{**LLAMA, **model}), sizes, method=method)
+
+
+def test_a_stack_repeats_blocks() -> None:
+    old = random_model(ModelConfig(**LLAMA), torch.float64)
+    growth = plan_growth(old.config, {"num_layers": 4}, method="stack")
+    assert [layer.source for layer in growth.layers] == [0, 1, 0, 1]
+    assert not growth.preserves
+    new = grown_model(old, {"num_layers": 4}, "stack")
+    assert (logits(new) - logits(old)).abs().max() > 1e-3

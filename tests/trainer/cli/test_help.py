@@ -53,6 +53,7 @@ COMMANDS = [
     "checkpoints prune",
     "checkpoints compress",
     "checkpoints decompress",
+    "grow",
     "alerts",
     "alerts test",
     "demo",

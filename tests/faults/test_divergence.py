@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from tests.trainer.loop.conftest import Train, Trained, resume
 from trainer.config.schema import StabilityConfig
+from trainer.loop.figures import Part
 from trainer.loop.hooks import Hooks, nothing
 from trainer.loop.session import Session
 from trainer.loop.stability import MIN_LOSSES, SpikeWindow
-from trainer.loop.step import Part, StepResult
+from trainer.loop.step import StepResult
 
 Poison = Callable[[Session], bool]
 

@@ -19,9 +19,9 @@ from shared.run.records import RunState
 from tests import waiting
 from tests.trainer.loop.conftest import Train, Trained, find, resume, wait_for
 from trainer.checkpoint.disk import Disk, free_bytes
+from trainer.loop.figures import Part
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
-from trainer.loop.step import Part
 from trainer.loop.training import Training
 
 

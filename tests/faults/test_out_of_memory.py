@@ -10,9 +10,9 @@ import torch
 
 from shared.text import plural
 from tests.trainer.loop.conftest import GPT2, Train, Trained, resume
+from trainer.loop.figures import Part
 from trainer.loop.hooks import Hooks, Purpose
 from trainer.loop.session import Session
-from trainer.loop.step import Part
 
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"
 

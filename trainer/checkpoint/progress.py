@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.checkpoints.catalogue import OPTIMIZER, TRAINER_STATE, has_file
 from shared.errors import UserError
 from shared.files import read_json
+
+
+class Position(NamedTuple):
+    """What every step moves; see `Progress`."""
+
+    step: int
+    samples: int
+    tokens_total: int
+    total_forward: int
+    total_backward: int
 
 
 @dataclass
@@ -48,6 +58,18 @@ class Progress:
         self.best_metric = ""
         self.evaluations_without_improvement = 0
         self.comparable_from = self.step + 1
+
+    @property
+    def position(self) -> Position:
+        """Where it is, as far as every step moves it."""
+        return Position(
+            self.step, self.samples, self.tokens_total, self.total_forward, self.total_backward
+        )
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self.step, self.samples, self.tokens_total = position[:3]
+        self.total_forward, self.total_backward = position[3:]
 
 
 def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:

@@ -10,8 +10,9 @@ from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.memory import available_memory
 
 if TYPE_CHECKING:
+    from trainer.loop.figures import Part
     from trainer.loop.session import Session
-    from trainer.loop.step import Part, StepResult
+    from trainer.loop.step import StepResult
     from trainer.loop.training import Training
 
 #: What a forward pass is for: a step, a validation, or finding the micro-batch that fits.
@@ -44,6 +45,8 @@ class Hooks:
     after_backward: Callable[[Session, Sequence[Part]], None] = nothing
     #: When a step has been made, before it is recorded.
     after_step: Callable[[Session, StepResult], None] = nothing
+    #: Whether the figures of a step are read while the next one is computed; None: on a GPU.
+    late: bool | None = None
     #: Before the tensors of a checkpoint are copied, to be written while training goes on.
     before_copy: Callable[[Session], None] = nothing
     #: Bytes of main memory that are free, for the copies.

@@ -23,9 +23,9 @@ class StepRecords:
         self._peak = peak and peak * session.group.world.size
 
     def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
-        """Record the step that was just made; `evaluated` are the metrics of its validation."""
+        """Record a step; `evaluated` are the metrics of its validation."""
         session, writer = self._session, self._writer
-        progress = session.progress
+        position = result.position
         rate = session.config.tokens_per_step / result.seconds
         metrics = {
             "loss": result.loss,
@@ -34,7 +34,7 @@ class StepRecords:
             "prediction_error": None,
             "step_time_ms": result.seconds * 1000,
             "learning_rate": result.learning_rate,
-            "tokens_total": progress.tokens_total,
+            "tokens_total": position.tokens_total,
             "tokens_per_second": rate,
             "mfu": utilization(rate, session.learner.flops_per_token, self._peak),
             **result.named,
@@ -42,11 +42,11 @@ class StepRecords:
         memory = peak_memory(session.compute.device)
         if memory is not None:  # the most that a rank has taken
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
-        writer.log(progress.step, **metrics, **evaluated)
-        writer.update(total_forward=progress.total_forward, total_backward=progress.total_backward)
-        due = progress.step % session.config.log.interval == 0
-        if due or self._first or progress.step == session.max_steps:
-            self._say(progress.step, result, rate)
+        writer.log(position.step, **metrics, **evaluated)
+        writer.update(total_forward=position.total_forward, total_backward=position.total_backward)
+        due = position.step % session.config.log.interval == 0
+        if due or self._first or position.step == session.max_steps:
+            self._say(position.step, result, rate)
         self._first = False
 
     def _say(self, step: int, result: StepResult, rate: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from shared.errors import RunError
 from shared.run_writer import RunWriter
 from trainer.checkpoint.saving import Snapshot
-from trainer.loop.hooks import Hooks
+from trainer.loop.hooks import Hooks, nothing
 from trainer.loop.keeper import ALARM, CheckpointKeeper
 from trainer.loop.session import Session
 from trainer.loop.signals import StopSignals
@@ -25,26 +26,34 @@ class Saving:
         session: Session,
         writer: RunWriter,
         keeper: CheckpointKeeper,
+        *,
         policy: StepPolicy,
         validation: Validation,
+        settle: Callable[[], object] = nothing,
     ) -> None:
+        """`settle` brings records and judgement up to the present step."""
         self._session = session
         self._writer = writer
         self._keeper = keeper
         self._policy = policy
         self._validation = validation
+        self._settle = settle
 
     def save_if_due(self, *, retry: bool) -> None:
         """Save in the background, if the schedule asks for it; `retry`: or a failed save."""
-        step = self._session.progress.step
-        scheduled = step % self._session.config.checkpoint.interval == 0
-        if not (scheduled or retry) or self._policy.bad.count:
+        if not (retry or self.is_due(self._session.progress.step)):
             return
-        if not 0 < step < self._session.max_steps:
+        self._settle()
+        step = self._session.progress.step
+        if self._policy.bad.count or not 0 < step < self._session.max_steps:
             return
         if retry or self._session.group.decided(self._is_wanted):
             self._complete_position()
             self._keeper.save_beside()
+
+    def is_due(self, step: int) -> bool:
+        """Whether the schedule has a checkpoint of `step`."""
+        return step % self._session.config.checkpoint.interval == 0
 
     def _is_wanted(self) -> bool:
         """Whether the configuration wants a checkpoint of a step with this validation loss."""

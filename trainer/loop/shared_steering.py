@@ -27,25 +27,32 @@ class SharedSteering:
         signals: StopSignals,
         keeper: CheckpointKeeper,
         steering: Callable[[Callable[[], None]], Steering],
+        *,
         save: Callable[[], None],
+        settle: Callable[[], int],
     ) -> None:
-        """`steering` makes the one that serves requests, from what saves the current step."""
+        """`steering` makes the one that serves requests, from what saves the current step. `settle`
+        records every step that was made, and returns the number of the last.
+        """
         self._group = group
         self._signals = signals
         self._keeper = keeper
         self._save = save
+        self._settle = settle
         self._steering = steering(save if group.alone else self._save_together)
         #: Whether a save that failed is to be tried again.
         self.retry = False
 
-    def interruption(self, step: int) -> Stop | None:
-        """Handle what has arrived. Returns a Stop if the loop must end after `step`, on all ranks.
+    def interruption(self) -> Stop | None:
+        """Handle what has arrived. Returns a Stop if the loop must end here, on all ranks.
 
         During a pause it does not return.
         """
         if self._group.alone:
             self.retry = self._keeper.retry_due()
-            return self._steering.interruption(step)
+            if not (self._signals.received or self._steering.has_requests):
+                return None
+            return self._steering.interruption(self._settle())
         received = self._signals.received
         number, asked, retry = self._group.agree(
             float(signal.Signals[received]) if received else 0.0,
@@ -53,11 +60,12 @@ class SharedSteering:
             float(self._group.writes and self._keeper.retry_due()),
         )
         self.retry = bool(retry)
+        if not (number or asked):
+            return None
+        step = self._settle()
         if number:
             reason = f"{signal.Signals(int(number)).name} received"
             return Stop("preempted", ExitCode.REQUEUE, reason)
-        if not asked:
-            return None
         return self._lead(step) if self._group.writes else self._follow()
 
     def close(self) -> None:

@@ -36,6 +36,18 @@ class SpikeWindow:
         mean, deviation = self._level()
         return mean + self._zscore * deviation
 
+    def has(self, loss: float) -> bool:
+        """Whether `loss` is a spike."""
+        if loss <= self._least_threshold():
+            return False
+        return loss > self.threshold()
+
+    def _least_threshold(self) -> float:
+        """No spike is lower, whatever the deviation: it takes a fraction of the time."""
+        count = len(self._losses)
+        mean = sum(self._losses) / count if count else math.inf
+        return mean + self._zscore * MIN_DEVIATION * abs(mean)
+
     def zscore(self, loss: float) -> float:
         """How many standard deviations `loss` lies above the window's mean."""
         mean, deviation = self._level()

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainer.checkpoint.progress import Position
 from trainer.loop.feed import Place
+from trainer.loop.figures import Figures, Part, figures_of, launched
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
 from trainer.loop.out_of_memory import check_together, out_of_memory_together
 from trainer.loop.session import Session
-from trainer.optim.clipping import clip_gradients, suspect
+from trainer.optim.clipping import GradientNorms, clip_gradients, suspect
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.schedule import learning_rate
 
 
-class Part(NamedTuple):
-    """One micro-batch: its mean losses on the device, and its size.
-
-    `loss` is in nats per token over the `tokens` that it is about (the sum of their weights, if
-    they have any). `named` holds the further losses of the model, means over the `counted` tokens
-    of the data.
-    """
-
-    loss: Tensor
-    named: dict[str, Tensor]
-    tokens: Tensor
-    counted: float
-    sequences: int
-
-
 @dataclass(frozen=True)
 class StepResult:
-    """One step: mean loss in nats per token, gradient norm before clipping, seconds.
+    """One step: mean loss in nats per token, gradient norm before clipping, seconds, and the
+    position that it led to.
 
     `updated` is False if the update was skipped. `layer` is then the parameter with the largest
     gradient, or the one nearest to the output whose gradient is not finite. `named` holds the means
@@ -49,6 +36,7 @@ class StepResult:
     gradient_norm: float
     learning_rate: float
     seconds: float
+    position: Position
     updated: bool = True
     layer: str = ""
     named: dict[str, float] = field(default_factory=dict)
@@ -57,6 +45,49 @@ class StepResult:
     def finite(self) -> bool:
         """Whether loss and gradient are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+
+class LaunchedStep:
+    """A step whose work was handed to the device; `result` reads what it measured.
+
+    `before` is the position that the step began at.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        started: float,
+        rate: float,
+        norms: GradientNorms,
+        read: Callable[[], Figures],
+    ) -> None:
+        self._session, self._started, self._rate = session, started, rate
+        self._norms, self._read = norms, read
+        self.before = self.after = session.progress.position
+
+    def result(self, not_before: float = -math.inf) -> StepResult:
+        """What the step measured. Waits for the device, but not for what was launched later.
+
+        The step's time counts from its launch, or from `not_before` (`time.perf_counter`), until
+        when the device was busy with the step before.
+        """
+        figures = self._read()
+        took = time.perf_counter() - max(self._started, not_before)
+        (seconds,) = self._session.group.agree(took)
+        progress = self._session.progress
+        progress.loss = figures.loss if math.isfinite(figures.loss) else None
+        progress.seconds += seconds
+        layer = suspect(self._norms) if figures.skipped else ""
+        return StepResult(
+            figures.loss,
+            figures.norm,
+            self._rate,
+            seconds,
+            self.after,
+            not figures.skipped,
+            layer,
+            figures.named,
+        )
 
 
 def train_step(
@@ -69,6 +100,22 @@ def train_step(
 
     The update is skipped if the loss is above `skip_above`, or if loss or gradient is not finite.
     """
+    return launch_step(session, micro_batch, skip_above, hooks).result()
+
+
+def launch_step(
+    session: Session,
+    micro_batch: MicroBatch,
+    skip_above: float = math.inf,
+    hooks: Hooks = NO_HOOKS,
+    *,
+    late: bool = False,
+) -> LaunchedStep:
+    """Begin a step as `train_step` makes it; its result can be read later.
+
+    On a GPU, and where its figures are read `late`, the host does not learn here whether the update
+    is skipped.
+    """
     started = time.perf_counter()
     config, optimizer = session.config, session.optimizer
     rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
@@ -80,16 +127,14 @@ def train_step(
             hooks.after_backward(session, parts)
             hooks.enter("optimizer")
             norms = clip_gradients(session.parameters, config.optim.grad_clip)
-    loss, updated = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above)
-    norm = norms.total.item()
-    layer = "" if updated else suspect(session.parameters, norms)
+    read = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above, late=late)
+    step = LaunchedStep(session, started, rate, norms, read)
     optimizer.zero_grad()
-    advance(session, passes, loss)
+    advance(session, passes)
+    step.after = session.progress.position
     optimizer.averages.update(session.progress.step, session.max_steps)
     hooks.enter("other")
-    (seconds,) = session.group.agree(time.perf_counter() - started)
-    session.progress.seconds += seconds
-    return StepResult(loss, norm, rate, seconds, updated, layer, mean_named(parts))
+    return step
 
 
 def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) -> list[Part]:
@@ -171,20 +216,23 @@ def _scale_gradients(session: Session, scale: Tensor) -> None:
 
 
 def update_unless_unwanted(
-    optimizer: Optimizer, rate: float, parts: list[Part], norm: Tensor, skip_above: float
-) -> tuple[float, bool]:
-    """Update the weights, or skip it. Returns the step's mean loss, and whether it was updated.
-
-    On CUDA the update is queued before the host waits for the loss.
-    """
-    if norm.device.type == "cuda":
+    optimizer: Optimizer,
+    rate: float,
+    parts: list[Part],
+    norm: Tensor,
+    skip_above: float,
+    *,
+    late: bool = False,
+) -> Callable[[], Figures]:
+    """Update the weights, or skip it. Returns what reads the step's figures."""
+    if late or norm.device.type == "cuda":
         skip = unwanted_on_device(parts, norm, skip_above)
         optimizer.step(rate, skip)
-        return mean_loss(parts), not skip
-    loss = mean_loss(parts)
-    updated = not unwanted(loss, norm.item(), skip_above)
-    optimizer.step(rate, skip=not updated)
-    return loss, updated
+        return launched(parts, norm, skip)
+    found = figures_of(parts, norm, skip=False)
+    found = found._replace(skipped=unwanted(found.loss, found.norm, skip_above))
+    optimizer.step(rate, skip=found.skipped)
+    return lambda: found
 
 
 def unwanted(loss: float, norm: float, skip_above: float) -> bool:
@@ -199,38 +247,17 @@ def unwanted_on_device(parts: list[Part], norm: Tensor, skip_above: float) -> Te
     return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()
 
 
-def mean_loss(parts: list[Part]) -> float:
-    """The mean over all tokens that the step's loss is about."""
-    sizes = [part.tokens.item() for part in parts]
-    return _mean([part.loss for part in parts], sizes)
-
-
-def mean_named(parts: list[Part]) -> dict[str, float]:
-    """The means of the model's further losses."""
-    sizes = [part.counted for part in parts]
-    return {name: _mean([part.named[name] for part in parts], sizes) for name in parts[0].named}
-
-
-def _mean(values: list[Tensor], sizes: list[float]) -> float:
-    """The mean over all parts of their means."""
-    if len(values) == 1:
-        return values[0].item()
-    pairs = zip(values, sizes, strict=True)
-    return sum(value.item() * size for value, size in pairs) / (sum(sizes) or 1)
-
-
 def _total(parts: list[Part]) -> Tensor:
     """The tokens of all parts; 1 if there are none, so that a mean over them is 0."""
     total = torch.stack([part.tokens for part in parts]).sum()
     return total + (total == 0)
 
 
-def advance(session: Session, passes: int, loss: float) -> None:
+def advance(session: Session, passes: int) -> None:
     """Move the session's position past the step, for which so many passes were made."""
-    progress = session.progress
+    progress, config = session.progress, session.config
     progress.step += 1
-    progress.samples += session.config.sequences_per_step
-    progress.tokens_total += session.config.tokens_per_step
+    progress.samples += config.sequences_per_step
+    progress.tokens_total += config.tokens_per_step
     progress.total_forward += passes
     progress.total_backward += passes
-    progress.loss = loss if math.isfinite(loss) else None

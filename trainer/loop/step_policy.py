@@ -42,8 +42,8 @@ class StepPolicy:
 
     def judge(self, result: StepResult) -> bool:
         """Record what is wrong with a step. Returns whether training must roll back."""
-        step = self._session.progress.step
-        if result.finite and result.loss > self._spikes.threshold():
+        step = result.position.step
+        if result.finite and self._spikes.has(result.loss):
             self._tell_spike(step, result)
         self._spikes.add(result.loss)
         self.bad.add(step, result)

@@ -13,17 +13,15 @@ from trainer.loop.beginning import announce, check_first_loss
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
-from trainer.loop.part_care import PartCare
 from trainer.loop.phases import Phases
-from trainer.loop.records import StepRecords
 from trainer.loop.recovery import DivergedError, Recovery
 from trainer.loop.saving import Saving
 from trainer.loop.session import Session
 from trainer.loop.shared_steering import SharedSteering
 from trainer.loop.signals import StopSignals
 from trainer.loop.steering import Steering, Stop
-from trainer.loop.step import train_step
 from trainer.loop.step_policy import StepPolicy
+from trainer.loop.stepping import Stepping
 from trainer.loop.validation import Validation
 
 
@@ -50,17 +48,33 @@ class Training:
         self._memory = Memory(session, writer, hooks)
         self._policy = StepPolicy(session, writer)
         self._phases = Phases(session, writer)
-        self._parts = PartCare(session, writer)
-        self._records = StepRecords(session, writer)
         self._validation = Validation(session, writer, self._memory.evaluation, hooks)
-        self._recovery = Recovery(session, writer, self.keeper)
-        self._saving = Saving(session, writer, self.keeper, self._policy, self._validation)
+        self._steps = Stepping(
+            session,
+            writer,
+            hooks,
+            micro_batch=self._memory.training,
+            policy=self._policy,
+            phases=self._phases,
+            validation=self._validation,
+            recovery=Recovery(session, writer, self.keeper),
+            due=self._is_due,
+        )
+        self._saving = Saving(
+            session,
+            writer,
+            self.keeper,
+            policy=self._policy,
+            validation=self._validation,
+            settle=self._steps.settle,
+        )
         self._steering = SharedSteering(
             session.group,
             self._signals,
             self.keeper,
             self._serving,
-            self._saving.save,
+            save=self._saving.save,
+            settle=self._steps.settle,
         )
 
     def _serving(self, save: Callable[[], None]) -> Steering:
@@ -70,7 +84,12 @@ class Training:
         """Train. The end is in the run's state; the exit code tells the caller."""
         try:
             self._begin()
-            stop = self._train()
+            try:
+                stop = self._train()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the reason of the end comes first
+                    self._steps.record()
+                raise
             return self._end_stopped(stop) if stop else self._end_completed()
         except DivergedError as error:
             self.keeper.wait()
@@ -95,15 +114,27 @@ class Training:
 
     def _train(self) -> Stop | None:
         while not self._is_over():
-            stop = self._steering.interruption(self.session.progress.step)
+            stop = self._steering.interruption()
             if stop:
                 return stop
-            self._step()
+            self._hooks.before_step(self)
+            self._steps.step()
             self._validation.sample_if_due()
             self._saving.save_if_due(retry=self._steering.retry)
             self.keeper.collect()
             self._check_directory()
+        self._steps.settle()
         return None
+
+    def _is_due(self, step: int) -> bool:
+        """Whether something happens after `step` for which all steps must be recorded."""
+        validation = self._validation
+        return (
+            validation.is_due(step)
+            or validation.sample_is_due(step)
+            or self._saving.is_due(step)
+            or validation.patience.is_over  # it ends as soon as no step is bad
+        )
 
     def _is_over(self) -> bool:
         progress, hours = self.session.progress, self.session.config.train.max_hours
@@ -113,24 +144,6 @@ class Training:
     def _stops_early(self) -> bool:
         # Not while steps are bad: they are followed by a rollback, or by better ones.
         return self._validation.patience.is_over and not self._policy.bad.count
-
-    def _step(self) -> None:
-        """Make one step and record it; roll back if it was one bad step too many."""
-        session, hooks = self.session, self._hooks
-        hooks.before_step(self)
-        self._parts.before_step()
-        result = train_step(session, self._memory.training, self._policy.skip_above(), hooks)
-        hooks.after_step(session, result)
-        self._phases.enter(session.progress.step)
-        evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
-        hooks.enter("records")
-        self._records.write(result, evaluated)
-        hooks.enter("other")
-        if self._policy.judge(result):
-            self._recovery.go_back(self._policy.bad)
-            self._policy.restart()
-            self._validation.forget()
-            self._phases.enter(session.progress.step + 1)
 
     def _end_stopped(self, stop: Stop) -> ExitCode:
         writer = self.writer

@@ -42,13 +42,23 @@ class Validation:
 
     def evaluate_if_due(self) -> dict[str, float]:
         """The metrics of an evaluation, empty if none is due at this step."""
-        config, step = self._session.config, self._session.progress.step
-        due = (
+        due = self.is_due(self._session.progress.step)
+        return self.evaluate() if due and self._session.sources.validation else {}
+
+    def is_due(self, step: int) -> bool:
+        """Whether the model is evaluated after `step`, if there is data for it."""
+        config = self._session.config
+        return (
             step % config.eval.interval == 0
             or step % config.checkpoint.interval == 0
             or step == self._session.max_steps
         )
-        return self.evaluate() if due and self._session.sources.validation else {}
+
+    def sample_is_due(self, step: int) -> bool:
+        """Whether the model writes a sample after `step`."""
+        settings = self._session.config.eval
+        every = settings.interval if settings.sample_interval is None else settings.sample_interval
+        return bool(every) and step % every == 0 and self._session.sources.tokenizer is not None
 
     def _losses_of_averages(self) -> dict[str, float]:
         """The validation loss of each average of the weights."""
@@ -107,9 +117,7 @@ class Validation:
 
     def sample_if_due(self) -> None:
         """Write a sample of the model's text, if one is due at this step."""
-        settings, step = self._session.config.eval, self._session.progress.step
-        every = settings.interval if settings.sample_interval is None else settings.sample_interval
-        if every and step % every == 0 and self._session.sources.tokenizer is not None:
+        if self.sample_is_due(self._session.progress.step):
             self._session.group.decided(self._sample)
 
     def _sample(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,10 +17,13 @@ _EPS = 1e-6
 
 
 class GradientNorms(NamedTuple):
-    """The norm of every gradient, in the order of the parameters that have one, and of all."""
+    """The norm of every gradient, and of all. `names` are those of the parameters that have one, in
+    the order of the norms.
+    """
 
     each: Tensor
     total: Tensor
+    names: Collection[str]
 
 
 def clip_gradients(
@@ -45,16 +48,14 @@ def clip_gradients(
     if limit:
         scale = (limit / (total + _EPS)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
-    return GradientNorms(each, total)
+    every = len(gradients) == len(parameters)
+    names = parameters if every else [n for n, p in parameters.items() if p.grad is not None]
+    return GradientNorms(each, total, names)
 
 
-def suspect(parameters: Mapping[str, nn.Parameter], norms: GradientNorms) -> str:
-    """The parameter with the largest gradient, or the last whose gradient is not finite.
-
-    Call it while the gradients are still there.
-    """
-    names = [name for name, parameter in parameters.items() if parameter.grad is not None]
-    by_name = dict(zip(names, norms.each.tolist(), strict=True))
+def suspect(norms: GradientNorms) -> str:
+    """The parameter with the largest gradient, or the last whose gradient is not finite."""
+    by_name = dict(zip(norms.names, norms.each.tolist(), strict=True))
     broken = [name for name, value in by_name.items() if not math.isfinite(value)]
     # Backpropagation carries NaN from there to everything before: the last is the source.
     return broken[-1] if broken else max(by_name, key=by_name.__getitem__)

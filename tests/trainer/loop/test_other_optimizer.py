@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from tests.conftest import RunCli
 from tests.trainer.loop.conftest import TINY, Train, as_flags, resume
 from tests.trainer.optim import momentum
+from trainer.loop.figures import Part
 from trainer.loop.hooks import Hooks
 from trainer.loop.session import Session
-from trainer.loop.step import Part, StepResult
+from trainer.loop.step import StepResult
 from trainer.optim.kinds import OPTIMIZERS
 
 SGD = {"optim__name": "sgd", "optim__learning_rate": 0.05}

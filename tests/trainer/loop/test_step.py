@@ -13,17 +13,11 @@ import torch
 from tests.trainer.loop.conftest import TINY, Train
 from trainer.config.conditions import without_effect
 from trainer.config.resolve import load_source, preset_names, resolve
+from trainer.loop.figures import Part, mean_loss
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.session import Plan, Session, build, plan
-from trainer.loop.step import (
-    Part,
-    StepResult,
-    mean_loss,
-    train_step,
-    unwanted,
-    unwanted_on_device,
-)
+from trainer.loop.step import StepResult, train_step, unwanted, unwanted_on_device
 from trainer.loop.training import Training
 from trainer.optim.kinds import names
 from trainer.optim.registry import state_bytes

@@ -1,0 +1,125 @@
+"""Making steps, and what follows each: its record, its judgement, and perhaps a rollback.
+
+On a GPU the figures of a step are read while the next one is computed, so that the device never
+waits for the host. They are read at once where something is due after the step, such as a
+validation or a checkpoint, and before anything else happens to the run. What a step does then does
+not depend on when its figures are read:
+
+- the device itself decides whether an update is skipped;
+- if a step turns out to be one bad step too many, the step launched after it is withdrawn: the
+  rollback undoes its update, and its position and record never come about;
+- `stability.skip_spikes` compares a step's loss with those before it, so that it reads at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from shared.run_writer import RunWriter
+from trainer.loop.hooks import Hooks
+from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.part_care import PartCare
+from trainer.loop.phases import Phases
+from trainer.loop.records import StepRecords
+from trainer.loop.recovery import Recovery
+from trainer.loop.session import Session
+from trainer.loop.step import LaunchedStep, launch_step
+from trainer.loop.step_policy import StepPolicy
+from trainer.loop.validation import Validation
+
+
+class Stepping:
+    """Makes the steps of a run.
+
+    `due` tells whether something happens after a step that needs its figures.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        writer: RunWriter,
+        hooks: Hooks,
+        *,
+        micro_batch: MicroBatch,
+        policy: StepPolicy,
+        phases: Phases,
+        validation: Validation,
+        recovery: Recovery,
+        due: Callable[[int], bool],
+    ) -> None:
+        self._session = session
+        self._hooks = hooks
+        self._micro_batch = micro_batch
+        self._policy = policy
+        self._phases = phases
+        self._validation = validation
+        self._recovery = recovery
+        self._parts = PartCare(session, writer, self.settle)
+        self._records = StepRecords(session, writer)
+        self._due = due
+        self._late = reads_late(session, hooks)
+        self._waiting: LaunchedStep | None = None
+        self._read_at = -math.inf
+
+    def step(self) -> None:
+        """Make one step, and read the figures of the one before."""
+        session = self._session
+        self._parts.before_step()
+        above = self._policy.skip_above()
+        launched = launch_step(session, self._micro_batch, above, self._hooks, late=self._late)
+        before, self._waiting = self._waiting, None
+        if before is not None and self._follow(before, launched):
+            return
+        if self._late and not self._due(launched.after.step):
+            self._waiting = launched
+        else:
+            self._follow(launched)
+
+    def settle(self) -> int:
+        """Read the figures of every step; returns the number of the last, perhaps rolled back."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._follow(waiting)
+        return self._session.progress.step
+
+    def record(self) -> None:
+        """Record a step whose figures were not read yet, whatever may follow from them."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and self._session.group.alone:  # else the others do not join in
+            self._records.write(waiting.result(self._read_at), {})
+
+    def _follow(self, launched: LaunchedStep, later: LaunchedStep | None = None) -> bool:
+        """Record and judge a step. If it was one bad step too many, roll back from there, past the
+        `later` one, and return True.
+        """
+        session, hooks = self._session, self._hooks
+        result = launched.result(self._read_at)
+        self._read_at = time.perf_counter()
+        hooks.after_step(session, result)
+        self._phases.enter(result.position.step)
+        evaluated: dict[str, float] = {}
+        if later is None:
+            evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
+        hooks.enter("records")
+        self._records.write(result, evaluated)
+        hooks.enter("other")
+        if not self._policy.judge(result):
+            return False
+        if later is not None:
+            session.progress.position = later.before
+        self._recovery.go_back(self._policy.bad)
+        self._policy.restart()
+        self._validation.forget()
+        self._phases.enter(session.progress.step + 1)
+        return True
+
+
+def reads_late(session: Session, hooks: Hooks) -> bool:
+    """Whether the figures of a step are read while the next one is computed.
+
+    A CPU computes a step before `launch_step` returns: there is nothing to wait for.
+    """
+    late = session.compute.device.type == "cuda" if hooks.late is None else hooks.late
+    return late and not session.config.stability.skip_spikes

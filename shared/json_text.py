@@ -83,7 +83,10 @@ def _inside(value: Any) -> Iterable[Any]:
 
 def encode_line(record: Mapping[str, Any]) -> bytes:
     """`record` as one line of JSON, without the newline. Never refuses a value."""
-    return encode_json(split_nonfinite(record))
+    for value in record.values():
+        if isinstance(value, float) and not math.isfinite(value):
+            return encode_json(split_nonfinite(record))
+    return encode_json(record)
 
 
 def encode_json(value: Any, *, indent: bool = False) -> bytes:

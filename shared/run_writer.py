@@ -33,7 +33,7 @@ from shared.run.directory import RunDirectory, create_run
 from shared.run.ending import ending_of
 from shared.run.events import EventLog, Listener
 from shared.run.log import RunLog
-from shared.run.numbers import as_float, new_best, plain
+from shared.run.numbers import as_float, new_best, plain, plain_all
 from shared.run.pace import Pace
 from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.run.reserve import Reserve
@@ -213,7 +213,7 @@ class RunWriter:
         now = time.time()
         fields = self._fields
         step = plain(step)
-        metrics = {key: plain(value) for key, value in metrics.items()}
+        plain_all(metrics)
         phase = metrics.get("phase")
         if phase and phase != fields["current_phase"]:
             self.set_phase(str(phase), step)

@@ -8,10 +8,19 @@ from typing import Any
 
 from shared.json_text import is_number
 
+_PLAIN = frozenset({float, int, str, bool, type(None)})
+
+
+def plain_all(values: dict[str, Any]) -> None:
+    """Make every value of `values` `plain`."""
+    for key, value in values.items():
+        if type(value) not in _PLAIN:
+            values[key] = plain(value)
+
 
 def plain(value: Any) -> Any:
     """The number in a numpy scalar or a one-element tensor; anything else unchanged."""
-    if value is None or type(value) in (float, int, str, bool):
+    if type(value) in _PLAIN:
         return value
     try:
         return value.item()

@@ -114,6 +114,8 @@ class Undo:
 def losses_of(model: Callable[..., Losses], batch: tuple[Tensor, ...]) -> Losses:
     """The losses of a batch: inputs, targets and, if it has them, weights and positions."""
     inputs, targets, *more = batch
+    if not more:
+        return model(inputs, targets)
     named = zip(("weights_BT", "positions_BT"), more, strict=False)
     return model(inputs, targets, **dict(named))
 

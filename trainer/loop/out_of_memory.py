@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from types import TracebackType
 
 import torch
 
@@ -24,22 +23,31 @@ class OutOfMemoryElsewhereError(MemoryError):
     """Another rank ran out of memory, so this one must not go on either."""
 
 
-@contextlib.contextmanager
-def out_of_memory_together(group: Group) -> Iterator[None]:
+class OutOfMemoryTogether:
     """An attempt that all ranks make: if one of them runs out of memory, it fails on all.
 
     Those that did not learn it in `check_together`, or at the end.
     """
-    try:
-        yield
-    except BaseException as error:
-        if is_out_of_memory(error) and not isinstance(error, OutOfMemoryElsewhereError):
-            group.agree(1.0)
-        raise
-    check_together(group)
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            check_together(self._group)
+        elif is_out_of_memory(error) and not isinstance(error, OutOfMemoryElsewhereError):
+            self._group.agree(1.0)
 
 
 def check_together(group: Group) -> None:
     """Raise OutOfMemoryElsewhereError if another rank has run out of memory."""
-    if group.agree(0.0)[0]:
+    if not group.alone and group.agree(0.0)[0]:
         raise OutOfMemoryElsewhereError("another rank ran out of memory")

@@ -7,6 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,8 +149,13 @@ class Session:
     #: The training data of the steps.
     feed: Feed = field(init=False)
 
+    #: The context of a training step's forward passes, which are never nested: making one takes
+    #: longer than entering it.
+    autocast: AbstractContextManager[object] = field(init=False)
+
     def __post_init__(self) -> None:
         self.feed = feed_of(self.plan)
+        self.autocast = self.plan.compute.autocast()
 
     @property
     def config(self) -> Config:
@@ -212,6 +218,7 @@ class Session:
         self.plan = planned
         self.feed.close()
         self.feed = feed_of(planned)
+        self.autocast = planned.compute.autocast()
 
 
 def feed_of(planned: Plan) -> Feed:

@@ -15,7 +15,7 @@ from trainer.loop.feed import Place
 from trainer.loop.figures import Figures, Part, figures_of, launched
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
-from trainer.loop.out_of_memory import check_together, out_of_memory_together
+from trainer.loop.out_of_memory import OutOfMemoryTogether, check_together
 from trainer.loop.session import Session
 from trainer.optim.clipping import GradientNorms, clip_gradients, suspect
 from trainer.optim.optimizer import Optimizer
@@ -120,7 +120,7 @@ def launch_step(
     config, optimizer = session.config, session.optimizer
     rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
     for attempt in micro_batch.attempts(Undo(session)):
-        with attempt, out_of_memory_together(session.group):
+        with attempt, OutOfMemoryTogether(session.group):
             parts = forward_backward(session, micro_batch, hooks)
             passes = len(parts)
             parts = of_all_ranks(session, parts)
@@ -159,7 +159,7 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
         reduce = len(parts) == len(counts) - 1 and not late
         with parallel.passing(reduce=reduce):
             hooks.enter("forward")
-            with session.compute.autocast():
+            with session.autocast:
                 losses = losses_of(session.forward, batch)
             if reduce:
                 check_together(group)

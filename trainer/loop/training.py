@@ -10,6 +10,7 @@ from shared.errors import ExitCode, RunError
 from shared.run_writer import RunWriter
 from shared.text import plural
 from trainer.loop.beginning import announce, check_first_loss
+from trainer.loop.garbage import Garbage
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
@@ -45,6 +46,7 @@ class Training:
         self.keeper = CheckpointKeeper(session, writer, hooks)
         self._hooks = hooks
         self._signals = signals or StopSignals()
+        self._garbage = Garbage()
         self._memory = Memory(session, writer, hooks)
         self._policy = StepPolicy(session, writer)
         self._phases = Phases(session, writer)
@@ -113,15 +115,22 @@ class Training:
             self._saving.save()  # does nothing unless the run began from another run's checkpoint
 
     def _train(self) -> Stop | None:
+        with self._garbage:
+            return self._step_by_step()
+
+    def _step_by_step(self) -> Stop | None:
         while not self._is_over():
             stop = self._steering.interruption()
             if stop:
                 return stop
             self._hooks.before_step(self)
             self._steps.step()
-            self._validation.sample_if_due()
+            due = self._is_due(self.session.progress.step)
+            if due:
+                self._validation.sample_if_due()
             self._saving.save_if_due(retry=self._steering.retry)
             self.keeper.collect()
+            self._garbage.collect_if(due)
             self._check_directory()
         self._steps.settle()
         return None

@@ -81,9 +81,13 @@ class Averages:
         """What they take."""
         return len(self._averages) * sum(p.nbytes for p in self._parameters.values())
 
-    @torch.no_grad()
     def update(self, step: int, max_steps: int) -> None:
         """Take in the weights after `step`, also where its update was skipped."""
+        if self._averages:
+            self._update(step, max_steps)
+
+    @torch.no_grad()
+    def _update(self, step: int, max_steps: int) -> None:
         for name, average in self._averages.items():
             share = average.share(step, max_steps)
             values = [here(value) for value in self._values[name].values()]

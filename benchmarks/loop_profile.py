@@ -39,51 +39,22 @@ ARITHMETIC = (
 )
 #: What is timed, under the name in the table. A place that a tree does not have is left out.
 TIMED = {
-    "batch: windows of the token file": (
+    "batch: cutting windows from the data": (
         "trainer.data.batches:TokenBatches.batch",
         "trainer.data.batches:TokenBatches.counted",
     ),
-    "batch: to tensors": ("trainer.loop.step:to_tensors", "trainer.loop.feed:to_tensors"),
-    "batch: handed over": ("trainer.loop.feed:Feed.take",),
-    "step: forward_backward": ("trainer.loop.step:forward_backward",),
-    "step: the update and its reading": ("trainer.loop.step:update_unless_unwanted",),
-    "step: the rest": (
-        "trainer.loop.training:train_step",
-        "trainer.loop.step:advance",
-        "trainer.loop.step:mean_named",
-        "trainer.loop.step:learning_rate",
-        "trainer.optim.averages:Averages.update",
+    "batch: arrays to tensors": (
+        "trainer.loop.step:to_tensors",
+        "trainer.loop.feed:to_tensors",
     ),
-    "record: the metrics": ("trainer.loop.records:StepRecords.write",),
-    "record: RunWriter.log": (
-        "shared.run_writer:RunWriter.log",
-        "shared.run_writer:RunWriter.update",
-        "shared.run_writer:new_best",
-        "shared.run.pace:Pace.finished",
-    ),
-    "record: JSON": ("shared.run_writer:encode_line",),
-    "record: the write() of the line": ("shared.files:AppendLog.append",),
-    "record: the state": ("shared.run.state:StateFile.set",),
-    "record: the log line": ("shared.run_writer:RunWriter.say",),
-    "policy: spikes and bad steps": (
-        "trainer.loop.step_policy:StepPolicy.judge",
-        "trainer.loop.step_policy:StepPolicy.skip_above",
-    ),
-    "between steps": (
-        "trainer.loop.training:Training._step",
-        "trainer.loop.training:Training._is_over",
-        "trainer.loop.training:Training._check_directory",
-        "trainer.loop.steering:Steering.interruption",
-        "trainer.loop.validation:Validation.evaluate_if_due",
-        "trainer.loop.validation:Validation.sample_if_due",
-        "trainer.loop.part_care:PartCare.before_step",
-        "trainer.loop.part_care:PartCare.measure_if_due",
-        "trainer.loop.saving:Saving.save_if_due",
-        "trainer.loop.keeper:CheckpointKeeper.collect",
-        "trainer.loop.phases:Phases.enter",
-    ),
+    "batch: handing it over": ("trainer.loop.feed:Feed.step",),
+    "step: around forward and backward": ("trainer.loop.step:forward_backward",),
+    "step: the rest": ("trainer.loop.training:train_step", "trainer.loop.stepping:launch_step"),
+    "record: its figures": ("trainer.loop.records:StepRecords.write",),
+    "record: line and state": ("shared.run_writer:RunWriter.log",),
+    "record: write() of the line": ("shared.files:AppendLog.append",),
 }
-REST = "everything else"
+REST = "between the steps"
 
 
 class Spans:
@@ -173,7 +144,6 @@ def profile(steps: int) -> dict[str, float]:
         tokens = write_tokens(folder / "train.bin", 65)
         settings = {**_MODEL, **shape, "train.max_steps": WARMUP + steps}
         settings |= {"data.path": str(tokens), "train.seq_len": shape["model.max_seq_len"]}
-        settings |= {"train.dtype": "fp32"}
         console = stack.enter_context((folder / "console").open("w"))
         stack.enter_context(contextlib.redirect_stdout(console))
         stack.enter_context(spans.watching())

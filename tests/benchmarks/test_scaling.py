@@ -1,4 +1,4 @@
-"""The calculation of docs/scaling.md: its formulas at known points, and the page as it prints it."""
+"""The calculation of docs/scaling.md: formulas at known points, and the page as it is printed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class ListOrder:
 
 @dataclass(frozen=True)
 class Group:
-    """The heading of the runs of one name."""
+    """The heading of the runs of one sweep, or of one name."""
 
     name: str
     count: int
@@ -68,12 +68,25 @@ def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
         return Listing(tuple(kept), tuple(kept), filtered, archived, problem)
     groups: dict[str, list[RunView]] = {}
     for run in kept:
-        groups.setdefault(run.name, []).append(run)
+        groups.setdefault(run.group or run.name, []).append(run)
     rows: list[Row] = []
     for name, members in groups.items():
         rows += [Group(name, len(members)), *members]
     listed = tuple(r for members in groups.values() for r in members)
     return Listing(tuple(rows), listed, filtered, archived, problem)
+
+
+def of_group(runs: Sequence[RunView], one: RunView) -> list[RunView]:
+    """The listed runs of the sweep or name of `one`: the best setting first, then by their loss."""
+    group = one.group or one.name
+    members = [run for run in runs if (run.group or run.name) == group]
+    members = [run for run in members if not run.archived or run is one]
+    validated = any(run.val_loss is not None for run in members)
+
+    def order(run: RunView) -> tuple[bool, tuple[bool, float]]:
+        return not run.is_best, _least(run.val_loss if validated else run.loss)
+
+    return sorted(members, key=order)
 
 
 def neighbour(listing: Listing, all_runs: Sequence[RunView], selected: str | None, by: int) -> str:
@@ -125,6 +138,7 @@ def _text_of(run: RunView) -> str:
     parts = (
         run.label,
         run.name,
+        run.group,
         run.run_id,
         run.status,
         tags,

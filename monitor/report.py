@@ -79,6 +79,10 @@ def _view_report(view: RunView, now: float) -> dict[str, Any]:
         "best": number(view.best_loss),
         "best_step": view.best_step,
         "best_metric": view.best_metric,
+        "val_loss": number(view.val_loss),
+        "group": view.group,
+        "swept": dict(view.swept),
+        "is_best_of_group": view.is_best,
         "phase": view.phase,
         "transitions": [
             {"step": t.step, "from": t.from_phase, "to": t.to} for t in view.transitions

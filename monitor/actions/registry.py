@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: The groups of actions on the selected run, other actions on it, and the exceptions.
 _OF_A_RUN = frozenset({"Charts", "Steer", "Keep"})
-_ON_A_RUN = frozenset({"mark", "compare"})
+_ON_A_RUN = frozenset({"mark", "mark_group", "compare"})
 _OF_NO_RUN = frozenset({"undo"})
 
 
@@ -71,9 +71,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", ("slash",), "/", "filter", "filter runs or metrics: words, /regex/", "List"),
     Action("run_list", ("H",), "H", "", "hide or show the run list", "List"),
     Action("sort", ("o",), "o", "", "sort: by the next column; the table by its column", "List"),
-    Action("group", ("O",), "O", "", "group runs by name", "List"),
+    Action("group", ("O",), "O", "", "group runs by sweep or name", "List"),
     Action("archived", ("A",), "A", "", "show or hide archived runs", "List"),
     Action("mark", ("space",), "Space", "", "mark a run to overlay, a checkpoint to prune", "List"),
+    Action(
+        "mark_group", ("B",), "B", "", "overlay the runs of a sweep, the best of them first", "List"
+    ),
     Action("compare", ("C",), "C", "", "compare the configurations of two marked runs", "List"),
     Action("zoom_in", ("plus", "equals_sign"), "+", "", "zoom in, around the crosshair", "Charts"),
     Action("zoom_out", ("minus",), "-", "", "zoom out", "Charts"),

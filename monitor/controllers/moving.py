@@ -6,7 +6,7 @@ import dataclasses
 from functools import partial
 
 from monitor.controllers.host import Acts, Host
-from monitor.list_order import neighbour
+from monitor.list_order import neighbour, of_group
 from monitor.look import PAGES, TABLE
 from monitor.plots.scene import MAX_RUNS
 
@@ -35,6 +35,7 @@ class Moving:
             "details": self.toggle_details,
             "machine": self.toggle_machine,
             "mark": self.mark,
+            "mark_group": self.mark_group,
             "compare": self.compare,
         }
 
@@ -140,6 +141,22 @@ class Moving:
             return
         else:
             marked = (*look.marked, run_id)
+        host.look = dataclasses.replace(look, marked=marked)
+
+    def mark_group(self) -> None:
+        """Mark the runs of the selected one's sweep, or name: as many as fit, the best first."""
+        host, look = self._host, self._host.look
+        if host.selected is None or host.snapshot is None:
+            return
+        members = of_group(host.snapshot.runs, host.selected)
+        marked = tuple(run.run_id for run in members[:MAX_RUNS])
+        if set(marked) == set(look.marked):
+            marked = ()
+        elif len(members) == 1:
+            host.tell("This run is in no sweep, and no other has its name.", "warning")
+            return
+        elif len(members) > MAX_RUNS:
+            host.tell(f"The best {MAX_RUNS} of {len(members):,} runs are marked.")
         host.look = dataclasses.replace(look, marked=marked)
 
     def compare(self) -> None:

@@ -99,7 +99,7 @@ class Table:
                 self._set(host.look.table.with_columns(columns))
 
         chosen = page.columns(host.look.table)
-        host.open_dialog(ColumnsScreen(offered(page.outlines), chosen), answered)
+        host.open_dialog(ColumnsScreen(offered(page.outlines, page.swept), chosen), answered)
 
     def export(self) -> None:
         """Write the table as CSV."""

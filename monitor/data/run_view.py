@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+from monitor.data.groups import MAX_GROUP, swept_of
 from monitor.data.main_metric import loss_key
 from monitor.data.tails import LOG_LINES, tail, tail_lines
 from monitor.data.values import finite
 from monitor.data.views import RunView
+from shared.errors import UserError
 from shared.json_text import Json
+from shared.library.groups import setting_of
 from shared.ownership.health import observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.ownership.standing import told_by_metrics, why_idle
-from shared.run.directory import RunDirectory
+from shared.run.directory import RunDirectory, slug
 from shared.run.metrics_columns import as_value
 from shared.run.record_lines import parse_lines
 from shared.run.records import ENDED_STATUSES, PhaseTransition, RunState
@@ -41,7 +45,7 @@ def view_of(
     return RunView(
         run_id=run.run_id,
         path=run.path,
-        label=one_line(run.run_id, 120),
+        label=_label(run, state),
         name=one_line(state.run_name or run.run_id, 120),
         status=status,
         reason=reason,
@@ -52,6 +56,7 @@ def view_of(
         best_loss=state.best_loss,
         best_step=state.best_step,
         best_metric=one_line(state.best_metric, 40),
+        val_loss=state.val_loss,
         phase=one_line(state.current_phase, 40),
         transitions=tuple(_clean(t) for t in state.phase_transitions[-MAX_TRANSITIONS:]),
         eta_seconds=state.eta_seconds if state.ended_at is None and health.alive else None,
@@ -76,7 +81,22 @@ def view_of(
         or ("" if state.status in ENDED_STATUSES else one_line(health.alarm or state.alarm, 500)),
         supervised=state.supervised,
         micro_batch=state.micro_batch,
+        group=one_line(state.group, MAX_GROUP),
+        swept=swept_of(state.swept) if state.group else (),
+        setting=setting_of(state.swept) if state.group else "",
     )
+
+
+def _label(run: RunDirectory, state: RunState) -> str:
+    """Its id; of a run of a sweep its name, which says more than the part of the id made of it."""
+    run_id = one_line(run.run_id, 120)
+    if not state.group or not state.run_name:
+        return run_id
+    with contextlib.suppress(UserError):
+        made_of = slug(state.run_name)
+        if run.run_id.startswith(made_of):
+            return one_line(state.run_name + run.run_id[len(made_of) :], 120)
+    return run_id
 
 
 def _clean(transition: PhaseTransition) -> PhaseTransition:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monitor.data.groups import best_runs
 from monitor.data.run_view import (
     is_closed,
     view_of,
@@ -55,6 +56,8 @@ class _Known:
     spark_size: int = -1
     spark_at: float = -math.inf
     spark_due: bool = True
+    #: Whether its setting is the best of its group.
+    best: bool = False
 
     def __post_init__(self) -> None:
         # Of many runs even joining paths takes longer than looking at them.
@@ -124,11 +127,20 @@ class RunScanner:
             else:
                 changed |= known.view is not before
         if changed:
+            self._mark_best()
             views = (k.view for k in self._known.values() if k.view is not None)
             self._views = tuple(sorted(views, key=_rank))
             self._at_work = [k for k in self._known.values() if not k.rests]
             self._resting = [k for k in self._known.values() if k.rests]
         return self._views
+
+    def _mark_best(self) -> None:
+        """Renew the views of runs that became, or are no longer, among the best of their group."""
+        best = best_runs(k.view for k in self._known.values() if k.view is not None)
+        for run_id, known in self._known.items():
+            if known.best != (run_id in best):
+                known.best = run_id in best
+                known.view = _labelled(known)
 
     def _chosen(self, closely: Collection[str], *, fresh: bool) -> list[_Known]:
         """The runs to look at this time."""
@@ -269,7 +281,7 @@ def _labelled(known: _Known) -> RunView:
     """The view of a run with what people say of it, and its sparkline."""
     assert known.bare is not None
     labels = known.labels
-    if not known.spark and labels == Labels():
+    if not known.spark and labels == Labels() and not known.best:
         return known.bare
     return dataclasses.replace(
         known.bare,
@@ -278,6 +290,7 @@ def _labelled(known: _Known) -> RunView:
         note_text=labels.note,
         archived=labels.archived,
         sparkline=known.spark,
+        is_best=known.best,
     )
 
 

@@ -20,6 +20,9 @@ from shared.run.records import PhaseTransition
 RESUMABLE = frozenset({"crashed", "failed", "cancelled", "preempted"})
 
 
+SweptValue = float | str | None
+
+
 @dataclass(frozen=True)
 class RunView:
     """One run in the list. Times are Unix seconds."""
@@ -37,6 +40,7 @@ class RunView:
     best_loss: float | None = None
     best_step: int | None = None
     best_metric: str = ""
+    val_loss: float | None = None
     phase: str = ""
     transitions: tuple[PhaseTransition, ...] = ()
     eta_seconds: float | None = None
@@ -65,6 +69,12 @@ class RunView:
     alarm: str = ""
     supervised: bool = False
     micro_batch: int | None = None
+    #: The sweep that it is a run of, what is swept with its values, and all of that but the seed.
+    group: str = ""
+    swept: tuple[tuple[str, SweptValue], ...] = ()
+    setting: str = ""
+    #: Its setting is the best of the group.
+    is_best: bool = False
     #: Another program's: all that is known of it is what its metrics tell.
     stateless: bool = False
 

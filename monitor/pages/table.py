@@ -9,6 +9,7 @@ from typing import Protocol
 
 from textual.widget import Widget
 
+from monitor.data.groups import swept_keys
 from monitor.data.outliner import Outlines
 from monitor.data.views import RunView
 from monitor.list_order import Listing
@@ -40,12 +41,18 @@ class TablePage(PageController):
         self._outlines: Outlines = MappingProxyType({})
         self._choice = Choice()
         self._runs = 0
+        self._swept: tuple[str, ...] = ()
         self._shown = TableRows()
 
     @property
     def outlines(self) -> Outlines:
         """What was read so far."""
         return self._outlines
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The keys that are swept in groups of the listed runs."""
+        return self._swept
 
     @property
     def shown(self) -> TableRows:
@@ -63,7 +70,7 @@ class TablePage(PageController):
 
     def columns(self, state: TableState) -> tuple[Column, ...]:
         """The columns that are shown."""
-        return self._choice.columns(state.columns, self._outlines, self._runs)
+        return self._choice.columns(state.columns, self._outlines, self._runs, self._swept)
 
     def column_at(self, state: TableState) -> Column | None:
         """The column under the cursor; None: the names."""
@@ -84,7 +91,8 @@ class TablePage(PageController):
     def arranged(self, listing: Listing, seen: Seen) -> Listing:
         """The list in the order of the table."""
         state = seen.look.table
-        self._runs = len(_wanted(listing, seen))
+        wanted = _wanted(listing, seen)
+        self._runs, self._swept = len(wanted), swept_keys(wanted.values())
         return self._rows.arranged(listing, self._outlines, self.columns(state), state)
 
     def show(self, seen: Seen) -> None:
@@ -92,7 +100,7 @@ class TablePage(PageController):
         if seen.snapshot is None:
             return
         listing, wanted = seen.listing, _wanted(seen.listing, seen)
-        self._runs = len(wanted)
+        self._runs, self._swept = len(wanted), swept_keys(wanted.values())
         columns = self.columns(seen.look.table)
         self._want(tuple(wanted.values()), metrics=any(c.kind in METRICS for c in columns))
         self._rows.fill(listing.runs, self._outlines, columns)

@@ -35,6 +35,7 @@ _LABEL = 48  # characters of a key or a name
 _BESIDE = ("val", "curve-3")  # the colours of what is drawn beside the main metric
 _STAGE_NAMES = {"val_loss": "val", "eval_loss": "eval"}  # in the chart of the loss
 _MUTED = Ink("muted")
+_BEST = "★ "  # before the name of a run whose setting is the best of its group
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Scene:
         ascii: bool = False,
     ) -> None:
         self.plain, self.ascii = plain, ascii
-        labels = distinct([view.label for view, _ in runs[:MAX_RUNS]], _LABEL)
+        named = [_BEST * view.is_best + view.label for view, _ in runs[:MAX_RUNS]]
+        labels = distinct(named, _LABEL)
         self.shown = [
             Shown(view, detail, store.of(detail), ink, label)
             for (view, detail), ink, label in zip(runs, RUN_INKS, labels, strict=False)

@@ -109,7 +109,9 @@ _OF_RUNS: Mapping[str, _OfRun] = {
     "speed": _OfRun("tokens per second", lambda run: run.tokens_per_second, format_count,
                     goes_down=True),
     "parameters": _OfRun("parameters", _parameters, format_count, goes_down=True),
-    "name": _OfRun("name of the group", lambda run: run.name),
+    "val": _OfRun("validation loss", lambda run: run.val_loss),
+    "name": _OfRun("name", lambda run: run.name),
+    "group": _OfRun("sweep", lambda run: run.group or None),
     "host": _OfRun("host", lambda run: run.host or None),
     "device": _OfRun("device", lambda run: run.device or None),
     "commit": _OfRun("commit", lambda run: run.git_commit[:12] or None),
@@ -184,32 +186,38 @@ def _end_of(key: str, others: Sequence[str]) -> str:
     return key
 
 
-def offered(outlines: Outlines) -> list[Column]:
-    """Every column there can be: of the run, settings in the order of their files, metrics."""
+def offered(outlines: Outlines, swept: Sequence[str] = ()) -> list[Column]:
+    """Every column there can be: what is `swept`, facts of the run, settings in the order of their
+    files, metrics.
+    """
     settings: dict[str, None] = {}
     metrics: dict[str, None] = {}
     for outline in outlines.values():
         settings |= dict.fromkeys(outline.config)
         metrics |= dict.fromkeys(outline.metrics)
     return [
+        *(Column("config", key) for key in swept),
         *(Column("run", key) for key in _OF_RUNS),
-        *(Column("config", key) for key in settings),
+        *(Column("config", key) for key in settings if key not in swept),
         *(Column(kind, key) for key in metrics for kind in METRICS),
     ]
 
 
 class Choice:
-    """The columns that are shown: those that are named; where none is, the usual ones and the
-    settings in which the runs differ.
+    """The columns that are shown: those that are named; where none is, the usual ones, what is
+    swept, and the settings in which the runs differ.
     """
 
     def __init__(self) -> None:
         self._usual: tuple[Column, ...] = FIRST
         self._judged = 0  # outlines that the usual columns were chosen by
+        self._swept: tuple[str, ...] = ()
         self._known: tuple[tuple[str, ...], tuple[Column, ...]] = ((), ())
 
-    def columns(self, specs: tuple[str, ...], outlines: Outlines, runs: int) -> tuple[Column, ...]:
-        """The columns for these outlines of so many `runs`."""
+    def columns(
+        self, specs: tuple[str, ...], outlines: Outlines, runs: int, swept: tuple[str, ...] = ()
+    ) -> tuple[Column, ...]:
+        """The columns for these outlines of so many `runs`, in which these keys are `swept`."""
         if specs != self._known[0]:
             named = [column for spec in specs if (column := Column.parse(spec)) is not None]
             self._known = specs, tuple(dict.fromkeys(named))[:MAX_COLUMNS]
@@ -217,9 +225,13 @@ class Choice:
             return self._known[1]
         # Not at each of thousands of outlines: it looks at all of them, and columns would jump.
         count = len(outlines)
-        if count != self._judged and (count >= runs or count >= 4 * max(8, self._judged)):
-            self._judged = count
-            self._usual = (*FIRST, *differing(outlines))
+        grown = count != self._judged and (count >= runs or count >= 4 * max(8, self._judged))
+        if grown or swept != self._swept:
+            self._judged, self._swept = count, swept
+            first = [Column("config", key) for key in swept]
+            others = [column for column in differing(outlines) if column not in first]
+            room = max(0, _DIFFERING - len(first))
+            self._usual = (*FIRST, *first, *others[:room])[:MAX_COLUMNS]
         return self._usual
 
 

@@ -94,6 +94,7 @@ class Details(Page):
             pairs.append(("parameters", _count(parameters)))
             pairs.append(("trained", _count(trained)))
         pairs += [
+            ("sweep", view.group + ("  ★ best setting" if view.is_best else "")),
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),
             ("attempt", str(view.attempt) if view.attempt else ""),

@@ -17,6 +17,7 @@ from monitor.widgets.cells import Piece, fit, fit_middle, line
 from monitor.widgets.panel import Panel
 
 SIGNS = 4  # cells for the selection, the mark, the status sign and a space
+BEST = "★ "  # before the name of a run whose setting is the best of its group
 _APART = "  "  # before the tags
 _WHEEL = 3  # lines
 
@@ -162,6 +163,8 @@ def name_pieces(run: RunView, width: int, text: Style, colours: Colours) -> list
     name, suffix = (run.name, run.label[len(run.name) :]) if named else (run.label, "")
     if run.archived:
         suffix += " archived"
+    star = BEST if run.is_best else ""
+    width -= cell_len(star)
     name = fit_middle(name, width)
     room = width - cell_len(name)
     least = 1 if suffix else 0  # an ellipsis: there is more to its id
@@ -170,6 +173,7 @@ def name_pieces(run: RunView, width: int, text: Style, colours: Colours) -> list
     suffix = fit(suffix, min(room - cell_len(tags), cell_len(suffix)))
     filled = cell_len(name) + cell_len(suffix) + cell_len(tags)
     return [
+        (star, colours.style("val", bold=True)),
         (name, muted if run.archived else text),
         (suffix, muted),
         (tags, colours.style("tag")),

@@ -10,6 +10,7 @@ from typing import Any
 from shared.json_text import encode_json
 
 SEED = "train.seed"
+VAL_LOSS, LOSS = "val_loss", "loss"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,22 @@ def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[f
 
 
 @dataclass(frozen=True)
-class Result:
-    """A run of a group: its `setting` (see `setting_of`), and its newest loss.
+class Member:
+    """A run of a group: its `setting` (see `setting_of`), its newest losses.
 
-    `completed`: the loss is the final one. A run of a group is known by its `run_id`.
+    `completed`: they are the final ones.
     """
+
+    run_id: str
+    setting: str
+    val_loss: float | None = None
+    loss: float | None = None
+    completed: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run of a group with the loss that is compared; see `Member`."""
 
     run_id: str
     setting: str
@@ -76,10 +88,22 @@ def setting_of(swept: Mapping[str, Any]) -> str:
     return encode_json(kept).decode("utf-8", "replace")
 
 
+def results_of(members: Iterable[Member]) -> tuple[str, list[Result]]:
+    """What is compared, and the runs with it: validation losses; training losses if there is none
+    of validation in the whole group.
+    """
+    members = list(members)
+    metric = VAL_LOSS if any(m.val_loss is not None for m in members) else LOSS
+    return metric, [
+        Result(m.run_id, m.setting, m.val_loss if metric == VAL_LOSS else m.loss, m.completed)
+        for m in members
+    ]
+
+
 def rank(results: Iterable[Result]) -> list[Ranked]:
     """The settings of a group, lowest mean final loss first; those without one follow in order.
 
-    One of them is the best: of those whose runs are all completed, or if there is none, of those
+    One of several is the best: of those whose runs are all completed, or if there is none, of those
     with a completed run. A setting with a loss that is not finite is never the best.
     """
     by_setting: dict[str, list[Result]] = {}
@@ -92,6 +116,8 @@ def rank(results: Iterable[Result]) -> list[Ranked]:
     found.sort(key=lambda one: _order(one.summary.mean))
     able = [one for one in found if _order(one.summary.mean) < math.inf]
     best = next((one for one in able if one.is_complete), able[0] if able else None)
+    if len(found) == 1:
+        best = None
     return [Ranked(one.setting, one.results, one.summary, one is best) for one in found]
 
 

@@ -50,6 +50,10 @@ def hostile_run(runs_dir: Path, index: int, text: str) -> Path:
         "phase_transitions": [{"step": 1, "from": text, "to": text, "time": 0}],
         "exit": {"code": 1, "reason": text, "last_log_lines": [text, text]},
         "latest_checkpoint": text,
+        "group": text,
+        "group_limit": text,
+        "swept": {text: text, "list": [text, {text: index}], "rate": index},
+        "val_loss": text,
     }
     lines = (
         metric_lines(4) + encode_line({"step": 9, "loss": 1.0, "phase": "p", "odd": 2.0}) + b"\n"

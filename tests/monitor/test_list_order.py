@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitor.data.views import RunView
-from monitor.list_order import Group, ListOrder, arrange, neighbour
+from monitor.list_order import Group, ListOrder, arrange, neighbour, of_group
 from monitor.settings import SORTS
 from tests.monitor.support import NOW, view
 
@@ -101,3 +101,25 @@ def test_from_a_hidden_run_the_next_listed_one_is_found() -> None:
     assert neighbour(listing, RUNS, "a_9", 1) == "a_9"
     assert neighbour(arrange(RUNS, ListOrder(query="zzz")), RUNS, "b_2", 1) == ""
     assert neighbour(listing, RUNS, None, 1) == "a_9"
+
+
+SWEEP = (
+    view("s_1", name="lr=1", group="s", val_loss=3.0, loss=0.1),
+    view("s_2", name="lr=2", group="s", val_loss=2.0, loss=0.9, is_best=True),
+    view("s_3", name="lr=3", group="s", val_loss=1.5, loss=0.5),
+    view("s_4", name="lr=4", group="s", loss=0.2, archived=True),
+)
+
+
+def test_runs_of_a_sweep_are_one_group() -> None:
+    listing = arrange((*RUNS[:2], *SWEEP), ListOrder(grouped=True))
+    headings = [(row.name, row.count) for row in listing.rows if isinstance(row, Group)]
+    assert headings == [("b", 1), ("a", 1), ("s", 3)]
+    assert ids(ListOrder(query="lr="), (*RUNS, *SWEEP)) == "s_1 s_2 s_3"
+
+
+def test_the_runs_of_a_group_begin_with_the_best() -> None:
+    everything = (*RUNS, *SWEEP)
+    assert [run.run_id for run in of_group(everything, SWEEP[0])] == ["s_2", "s_3", "s_1"]
+    assert [run.run_id for run in of_group(everything, RUNS[1])] == ["a_9", "a_10"], "of one name"
+    assert of_group(everything, RUNS[0]) == [RUNS[0]]

@@ -346,6 +346,29 @@ async def test_marked_runs_are_followed_and_overlaid(showcase: Showcase) -> None
         assert source.followed[-1] == frozenset()
 
 
+async def test_the_runs_of_a_sweep_are_overlaid_with_one_key() -> None:
+    swept = [
+        view(f"r{n}", label=f"lr={n}", group="g", val_loss=9.0 - n, is_best=n == 4)
+        for n in range(10)
+    ]
+    app, source = watched(*swept, view("alone"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: "★ lr=4" in screen_text(app))
+        await pilot.press("B")
+        assert source.followed[-1] == {f"r{n}" for n in (4, 9, 8, 7, 6, 5, 3, 2)}
+        await until(pilot, lambda: "The best 8 of 10 runs are marked" in screen_text(app))
+        loss = series("loss", [3.0, 2.0])
+        details = {r.run_id: RunDetail(r.run_id, loss, series("val_loss", ())) for r in swept}
+        runs = (*swept, view("alone"))
+        source.publish(snapshot(*runs, detail=details["r0"], details=details))
+        await pilot.press("2")
+        await until(pilot, lambda: "★ lr=4" in [s.label for s in app.page.chart.scene.shown])
+        await pilot.press("tab", "B")
+        assert source.followed[-1] == frozenset()
+        await pilot.press("G", "B")
+        await until(pilot, lambda: "This run is in no sweep" in screen_text(app))
+
+
 async def test_configurations_are_compared(showcase: Showcase) -> None:
     runs, detail = showcase
     app, source = watched(*runs, detail=detail)

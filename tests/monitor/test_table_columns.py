@@ -197,3 +197,18 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert safe in (text, "'" + text)
     if safe[:1] in ("=", "+", "-", "@", "\t", "\r"):
         float(safe)
+
+
+def test_what_is_swept_comes_first() -> None:
+    outlines = {
+        name: Outline({"model.depth": depth, "optim.learning_rate": rate, "train.seed": "1"})
+        for name, depth, rate in (("a", "1", "0.1"), ("b", "2", "0.2"))
+    }
+    swept = ("optim.learning_rate", "train.seed")
+    choice = Choice()
+    shown = choice.columns((), outlines, 2, swept)
+    assert shown == (*FIRST, RATE, SEED, Column("config", "model.depth"))
+    assert choice.columns((), outlines, 2) == (*FIRST, Column("config", "model.depth"), RATE)
+    assert offered(outlines, swept)[:2] == [RATE, SEED]
+    assert len(set(offered(outlines, swept))) == len(offered(outlines, swept))
+    assert choice.columns(("run:loss",), outlines, 2, swept) == (Column("run", "loss"),), "chosen"

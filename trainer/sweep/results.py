@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.library.groups import SEED, Ranked, Result, rank, setting_of
+from shared.library.groups import SEED, Member, Ranked, rank, setting_of
+from shared.library.groups import results_of as compared
 from shared.run.records import RunState
 from trainer.config.resolve import Settings
 from trainer.sweep.axes import short_names
 from trainer.sweep.groups import Grouped
-
-VAL_LOSS, LOSS = "val_loss", "loss"
 
 
 @dataclass(frozen=True)
@@ -47,30 +46,20 @@ class Results:
         """What is swept with the values of a run; None where it has none."""
         return {key: self.states[run_id].swept.get(key) for key in self.keys}
 
-    def loss_of(self, run_id: str) -> float | None:
-        """The newest loss of a run."""
-        return loss_of(self.states[run_id], self.metric)
-
-
-def loss_of(state: RunState, metric: str) -> float | None:
-    """The newest loss of a run, of that kind."""
-    return state.val_loss if metric == VAL_LOSS else state.current_loss
-
 
 def results_of(group: str, members: Sequence[Grouped], statuses: Mapping[str, str]) -> Results:
     """The results of a group. `statuses` are what its runs are seen to be, by id."""
     states = {member.run.run_id: member.state for member in members}
-    known = any(state.val_loss is not None for state in states.values())
-    metric = VAL_LOSS if known else LOSS
     keys = dict.fromkeys(key for state in states.values() for key in state.swept)
     ordered = [key for key in keys if key != SEED] + [key for key in keys if key == SEED]
-    results = [
-        Result(
+    metric, found = compared(
+        Member(
             run_id,
             setting_of(state.swept),
-            loss_of(state, metric),
+            state.val_loss,
+            state.current_loss,
             completed=statuses[run_id] == "completed",
         )
         for run_id, state in states.items()
-    ]
-    return Results(group, metric, tuple(ordered), tuple(rank(results)), states)
+    )
+    return Results(group, metric, tuple(ordered), tuple(rank(found)), states)

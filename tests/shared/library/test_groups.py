@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.library.groups import Result, paired_differences, rank, setting_of, summarize
+from shared.library.groups import (
+    Member,
+    Result,
+    paired_differences,
+    rank,
+    results_of,
+    setting_of,
+    summarize,
+)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
@@ -32,7 +40,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
         paired_differences([1.0], [1.0, 2.0])
 
 
-def results(**losses: list[float | None]) -> list[Result]:
+def runs(**losses: list[float | None]) -> list[Result]:
     """Runs of settings; those of None are not completed."""
     return [
         Result(f"{setting}{n}", setting, loss, completed=loss is not None)
@@ -46,18 +54,29 @@ def order(*found: Result) -> list[tuple[str, bool]]:
 
 
 def test_the_lowest_mean_of_final_losses_is_the_best() -> None:
-    assert order(*results(a=[2.0, 4.0], b=[2.5, 2.7])) == [("b", True), ("a", False)]
+    assert order(*runs(a=[2.0, 4.0], b=[2.5, 2.7])) == [("b", True), ("a", False)]
 
 
 def test_a_setting_whose_runs_are_not_all_completed_yields_to_a_whole_one() -> None:
-    assert order(*results(a=[1.0, None], b=[2.0, 2.0])) == [("a", False), ("b", True)]
-    assert order(*results(a=[1.0, None], b=[2.0, None])) == [("a", True), ("b", False)]
+    assert order(*runs(a=[1.0, None], b=[2.0, 2.0])) == [("a", False), ("b", True)]
+    assert order(*runs(a=[1.0, None], b=[2.0, None])) == [("a", True), ("b", False)]
 
 
 def test_what_diverged_or_has_no_loss_is_never_the_best() -> None:
-    assert order(*results(a=[math.nan, 1.0], b=[9.0, 9.0])) == [("b", True), ("a", False)]
-    assert order(*results(a=[math.inf], b=[None])) == [("a", False), ("b", False)]
+    assert order(*runs(a=[math.nan, 1.0], b=[9.0, 9.0])) == [("b", True), ("a", False)]
+    assert order(*runs(a=[math.inf], b=[None])) == [("a", False), ("b", False)]
     assert order() == []
+
+
+def test_the_only_setting_is_not_called_the_best() -> None:
+    assert order(*runs(a=[1.0, 2.0])) == [("a", False)]
+
+
+def test_training_losses_are_compared_where_none_is_of_validation() -> None:
+    one, other = Member("1", "a", loss=1.0, completed=True), Member("2", "b", 5.0, 0.5, True)
+    assert results_of([one])[0] == "loss"
+    metric, found = results_of([one, other])
+    assert (metric, [result.loss for result in found]) == ("val_loss", [None, 5.0])
 
 
 def test_a_loss_so_far_does_not_count() -> None:

@@ -55,6 +55,8 @@ def print_results(results: Results, rows: Rows) -> None:
     best = next((ranked for ranked in results.settings if ranked.best), None)
     if best is not None:
         typer.echo(_best(results, best))
+    elif len(results.settings) == 1 and results.settings[0].summary.count:
+        typer.echo(_mean(results.settings[0]))
 
 
 def _cells(
@@ -81,13 +83,16 @@ def _best(results: Results, best: Ranked) -> str:
     titles = zip(results.titles, first.items(), strict=True)
     words = [f"{title}={_value(value)}" for title, (key, value) in titles if key != results.seed]
     ended = all(ranked.is_complete for ranked in results.settings)
-    summary = best.summary
-    text = f"{BEST} best{'' if ended else ' so far'}: {', '.join(words) or 'the only setting'}"
+    text = f"{BEST} best{'' if ended else ' so far'}: {', '.join(words)}"
     if results.has_seeds:
-        seeds = plural(summary.count, "seed")
-        spread = "" if summary.spread is None else f" ± {_loss(summary.spread)}"
-        text += f", mean {_loss(summary.mean)}{spread} over {seeds}"
+        text += f", {_mean(best)}"
     return one_line(text, 500)
+
+
+def _mean(ranked: Ranked) -> str:
+    summary = ranked.summary
+    spread = "" if summary.spread is None else f" ± {_loss(summary.spread)}"
+    return f"mean {_loss(summary.mean)}{spread} over {plural(summary.count, 'seed')}"
 
 
 def _fit(table: list[list[str]], width: int) -> None:

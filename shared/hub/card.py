@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared import __version__
@@ -252,6 +253,17 @@ def _data_name(facts: Facts) -> str:
     return one_line(path.rstrip("/").rpartition("/")[2], 80)
 
 
+def _mixture(identity: Mapping[str, object]) -> str:
+    """The names of several sources and their shares."""
+    sources = identity.get("sources")
+    told = []
+    for source in sources if isinstance(sources, list) else ():
+        share = source.get("share") if isinstance(source, dict) else None
+        if isinstance(share, float):
+            told.append(f"{one_line(source.get('name'), 64)} {100 * share:.3g} %")
+    return code(", ".join(told)) if told else ""
+
+
 def _data(facts: Facts) -> str:
     seen = facts.progress.get("data")
     identity = seen if isinstance(seen, dict) else {}
@@ -269,6 +281,7 @@ def _data(facts: Facts) -> str:
     rows = table(
         [
             ("token files", code(name)),
+            ("sources, by their shares", _mixture(identity)),
             ("training tokens there", f"{tokens:,}" if isinstance(tokens, int) else ""),
             ("tokens seen", f"{int(total):,}" if total else ""),
             ("passes over the data", passes),

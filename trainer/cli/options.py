@@ -28,6 +28,13 @@ RunName = Annotated[str | None, typer.Option(help="Name of the run; default: the
 DataPath = Annotated[
     str | None, typer.Option(metavar="FILE|DIR", help="train.bin, or the folder that holds it.")
 ]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH[=WEIGHT]",
+        help="One of several sources to mix by weights, in place of --data-path; repeat it.",
+    ),
+]
 ValDataPath = Annotated[
     str | None,
     typer.Option(
@@ -198,7 +205,12 @@ SETTINGS: Mapping[str, str] = {
 
 def settings_of(context: typer.Context) -> dict[str, Any]:
     """The values of the options that set a key of a configuration; None where one is not given."""
-    return {key: context.params[name] for name, key in SETTINGS.items() if name in context.params}
+    found = {key: context.params[name] for name, key in SETTINGS.items() if name in context.params}
+    if context.params.get("source"):
+        from trainer.config.mixture import parse_sources
+
+        found["data.sources"] = parse_sources(context.params["source"])
+    return found
 
 
 def given(settings: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:

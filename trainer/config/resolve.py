@@ -22,6 +22,7 @@ from shared.yaml_text import StrictLoader, guarded
 from trainer.config.conditions import missing_conditions
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.lora import lora_problems
+from trainer.config.mixture import source_places, source_problems
 from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
 
 Settings = dict[str, Any]  # dotted key -> value
@@ -207,7 +208,8 @@ _OF_ONE_OPTIMIZER = frozenset(
 def resolve(*layers: Mapping[str, Any]) -> Config:
     """One configuration from dotted settings; later layers override earlier ones.
 
-    A layer that chooses another optimizer discards the rates, betas and groups of those before.
+    A layer that chooses another optimizer discards the rates, betas and groups of those before; one
+    that names a source of data or several discards the other kind.
 
     Raises UserError naming every unknown key and every wrong value or combination.
     """
@@ -216,6 +218,9 @@ def resolve(*layers: Mapping[str, Any]) -> Config:
         before = merged.get("optim.name", "adamw")
         if whole_name(layer.get("optim.name", before)) != whole_name(before):
             merged = {key: value for key, value in merged.items() if key not in _OF_ONE_OPTIMIZER}
+        for key, other in (("data.path", "data.sources"), ("data.sources", "data.path")):
+            if layer.get(key) is not None and layer.get(other) is None:
+                merged.pop(other, None)
         merged.update(layer)
     known = known_keys()
     problems = [
@@ -339,11 +344,11 @@ def check(config: Config) -> list[str]:
         ("data.val_path", config.data.val_path),
         ("data.tokenizer", config.data.tokenizer),
         ("checkpoint.dir", config.checkpoint.dir),
+        *source_places(config.data),
     ):
         if place is not None and not _is_path(place):
             problems.append(f"{key} {one_line(place, 60)!r} is not a path")
-    if config.data.dataset == "synthetic" and config.data.path:
-        problems.append("data.path is given, but data.dataset is synthetic")
+    problems += source_problems(config.data)
     if not re.fullmatch(DEVICES, train.device):
         problems.append(
             f"train.device {one_line(train.device)!r} is not auto, cpu, cuda, cuda:N or mps"

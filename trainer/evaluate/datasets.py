@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, find_inputs
 from trainer.data.marks import COUNTS, document_bounds
+from trainer.data.places import data_places
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,
@@ -144,22 +145,38 @@ def held_back(
     remedy = "name text or token files with --data"
     if data.get("dataset") == "synthetic":
         raise UserError(f"Synthetic data has no text to score; {remedy}.")
-    path, chosen = data.get("path"), data.get("val_path")
-    if not isinstance(chosen, str):
-        if not isinstance(path, str):
+    chosen = data.get("val_path")
+    if isinstance(chosen, str):
+        chosen_files = [find_validation(chosen, "the run's data.val_path")]
+    else:
+        places = data_places(data)
+        if not places:
             raise UserError(f"The model does not name its validation data; {remedy}.")
-        try:
-            validation = validation_path(find_tokens(path))
-        except UserError:
-            validation = None
-        if validation is None:
-            raise UserError(f"There is no validation data beside {one_line(path)}; {remedy}.")
-        chosen = str(validation)
-    chosen_file = find_validation(chosen, "the run's data.val_path")
+        chosen_files = [path for path in map(_beside, places) if path is not None]
+        if not chosen_files:
+            told = ", ".join(map(one_line, places))
+            raise UserError(f"There is no validation data beside {told}; {remedy}.")
     train = config.get("train")
     apart = isinstance(train, dict) and train.get("document_mask") is True
-    found = _open_tokens(chosen_file, tokenizer, vocab_size, max_tokens, apart=apart)
-    return DataSet(found.name, found.kind, "validation", found.files, max_tokens)
+    found = [
+        _open_tokens(path, tokenizer, vocab_size, max_tokens, apart=apart) for path in chosen_files
+    ]
+    files = tuple(file for one in found for file in one.files)
+    if len(found) > 1:  # each is named by its folder: all are val.bin
+        names = [path.absolute().parent.name for path in chosen_files]
+        files = tuple(
+            replace(file, name=f"{one_line(name, 60)}/{file.name}")
+            for name, file in zip(names, files, strict=True)
+        )
+    name = ", ".join(one_line(file.name, 60) for file in files)
+    return DataSet(name, "tokens", "validation", files, max_tokens)
+
+
+def _beside(path: str) -> Path | None:
+    try:
+        return validation_path(find_tokens(path))
+    except UserError:
+        return None
 
 
 def _token_file(text: str) -> Path | None:

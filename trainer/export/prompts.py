@@ -11,6 +11,7 @@ from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.files import read_json
 from trainer.checkpoint.opening import OpenedModel
+from trainer.data.places import data_places
 from trainer.data.tokens import find_tokens, open_tokens, validation_path
 
 NEW_TOKENS = 64
@@ -84,6 +85,6 @@ def _validation_file(checkpoint: Path) -> Path | None:
     with contextlib.suppress(UserError, OSError, ValueError):
         if data.get("val_path"):
             return Path(str(data["val_path"]))
-        if data.get("path"):
-            return validation_path(find_tokens(str(data["path"])))
+        for path in data_places(data):
+            return validation_path(find_tokens(path))
     return None

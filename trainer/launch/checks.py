@@ -131,6 +131,8 @@ def check_names(request: LaunchRequest, world: World = ONE_PROCESS) -> None:
         from trainer.data.tokens import check_token_files
 
         check_token_files(config.data.path, config.data.val_path)
+        for source in config.data.sources or ():
+            check_token_files(source.path, None)
 
 
 def _check_recorded(config: Config, checkpoint: Path, *, ended: bool, new_run: bool) -> None:

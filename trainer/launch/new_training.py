@@ -43,6 +43,13 @@ class Given:
     def check(self, flags: Settings) -> None:
         """Raise UserError for sources that exclude each other."""
         path = flags.get("data.path")
+        for option, value in (
+            ("--data-path", path),
+            ("--data", self.data),
+            ("--chat", self.chat),
+        ):
+            if value and flags.get("data.sources"):
+                raise UserError(f"--source and {option} are both given; give one of them.")
         if self.data and path:
             raise UserError(
                 f"--data {self.data[0]} and --data-path {path} are both given; give text or tokens."
@@ -93,7 +100,14 @@ def begun(
     check_model_is_given(layers, chat=bool(given.chat))
     if given.data and not given.config and not begins:
         layers = Layers(*load_layers(TEXT_PRESET)[:2], flags, preset=True)
-    elif not (given.data or given.chat or given.config or given.dataset or flags.get("data.path")):
+    elif not (
+        given.data
+        or given.chat
+        or given.config
+        or given.dataset
+        or flags.get("data.path")
+        or flags.get("data.sources")
+    ):
         missing = "--data-path (what prepare-data wrote)"
         if not begins:
             missing = f"--config (a preset such as tiny-cpu, or a file) and {missing}"

@@ -70,13 +70,16 @@ def new_run(source: Settings, file: Settings, flags: Settings, *, preset: bool) 
 
 def _data_vocabulary(config: Config) -> int | None:
     """The vocabulary size in the data's sidecar; None without a sidecar."""
-    if config.data.dataset != "tokens" or config.data.path is None:
+    if config.data.dataset != "tokens":
         return None
     from trainer.data.tokens import find_tokens, read_sidecar
 
-    path = find_tokens(config.data.path)
-    sidecar = read_sidecar(path) if path.is_file() else None
-    return sidecar.vocab_size if sidecar else None
+    for place in (config.data.path, *(source.path for source in config.data.sources or ())):
+        path = None if place is None else find_tokens(place)
+        sidecar = read_sidecar(path) if path is not None and path.is_file() else None
+        if sidecar:
+            return sidecar.vocab_size
+    return None
 
 
 def choose_length(*layers: Settings) -> list[Settings]:
@@ -117,6 +120,8 @@ def absolute(config: Config) -> Config:
     ):
         if settings[key] is not None and pinned_name(settings[key]) is None:
             settings[key] = str(absolute_path(settings[key]))
+    for source in settings["data.sources"] or ():
+        source["path"] = str(absolute_path(source["path"]))
     return resolve(settings)
 
 

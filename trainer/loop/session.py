@@ -44,6 +44,7 @@ from trainer.loop.memory_plan import (
     memory_notes,
     with_recomputation,
 )
+from trainer.loop.mixture import tell_sources
 from trainer.loop.patience import check_patience
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
@@ -79,6 +80,7 @@ class Plan:
         return [
             describe(config),
             self.sources.description,
+            *tell_sources(self.sources, config.seq_len, self.max_steps * config.sequences_per_step),
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
             f"memory {self.memory}",
             *memory_notes(config, compute, self.memory),

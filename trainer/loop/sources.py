@@ -25,13 +25,14 @@ from trainer.data.tokens import (
     sidecar_path,
     validation_path,
 )
+from trainer.loop.mixture import MixedValidation, changed_sources, open_mixture
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.data.tokenizer import Tokenizer
 
 #: Facts of the data's identity on which a validation loss depends.
-VALIDATION_FACTS = ("validation", "validation_windows", "seq_len")
+VALIDATION_FACTS = ("validation", "validation_windows", "seq_len", "sources")
 EPOCHS = 5.0  # if neither max_steps nor epochs is given, as in the nanochat-train guide
 
 
@@ -39,15 +40,17 @@ EPOCHS = 5.0  # if neither max_steps nor epochs is given, as in the nanochat-tra
 class Sources:
     """What the loop reads. `validation` is empty if there is no validation data.
 
-    `bytes_per_token` of the validation text turns nats per token into bits per byte.
+    `bytes_per_token` of the validation text turns nats per token into bits per byte. Of a mixture,
+    `of_each` describes its sources.
     """
 
     train: SampleSource
-    validation: Collection[Batch] | HeldPairs
+    validation: Collection[Batch] | HeldPairs | MixedValidation
     tokenizer: Tokenizer | None
     bytes_per_token: float | None
     identity: dict[str, Any]
     description: str
+    of_each: tuple[str, ...] = ()
 
 
 def open_sources(config: Config) -> Sources:
@@ -56,6 +59,8 @@ def open_sources(config: Config) -> Sources:
         return _synthetic(config)
     if config.data.dataset == "pairs":
         return _pairs(config)
+    if config.data.sources is not None:
+        return open_mixture(config)
     if config.data.path is None:
         raise UserError(
             "--data-path is missing: give the folder that `trainer prepare-data` wrote, "
@@ -309,7 +314,8 @@ def data_changes(saved: dict[str, Any], here: dict[str, Any]) -> list[str]:
         "mask": "the mask of the assistant's tokens",
     }
     changed = [key for key in names if key in saved and key in here and saved[key] != here[key]]
-    return [f"{names[key]} was {saved[key]} and is {here[key]}" for key in changed]
+    told = [f"{names[key]} was {saved[key]} and is {here[key]}" for key in changed]
+    return told + changed_sources(saved.get("sources"), here.get("sources"))
 
 
 def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:

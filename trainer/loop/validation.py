@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from shared.errors import UserError
 from shared.files import replace_file
@@ -11,10 +13,14 @@ from trainer.data.pairs import HeldPairs
 from trainer.loop.evaluation import Evaluation, evaluate, write_sample
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.mixture import MixedEvaluation, MixedValidation
 from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.pair_evaluation import PairEvaluation, evaluate_pairs
 from trainer.loop.patience import Patience
 from trainer.loop.session import Session
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Batch
 
 
 class Validation:
@@ -72,9 +78,18 @@ class Validation:
             self._writer.say(f"[INFO] step {step} | {key}: {loss:.4f}")
         return found
 
-    def _measured(self) -> Evaluation | PairEvaluation:
+    def _measured(self) -> Evaluation | PairEvaluation | MixedEvaluation:
         session = self._session
         held = session.sources.validation
+        if isinstance(held, MixedValidation):
+            found = {
+                one.name: self._evaluated(one.batches, one.bytes_per_token) for one in held.sources
+            }
+            return MixedEvaluation(
+                {name: one.loss for name, one in found.items()},
+                {one.name: one.share for one in held.sources},
+                {o.name: o.bytes_per_token for o in held.sources if o.bytes_per_token is not None},
+            )
         if isinstance(held, HeldPairs):
             return evaluate_pairs(
                 session,
@@ -83,11 +98,15 @@ class Validation:
                 self._writer.progress,
                 self._hooks.before_forward,
             )
+        return self._evaluated(held, session.sources.bytes_per_token)
+
+    def _evaluated(self, batches: Collection[Batch], bytes_per_token: float | None) -> Evaluation:
+        session = self._session
         return evaluate(
             session.model,
-            held,
+            batches,
             session.compute,
-            bytes_per_token=session.sources.bytes_per_token,
+            bytes_per_token=bytes_per_token,
             progress=self._writer.progress,
             micro_batch=self._micro_batch,
             before_forward=self._hooks.before_forward,

@@ -122,8 +122,11 @@ def command(run: options.RunArgument, runs_dir: options.RunsDirOption = options.
     typer.echo(shell_line(words))
     for key in flags:
         typer.echo(f"note: {key} is {before[key]} in this run, which keeps it", err=True)
-    for key in ("data.path", "data.val_path", "checkpoint.begin_from"):
-        place = before.get(key)
+    places = [
+        (key, before.get(key)) for key in ("data.path", "data.val_path", "checkpoint.begin_from")
+    ]
+    places += [("data.sources", source["path"]) for source in before.get("data.sources") or ()]
+    for key, place in places:
         on_the_hub = pinned_name(place) is not None
         if place is not None and not on_the_hub and not Path(str(place)).exists():
             typer.echo(f"note: {key} {place} no longer exists", err=True)

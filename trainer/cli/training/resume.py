@@ -28,6 +28,7 @@ def resume(
         ),
     ] = None,
     data_path: options.DataPath = None,
+    source: options.Source = None,
     val_data_path: options.ValDataPath = None,
     max_steps: options.MaxSteps = None,
     max_hours: options.MaxHours = None,

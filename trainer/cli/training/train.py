@@ -22,6 +22,7 @@ def train(
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     dataset: options.Dataset = None,
     data_path: options.DataPath = None,
+    source: options.Source = None,
     val_data_path: options.ValDataPath = None,
     data: options.Data = None,
     text_field: FieldOption = "text",

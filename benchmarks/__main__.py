@@ -87,6 +87,8 @@ BENCHMARKS = {
     "throughput": Benchmark("Training throughput", _own("throughput")),
     "optimizer_step": Benchmark("A step of the optimizer", _own("optimizer_step")),
     "training_memory": Benchmark("Memory of a training", _own("training_memory")),
+    "memory_saving": Benchmark("What saving memory costs", _own("memory_saving")),
+    "document_mask": Benchmark("Documents kept apart", _own("document_mask")),
     "finetune_memory": Benchmark("Fine-tuning: all weights or LoRA", _own("finetune_memory")),
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
     "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),

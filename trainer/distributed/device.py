@@ -14,6 +14,7 @@ from shared.text import plural
 from trainer.config.schema import Config
 from trainer.distributed.present import check_device, missing
 from trainer.distributed.world import ONE_PROCESS, World
+from trainer.model.attention_backends import backend_order, set_backend_order
 from trainer.model.shapes import count_parameters
 
 #: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
@@ -90,6 +91,8 @@ def set_up(config: Config, world: World = ONE_PROCESS) -> Compute:
     if train.deterministic != torch.are_deterministic_algorithms_enabled():
         # Only when it changes something: the call loads the compiler, which takes seconds.
         torch.use_deterministic_algorithms(train.deterministic)
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    set_backend_order(backend_order(deterministic=train.deterministic, capability=capability))
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         fast = torch.cuda.is_bf16_supported(including_emulation=False)

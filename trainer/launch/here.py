@@ -209,6 +209,7 @@ def open_writer(
             "width": n.D,
             "vocab_size": n.V,
             "context": n.T,
+            "attention": planned.attention.kernel,
         },
     )
 

@@ -24,11 +24,11 @@ PROCESS_GROWTH = 50 << 20
 WHEN_SHORT = (4, 1)
 
 
-def with_recomputation(config: Config, compute: Compute, free: int | None = None) -> Config:
+def with_recomputation(config: Config, compute: Compute, free: int) -> Config:
     """`config` with `train.grad_checkpoint_every` decided: 0 unless memory is short.
 
     With `micro_batch: auto` memory is short if a single sequence is too much. Collider keeps all.
-    `free` is in bytes; None: what is free now.
+    `free` are the free bytes, the same for all ranks: they must compute the same blocks again.
     """
     train = config.train
     if train.grad_checkpoint_every is not None:
@@ -36,8 +36,6 @@ def with_recomputation(config: Config, compute: Compute, free: int | None = None
     chosen = config.model_copy(update={"train": train.model_copy(update={_EVERY: 0})})
     if train.collider:
         return chosen
-    if free is None:
-        free = free_memory(compute.device)
     for every in (0, *WHEN_SHORT):
         if every and every >= config.model.num_layers:
             continue

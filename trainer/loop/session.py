@@ -41,6 +41,7 @@ from trainer.loop.feed import Feed, ahead_on
 from trainer.loop.memory_plan import (
     check_memory,
     estimated_memory,
+    free_memory,
     memory_notes,
     with_recomputation,
 )
@@ -48,6 +49,7 @@ from trainer.loop.mixture import tell_sources
 from trainer.loop.patience import check_patience
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
+from trainer.model.attention_backends import Attention, attention_of
 from trainer.model.estimates import MemoryEstimate, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective, loss_memory
@@ -71,6 +73,8 @@ class Plan:
     max_steps: int
     #: What the training will take.
     memory: MemoryEstimate
+    #: What computes attention in a step.
+    attention: Attention
     #: The processes that train together.
     group: Group = ALONE
 
@@ -82,6 +86,7 @@ class Plan:
             self.sources.description,
             *tell_sources(self.sources, config.seq_len, self.max_steps * config.sequences_per_step),
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
+            str(self.attention),
             f"memory {self.memory}",
             *memory_notes(config, compute, self.memory),
             *_planned_optimizer(config).describe(config.optim.learning_rate),
@@ -106,14 +111,15 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
     compute = set_up(config, group.world)
-    config = with_recomputation(config, compute)
+    config = with_recomputation(config, compute, group.smallest(free_memory(compute.device)))
     memory = estimated_memory(config, compute)
     check_memory(config, compute, memory)
     sources = open_sources(config)
     check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
     steps = planned_steps(config, sources.train, done)
-    return Plan(config, compute, sources, steps, memory, group)
+    attention = attention_of(config, compute.device, bf16=compute.bf16)
+    return Plan(config, compute, sources, steps, memory, attention, group)
 
 
 @dataclass(frozen=True)

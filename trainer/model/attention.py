@@ -14,6 +14,18 @@ EXPLICIT_POSITIONS = 512
 EXPLICIT_WEIGHTS = 1 << 26
 
 
+def written_out(q: Tensor, matrices: int, T: int) -> bool:
+    """Whether training computes attention in so many heads of all sequences, over T positions, with
+    matrix products instead of torch's kernel. Of the queries `q`, type and device count.
+    """
+    return (
+        q.dtype == torch.bfloat16
+        and q.device.type == "cpu"
+        and 1 < T <= EXPLICIT_POSITIONS
+        and matrices * T * T <= EXPLICIT_WEIGHTS
+    )
+
+
 def causal_attention(
     q_BHTC: Tensor,
     k_BKSC: Tensor,
@@ -31,13 +43,7 @@ def causal_attention(
     B, H, T, _ = q_BHTC.shape
     S = k_BKSC.shape[2]
     assert H % k_BKSC.shape[1] == 0
-    if (
-        q_BHTC.dtype == torch.bfloat16
-        and q_BHTC.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and 1 < T == S <= EXPLICIT_POSITIONS
-        and B * H * T * T <= EXPLICIT_WEIGHTS
-    ):
+    if T == S and torch.is_grad_enabled() and written_out(q_BHTC, B * H, T):
         return _explicit_attention(q_BHTC, k_BKSC, v_BKSC, dropout, mask_B1TT)
     mask = mask_B1TT
     if mask is None and 1 < T < S:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trainer.config.schema import ModelConfig
 from trainer.data.batches import apart
+from trainer.model.documents import Documents
 
 END = 0
 PARTS: dict[str, dict[str, Any]] = {
@@ -148,3 +149,30 @@ def test_bf16_on_a_cpu_keeps_documents_apart(make_model) -> None:
         leaking = model(inputs, targets, weights_BT=weights).total
     assert half.item() == pytest.approx(plain.item(), abs=0.02)
     assert abs(leaking.item() - plain.item()) > 0.05
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_long_documents_are_computed_by_themselves(heads: int, bf16: bool, make_model) -> None:
+    """The same as with a mask, which short ones beside them would make necessary."""
+    shape = ModelConfig(**{**SMALL, "max_seq_len": 200}, num_kv_heads=heads)
+    model = make_model(shape).train()
+    ids = torch.randint(97, (3, 201), generator=torch.Generator().manual_seed(2))
+    begins = torch.zeros(3, 200, dtype=torch.bool)
+    begins[0, [0, 77]] = True
+    begins[1, 0] = begins[2, 130] = True  # the third row begins within a document
+    places = torch.arange(200).expand(3, -1)
+    positions = places - torch.where(begins, places, 0).cummax(dim=1).values
+    kind = torch.bfloat16 if bf16 else torch.float32
+    apart, masked = Documents(positions, kind), Documents(positions, kind, long=10**6)
+    assert (apart.lengths, masked.lengths) == ([[77, 123], [200], [130, 70]], None)
+    found = []
+    for documents in (apart, masked):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            hidden = model.body(ids[:, :-1], documents)
+        hidden.square().sum().backward()
+        found.append((hidden.detach(), model.model.layers[0].self_attn.k_proj.weight.grad))
+    for one, other in zip(*found, strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, atol=(3e-2 if bf16 else 1e-5) * scale, rtol=0)

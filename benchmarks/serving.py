@@ -114,7 +114,7 @@ async def serve(path: Path, options: dict[str, Any]) -> None:
     from trainer.serve.server import address_of, bind, make_server
 
     opened = open_engine(path, device="cpu", **options)
-    model = open_served(opened, "model", NEW_TOKENS)
+    model = open_served(opened, ("model",), NEW_TOKENS)
     sock = bind("127.0.0.1", 0)
     await opened.engine.start()
     try:

@@ -12,6 +12,7 @@ import torch
 from shared.checkpoints.evaluation import Speed
 from shared.text import one_line, plural
 from trainer.distributed.device import Compute
+from trainer.model.inference.packing import for_one_client
 from trainer.model.language_model import LanguageModel
 
 PROMPT_TOKENS = 512
@@ -76,6 +77,7 @@ def _measure(
     ids_1T = torch.arange(prompt_tokens, device=model.device)[None] % vocabulary
     cache = model.new_cache(1, prompt_tokens + new_tokens, torch.bfloat16 if compute.bf16 else None)
     with compute.autocast():
+        model = for_one_client(model)
         started = _now(compute)
         next_11 = model.last_logits(ids_1T, cache).argmax(dim=-1, keepdim=True)
         read = _now(compute)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shared.errors import UserError
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.decoding import generate, stream_text
+from trainer.generate.remembered import Remembered
 from trainer.generate.sampling import Sampling
 from trainer.generate.stopping import until
 from trainer.generate.templates import ChatTemplate, Message
@@ -47,6 +48,7 @@ class Conversation:
         self.turns: list[Message] = []
         self.forgotten = 0  # the number of oldest turns that no longer fit
         self._model = model
+        self._remembered = Remembered()
         self._tokenizer = tokenizer
         self._end_ids = frozenset(end_ids) | {tokenizer.eos_id}
         self._template = template
@@ -92,6 +94,7 @@ class Conversation:
             seed=self.seed,
             stop_ids=self._template.stop_ids | self._end_ids,
             allowed_ids=self._tokenizer.vocab_size,
+            remembered=self._remembered,
         )
         pieces = stream_text(tokens, self._tokenizer, skip_special=True)
         return until(pieces, self._template.stop_texts)
@@ -130,5 +133,6 @@ class Completion(Conversation):
             seed=self.seed,
             stop_ids=self._end_ids,
             allowed_ids=self._tokenizer.vocab_size,
+            remembered=self._remembered,
         )
         return stream_text(tokens, self._tokenizer)

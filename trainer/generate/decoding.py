@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared.errors import UserError
 from trainer.generate.drafting import Drafting
+from trainer.generate.remembered import Remembered
 from trainer.generate.sampling import Sampling, choose
 from trainer.model.inference.cache import KeyValueCache
 from trainer.model.inference.drafts import Drafted
@@ -49,13 +50,15 @@ def generate(
     use_cache: bool = True,
     allowed_ids: int | None = None,
     drafted: Drafted | None = None,
+    remembered: Remembered | None = None,
 ) -> Iterator[int]:
     """Yield up to `max_new_tokens` new token ids, ending before the first of `stop_ids`.
 
     The cache changes no token; it only saves recomputing the prompt. Nor do drafts, which a model
-    with extra heads makes where `drafted` is given to count them. Only the first `allowed_ids` ids
-    are chosen, for vocabularies padded past the tokenizer's. Raises UserError for an empty prompt
-    or one with ids outside the vocabulary.
+    with extra heads makes where `drafted` is given to count them. With `remembered`, the tokens
+    that this prompt and the last text begin with are not computed again. Only the first
+    `allowed_ids` ids are chosen, for vocabularies padded past the tokenizer's. Raises UserError for
+    an empty prompt or one with ids outside the vocabulary.
     """
     sampling = sampling or Sampling()
     if not prompt:
@@ -73,10 +76,11 @@ def generate(
     else:
         generator.manual_seed(seed)
     stops = frozenset(stop_ids)
-    if use_cache and _computes_plainly(model):
+    if use_cache:
         model = for_one_client(model)
     drafting = Drafting.of(model, drafted) if drafted is not None and use_cache else None
-    passes = _Passes(model, prompt, max_new_tokens, use_cache=use_cache)
+    held = (remembered or Remembered()) if use_cache else None
+    passes = _Passes(model, prompt, max_new_tokens, held)
     left = max_new_tokens
     while left > 0:
         drafts = drafting.drafts(min(left - 1, passes.room)) if drafting else []
@@ -101,22 +105,16 @@ def generate(
             drafting.look(hidden_TD[:right], passes.ids[-right:])
 
 
-def _computes_plainly(model: LanguageModel) -> bool:
-    """Whether it computes on a CPU in the type of its weights, for inference."""
-    on_cpu = model.device.type == "cpu"
-    return on_cpu and not model.training and not torch.is_autocast_enabled("cpu")
-
-
 class _Passes:
     """The forward passes of one text: which tokens are new to the model in each."""
 
     def __init__(
-        self, model: LanguageModel, prompt: Sequence[int], new: int, *, use_cache: bool
+        self, model: LanguageModel, prompt: Sequence[int], new: int, remembered: Remembered | None
     ) -> None:
         self._model = model
         self.ids = list(prompt)
         self._length = len(prompt) + new  # that the text may reach
-        self._use_cache = use_cache
+        self._remembered = remembered  # None: everything is computed again in each pass
         self._cache: KeyValueCache | None = None
         self._begin = 0  # of the window that the cache is about
 
@@ -132,15 +130,18 @@ class _Passes:
         """The hidden states (T, D) of the tokens that are new, and of the drafts after them."""
         context = self._model.dimensions.T
         start = window_start(len(self.ids), context)
-        if not self._use_cache:
-            fresh = self.ids[start:]
-        elif self._cache is None or start != self._begin:
-            room = min(context, self._length - start)
-            self._cache, self._begin = self._model.new_cache(1, room), start
-            fresh = self.ids[start:]
-        else:
-            fresh = self.ids[start + self._cache.length :]
-        ids_1T = torch.tensor([[*fresh, *drafts]], device=self._model.device)
+        known = 0
+        if self._remembered is not None:
+            if self._cache is None or start != self._begin:
+                room = min(context, self._length - start)
+                window = self.ids[start:]
+                self._cache = self._remembered.cache_for(self._model, window, room)
+                self._begin = start
+            known = self._cache.length
+        new = [*self.ids[start + known :], *drafts]
+        if self._remembered is not None:
+            self._remembered.ids[known:] = new
+        ids_1T = torch.tensor([new], device=self._model.device)
         return self._model.body(ids_1T, self._cache)[0]
 
     def keep(self, chosen: Sequence[int], drafts: int) -> None:

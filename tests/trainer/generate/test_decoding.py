@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from tests.trainer.generate.sharp_models import sharp_model
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.generate.decoding import generate, stream_text, window_start
+from trainer.generate.remembered import Remembered
 from trainer.generate.sampling import Sampling
+from trainer.model.inference.drafts import Drafted
 from trainer.model.language_model import LanguageModel
 
 CONTEXT = 16
@@ -88,6 +92,49 @@ def test_a_context_of_one_token() -> None:
     texts = [list(generate(model, [3, 4], 5, GREEDY, use_cache=use)) for use in (True, False)]
     assert texts[0] == texts[1]
     assert len(texts[0]) == 5
+
+
+# Remembering the last text
+
+
+def check_turns(model: LanguageModel, **drafts: Drafted) -> None:
+    """Texts that begin like the last one are what they are without it."""
+    chance = random.Random(5)
+    remembered = Remembered()
+    text = prompt_of(6)
+    for _ in range(20):
+        # Another turn, an edited one, the same again, or an answer that was interrupted.
+        text = text[: chance.randint(1, len(text))] + prompt_of(chance.randint(0, 4))
+        new = chance.choice([1, 3, 2 * CONTEXT])
+        expected = list(generate(model, text, new, GREEDY, **drafts))
+        tokens = generate(model, text, new, GREEDY, remembered=remembered, **drafts)
+        heard = list(islice(tokens, chance.randint(1, new)))
+        assert heard == expected[: len(heard)]
+        text = (text + heard)[: CONTEXT - 1]
+
+
+def test_a_text_that_begins_like_the_last_one_is_the_same(model: LanguageModel) -> None:
+    check_turns(model)
+
+
+def test_a_text_that_begins_like_the_last_one_with_drafts() -> None:
+    check_turns(model_of("llama", mtp_heads=2), drafted=Drafted())
+
+
+def test_only_what_is_new_is_computed(model: LanguageModel) -> None:
+    computed: list[int] = []
+    embedding = (
+        model.transformer.wte if model.config.flavour == "gpt2" else model.model.embed_tokens
+    )
+    embedding.register_forward_hook(lambda *call: computed.append(call[2].shape[1]))
+    remembered = Remembered()
+    answer = list(generate(model, prompt_of(6), 3, GREEDY, remembered=remembered))
+    assert computed == [6, 1, 1]
+    # The answer's last token was never computed; then come three more.
+    list(generate(model, [*prompt_of(6), *answer, 1, 2, 3], 2, GREEDY, remembered=remembered))
+    assert computed[3:] == [4, 1]
+    list(generate(model, prompt_of(4), 1, GREEDY, remembered=remembered))
+    assert computed[5:] == [1]
 
 
 # Choosing

@@ -65,6 +65,12 @@ class KeyValueCache:
             self._newest = self.length, Newest(self._both[:, :, 0], self.length)
         return self._newest[1]
 
+    def copy(self, source: KeyValueCache, count: int) -> None:
+        """Begin with the first `count` positions of another cache of the same model."""
+        assert count <= source.length
+        self._both[..., :count, :] = source._both[..., :count, :]
+        self.length = count
+
     def advance(self, T: int) -> None:
         """Count the new positions, once every layer has stored them."""
         self.length += T

@@ -49,10 +49,15 @@ def packed(model: LanguageModel, precision: Precision) -> LanguageModel:
 
 
 def for_one_client(model: LanguageModel) -> LanguageModel:
-    """A copy of `model` (on a CPU) that computes a single row fast. All weights are shared.
+    """A copy of `model` that computes single rows fast. All weights are shared.
 
-    It takes milliseconds to make, and shows later changes of the weights.
+    It takes milliseconds to make, and shows later changes of the weights. Elsewhere than on a CPU,
+    in training mode, under autocast or with narrow weights it is the model itself.
     """
+    exact = _final_gain(model).dtype in (torch.float32, torch.float64)
+    on_cpu = model.device.type == "cpu" and exact
+    if not on_cpu or model.training or torch.is_autocast_enabled("cpu"):
+        return model
     return _twin(model, lambda module: _linear(module, PlainLinear))
 
 
@@ -68,8 +73,7 @@ def _linear(module: nn.Module, layer: MakeLinear) -> nn.Module | None:
 @torch.no_grad()
 def _twin(model: LanguageModel, replace: Callable[[nn.Module], nn.Module | None]) -> LanguageModel:
     """A copy of the modules that hold others, around what `replace` gives for the innermost."""
-    norm = model.transformer.ln_f if model.config.flavour == "gpt2" else model.model.norm
-    one_row = OneRow(model.dimensions, norm.weight)
+    one_row = OneRow(model.dimensions, _final_gain(model))
 
     def copied(module: nn.Module) -> nn.Module:
         new = replace(module)
@@ -85,6 +89,12 @@ def _twin(model: LanguageModel, replace: Callable[[nn.Module], nn.Module | None]
     twin = copied(model)
     assert isinstance(twin, LanguageModel)
     return twin
+
+
+def _final_gain(model: LanguageModel) -> Tensor:
+    """A tensor of the type that the model computes in: frozen matrices may be narrower."""
+    norm = model.transformer.ln_f if model.config.flavour == "gpt2" else model.model.norm
+    return norm.weight
 
 
 def _shallow(module: _Module) -> _Module:

@@ -27,7 +27,12 @@ from trainer.checkpoint.foreign_folder import OUTPUT, parameter_name, weight_fil
 from trainer.checkpoint.hf_format import model_from_hf
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.random_state import restore
-from trainer.checkpoint.safetensors_file import float_shape, open_weights, read_tensors
+from trainer.checkpoint.safetensors_file import (
+    Saved,
+    float_shape,
+    open_weights,
+    saved_tensors,
+)
 from trainer.checkpoint.unpacking import unpacked
 from trainer.config.schema import ModelConfig
 from trainer.distributed.group import ALONE, Group
@@ -36,6 +41,7 @@ from trainer.model.language_model import LanguageModel
 from trainer.model.parts.registry import base_of, owner, part_files, rests_on_base
 from trainer.model.shapes import parameter_shapes
 from trainer.optim.optimizer import Optimizer
+from trainer.sharded import here, put, rows_here
 
 _MAX_CONFIG = 16 << 20  # bytes
 
@@ -166,16 +172,17 @@ def _load_whole(model: LanguageModel, folder: Path) -> None:
     with unpacked(folder, (WEIGHTS, *part_files(config))) as plain:
         _check_weights(config, plain)
         parameters = dict(model.named_parameters())
+        tied = model.lm_head.weight
         head: Tensor | None = None
         for path in _all_weight_files(config, plain):
             with open_weights(path) as file, torch.no_grad():
                 for theirs in file.keys():  # noqa: SIM118
                     name = _our_name(theirs, config)
                     if name in parameters:
-                        parameters[name].copy_(file.get_tensor(theirs))
+                        put(parameters[name], Saved(file, theirs))
                     elif name == OUTPUT:
-                        head = file.get_tensor(theirs)
-    if head is not None and not torch.equal(head.to(model.lm_head.weight), model.lm_head.weight):
+                        head = Saved(file, theirs)[rows_here(tied)]
+    if head is not None and not torch.equal(head.to(here(tied)), here(tied)):
         raise UserError(
             f"The config.json of {folder.name} ties its output head to the embedding, but its "
             "weights have a different head; set tie_word_embeddings to false if it belongs to the "
@@ -247,7 +254,9 @@ def load_training_state(
     with unpacked(folder) as plain:
         progress, generators = read_progress(plain)
         load_weights(model, plain)
-        tensors = read_tensors(plain / OPTIMIZER)
-    optimizer.load(tensors)
-    restore(tensors, generators, group)
+        with open_weights(plain / OPTIMIZER) as file:
+            saved = saved_tensors(file)
+            optimizer.load(saved)
+            states = {name: x[:] for name, x in saved.items() if name.startswith("rng.")}
+    restore(states, generators, group)
     return progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,34 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     """All tensors of a safetensors file. Raises RunError if it is not one."""
     with open_weights(path, device) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A tensor in an opened file, which is read where it is indexed."""
+
+    file: Any
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """From the file's header."""
+        return tuple(self.file.get_slice(self.name).get_shape())
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Some rows, or with () all of a scalar."""
+        if rows in ((), slice(None)):
+            found: Tensor = self.file.get_tensor(self.name)
+        elif rows.start == rows.stop:  # not a stretch that the library reads
+            found = self.file.get_slice(self.name)[:1][:0]
+        else:
+            found = self.file.get_slice(self.name)[rows]
+        return found
+
+
+def saved_tensors(file: Any) -> dict[str, Saved]:
+    """All tensors of an opened file by name."""
+    return {name: Saved(file, name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpoint.memory import available_memory
+from trainer.sharded import is_sharded
 
 MARGIN = 1.2  # free memory needed before the first copy, relative to its size
 
@@ -26,7 +27,10 @@ class Staging:
         return not missing or missing * MARGIN < self._available()
 
     def copy(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The current values, valid until the next call. The last copy must be written by then."""
+        """The current values, valid until the next call. The last copy must be written by then.
+
+        Of tensors that are spread over ranks the others `give` their rows meanwhile.
+        """
         for name, tensor in tensors.items():
             buffer = self._buffers.get(name)
             if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
@@ -34,7 +38,21 @@ class Staging:
                 pinned = tensor.device.type == "cuda"
                 buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
                 self._buffers[name] = buffer
-            buffer.copy_(tensor, non_blocking=buffer.is_pinned())
+            if is_sharded(tensor):
+                from trainer.distributed.gathering import gather_whole
+
+                gather_whole(tensor, buffer)
+            else:
+                buffer.copy_(tensor, non_blocking=buffer.is_pinned())
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return {name: self._buffers[name] for name in tensors}
+
+
+def give(tensors: Mapping[str, Tensor]) -> None:
+    """This rank's rows of the same tensors, while rank 0 copies them."""
+    from trainer.distributed.gathering import gather_whole
+
+    for tensor in tensors.values():
+        if is_sharded(tensor):
+            gather_whole(tensor, None)

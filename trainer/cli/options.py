@@ -144,6 +144,14 @@ Detach = Annotated[
 Queue = Annotated[
     bool, typer.Option("--queue", help="Let a daemon start the run when there is room.")
 ]
+Parallel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|ddp|fsdp",
+        help="Of several ranks each holds the whole model (ddp) or some rows of it (fsdp); "
+        "default: by memory.",
+    ),
+]
 MicroBatch = Annotated[
     str | None,
     typer.Option(
@@ -177,6 +185,7 @@ SETTINGS: Mapping[str, str] = {
     "accumulation_steps": "train.accumulation_steps",
     "micro_batch": "train.micro_batch",
     "grad_checkpoint_every": "train.grad_checkpoint_every",
+    "parallel": "train.parallel",
     "seq_len": "train.seq_len",
     "document_mask": "train.document_mask",
     "seed": "train.seed",

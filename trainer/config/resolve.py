@@ -324,6 +324,14 @@ def check(config: Config) -> list[str]:
             f"train.collider does not work with train.grad_checkpoint_every "
             f"{train.grad_checkpoint_every}; set it to 0, or leave collider out"
         )
+    if train.parallel == "fsdp" and model.lora_r:
+        problems.append(
+            "train.parallel fsdp does not work with model.lora_r: adapters are small; use ddp"
+        )
+    if train.parallel == "fsdp" and config.data.dataset == "pairs":
+        problems.append("train.parallel fsdp does not work with data.dataset pairs; use ddp")
+    if train.parallel == "fsdp" and train.collider:
+        problems.append("train.parallel fsdp does not work with train.collider; use ddp")
     if model.lora_r and config.checkpoint.begin_from is None:
         problems.append(
             "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "

@@ -396,6 +396,10 @@ class TrainConfig(Section):
         False, description="Bit-identical results, also across a resume; slower on a GPU."
     )
     compile: bool | None = Field(None, description="Use torch.compile; null: on CUDA only.")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="Each rank holds the whole model (ddp) or some rows (fsdp); auto: by memory.",
+    )
     collider: bool = Field(
         False, description="Backpropagate only through the tokens with the largest losses."
     )

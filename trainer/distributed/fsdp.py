@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from trainer.distributed.sharing import Rows
 from trainer.model.gpt2 import Affine
 from trainer.model.language_model import LanguageModel
+from trainer.optim.interface import Sharing
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class Sharded:
 
     #: A rank that runs out of memory in a pass leaves the others in the middle of an exchange.
     can_wait = False
+    lockstep = True
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class Sharded:
         """The weights may be uninitialized. With `whole_gradients` they are exchanged once a step,
         not once a micro-batch, and every rank has room for all of them.
         """
+        self._model = model
         self._whole_gradients = whole_gradients
+        self.sharing: Sharing = Rows(dist.get_rank(), dist.get_world_size())
         small = {parameter for parameter in model.parameters() if parameter.ndim < 2}
         for parameter in small:
             parameter.data = parameter.data.to(device)
@@ -84,6 +89,21 @@ class Sharded:
         if not torch.is_grad_enabled():
             self._root.reshard()  # without a backward pass nothing else does
         return result
+
+    def alike(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """`call` of a function that generates: all ranks draw from rank 0's logits, or the least
+        difference would let one end before the others."""
+
+        def share(_head: nn.Module, _inputs: Any, logits: Tensor) -> Tensor:
+            dist.broadcast(logits, 0)
+            return logits
+
+        handle = self._model.lm_head.register_forward_hook(share)
+        try:
+            with torch.no_grad():
+                return self.call(function, *values, **named)
+        finally:
+            handle.remove()
 
     @contextmanager
     def passing(self, *, reduce: bool) -> Iterator[None]:

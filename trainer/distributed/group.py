@@ -162,9 +162,9 @@ class Group:
             self._store.delete_key(key)
         return found
 
-    def remember(self, key: str, value: str) -> None:
-        """Keep a fact for the ranks that torchrun starts after these."""
-        if self.memory is not None and self.writes:
+    def remember(self, key: str, value: str, *, from_any_rank: bool = False) -> None:
+        """Keep a fact of rank 0's, or of this rank's, for the ranks that torchrun starts next."""
+        if self.memory is not None and (self.writes or from_any_rank):
             self.memory.set(f"trainer/{key}", value)
 
     def remembered(self, key: str) -> str:

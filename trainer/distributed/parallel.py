@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.distributed.device import Compute
 from trainer.distributed.group import Group
+from trainer.distributed.sharing import Copies
+from trainer.model.language_model import LanguageModel
+from trainer.optim.interface import ALONE, Sharing
+from trainer.sharded import is_sharded
+
+T = TypeVar("T")
 
 #: Numbers that are reduced together where it is not done during the backward pass.
 BUCKET = 16 << 20
@@ -22,6 +30,17 @@ class Parallel(Protocol):
     #: Whether the gradients of a whole step can wait for `reduce`. If not, an out-of-memory error
     #: in the last backward pass ends the attempt: the others are in the middle of an exchange.
     can_wait: bool
+    #: Whether every rank must call the model as often as the others: they exchange rows in a call.
+    lockstep: bool
+    #: Who does what is done with whole matrices.
+    sharing: Sharing
+
+    def call(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """What a function returns that uses the model otherwise than a step does."""
+
+    def alike(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """The same with the same values on every rank that calls it: rank 0's logits are those of
+        all, so that they draw the same tokens."""
 
     def passing(self, *, reduce: bool) -> AbstractContextManager[Any]:
         """Around a forward and a backward pass: whether the backward pass reduces the gradients."""
@@ -34,6 +53,14 @@ class OneProcess:
     """One process has all the data: its gradients are what they should be."""
 
     can_wait = True
+    lockstep = False
+    sharing: Sharing = ALONE
+
+    def call(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """Nothing to do beside."""
+        return function(*values, **named)
+
+    alike = call
 
     def passing(self, *, reduce: bool) -> AbstractContextManager[Any]:
         """Nothing to do."""
@@ -47,12 +74,14 @@ class Replicas:
     """Every rank holds the whole model (DDP). `module` is what a step calls."""
 
     can_wait = True
+    lockstep = False
 
     def __init__(
         self, module: nn.Module, group: Group, device: torch.device, *, find_unused: bool
     ) -> None:
         """`find_unused`: not every parameter takes part in every step."""
         self._group = group
+        self.sharing: Sharing = Copies(group.world.rank, group.world.size)
         self.module = DistributedDataParallel(
             module,
             device_ids=[device.index] if device.type == "cuda" else None,
@@ -61,6 +90,12 @@ class Replicas:
             gradient_as_bucket_view=True,
             find_unused_parameters=find_unused,
         )
+
+    def call(self, function: Callable[..., T], *values: Any, **named: Any) -> T:
+        """Nothing to do beside: every rank has the whole model."""
+        return function(*values, **named)
+
+    alike = call
 
     def passing(self, *, reduce: bool) -> AbstractContextManager[Any]:
         """Gradients are reduced while the backward pass computes the next ones, or not at all."""
@@ -109,18 +144,32 @@ class _Called(nn.Module):
 
 
 def spread(
-    model: nn.Module,
+    model: LanguageModel,
     eager: Callable[..., Any],
     group: Group,
-    device: torch.device,
+    compute: Compute,
     *,
+    how: Literal["ddp", "fsdp"] = "ddp",
+    whole_gradients: bool = False,
     find_unused: bool = False,
-    compiled: bool = False,
 ) -> tuple[Callable[..., Any], Parallel]:
     """What a step calls on this rank, and how its gradients are reduced.
 
-    `eager` calls `model`, or is it.
+    `eager` calls `model`, or is it. With `fsdp` the weights need no values yet, and no device;
+    `whole_gradients` says that there is room for the gradients of the whole model on each rank.
     """
+    device, compiled = compute.device, compute.compile
+    if how == "fsdp" and not group.alone:
+        from trainer.distributed.fsdp import Sharded  # loads a second's worth of torch
+
+        sharded = Sharded(
+            model,
+            device,
+            bf16=compute.bf16,
+            compiled=compiled,
+            whole_gradients=whole_gradients,
+        )
+        return partial(sharded.call, eager), sharded
     if group.alone:
         return (torch.compile(eager) if compiled else eager), OneProcess()
     module = eager if isinstance(eager, nn.Module) else _Called(model, eager)
@@ -130,9 +179,13 @@ def spread(
 
 
 def differing(group: Group, parameters: Mapping[str, torch.Tensor]) -> str:
-    """The first parameter that is not the same on all ranks; empty if all are."""
+    """The first parameter that is not the same on all ranks; empty if all are.
+
+    Those whose rows are spread over the ranks are the same by construction.
+    """
     if group.alone:
         return ""
+    parameters = {name: p for name, p in parameters.items() if not is_sharded(p)}
     sums = [_sum_of_bits(tensor) for tensor in parameters.values()]
     most = group.agree(*sums)
     least = group.agree(*(-value for value in sums))

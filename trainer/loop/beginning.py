@@ -43,7 +43,8 @@ def check_first_loss(session: Session, writer: RunWriter) -> None:
         writer.say(f"[INFO] Loss before training: {told.loss:.3f}")
         return
     batch = source.batch(0, size)
-    result = evaluate(session.model, [batch], session.compute, progress=writer.progress)
+    call = session.learner.parallel.call
+    result = call(evaluate, session.model, [batch], session.compute, progress=writer.progress)
     if session.begun_from is not None:
         writer.say(f"[INFO] Loss before training: {result.loss:.3f}")
         return

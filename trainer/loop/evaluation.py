@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.loop.hooks import Purpose, nothing
 from trainer.loop.micro_batch import MicroBatch
+from trainer.loop.out_of_memory import out_of_memory_ends
 from trainer.model.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -60,31 +62,52 @@ def evaluate(
     micro_batch: MicroBatch | None = None,
     before_forward: Callable[[Purpose, int], None] = nothing,
     group: Group = ALONE,
+    lockstep: bool = False,
 ) -> Evaluation:
     """Mean loss over all tokens of `batches` that count, dropout off. Draws no random number.
 
     `micro_batch` bounds how many sequences go through at once, and shrinks when memory runs out.
-    The ranks of `group` share the batches and get the mean over all.
+    The ranks of `group` share the batches and get the mean over all. In `lockstep` all of them
+    make as many passes.
     """
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0.0
-    for batch in islice(batches, group.world.rank, None, group.world.size):
-        fitting = micro_batch or MicroBatch(len(batch[0]))
+    for batch, counts, most in _shared(batches, group, lockstep=lockstep):
+        fitting = micro_batch or MicroBatch(most)
         for attempt in fitting.attempts():
-            with attempt:
+            with attempt, out_of_memory_ends(group, fitting.size) if lockstep else nullcontext():
                 parts = _announced(fitting.parts(len(batch[0])), before_forward)
                 inputs, targets, *more = to_tensors(batch, compute.device)
                 named = dict(zip(("weights_BT", "positions_BT"), more, strict=False))
                 scored = score_batch(model, inputs, targets, compute, parts=parts, **named)
-        total += scored.nats
-        tokens += scored.tokens
+                if lockstep:
+                    idle = len(fitting.parts(most)) - len(fitting.parts(len(batch[0])))
+                    for _ in range(idle):
+                        score_batch(model, inputs[:1], targets[:1], compute)
+        if counts:
+            total += scored.nats
+            tokens += scored.tokens
         progress()
     model.train(was_training)
     total, tokens = group.add(total, tokens)
     mean = total / tokens
     bits = bits_per_byte(mean, bytes_per_token) if bytes_per_token else None
     return Evaluation(mean, math.exp(min(mean, 700.0)), bits, int(tokens))
+
+
+def _shared(
+    batches: Iterable[Batch], group: Group, *, lockstep: bool
+) -> Iterator[tuple[Batch, bool, int]]:
+    """This rank's batches: whether each counts, and how many sequences any rank's has meanwhile.
+
+    In `lockstep` a rank without a batch of its own gets another's, which does not count.
+    """
+    rest = iter(batches)
+    while every := list(islice(rest, group.world.size)):
+        mine = every[group.world.rank : group.world.rank + 1]
+        if mine or lockstep:
+            yield (mine or every)[0], bool(mine), max(len(batch[0]) for batch in every)
 
 
 def _announced(

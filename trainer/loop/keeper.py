@@ -37,7 +37,7 @@ from trainer.checkpoint.saving import (
     write_checkpoint,
     write_final,
 )
-from trainer.checkpoint.staging import Staging
+from trainer.checkpoint.staging import Staging, give
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.session import Session
@@ -83,6 +83,8 @@ class CheckpointKeeper:
         self.last_saved_step = session.progress.step if own else -1
         background = session.config.checkpoint.background
         self._staging = Staging(hooks.available_memory) if background else None
+        #: What gathers the rows of a model that is spread over ranks, in any case.
+        self._gathering = self._staging or Staging(hooks.available_memory)
         self._thread = ThreadPoolExecutor(1, "save")
         self._saving: Future[Saved] | None = None
         #: What the newest save needs on the disk, at most.
@@ -102,7 +104,8 @@ class CheckpointKeeper:
         self._group.decided(lambda: self.write(snapshot))
 
     def take(self) -> Snapshot | None:
-        """What `write` writes of the current step: its tensors are those of the model.
+        """What `write` writes of the current step: its tensors are those of the model, or copies
+        if its rows are spread over ranks.
 
         None if the step is saved already, and on ranks that do not write.
         """
@@ -129,7 +132,11 @@ class CheckpointKeeper:
         if not self._group.decided(self._is_new_and_told):
             return
         self._say_where()
-        snapshot = self._snapshot(self._staging)
+        try:
+            snapshot = self._snapshot(self._staging)
+        except RunError as error:
+            self._record_failure(error)
+            return
         if snapshot is None:
             return
         if self._staging is None:
@@ -266,10 +273,7 @@ class CheckpointKeeper:
         try:
             saved = outcome()
         except (RunError, OSError) as error:
-            self._failed, self._retry_at = True, time.monotonic() + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT)
-            writer.event("checkpoint_failed", message=str(error))
-            writer.alarm(ALARM, f"{error} Training continues; the older checkpoints are kept.")
+            self._record_failure(error)
             raise RunError(str(error)) from error
         self._failed, self._retry_seconds = False, self._hooks.retry_seconds
         name, progress = saved.folder.name, saved.progress
@@ -297,6 +301,13 @@ class CheckpointKeeper:
         writer.alarm_over(ALARM, f"{name} is saved: checkpoints can be written again")
         self._look_at_space()
 
+    def _record_failure(self, error: Exception) -> None:
+        """Record that a save failed, and raise an alarm."""
+        self._failed, self._retry_at = True, time.monotonic() + self._retry_seconds
+        self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT)
+        self._writer.event("checkpoint_failed", message=str(error))
+        self._writer.alarm(ALARM, f"{error} Training continues; the older checkpoints are kept.")
+
     def _look_at_space(self) -> None:
         """Warn before the disk is full: when two more checkpoints do not fit."""
         try:
@@ -321,7 +332,8 @@ class CheckpointKeeper:
     def _snapshot(self, staging: Staging | None) -> Snapshot | None:
         """The contents of the current step's checkpoint; copied if they are written later.
 
-        Every rank gives its part; only the one that writes gets them.
+        Every rank gives its part; only the one that writes gets them. Raises RunError if it has no
+        memory for the rows of all.
         """
         session, writer = self._session, self._writer
         state, progress = writer.state, session.progress
@@ -332,17 +344,19 @@ class CheckpointKeeper:
         progress.facts["data"] = session.sources.identity
         weights = weight_tensors(session.model)
         others, generators = training_state(session.optimizer, self._group)
+        both = {f"weights {k}": v for k, v in weights.items()}
+        both.update((f"state {k}", v) for k, v in others.items())
+        gathered = self._gathered(both) if session.optimizer.sharing.spreads_rows else None
         if not self._group.writes:
             return None
-        if staging is not None:
-            both = {f"weights {k}": v for k, v in weights.items()}
-            both.update((f"state {k}", v) for k, v in others.items())
+        copies = gathered
+        if copies is None and staging is not None:
             copies = self._copied(staging, both)
-            if copies is not None:
-                weights = {name: copies[f"weights {name}"] for name in weights}
-                others = {name: copies[f"state {name}"] for name in others}
-            else:
+            if copies is None:
                 self._save_without_copies()
+        if copies is not None:
+            weights = {name: copies[f"weights {name}"] for name in weights}
+            others = {name: copies[f"state {name}"] for name in others}
         return Snapshot(
             config=session.config,
             progress=dataclasses.replace(progress, facts=dict(progress.facts)),
@@ -355,6 +369,26 @@ class CheckpointKeeper:
             run_path=str(writer.run.path.resolve()),
             base=session.model.base,
         )
+
+    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole copies of tensors that are spread over ranks, on the rank that writes."""
+        if not self._group.decided(lambda: self._has_room(tensors)):
+            needed = format_bytes(sum(tensor.nbytes for tensor in tensors.values()))
+            raise RunError(
+                f"The checkpoint of step {self._session.progress.step} needs {needed} of main "
+                "memory where rank 0 is, to gather the rows of all ranks, and they are not free."
+            )
+        if self._group.writes:
+            return self._gathering.copy(tensors)
+        give(tensors)
+        return {}
+
+    def _has_room(self, tensors: dict[str, Tensor]) -> bool:
+        try:
+            self._hooks.before_copy(self._session)
+        except MemoryError:
+            return False
+        return self._gathering.fits(tensors)
 
     def _copied(self, staging: Staging, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Copies of `tensors`, None if memory does not hold them."""

@@ -6,6 +6,7 @@ from shared.run_writer import RunWriter
 from shared.text import plural
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch, largest_that_fits
+from trainer.loop.out_of_memory import MICRO_BATCH
 from trainer.loop.session import Session
 
 
@@ -20,7 +21,9 @@ class Memory:
         self._writer = writer
         self._hooks = hooks
         self.training = MicroBatch(self._starting_size(), self._remember)
-        self.evaluation = MicroBatch(session.config.train.batch_size, self._tell)
+        together = session.learner.parallel.can_wait
+        evaluated = session.config.train.batch_size if together else self.training.size
+        self.evaluation = MicroBatch(evaluated, self._tell)
 
     def _starting_size(self) -> int:
         """As configured, or smaller if an earlier attempt had to shrink it."""
@@ -28,7 +31,8 @@ class Memory:
         size = config.train.batch_size
         if isinstance(config.train.micro_batch, int):
             size = min(config.train.micro_batch, self._session.sequences_here)
-        return max(1, min(size, remembered)) if remembered else size
+        told = int(self._session.group.remembered(MICRO_BATCH) or 0)
+        return max(1, min(x for x in (size, remembered, told) if x))
 
     def fit(self) -> None:
         """With `micro_batch: auto`, find the largest size that fits, unless it is known."""

@@ -11,9 +11,11 @@ import torch
 from shared.errors import UserError
 from shared.text import format_bytes, plural
 from trainer.checkpoint.memory import available_memory
+from trainer.config.resolve import check
 from trainer.config.schema import Config
 from trainer.distributed.device import Compute
-from trainer.model.estimates import MemoryEstimate, estimate_memory
+from trainer.distributed.world import ONE_PROCESS, World
+from trainer.model.estimates import MemoryEstimate, estimate_memory, spread_over
 from trainer.model.shapes import describe, trained_shapes
 from trainer.optim.registry import state_bytes
 
@@ -24,7 +26,42 @@ PROCESS_GROWTH = 50 << 20
 WHEN_SHORT = (4, 1)
 
 
-def with_recomputation(config: Config, compute: Compute, free: int) -> Config:
+#: Of a device's memory, what weights, gradients and optimizer of a whole model may take in each
+#: rank. The rest is for activations.
+REPLICA_SHARE = 0.5
+#: Of a device's memory, what an estimate may come to if more is taken for speed.
+COMFORTABLE = 0.8
+
+
+def parallel_of(config: Config, compute: Compute, world: World) -> str:
+    """`train.parallel`, decided: ddp, unless a whole model is too much for a rank."""
+    train = config.train
+    if train.parallel != "auto":
+        return train.parallel
+    replica = config.model_copy(update={"train": train.model_copy(update={"parallel": "ddp"})})
+    state = estimated_memory(replica, compute, world).state
+    large = state > REPLICA_SHARE * total_memory(compute, world)
+    return "fsdp" if large and can_be_sharded(config) else "ddp"
+
+
+def can_be_sharded(config: Config) -> bool:
+    """Whether every rank may hold some rows of the model only."""
+    train = config.train.model_copy(update={"parallel": "fsdp"})
+    return not check(config.model_copy(update={"train": train}))
+
+
+def whole_gradients(config: Config, compute: Compute, world: World) -> bool:
+    """Whether the ranks of a sharded model keep the gradients of all of it until a step's end.
+
+    It saves exchanging them after every micro-batch.
+    """
+    estimate = estimated_memory(config, compute, world, whole_gradients=True)
+    return estimate.total <= COMFORTABLE * total_memory(compute, world)
+
+
+def with_recomputation(
+    config: Config, compute: Compute, free: int, world: World = ONE_PROCESS
+) -> Config:
     """`config` with `train.grad_checkpoint_every` decided: 0 unless memory is short.
 
     With `micro_batch: auto` memory is short if a single sequence is too much. Collider keeps all.
@@ -40,7 +77,7 @@ def with_recomputation(config: Config, compute: Compute, free: int) -> Config:
         if every and every >= config.model.num_layers:
             continue
         chosen = config.model_copy(update={"train": train.model_copy(update={_EVERY: every})})
-        estimate = estimated_memory(_at_least(chosen), compute)
+        estimate = estimated_memory(_at_least(chosen), compute, world)
         if estimate.total - estimate.process <= free:
             break
     return chosen
@@ -56,18 +93,30 @@ def _at_least(config: Config) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch": 1})})
 
 
-def estimated_memory(config: Config, compute: Compute) -> MemoryEstimate:
-    """What training `config` takes on that device, the process included on a CPU."""
+def estimated_memory(
+    config: Config,
+    compute: Compute,
+    world: World = ONE_PROCESS,
+    *,
+    whole_gradients: bool = False,
+) -> MemoryEstimate:
+    """What training `config` takes on that device, the process included on a CPU; by rank 0, if
+    there are several. `whole_gradients` are those of a sharded model.
+    """
     cuda = compute.device.type == "cuda"
-    estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda)
+    estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda, ranks=world.size)
     optimizer = optimizer_bytes(config)
-    if cuda:
-        return replace(estimate, optimizer=optimizer)
-    return replace(
-        estimate,
-        optimizer=optimizer,
-        copy=estimate.gradients + optimizer if estimate.copy else 0,
-        process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
+    estimate = replace(estimate, optimizer=optimizer)
+    if not cuda:
+        estimate = replace(
+            estimate,
+            copy=estimate.gradients + optimizer if estimate.copy else 0,
+            process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
+        )
+    if config.train.parallel != "fsdp" or world.alone:
+        return estimate
+    return spread_over(
+        estimate, config, world.size, bf16=compute.bf16, whole_gradients=whole_gradients
     )
 
 
@@ -83,32 +132,65 @@ def optimizer_bytes(config: Config) -> int:
     return one + (config.model.num_layers - 1) * (two - one)
 
 
-def check_memory(config: Config, compute: Compute, estimate: MemoryEstimate) -> None:
+def check_memory(
+    config: Config, compute: Compute, estimate: MemoryEstimate, world: World = ONE_PROCESS
+) -> None:
     """Raise UserError if weights, gradients and optimizer alone exceed the machine's memory."""
-    available = total_memory(compute)
+    available = total_memory(compute, world)
     where = str(compute.device) if compute.device.type == "cuda" else "this machine"
     if estimate.state > available:
         raise UserError(
             f"{describe(config)} needs {format_bytes(estimate.state)} for weights, gradients and "
-            f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model."
+            f"optimizer, and {where} has {format_bytes(available)}; choose a smaller model"
+            f"{'' if world.alone else ' or more ranks with --parallel fsdp'}."
         )
 
 
-def total_memory(compute: Compute) -> int:
-    """Total bytes of memory where the model will be."""
+def total_memory(compute: Compute, world: World = ONE_PROCESS) -> int:
+    """Total bytes of memory where the model will be, for each rank."""
     if compute.device.type == "cuda":
         return int(torch.cuda.get_device_properties(compute.device).total_memory)
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total) // world.local_size
 
 
-def free_memory(device: torch.device) -> int:
-    """Free bytes where the model is."""
+def free_memory(device: torch.device, world: World = ONE_PROCESS) -> int:
+    """Free bytes where the model is, for each rank."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return available_memory()
+    return available_memory() // world.local_size
 
 
-def memory_notes(config: Config, compute: Compute, estimate: MemoryEstimate) -> Iterator[str]:
+def parallel_notes(
+    config: Config, compute: Compute, estimate: MemoryEstimate, world: World
+) -> Iterator[str]:
+    """How the model is spread over the ranks, and what the other way would take."""
+    if world.alone:
+        return
+    train = config.train
+    other = "ddp" if train.parallel == "fsdp" else "fsdp"
+    theirs = config.model_copy(update={"train": train.model_copy(update={"parallel": other})})
+    if other == "fsdp" and not can_be_sharded(config):
+        yield "Every rank holds the whole model (DDP)"
+        return
+    needed = format_bytes(
+        replace(estimated_memory(theirs, compute, world), process=estimate.process).total
+    )
+    if train.parallel == "ddp":
+        yield (
+            f"Every rank holds the whole model (DDP); with --parallel fsdp a rank would take "
+            f"{needed}"
+        )
+        return
+    often = "step" if whole_gradients(config, compute, world) else "micro-batch"
+    yield (
+        f"Every rank holds some rows of each matrix (FSDP), and gradients are exchanged once a "
+        f"{often}; with --parallel ddp a rank would take {needed}"
+    )
+
+
+def memory_notes(
+    config: Config, compute: Compute, estimate: MemoryEstimate, world: World = ONE_PROCESS
+) -> Iterator[str]:
     """Sentences about what is computed again, and about memory that may be too small."""
     every, layers = config.train.grad_checkpoint_every or 0, config.model.num_layers
     if every:
@@ -121,7 +203,7 @@ def memory_notes(config: Config, compute: Compute, estimate: MemoryEstimate) -> 
         yield (
             f"--grad-checkpoint-every {every} saves little: the model has {plural(layers, 'block')}"
         )
-    available = total_memory(compute)
+    available = total_memory(compute, world)
     if estimate.total > available:
         less = "" if every else "--grad-checkpoint-every 1, "
         yield (

@@ -133,6 +133,8 @@ def largest_that_fits(
     available = free_memory(device)
     while size > 1 and _activations(config, size, session) > available:
         size //= 2
+    if not session.learner.parallel.can_wait:
+        return size  # to try it would leave the other ranks waiting
     micro_batch = MicroBatch(size)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):

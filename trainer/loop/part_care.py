@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from shared.run_writer import RunWriter
 from trainer.data.batches import to_tensors
 from trainer.loop.hooks import nothing
 from trainer.loop.position import show_position
 from trainer.loop.session import Session
+from trainer.model.language_model import LanguageModel
 
 #: Of the sequence that parts measure themselves on: little beside a step.
 POSITIONS = 256
@@ -61,10 +63,12 @@ class PartCare:
         with session.compute.autocast():
             batch = session.sources.train.batch(0, 1)
             ids_1T = to_tensors(batch, session.compute.device)[0][:, :POSITIONS]
-            metrics = {
-                key: value
-                for part in model.parts
-                for key, value in part.measure(model, ids_1T).items()
-            }
+            metrics = session.learner.parallel.call(_measured, model, ids_1T)
         model.train()
         return metrics
+
+
+def _measured(model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
+    return {
+        key: value for part in model.parts for key, value in part.measure(model, ids_1T).items()
+    }

@@ -43,6 +43,9 @@ from trainer.loop.memory_plan import (
     estimated_memory,
     free_memory,
     memory_notes,
+    parallel_notes,
+    parallel_of,
+    whole_gradients,
     with_recomputation,
 )
 from trainer.loop.mixture import tell_sources
@@ -88,7 +91,8 @@ class Plan:
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
             str(self.attention),
             f"memory {self.memory}",
-            *memory_notes(config, compute, self.memory),
+            *parallel_notes(config, compute, self.memory, self.group.world),
+            *memory_notes(config, compute, self.memory, self.group.world),
             *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
 
@@ -111,9 +115,15 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
     compute = set_up(config, group.world)
-    config = with_recomputation(config, compute, group.smallest(free_memory(compute.device)))
-    memory = estimated_memory(config, compute)
-    check_memory(config, compute, memory)
+    world = group.world
+    parallel = group.decided(lambda: parallel_of(config, compute, world))
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"parallel": parallel})}
+    )
+    free = group.smallest(free_memory(compute.device, world))
+    config = with_recomputation(config, compute, free, world)
+    memory = estimated_memory(config, compute, world)
+    check_memory(config, compute, memory, world)
     sources = open_sources(config)
     check_patience(config, sources)
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
@@ -251,7 +261,8 @@ def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
     # Frozen weights are loaded: until then they need no memory.
     frozen = rests_on_base(config.model)
-    with skipped_initialization() if frozen else contextlib.nullcontext():
+    sharded = config.train.parallel == "fsdp" and not planned.group.alone
+    with skipped_initialization() if frozen or sharded else contextlib.nullcontext():
         model = LanguageModel(
             config.model,
             loss_memory=loss_memory(config.train.loss_chunk_tokens),
@@ -261,28 +272,33 @@ def _learner(planned: Plan) -> Learner:
                 config.train.grad_checkpoint_every or 0, draws_random_numbers(config.model)
             ),
         )
-    model.initialize(config.train.seed)
-    model.to(compute.device)
+    if not sharded:
+        model.initialize(config.train.seed)
+        model.to(compute.device)
     model.train()
     eager: Callable[..., Losses] = model
     if config.data.dataset == "pairs":
         eager = PreferenceObjective(model, config.preference)
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     forward, parallel = spread(
         model,
         eager,
         planned.group,
-        compute.device,
+        compute,
+        how="fsdp" if sharded else "ddp",
+        whole_gradients=sharded
+        and planned.group.decided(lambda: whole_gradients(config, compute, planned.group.world)),
         find_unused=bool(model.parts),
-        compiled=compute.compile,
     )
+    if sharded:
+        model.initialize(config.train.seed)  # each rank its own rows
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return Learner(
         model=model,
         eager=eager,
         forward=forward,
         parallel=parallel,
         parameters=parameters,
-        optimizer=build_optimizer(parameters, config.optim),
+        optimizer=build_optimizer(parameters, config.optim, parallel.sharing),
         flops_per_token=flops_per_token(config.model, config.seq_len) * _computed(config),
     )
 

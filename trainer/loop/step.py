@@ -20,6 +20,7 @@ from trainer.loop.session import Session
 from trainer.optim.clipping import GradientNorms, clip_gradients, suspect
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.schedule import learning_rate
+from trainer.sharded import here
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,17 @@ def launch_step(
     started = time.perf_counter()
     config, optimizer = session.config, session.optimizer
     rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
+    group, parallel = session.group, session.learner.parallel
     for attempt in micro_batch.attempts(Undo(session)):
-        with attempt, OutOfMemoryTogether(session.group):
+        together = OutOfMemoryTogether(group, micro_batch.size, can_wait=parallel.can_wait)
+        with attempt, together:
             parts = forward_backward(session, micro_batch, hooks)
             passes = len(parts)
             parts = of_all_ranks(session, parts)
             hooks.after_backward(session, parts)
             hooks.enter("optimizer")
-            norms = clip_gradients(session.parameters, config.optim.grad_clip)
+            limit, sharing = config.optim.grad_clip, parallel.sharing
+            norms = clip_gradients(session.parameters, limit, sharing)
     read = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above, late=late)
     step = LaunchedStep(session, started, rate, norms, read)
     optimizer.zero_grad()
@@ -153,10 +157,16 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
     # The first time, until it is known that this size fits: a rank that runs out of memory in the
     # middle of an exchange leaves the others waiting.
     late = micro_batch.untried and parallel.can_wait
+    passes = list(zip(counts, data.batches, data.counted, strict=True))
+    if parallel.lockstep:
+        # A rank with a smaller share makes a pass more than it has data for, which counts nothing.
+        most = len(micro_batch.parts(session.sequences_here))
+        passes += passes[-1:] * (most - len(passes))
     parts: list[Part] = []
-    for count, batch, counted in zip(counts, data.batches, data.counted, strict=True):
+    for number, (count, batch, counted) in enumerate(passes, start=1):
         hooks.before_forward("train", count)
-        reduce = len(parts) == len(counts) - 1 and not late
+        reduce = number == len(passes) and not late
+        idle = number > len(counts)
         with parallel.passing(reduce=reduce):
             hooks.enter("forward")
             with session.autocast:
@@ -165,9 +175,10 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
                 check_together(group)
             hooks.enter("backward")
             # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
-            weight = losses.counted * (group.world.size / expected)
+            weight = losses.counted * (0.0 if idle else group.world.size / expected)
             (losses.total if count == sequences else losses.total * weight).backward()
-        parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
+        if not idle:
+            parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
     if late:
         check_together(group)
         parallel.reduce(session.parameters)
@@ -211,7 +222,7 @@ def _scale_gradients(session: Session, scale: Tensor) -> None:
     """Multiply every gradient by a scalar on the device."""
     if scale.device.type == "cpu" and scale.item() == 1.0:
         return
-    gradients = [p.grad for p in session.parameters.values() if p.grad is not None]
+    gradients = [here(p.grad) for p in session.parameters.values() if p.grad is not None]
     torch._foreach_mul_(gradients, scale)
 
 

@@ -102,7 +102,9 @@ class Validation:
 
     def _evaluated(self, batches: Collection[Batch], bytes_per_token: float | None) -> Evaluation:
         session = self._session
-        return evaluate(
+        parallel = session.learner.parallel
+        return parallel.call(
+            evaluate,
             session.model,
             batches,
             session.compute,
@@ -111,6 +113,7 @@ class Validation:
             micro_batch=self._micro_batch,
             before_forward=self._hooks.before_forward,
             group=session.group,
+            lockstep=parallel.lockstep,
         )
 
     def evaluate(self, *, for_patience: bool = True) -> dict[str, float]:
@@ -136,7 +139,11 @@ class Validation:
 
     def sample_if_due(self) -> None:
         """Write a sample of the model's text, if one is due at this step."""
-        if self.sample_is_due(self._session.progress.step):
+        if not self.sample_is_due(self._session.progress.step):
+            return
+        if self._session.learner.parallel.lockstep:
+            self._sample()
+        else:
             self._session.group.decided(self._sample)
 
     def _sample(self) -> None:
@@ -145,7 +152,8 @@ class Validation:
         assert tokenizer is not None
         path = writer.run.samples / f"step_{session.progress.step}.txt"
         try:
-            text = write_sample(
+            text = session.learner.parallel.alike(
+                write_sample,
                 session.model,
                 tokenizer,
                 settings.sample_prompt,
@@ -153,7 +161,8 @@ class Validation:
                 seed=session.config.train.seed,
                 end_ids=session.end_ids,
             )
-            replace_file(path, text.encode("utf-8", "replace"), durable=False)
+            if session.group.writes:
+                replace_file(path, text.encode("utf-8", "replace"), durable=False)
         except Exception as error:
             # Only people read samples: neither a diverged model nor a full disk ends a run here.
             if not isinstance(error, (UserError, OSError)) and not is_out_of_memory(error):

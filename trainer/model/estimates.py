@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.text import format_bytes
 from trainer.config.schema import Config, ModelConfig
@@ -11,7 +11,7 @@ from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import loss_memory
 from trainer.model.parts.registry import active_parts
-from trainer.model.shapes import parameter_count
+from trainer.model.shapes import block_parameters, parameter_count
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
 FRAGMENTS = 1.05
@@ -50,6 +50,8 @@ class MemoryEstimate:
     activations: int
     copy: int = 0
     process: int = 0
+    #: What a rank gathers of the others' rows at a time, where the model is spread over ranks.
+    gathered: int = 0
 
     @property
     def state(self) -> int:
@@ -59,13 +61,14 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Everything."""
-        return self.state + self.activations + self.copy + self.process
+        return self.state + self.gathered + self.activations + self.copy + self.process
 
     def __str__(self) -> str:
         parts = (
             ("weights", self.weights),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
+            ("gathered", self.gathered),
             ("activations about", self.activations),
             ("copy for saving", self.copy),
             ("process", self.process),
@@ -74,13 +77,16 @@ class MemoryEstimate:
         return f"{format_bytes(self.total)}: {told}"
 
 
-def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> MemoryEstimate:
+def estimate_memory(
+    config: Config, *, bf16: bool, cuda: bool = False, ranks: int = 1
+) -> MemoryEstimate:
     """What training needs: fp32 weights, gradients and AdamW's two moments, and activations.
 
-    Frozen weights have none of the rest. The process itself is not known here and is left 0.
+    Frozen weights have none of the rest. The process itself is not known here and is left 0. Each
+    of `ranks` has a share of a step's sequences.
     """
     count = parameter_count(config.model)
-    activations = _activations(config, bf16=bf16, cuda=cuda)
+    activations = _activations(config, bf16=bf16, cuda=cuda, ranks=ranks)
     if bf16:
         # A bf16 copy of the matrices is kept, unless they are in bf16 already.
         narrow = config.model.lora_r and config.model.lora_base == "bf16"
@@ -91,7 +97,33 @@ def estimate_memory(config: Config, *, bf16: bool, cuda: bool = False) -> Memory
     return MemoryEstimate(weights, trained, optimizer, activations, copy)
 
 
-def _activations(config: Config, *, bf16: bool, cuda: bool) -> int:
+def spread_over(
+    estimate: MemoryEstimate, config: Config, ranks: int, *, bf16: bool, whole_gradients: bool
+) -> MemoryEstimate:
+    """What each of `ranks` takes where every rank holds some rows of each matrix (FSDP).
+
+    Two blocks are gathered at a time, one that is computed and the next, in bf16 if the matrices
+    are multiplied in it, and their gradients are whole until they are reduced; what is not in a
+    block is gathered once a step, in fp32. `copy` is rank 0's, which gathers a checkpoint.
+    """
+    count, block = parameter_count(config.model), block_parameters(config.model)
+    outside = count.total - config.model.num_layers * block
+    blocks = min(2, config.model.num_layers) * block
+    gathered = 4 * outside + (2 if bf16 else 4) * blocks
+    gradients = 4 * (count.trained if whole_gradients else outside + blocks)
+    # The copy in bf16 is that of the gathered blocks, which is counted here.
+    narrow = 2 * count.total if bf16 else 0
+    return replace(
+        estimate,
+        weights=estimate.weights // ranks,
+        gradients=estimate.gradients // ranks,
+        optimizer=estimate.optimizer // ranks,
+        gathered=gathered + gradients,
+        activations=max(0, estimate.activations - narrow) + (2 * outside if bf16 else 0),
+    )
+
+
+def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
     """Bytes that a forward pass keeps for the backward pass, and what the latter adds at its start.
 
     Counted with saved-tensor hooks, in numbers per token and layer: those of the residual stream
@@ -100,7 +132,8 @@ def _activations(config: Config, *, bf16: bool, cuda: bool) -> int:
     n, model = dimensions(config.model), config.model
     sequences = config.train.batch_size
     if isinstance(config.train.micro_batch, int):
-        sequences = min(config.train.micro_batch, config.sequences_per_step)
+        sequences = config.train.micro_batch
+    sequences = min(sequences, math.ceil(config.sequences_per_step / ranks))
     tokens = sequences * config.rows * config.seq_len
     width = 2 if bf16 else 4
     gpt2 = model.flavour == "gpt2"

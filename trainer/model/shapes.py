@@ -97,6 +97,14 @@ def parameter_count(model: ModelConfig) -> ParameterCount:
     return ParameterCount(*(a + more * (b - a) for a, b in zip(one, two, strict=True)))
 
 
+def block_parameters(model: ModelConfig) -> int:
+    """The number of scalars in one block."""
+    one, two = (
+        parameter_count(model.model_copy(update={"num_layers": layers})).total for layers in (1, 2)
+    )
+    return two - one
+
+
 def _counted(model: LanguageModel) -> tuple[int, int, int, int]:
     tables = [
         module.weight

@@ -30,7 +30,7 @@ class Optimizer:
         """Raises UserError for a parameter that no row matches."""
         self.groups = assign(rows, parameters)
         self._parameters = dict(parameters)
-        self._sharing = sharing
+        self.sharing = sharing
         self.averages = Averages(averages or {}, parameters)
         self._states: dict[str, State] = {}
 
@@ -85,11 +85,11 @@ class Optimizer:
         names, parameters, gradients = zip(*ready, strict=True) if ready else ((), (), ())
         states: Sequence[State] = [self._states[name] for name in names]
         shapes = [parameter.shape for parameter in parameters]
-        if self._sharing.spreads_rows:
+        if self.sharing.spreads_rows:
             parameters = tuple(map(here, parameters))
             gradients = tuple(map(here, gradients))
             states = [{key: here(x) for key, x in state.items()} for state in states]
-        return Update(parameters, gradients, states, names, shapes, self._sharing)
+        return Update(parameters, gradients, states, names, shapes, self.sharing)
 
     def zero_grad(self) -> None:
         """Let the gradients go, and their memory."""

@@ -10,7 +10,7 @@ from torch import nn
 from trainer.config.schema import GroupConfig, OptimConfig, default_rate
 from trainer.optim.averages import averages_of
 from trainer.optim.groups import Row
-from trainer.optim.interface import Hyperparameters
+from trainer.optim.interface import ALONE, Hyperparameters, Sharing
 from trainer.optim.kinds import OPTIMIZERS, betas_of, table
 from trainer.optim.optimizer import Optimizer
 
@@ -38,9 +38,11 @@ def _rate(optim: OptimConfig, row: GroupConfig) -> float:
     return optim.rest_learning_rate or default_rate(row.optimizer, optim.muon_scale)
 
 
-def build_optimizer(parameters: Mapping[str, nn.Parameter], optim: OptimConfig) -> Optimizer:
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter], optim: OptimConfig, sharing: Sharing = ALONE
+) -> Optimizer:
     """The configured optimizer of these parameters, its state allocated."""
-    optimizer = Optimizer(parameter_rows(optim), parameters, averages_of(optim))
+    optimizer = Optimizer(parameter_rows(optim), parameters, averages_of(optim), sharing)
     optimizer.allocate()
     return optimizer
 

@@ -41,6 +41,7 @@ def resume(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     grad_checkpoint_every: options.GradCheckpoint = None,
+    parallel: options.Parallel = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,

@@ -37,6 +37,7 @@ def train(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     grad_checkpoint_every: options.GradCheckpoint = None,
+    parallel: options.Parallel = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
     lora: options.Lora = None,

@@ -14,6 +14,7 @@ from trainer.model.gpt2 import Affine
 from trainer.model.inference.linears import HalfLinear, PackedLinear, PlainLinear
 from trainer.model.inference.one_row import OneRow
 from trainer.model.language_model import LanguageModel
+from trainer.sharded import is_sharded
 
 Precision = Literal["fp32", "fp16"]
 #: Makes a linear layer from a weight (O, I) and a bias.
@@ -52,11 +53,14 @@ def for_one_client(model: LanguageModel) -> LanguageModel:
     """A copy of `model` that computes single rows fast. All weights are shared.
 
     It takes milliseconds to make, and shows later changes of the weights. Elsewhere than on a CPU,
-    in training mode, under autocast or with narrow weights it is the model itself.
+    in training mode, under autocast, with narrow weights or with rows of them in other processes it
+    is the model itself.
     """
     exact = _final_gain(model).dtype in (torch.float32, torch.float64)
     on_cpu = model.device.type == "cpu" and exact
     if not on_cpu or model.training or torch.is_autocast_enabled("cpu"):
+        return model
+    if any(map(is_sharded, model.parameters())):
         return model
     return _twin(model, lambda module: _linear(module, PlainLinear))
 

@@ -30,6 +30,7 @@ from shared.errors import UserError
 from trainer.config.schema import Config, Count, ModelConfig, Section
 from trainer.model.dimensions import dimensions
 from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights
+from trainer.sharded import whole
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
@@ -127,9 +128,9 @@ class BitLinear(nn.Linear):
         super().train(mode)
         return self
 
-    def rounded(self) -> Tensor:
-        """The weight that it computes with, (O, I)."""
-        return self._rounded_weight(self.weight.detach())
+    def rounded(self, weight: Tensor | None = None) -> Tensor:
+        """The weight that it computes with, (O, I), in place of its own or of `weight`."""
+        return self._rounded_weight(self.weight.detach() if weight is None else weight)
 
     def packed_by(self, layer: Callable[[Tensor, Tensor | None], nn.Module]) -> nn.Module:
         """The same for inference, with its weight in the layout of `layer`."""
@@ -299,8 +300,11 @@ class Ternary(Part):
     def measure(self, model: LanguageModel, ids_1T: Tensor) -> dict[str, float]:
         """The share of zeros, and the mean scale."""
         layers = [module for module in model.modules() if isinstance(module, BitLinear)]
-        zeros = sum(float((layer.rounded() == 0).sum()) for layer in layers)
-        scale = sum(float(scales(layer.weight.detach(), layer.group).mean()) for layer in layers)
+        zeros = scale = 0.0
+        for layer in layers:
+            weight = whole(layer.weight.detach())
+            zeros += float((layer.rounded(weight) == 0).sum())
+            scale += float(scales(weight, layer.group).mean())
         return {
             "ternary_zeros": zeros / sum(layer.weight.numel() for layer in layers),
             "ternary_scale": scale / len(layers),

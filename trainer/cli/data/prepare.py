@@ -60,6 +60,14 @@ def prepare_data(
         int | None,
         typer.Option(metavar="N", help="Refuse conversations of more tokens, or skip them."),
     ] = None,
+    datatrove: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Tokens that datatrove's DocumentTokenizer wrote, instead of text: check and "
+            "describe them there, for training.",
+        ),
+    ] = None,
     output: Annotated[
         str, typer.Option(metavar="DIR|FILE.bin", help="Folder or file for the training tokens.")
     ] = "data",
@@ -126,6 +134,15 @@ def prepare_data(
     Each file or record is one document; tokens are 32-bit. Existing files stay until the new ones
     are complete. With --chat, mask files beside the tokens say what the assistant said.
     """
+    if datatrove is not None:
+        from trainer.data.shards.datatrove import DatatroveSettings, describe_datatrove
+
+        _refuse_beside_datatrove(context)
+        described = DatatroveSettings(
+            datatrove, tokenizer_asked(tokenizer), val_split, overwrite, workers
+        )
+        _tell(describe_datatrove(described, show_progress))
+        return
     _refuse_without_shards(shards, workers)
     if chat is not None:
         from trainer.conversations.prepare import ChatSettings, prepare_chat
@@ -206,6 +223,24 @@ _OF_TEXT = {
 }
 
 
+#: Options that say something about tokens which are there.
+_OF_DATATROVE = ("datatrove", "tokenizer", "val_split", "overwrite", "workers")
+
+
+def _refuse_beside_datatrove(context: typer.Context) -> None:
+    """Raise UserError for an option that --datatrove does not use."""
+    from shared.errors import UserError
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _OF_DATATROVE and source is not None and source.name == "COMMANDLINE":
+            option = {**_OF_TEXT, "more": "a path"}.get(name, "--" + name.replace("_", "-"))
+            raise UserError(
+                f"{option} and --datatrove are both given; the tokens are there already, and only "
+                "--tokenizer, --val-split and --overwrite count."
+            )
+
+
 def _refuse_beside_chat(context: typer.Context) -> None:
     """Raise UserError for an option that --chat does not use."""
     from shared.errors import UserError
@@ -237,11 +272,25 @@ def _refuse_without_chat(chat_template: str | None, max_tokens: int | None) -> N
 def _tell(prepared: Prepared) -> None:
     for note in prepared.notes:
         typer.echo(f"note: {note}", err=True)
+    if not prepared.train_sidecar.text_bytes and not prepared.train_sidecar.mask:
+        _tell_tokens(prepared)
+        return
     sides = [(prepared.train, prepared.train_sidecar)]
     if prepared.val and prepared.val_sidecar:
         sides.append((prepared.val, prepared.val_sidecar))
     for line in _chat_summary(sides) if prepared.train_sidecar.mask else _summary(sides):
         typer.echo(line)
+
+
+def _tell_tokens(prepared: Prepared) -> None:
+    """What is known of tokens whose text is not."""
+    for path, side in (
+        (prepared.train, prepared.train_sidecar),
+        (prepared.val, prepared.val_sidecar),
+    ):
+        if path is not None and side is not None:
+            documents = plural(side.num_documents, "document")
+            typer.echo(f"{path}: {plural(side.num_tokens, 'token')}, {documents}")
 
 
 def _chat_summary(sides: Sequence[tuple[Path, Sidecar]]) -> list[str]:

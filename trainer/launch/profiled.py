@@ -26,7 +26,7 @@ from trainer.profiling.stages import StageTimer
 from trainer.profiling.trace import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import torch
 
@@ -59,7 +59,8 @@ def quiet(config: Config, length: Length) -> Config:
     """The configuration without evaluations, samples, checkpoints and early ends."""
     never = 10**9
     changes: dict[str, Any] = {
-        "train.max_steps": length.total + 1,  # the last step would be saved
+        # Shares of all steps keep their meaning. The last one is not made: it would be saved.
+        "train.max_steps": max(length.total + 1, config.train.max_steps or 0),
         "train.epochs": None,
         "train.max_hours": None,
         "train.patience": None,
@@ -80,12 +81,13 @@ def profile_training(
     trace: Path | None = None,
     force: bool = False,
     operators: int = 15,
+    tell: Callable[[str], None] = lambda doing: None,
 ) -> Profile:
     """Train a few steps in a new run below `runs_dir` and measure them.
 
     `trace` receives the profiler's trace, for Perfetto; `force` replaces a file that is there.
-    `operators` is how many are told one by one. Raises UserError for what would make a training
-    fail.
+    `operators` is how many are told one by one. `tell` receives what is being done. Raises
+    UserError for what would make a training fail.
     """
     from trainer.loop.training import Training
 
@@ -95,7 +97,7 @@ def profile_training(
     writer = open_writer(checked, run, None, None, supervised=False)
     with writer, tempfile.TemporaryDirectory(prefix="trainer-profile-") as folder:
         session = open_session(checked, run, writer)
-        measured = Measurement(session, length, Path(folder) / "trace.json")
+        measured = Measurement(session, length, Path(folder) / "trace.json", tell)
         hooks = Hooks(before_step=measured.before_step, enter=measured.timer.enter)
         try:
             with contextlib.suppress(_EnoughError):
@@ -122,6 +124,7 @@ class Measurement:
     session: Session
     length: Length
     trace: Path
+    tell: Callable[[str], None]
     timer: StageTimer = field(default_factory=StageTimer)
     host: Mapping[Stage, float] = field(default_factory=dict)
     _profiler: torch.profiler.profile | None = None
@@ -131,12 +134,16 @@ class Measurement:
         """Between two steps. Raises _EnoughError after the last one to measure."""
         made, length = self._made, self.length
         self._made += 1
+        if made == 0 and length.warmup:
+            self.tell(f"warming up: {plural(length.warmup, 'step')}")
         if made == length.warmup:
             self._synchronize()
+            self.tell(f"timing {plural(length.steps, 'step')}")
             self.timer.restart()
         if made == length.warmup + length.steps:
             self._synchronize()
             self.host = self.timer.seconds()
+            self.tell(f"profiling {plural(length.steps, 'step')}")
             self._start()
         elif made == length.warmup + length.steps + _SETTLING:
             self._synchronize()  # kernels of a step that is not recorded must not be in the trace

@@ -69,7 +69,7 @@ def test_a_kept_run_is_one_like_any_other(run_cli: RunCli, tmp_path: Path) -> No
         ([], ["--config", "--data"]),
         (["--config", "tiny-cpuu"], ["'tiny-cpuu'", "tiny-cpu?"]),
         (["--config", "tiny-cpu", "--steps", "0"], ["--steps is 0"]),
-        (["--config", "tiny-cpu", "--steps", "5000"], ["--steps is 5000"]),
+        (["--config", "tiny-cpu", "--steps", "5000"], ["--steps is 5000", "100"]),
         (["--config", "tiny-cpu", "--warmup", "-1"], ["--warmup is -1"]),
         (["--config", "tiny-cpu", "--top", "-1"], ["--top is -1"]),
         (["--config", "tiny-cpu", "--trace", "-"], ["--trace -"]),
@@ -80,6 +80,8 @@ def test_a_kept_run_is_one_like_any_other(run_cli: RunCli, tmp_path: Path) -> No
         (["--config", "tiny-cpu", "--batch-size", "0"], ["train.batch_size is 0"]),
         (["--config", "tiny-cpu", "--device", "cuda:99"], ["cuda:99"]),
         (["--config", "finetune"], ["--begin-from"]),
+        (["--chat", "talk.jsonl"], ["--chat", "--begin-from"]),
+        (["--config", "tiny-cpu", "--chat", "a", "--data", "b"], ["--chat a", "--data"]),
     ],
 )
 def test_wrong_use_is_one_sentence_and_leaves_nothing(
@@ -98,3 +100,12 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing(
     for part in named:
         assert part in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["there.json"]
+
+
+def test_it_is_for_one_process(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    done = run_cli("profile", "--config", "tiny-cpu")
+    assert done.code == 2
+    assert "rank 1 of 2" in done.err

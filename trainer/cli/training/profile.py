@@ -18,7 +18,7 @@ from trainer.cli.output import print_json, print_table, shorten, show_progress
 if TYPE_CHECKING:
     from trainer.profiling.profile import Profile
 
-MAX_STEPS = 1000  # a trace of more would not fit into memory
+MAX_STEPS = 100  # a step has thousands of events, and all of them are read into memory
 MAX_OPERATORS = 1000
 
 
@@ -41,6 +41,12 @@ def profile(
         typer.Option(metavar="PATHS", help="Text to train on; it is tokenized first."),
     ] = None,
     text_field: FieldOption = "text",
+    chat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATHS", help="Conversations to fine-tune the model of --begin-from on."
+        ),
+    ] = None,
     begin_from: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +73,7 @@ def profile(
     batch_size: options.BatchSize = None,
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
     seq_len: options.SeqLen = None,
     document_mask: options.DocumentMask = None,
     lora: options.Lora = None,
@@ -92,6 +99,7 @@ def profile(
     from trainer.cli.hub.download import download
     from trainer.cli.training.train import tell
     from trainer.config.lora import parse_lora
+    from trainer.distributed.world import world_of
     from trainer.launch.beginning import KEY, Layers
     from trainer.launch.claim import check_writable
     from trainer.launch.new_training import Given, Tools, training_config
@@ -100,6 +108,11 @@ def profile(
 
     # Before torch is loaded: its profiler prints its state otherwise. What fails is told below.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    world = world_of(os.environ)
+    if not world.alone:
+        raise UserError(
+            f"trainer profile measures one process, and this is {world}; start it without torchrun."
+        )
     options.check_range("--steps", steps, 1, MAX_STEPS)
     options.check_range("--warmup", warmup, 0, MAX_STEPS)
     options.check_range("--top", top, 0, MAX_OPERATORS)
@@ -116,16 +129,18 @@ def profile(
     given = Given(
         data=data or (),
         text_field=text_field,
+        chat=chat or (),
         config=config is not None,
         dataset=True,
     )
     given.check(flags)
-    if not (config or data or dataset or chosen.get(KEY) or chosen.get("data.path")):
+    if not (config or data or chat or dataset or chosen.get(KEY) or chosen.get("data.path")):
         raise UserError(
             "trainer profile needs to know what to train: give --config (a preset such as "
             "tiny-cpu, or a file), --data or --begin-from."
         )
-    if not data and chosen.get("data.path") is None and chosen.get("data.dataset") is None:
+    own = data or chat or chosen.get("data.path") or chosen.get("data.dataset")
+    if not own:
         tell("the data is generated; --data-path or --data names other data")
         flags["data.dataset"] = "synthetic"
     if keep:
@@ -137,7 +152,13 @@ def profile(
         # The lines of the training are in the log of its run.
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             found = profile_training(
-                resolved, place, Length(warmup, steps), trace=trace, force=force, operators=top
+                resolved,
+                place,
+                Length(warmup, steps),
+                trace=trace,
+                force=force,
+                operators=top,
+                tell=lambda doing: typer.echo(f"{doing} …", err=True),
             )
     if json:
         print_json(found.to_json())

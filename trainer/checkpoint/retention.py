@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from shared.checkpoints.bases import bases_in
@@ -31,14 +31,20 @@ def to_keep(
     return kept | {c.name for c in checkpoints if c.is_latest or c.is_best or c.name == FINAL}
 
 
-def apply_retention(folder: Path, keep_last: int, save_top_k: int, since: int = 0) -> list[str]:
+def apply_retention(
+    folder: Path,
+    keep_last: int,
+    save_top_k: int,
+    since: int = 0,
+    others: Collection[str] = (),
+) -> list[str]:
     """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see,
-    and so do the bases of other runs' adapters.
+    and so do the bases of other runs' adapters, and the `others` named.
 
     Call it only after the newest checkpoint has been verified.
     """
     present = list_checkpoints(folder)
-    kept = to_keep(present, keep_last, save_top_k, since)
+    kept = to_keep(present, keep_last, save_top_k, since) | set(others)
     doomed = [c for c in present if c.whole and c.name not in kept]
     bases = bases_in(folder.resolve()) if doomed else {}
     removed: list[str] = []

@@ -50,7 +50,9 @@ DocumentMask = Annotated[
         help="Let tokens see their own document only; default: the preset's.",
     ),
 ]
-MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps in total.")]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", "--steps", help="Optimizer steps in total.")
+]
 MaxHours = Annotated[
     float | None, typer.Option(help="Stop cleanly after this many hours and save a checkpoint.")
 ]

@@ -332,6 +332,7 @@ def check(config: Config) -> list[str]:
         problems.append("train.parallel fsdp does not work with data.dataset pairs; use ddp")
     if train.parallel == "fsdp" and train.collider:
         problems.append("train.parallel fsdp does not work with train.collider; use ddp")
+    problems += _growth_problems(config)
     if model.lora_r and config.checkpoint.begin_from is None:
         problems.append(
             "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "
@@ -361,6 +362,30 @@ def check(config: Config) -> list[str]:
         problems.append(
             f"train.device {one_line(train.device)!r} is not auto, cpu, cuda, cuda:N or mps"
         )
+    return problems
+
+
+def _growth_problems(config: Config) -> list[str]:
+    """What does not go with a model that grows."""
+    stages = config.growth.stages
+    if not stages:
+        return []
+    problems = []
+    if config.checkpoint.begin_from is not None:
+        problems.append(
+            "growth.stages does not work with checkpoint.begin_from: a run that begins from a "
+            "model begins with all of it; grow the model with trainer grow"
+        )
+    if config.optim.schedule == "cosine":
+        problems.append(
+            "growth.stages needs a stable learning rate to grow at, which optim.schedule cosine "
+            "never has; set it to wsd or constant"
+        )
+    if config.data.dataset == "pairs":
+        problems.append("growth.stages does not work with pairs of answers")
+    ends = [stage.until for stage in stages]
+    if ends != sorted(set(ends)):
+        problems.append("growth.stages must be in the order of their `until`, no two alike")
     return problems
 
 

@@ -493,6 +493,38 @@ class LogConfig(Section):
     )
 
 
+class StageConfig(Section):
+    """A smaller model that a run begins with; sizes that are null follow from the others."""
+
+    until: float = Field(gt=0, lt=1, description="Share of all steps after which it grows.")
+    name: str = Field("", description="Name of its phase; empty: by its number of layers.")
+    hidden_size: Count | None = Field(None, description="Width; null: the model's.")
+    intermediate_size: Count | None = Field(None, description="Width of the feed-forward layers.")
+    num_layers: Count | None = Field(None, description="Transformer blocks; null: the model's.")
+    num_heads: Count | None = Field(None, description="Attention heads.")
+    num_kv_heads: Count | None = Field(None, description="Key-value heads.")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A stage holds only what it says."""
+        fields = type(self).model_fields
+        return {key: value for key, value in dump(self).items() if value != fields[key].default}
+
+
+class GrowthConfig(Section):
+    """Training that begins with smaller models."""
+
+    stages: list[StageConfig] = Field(
+        [], description="Smaller models to begin with, in order; the last one is `model`."
+    )
+    method: Literal["pad", "duplicate", "stack"] = Field(
+        "pad", description="How a model grows: pad and duplicate keep what it computes."
+    )
+    place: Literal["interleave", "top"] = Field(
+        "interleave", description="Where new blocks go: between the old ones, or behind them."
+    )
+
+
 class HubConfig(Section):
     """Upload to the Hugging Face Hub when the run is complete."""
 
@@ -520,6 +552,7 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     log: LogConfig = LogConfig()
     hub: HubConfig = HubConfig()
+    growth: GrowthConfig = GrowthConfig()
 
     @property
     def seq_len(self) -> int:
@@ -558,4 +591,5 @@ SECTIONS: dict[str, type[Section]] = {
     "eval": EvalConfig,
     "log": LogConfig,
     "hub": HubConfig,
+    "growth": GrowthConfig,
 }

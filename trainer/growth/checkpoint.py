@@ -34,6 +34,10 @@ from trainer.model.shapes import skipped_initialization
 BOUND = 1e-4
 
 
+class GrowthError(RunError):
+    """The larger model does not compute what the smaller one does."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A checkpoint to grow. Without `progress` it holds weights only."""
@@ -115,11 +119,11 @@ def model_of(snapshot: Snapshot) -> LanguageModel:
 
 
 def check_growth(source: Source, growth: Growth, snapshot: Snapshot, ids_BT: Tensor) -> Measured:
-    """Compare the two models on token ids (B, T). Raises RunError where a lossless growth changes
-    what the model says by more than rounding."""
+    """Compare the two models on token ids (B, T). Raises GrowthError where a lossless growth
+    changes what the model says by more than rounding."""
     found = measure(source.model, model_of(snapshot), ids_BT)
     if growth.preserves and not found.relative <= BOUND:
-        raise RunError(
+        raise GrowthError(
             f"The larger model differs: its logits by {found.difference:.3g} where the largest is "
             f"{found.largest:.3g}, its loss {found.loss_after:.4f} after {found.loss_before:.4f}. "
             "Nothing was written."

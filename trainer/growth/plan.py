@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from shared.errors import UserError
 from trainer.config.resolve import check_model
-from trainer.config.schema import ModelConfig
+from trainer.config.schema import Config, ModelConfig
 from trainer.growth.axes import Axis, duplicated, grouped_heads, padded
+from trainer.growth.sizes import all_sizes, sizes_of
+from trainer.growth.stages import Stage
 from trainer.model.dimensions import Dimensions, complete, dimensions
 from trainer.model.parts.registry import rests_on_base
 
@@ -17,8 +20,6 @@ Method = Literal["pad", "duplicate", "stack"]
 Place = Literal["interleave", "top"]
 METHODS: tuple[Method, ...] = ("pad", "duplicate", "stack")
 PLACES: tuple[Place, ...] = ("interleave", "top")
-#: The sizes of a model that growth changes.
-SIZES = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plan_growth(
     """
     old = complete(old)
     before = dimensions(old)
-    new = complete(old.model_copy(update=_all_sizes(old, sizes)))
+    new = complete(old.model_copy(update=all_sizes(old, sizes)))
     after = dimensions(new)
     _check_sizes(before, after)
     _check_parts(old, before, after)
@@ -103,21 +104,6 @@ def plan_growth(
         padded(before.F, after.F),
         _layers(before.L, after.L, method, place),
     )
-
-
-def _all_sizes(old: ModelConfig, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sizes with those that follow from them."""
-    n = dimensions(old)
-    found = dict(sizes)
-    width = found.get("hidden_size", n.D)
-    if "num_heads" not in found and width % n.C == 0 and n.H * n.C == n.D:
-        found["num_heads"] = width // n.C
-    heads = found.get("num_heads", n.H)
-    if "num_kv_heads" not in found and heads * n.K % n.H == 0:
-        found["num_kv_heads"] = heads * n.K // n.H
-    if "intermediate_size" not in found:
-        found["intermediate_size"] = -(-n.F * width // n.D)
-    return {"head_dim": n.C, **found}
 
 
 def _check_sizes(before: Dimensions, after: Dimensions) -> None:
@@ -174,3 +160,14 @@ def _layers(old: int, new: int, method: Method, place: Place) -> tuple[Layer, ..
         behind = (i + 1) * new // old - i * new // old
         layers += [Layer(i, new=j > 0) for j in range(behind)]
     return tuple(layers)
+
+
+def check_stages(config: Config, stages: Sequence[Stage]) -> None:
+    """Raise UserError unless every stage's model can become the next one's."""
+    for stage, following in pairwise(stages):
+        plan_growth(
+            stage.model,
+            sizes_of(following.model),
+            method=config.growth.method,
+            place=config.growth.place,
+        )

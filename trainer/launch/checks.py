@@ -19,6 +19,7 @@ from trainer.config.schema import Config
 from trainer.distributed.group import ALONE, Group
 from trainer.distributed.present import check_device
 from trainer.distributed.world import ONE_PROCESS, World, check_ranks
+from trainer.growth.stages import stage_models
 from trainer.launch.changes import changes
 from trainer.launch.checkpoint_folder import check_checkpoint_folder
 from trainer.launch.publish import check_upload
@@ -66,7 +67,9 @@ class Checked:
         """What would be trained and on what, as lines for a person."""
         start = [str(self.start)] if self.start else []
         # As given: what depends on the free memory is decided at each start.
-        config = self.plan.config.model_copy(update={"train": self.request.config.train})
+        asked = self.request.config
+        whole = {"train": asked.train, "model": asked.model, "growth": asked.growth}
+        config = self.plan.config.model_copy(update=whole)
         configuration = f"Configuration:\n{to_yaml(config)}"
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
@@ -137,7 +140,7 @@ def check_names(request: LaunchRequest, world: World = ONE_PROCESS) -> None:
 
 def _check_recorded(config: Config, checkpoint: Path, *, ended: bool, new_run: bool) -> None:
     """The part of `check_resumable` that needs no torch."""
-    check_recorded_model(config.model, checkpoint)
+    check_recorded_model(stage_models(config), checkpoint)
     progress, _ = read_progress(checkpoint)
     if ended and config.train.max_steps is not None:
         check_steps_left(config.train.max_steps, progress)

@@ -177,11 +177,9 @@ def open_writer(
     """Begin an attempt in the run's record."""
     from shared.run_writer import RunWriter
     from trainer.checkpoint.progress import read_progress
-    from trainer.model.dimensions import dimensions
-    from trainer.model.shapes import parameter_count
+    from trainer.model.facts import model_facts
 
     config, planned = checked.request.config, checked.plan
-    n, count = dimensions(config.model), parameter_count(config.model)
     reset: Json = {"micro_batch": None} if _memory_settings_changed(checked.request) else {}
     if not supervised:
         reset["paused"] = False  # a person started it
@@ -200,17 +198,7 @@ def open_writer(
         supervised=supervised,
         git_commit=git_commit(),
         **reset,
-        model={
-            "name": config.model.name,
-            "flavour": config.model.flavour,
-            "parameters": count.total,
-            **({"trained": count.trained} if count.trained != count.total else {}),
-            "layers": n.L,
-            "width": n.D,
-            "vocab_size": n.V,
-            "context": n.T,
-            "attention": planned.attention.kernel,
-        },
+        model=model_facts(planned.config.model) | {"attention": planned.attention.kernel},
     )
 
 

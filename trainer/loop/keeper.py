@@ -238,8 +238,9 @@ class CheckpointKeeper:
                 write_average(self.folder, name, snapshot)
         checkpoint = self._session.config.checkpoint
         with _noting(problems):
+            ends = {f"step_{stage.last_step}" for stage in self._session.plan.stages}
             removed = apply_retention(
-                self.folder, checkpoint.keep_last, checkpoint.save_top_k, since
+                self.folder, checkpoint.keep_last, checkpoint.save_top_k, since, ends
             )
         if checkpoint.dir is not None:
             with _noting(problems):

@@ -49,6 +49,13 @@ class Memory:
             "per step"
         )
 
+    def fit_again(self) -> None:
+        """The model is a larger one: begin with as many sequences as configured, and find what fits
+        where the configuration leaves that open."""
+        self._writer.update(micro_batch=None)
+        self.training.size = self._starting_size()
+        self.fit()
+
     def _tell(self, old: int, new: int, error: str) -> None:
         writer = self._writer
         message = (

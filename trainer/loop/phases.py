@@ -1,15 +1,17 @@
-"""The phases of a plain training: warmup while the learning rate rises, then full."""
+"""The phases of a training: warmup while the learning rate rises, then full, or the stage's name
+where the model grows."""
 
 from __future__ import annotations
 
 from shared.run_writer import RunWriter
-from trainer.config.schema import Config
-from trainer.loop.session import Session
+from trainer.loop.session import Plan, Session
 
 
-def phase_of(config: Config, step: int) -> str:
-    """The phase that `step` (1-based) belongs to."""
-    return "warmup" if step <= config.optim.warmup_steps else "full"
+def phase_of(plan: Plan, step: int) -> str:
+    """The phase that `step` (1-based) of a run with the plan's model belongs to."""
+    if step <= plan.config.optim.warmup_steps:
+        return "warmup"
+    return plan.stages[plan.stage].phase
 
 
 class Phases:
@@ -22,7 +24,7 @@ class Phases:
 
     def enter(self, step: int) -> None:
         """Enter the phase of `step`, if it is another one."""
-        phase = phase_of(self._session.config, step)
+        phase = phase_of(self._session.plan, step)
         if phase != self._current:
             self._current = phase
             self._writer.set_phase(phase, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -36,8 +37,9 @@ def check_time_left(config: Config, progress: Progress) -> None:
     check_patience_left(config, progress)
 
 
-def check_recorded_model(model: ModelConfig, folder: Path) -> None:
-    """Raise UserError naming every difference when meta.json records another model.
+def check_recorded_model(models: Sequence[ModelConfig], folder: Path) -> None:
+    """Raise UserError naming every difference from the last of `models` when meta.json records
+    another model than those.
 
     It may record none: config.json decides, for which torch is needed.
     """
@@ -48,7 +50,8 @@ def check_recorded_model(model: ModelConfig, folder: Path) -> None:
         theirs = ModelConfig.model_validate(recorded)
     except ValidationError:
         return
-    check_same_model(theirs, model, folder)
+    if all(differences(theirs, model) for model in models):
+        check_same_model(theirs, models[-1], folder)
 
 
 def check_same_model(theirs: ModelConfig, ours: ModelConfig, folder: Path) -> None:

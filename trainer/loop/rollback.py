@@ -44,6 +44,7 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
     name = session.group.decided(lambda: _newest(keeper))
     if name:
         folder = keeper.folder / name
+        session.enter_stage_of(folder)
         progress = load_training_state(folder, session.model, session.optimizer, session.group)
     else:
         progress = _begin_again(session)
@@ -71,6 +72,7 @@ def _newest(keeper: CheckpointKeeper) -> str:
 
 def _begin_again(session: Session) -> Progress:
     """Reset the session to its start: no checkpoint has been saved yet."""
+    session.enter_stage_of(None)
     seed = session.config.train.seed
     torch.manual_seed(generator_seed(seed, session.group.world.rank))
     session.model.initialize(seed)

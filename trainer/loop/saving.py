@@ -64,16 +64,21 @@ class Saving:
         best = self._keeper.best_saved()
         return best is None or loss < best
 
+    @property
+    def possible(self) -> bool:
+        """Whether the last steps were finite, so that they may be saved."""
+        return not self._policy.bad.count
+
     def save(self) -> None:
         """Save the current step before returning. Raises RunError."""
-        if self._policy.bad.count:
+        if not self.possible:
             raise RunError("the last steps were not finite: the previous checkpoint is better")
         self._complete_position()
         self._keeper.save()
 
     def save_on_stopping(self) -> str:
         """Save; returns what to add to the reason of the stop, which stands in any case."""
-        if self._policy.bad.count:
+        if not self.possible:
             self._keeper.wait()
             return "; the last steps were not finite and were not saved"
         try:

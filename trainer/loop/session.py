@@ -8,7 +8,8 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 from shared.checkpoints.catalogue import is_adapter
 from shared.errors import RunError, UserError
-from shared.text import one_line, plural
+from shared.text import format_count, one_line, plural
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import (
@@ -33,10 +34,12 @@ from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.random_state import generator_seed
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config, GrowthConfig, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.distributed.group import ALONE, Group
 from trainer.distributed.parallel import Parallel, differing, spread
+from trainer.growth.plan import check_stages
+from trainer.growth.stages import Stage, stages_of, without_growth
 from trainer.loop.feed import Feed, ahead_on
 from trainer.loop.memory_plan import (
     check_memory,
@@ -53,13 +56,15 @@ from trainer.loop.patience import check_patience
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.loop.sources import VALIDATION_FACTS, Sources, open_sources, planned_steps
 from trainer.model.attention_backends import Attention, attention_of
+from trainer.model.differences import differences
+from trainer.model.dimensions import dimensions
 from trainer.model.estimates import MemoryEstimate, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective, loss_memory
 from trainer.model.parts.registry import active_parts, base_of, rests_on_base
 from trainer.model.preference import PreferenceObjective
 from trainer.model.recomputation import Recomputation, draws_random_numbers
-from trainer.model.shapes import describe, skipped_initialization, trained_shapes
+from trainer.model.shapes import count_parameters, describe, skipped_initialization, trained_shapes
 from trainer.model.training_pass import training_pass_of
 from trainer.optim.kinds import with_table
 from trainer.optim.optimizer import Optimizer
@@ -80,12 +85,17 @@ class Plan:
     attention: Attention
     #: The processes that train together.
     group: Group = ALONE
+    #: The models that the run goes through, which of them `config` has, and how they grow.
+    stages: tuple[Stage, ...] = ()
+    stage: int = 0
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
 
     def describe(self) -> list[str]:
         """The model, the data, the device, the memory, the parameter groups, a line each."""
         config, compute = self.config, self.compute
         return [
             describe(config),
+            *self._growing(),
             self.sources.description,
             *tell_sources(self.sources, config.seq_len, self.max_steps * config.sequences_per_step),
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
@@ -95,6 +105,14 @@ class Plan:
             *memory_notes(config, compute, self.memory, self.group.world),
             *_planned_optimizer(config).describe(config.optim.learning_rate),
         ]
+
+    def _growing(self) -> Iterator[str]:
+        for stage, following in pairwise(self.stages[self.stage :]):
+            n, count = dimensions(following.model), count_parameters(following.model)
+            yield (
+                f"after step {stage.last_step} it grows to {format_count(count)} parameters: "
+                f"{plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
+            )
 
     @property
     def ranks(self) -> str:
@@ -129,7 +147,37 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     done = read_progress(checkpoint)[0] if checkpoint else Progress()
     steps = planned_steps(config, sources.train, done)
     attention = attention_of(config, compute.device, bf16=compute.bf16)
-    return Plan(config, compute, sources, steps, memory, attention, group)
+    stages = stages_of(config, steps)
+    check_stages(config, stages)
+    whole = Plan(
+        config,
+        compute,
+        sources,
+        steps,
+        memory,
+        attention,
+        group,
+        stages,
+        growth=config.growth,
+    )
+    return plan_of_stage(whole, stage_of(whole, checkpoint) if checkpoint else 0)
+
+
+def plan_of_stage(planned: Plan, stage: int) -> Plan:
+    """The plan of a run for one of its stages: its configuration is that of the stage's model."""
+    model = planned.stages[stage].model
+    return replace(planned, config=without_growth(planned.config, model), stage=stage)
+
+
+def stage_of(planned: Plan, checkpoint: Path) -> int:
+    """The stage that a checkpoint is of, by its model; the last if it is another model's."""
+    if len(planned.stages) == 1:
+        return 0
+    theirs = model_config(checkpoint)
+    for number, stage in enumerate(planned.stages):
+        if not differences(theirs, stage.model):
+            return number
+    return len(planned.stages) - 1
 
 
 @dataclass(frozen=True)
@@ -224,6 +272,12 @@ class Session:
     def optimizer(self) -> Optimizer:
         """What updates them."""
         return self.learner.optimizer
+
+    def enter_stage_of(self, checkpoint: Path | None) -> None:
+        """Have the model of a checkpoint's stage, or of the first for none."""
+        stage = stage_of(self.plan, checkpoint) if checkpoint else 0
+        if stage != self.plan.stage:
+            self.rebuild(plan_of_stage(self.plan, stage))
 
     def rebuild(self, planned: Plan) -> None:
         """Go on with the model and optimizer of another plan, freshly initialized.

@@ -11,6 +11,7 @@ from shared.run_writer import RunWriter
 from shared.text import plural
 from trainer.loop.beginning import announce, check_first_loss
 from trainer.loop.garbage import Garbage
+from trainer.loop.growing import Growing
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
@@ -70,6 +71,9 @@ class Training:
             validation=self._validation,
             settle=self._steps.settle,
         )
+        self._growing = Growing(
+            session, writer, self.keeper, self._saving, self._memory, disk=hooks.disk
+        )
         self._steering = SharedSteering(
             session.group,
             self._signals,
@@ -123,6 +127,7 @@ class Training:
             stop = self._steering.interruption()
             if stop:
                 return stop
+            self._growing.grow_if_due()
             self._hooks.before_step(self)
             self._steps.step()
             due = self._is_due(self.session.progress.step)
@@ -142,6 +147,7 @@ class Training:
             validation.is_due(step)
             or validation.sample_is_due(step)
             or self._saving.is_due(step)
+            or self._growing.is_due(step)
             or validation.patience.is_over  # it ends as soon as no step is bad
         )
 

@@ -206,7 +206,7 @@ def test_no_type_of_python_is_shown(run_cli) -> None:
     for words in (["train"], ["upload"], ["eval"], ["checkpoints", "prune"], ["runs", "export"]):
         shown = run_cli(*words, "--help").out
         assert not re.search(r"<[a-z]", shown), shown
-    assert "--max-steps N " in run_cli("train", "--help").out
+    assert "--max-steps, --steps N " in run_cli("train", "--help").out
 
 
 def commands_of(command: Any, before: str = "") -> Iterator[tuple[str, Any]]:

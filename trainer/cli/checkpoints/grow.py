@@ -104,8 +104,7 @@ def asked_sizes(to: str) -> dict[str, int]:
     from shared.errors import UserError
     from shared.text import one_line
     from trainer.config.resolve import load_source, preset_names, resolve
-    from trainer.growth.plan import SIZES
-    from trainer.model.dimensions import complete
+    from trainer.growth.sizes import SIZES, sizes_of
 
     if "=" not in to:
         if to not in preset_names():
@@ -114,8 +113,7 @@ def asked_sizes(to: str) -> dict[str, int]:
                 "such as hidden_size=512,num_layers=8."
             )
         model = resolve(load_source(to)[0], {"model.vocab_size": 1}).model
-        whole = complete(model).model_dump()
-        return {key: whole[key] for key in SIZES}
+        return sizes_of(model)
     sizes: dict[str, int] = {}
     for item in to.split(","):
         key, _, value = (part.strip() for part in item.partition("="))

@@ -11,6 +11,7 @@ from trainer.cli.data.tokenizer import FieldOption
 from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
+    from trainer.config.resolve import Settings
     from trainer.launch.request import LaunchRequest
 
 
@@ -73,6 +74,27 @@ def train(
             help="Decay the learning rate of this checkpoint in a new run; it must be at its peak.",
         ),
     ] = None,
+    first_size: Annotated[
+        str | None,
+        typer.Option(
+            "--start", metavar="100m|500m|1b", help="Size to begin with; see --recipe. Or 1m, 4m."
+        ),
+    ] = None,
+    last_size: Annotated[
+        str | None,
+        typer.Option(
+            "--end", metavar="100m|500m|1b", help="Size to end with; default: that of --start."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="late|stages",
+            help="late: the last size with two layers, and all of them after 60 % of the steps; "
+            "stages: through every size from --start to --end.",
+        ),
+    ] = "late",
+    cuda: Annotated[bool, typer.Option("--cuda", help="Same as --device cuda.")] = False,
     upload: Annotated[
         bool | None,
         typer.Option("--upload", help="Upload the best checkpoint to the Hub at the end."),
@@ -104,6 +126,7 @@ def train(
     from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
+    from trainer.launch.ladder import ladder
     from trainer.launch.new_training import Given, Tools, training_config
     from trainer.launch.request import (
         LaunchRequest,
@@ -134,8 +157,29 @@ def train(
                     f"--decay-from and {option} are both given; --decay-from continues a "
                     "checkpoint with its own configuration and data."
                 )
-    preset, file, is_preset = load_layers(config)
     settings = options.settings_of(context)
+    stages: Settings = {}
+    if first_size is not None or last_size is not None:
+        for option, value in (
+            ("--config", config),
+            ("--resume", resume),
+            ("--begin-from", begin_from),
+            ("--decay-from", decay_from),
+        ):
+            if value:
+                raise UserError(
+                    f"--start and {option} are both given; --start and --end are the sizes of a "
+                    "new model."
+                )
+        config, stages = ladder(first_size, last_size, recipe)
+    elif recipe != "late":
+        raise UserError("--recipe is for --start and --end, which are missing.")
+    if cuda:
+        if device is not None:
+            raise UserError(f"--cuda and --device {device} are both given; give one of them.")
+        settings["train.device"] = "cuda"
+    preset, file, is_preset = load_layers(config)
+    preset = {**preset, **stages}
     if lora is not None:
         settings |= parse_lora(lora)
     flags = options.given(settings, set_)

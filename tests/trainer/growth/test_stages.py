@@ -1,0 +1,159 @@
+"""Runs whose model grows: stages, records, and exact resume in and between them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.checkpoints.catalogue import list_checkpoints
+from shared.checkpoints.manifest import verify_folder
+from tests.conftest import RunCli
+from tests.trainer.growth.conftest import killed
+from tests.trainer.loop.conftest import Train, Trained, resume
+from trainer.checkpoint.disk import Disk
+from trainer.loop.hooks import Hooks
+
+STAGES = json.dumps(
+    [
+        {"until": 0.35, "name": "small", "hidden_size": 16, "num_heads": 2, "num_layers": 1},
+        {"until": 0.7, "name": "middle", "hidden_size": 16, "num_heads": 2},
+    ]
+)
+GROWING: dict[str, Any] = {
+    "growth__stages": STAGES,
+    "train__max_steps": 20,
+    "optim__schedule": "wsd",
+    "optim__decay_start": 0.8,
+    "checkpoint__keep_last": 1,
+    "checkpoint__save_top_k": 0,
+    "checkpoint__interval": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Train) -> Trained:
+    """A run through all stages at once."""
+    return trained("whole", "--deterministic", **GROWING)
+
+
+def test_a_run_goes_through_its_stages(whole: Trained) -> None:
+    assert whole.code == 0
+    phases = [change.to for change in whole.state.phase_transitions]
+    assert phases == ["warmup", "small", "middle", "custom"]
+    grown = [event for event in whole.events if event["event"] == "grown"]
+    assert len(grown) == 2
+    for event in grown:
+        before, after = event["parameters"]
+        assert before < after
+        assert abs(event["loss_after"] - event["loss_before"]) < 1e-5
+    assert whole.state.model["parameters"] == grown[1]["parameters"][1]
+    # The last checkpoint of every stage is kept, beside the newest.
+    names = [c.name for c in list_checkpoints(whole.run.checkpoints) if c.whole]
+    assert names == ["step_7", "step_14", "step_20", "final"]
+    for name in names:
+        assert not verify_folder(whole.run.checkpoints / name)
+    widths = [
+        json.loads((whole.run.checkpoints / name / "config.json").read_text())["hidden_size"]
+        for name in names[:3]
+    ]
+    assert widths == [16, 16, 32]
+
+
+def test_no_loss_is_out_of_line_where_it_grows(whole: Trained) -> None:
+    losses = whole.metrics.series("loss").values
+    changes = abs(losses[1:] - losses[:-1])
+    assert changes[[6, 13]].max() <= 2 * changes.max()
+
+
+@pytest.mark.parametrize("step", [3, 7, 10, 14, 17])
+def test_a_run_resumes_in_any_stage(
+    train: Train, run_cli: RunCli, whole: Trained, step: int
+) -> None:
+    """Also where a stage has ended and the model has not grown yet."""
+
+    def stop(training: Any) -> None:
+        if training.session.progress.step == step:
+            raise KeyboardInterrupt
+
+    part = train("part", "--deterministic", hooks=Hooks(before_step=stop), **GROWING)
+    assert part.code != 0
+    done = resume(part.run)
+    assert done.code == 0
+    assert done.hashes("final") == whole.hashes("final")
+
+
+def test_killed_while_it_grows(train: Train, whole: Trained, tmp_path: Path) -> None:
+    """The old stage's checkpoint stands, and the next attempt grows again."""
+
+    def die(path: Path) -> None:
+        if "grown" in str(path):
+            os._exit(9)
+
+    run = killed(tmp_path / "runs", lambda: train(
+        "k", "--deterministic", hooks=Hooks(disk=Disk(written=die)), **GROWING
+    ))  # fmt: skip
+    assert (run.checkpoints / "step_7").is_dir()
+    assert not verify_folder(run.checkpoints / "step_7")
+    done = resume(run)
+    assert done.code == 0
+    assert done.hashes("final") == whole.hashes("final")
+    assert not list(run.checkpoints.glob(".tmp*"))
+
+
+def test_a_full_disk_postpones_growth(train: Train) -> None:
+    full = [True]
+
+    def written(path: Path) -> None:
+        if "grown" in str(path) and full:
+            full.pop()
+            raise OSError(28, "No space left on device")
+
+    done = train("full", hooks=Hooks(disk=Disk(written=written)), **GROWING)
+    assert done.code == 0
+    warnings = [e["message"] for e in done.events if e["event"] == "warning"]
+    assert any("could not grow" in message for message in warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optim__schedule": "cosine"}, "growth.stages needs a stable learning rate"),
+        ({"optim__decay_start": 0.5}, "is step 14 of 20, but a model can grow from step 8"),
+        ({"growth__stages": '[{"until": 0.5, "hidden_size": 64}]'}, "a model only grows"),
+        ({"growth__stages": '[{"until": 0.5, "layers": 1}]'}, "layers"),
+        ({"growth__stages": '[{"until": 1.5, "num_layers": 1}]'}, "until"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(
+    train: Train, change: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FileNotFoundError):  # there is no run
+        train("wrong", **{**GROWING, **change})
+    assert words in capsys.readouterr().err
+
+
+def test_the_guides_command(run_cli: RunCli, text_data: Path, tmp_path: Path) -> None:
+    """train --start 100m --end 1b --steps N, as a dry run of a smaller ladder too."""
+    common = ("--data-path", text_data, "--runs-dir", tmp_path, "--dry-run", "--device", "cpu")
+    late = run_cli("train", "--start", "1m", "--end", "12m", "--steps", 1000, *common)
+    assert late.code == 0, late.err
+    assert "2 layers, width 384" in late.out
+    assert "after step 600 it grows to" in late.out
+    every = run_cli("train", "--start", "1m", "--end", "12m", "--recipe", "stages",
+                    "--steps", 1000, *common)  # fmt: skip
+    assert "after step 300" in every.out and "after step 600" in every.out
+    one = run_cli("train", "--start", "1m", "--steps", 1000, *common)
+    assert "grows" not in one.out
+    for wrong, words in (
+        (("--start", "1m", "--end", "1b"), "different ladders"),
+        (("--start", "12m", "--end", "1m"), "only grows"),
+        (("--start", "2m"), "is not one of 1m, 4m"),
+        (("--start", "1m", "--config", "d20"), "both given"),
+        (("--recipe", "stages"), "for --start and --end"),
+    ):
+        refused = run_cli("train", *wrong, *common)
+        assert refused.code == 2 and words in refused.err

@@ -13,11 +13,10 @@ processor seconds, so that other work on the machine counts less. Negative resul
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import machine
+from benchmarks.trials import Settings, apart, mean, points_of, repeat, tune
 
-Settings = Mapping[str, Any]
+RATE = "optim.learning_rate"
 
 TEXT = Path("../shared/data/tinyshakespeare.txt")
 
@@ -225,24 +225,22 @@ def run(study: Study, folder: Path) -> Iterable[str]:
         if variant.equal_time:
             ratio = times[study.variants[0].name] / times[variant.equal_time]
             settings["train.max_steps"] = round(settings["train.max_steps"] * ratio)
-        trials = {
-            rate: train({**settings, "optim.learning_rate": rate, "train.seed": 0}, folder)
-            for rate in study.rates
-        }
-        rate = min(trials, key=lambda rate: trials[rate].loss)
-        settings["optim.learning_rate"] = rate
-        more = [train({**settings, "train.seed": seed}, folder) for seed in range(1, study.seeds)]
-        results = [trials[rate], *more]
+
+        def trained(own: Settings, base: Settings = settings) -> Trained:
+            return train({**base, **own}, folder)
+
+        tuned = tune(points_of(RATE, study.rates), 0, trained)
+        more = repeat(tuned.settings, range(1, study.seeds), trained)
+        results = [tuned.result, *more]
         plain = plain or results
-        times[variant.name] = statistics.fmean(r.seconds for r in results)
-        loss = statistics.fmean(r.loss for r in results)
-        apart = " ".join(
-            f"{one.loss - other.loss:+.4f}" for one, other in zip(results, plain, strict=True)
-        )
+        times[variant.name] = mean([r.seconds for r in results])
+        loss, rate = mean([r.loss for r in results]), tuned.settings[RATE]
+        differences = " ".join(f"{one:+.4f}" for one in apart(results, plain))
         notes = ", ".join(f"{key} {value:.3g}" for key, value in results[0].named.items())
+        seconds, plain_seconds = (times[one] for one in (variant.name, study.variants[0].name))
         yield (
-            f"| {variant.name} | {rate:g} | {loss:.4f} | {apart} | {times[variant.name]:.1f} s | "
-            f"{times[variant.name] / times[study.variants[0].name]:.2f}x | {notes} |"
+            f"| {variant.name} | {rate:g} | {loss:.4f} | {differences} | {seconds:.1f} s | "
+            f"{seconds / plain_seconds:.2f}x | {notes} |"
         )
 
 

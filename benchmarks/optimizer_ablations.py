@@ -17,17 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.experiments import ROOT, run
 from benchmarks.record import Result, Row
 from benchmarks.shakespeare import SEQ_LEN, TEXT, prepare, validation_loss
-
-Settings = Mapping[str, Any]
+from benchmarks.trials import Settings, apart, mean, repeat, tune
 
 SHAPE = {
     "model.hidden_size": 128,
@@ -143,7 +140,7 @@ def train(settings: Settings, text: Path) -> Trained:
         return Trained(loss, cpu)
 
 
-def apart(settings: Settings, text: Path) -> Trained:
+def train_alone(settings: Settings, text: Path) -> Trained:
     """The same in a process of its own, so that no arm warms another's caches."""
     command = [sys.executable, "-m", "benchmarks.optimizer_ablations", "--text", str(text)]
     command += ["--train", json.dumps(dict(settings))]
@@ -159,28 +156,30 @@ def measure(name: str, text: Path, steps: int, seeds: int) -> Result:
     first: list[Trained] = []
     for arm in arms:
         own: Settings = {**arm.settings, "train.max_steps": steps}
+
+        def trained(more: Settings, base: Settings = own) -> Trained:
+            return train_alone({**base, **more}, text)
+
+        chosen: Settings = {}
         if arm.trials:
-            tried = [
-                (apart({**own, **trial, "train.seed": TUNING_SEED}, text).loss, trial)
-                for trial in arm.trials
-            ]
-            own = {**own, **min(tried, key=lambda pair: pair[0])[1]}
-            rate = own["optim.learning_rate"]
+            tuned = tune(arm.trials, TUNING_SEED, trained)
+            chosen = tuned.settings
             told = ", ".join(
-                f"{trial['optim.learning_rate']:g}: {loss:.3f}" for loss, trial in tried
+                f"{trial['optim.learning_rate']:g}: {one.loss:.3f}" for trial, one in tuned.tried
             )
+            rate = chosen["optim.learning_rate"]
             notes.append(f"{arm.name} chose the rate {rate:g} ({told}).")
-        done = [apart({**own, "train.seed": seed}, text) for seed in range(1, seeds + 1)]
+        done = repeat(chosen, range(1, seeds + 1), trained)
         first = first or done
-        loss = sum(one.loss for one in done) / seeds
+        loss = mean([one.loss for one in done])
         rows.append(Row(f"{arm.name}: loss", loss, "nats/char"))
-        cpu, peer = (sum(one.cpu for one in of) / seeds for of in (done, first))
+        cpu, peer = (mean([one.cpu for one in of]) for of in (done, first))
         rows.append(Row(f"{arm.name}: time", cpu, "s of CPU", arms[0].name, cpu / peer))
         if done is not first:
-            pairs = [one.loss - other.loss for one, other in zip(done, first, strict=True)]
+            pairs = apart(done, first)
             better = sum(pair < 0 for pair in pairs)
             notes.append(
-                f"{arm.name} against {arms[0].name}: {sum(pairs) / seeds:+.4f}, better in "
+                f"{arm.name} against {arms[0].name}: {mean(pairs):+.4f}, better in "
                 f"{better} of {seeds}."
             )
     return Result(rows, [], notes)

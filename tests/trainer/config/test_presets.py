@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from trainer.config.resolve import load_source, preset_names, resolve
@@ -7,6 +9,12 @@ from trainer.config.schema import Config
 
 #: Counted by hand from the guides' tables, without extra heads.
 PARAMETERS = {
+    "100m": "101.6M",
+    "500m": "500.5M",
+    "1b": "1017.7M",
+    "1m": "1.16M",
+    "4m": "4.26M",
+    "12m": "12.19M",
     "tiny-cpu": "3.67M",
     "d20": "17.98M",
     "d20-e3-full": "282.5M",
@@ -86,3 +94,13 @@ def test_the_shapes_of_the_guides_models() -> None:
     assert (large.num_heads, large.num_kv_heads) == (32, 8)
     assert of_preset("tiny-cpu").seq_len == 128  # half the context
     assert of_preset("minigpt").seq_len == 512
+
+
+@pytest.mark.parametrize("ladder", [("1m", "4m", "12m"), ("100m", "500m", "1b")])
+def test_a_ladder_grows(ladder: tuple[str, ...]) -> None:
+    from trainer.growth.plan import plan_growth
+    from trainer.growth.sizes import sizes_of
+
+    models = [of_preset(name).model for name in ladder]
+    for one, other in itertools.pairwise(models):
+        assert plan_growth(one, sizes_of(other)).preserves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +74,20 @@ def test_a_sharded_model_goes_from_two_ranks_to_one_and_back(ranks: Ranks) -> No
 
 def validation(trained: Trained) -> np.ndarray:
     return trained.metrics.series("val_loss").values
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_model_grows_on_two_ranks_as_on_one(ranks: Ranks, parallel: str) -> None:
+    stages = [{"until": 0.5, "hidden_size": 16, "num_heads": 2, "num_layers": 1}]
+    changes = {
+        "train__dtype": "fp32",
+        "train__max_steps": 8,
+        "optim__schedule": "constant",
+        "optim__warmup_steps": 2,
+        "growth__stages": json.dumps(stages),
+    }
+    whole = ranks.train(1, "whole", **changes)
+    both = ranks.train(2, "both", train__parallel=parallel, **changes)
+    assert both.code == 0
+    np.testing.assert_allclose(losses(both), losses(whole), rtol=1e-4)
+    assert both.state.model["width"] == 32

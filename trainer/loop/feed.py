@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +37,7 @@ def ahead_on(device: torch.device) -> int:
     return AHEAD if device.type == "cuda" else 0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A step's place in the data: its first sample, and how many all processes train on together.
 
     This process's samples begin `offset` further on and go through the model in `parts`.

@@ -33,11 +33,6 @@ class Figures(NamedTuple):
     named: dict[str, float]
 
 
-def figures_of(parts: Sequence[Part], norm: Tensor, skip: Tensor | bool) -> Figures:
-    """Waits for the device, if they are not in main memory."""
-    return Figures(mean_loss(parts), norm.item(), bool(skip), mean_named(parts))
-
-
 def launched(parts: Sequence[Part], norm: Tensor, skip: Tensor) -> Callable[[], Figures]:
     """Send the figures to the host without waiting for them.
 
@@ -59,7 +54,7 @@ def launched(parts: Sequence[Part], norm: Tensor, skip: Tensor) -> Callable[[], 
             )
             for part in parts
         ]
-        return figures_of(here, norm, skip)
+        return Figures(mean_loss(here), norm.item(), bool(skip), mean_named(here))
 
     return read
 
@@ -92,6 +87,8 @@ def mean_loss(parts: Sequence[Part]) -> float:
 
 def mean_named(parts: Sequence[Part]) -> dict[str, float]:
     """The means of the model's further losses."""
+    if not parts[0].named:
+        return {}
     sizes = [part.counted for part in parts]
     return {name: _mean([part.named[name] for part in parts], sizes) for name in parts[0].named}
 

@@ -18,6 +18,7 @@ class StepRecords:
     def __init__(self, session: Session, writer: RunWriter) -> None:
         self._session = session
         self._writer = writer
+        self._on_gpu = session.compute.device.type == "cuda"
         self._first = True  # of this attempt, whose log begins with it
         peak = peak_flops(session.compute)
         self._peak = peak and peak * session.group.world.size
@@ -26,7 +27,7 @@ class StepRecords:
         """Record a step; `evaluated` are the metrics of its validation."""
         session, writer = self._session, self._writer
         position = result.position
-        rate = session.config.tokens_per_step / result.seconds
+        rate = session.plan.tokens_per_step / result.seconds
         metrics = {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,
@@ -39,8 +40,8 @@ class StepRecords:
             "mfu": utilization(rate, session.learner.flops_per_token, self._peak),
             **result.named,
         }
-        memory = peak_memory(session.compute.device)
-        if memory is not None:  # the most that a rank has taken
+        if self._on_gpu:  # the most that a rank has taken
+            memory = peak_memory(session.compute.device) or 0
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
         writer.log(position.step, **metrics, **evaluated)
         writer.update(total_forward=position.total_forward, total_backward=position.total_backward)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,6 +114,16 @@ class Plan:
                 f"after step {stage.last_step} it grows to {format_count(count)} parameters: "
                 f"{plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
             )
+
+    @cached_property
+    def sequences_per_step(self) -> int:
+        """The configuration's; it is asked for in every step."""
+        return self.config.sequences_per_step
+
+    @cached_property
+    def tokens_per_step(self) -> int:
+        """The configuration's."""
+        return self.config.tokens_per_step
 
     @property
     def ranks(self) -> str:

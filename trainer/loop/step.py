@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.checkpoint.progress import Position
 from trainer.loop.feed import Place
-from trainer.loop.figures import Figures, Part, figures_of, launched
+from trainer.loop.figures import Figures, Part, launched, mean_loss, mean_named
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
 from trainer.loop.out_of_memory import OutOfMemoryTogether, check_together
@@ -148,7 +148,7 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
     that are in all is known only at the end where the model chooses among the data's counted ones.
     """
     group, parallel = session.group, session.learner.parallel
-    sequences = session.config.sequences_per_step
+    sequences = session.plan.sequences_per_step
     offset, share = group.share(sequences)
     counts = tuple(micro_batch.parts(share))
     hooks.enter("data")
@@ -175,8 +175,9 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
                 check_together(group)
             hooks.enter("backward")
             # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
-            weight = losses.counted * (0.0 if idle else group.world.size / expected)
-            (losses.total if count == sequences else losses.total * weight).backward()
+            weight = 0.0 if idle else group.world.size / expected
+            whole = count == sequences
+            (losses.total if whole else losses.total * (losses.counted * weight)).backward()
         if not idle:
             parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
     if late:
@@ -236,13 +237,14 @@ def update_unless_unwanted(
     late: bool = False,
 ) -> Callable[[], Figures]:
     """Update the weights, or skip it. Returns what reads the step's figures."""
-    if late or norm.device.type == "cuda":
+    if late or norm.is_cuda:
         skip = unwanted_on_device(parts, norm, skip_above)
         optimizer.step(rate, skip)
         return launched(parts, norm, skip)
-    found = figures_of(parts, norm, skip=False)
-    found = found._replace(skipped=unwanted(found.loss, found.norm, skip_above))
-    optimizer.step(rate, skip=found.skipped)
+    loss, size = mean_loss(parts), norm.item()
+    skipped = unwanted(loss, size, skip_above)
+    found = Figures(loss, size, skipped, mean_named(parts))
+    optimizer.step(rate, skip=skipped)
     return lambda: found
 
 
@@ -266,9 +268,9 @@ def _total(parts: list[Part]) -> Tensor:
 
 def advance(session: Session, passes: int) -> None:
     """Move the session's position past the step, for which so many passes were made."""
-    progress, config = session.progress, session.config
+    progress, plan = session.progress, session.plan
     progress.step += 1
-    progress.samples += config.sequences_per_step
-    progress.tokens_total += config.tokens_per_step
+    progress.samples += plan.sequences_per_step
+    progress.tokens_total += plan.tokens_per_step
     progress.total_forward += passes
     progress.total_backward += passes

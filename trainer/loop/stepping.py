@@ -63,19 +63,24 @@ class Stepping:
         self._waiting: LaunchedStep | None = None
         self._read_at = -math.inf
 
-    def step(self) -> None:
-        """Make one step, and read the figures of the one before."""
+    def step(self) -> bool:
+        """Make one step, and read the figures of the one before. Returns whether something is due
+        after it, which then finds all steps recorded.
+        """
         session = self._session
         self._parts.before_step()
         above = self._policy.skip_above()
         launched = launch_step(session, self._micro_batch, above, self._hooks, late=self._late)
         before, self._waiting = self._waiting, None
-        if before is not None and self._follow(before, launched):
-            return
-        if self._late and not self._due(launched.after.step):
+        if before is not None and self._follow(before, later=launched):
+            return False
+        step = launched.after.step
+        due = self._due(step) or self._parts.is_due(step)
+        if self._late and not due:
             self._waiting = launched
         else:
-            self._follow(launched)
+            self._follow(launched, due=due)
+        return due
 
     def settle(self) -> int:
         """Read the figures of every step; returns the number of the last, perhaps rolled back."""
@@ -90,9 +95,11 @@ class Stepping:
         if waiting is not None and self._session.group.alone:  # else the others do not join in
             self._records.write(waiting.result(self._read_at), {})
 
-    def _follow(self, launched: LaunchedStep, later: LaunchedStep | None = None) -> bool:
-        """Record and judge a step. If it was one bad step too many, roll back from there, past the
-        `later` one, and return True.
+    def _follow(
+        self, launched: LaunchedStep, *, due: bool = False, later: LaunchedStep | None = None
+    ) -> bool:
+        """Evaluate the model if that is `due`, record and judge a step. If it was one bad step too
+        many, roll back from there, past the `later` one, and return True.
         """
         session, hooks = self._session, self._hooks
         result = launched.result(self._read_at)
@@ -100,7 +107,7 @@ class Stepping:
         hooks.after_step(session, result)
         self._phases.enter(result.position.step)
         evaluated: dict[str, float] = {}
-        if later is None:
+        if due:
             evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
         hooks.enter("records")
         self._records.write(result, evaluated)

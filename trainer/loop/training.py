@@ -129,11 +129,11 @@ class Training:
                 return stop
             self._growing.grow_if_due()
             self._hooks.before_step(self)
-            self._steps.step()
-            due = self._is_due(self.session.progress.step)
+            due = self._steps.step()
             if due:
                 self._validation.sample_if_due()
-            self._saving.save_if_due(retry=self._steering.retry)
+            if due or self._steering.retry:
+                self._saving.save_if_due(retry=self._steering.retry)
             self.keeper.collect()
             self._garbage.collect_if(due)
             self._check_directory()

@@ -101,7 +101,7 @@ def compare(name: str, threads: int, rounds: int | None = None) -> dict[str, Bes
 
 def measure(*, quick: bool = False, threads: int = 1) -> Result:
     """All cases."""
-    from trainer.distributed.device import _cpu_has_fast_bf16
+    from trainer.distributed.speed import has_fast_bf16
 
     rows, holds, notes = [], [], [f"Threads: {threads}."]
     for name, case in CASES.items():
@@ -114,7 +114,7 @@ def measure(*, quick: bool = False, threads: int = 1) -> Result:
             rows.append(
                 Row(f"{case.title}: {shown}", tokens / best[who].wall, "tok/s", PEER, ratio)
             )
-        least = case.hold_fast_bf16 if _cpu_has_fast_bf16() else case.hold
+        least = case.hold_fast_bf16 if has_fast_bf16() else case.hold
         ratio = peer.wall / best["auto"].wall
         holds.append(Hold(f"{name}: ≥ {least:g}x the peer", f"{ratio:.2f}x", ratio >= least))
         notes.append(f"In CPU time at {name}: {peer.cpu / best['auto'].cpu:.2f}x.")

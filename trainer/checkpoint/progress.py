@@ -86,4 +86,5 @@ def read_progress(folder: Path) -> tuple[Progress, dict[str, Any]]:
     known = {f.name for f in fields(Progress)}
     progress = Progress(**{k: v for k, v in state.items() if k in known})
     progress.facts["data"] = state.get("data")
+    progress.facts["compute"] = state.get("compute")
     return progress, state.get("random") or {}

@@ -202,6 +202,7 @@ def _write_files(folder: Path, snapshot: Snapshot, advance: Callable[[], None], 
             "schema_version": 1,
             **{k: v for k, v in vars(progress).items() if k != "facts"},
             "data": progress.facts.get("data"),
+            "compute": progress.facts.get("compute"),
             "random": snapshot.random,
         },
     )

@@ -61,7 +61,9 @@ Patience = Annotated[
 ]
 DEVICE = typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to compute on.")
 Device = Annotated[str | None, DEVICE]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; default: all cores, fewer if busy.")
+]
 Dtype = Annotated[
     str | None, typer.Option(metavar="auto|fp32|bf16", help="Precision of the forward pass.")
 ]

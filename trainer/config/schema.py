@@ -387,7 +387,10 @@ class TrainConfig(Section):
         "auto", description="Device: auto, cpu, cuda, cuda:N or mps; auto: a GPU if there is one."
     )
     threads: int | None = Field(
-        None, ge=1, le=MAX_THREADS, description="CPU threads; null: all cores."
+        None,
+        ge=1,
+        le=MAX_THREADS,
+        description="CPU threads; null: all cores, fewer if busy.",
     )
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Precision of the forward pass; auto: bf16 where it is faster."

@@ -12,22 +12,31 @@ import torch
 from shared.errors import UserError
 from shared.text import plural
 from trainer.config.schema import Config
+from trainer.distributed.cores import usable_cores
 from trainer.distributed.present import check_device, missing
+from trainer.distributed.speed import (
+    Choice,
+    guessed_dtype,
+    machine,
+    measured_dtype,
+    measured_threads,
+)
 from trainer.distributed.world import ONE_PROCESS, World
 from trainer.model.attention_backends import backend_order, set_backend_order
-from trainer.model.shapes import count_parameters
-
-#: Below about this many parameters casting costs more than bf16 saves on a CPU (measured).
-CPU_BF16_PARAMETERS = 100_000
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The device, the autocast type (None: plain fp32) and whether the model is compiled."""
+    """The device, whether the forward pass is in bf16, and whether the model is compiled.
+
+    `choice` is what a resume on the same CPU computes with again. `notes` say what was measured.
+    """
 
     device: torch.device
     bf16: bool
     compile: bool
+    choice: Choice | None = None
+    notes: tuple[str, ...] = ()
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the forward pass runs."""
@@ -73,16 +82,13 @@ def device_of_rank(name: str, world: World) -> str:
     return "cpu"  # several processes gain nothing on one GPU of Apple's
 
 
-def _cpu_has_fast_bf16() -> bool:
-    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capability.get("amx_bf16") or capability.get("avx512_bf16"))
+def set_up(config: Config, world: World = ONE_PROCESS, known: Choice | None = None) -> Compute:
+    """Apply threads and determinism to torch and choose device and precision.
 
-
-def set_up(config: Config, world: World = ONE_PROCESS) -> Compute:
-    """Apply threads and determinism to torch and choose device and precision."""
+    `known` is what a checkpoint that is resumed was computed with. What is not configured is
+    measured on a CPU, but where results must be reproducible, or processes must agree.
+    """
     train = config.train
-    if train.threads:
-        torch.set_num_threads(train.threads)
     device = pick_device(device_of_rank(train.device, world))
     if train.deterministic:
         # Read by cuBLAS when its first handle is made.
@@ -93,14 +99,52 @@ def set_up(config: Config, world: World = ONE_PROCESS) -> Compute:
         torch.use_deterministic_algorithms(train.deterministic)
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     set_backend_order(backend_order(deterministic=train.deterministic, capability=capability))
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        large = count_parameters(config.model) >= CPU_BF16_PARAMETERS
-        fast = device.type == "cpu" and large and _cpu_has_fast_bf16()
-    bf16 = fast if train.dtype == "auto" else train.dtype == "bf16"
     # Which rows the backward pass of collider has is known only when it begins.
     by_default = device.type == "cuda" and not train.collider
     compiled = by_default if train.compile is None else train.compile
-    return Compute(device, bf16, compiled)
+    if device.type == "cuda":
+        if train.threads:
+            torch.set_num_threads(train.threads)
+        torch.set_float32_matmul_precision("high")
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = fast if train.dtype == "auto" else train.dtype == "bf16"
+        return Compute(device, bf16, compiled)
+    cores = usable_cores()
+    here = machine(cores)
+    measuring = world.alone and not train.deterministic and device.type == "cpu"
+    same = world.alone and known is not None and known.machine == here
+    as_before = known if same else None
+    notes = [_set_threads(config, cores, world, as_before, measuring=measuring)]
+    dtype = train.dtype
+    if dtype == "auto" and device.type != "cpu":
+        dtype = "fp32"
+    elif dtype == "auto" and as_before is not None:
+        dtype = as_before.dtype
+    elif dtype == "auto" and measuring:
+        dtype, note = measured_dtype(config)
+        notes.append(note)
+    elif dtype == "auto":
+        dtype = guessed_dtype(config)
+    choice = Choice(torch.get_num_threads(), dtype, here)
+    return Compute(device, dtype == "bf16", compiled, choice, tuple(filter(None, notes)))
+
+
+def _set_threads(
+    config: Config, cores: int, world: World, as_before: Choice | None, *, measuring: bool
+) -> str:
+    """Choose how many threads torch uses; returns a note where that may surprise."""
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+        return ""
+    if "OMP_NUM_THREADS" in os.environ:  # torch has followed it already
+        return ""
+    if as_before is not None:
+        torch.set_num_threads(as_before.threads)
+        few = as_before.threads < cores
+        return f"{plural(as_before.threads, 'thread')} of {cores}, as before" if few else ""
+    if measuring:
+        threads, note = measured_threads(cores)
+        torch.set_num_threads(threads)
+        return note
+    torch.set_num_threads(max(1, cores // world.local_size))
+    return ""

@@ -343,6 +343,8 @@ class CheckpointKeeper:
         if progress.best_loss is not None and not math.isfinite(progress.best_loss):
             progress.best_loss = progress.best_step = None
         progress.facts["data"] = session.sources.identity
+        choice = session.compute.choice
+        progress.facts["compute"] = choice.to_plain() if choice else None
         weights = weight_tensors(session.model)
         others, generators = training_state(session.optimizer, self._group)
         both = {f"weights {k}": v for k, v in weights.items()}

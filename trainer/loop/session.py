@@ -39,6 +39,7 @@ from trainer.config.schema import Config, GrowthConfig, ModelConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.distributed.group import ALONE, Group
 from trainer.distributed.parallel import Parallel, differing, spread
+from trainer.distributed.speed import Choice
 from trainer.growth.plan import check_stages
 from trainer.growth.stages import Stage, stages_of, without_growth
 from trainer.loop.feed import Feed, ahead_on
@@ -100,6 +101,7 @@ class Plan:
             self.sources.description,
             *tell_sources(self.sources, config.seq_len, self.max_steps * config.sequences_per_step),
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
+            *compute.notes,
             str(self.attention),
             f"memory {self.memory}",
             *parallel_notes(config, compute, self.memory, self.group.world),
@@ -143,8 +145,9 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     UserError for anything that would fail later: data, device, memory, optimizer.
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
-    compute = set_up(config, group.world)
     world = group.world
+    done = read_progress(checkpoint)[0] if checkpoint else Progress()
+    compute = set_up(config, world, Choice.from_plain(done.facts.get("compute")))
     parallel = group.decided(lambda: parallel_of(config, compute, world))
     config = config.model_copy(
         update={"train": config.train.model_copy(update={"parallel": parallel})}
@@ -155,7 +158,6 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     check_memory(config, compute, memory, world)
     sources = open_sources(config)
     check_patience(config, sources)
-    done = read_progress(checkpoint)[0] if checkpoint else Progress()
     steps = planned_steps(config, sources.train, done)
     attention = attention_of(config, compute.device, bf16=compute.bf16)
     stages = stages_of(config, steps)

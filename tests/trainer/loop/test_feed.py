@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,7 +158,7 @@ def test_closing_ends_a_thread_in_the_middle_of_its_work() -> None:
 
 def test_a_place_is_followed_by_the_next() -> None:
     place = Place(8, 12, (3, 3), 6)
-    assert place.following() == replace(place, first=20)
+    assert place.following() == place._replace(first=20)
 
 
 def feeds() -> list[threading.Thread]:

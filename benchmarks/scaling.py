@@ -285,6 +285,9 @@ def forecast(model: Model, gpus: int, way: str, cluster: Cluster) -> Forecast:
     beside = cluster.hidden * compute * (2 / 3 if way == "ddp" else 1)
     owners = 1 if way == "ddp" else gpus
     saved = 12.0 * model.parameters  # weights and AdamW's moments in fp32
+    # Rank 0 gathers what other machines hold, and copies all of it to main memory.
+    elsewhere = 0.0 if way == "ddp" else 1 - 1 / cluster.machines(gpus)
+    received = saved * elsewhere / (cluster.network * cluster.reached)
     return Forecast(
         model=model,
         gpus=gpus,
@@ -296,7 +299,7 @@ def forecast(model: Model, gpus: int, way: str, cluster: Cluster) -> Forecast:
         exposed=max(0.0, seconds - beside),
         # AdamW reads four numbers of a parameter and writes three.
         optimizer=28.0 * model.parameters / owners / cluster.memory,
-        stall=saved / owners / cluster.pcie,
+        stall=max(saved / cluster.pcie, received),
         written=saved / cluster.disk,  # one process writes
         restart=cluster.start + saved / cluster.disk,
         between_failures=3600 * cluster.failure / gpus,

@@ -88,7 +88,10 @@ def train_throughput(check: Check) -> None:
             check.report.add(SECTION, size.name, "not run", f"{check.left:.0f} s were left")
             continue
         speed = measured(check, SECTION, size.describe(), size.settings(check, **compiled(check)))
-        if speed and speed.mfu is not None:
+        if speed is None:
+            continue
+        check.report.add(SECTION, f"{size.name}: attention", speed.attention)
+        if speed.mfu is not None:
             check.report.settle(
                 SECTION, f"{size.name}: MFU", f"{speed.mfu:.1%}", size.goal, speed.mfu
             )

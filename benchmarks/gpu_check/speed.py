@@ -6,13 +6,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.gpu_check.check import Check, forget, resolved, silent, synchronize
 from benchmarks.training_run import open_run
-
-if TYPE_CHECKING:
-    from trainer.model.loss import LossMemory
 
 
 class Enough(Exception):  # noqa: N818
@@ -22,13 +19,14 @@ class Enough(Exception):  # noqa: N818
 @dataclass(frozen=True)
 class Speed:
     """Of the real loop: tokens per second, milliseconds of a step, peak bytes on the GPU, seconds
-    to the first step, and MFU where the device's peak is known."""
+    to the first step, MFU where the device's peak is known, and the kernel of attention."""
 
     tokens_per_second: float
     step_ms: float
     peak_bytes: int
     first_step_seconds: float
     mfu: float | None
+    attention: str
 
 
 def loop_speed(
@@ -37,7 +35,6 @@ def loop_speed(
     *,
     warmup: int = 5,
     seconds: float = 5.0,
-    loss_memory: LossMemory | None = None,
 ) -> Speed:
     """Train for `seconds` after `warmup` steps, records and all."""
     import torch
@@ -59,8 +56,6 @@ def loop_speed(
     folder = Path(tempfile.mkdtemp(dir=check.folder))
     with silent():
         session, writer = open_run(settings, folder, turn)
-        if loss_memory:
-            session.model.loss_memory = loss_memory
         try:
             Training(session, writer).run()
         except Enough:
@@ -81,6 +76,7 @@ def loop_speed(
             session.learner.flops_per_token,
             peak_flops(session.compute),
         ),
+        str(session.plan.attention),
     )
 
 

@@ -1,19 +1,19 @@
-"""The same training in other ways: eager, with recomputed blocks, with the head in chunks."""
+"""The same training in other ways: eager, with recomputed blocks, with the head in pieces."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.gpu_check.check import Check, short
+from benchmarks.gpu_check.check import Check
 from benchmarks.gpu_check.sizes import SIZES, Size, measured
-from benchmarks.gpu_check.speed import Speed, loop_speed, remark_on
+from benchmarks.gpu_check.speed import Speed
 
 SECTION = "Ways to train, bf16, eager"
 SECONDS = 20  # for one way
 
 
 def ways(check: Check) -> None:
-    """Eager; with gradient checkpointing; and the 124M model's head whole and in chunks."""
+    """Eager; with gradient checkpointing; and the 124M model's head whole and in pieces."""
     for size in SIZES:
         plain = _way(check, size, "everything kept", train__grad_checkpoint_every=0)
         if size.name == "350M":
@@ -51,25 +51,11 @@ def _compare(check: Check, size: Size, plain: Speed | None, what: str, **changes
 
 
 def _heads(check: Check, size: Size) -> None:
-    """The logits of all tokens at once, and of a few thousand at a time."""
-    from trainer.model.loss import LossMemory
-
-    for what, memory in (
-        ("logits whole", LossMemory(logits=1 << 62)),
-        ("logits 4,096 tokens at a time", LossMemory(logits=0, chunk=8 if check.smoke else 4096)),
-        (
-            "logits 16,384 tokens at a time",
-            LossMemory(logits=0, chunk=16 if check.smoke else 16384),
-        ),
+    """The logits of all tokens at once, as many as the trainer chooses, and more of them."""
+    for what, tokens in (
+        ("logits whole", 0),
+        ("logits in the pieces that are chosen", None),
+        ("logits 4,096 tokens at a time", 8 if check.smoke else 4096),
+        ("logits 16,384 tokens at a time", 16 if check.smoke else 16384),
     ):
-        if check.left < SECONDS:
-            return
-        label = f"{size.describe()}, {what}"
-        try:
-            speed = loop_speed(check, size.settings(check), loss_memory=memory, seconds=4.0)
-        except RuntimeError as error:
-            check.report.add(SECTION, label, "failed", short(error))
-            continue
-        check.report.add(
-            SECTION, label, f"{speed.tokens_per_second:,.0f} tok/s", remark_on(check, speed)
-        )
+        _way(check, size, what, train__loss_chunk_tokens=tokens)

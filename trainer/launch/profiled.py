@@ -211,6 +211,7 @@ class Measurement:
         return Profile(
             model=describe(config),
             device=session.compute.describe(),
+            attention=str(session.plan.attention),
             steps=steps,
             tokens_per_step=config.tokens_per_step,
             step_ms=1000 * seconds,

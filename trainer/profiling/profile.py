@@ -42,6 +42,7 @@ class Profile:
 
     model: str
     device: str
+    attention: str
     steps: int
     tokens_per_step: int
     step_ms: float

@@ -136,21 +136,15 @@ def test_so_does_the_other_architecture(plain_gpt2: np.ndarray) -> None:
     np.testing.assert_allclose(found, plain_gpt2, rtol=way.tolerance)
 
 
-def test_two_ranks_learn_the_same(ranks: Ranks, plain: np.ndarray) -> None:
-    settings = {key: value for key, value in SETTINGS.items() if key != "train.compile"}
-    arguments = [
-        "train",
-        "--dataset",
-        "synthetic",
-        "--name",
-        "two",
-        "--runs-dir",
-        str(ranks.runs_dir),
-    ]
+@pytest.mark.parametrize("parallel", ["ddp", *(["fsdp"] if SOAK else [])])
+def test_two_ranks_learn_the_same(ranks: Ranks, plain: np.ndarray, parallel: str) -> None:
+    settings = {**SETTINGS, "train.parallel": parallel}
+    arguments = ["train", "--dataset", "synthetic", "--name", parallel]
+    arguments += ["--runs-dir", str(ranks.runs_dir)]
     arguments += as_flags(settings)
     started = ranks.start(2, *arguments)
     assert started.codes() == [0, 0], started.said(0) + started.said(1)
-    metrics = Trained(ranks.find("two"), 0).metrics
+    metrics = Trained(ranks.find(parallel), 0).metrics
     found = np.array([metrics.series(key).values for key in ("loss", "gradient_norm")])
     np.testing.assert_allclose(found, plain, rtol=REORDERED)
 

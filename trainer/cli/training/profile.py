@@ -171,7 +171,7 @@ def _show(profile: Profile, trace: Path | None) -> None:
     from shared.text import format_bytes, format_count, one_line, plural
 
     typer.echo(one_line(profile.model, 300))
-    typer.echo(one_line(profile.device, 200))
+    typer.echo(f"{one_line(profile.device, 200)}; {profile.attention}")
     if profile.device.startswith("cuda") and profile.device_busy is None:
         typer.echo(
             "note: the trace holds no kernels, so only the host's times are shown: torch's "

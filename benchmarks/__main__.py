@@ -92,6 +92,7 @@ BENCHMARKS = {
     "finetune_memory": Benchmark("Fine-tuning: all weights or LoRA", _own("finetune_memory")),
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
     "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),
+    "decode_step": Benchmark("A token for one client", _own("decode_step")),
     "serving": Benchmark("Serving many clients", _own("serving")),
     "checkpoint_save": Benchmark("Saving and loading a checkpoint", _own("checkpoint_save")),
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),

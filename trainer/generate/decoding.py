@@ -90,7 +90,8 @@ def generate(
         if allowed_ids is not None and allowed_ids < vocabulary:
             logits_RV[:, allowed_ids:] = -torch.inf
         for place in range(1 + len(drafts)):
-            token = int(choose(logits_RV[place : place + 1], sampling, generator)[0])
+            row_1V = logits_RV[place : place + 1] if drafts else logits_RV
+            token = int(choose(row_1V, sampling, generator))
             if token in stops:
                 return
             chosen.append(token)

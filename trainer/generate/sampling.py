@@ -77,9 +77,10 @@ def choose(logits_BV: Tensor, sampling: Sampling, generator: torch.Generator | N
     import torch
 
     logits_BV = logits_BV.float().cpu()
-    if not logits_BV.amax(dim=-1).isfinite().all():
+    largest_B, likeliest_B = logits_BV.max(dim=-1)
+    if not all(map(math.isfinite, largest_B.tolist())):
         raise RunError(NOT_FINITE)
     if sampling.temperature == 0:
-        return logits_BV.argmax(dim=-1)
+        return likeliest_B
     probabilities = filtered_logits(logits_BV, sampling).softmax(dim=-1)
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)

@@ -261,11 +261,11 @@ class _Gpt2Block(nn.Module):
 def _rms_norm_row(module: llama.RMSNorm) -> NormRow:
     """`module` for a vector; torch's own norm takes six operations on a CPU."""
     weight_D, eps = module.weight.detach(), module.eps
-    D = weight_D.numel()
+    D, zero = weight_D.numel(), torch.zeros((), dtype=weight_D.dtype)
 
     def row(x_D: Tensor) -> Tensor:
         mean = torch.dot(x_D, x_D).item() / D
-        return (x_D * (1.0 / math.sqrt(mean + eps))).mul_(weight_D)
+        return torch.addcmul(zero, x_D, weight_D, value=1.0 / math.sqrt(mean + eps))
 
     return row
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import optimizer_ablations, time_to_loss
+from benchmarks import growth, optimizer_ablations, time_to_loss
 from benchmarks.experiments import run
 from benchmarks.record import Result, Row
 
@@ -22,6 +22,14 @@ def test_the_ablations_run(text) -> None:
         trial = arm.trials[0] if arm.trials else {}
         done = optimizer_ablations.train({**arm.settings, **trial, "train.max_steps": 2}, text)
         assert 0 < done.loss < 5
+
+
+def test_growth_runs(text) -> None:
+    short = {"train.max_steps": 10, "optim.warmup_steps": 2, "growth.stages": growth.STAGES}
+    done = growth.train(short, text)
+    whole = growth.train({"train.max_steps": 1, "optim.warmup_steps": 0}, text)
+    assert 0 < done.loss < 5
+    assert 0 < done.flops < 10 * whole.flops
 
 
 def test_both_sides_of_time_to_quality_run(text) -> None:

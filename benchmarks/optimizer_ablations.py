@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -148,7 +149,13 @@ def train_alone(settings: Settings, text: Path) -> Trained:
     return Trained(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(name: str, text: Path, steps: int, seeds: int) -> Result:
+def measure(
+    name: str,
+    text: Path,
+    steps: int,
+    seeds: int,
+    train_one: Callable[[Settings, Path], Trained] = train_alone,
+) -> Result:
     """All arms of a study."""
     _, arms = STUDIES[name]
     rows: list[Row] = []
@@ -158,7 +165,7 @@ def measure(name: str, text: Path, steps: int, seeds: int) -> Result:
         own: Settings = {**arm.settings, "train.max_steps": steps}
 
         def trained(more: Settings, base: Settings = own) -> Trained:
-            return train_alone({**base, **more}, text)
+            return train_one({**base, **more}, text)
 
         chosen: Settings = {}
         if arm.trials:

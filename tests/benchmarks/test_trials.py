@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from benchmarks import optimizer_ablations
 from benchmarks.trials import Settings, apart, mean, points_of, repeat, tune
 
 
@@ -34,3 +36,20 @@ def test_seeds_are_paired() -> None:
     assert mean([one.loss for one in ours]) == 3.0
     assert repeat({"rate": 1.0}, (), train) == []
     assert math.isnan(mean([]))
+
+
+def test_each_arm_chooses_its_rate_on_a_seed_of_its_own() -> None:
+    seen: list[Settings] = []
+
+    def trained(settings: Settings, _text: Path) -> optimizer_ablations.Trained:
+        seen.append(settings)
+        rate, seed = settings["optim.learning_rate"], settings["train.seed"]
+        return optimizer_ablations.Trained(abs(rate - 0.006) + seed, cpu=2.0)
+
+    found = optimizer_ablations.measure("optimizers", Path("text"), 5, 2, trained)
+    assert "AdamW chose the rate 0.006 (0.003: 0.003, 0.006: 0.000, 0.012: 0.006)." in found.notes
+    assert "Lion against AdamW: +0.0048, better in 0 of 2." in found.notes
+    assert [row.value for row in found.rows][:2] == [1.5, 2.0]
+    of_adamw = [s["train.seed"] for s in seen if s["optim.name"] == "adamw"]
+    assert of_adamw == [0, 0, 0, 1, 2]
+    assert {s["train.max_steps"] for s in seen} == {5}

@@ -180,12 +180,16 @@ def plan_sweep(asked: Asked, base: Layers, given: Given, runs_dir: Path, tools: 
         config.model_copy(update={"name": name})
         for config, name in zip(chosen, names_of(swept), strict=True)
     ]
-    checked = _each(named, lambda config: check(LaunchRequest(config)))
+    # Seeds change nothing that is checked, so one run of each point stands for all.
+    first_of = {identity(m.settings): n for n, m in reversed(list(enumerate(members)))}
+    checked = _each([named[n] for n in first_of.values()], lambda one: check(LaunchRequest(one)))
+    steps = {point: one.plan.max_steps for point, one in zip(first_of, checked, strict=True)}
     runs = [
-        Planned(config.name, own, config, one.plan.max_steps * config.tokens_per_step,
-                one.plan.max_steps)
-        for config, own, one in zip(named, swept, checked, strict=True)
-    ]  # fmt: skip
+        Planned(config.name, own, config, max_steps * config.tokens_per_step, max_steps)
+        for config, own, max_steps in zip(
+            named, swept, (steps[identity(m.settings)] for m in members), strict=True
+        )
+    ]
     return Sweep(
         group=group,
         axes=tuple(asked.axes),

@@ -42,7 +42,8 @@ def print_results(results: Results, rows: Rows) -> None:
     what = "val loss" if results.metric == "val_loss" else "train loss"
     group, statuses = one_line(results.group), [row.health.status for row in rows.values()]
     typer.echo(f"group {group}: {plural(len(rows), 'run')}, {told(counts(statuses))}")
-    if results.metric != "val_loss":
+    measured = any(result.loss is not None for one in results.settings for result in one.results)
+    if measured and results.metric != "val_loss":
         typer.echo("no run has a validation loss yet; training losses are compared")
     heading = ["", *results.titles, what, "mean", "spread", "status", "steps", "ETA", "note"]
     table = [[shorten(one_line(cell), _CELL) for cell in heading]]

@@ -24,6 +24,7 @@ from trainer.data.places import data_places
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,
+    MANIFEST,
     check_token_files,
     find_tokens,
     find_validation,
@@ -180,11 +181,13 @@ def _beside(path: str) -> Path | None:
 
 
 def _token_file(text: str) -> Path | None:
-    """The token file at `text`: itself, or the validation file of a prepared folder."""
+    """The token file at `text`: itself, or the validation file of a prepared folder; without one
+    the training tokens."""
     path = expand_user(text)
     if path.is_dir():
-        return next((p for p in (path / "val.bin", path / "tokens.bin") if p.is_file()), None)
-    return path if path.suffix == TOKEN_FILE else None
+        names = ("val.bin", "tokens.bin", MANIFEST)
+        return next((path / name for name in names if (path / name).is_file()), None)
+    return path if path.suffix == TOKEN_FILE or path.name == MANIFEST else None
 
 
 def _open_tokens(

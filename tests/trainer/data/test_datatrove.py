@@ -97,8 +97,8 @@ def test_what_does_not_fit_is_told(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["", ".index", ".metadata"]),
-    st.binary(max_size=40) | st.sampled_from([b"x|2", b"|4", b"\0" * 16, b"\xff" * 8]),
+    suffix=st.sampled_from(["", ".index", ".metadata"]),
+    content=st.binary(max_size=40) | st.sampled_from([b"x|2", b"|4", b"\0" * 16, b"\xff" * 8]),
 )
 def test_files_may_hold_anything(
     suffix: str, content: bytes, tmp_path_factory: pytest.TempPathFactory, token_data: Path

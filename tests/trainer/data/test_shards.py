@@ -271,3 +271,34 @@ def test_a_manifest_may_hold_anything(
         open_tokens(folder)
     except UserError as error:
         assert "\x1b" not in str(error)
+
+
+def test_bad_records_have_their_places_in_the_file(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"words {n}"}) for n in range(60)]
+    lines[40], lines[55] = "{broken", '{"text": "caf\\ud800"}'
+    source = tmp_path / "c.jsonl"
+    source.write_text("\n".join(lines) + "\n")
+    chosen = PrepareSettings([str(source)], str(tmp_path / "one"), kind="char")
+    with pytest.raises(UserError, match="c.jsonl line 41"):
+        sharded(chosen, 6, tmp_path / "many")
+    skipping = replace(chosen, skip_bad=True)
+    whole = prepare(skipping)
+    made = prepare_shards(TextKind(replace(skipping, output=str(tmp_path / "more"))), 6, 1)
+    assert joined(made.train) == whole.train.read_bytes()
+    reports = [tmp_path / folder / "bad_records.jsonl" for folder in ("one", "more")]
+    assert reports[0].read_bytes() == reports[1].read_bytes()
+    assert [n.replace("/one/", "/more/") for n in whole.notes] == list(made.notes)
+
+
+def test_tables_are_cut_between_row_groups(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"text": [f"row {n} " * (n % 5 + 1) for n in range(200)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=20)
+    chosen = PrepareSettings([str(tmp_path / "t.parquet")], str(tmp_path / "one"), kind="char")
+    whole = prepare(chosen)
+    manifest = sharded(chosen, 4, tmp_path / "many")
+    assert len(read_manifest(manifest).shards) == 4
+    assert joined(manifest) == whole.train.read_bytes()
+    more = prepare_shards(TextKind(replace(chosen, output=str(tmp_path / "more"))), 50, 1)
+    assert len(read_manifest(more.train).shards) == 10 and "10 parts" in more.notes[-1]
+    assert joined(more.train) == whole.train.read_bytes()

@@ -53,8 +53,17 @@ def _data_preparation(*, quick: bool) -> Result:
         [
             Row("bare `tokenizers` batch encoder", figures["bare_mb_per_second"], "MB/s"),
             Row("prepare-data", figures["prepare_mb_per_second"], "MB/s", "bare", ratio),
+            Row(
+                "prepare-data --shards 8 --workers 2",
+                figures["shards_mb_per_second"],
+                "MB/s",
+                "bare",
+                figures["shards_ratio"],
+            ),
             Row("peak memory, input of 12 MB", figures["peak_memory_1x"] / 2**20, "MiB"),
             Row("peak memory, input of 48 MB", figures["peak_memory_4x"] / 2**20, "MiB"),
+            Row("a shard's process, 12 MB", figures["peak_memory_shards_1x"] / 2**20, "MiB"),
+            Row("a shard's process, 48 MB", figures["peak_memory_shards_4x"] / 2**20, "MiB"),
         ],
         [
             Hold(f"≥ {module.HOLD_RATIO}x the bare encoder", f"{ratio:.2f}x", ratio >= 0.8),
@@ -98,6 +107,7 @@ BENCHMARKS = {
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
     "export": Benchmark("Writing GGUF", _own("export")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),
+    "data_loading": Benchmark("Reading training data", _own("data_loading")),
     "reader": Benchmark("Reading metrics", _own("reader")),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
     "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),

@@ -1,11 +1,12 @@
 """Data preparation against the bare `tokenizers` batch encoder, and memory as the input grows.
 
-Speed: `prepare` with an existing tokenizer (survey, split, encode, write, fsync) against
-`Tokenizer.encode_batch_fast` on the same documents in memory, interleaved, best of each. Memory:
-the peak of a new process on 1x and 4x the input. The text is the standard library's source. Hold:
-ratio >= 0.8, flat memory (at most 1.25x the memory for 4x the input).
+Speed: `prepare` with an existing tokenizer (survey, split, encode, write, fsync), and the same into
+8 shards by two processes, against `Tokenizer.encode_batch_fast` on the same documents in memory,
+interleaved, best of each. Memory: the peak of a new process on 1x and 4x the input, and of one that
+makes shards. The text is the standard library's source. Hold: ratio >= 0.8, flat memory (at most
+1.25x the memory for 4x the input).
 
-    python benchmarks/data_preparation.py
+    python -m benchmarks.data_preparation
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 REPEATS = 5
@@ -23,6 +25,20 @@ VOCAB_SIZE = 4096
 INPUT_BYTES = 12_000_000
 HOLD_RATIO = 0.8
 HOLD_GROWTH = 1.25  # the encoder's word cache still fills a little; holding the text would be 4
+
+SHARDS = 8
+WORKERS = 2
+
+_MEASURE_SHARDS = """
+import re, sys
+from pathlib import Path
+from trainer.data.prepare import PrepareSettings
+from trainer.data.shards.prepare import prepare_shards
+from trainer.data.shards.text_kind import TextKind
+settings = PrepareSettings([sys.argv[1]], sys.argv[2], tokenizer=sys.argv[3])
+prepare_shards(TextKind(settings), 8, 1)  # in this process, as a worker does it
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
+"""
 
 _MEASURE_MEMORY = """
 import re, sys
@@ -63,14 +79,16 @@ def measure_speed(corpus: Path, documents: list[str], directory: Path) -> dict[s
     import tokenizers
 
     from trainer.data.prepare import PrepareSettings, prepare
+    from trainer.data.shards.prepare import prepare_shards
+    from trainer.data.shards.text_kind import TextKind
 
     bare = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
     texts = [f"# 0\n{document}" for document in documents]
     settings = PrepareSettings(
         [str(corpus)], str(directory / "out"), tokenizer=str(directory), overwrite=True
     )
-    peer, ours = [], []
-    for _ in range(REPEATS):
+    peer, ours, many = [], [], []
+    for repeat in range(REPEATS):
         started = time.perf_counter()
         encodings = bare.encode_batch_fast(texts, add_special_tokens=False)
         peer.append(time.perf_counter() - started)
@@ -79,6 +97,11 @@ def measure_speed(corpus: Path, documents: list[str], directory: Path) -> dict[s
         started = time.perf_counter()
         prepared = prepare(settings)
         ours.append(time.perf_counter() - started)
+        # Another folder each time: a set that is there is only checked.
+        shards = replace(settings, output=str(directory / f"shards{repeat}"))
+        started = time.perf_counter()
+        prepare_shards(TextKind(shards), SHARDS, WORKERS)
+        many.append(time.perf_counter() - started)
     sides = [s for s in (prepared.train_sidecar, prepared.val_sidecar) if s]
     written = sum(side.num_tokens - side.num_documents for side in sides)
     if written != num_tokens:
@@ -88,12 +111,14 @@ def measure_speed(corpus: Path, documents: list[str], directory: Path) -> dict[s
         "bare_mb_per_second": megabytes / min(peer),
         "prepare_mb_per_second": megabytes / min(ours),
         "ratio": min(peer) / min(ours),
+        "shards_mb_per_second": megabytes / min(many),
+        "shards_ratio": min(peer) / min(many),
     }
 
 
-def measure_memory(corpus: Path, directory: Path, name: str) -> int:
+def measure_memory(corpus: Path, directory: Path, name: str, program: str = _MEASURE_MEMORY) -> int:
     """Peak resident bytes of a fresh process that prepares `corpus`."""
-    command = [sys.executable, "-c", _MEASURE_MEMORY]
+    command = [sys.executable, "-c", program]
     arguments = [str(corpus), str(directory / name), str(directory)]
     done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
     return int(done.stdout)
@@ -113,6 +138,8 @@ def run() -> dict[str, float]:
         figures = measure_speed(once, documents, directory)
         figures["peak_memory_1x"] = measure_memory(once, directory, "memory1")
         figures["peak_memory_4x"] = measure_memory(four, directory, "memory4")
+        figures["peak_memory_shards_1x"] = measure_memory(once, directory, "s1", _MEASURE_SHARDS)
+        figures["peak_memory_shards_4x"] = measure_memory(four, directory, "s4", _MEASURE_SHARDS)
     figures["memory_growth"] = figures["peak_memory_4x"] / figures["peak_memory_1x"]
     return figures
 

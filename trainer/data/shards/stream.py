@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -97,7 +99,13 @@ class ShardedTokens:
         if not count:
             return np.empty(0, dtype=self._dtype)
         try:
-            return np.asarray(np.memmap(path, dtype=self._dtype, mode="r", shape=(count,)))
+            # np.memmap does the same, and takes twice as long.
+            file = os.open(path, os.O_RDONLY)
+            try:
+                mapped = mmap.mmap(file, count * self._dtype.itemsize, prot=mmap.PROT_READ)
+            finally:
+                os.close(file)
+            return np.frombuffer(mapped, dtype=self._dtype)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"cannot read {one_line(path)}, a shard of the training data, which was there when "

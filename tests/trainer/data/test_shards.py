@@ -279,7 +279,7 @@ def test_bad_records_have_their_places_in_the_file(tmp_path: Path) -> None:
     source = tmp_path / "c.jsonl"
     source.write_text("\n".join(lines) + "\n")
     chosen = PrepareSettings([str(source)], str(tmp_path / "one"), kind="char")
-    with pytest.raises(UserError, match="c.jsonl line 41"):
+    with pytest.raises(UserError, match=r"c.jsonl line 41"):
         sharded(chosen, 6, tmp_path / "many")
     skipping = replace(chosen, skip_bad=True)
     whole = prepare(skipping)

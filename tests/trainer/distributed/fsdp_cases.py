@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainer.config.schema import Config, OptimConfig
 from trainer.distributed.fsdp import Sharded
 from trainer.distributed.sharing import Copies, Rows
 from trainer.model.language_model import LanguageModel
+from trainer.model.recomputation import Recomputation
 from trainer.model.shapes import skipped_initialization
 from trainer.optim.averages import averages_of
 from trainer.optim.clipping import clip_gradients
@@ -28,7 +30,7 @@ from trainer.sharded import is_sharded, rows_of, whole
 SMALL = {**TINY, "data.dataset": "synthetic", "model.vocab_size": 67, "optim.muon_dtype": "fp32"}
 GPT2 = {"model.flavour": "gpt2", "model.num_kv_heads": 4}
 CASES: dict[str, dict[str, Any]] = {
-    "llama": {"optim.ema_decay": 0.5},
+    "llama": {"optim.ema_decay": 0.5, "train.grad_checkpoint_every": 1},
     "gpt2 muon": {**GPT2, "optim.name": "muon"},
     "tied lion": {"model.tie_embeddings": True, "optim.name": "lion"},
     "mtp muon": {"model.mtp_heads": 1, "model.mtp_kind": "block", "optim.name": "muon"},
@@ -36,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "hyper-connections": {"model.hyper_streams": 2, "model.hyper_dynamic": True},
 }
 MORE: dict[str, dict[str, Any]] = {
+    "pieces": {"model.num_layers": 5, "train.grad_checkpoint_every": 2},
     "gpt2": GPT2,
     "mtp": {"model.mtp_heads": 2},
     "skips": {"model.parts": {"skips": {}}},
@@ -53,18 +56,18 @@ class Trained:
         self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if spread else (0, 1)
         self.sharded: Sharded | None = None
         self.sharing: Any = ALONE
+        every = config.train.grad_checkpoint_every or 0
+        with skipped_initialization() if spread else nullcontext():
+            self.model = LanguageModel(config.model, recomputation=Recomputation(every))
+        self.bf16 = config.train.dtype == "bf16"
         if spread:
-            with skipped_initialization():
-                self.model = LanguageModel(config.model)
             self.sharded = Sharded(
                 self.model,
                 torch.device("cpu"),
-                bf16=config.train.dtype == "bf16",
+                bf16=self.bf16,
                 whole_gradients=whole_gradients,
             )
-            self.sharing = Rows(self.rank, self.ranks)
-        else:
-            self.model = LanguageModel(config.model)
+            self.sharing = self.sharded.sharing
         self.model.initialize(1)
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         rows = parameter_rows(config.optim)
@@ -75,9 +78,10 @@ class Trained:
 
     def loss(self, ids: Tensor) -> Tensor:
         inputs, targets = ids[:, :-1], ids[:, 1:].contiguous()
-        if self.sharded is None:
-            return self.model(inputs, targets).total
-        return self.sharded.call(self.model, inputs, targets).total
+        with torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+            if self.sharded is None:
+                return self.model(inputs, targets).total
+            return self.sharded.call(self.model, inputs, targets).total
 
     def backward(self, ids: Tensor) -> float:
         """The mean loss over this process's share, in two micro-batches."""
@@ -108,6 +112,9 @@ class Trained:
     def evaluated(self, ids: Tensor) -> float:
         self.model.eval()
         loss = self.loss(ids).item()
+        for name in self.optimizer.averages.names:
+            with self.optimizer.averages.in_place(name):
+                loss += self.loss(ids).item()
         self.model.train()
         return loss
 
@@ -193,5 +200,6 @@ def main(rank: int, more: str) -> dict[str, Any]:
         for i, (name, settings) in enumerate(cases.items())
     }
     found["bad step"] = bad_step(rank)
+    found["bf16"] = trained(resolve({**SMALL, "train.dtype": "bf16"}), whole_gradients=False)
     found["shared out"] = shared_out(rank)
     return found

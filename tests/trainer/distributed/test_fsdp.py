@@ -57,3 +57,14 @@ def test_a_gradient_that_is_not_finite_on_one_rank_is_so_on_all(
 def test_matrices_are_shared_out_exactly(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert rank["shared out"] == {"copies": 0.0, "rows": 0.0}
+
+
+def test_bf16_differs_from_autocast_in_one_process_by_its_rounding(
+    ranks: list[dict[str, Any]],
+) -> None:
+    """Blocks are gathered in bf16; everything else, and all sums over ranks, are fp32."""
+    steps = zip(*(rank["bf16"]["losses"] for rank in ranks), strict=True)
+    for step in steps:
+        assert sum(mine for _, mine in step) / 2 == pytest.approx(step[0][0], rel=2e-3)
+    for whole, norm in ranks[0]["bf16"]["norms"]:
+        assert norm == pytest.approx(whole, rel=2e-2)

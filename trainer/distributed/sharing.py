@@ -77,7 +77,7 @@ class Copies:
                 if owner != self._rank:
                     _unpack(flat, few)
 
-    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
+    def sum_of_squares(self, squares: Tensor, sharded: Sequence[bool]) -> Tensor:
         """Each rank has all of them."""
         return squares
 
@@ -89,6 +89,8 @@ class Rows:
 
     def __init__(self, rank: int, ranks: int) -> None:
         self._rank, self._ranks = rank, ranks
+        self._marked: list[bool] = []
+        self._marks = torch.empty(0, dtype=torch.bool)
 
     def change(
         self,
@@ -133,11 +135,14 @@ class Rows:
         rows = rows_of(matrix.shape[0], rank, self._ranks)
         return (rows.stop - rows.start) * (matrix.shape.numel() // matrix.shape[0])
 
-    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
+    def sum_of_squares(self, squares: Tensor, sharded: Sequence[bool]) -> Tensor:
         """Sums for those that are spread; the others are alike on all ranks."""
-        spread = torch.where(sharded, squares, 0.0)
+        if self._marked != sharded:  # only when it changes: a copy to a GPU takes time
+            self._marked = list(sharded)
+            self._marks = torch.tensor(self._marked, device=squares.device)
+        spread = torch.where(self._marks, squares, 0.0)
         dist.all_reduce(spread)
-        return torch.where(sharded, spread, squares)
+        return torch.where(self._marks, spread, squares)
 
 
 def _rounds(every: Sequence[Matrix], ranks: int) -> Iterator[list[Matrix]]:

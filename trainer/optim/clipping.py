@@ -39,8 +39,8 @@ def clip_gradients(
         rows = [here(gradient) for gradient in gradients]
         each = torch.stack(torch._foreach_norm(rows))
         # In double precision: the square of a norm that is finite may not be.
-        marks = torch.tensor([is_sharded(x) for x in gradients], device=each.device)
-        each = sharing.sum_of_squares(each.double().square(), marks).sqrt().to(each.dtype)
+        sharded = [is_sharded(gradient) for gradient in gradients]
+        each = sharing.sum_of_squares(each.double().square(), sharded).sqrt().to(each.dtype)
         gradients = rows
     else:
         each = torch.stack(torch._foreach_norm(gradients))

@@ -40,8 +40,8 @@ class Sharing(Protocol):
         `function` leaves may be sent as `exact_in`, which represents it exactly.
         """
 
-    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
-        """`squares` (N,) of tensors, added up over all processes where `sharded` (N,) is true."""
+    def sum_of_squares(self, squares: Tensor, sharded: Sequence[bool]) -> Tensor:
+        """`squares` (N,) of tensors, added up over all processes where one is `sharded`."""
 
 
 class Alone:
@@ -60,7 +60,7 @@ class Alone:
         """All of them here."""
         function(names, matrices)
 
-    def sum_of_squares(self, squares: Tensor, sharded: Tensor) -> Tensor:
+    def sum_of_squares(self, squares: Tensor, sharded: Sequence[bool]) -> Tensor:
         """What they are."""
         return squares
 

@@ -140,7 +140,9 @@ class BitLinear(nn.Linear):
         return _RoundedInput(product) if rounds else product
 
     def _computing_weight(self) -> Tensor:
-        if self.training or torch.is_grad_enabled():
+        # What FSDP gathers for a block is to be freed after it: no copy of it may stay.
+        gathered = getattr(self, "_is_fsdp_managed_module", False)
+        if self.training or torch.is_grad_enabled() or gathered:
             return straight_through(self.weight, self._rounded_weight)
         (begun,) = self._begun
         tensors = (self.weight,) if begun is None else (self.weight, begun)

@@ -81,6 +81,7 @@ class Growing:
         try:
             told = session.group.decided(lambda: self._write(place))
             self._go_on(Path(told["folder"]))
+            session.group.agree(0.0)  # every rank has read it: it may be removed
         except GrowthError:
             raise
         except RunError as error:

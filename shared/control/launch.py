@@ -58,7 +58,8 @@ def wait_until_running(
 
     def status() -> str | None:
         state = run.read_state() or RunState()
-        if state.pid == process.pid and state.status != "initializing":
+        ours = process.pid in (state.pid, state.launcher_pid)
+        if ours and state.status != "initializing":
             health = observe(run, state)
             if health.alive or state.status in ENDED_STATUSES:
                 return health.status

@@ -49,8 +49,9 @@ class RunState:
     `alarm` is a sentence while something is wrong and training continues (a full disk).
     `trained_seconds` are those in which a trainer worked on the run, in all attempts together.
     `supervised` lets a daemon restart the run; with `paused` it waits after the restart.
-    `micro_batch` is the size that fits in memory. After `patience` evaluations without a lower
-    validation loss the run stops.
+    `ranks` processes train together; `pid` is the one that writes, and `launcher_pid` the one that
+    started them all. `micro_batch` is the size that fits in memory. After `patience` evaluations
+    without a lower validation loss the run stops.
     `val_loss` is the newest validation loss. A run of a sweep has its `group`, of which at most
     `group_limit` train at once, and in `swept` the settings in which it may differ from the others.
     """
@@ -93,6 +94,8 @@ class RunState:
     micro_batch: int | None = None
     patience: int | None = None
     evaluations_without_improvement: int = 0
+    ranks: int = 1
+    launcher_pid: int | None = None
     hub_repo: str | None = None
     group: str = ""
     group_limit: int | None = None

@@ -24,6 +24,9 @@ import trainer.loop.session
 import trainer.loop.training
 from trainer.cli.main import main
 
+#: Seconds after which a trainer is ended, whatever it waits for.
+ALARM = 600
+
 WARM = (torch, trainer)  # imported for the time that importing them takes
 
 
@@ -31,6 +34,7 @@ def child(
     arguments: list[str], output: str, tmpdir: str | None, environment: dict[str, str], hooks: str
 ) -> None:
     """Be the trainer. `hooks` names a function that makes them."""
+    signal.alarm(ALARM)
     tempfile.tempdir = tmpdir
     os.environ.update(environment)
     fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -174,6 +174,26 @@ GradCheckpoint = Annotated[
 ]
 
 
+NprocPerNode = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Processes that train together on this machine, by torchrun."),
+]
+MaxRestarts = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How often torchrun starts all ranks again if one fails."),
+]
+Nnodes = Annotated[int, typer.Option("--nnodes", metavar="N", help="Machines that train together.")]
+NodeRank = Annotated[
+    int | None, typer.Option(metavar="K", help="Number of this machine, from 0; default: any.")
+]
+RdzvEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines of --nnodes meet."
+    ),
+]
+
+
 #: The keys of a configuration that options of `train`, `resume` and `dpo` set, by parameter.
 SETTINGS: Mapping[str, str] = {
     "name": "name",
@@ -200,6 +220,8 @@ SETTINGS: Mapping[str, str] = {
     "compile": "train.compile",
     "optimizer": "optim.name",
     "learning_rate": "optim.learning_rate",
+    "nproc_per_node": "distributed.nproc_per_node",
+    "max_restarts": "distributed.max_restarts",
     "log_interval": "log.interval",
     "eval_interval": "eval.interval",
     "checkpoint_interval": "checkpoint.interval",

@@ -411,6 +411,20 @@ class TrainConfig(Section):
     )
 
 
+class DistributedConfig(Section):
+    """How many processes train together, and how long they wait for each other."""
+
+    nproc_per_node: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Processes (ranks) that train together on this machine, each with a GPU."
+    )
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="How often torchrun starts all ranks again after one has failed."
+    )
+    timeout: PositiveFloat = Field(
+        600.0, description="Seconds that ranks wait for one that hangs before the attempt ends."
+    )
+
+
 class PreferenceConfig(Section):
     """How `trainer dpo` learns from pairs of answers (data.dataset pairs)."""
 
@@ -549,6 +563,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     preference: PreferenceConfig = PreferenceConfig()
     stability: StabilityConfig = StabilityConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -588,6 +603,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "optim": OptimConfig,
     "train": TrainConfig,
+    "distributed": DistributedConfig,
     "preference": PreferenceConfig,
     "stability": StabilityConfig,
     "checkpoint": CheckpointConfig,

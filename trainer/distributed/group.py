@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import ExitCode, RunError, UserError
+from trainer.distributed.watch import Failure, Watch
 from trainer.distributed.world import ONE_PROCESS, World
 
 #: Until the first step has been made: data is read, kernels are compiled.
@@ -40,13 +42,19 @@ class Group:
     """All ranks of a run. Every method but `share` is called by all of them, in the same order."""
 
     def __init__(
-        self, world: World = ONE_PROCESS, store: Store | None = None, memory: Store | None = None
+        self,
+        world: World = ONE_PROCESS,
+        store: Store | None = None,
+        memory: Store | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`memory` outlives a restart by torchrun, if there is such a thing."""
         self.world = world
         self.store = store
         self.memory = memory
+        self.watch = watch
         self._numbers = count()
+        self._entered = 0.0
 
     @property
     def alone(self) -> bool:
@@ -82,6 +90,7 @@ class Group:
         import torch
         import torch.distributed as dist
 
+        self._enter()
         together = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(together, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
         return tuple(together.tolist())
@@ -91,6 +100,7 @@ class Group:
         if not self.alone:
             import torch.distributed as dist
 
+            self._enter()
             dist.all_reduce(tensor)
         return tensor
 
@@ -102,6 +112,7 @@ class Group:
         """
         if self.alone:
             return decide()
+        self._enter()
         key = f"decided/{next(self._numbers)}"
         if not self.writes:
             return _read(self._wait(key))
@@ -151,6 +162,7 @@ class Group:
         """The data of all ranks in their order; on rank 0 only, the others get nothing."""
         if self.alone:
             return [data]
+        self._enter()
         number = next(self._numbers)
         if not self.writes:
             self._set_bytes(f"gathered/{number}/{self.world.rank}", data)
@@ -174,6 +186,39 @@ class Group:
             return ""
         return self.memory.get(name).decode()
 
+    def at(self, step: int, lines: Sequence[str] | None = None) -> None:
+        """Where this rank is, as the others learn it if it fails: its step, its last lines."""
+        if self.watch is not None:
+            self.watch.position.step = step
+            if lines is not None:
+                self.watch.position.lines = lines
+
+    def limit(self, seconds: float) -> None:
+        """Wait no longer than this for a rank that hangs. The first step may take longer."""
+        if self.alone:
+            return
+        import torch
+        import torch.distributed as dist
+
+        everyone: Any = dist.distributed_c10d._get_default_group()
+        for device in everyone._device_types:
+            # On a GPU a little more: what is exchanged on the CPU finds out first, and can tell.
+            more = 60.0 if device.type == "cuda" else 0.0
+            backend = everyone._get_backend(torch.device(device.type))
+            backend._set_default_timeout(timedelta(seconds=seconds + more))
+
+    def find_failed(self, error: BaseException) -> Failure | None:
+        """The rank for which an exchange failed with `error`; None if that was no exchange."""
+        if self.watch is None or not _is_of_exchange(error):
+            return None
+        return self.watch.find_failed(time.monotonic() - self._entered)
+
+    def _enter(self) -> None:
+        """Note that this rank is about to wait for the others."""
+        self._entered = time.monotonic()
+        if self.watch is not None:
+            self.watch.position.exchanges += 1
+
     @property
     def _store(self) -> Store:
         assert self.store is not None
@@ -193,6 +238,9 @@ class Group:
             try:
                 self._store.wait([key], _LOOK)
             except dist.DistStoreError:
+                failure = self.watch and self.watch.told()
+                if failure:
+                    raise RankError(str(failure), ExitCode.FAILURE) from None
                 continue
             value = bytes.fromhex(self._store.get(key).decode())
             if key.startswith("decided/"):
@@ -210,10 +258,11 @@ ALONE = Group()
 
 
 @contextlib.contextmanager
-def joined(world: World, device: str) -> Iterator[Group]:
+def joined(world: World, device: str, lost: Callable[[], bool]) -> Iterator[Group]:
     """The group of all ranks, once every one of them is here. Needs torchrun's environment.
 
-    `device` is the run's, from which follows what tensors are reduced by.
+    `device` is the run's, from which follows what tensors are reduced by. `lost` says whether what
+    started the ranks is gone.
     """
     if world.alone:
         yield ALONE
@@ -238,10 +287,14 @@ def joined(world: World, device: str) -> Iterator[Group]:
         timeout=START_TIMEOUT,
     )
     memory = store.underlying_store if isinstance(store, PrefixStore) else None
+    own: Any = PrefixStore("trainer", store)
+    watch = Watch(world, own.clone(), lost)
     try:
-        yield Group(world, PrefixStore("trainer", store), memory)
+        yield Group(world, own, memory, watch)
     finally:
-        dist.destroy_process_group()
+        watch.close()
+    # Not after an error: the others may be gone, and it would wait for them.
+    dist.destroy_process_group()
 
 
 def _read(data: bytes) -> T:  # type: ignore[type-var]
@@ -249,6 +302,19 @@ def _read(data: bytes) -> T:  # type: ignore[type-var]
     if "error" in told:
         raise RankError(told["error"], told["code"])
     return told["value"]
+
+
+#: What torch says of an exchange that failed; gloo has no class of exceptions for it.
+_OF_EXCHANGES = (
+    *("gloo", "nccl", "timed out"),
+    *("connection closed", "connection reset", "broken pipe"),
+)
+
+
+def _is_of_exchange(error: BaseException) -> bool:
+    told = str(error).lower()
+    known = type(error).__name__.startswith("Dist") or any(x in told for x in _OF_EXCHANGES)
+    return isinstance(error, RuntimeError) and known
 
 
 def _first_error(every: Sequence[bytes]) -> dict[str, Any] | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -97,9 +97,15 @@ class Replicas:
 
     alike = call
 
-    def passing(self, *, reduce: bool) -> AbstractContextManager[Any]:
+    @contextmanager
+    def passing(self, *, reduce: bool) -> Iterator[None]:
         """Gradients are reduced while the backward pass computes the next ones, or not at all."""
-        return nullcontext() if reduce else self.module.no_sync()
+        with nullcontext() if reduce else self.module.no_sync():
+            yield
+        if reduce:
+            # DDP orders its buckets anew after its first reduction, and the ranks exchange that in
+            # their next forward pass. They do not always make it at the same time.
+            self.module.reducer._rebuild_buckets()
 
     @torch.no_grad()
     def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:

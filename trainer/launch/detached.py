@@ -12,10 +12,10 @@ from shared.control.launch import resume_detached, wait_until_running
 from shared.errors import ExitCode, RunError, UserError
 from shared.run.directory import RunDirectory
 from shared.run.records import ExitRecord
-from trainer.config.resolve import assignment, flatten, to_plain
 from trainer.launch.checks import check
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
+from trainer.launch.ranks import as_options, check_ranks_of
 from trainer.launch.request import LaunchRequest
 
 
@@ -35,10 +35,12 @@ def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
     """
     if request.run is None:
         check_writable(runs_dir)
+        check_ranks_of(request)
         check(request)
         run, options = create(request.new_config(), runs_dir), []
     else:
-        run, options = request.run, _as_options(request)
+        check_ranks_of(request)
+        run, options = request.run, as_options(request)
         lock = claim(run)
         try:
             check(request)
@@ -51,14 +53,6 @@ def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
         _record_failed_start(run, str(error))
         raise
     return Detached(run, status, process.pid)
-
-
-def _as_options(request: LaunchRequest) -> list[str]:
-    """The configuration of a continued run as options of its background process."""
-    options = ["--from", str(request.checkpoint)] if request.checkpoint else []
-    for key, value in flatten(to_plain(request.config)).items():
-        options += ["--set", assignment(key, value)]
-    return options
 
 
 def _record_failed_start(run: RunDirectory, reason: str) -> None:

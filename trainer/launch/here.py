@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from shared.checkpoints.catalogue import set_aside_damaged
-from shared.errors import ExitCode, UserError
+from shared.errors import ExitCode
 from shared.files import replace_file
 from shared.ownership.lock import LockHeldError, RunLock
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 from trainer.config.resolve import flatten, parse_settings, read_text, to_plain, to_yaml
 from trainer.distributed.group import Group, RankError, joined
-from trainer.distributed.world import ONE_PROCESS, World
 from trainer.launch.checks import Checked, check, check_names
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
 from trainer.launch.git_commit import git_commit
 from trainer.launch.publish import Send, publish
+from trainer.launch.rank_failures import failure_recorded
+from trainer.launch.rank_process import ALONE, RankProcess
 from trainer.launch.request import LaunchRequest, resume_request
 from trainer.launch.requeue import requeue
 from trainer.launch.superseded import set_aside_newer
@@ -60,16 +60,16 @@ def train_here(
     supervised: bool = False,
     send: Send,
     hooks: Hooks | None = None,
-    world: World = ONE_PROCESS,
+    rank: RankProcess = ALONE,
 ) -> int:
     """Train to the last step or to a stop; returns the exit code.
 
     `supervised`: a daemon may start this process again. `send` uploads a completed run;
-    `hooks` watch the training. `world`: this process is one of several ranks that call this, of
-    which one writes the run directory and tells what goes wrong.
+    `hooks` watch the training. `rank`: this process is one of several that call this, of which one
+    writes the run directory and tells what goes wrong.
     """
     try:
-        return _train(request, runs_dir, supervised=supervised, send=send, hooks=hooks, world=world)
+        return _train(request, runs_dir, supervised=supervised, send=send, hooks=hooks, rank=rank)
     except RankError as error:
         return int(error.exit_code)
 
@@ -81,8 +81,9 @@ def _train(
     supervised: bool,
     send: Send,
     hooks: Hooks | None,
-    world: World,
+    rank: RankProcess,
 ) -> int:
+    world = rank.world
     from trainer.alerts.alerter import alerts_of_run
     from trainer.loop.signals import StopSignals
 
@@ -91,7 +92,7 @@ def _train(
         signals = cleanup.enter_context(StopSignals())
         if not world.alone:
             check_names(request, world)  # before torch is loaded
-        group = cleanup.enter_context(joined(world, request.config.train.device))
+        group = cleanup.enter_context(joined(world, request.config.train.device, rank.is_lost))
         request = _begun_before(request, runs_dir, group)
         locks = group.decided_here(
             lambda: _place_to_write(request, runs_dir, supervised=supervised)
@@ -109,13 +110,16 @@ def _train(
                 cleanup.callback(alerter.close)  # after the run has reported its end
             listener = None if alerter is None else partial(alerter.notice, run)
             lock = locks[0] if locks else None
-            return [open_writer(checked, run, lock, listener, supervised=supervised)]
+            launcher = rank.launcher.pid if rank.launcher else None
+            return [
+                open_writer(checked, run, lock, listener, supervised=supervised, launcher=launcher)
+            ]
 
         opened = group.decided_here(begin)
         state = group.decided(lambda: [writer.state.to_json() for writer in opened])[0]
         # The same methods, and nothing written.
         writer = opened[0] if opened else cast("RunWriter", _silent(run, state))
-        with _failure_recorded(writer):
+        with failure_recorded(writer, group):
             session = open_session(checked, run, writer)
             kept = request.config if request.run else request.new_config()
             kept = kept.model_copy(update={"optim": checked.plan.config.optim})
@@ -124,7 +128,9 @@ def _train(
             from trainer.loop.hooks import Hooks
             from trainer.loop.training import Training
 
+            group.at(session.progress.step, getattr(writer, "last_lines", ()))
             code: int = Training(session, writer, signals, hooks or Hooks()).run()
+            group.agree(code)  # rank 0 may hold the store: it must not end before all have read it
         if not group.writes:
             return code
         if code == ExitCode.OK:
@@ -173,8 +179,9 @@ def open_writer(
     listener: Callable[[Json], None] | None,
     *,
     supervised: bool,
+    launcher: int | None = None,
 ) -> RunWriter:
-    """Begin an attempt in the run's record."""
+    """Begin an attempt in the run's record. `launcher` is the process that stands for its ranks."""
     from shared.run_writer import RunWriter
     from trainer.checkpoint.progress import read_progress
     from trainer.model.facts import model_facts
@@ -196,6 +203,8 @@ def open_writer(
         patience=config.train.patience,
         device=planned.compute.describe() + planned.ranks,
         supervised=supervised,
+        launcher_pid=launcher,
+        ranks=planned.group.world.size,
         git_commit=git_commit(),
         **reset,
         model=model_facts(planned.config.model) | {"attention": planned.attention.kernel},
@@ -210,21 +219,6 @@ def _memory_settings_changed(request: LaunchRequest) -> bool:
     before = parse_settings(read_text(path), one_line(path))
     now = flatten(to_plain(request.config))
     return any(before.get(key, now[key]) != now[key] for key in _MEMORY_KEYS)
-
-
-@contextlib.contextmanager
-def _failure_recorded(writer: RunWriter) -> Iterator[None]:
-    """Record how the run failed, then let the error through to the command line."""
-    try:
-        yield
-    except UserError as error:
-        writer.say(f"[ERROR] {error}")
-        with contextlib.suppress(OSError):  # told on the console
-            writer.finish("failed", int(error.exit_code), str(error))
-        raise
-    except BaseException as error:
-        writer.__exit__(type(error), error, error.__traceback__)
-        raise
 
 
 def open_session(checked: Checked, run: RunDirectory, writer: RunWriter) -> Session:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainer.alerts.settings import load_settings
-from trainer.distributed.world import ONE_PROCESS, World
 from trainer.launch.detached import Detached, launch_detached
 from trainer.launch.here import train_here
 from trainer.launch.publish import Send, send_quietly
 from trainer.launch.queued import Queued, launch_queued
+from trainer.launch.rank_process import ALONE, RankProcess
 from trainer.launch.request import LaunchRequest
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def launch(
     supervised: bool = False,
     send: Send = send_quietly,
     hooks: Hooks | None = None,
-    world: World = ONE_PROCESS,
+    rank: RankProcess = ALONE,
 ) -> int | Detached | Queued:
     """Train `here` and return the exit code, or start it `detached`, or leave it `queued`.
 
     `supervised`: a daemon may start this process again. `send` uploads a completed run, where its
-    configuration asks for that. `hooks` watch a training in this process. `world`: it is one of
-    several ranks.
+    configuration asks for that. `hooks` watch a training in this process. `rank`: it is one of
+    several that train together.
 
     Raises UserError or RunError when the run cannot start.
     """
@@ -43,4 +43,4 @@ def launch(
         return launch_queued(request, runs_dir)
     if mode == "detached":
         return launch_detached(request, runs_dir)
-    return train_here(request, runs_dir, supervised=supervised, send=send, hooks=hooks, world=world)
+    return train_here(request, runs_dir, supervised=supervised, send=send, hooks=hooks, rank=rank)

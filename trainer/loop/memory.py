@@ -28,7 +28,7 @@ class Memory:
     def _starting_size(self) -> int:
         """As configured, or smaller if an earlier attempt had to shrink it."""
         config, remembered = self._session.config, self._writer.state.micro_batch
-        size = config.train.batch_size
+        size = min(config.train.batch_size, self._session.sequences_here)
         if isinstance(config.train.micro_batch, int):
             size = min(config.train.micro_batch, self._session.sequences_here)
         told = int(self._session.group.remembered(MICRO_BATCH) or 0)

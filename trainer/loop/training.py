@@ -46,6 +46,7 @@ class Training:
         self.writer = writer
         self.keeper = CheckpointKeeper(session, writer, hooks)
         self._hooks = hooks
+        self._tightened = False
         self._signals = signals or StopSignals()
         self._garbage = Garbage()
         self._memory = Memory(session, writer, hooks)
@@ -130,6 +131,7 @@ class Training:
             self._growing.grow_if_due()
             self._hooks.before_step(self)
             due = self._steps.step()
+            self._tighten()
             if due:
                 self._validation.sample_if_due()
             if due or self._steering.retry:
@@ -150,6 +152,14 @@ class Training:
             or self._growing.is_due(step)
             or validation.patience.is_over  # it ends as soon as no step is bad
         )
+
+    def _tighten(self) -> None:
+        """After a step all ranks are at work: from now on a long silence means that one hangs."""
+        session = self.session
+        session.group.at(session.progress.step)
+        if not self._tightened:
+            self._tightened = True
+            session.group.limit(session.config.distributed.timeout)
 
     def _is_over(self) -> bool:
         progress, hours = self.session.progress, self.session.config.train.max_hours

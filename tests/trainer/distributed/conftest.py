@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.run.directory import RunDirectory, discover_runs
@@ -96,10 +97,21 @@ class Ranks:
         assert len(set(codes)) == 1, (codes, [started.said(r) for r in range(len(codes))])
         return Trained(find(name), codes[0])
 
+    def found(self, name: str) -> RunDirectory | None:
+        """The newest run of that name, if there is one."""
+        runs = discover_runs(self.runs_dir) if self.runs_dir.is_dir() else []
+        return next((run for run in reversed(runs) if run.run_id.startswith(name + "_")), None)
+
     def find(self, name: str) -> RunDirectory:
         """The newest run of that name."""
-        runs = discover_runs(self.runs_dir)
-        return next(run for run in reversed(runs) if run.run_id.startswith(name + "_"))
+        run = self.found(name)
+        assert run is not None, name
+        return run
+
+
+def losses(trained: Trained) -> np.ndarray:
+    """The loss and the gradient norm of every step, (2, steps)."""
+    return np.array([trained.metrics.series(key).values for key in ("loss", "gradient_norm")])
 
 
 @pytest.fixture(scope="module")

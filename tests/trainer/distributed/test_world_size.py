@@ -7,14 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from tests.trainer.distributed.conftest import Ranks
+from tests.trainer.distributed.conftest import Ranks, losses
 from tests.trainer.loop.conftest import Trained
 
-STOP = "tests.trainer.distributed.stopping:stop_at_"
-
-
-def losses(trained: Trained) -> np.ndarray:
-    return np.array([trained.metrics.series(key).values for key in ("loss", "gradient_norm")])
+STOP = "tests.trainer.distributed.disturbing:stop_at_"
 
 
 @pytest.mark.parametrize(

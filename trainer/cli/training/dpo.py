@@ -68,6 +68,11 @@ def dpo(
     threads: options.Threads = None,
     dtype: options.Dtype = None,
     deterministic: options.Deterministic = None,
+    nproc_per_node: options.NprocPerNode = None,
+    nnodes: options.Nnodes = 1,
+    node_rank: options.NodeRank = None,
+    rdzv_endpoint: options.RdzvEndpoint = None,
+    max_restarts: options.MaxRestarts = None,
     log_interval: options.LogInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,
     set_: options.Set = None,
@@ -93,6 +98,7 @@ def dpo(
     from trainer.config.resolve import resolve
     from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
     from trainer.launch.claim import check_writable
+    from trainer.launch.ranks import Nodes
     from trainer.launch.raw_pairs import ADAPTER_RATE, fitted_to_pairs, prepare_preferences
     from trainer.launch.request import LaunchRequest, choose_length, load_layers, new_run
 
@@ -129,4 +135,5 @@ def dpo(
     request = LaunchRequest(new_run(layers.source, layers.file, layers.flags, preset=layers.preset))
     if dry_run:
         return show_plan(request)
-    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)
+    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)

@@ -41,6 +41,11 @@ def resume(
     accumulation_steps: options.Accumulation = None,
     micro_batch: options.MicroBatch = None,
     grad_checkpoint_every: options.GradCheckpoint = None,
+    nproc_per_node: options.NprocPerNode = None,
+    nnodes: options.Nnodes = 1,
+    node_rank: options.NodeRank = None,
+    rdzv_endpoint: options.RdzvEndpoint = None,
+    max_restarts: options.MaxRestarts = None,
     parallel: options.Parallel = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
@@ -59,6 +64,7 @@ def resume(
     from dataclasses import replace
 
     from trainer.cli.training.start import start
+    from trainer.launch.ranks import Nodes
     from trainer.launch.request import checkpoint_meant, resume_request
 
     overrides = options.given(options.settings_of(context), set_)
@@ -67,5 +73,11 @@ def resume(
     if from_ is not None:
         request = replace(request, checkpoint=checkpoint_meant(request.run, from_, runs_dir))
     return start(
-        request, runs_dir, detach=detach, queue=queue, supervised=supervised, hooks=context.obj
+        request,
+        runs_dir,
+        detach=detach,
+        queue=queue,
+        supervised=supervised,
+        hooks=context.obj,
+        nodes=Nodes(nnodes, node_rank, rdzv_endpoint),
     )

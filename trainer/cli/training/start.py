@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from shared.errors import ExitCode, UserError
-from shared.text import one_line
+from shared.text import many_lines, one_line
 
 if TYPE_CHECKING:
     from shared.control.daemons import DaemonView
     from trainer.launch.detached import Detached
     from trainer.launch.launch import Mode
     from trainer.launch.queued import Queued
+    from trainer.launch.rank_process import RankProcess
+    from trainer.launch.ranks import Nodes
     from trainer.launch.request import LaunchRequest
     from trainer.loop.hooks import Hooks
 
@@ -29,14 +36,33 @@ def start(
     queue: bool = False,
     supervised: bool = False,
     hooks: Hooks | None = None,
+    nodes: Nodes | None = None,
 ) -> int:
-    """Train here, in the background, or through a daemon; returns the exit code."""
+    """Train here, in the background, or through a daemon; returns the exit code.
+
+    Where several processes are to train, torchrun starts them, unless this is one of them.
+    """
     check_mode(detach=detach, queue=queue)
     from trainer.cli.hub.upload import send
     from trainer.distributed.world import world_of
     from trainer.launch.detached import Detached
     from trainer.launch.launch import launch
+    from trainer.launch.rank_process import rank_process
+    from trainer.launch.ranks import ONE_NODE, train_with_ranks, wants_ranks
 
+    world, nodes = world_of(os.environ), nodes or ONE_NODE
+    nodes.check()
+    if (detach or queue) and (not world.alone or nodes.count > 1):
+        raise UserError(
+            f"{'--detach' if detach else '--queue'} is for the ranks of one machine, which trainer "
+            "starts itself (--nproc-per-node); leave it out."
+        )
+    if not (detach or queue) and world.alone and wants_ranks(request.config, nodes):
+        return train_with_ranks(request, runs_dir, sys.argv[1:], nodes=nodes, supervised=supervised)
+    rank = rank_process(world, os.environ)
+    if not world.alone:
+        train = partial(launch, request, runs_dir, supervised=supervised, send=send, rank=rank)
+        end_rank(rank, train, hooks)
     mode: Mode = "detached" if detach else "queued" if queue else "here"
     launched = launch(
         request,
@@ -45,7 +71,6 @@ def start(
         supervised=supervised,
         send=send,
         hooks=hooks,
-        world=world_of(os.environ),
     )
     if isinstance(launched, int):
         return launched
@@ -54,6 +79,28 @@ def start(
     else:
         _show_queued(launched)
     return ExitCode.OK
+
+
+def end_rank(rank: RankProcess, train: Callable[..., Any], hooks: Hooks | None) -> NoReturn:
+    """Train as one of several ranks, and end this process with the exit code for torchrun.
+
+    At once: what torch would take down in order may wait for ranks that are gone.
+    """
+    rank.begin()
+    try:
+        code = int(train(hooks=hooks))
+    except UserError as error:
+        code = int(error.exit_code)
+        if rank.world.local_rank == 0:  # the others of this machine have found the same
+            print(f"trainer: {many_lines(error)}", file=sys.stderr)
+    except BaseException:
+        code = ExitCode.FAILURE
+        traceback.print_exc()
+    code = rank.end(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def check_mode(*, detach: bool, queue: bool) -> None:

@@ -50,6 +50,11 @@ def train(
     dtype: options.Dtype = None,
     deterministic: options.Deterministic = None,
     compile: options.Compile = None,
+    nproc_per_node: options.NprocPerNode = None,
+    nnodes: options.Nnodes = 1,
+    node_rank: options.NodeRank = None,
+    rdzv_endpoint: options.RdzvEndpoint = None,
+    max_restarts: options.MaxRestarts = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,
@@ -128,6 +133,7 @@ def train(
     from trainer.launch.decay import decay_request
     from trainer.launch.ladder import ladder
     from trainer.launch.new_training import Given, Tools, training_config
+    from trainer.launch.ranks import Nodes
     from trainer.launch.request import (
         LaunchRequest,
         check_preset,
@@ -209,7 +215,8 @@ def train(
         request = LaunchRequest(training_config(layers, given, runs_dir, tools))
     if dry_run:
         return show_plan(request)
-    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj)
+    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)
 
 
 def tell(note: str) -> None:

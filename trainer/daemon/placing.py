@@ -10,7 +10,7 @@ from shared.run.records import ACTIVE_STATUSES, RunState
 from trainer.daemon.configuration import setting
 from trainer.daemon.gpus import VISIBLE, GpuDevice
 from trainer.daemon.scan import Seen
-from trainer.daemon.scheduler import Gpu, Limits, Waiting, schedule
+from trainer.daemon.scheduler import EVERY_GPU, Gpu, Limits, Waiting, schedule
 
 _NO_LIMITS = Limits(10**9, 10**9)
 
@@ -19,6 +19,12 @@ def asked_device(run: RunDirectory) -> str:
     """The `train.device` of a run's configuration."""
     device = setting(run, "train", "device")
     return device if isinstance(device, str) else "auto"
+
+
+def asked_ranks(run: RunDirectory) -> int:
+    """How many processes a run's configuration asks for."""
+    ranks = setting(run, "distributed", "nproc_per_node")
+    return ranks if type(ranks) is int and ranks > 0 else 1
 
 
 def since(state: RunState) -> float:
@@ -35,6 +41,7 @@ def waiting_of(run: RunDirectory, state: RunState) -> Waiting:
         since(state),
         state.group,
         None if limit is None else max(1, limit),
+        asked_ranks(run),
     )
 
 
@@ -78,10 +85,11 @@ class Placing:
         device = asked_device(run)
         visible = list(self._gpus())
         if gpu is None or gpu >= len(visible):
-            chosen = _place([Waiting(run.run_id, device)], taken, visible, _NO_LIMITS, {})
-            gpu = chosen[run.run_id]
+            waiting = Waiting(run.run_id, device, ranks=asked_ranks(run))
+            chosen = _place([waiting], taken, visible, _NO_LIMITS, {})
+            gpu = chosen.get(run.run_id)
         # `cuda:N` selects its own GPU among those that the daemon sees.
-        if gpu is None or device not in ("auto", "cuda"):
+        if gpu is None or gpu == EVERY_GPU or device not in ("auto", "cuda"):
             return gpu, {}
         return gpu, {VISIBLE: visible[gpu].visible}
 

@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+#: In place of the number of a GPU: the run has all of them, one for each of its ranks.
+EVERY_GPU = -1
+
 _NUMBERED = re.compile(r"cuda:(\d{1,3})")
 
 
@@ -30,7 +33,8 @@ class Gpu:
 class Waiting:
     """A queued run: its `train.device`, and since when it waits (Unix seconds).
 
-    Of the runs of its `group`, at most `group_limit` train at the same time.
+    `ranks` processes train it together, each on a GPU. Of the runs of its `group`, at most
+    `group_limit` train at the same time.
     """
 
     run_id: str
@@ -38,6 +42,7 @@ class Waiting:
     since: float = 0.0
     group: str = ""
     group_limit: int | None = None
+    ranks: int = 1
 
     def is_held_back(self, in_groups: Mapping[str, int]) -> bool:
         """Whether as many of its group train already as may."""
@@ -48,7 +53,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Placement:
-    """A run to start now; `gpu` is None if it needs none or names its own."""
+    """A run to start now; `gpu` is None if it needs none or names its own, or `EVERY_GPU`."""
 
     run_id: str
     gpu: int | None
@@ -76,8 +81,7 @@ def schedule(
     room = limits.max_runs - len(taken)
     load = {gpu.index: 0 for gpu in gpus}
     for index in taken.values():
-        if index in load:
-            load[index] += 1
+        _take(load, index, limits.per_gpu)
     used = {gpu.index: gpu.used for gpu in gpus}
     training = dict(in_groups)
     placements: list[Placement] = []
@@ -86,15 +90,35 @@ def schedule(
             break
         if waiting.is_held_back(training):
             continue
-        fits, gpu = _place(waiting.device, load, used, limits.per_gpu)
+        if waiting.ranks > 1:
+            fits, gpu = _place_ranks(waiting, load)
+        else:
+            fits, gpu = _place(waiting.device, load, used, limits.per_gpu)
         if not fits:
             continue
-        if gpu is not None:
-            load[gpu] += 1
+        _take(load, gpu, limits.per_gpu)
         training[waiting.group] = training.get(waiting.group, 0) + 1
         placements.append(Placement(waiting.run_id, gpu))
         room -= 1
     return placements
+
+
+def _take(load: dict[int, int], gpu: int | None, per_gpu: int) -> None:
+    """Count one more run on a GPU; on all, as many as each may have."""
+    if gpu == EVERY_GPU:
+        load.update((index, count + per_gpu) for index, count in load.items())
+    elif gpu in load:
+        load[gpu] += 1
+
+
+def _place_ranks(waiting: Waiting, load: Mapping[int, int]) -> tuple[bool, int | None]:
+    """Whether a run of several ranks fits: they share no GPU with other runs.
+
+    One that wants more GPUs than there are does not wait: its trainer will report that.
+    """
+    if waiting.device == "cpu" or not load:
+        return True, None
+    return waiting.ranks > len(load) or not any(load.values()), EVERY_GPU
 
 
 def _place(

@@ -32,7 +32,7 @@ from trainer.daemon.placing import Placing, in_groups, since, waiting_of
 from trainer.daemon.policy import History, RestartLimits
 from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
 from trainer.daemon.scan import DirectoryScan, Seen
-from trainer.daemon.scheduler import Limits, Waiting, in_order
+from trainer.daemon.scheduler import EVERY_GPU, Limits, Waiting, in_order
 from trainer.daemon.trouble import RETRY, Troubles
 from trainer.daemon.workers import Workers
 
@@ -116,7 +116,7 @@ class Supervisor:
                 care.run_id: {
                     "status": care.phase,
                     "pid": care.worker.pid if care.worker else None,
-                    "gpu": care.gpu,
+                    "gpu": None if care.gpu == EVERY_GPU else care.gpu,
                     "restarts": care.restarts,
                     "max_restarts": self._restarts.max_restarts,
                     "next_start": care.next_start,
@@ -255,14 +255,15 @@ class Supervisor:
         beat = read_beat(run.heartbeat_path)
         if beat is None:
             return
-        gpu = re.match(r"cuda:(\d{1,3})\b", state.device)
+        found = re.match(r"cuda:(\d{1,3})\b", state.device)
+        gpu = int(found.group(1)) if found else None
         self._put(
             Care(
                 run_id,
                 RUNNING,
                 worker=beat.process,
                 attempt=state.attempt - 1,
-                gpu=int(gpu.group(1)) if gpu else None,
+                gpu=EVERY_GPU if found and state.ranks > 1 else gpu,
                 history=History((), saved_step(state)),
                 oom_kills=self._count_oom_kills(),
             )
@@ -314,6 +315,8 @@ class Supervisor:
             raise
         self._put(replace(care, worker=worker))
         where = f", GPU {gpu}" if gpu is not None else ""
+        if gpu == EVERY_GPU:
+            where = ", every GPU"
         self._say(f"{run.run_id}: started, process {worker.pid}{where}")
 
     def _taken(self) -> dict[str, int | None]:

@@ -118,6 +118,9 @@ class Sharded:
     def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """The last pass has done it."""
 
+    def abandon(self) -> None:
+        """A pass that failed has been taken back already."""
+
     @torch.no_grad()
     def _reduce_small(self) -> None:
         """Replace the gradients of the small parameters by the mean of all ranks'."""

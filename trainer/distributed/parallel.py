@@ -48,6 +48,9 @@ class Parallel(Protocol):
     def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Replace every gradient by the mean of all ranks' now."""
 
+    def abandon(self) -> None:
+        """Forget the passes of an attempt that failed; all ranks call it."""
+
 
 class OneProcess:
     """One process has all the data: its gradients are what they should be."""
@@ -67,6 +70,9 @@ class OneProcess:
         return nullcontext()
 
     def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Nothing to do."""
+
+    def abandon(self) -> None:
         """Nothing to do."""
 
 
@@ -106,6 +112,10 @@ class Replicas:
             # DDP orders its buckets anew after its first reduction, and the ranks exchange that in
             # their next forward pass. They do not always make it at the same time.
             self.module.reducer._rebuild_buckets()
+
+    def abandon(self) -> None:
+        """A forward pass may have been made whose backward pass DDP would wait for."""
+        self.module.reducer._reset_state()
 
     @torch.no_grad()
     def reduce(self, parameters: Mapping[str, nn.Parameter]) -> None:

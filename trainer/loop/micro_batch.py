@@ -105,6 +105,7 @@ class Undo:
 
     def __call__(self) -> None:
         self._session.optimizer.zero_grad()
+        self._session.learner.parallel.abandon()
         if self._cpu is not None:
             torch.set_rng_state(self._cpu)
         if self._cuda is not None:

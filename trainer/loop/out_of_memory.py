@@ -91,6 +91,6 @@ def _lonely(group: Group, sequences: int, error: BaseException) -> RunError:
     group.remember(MICRO_BATCH, str(fewer), from_any_rank=True)
     return RunError(
         f"Out of memory on {group.world} with {plural(sequences, 'sequence')} at once "
-        f"({one_line(error, 200)}); the ranks of a sharded model cannot try again together: resume "
-        f"with --micro-batch {fewer}."
+        f"({one_line(error, 200)}); the ranks cannot try again together in the middle of an "
+        f"exchange: resume with --micro-batch {fewer}."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +16,11 @@ from trainer.loop.feed import Place
 from trainer.loop.figures import Figures, Part, launched, mean_loss, mean_named
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
-from trainer.loop.out_of_memory import OutOfMemoryTogether, check_together
+from trainer.loop.out_of_memory import (
+    OutOfMemoryTogether,
+    check_together,
+    out_of_memory_ends,
+)
 from trainer.loop.session import Session
 from trainer.optim.clipping import GradientNorms, clip_gradients, suspect
 from trainer.optim.optimizer import Optimizer
@@ -177,7 +182,8 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
             # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
             weight = 0.0 if idle else group.world.size / expected
             whole = count == sequences
-            (losses.total if whole else losses.total * (losses.counted * weight)).backward()
+            with out_of_memory_ends(group, micro_batch.size) if reduce else nullcontext():
+                (losses.total if whole else losses.total * (losses.counted * weight)).backward()
         if not idle:
             parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
     if late:

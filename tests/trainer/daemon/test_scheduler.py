@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.daemon.scheduler import Gpu, Limits, Placement, Waiting, schedule
+from trainer.daemon.scheduler import EVERY_GPU, Gpu, Limits, Placement, Waiting, schedule
 
 TWO = (Gpu(0), Gpu(1))
 
@@ -53,6 +53,18 @@ def test_without_gpus_everything_counts_towards_the_limit_alone() -> None:
         ("r0", None),
         ("r1", None),
     ]
+
+
+def test_a_run_of_several_ranks_has_the_gpus_to_itself() -> None:
+    both = [Waiting("many", "auto", 1.0, ranks=2), Waiting("one", "auto", 2.0)]
+    assert placed(both, {}, TWO, Limits(9, 3)) == [("many", EVERY_GPU)]
+    assert placed(both, {"x": 0}, TWO, Limits(9, 3)) == [("one", 1)]
+    assert placed(both[1:], {"many": EVERY_GPU}, TWO, Limits(9, 3)) == []
+    # It would wait in vain for more than there are, and needs none on a CPU.
+    assert placed([Waiting("many", "cuda", ranks=3)], {"x": 0}, TWO, Limits(9)) == [
+        ("many", EVERY_GPU)
+    ]
+    assert placed([Waiting("many", "cpu", ranks=2)], {"x": 0}, TWO, Limits(9)) == [("many", None)]
 
 
 def test_the_gpu_with_the_most_room_is_taken() -> None:

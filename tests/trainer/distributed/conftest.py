@@ -78,7 +78,8 @@ class Ranks:
 
     def arguments(self, name: str, **changes: object) -> list[str]:
         """`train` with the settings of the tiny model."""
-        settings = {**TINY, **{k.replace("__", "."): v for k, v in changes.items()}}
+        changes = {k.replace("__", "."): v for k, v in changes.items()}
+        settings = {**TINY, "distributed.timeout": 60.0, **changes}
         place = ["--runs-dir", str(self.runs_dir), "--data-path", str(self.data)]
         return ["train", "--name", name, *place, *as_flags(settings)]
 

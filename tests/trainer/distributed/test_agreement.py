@@ -1,4 +1,4 @@
-"""What one of two ranks learns, both act on: memory that runs out, requests, a divergence."""
+"""What one of two ranks learns, both act on: memory that runs out, requests, the end of one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from safetensors.torch import load_file
 
 from shared.control.client import ask
 from shared.run.directory import RunDirectory
+from tests.faults.counts import SOAK
 from tests.trainer.distributed.conftest import Ranks, losses
 from tests.waiting import until
 
+soak = pytest.mark.skipif(not SOAK, reason="make soak")
 HOOKS = "tests.trainer.distributed.disturbing:"
 DROPOUT = {"model__dropout": 0.2, "train__deterministic": True}
 
@@ -30,6 +32,7 @@ def test_memory_that_runs_out_on_one_rank(ranks: Ranks, whole: np.ndarray) -> No
     np.testing.assert_allclose(losses(found), whole, rtol=1e-4)
 
 
+@soak
 def test_a_rollback_of_both(ranks: Ranks) -> None:
     found = ranks.train(2, "rolled", hooks=f"{HOOKS}not_finite")
     assert found.code == 0
@@ -42,7 +45,7 @@ def test_every_rank_has_its_own_dropout_back(ranks: Ranks) -> None:
     whole = ranks.train(2, "dropout", **DROPOUT)
     stopped = ranks.train(2, "stopped", hooks=f"{HOOKS}stop_at_5", **DROPOUT)
     assert stopped.code == 75
-    state = load_file(stopped.run.checkpoints / "step_5" / "optimizer.safetensors")
+    state = load_file(stopped.run.checkpoints / "latest" / "optimizer.safetensors")
     assert (state["rng.cpu"] != state["rng.rank_1.cpu"]).any()
     resumed = ranks.resume(2, stopped.run)
     assert resumed.hashes("final") == whole.hashes("final")
@@ -71,3 +74,26 @@ def test_requests(ranks: Ranks) -> None:
 def status_of(run: RunDirectory) -> str:
     state = run.read_state()
     return state.status if state else ""
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ("die_at_5", ("Rank 1", "died or froze at step", "without a word")),
+        pytest.param("raise_at_5", ("Rank 1", "ValueError: this rank has had enough"), marks=soak),
+        pytest.param("hang_at_5", ("Rank 1", "hangs at step 5"), marks=soak),
+    ],
+)
+def test_a_rank_that_fails_is_named(ranks: Ranks, hook: str, words: tuple[str, ...]) -> None:
+    arguments = ranks.arguments(hook, distributed__timeout=2.0)
+    started = ranks.start(2, *arguments, hooks=HOOKS + hook)
+    assert started.codes()[0] == 1
+    run = ranks.find(hook)
+    state = run.read_state()
+    assert state is not None
+    assert state.exit is not None
+    assert state.status == "failed"
+    assert all(word in state.exit.reason for word in words), state.exit.reason
+    assert any("Rank 1" in line for line in state.exit.last_log_lines)
+    # Nothing is lost: the same two ranks finish it.
+    assert ranks.resume(2, run).code == 0

@@ -200,4 +200,6 @@ def _wrong_use(error: Any) -> str:
 
 
 def _complain(message: str) -> None:
+    if os.environ.get("RANK") and os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # one of torchrun's ranks: the first of this machine makes the same mistake
     print(f"trainer: {many_lines(message)}", file=sys.stderr)

@@ -89,7 +89,7 @@ def _train(
 
     with contextlib.ExitStack() as cleanup:
         # Before torch is loaded: a signal during the start ends the run cleanly.
-        signals = cleanup.enter_context(StopSignals())
+        signals = cleanup.enter_context(StopSignals(together=0.0 if world.alone else 1.0))
         if not world.alone:
             check_names(request, world)  # before torch is loaded
         group = cleanup.enter_context(joined(world, request.config.train.device, rank.is_lost))

@@ -64,7 +64,8 @@ class SharedSteering:
             return None
         step = self._settle()
         if number:
-            reason = f"{signal.Signals(int(number)).name} received"
+            self._signals.received = signal.Signals(int(number)).name
+            reason = f"{self._signals.received} received"
             return Stop("preempted", ExitCode.REQUEUE, reason)
         return self._lead(step) if self._group.writes else self._follow()
 

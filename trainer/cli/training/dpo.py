@@ -92,7 +92,7 @@ def dpo(
 
     from shared.errors import UserError
     from trainer.cli.hub.download import download
-    from trainer.cli.training.start import check_mode, start
+    from trainer.cli.training.start import check_may_prepare, check_mode, start
     from trainer.cli.training.train import show_plan, tell
     from trainer.config.lora import parse_lora
     from trainer.config.resolve import resolve
@@ -103,6 +103,7 @@ def dpo(
     from trainer.launch.request import LaunchRequest, choose_length, load_layers, new_run
 
     check_mode(detach=detach, queue=queue)
+    check_may_prepare("--pairs", pairs, nnodes)
     if not dry_run:
         check_writable(runs_dir)
     if not pairs:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -101,6 +101,16 @@ def end_rank(rank: RankProcess, train: Callable[..., Any], hooks: Hooks | None) 
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def check_may_prepare(option: str, given: Sequence[str] | None, nnodes: int = 1) -> None:
+    """Raise UserError where several processes would prepare the same data at the same time."""
+    if given and (nnodes > 1 or os.environ.get("WORLD_SIZE", "1") != "1"):
+        raise UserError(
+            f"{option} {one_line(given[0], 60)} would be prepared by every rank at the same time; "
+            "prepare it first (trainer prepare-data, then --data-path), or let the trainer start "
+            "the ranks of one machine (--nproc-per-node)."
+        )
 
 
 def check_mode(*, detach: bool, queue: bool) -> None:

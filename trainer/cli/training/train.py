@@ -126,7 +126,7 @@ def train(
     """
     from shared.errors import UserError
     from trainer.cli.hub.download import download
-    from trainer.cli.training.start import check_mode, start
+    from trainer.cli.training.start import check_may_prepare, check_mode, start
     from trainer.config.lora import parse_lora
     from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
@@ -143,6 +143,8 @@ def train(
     )
 
     check_mode(detach=detach, queue=queue)
+    check_may_prepare("--data", data, nnodes)
+    check_may_prepare("--chat", chat, nnodes)
     if resume is None and not dry_run:
         check_writable(runs_dir)
     if begin_from is not None and resume is not None:

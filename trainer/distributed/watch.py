@@ -131,8 +131,8 @@ class Watch:
             if beat is None:
                 return Failure(rank, "unknown host", 0, "has never been heard of")
             if beat["count"] == before.get(rank, {}).get("count"):
-                where = f"at step {beat['step']}" if beat["step"] else "during the start"
-                return _failure(rank, beat, f"died or froze {where}, without a word")
+                reason = f"died or froze without a word, after step {beat['step']} or later"
+                return _failure(rank, beat, reason)
         behind = min(others, key=lambda rank: now[rank]["exchanges"])
         if now[behind]["exchanges"] < self.position.exchanges:
             reason = (

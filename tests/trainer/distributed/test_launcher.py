@@ -1,4 +1,4 @@
-"""`trainer train --nproc-per-node`: torchrun behind one process, with its signals and exit codes."""
+"""`trainer train --nproc-per-node`: torchrun behind one process, its signals and exit codes."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ format: $(READY)
 # Every fault as often as docs/reliability.md says, about half an hour; then every property test with
 # its own number of examples.
 soak: $(READY)
-	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults tests/trainer/cli/test_fuzz.py -v -rA
+	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults tests/trainer/distributed tests/trainer/cli/test_fuzz.py -v -rA
 	TRAINER_SOAK=1 $(BIN)/python -m pytest -m hypothesis tests
 
 bench: $(READY)

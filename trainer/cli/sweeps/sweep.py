@@ -83,6 +83,8 @@ def sweep(
     dtype: options.Dtype = None,
     deterministic: options.Deterministic = None,
     compile: options.Compile = None,
+    nproc_per_node: options.NprocPerNode = None,
+    max_restarts: options.MaxRestarts = None,
     log_interval: options.LogInterval = None,
     eval_interval: options.EvalInterval = None,
     checkpoint_interval: options.CheckpointInterval = None,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.trainer.distributed.conftest import Ranks, losses
-from tests.trainer.loop.conftest import Trained
 
 STOP = "tests.trainer.distributed.disturbing:stop_at_"
 

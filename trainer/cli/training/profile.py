@@ -36,6 +36,7 @@ def profile(
         ),
     ] = None,
     data_path: options.DataPath = None,
+    source: options.Source = None,
     data: Annotated[
         list[str] | None,
         typer.Option(metavar="PATHS", help="Text to train on; it is tokenized first."),
@@ -134,12 +135,13 @@ def profile(
         dataset=True,
     )
     given.check(flags)
-    if not (config or data or chat or dataset or chosen.get(KEY) or chosen.get("data.path")):
+    tokens = chosen.get("data.path") or chosen.get("data.sources")
+    if not (config or data or chat or dataset or chosen.get(KEY) or tokens):
         raise UserError(
             "trainer profile needs to know what to train: give --config (a preset such as "
             "tiny-cpu, or a file), --data or --begin-from."
         )
-    own = data or chat or chosen.get("data.path") or chosen.get("data.dataset")
+    own = data or chat or tokens or chosen.get("data.dataset")
     if not own:
         tell("the data is generated; --data-path or --data names other data")
         flags["data.dataset"] = "synthetic"

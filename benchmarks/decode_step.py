@@ -1,10 +1,10 @@
 """One token for one client: what a step of decoding takes beyond reading the weights.
 
 The processor's time, on one thread in fp32, of a token with 64 tokens before it: the matrix-vector
-products alone, which read every weight once; the model's own modules with a key-value cache; the
-same as blocks for one token; and the whole step, with the choice of the token, of `generate` and of
-the server's decoder. In turns, the best of many. Hold: a whole step takes at most 1.5 times the
-products alone.
+products alone, which read every weight once, and the same by oneDNN with packed weights; the
+model's own modules with a key-value cache; the same as blocks for one token; and the whole step,
+with the choice of the token, of `generate` and of the server's decoder. In turns, the best of many.
+Hold: a whole step takes at most 1.5 times the products alone.
 
     python -m benchmarks.decode_step [--quick]
 """
@@ -20,34 +20,58 @@ from benchmarks.kv_cache import SHAPES
 from benchmarks.record import Hold, Result, Row, run_alone
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainer.model.language_model import LanguageModel
 
 BEFORE = 64  # tokens
 AT_MOST = 1.5
 PRODUCTS = "the products alone"
+PACKED = "the products by oneDNN, packed"
 MODULES = "the model's modules"
 BLOCKS = "blocks for one token"
 GENERATE = "generate"
 TURN = "a turn of the decoder"
 
 
-def products(model: LanguageModel) -> Callable[[], None]:
-    """Every matrix of the blocks and the head times a vector."""
-    import torch
+def matrices(model: LanguageModel) -> Iterator[Tensor]:
+    """Every matrix of the blocks and the head, (O, I)."""
     from torch import nn
 
     from trainer.model.gpt2 import Affine
 
-    pairs = []
     for module in model.modules():
         if isinstance(module, nn.Linear | Affine):
             weight = module.weight.detach()
-            matrix = weight.t() if isinstance(module, Affine) else weight
-            pairs.append((matrix, torch.randn(matrix.shape[1])))
+            yield weight.t() if isinstance(module, Affine) else weight
+
+
+def products(model: LanguageModel) -> Callable[[], None]:
+    """Every matrix times a vector."""
+    import torch
+
+    pairs = [(matrix, torch.randn(matrix.shape[1])) for matrix in matrices(model)]
 
     def step() -> None:
         for matrix, vector in pairs:
             torch.mv(matrix, vector)
+
+    return step
+
+
+def packed_products(model: LanguageModel) -> Callable[[], None]:
+    """The same as a matrix product of one row."""
+    import torch
+
+    from trainer.model.inference.linears import PackedLinear
+
+    pairs = [
+        (PackedLinear(matrix, None), torch.randn(1, matrix.shape[1])) for matrix in matrices(model)
+    ]
+
+    def step() -> None:
+        for layer, row in pairs:
+            layer.rows(row)
 
     return step
 
@@ -106,11 +130,12 @@ def compare(model: LanguageModel, rounds: int) -> dict[str, float]:
     """Milliseconds of the processor for a step of each, the best of `rounds`."""
     import torch
 
-    from trainer.model.inference.packing import for_one_client
+    from trainer.model.inference.packing import can_pack, for_one_client
 
     with torch.inference_mode():
         steps = {
             PRODUCTS: products(model),
+            **({PACKED: packed_products(model)} if can_pack("fp32") else {}),
             MODULES: forward(model),
             BLOCKS: forward(for_one_client(model)),
             GENERATE: generating(model),

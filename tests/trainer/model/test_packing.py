@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trainer.config.schema import ModelConfig
+from trainer.model.inference.cache import KeyValueCache
 from trainer.model.inference.packing import can_pack, for_one_client, packed
 from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
@@ -56,7 +57,8 @@ PROMPT = 5
 def decoded(model: LanguageModel, *, slots: bool) -> torch.Tensor:
     """The logits (T, V) of IDS: a prompt, then token by token."""
     n = model.dimensions
-    cache = SlotCache(n, 3, n.T, model.device, torch.float32) if slots else model.new_cache(1, n.T)
+    kind, sequences = (SlotCache, 3) if slots else (KeyValueCache, 1)
+    cache = kind(n, sequences, n.T, torch.device("cpu"), torch.float32)
     found = []
     for ids in (IDS[:PROMPT], *([token] for token in IDS[PROMPT:])):
         if isinstance(cache, SlotCache):
@@ -68,11 +70,14 @@ def decoded(model: LanguageModel, *, slots: bool) -> torch.Tensor:
 def check_row_by_row(model: LanguageModel, tolerance: float = 1e-4) -> None:
     with torch.inference_mode():
         expected = model(torch.tensor([IDS]))[0]
-    twins = [for_one_client(model), *([packed(model, "fp32")] if can_pack("fp32") else [])]
-    for twin in twins:
+    twins = [(for_one_client(model), tolerance)]
+    for precision, least in (("fp32", tolerance), ("fp16", max(tolerance, 0.02))):
+        if can_pack(precision):
+            twins.append((packed(model, precision), least))
+    for twin, allowed in twins:
         for slots in (True, False):
             error = (decoded(twin, slots=slots) - expected).abs().max()
-            assert error <= tolerance * expected.abs().max()
+            assert error <= allowed * expected.abs().max()
 
 
 def test_token_by_token_it_is_the_same_model(shape: ModelConfig, make_model) -> None:

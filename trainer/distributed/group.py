@@ -55,6 +55,8 @@ class Group:
         self.watch = watch
         self._numbers = count()
         self._entered = 0.0
+        #: Called each second while this rank waits for a decision.
+        self.meanwhile: Callable[[], None] = lambda: None
 
     @property
     def alone(self) -> bool:
@@ -115,7 +117,7 @@ class Group:
         self._enter()
         key = f"decided/{next(self._numbers)}"
         if not self.writes:
-            return _read(self._wait(key))
+            return _read(self._wait(key, 0))
         try:
             decision = decide()
         except UserError as error:
@@ -170,7 +172,7 @@ class Group:
         found = [data]
         for rank in range(1, self.world.size):
             key = f"gathered/{number}/{rank}"
-            found.append(self._wait(key))
+            found.append(self._wait(key, rank))
             self._store.delete_key(key)
         return found
 
@@ -185,6 +187,17 @@ class Group:
         if self.memory is None or not self.world.restarts or not self.memory.check([name]):
             return ""
         return self.memory.get(name).decode()
+
+    def raise_signal(self, name: str) -> None:
+        """Tell the rank that writes of a signal to this one, while it decides."""
+        if self.store is not None:
+            self.store.set("signal", name)
+
+    def raised_signal(self) -> str:
+        """The signal that another rank got meanwhile; empty if there was none."""
+        if self.store is None or not self.store.check(["signal"]):
+            return ""
+        return self.store.get("signal").decode()
 
     def at(self, step: int, lines: Sequence[str] | None = None) -> None:
         """Where this rank is, as the others learn it if it fails: its step, its last lines."""
@@ -231,16 +244,18 @@ class Group:
         # The store takes text: bytes one to one as Latin-1 would become two where they are large.
         self._store.set(key, value.hex())
 
-    def _wait(self, key: str) -> bytes:
+    def _wait(self, key: str, rank: int) -> bytes:
+        """What `rank` sets. As long as it gives signs of life, it may take its time."""
         import torch.distributed as dist
 
         while True:
             try:
                 self._store.wait([key], _LOOK)
             except dist.DistStoreError:
-                failure = self.watch and self.watch.told()
+                failure = self.watch and (self.watch.told() or self.watch.silent(rank))
                 if failure:
                     raise RankError(str(failure), ExitCode.FAILURE) from None
+                self.meanwhile()
                 continue
             value = bytes.fromhex(self._store.get(key).decode())
             if key.startswith("decided/"):

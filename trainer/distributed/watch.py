@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PERIOD = 1.0  # seconds between signs of life
 SILENT = 5.0  # seconds without one after which a rank counts as gone
+LONG_SILENT = 60.0  # seconds: where nothing else says that it is gone
 _FAILED = "failed"
 
 
@@ -67,6 +68,7 @@ class Watch:
         self._stop = threading.Event()
         self._count = 0
         self._leave: Callable[[Failure], None] | None = None
+        self._heard: dict[int, tuple[int, float]] = {}
         self._say_alive()  # a rank may die within a second
         self._thread = threading.Thread(target=self._work, name="ranks", daemon=True)
         self._thread.start()
@@ -106,6 +108,18 @@ class Watch:
             found = json.loads(self._store.get(_FAILED).decode())
         return Failure(**{**found, "lines": tuple(found["lines"])})
 
+    def silent(self, rank: int) -> Failure | None:
+        """That a rank has given no sign of life for long. To be called regularly."""
+        beat = self._beats([rank]).get(rank)
+        count = beat["count"] if beat else 0
+        before, since = self._heard.get(rank, (-1, 0.0))
+        now = time.monotonic()
+        if count != before:
+            self._heard[rank] = count, now
+        elif beat is not None and now - since > LONG_SILENT:
+            return _failure(rank, beat, f"has given no sign of life for {LONG_SILENT:.0f} s")
+        return None
+
     def find_failed(self, waited: float) -> Failure | None:
         """Which rank failed, where an exchange did: it says so, is gone, or stays behind.
 
@@ -142,16 +156,13 @@ class Watch:
             return _failure(behind, now[behind], reason)
         return None
 
-    def _beats(self) -> Mapping[int, dict[str, Any]]:
-        """The newest sign of life of each rank."""
+    def _beats(self, ranks: Sequence[int] | None = None) -> Mapping[int, dict[str, Any]]:
+        """The newest sign of life of each rank, or of these."""
         with self._lock:
-            names = [_beat(rank) for rank in range(self._world.size)]
-            there = [name for name in names if self._store.check([name])]
-            found = self._store.multi_get(there) if there else []
-        return {
-            names.index(name): json.loads(data.decode())
-            for name, data in zip(there, found, strict=True)
-        }
+            asked = range(self._world.size) if ranks is None else ranks
+            there = [rank for rank in asked if self._store.check([_beat(rank)])]
+            found = self._store.multi_get([_beat(rank) for rank in there]) if there else []
+        return {rank: json.loads(data.decode()) for rank, data in zip(there, found, strict=True)}
 
     def _work(self) -> None:
         ending, asked = None, False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.checkpoints.catalogue import newest_sound
+from shared.checkpoints.catalogue import list_checkpoints, newest_sound
 from shared.errors import RunError
 from shared.json_text import Json
 from shared.run.directory import RunDirectory, slug
@@ -109,6 +109,24 @@ def check(request: LaunchRequest, group: Group = ALONE) -> Checked:
     if start is not None and checkpoint is not None and continued:
         warnings += changes(planned, checkpoint, state.max_steps if state else None)
     return Checked(request, planned, start, warnings)
+
+
+def check_plain(request: LaunchRequest, world: World) -> None:
+    """What `check` finds without torch, and without reading a whole checkpoint. Raises UserError.
+
+    For the process that starts the ranks: they check everything, and take seconds to begin.
+    """
+    check_names(request, world)
+    check_upload(request.config)
+    folder, run = request.checkpoint, request.run
+    if folder is None and run is not None:
+        whole = [c for c in list_checkpoints(run.checkpoints) if c.whole]
+        folder = whole[-1].path if whole else None
+    if folder is None:
+        return
+    state = run.read_state() if run is not None else None
+    ended = state is None or state.status == "completed"
+    _check_recorded(request.config, folder, ended=ended, new_run=run is None)
 
 
 def _told(start: Start | None, warnings: tuple[str, ...]) -> Json:

@@ -28,7 +28,7 @@ from shared.text import one_line
 from trainer.config.resolve import assignment, flatten, to_plain
 from trainer.config.schema import Config
 from trainer.distributed.world import World
-from trainer.launch.checks import check_names
+from trainer.launch.checks import check_plain
 from trainer.launch.claim import check_writable
 from trainer.launch.create import create
 from trainer.launch.rank_process import FOLDER, read_ranks, write_launcher
@@ -125,7 +125,7 @@ def check_ranks_of(request: LaunchRequest, nodes: Nodes = ONE_NODE) -> None:
     """What can be said of a training with ranks without torch. Raises UserError."""
     nodes.check()
     size = request.config.distributed.nproc_per_node * nodes.count
-    check_names(request, World(size=size, local_size=request.config.distributed.nproc_per_node))
+    check_plain(request, World(size=size, local_size=request.config.distributed.nproc_per_node))
 
 
 def as_options(request: LaunchRequest) -> list[str]:

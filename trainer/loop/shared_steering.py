@@ -42,6 +42,17 @@ class SharedSteering:
         self._steering = steering(save if group.alone else self._save_together)
         #: Whether a save that failed is to be tried again.
         self.retry = False
+        if not group.writes:
+            group.meanwhile = self._pass_on
+
+    def look(self) -> None:
+        """During a pause: whether another rank got a signal."""
+        if self._signals.received is None:
+            self._signals.received = self._group.raised_signal() or None
+
+    def _pass_on(self) -> None:
+        if self._signals.received is not None:
+            self._group.raise_signal(self._signals.received)
 
     def interruption(self) -> Stop | None:
         """Handle what has arrived. Returns a Stop if the loop must end here, on all ranks.

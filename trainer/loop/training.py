@@ -85,7 +85,11 @@ class Training:
         )
 
     def _serving(self, save: Callable[[], None]) -> Steering:
-        return Steering(self.writer, self._signals, self.keeper, save, self._check_directory)
+        def check() -> None:
+            self._check_directory()
+            self._steering.look()
+
+        return Steering(self.writer, self._signals, self.keeper, save, check)
 
     def run(self) -> ExitCode:
         """Train. The end is in the run's state; the exit code tells the caller."""

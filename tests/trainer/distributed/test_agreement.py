@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -66,9 +69,12 @@ def test_requests(ranks: Ranks) -> None:
         assert answer is not None
         assert answer.ok, answer
         until(lambda status=status: status_of(run) == status)
-    ask(run, "stop")
-    assert started.codes() == [0, 0]
-    assert status_of(run) == "cancelled"
+    answer = ask(run, "pause").wait()
+    assert answer is not None
+    assert answer.ok, answer
+    os.kill(started.pids[1], signal.SIGTERM)  # the rank that only waits now
+    assert started.codes() == [75, 75]
+    assert status_of(run) == "preempted"
 
 
 def status_of(run: RunDirectory) -> str:

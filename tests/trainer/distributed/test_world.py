@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from shared.errors import UserError
 from shared.ownership.process import identify
-from tests.conftest import RunCli
 from trainer.distributed.world import ONE_PROCESS, World, check_ranks, world_of
 from trainer.launch.rank_process import FOLDER, rank_process, read_ranks, write_launcher
 from trainer.launch.ranks import Nodes
@@ -83,21 +82,6 @@ def test_options_of_torchrun() -> None:
     several.check()
     assert "--node-rank=1" in several.arguments
     assert "--rdzv-backend=c10d" in Nodes(2, None, "a:1").arguments
-
-
-def test_a_mistake_of_ranks_is_told_at_once(run_cli: RunCli, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    made_up = ["train", "--config", "tiny-cpu", "--dataset", "synthetic", "--runs-dir", str(runs)]
-    for options, named in (
-        (["--nproc-per-node", "2", "--set", "train.batch_size=1"], "1 sequence"),
-        (["--nproc-per-node", "2", "--device", "cuda:1"], "cuda:1"),
-        (["--nproc-per-node", "0"], "distributed.nproc_per_node is 0"),
-        (["--nnodes", "2"], "--rdzv-endpoint"),
-    ):
-        ended = run_cli(*made_up, *options)
-        assert ended.code == 2
-        assert named in ended.err
-    assert not runs.exists()
 
 
 def test_exit_codes_go_through_the_folder(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from tests.faults.counts import SOAK
 from tests.trainer.distributed.conftest import Ranks, losses
 
+SOAKED = pytest.mark.skipif(not SOAK, reason="make soak")
 STOP = "tests.trainer.distributed.disturbing:stop_at_"
 
 
@@ -17,8 +19,9 @@ STOP = "tests.trainer.distributed.disturbing:stop_at_"
     [
         {"train.batch_size": 3, "train.micro_batch": 1},  # shares of 1 and 2 sequences
         {"train.document_mask": True, "train.accumulation_steps": 2},
+        pytest.param({"train.collider": True, "model.mtp_heads": 2}, marks=SOAKED),
     ],
-    ids=["uneven", "documents"],
+    ids=["uneven", "documents", "collider"],
 )
 def test_one_two_one_ranks(ranks: Ranks, changes: dict[str, object]) -> None:
     changes = {"train.dtype": "fp32", **changes}

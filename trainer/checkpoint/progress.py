@@ -29,7 +29,8 @@ class Progress:
     them were skipped by rollbacks. `rollbacks` counts the rollbacks since a checkpoint was saved
     after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
     is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
-    whose validation loss was not the lowest. Losses before step `comparable_from` are not
+    whose validation loss was not the lowest. `hybrid` is where a run is between predictions of its
+    weights. Losses before step `comparable_from` are not
     comparable with those since.
     """
 
@@ -50,6 +51,7 @@ class Progress:
     evaluations_without_improvement: int = 0
     comparable_from: int = 0
     recent_losses: list[float] = field(default_factory=list)
+    hybrid: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def forget_best(self) -> None:

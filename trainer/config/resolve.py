@@ -333,6 +333,17 @@ def check(config: Config) -> list[str]:
     if train.parallel == "fsdp" and train.collider:
         problems.append("train.parallel fsdp does not work with train.collider; use ddp")
     problems += _growth_problems(config)
+    hybrid = config.hybrid
+    if hybrid.predictor and hybrid.correct >= hybrid.every:
+        problems.append(
+            f"hybrid.correct {hybrid.correct} must be less than hybrid.every {hybrid.every}: a "
+            "prediction is judged before the next one"
+        )
+    if hybrid.predictor and config.growth.stages:
+        problems.append(
+            "hybrid.predictor does not work with growth.stages: what is kept of the weights does "
+            "not grow; leave one of them out"
+        )
     if model.lora_r and config.checkpoint.begin_from is None:
         problems.append(
             "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "

@@ -542,6 +542,34 @@ class GrowthConfig(Section):
     )
 
 
+class HybridConfig(Section):
+    """Steps whose weights are predicted from those before; see docs/hybrid.md."""
+
+    predictor: Literal["outer_nesterov", "ema_nesterov", "linear", "regression"] | None = Field(
+        None, description="How weights are predicted; null: every step is real."
+    )
+    every: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        20, description="Real steps between two predictions."
+    )
+    correct: Count = Field(5, description="Real steps that judge a prediction by their losses.")
+    rate: float | None = Field(
+        None, gt=0, le=2, description="How far a prediction goes (eta); null: the predictor's."
+    )
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum of a prediction (mu); null: the predictor's."
+    )
+    begin: float = Field(
+        0.1, ge=0, le=1, description="Share of all steps before the first prediction."
+    )
+    end: float = Field(
+        1.0, ge=0, le=1, description="Share of all steps after which nothing is predicted."
+    )
+    band: float = Field(
+        3.0, gt=0, description="Standard deviations by which losses may rise after a prediction."
+    )
+    rollbacks: Count = Field(3, description="Rollbacks after which nothing is predicted any more.")
+
+
 class HubConfig(Section):
     """Upload to the Hugging Face Hub when the run is complete."""
 
@@ -571,6 +599,7 @@ class Config(Section):
     log: LogConfig = LogConfig()
     hub: HubConfig = HubConfig()
     growth: GrowthConfig = GrowthConfig()
+    hybrid: HybridConfig = HybridConfig()
 
     @property
     def seq_len(self) -> int:
@@ -611,4 +640,5 @@ SECTIONS: dict[str, type[Section]] = {
     "log": LogConfig,
     "hub": HubConfig,
     "growth": GrowthConfig,
+    "hybrid": HybridConfig,
 }

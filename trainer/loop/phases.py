@@ -3,6 +3,8 @@ where the model grows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from shared.run_writer import RunWriter
 from trainer.loop.session import Plan, Session
 
@@ -21,10 +23,15 @@ class Phases:
         self._session = session
         self._writer = writer
         self._current = writer.state.current_phase
+        #: The phase of the present step where it has one of its own.
+        self.special: Callable[[], str | None] = lambda: None
 
     def enter(self, step: int) -> None:
         """Enter the phase of `step`, if it is another one."""
-        phase = phase_of(self._session.plan, step)
+        self.enter_phase(self.special() or phase_of(self._session.plan, step), step)
+
+    def enter_phase(self, phase: str, step: int) -> None:
+        """Enter a phase with `step`, if it is another one."""
         if phase != self._current:
             self._current = phase
             self._writer.set_phase(phase, step)

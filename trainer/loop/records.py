@@ -43,7 +43,7 @@ class StepRecords:
         if self._on_gpu:  # the most that a rank has taken
             memory = peak_memory(session.compute.device) or 0
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
-        writer.log(position.step, **metrics, **evaluated)
+        writer.log(position.step, **{**metrics, **evaluated})
         writer.update(total_forward=position.total_forward, total_backward=position.total_backward)
         due = position.step % session.config.log.interval == 0
         if due or self._first or position.step == session.max_steps:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from shared.run_writer import RunWriter
 from trainer.loop.hooks import Hooks
+from trainer.loop.hybrid import Hybrid
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.part_care import PartCare
 from trainer.loop.phases import Phases
@@ -47,6 +48,7 @@ class Stepping:
         phases: Phases,
         validation: Validation,
         recovery: Recovery,
+        hybrid: Hybrid,
         due: Callable[[int], bool],
     ) -> None:
         self._session = session
@@ -56,6 +58,7 @@ class Stepping:
         self._phases = phases
         self._validation = validation
         self._recovery = recovery
+        self._hybrid = hybrid
         self._parts = PartCare(session, writer, self.settle)
         self._records = StepRecords(session, writer)
         self._due = due
@@ -106,9 +109,9 @@ class Stepping:
         self._read_at = time.perf_counter()
         hooks.after_step(session, result)
         self._phases.enter(result.position.step)
-        evaluated: dict[str, float] = {}
+        evaluated = self._hybrid.follow(result)
         if due:
-            evaluated = self._validation.evaluate_if_due() | self._parts.measure_if_due()
+            evaluated |= self._validation.evaluate_if_due() | self._parts.measure_if_due()
         hooks.enter("records")
         self._records.write(result, evaluated)
         hooks.enter("other")

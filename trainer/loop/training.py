@@ -13,6 +13,7 @@ from trainer.loop.beginning import announce, check_first_loss
 from trainer.loop.garbage import Garbage
 from trainer.loop.growing import Growing
 from trainer.loop.hooks import NO_HOOKS, Hooks
+from trainer.loop.hybrid import Hybrid
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
 from trainer.loop.phases import Phases
@@ -53,6 +54,7 @@ class Training:
         self._policy = StepPolicy(session, writer)
         self._phases = Phases(session, writer)
         self._validation = Validation(session, writer, self._memory.evaluation, hooks)
+        self._hybrid = Hybrid(session, writer, self._phases, self._validation)
         self._steps = Stepping(
             session,
             writer,
@@ -62,6 +64,7 @@ class Training:
             phases=self._phases,
             validation=self._validation,
             recovery=Recovery(session, writer, self.keeper),
+            hybrid=self._hybrid,
             due=self._is_due,
         )
         self._saving = Saving(
@@ -134,7 +137,7 @@ class Training:
                 return stop
             self._growing.grow_if_due()
             self._hooks.before_step(self)
-            due = self._steps.step()
+            due = self._hybrid.predict_if_due() or self._steps.step()
             self._tighten()
             if due:
                 self._validation.sample_if_due()
@@ -154,6 +157,7 @@ class Training:
             or validation.sample_is_due(step)
             or self._saving.is_due(step)
             or self._growing.is_due(step)
+            or self._hybrid.is_due(step)
             or validation.patience.is_over  # it ends as soon as no step is bad
         )
 

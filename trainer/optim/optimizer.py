@@ -12,6 +12,7 @@ from shared.errors import UserError
 from trainer.optim.averages import Average, Averages
 from trainer.optim.groups import Group, Row, assign
 from trainer.optim.interface import ALONE, Sharing, State, Update
+from trainer.optim.kept import PREFIX, Kept
 from trainer.sharded import Values, here, put
 
 
@@ -32,6 +33,7 @@ class Optimizer:
         self._parameters = dict(parameters)
         self.sharing = sharing
         self.averages = Averages(averages or {}, parameters)
+        self.kept = Kept(parameters)
         self._states: dict[str, State] = {}
 
     @torch.no_grad()
@@ -44,6 +46,7 @@ class Optimizer:
             for name, parameter in group.parameters.items():
                 self._states[name] = group.rule.new_state(parameter)
         self.averages.allocate()
+        self.kept.clear()
 
     def describe(self, peak: float) -> list[str]:
         """A line per group, where the schedule's peak learning rate is `peak`."""
@@ -106,7 +109,15 @@ class Optimizer:
             for name in self._parameters
             for key, tensor in self._states.get(name, {}).items()
         }
-        return {**states, **self.averages.tensors()}
+        return {**states, **self.averages.tensors(), **self.kept.tensors()}
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """The rules' state by its key, then by parameter name."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, state in self._states.items():
+            for key, tensor in state.items():
+                found.setdefault(key, {})[name] = tensor
+        return found
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise UserError unless a saved state of these names and shapes can be loaded.
@@ -116,7 +127,7 @@ class Optimizer:
         saved: dict[str, dict[str, tuple[int, ...]]] = {name: {} for name in self._parameters}
         for full_name, shape in shapes.items():
             key, _, name = full_name.partition(".")
-            if name in saved and key not in AVERAGES:
+            if name in saved and key not in AVERAGES and not key.startswith(PREFIX):
                 saved[name][key] = tuple(shape)
         rules = {name: group.rule for group in self.groups for name in group.parameters}
         for name, state in saved.items():
@@ -137,9 +148,10 @@ class Optimizer:
         self.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         for full_name, tensor in tensors.items():
             key, _, name = full_name.partition(".")
-            if name in self._states and key not in AVERAGES:
+            if name in self._states and key in self._states[name]:
                 put(self._states[name][key], tensor)
         self.averages.load(tensors)
+        self.kept.load(tensors)
 
 
 def _planned(parameter: Tensor) -> Tensor:

@@ -51,3 +51,21 @@ def test_a_model_grows_on_two_ranks_as_on_one(ranks: Ranks, parallel: str) -> No
     assert both.code == 0
     np.testing.assert_allclose(losses(both), losses(whole), rtol=1e-4)
     assert both.state.model["width"] == 32
+
+
+def test_predicted_steps_are_the_same_on_two_ranks(ranks: Ranks) -> None:
+    changes = {
+        "train__dtype": "fp32",
+        "train__max_steps": 12,
+        "optim__schedule": "constant",
+        "hybrid__predictor": "outer_nesterov",
+        "hybrid__every": 4,
+        "hybrid__correct": 2,
+        "hybrid__band": 100,
+    }
+    whole = ranks.train(1, "whole", **changes)
+    both = ranks.train(2, "both", train__parallel="fsdp", **changes)
+    assert both.code == 0
+    np.testing.assert_allclose(losses(both), losses(whole), rtol=1e-4)
+    errors = [of.metrics.series("prediction_error").values for of in (whole, both)]
+    np.testing.assert_allclose(errors[1], errors[0], rtol=1e-3)

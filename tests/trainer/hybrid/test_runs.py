@@ -1,0 +1,107 @@
+"""Runs with predicted steps: records, exact resume, and predictions that are taken back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.loop.conftest import Train, Trained, resume
+from trainer.loop.hooks import Hooks
+
+HYBRID: dict[str, Any] = {
+    "hybrid__predictor": "outer_nesterov",
+    "hybrid__every": 4,
+    "hybrid__correct": 2,
+    "hybrid__begin": 0.1,
+    "hybrid__band": 100,
+    "train__max_steps": 20,
+    "optim__schedule": "constant",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Train) -> Trained:
+    return trained("whole", "--deterministic", **HYBRID)
+
+
+def records(done: Trained) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done.run.metrics_path.read_text().splitlines()]
+
+
+def test_phases_and_counts_are_recorded(whole: Trained) -> None:
+    assert whole.code == 0
+    steps = [r for r in records(whole) if "learning_rate" in r]
+    predicted = [r["step"] for r in steps if r["was_predicted"]]
+    assert predicted == [9, 14, 19]
+    assert [r["step"] for r in steps] == list(range(1, 21))
+    assert whole.state.total_backward == 20 - len(predicted)
+    phases = {r["step"]: r["phase"] for r in steps}
+    assert [phases[step] for step in (8, 9, 10, 11, 12)] == [
+        "full", "predict", "correct", "correct", "full"
+    ]  # fmt: skip
+    judged = [r for r in steps if r.get("prediction_error") is not None]
+    assert [r["step"] for r in judged] == [11, 16]
+    assert all(r["prediction_error"] > 0 and 0 < r["prediction_confidence"] < 1 for r in judged)
+
+
+@pytest.mark.parametrize("predictor", ["outer_nesterov", "regression"])
+@pytest.mark.parametrize("step", [7, 9, 10, 12])
+def test_a_run_resumes_in_any_phase(train: Train, predictor: str, step: int) -> None:
+    settings = {**HYBRID, "hybrid__predictor": predictor, "train__max_steps": 15}
+
+    def stop(training: Any) -> None:
+        if training.session.progress.step == step:
+            raise KeyboardInterrupt
+
+    at_once = train("whole", "--deterministic", **settings)
+    every = {**settings, "checkpoint__interval": 1}
+    part = train("part", "--deterministic", hooks=Hooks(before_step=stop), **every)
+    assert part.code != 0
+    done = resume(part.run)
+    assert done.code == 0
+    assert done.hashes("final")[0] == at_once.hashes("final")[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "lion"])
+def test_a_prediction_that_hurts_is_taken_back_bit_by_bit(train: Train, optimizer: str) -> None:
+    """The loss after it is made to rise."""
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def look(training: Any) -> None:
+        session = training.session
+        tensors = {**session.model.state_dict(), **session.optimizer.tensors()}
+        seen[session.progress.step] = {
+            name: value.clone() for name, value in tensors.items() if "kept_" not in name
+        }
+
+    def hurt(session: Any, parts: list[Any]) -> None:
+        if session.progress.step == 10:  # the step after a prediction and one real step
+            parts[0].loss.mul_(100)
+
+    settings = {**HYBRID, "hybrid__band": 3, "optim__name": optimizer, "hybrid__rollbacks": 1}
+    done = train("hurt", hooks=Hooks(before_step=look, after_backward=hurt), **settings)
+    assert done.code == 0
+    (event,) = [e for e in done.events if e["event"] == "prediction_rolled_back"]
+    assert event["off"]
+    before, after = seen[8], seen[11]
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if not name.startswith("rng."):
+            assert torch.equal(value, after[name]), name
+    assert sum(bool(r.get("was_predicted")) for r in records(done)) == 1
+
+
+def test_what_does_not_go_together_is_refused(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for change, words in (
+        ({"hybrid__correct": 4}, "must be less than hybrid.every"),
+        ({"growth__stages": '[{"until": 0.5, "num_layers": 1}]'}, "does not work with growth"),
+        ({"hybrid__predictor": "oracle"}, "hybrid.predictor"),
+    ):
+        with pytest.raises(FileNotFoundError):  # there is no run
+            train("wrong", **{**HYBRID, **change})
+        assert words in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Steps whose weights are predicted from those before, not computed from data."""

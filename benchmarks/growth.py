@@ -140,7 +140,7 @@ def measure(optimizer: str, text: Path, steps: int, seeds: int) -> Result:
         found[name] = repeat(chosen, range(1, seeds + 1), trained)
         return chosen
 
-    trials = [_rate(optimizer, rate) for rate in RATES[optimizer]]
+    trials = [rate_of(optimizer, rate) for rate in RATES[optimizer]]
     own = arm("scratch", {}, trials)
     late = arm("late growth", {"growth.stages": LATE}, trials)
     arm("stages", {"growth.stages": STAGES}, trials)
@@ -154,7 +154,7 @@ def measure(optimizer: str, text: Path, steps: int, seeds: int) -> Result:
     return Result(_rows(found), [], [*notes, *_compared(found)])
 
 
-def _rate(optimizer: str, rate: float) -> dict[str, float]:
+def rate_of(optimizer: str, rate: float) -> dict[str, float]:
     """A peak learning rate; AdamW beside Muon has twice that."""
     beside = {"optim.rest_learning_rate": 2 * rate} if optimizer == "muon" else {}
     return {"optim.learning_rate": rate, **beside}

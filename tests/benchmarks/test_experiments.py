@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import growth, optimizer_ablations, time_to_loss
+from benchmarks import growth, hybrid, optimizer_ablations, time_to_loss
 from benchmarks.experiments import run
 from benchmarks.record import Result, Row
 
@@ -30,6 +30,13 @@ def test_growth_runs(text) -> None:
     whole = growth.train({"train.max_steps": 1, "optim.warmup_steps": 0}, text)
     assert 0 < done.loss < 5
     assert 0 < done.flops < 10 * whole.flops
+
+
+def test_predicted_steps_run(text) -> None:
+    short = {"train.max_steps": 9, "hybrid.predictor": "linear", "hybrid.every": 3}
+    done = hybrid.train({**short, "hybrid.correct": 2, "optim.warmup_steps": 2}, text)
+    assert 0 < done.loss < 5
+    assert done.backward + done.predicted == 9
 
 
 def test_both_sides_of_time_to_quality_run(text) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.checkpoints import trash
-from shared.checkpoints.bases import bases_in
+from shared.checkpoints.bases import bases_in, told
 from shared.checkpoints.catalogue import (
     BEST,
     FINAL,
@@ -193,9 +193,8 @@ def _protected(
     for name in (*(c.name for c in listed), *aside):
         if is_in_use(checkpoints / name):
             reasons.setdefault(name, []).append("in use by another process")
-    for name, runs in bases_in(checkpoints).items():
-        needed = "the base of the adapters in " + one_line(" and ".join(runs))
-        reasons.setdefault(name, []).append(needed)
+    for name, needs in bases_in(checkpoints).items():
+        reasons.setdefault(name, []).append(one_line(told(needs)))
     for name, reason in more.items():
         reasons.setdefault(name, []).append(reason)
     return {name: ", ".join(words) for name, words in reasons.items()}

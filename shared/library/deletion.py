@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared.checkpoints.bases import adapters_by_base
+from shared.checkpoints.bases import ADAPTERS, REFERENCE, START, Need, needs_of
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.checkpoints.trash import folder_size, freed_bytes
 from shared.control.daemons import care_of, watching
@@ -20,14 +20,21 @@ from shared.run.record_lines import read_records
 from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import format_bytes, one_line, plural
 
+#: What becomes of a run that needs the checkpoints of a deleted one.
+_LOST = {
+    ADAPTERS: "the adapters in {} need its checkpoints and will not load",
+    REFERENCE: "{} cannot be resumed: its reference is here",
+    START: "{} cannot start: it begins from its checkpoints",
+}
+
 
 @dataclass(frozen=True)
 class DoomedRun:
     """A run to delete. `bytes` is what emptying the trash would free.
 
     `newest` is its last complete checkpoint, `uploaded` the last place where one was published,
-    `outside` a checkpoints folder elsewhere, which stays. `needed_by` are the ids of other
-    runs whose adapters have their base here. `refusal` says why it cannot be deleted.
+    `outside` a checkpoints folder elsewhere, which stays. `needed_by` is what
+    other runs need of its checkpoints. `refusal` says why it cannot be deleted.
     """
 
     run: RunDirectory
@@ -39,7 +46,7 @@ class DoomedRun:
     newest: CheckpointInfo | None = None
     uploaded: str = ""
     outside: Path | None = None
-    needed_by: tuple[str, ...] = ()
+    needed_by: tuple[Need, ...] = ()
     refusal: str = ""
 
     def describe(self) -> list[str]:
@@ -55,27 +62,22 @@ class DoomedRun:
             lines.append("  no checkpoints")
         if self.outside is not None:
             lines.append(f"  its checkpoints are in {one_line(self.outside)} and stay there")
-        if self.needed_by:
-            others = one_line(" and ".join(self.needed_by))
-            lines.append(f"  the adapters in {others} need its checkpoints and will not load")
+        for why, words in _LOST.items():
+            runs = sorted({need.run.run_id for need in self.needed_by if need.why == why})
+            if runs:
+                lines.append("  " + words.format(one_line(" and ".join(runs))))
         return lines
 
 
 def doom_all(runs: Sequence[RunDirectory]) -> list[DoomedRun]:
     """What deleting `runs` together would mean. Changes nothing."""
     together = {run.path.resolve() for run in runs}
-    adapters = {parent: adapters_by_base(parent) for parent in {run.path.parent for run in runs}}
     found: list[DoomedRun] = []
     for run in runs:
-        inside, parent = run.checkpoints.resolve(), run.path.parent
-        needed_by = {
-            run_id
-            for base, ids in adapters[parent].items()
-            if base.parent == inside and not run.checkpoints.is_symlink()
-            for run_id in ids
-            if (parent / run_id).resolve() not in together
-        }
-        found.append(replace(doom(run), needed_by=tuple(sorted(needed_by))))
+        outside = run.checkpoints.is_symlink()  # it stays
+        needs = [] if outside else needs_of(run)
+        left = tuple(need for need in needs if need.run.path.resolve() not in together)
+        found.append(replace(doom(run), needed_by=left))
     return found
 
 

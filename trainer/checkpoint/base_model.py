@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shared.checkpoints.bases import set_aside
 from shared.checkpoints.catalogue import (
     ADAPTER_CONFIG,
     BASE_RECORD,
@@ -119,6 +120,8 @@ def _places(folder: Path, first: str | None) -> Iterator[str]:
     if recorded:
         yield recorded
         yield str(folder / recorded)
+    # A resume from an older checkpoint has renamed it.
+    yield from map(str, set_aside(Path(recorded)) if recorded.startswith("/") else ())
 
 
 def _model_at(place: str) -> Path | None:

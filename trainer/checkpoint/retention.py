@@ -39,7 +39,7 @@ def apply_retention(
     others: Collection[str] = (),
 ) -> list[str]:
     """Remove the other checkpoints; returns their names. Broken folders stay, for a person to see,
-    and so do the bases of other runs' adapters, and the `others` named.
+    and so do those that other runs need, and the `others` named.
 
     Call it only after the newest checkpoint has been verified.
     """

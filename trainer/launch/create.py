@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shared.checkpoints.bases import claim_bases
 from shared.files import replace_file
 from shared.run.directory import RunDirectory, create_run, slug
 from shared.run.state import StateFile
@@ -25,7 +26,8 @@ def create(
 ) -> RunDirectory:
     """Create a run with status `queued`; `supervised`: a daemon may start it.
 
-    `state` sets more fields of `RunState`.
+    `state` sets more fields of `RunState`. A run in another runs directory whose checkpoint it
+    begins from gets a note.
 
     Raises UserError for a name or a checkpoint folder that cannot be used; nothing is left then.
     """
@@ -46,6 +48,7 @@ def create(
             **state,
         }
         StateFile(run).update(**fields)
+        claim_bases(run)
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise

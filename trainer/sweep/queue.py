@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared.checkpoints.bases import claim_bases
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory, replace_file
 from shared.ownership.claim import hold_lock
@@ -99,6 +100,8 @@ def _move(folder: Path, runs_dir: Path) -> list[RunDirectory]:
         moved = [
             RunDirectory(_free_place(run.path, runs_dir)) for run in sorted(staged, key=_since)
         ]
+        for run in moved:
+            claim_bases(run)  # where it is now
         fsync_directory(runs_dir)
         shutil.rmtree(stage)
     (folder / _COMPLETE).unlink(missing_ok=True)

@@ -135,12 +135,12 @@ def _adapters_of(run: RunDirectory) -> Iterator[Need]:
 
 def _begun_from(run: RunDirectory) -> Need | None:
     """The checkpoint that a run is yet to start from, or that is its reference until its end."""
-    state = run.read_state() or RunState()
-    if state.status == "completed":
-        return None
     config = _config_with_begin(run)
     begun = config.get("checkpoint.begin_from", "")
     if not begun.startswith("/") or "\0" in begun:
+        return None
+    state = run.read_state() or RunState()
+    if state.status == "completed":
         return None
     base = Path(begun)
     with contextlib.suppress(OSError, RuntimeError):  # a loop of links

@@ -16,12 +16,13 @@ from shared.text import one_line, plural
 from trainer.conversations.prepare import chat_tokenizer
 from trainer.conversations.records import dialogue_of
 from trainer.data.bad_records import BadRecordError
-from trainer.data.documents import DocumentReader, reading_notes
+from trainer.data.documents import DocumentReader
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.inputs import find_inputs
 from trainer.data.marks import Answered
 from trainer.data.own_files import REPORT
 from trainer.data.pairs import write_pairs
+from trainer.data.read_counts import reading_notes
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.answers import AnswerFinder
 from trainer.generate.templates import ChatTemplate

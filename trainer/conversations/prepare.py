@@ -21,7 +21,7 @@ from trainer.checkpoint.finding import find_checkpoint
 from trainer.conversations.records import FIELDS, dialogue_of
 from trainer.data.bad_records import BadRecordError, Report
 from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
-from trainer.data.documents import DocumentReader, ReadCounts, Record, reading_notes
+from trainer.data.documents import DocumentReader, Record
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet
 from trainer.data.inputs import (
@@ -35,6 +35,7 @@ from trainer.data.inputs import (
 from trainer.data.marks import Answered
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
+from trainer.data.read_counts import ReadCounts, reading_notes
 from trainer.data.split import FEWEST_DOCUMENTS, LOPSIDED, TRAIN, VALIDATION
 from trainer.data.tokenizer import MAX_TEMPLATE, Tokenizer
 from trainer.generate.answers import AnswerFinder, Dialogue

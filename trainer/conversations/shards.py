@@ -26,10 +26,10 @@ from trainer.conversations.prepare import (
     threshold_of,
 )
 from trainer.data.bad_records import Report
-from trainer.data.documents import ReadCounts, reading_notes
 from trainer.data.inputs import InputFile, InputSet, find_inputs
 from trainer.data.outputs import TokenWriter
 from trainer.data.progress import ProgressFactory
+from trainer.data.read_counts import ReadCounts, reading_notes
 from trainer.data.shards.prepare import Split
 from trainer.data.shards.records import HASHES, merged_counts, merged_report, report_to_plain
 from trainer.data.shards.worker import Survey, serve

@@ -13,15 +13,13 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from shared.errors import UserError
-from shared.text import one_line, plural
+from shared.text import one_line
 from trainer.data.bad_records import BadRecord, BadRecordError, OnBad, Report
 from trainer.data.compressed import damages, opened
 from trainer.data.encodings import (
@@ -39,9 +37,9 @@ from trainer.data.inputs import (
     RECORD_EXTENSIONS,
     TABLE_EXTENSIONS,
     InputFile,
-    InputSet,
     extension_of,
 )
+from trainer.data.read_counts import ReadCounts
 from trainer.data.records import parse_record, text_of
 from trainer.data.stretch import lines_before, open_stretch
 
@@ -70,20 +68,6 @@ class Record(NamedTuple):
     path: Path
     place: str
     content: dict[str, Any]
-
-
-@dataclass
-class ReadCounts:
-    """Counts of one pass over the documents. `disk_bytes` are those before decompression; `marked`
-    counts files by the encoding that a byte order mark names."""
-
-    documents: int = 0
-    text_bytes: int = 0
-    disk_bytes: int = 0
-    empty_documents: int = 0
-    binary_files: int = 0
-    replaced_characters: int = 0
-    marked: Counter[str] = field(default_factory=Counter)
 
 
 def safe_cut(text: str, limit: int, window: int = CUT_WINDOW) -> int:
@@ -401,20 +385,3 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
         f"{path} is damaged or cut short: {one_line(error)}; copy or download it again"
     )
-
-
-def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
-    """What a pass over the inputs skipped or replaced, as phrases for a person."""
-    told = (
-        (counts.replaced_characters, "invalid UTF-8 sequence", "replaced by U+FFFD"),
-        (counts.binary_files, "binary file", "skipped"),
-        (counts.empty_documents, "empty document", "skipped"),
-        (inputs.other_extensions, "file", "without a known text extension skipped"),
-        (inputs.own_files, "file", "of tokens, tokenizers or models skipped"),
-        (inputs.own_folders, "folder", "of runs or checkpoints skipped"),
-    )
-    notes = [f"{plural(number, noun)} {what}" for number, noun, what in told if number]
-    return notes + [
-        f"{plural(number, 'file')} read as {encoding} by a byte order mark"
-        for encoding, number in counts.marked.items()
-    ]

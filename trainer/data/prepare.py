@@ -19,12 +19,13 @@ from shared.errors import RunError, UserError
 from shared.text import one_line, plural
 from trainer.data.bad_records import Report
 from trainer.data.commit import Prepared, Split, commit, refuse_to_replace
-from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
+from trainer.data.documents import DocumentReader, Piece
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet
 from trainer.data.inputs import InputFile, InputSet, find_inputs
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
+from trainer.data.read_counts import ReadCounts, reading_notes
 from trainer.data.split import Part, SplitPlan, Survey, divide, plan_split
 from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
 from trainer.data.tokenizer_training import (

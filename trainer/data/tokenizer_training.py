@@ -22,12 +22,13 @@ from trainer.data.byte_level import (
     QWEN2_PATTERN,
     byte_level_backend,
 )
-from trainer.data.documents import DocumentReader, reading_notes
+from trainer.data.documents import DocumentReader
 from trainer.data.encodings import DEFAULT, find_encoding
 from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.inputs import find_inputs
 from trainer.data.own_files import REPORT
 from trainer.data.progress import ProgressFactory, silent
+from trainer.data.read_counts import reading_notes
 from trainer.data.tokenizer import TOKENIZER_FILES, Charset, Kind, Tokenizer
 
 DEFAULT_VOCAB_SIZE = 4096

@@ -17,10 +17,11 @@ from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import one_line
-from trainer.data.documents import DocumentReader, Piece, ReadCounts, reading_notes
+from trainer.data.documents import DocumentReader, Piece
 from trainer.data.inputs import InputFile, find_inputs
 from trainer.data.marks import COUNTS, document_bounds
 from trainer.data.places import data_places
+from trainer.data.read_counts import ReadCounts, reading_notes
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,

@@ -281,6 +281,11 @@ def test_bad_records_have_their_places_in_the_file(tmp_path: Path) -> None:
     chosen = PrepareSettings([str(source)], str(tmp_path / "one"), kind="char")
     with pytest.raises(UserError, match=r"c.jsonl line 41"):
         sharded(chosen, 6, tmp_path / "many")
+    # Nothing was finished, so the mended file is not in the way of anything.
+    source.write_text("\n".join([*lines[:40], *lines[41:]]) + "\n")
+    assert len(read_manifest(sharded(chosen, 6, tmp_path / "many")).shards) == 6
+    assert len(list((tmp_path / "many").glob("shards-*"))) == 1
+    source.write_text("\n".join(lines) + "\n")
     skipping = replace(chosen, skip_bad=True)
     whole = prepare(skipping)
     made = prepare_shards(TextKind(replace(skipping, output=str(tmp_path / "more"))), 6, 1)

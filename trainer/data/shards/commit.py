@@ -20,8 +20,9 @@ from trainer.data.shards.manifest import (
     Manifest,
     Shard,
     checksum_of,
+    folders_of_shards,
+    has_finished_shards,
     shard_name,
-    unfinished_folders,
 )
 from trainer.data.shards.records import HASHES, SURVEY, VALIDATION_PART
 from trainer.data.shards.worker import mask_of
@@ -86,15 +87,16 @@ class Place:
             return False
 
     def clean(self, work: Path, *, everything: bool) -> None:
-        """Remove what only the making needed, and with `everything` the shards of other sets."""
+        """Remove what only the making needed, folders without a finished shard, and with
+        `everything` the shards of other sets."""
         with contextlib.suppress(OSError):
             patterns = (SURVEY, HASHES, VALIDATION_PART, f"{VALIDATION_PART}.mask")
             for pattern in (f"*{pattern}" for pattern in patterns):
                 for path in work.glob(pattern):
                     path.unlink()
             shutil.rmtree(work / "tokenizer", ignore_errors=True)
-        for folder in unfinished_folders(self.directory) if everything else ():
-            if folder != work:
+        for folder in folders_of_shards(self.directory):
+            if folder != work and (everything or not has_finished_shards(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -142,17 +142,22 @@ def _is_below(file: str) -> bool:
     return bool(file) and "\0" not in file and not path.is_absolute() and ".." not in path.parts
 
 
-def unfinished_folders(folder: Path) -> list[Path]:
-    """The folders of shards in `folder` whether or not they were finished, sorted."""
+def folders_of_shards(folder: Path) -> list[Path]:
+    """The folders of shards in `folder`, whether or not they were finished, sorted."""
     try:
         return sorted(place.parent for place in folder.glob(f"{FOLDER}*/{PLAN}"))
     except OSError:
         return []
 
 
+def has_finished_shards(folder: Path) -> bool:
+    """Whether any of the shards in a folder of them is finished."""
+    return any(folder.glob(f"{'[0-9]' * 5}.bin.json"))
+
+
 def why_unfinished(folder: Path) -> str | None:
     """What is missing of the shards in a folder without a manifest; None if there are none."""
-    for place in unfinished_folders(folder):
+    for place in folders_of_shards(folder):
         count = ((read_json(place / PLAN) or {}).get("shards")) or 0
         total = count if isinstance(count, int) and 0 < count <= 10**6 else 0
         missing = [n for n in range(total) if not (place / f"{shard_name(n)}.json").is_file()]

@@ -19,13 +19,18 @@ from shared.json_text import encode_json
 from shared.text import one_line, plural
 from trainer.data.bad_records import Report
 from trainer.data.commit import Prepared
-from trainer.data.documents import ReadCounts
 from trainer.data.file_set import FileSet, cannot_write
 from trainer.data.inputs import InputFile, InputSet
 from trainer.data.progress import ProgressFactory, silent
+from trainer.data.read_counts import ReadCounts
 from trainer.data.shards.commit import Made, Place, commit
 from trainer.data.shards.cuts import divide
-from trainer.data.shards.manifest import read_manifest, shard_name, unfinished_folders
+from trainer.data.shards.manifest import (
+    folders_of_shards,
+    has_finished_shards,
+    read_manifest,
+    shard_name,
+)
 from trainer.data.shards.plan import ShardPlan, plan_of
 from trainer.data.shards.pool import Here, Pool, cores, open_pool
 from trainer.data.shards.records import (
@@ -175,8 +180,8 @@ def _refuse_to_mix(place: Place, plan: ShardPlan, work: Path, kind: Kind) -> Non
             f"{place.manifest} exists already, of something else ({told}): pass --overwrite to "
             "replace it"
         )
-    for folder in unfinished_folders(place.directory):
-        if folder != work:
+    for folder in folders_of_shards(place.directory):
+        if folder != work and has_finished_shards(folder):
             raise UserError(
                 f"{one_line(place.directory)} holds unfinished shards of something else "
                 f"({plan.changes_since(folder)}): repeat the command that began them to finish "

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.files import read_json
 from trainer.data.bad_records import BadRecord, Report
-from trainer.data.documents import ReadCounts
+from trainer.data.read_counts import ReadCounts
 from trainer.data.shards.manifest import Shard
 
 #: Behind the name of a shard: its sidecar, which is written when it is finished.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.bad_records import Report
-from trainer.data.documents import ReadCounts
 from trainer.data.inputs import InputSet, find_inputs
 from trainer.data.prepare import (
     PrepareSettings,
@@ -18,6 +17,7 @@ from trainer.data.prepare import (
     survey_notes,
 )
 from trainer.data.progress import ProgressFactory
+from trainer.data.read_counts import ReadCounts
 from trainer.data.shards.prepare import Split
 from trainer.data.split import Survey, plan_split
 from trainer.data.tokenizer import Tokenizer

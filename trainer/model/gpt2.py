@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.config.schema import ModelConfig
+from trainer.model import fused
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions
 from trainer.model.inference.cache import Cache
@@ -65,7 +66,10 @@ class FeedForward(nn.Module):
         self.c_proj = Affine(n.F, n.D)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        y_BTD = self.c_proj(F.gelu(self.c_fc(x_BTD), approximate="tanh"))
+        h_BTF = self.c_fc(x_BTD)
+        # Also where a training pass is computed without gradients, to be computed again.
+        own = self.training and fused.is_eager_on_cpu(h_BTF) and h_BTF.is_contiguous()
+        y_BTD = self.c_proj(fused.gelu(h_BTF) if own else F.gelu(h_BTF, approximate="tanh"))
         return F.dropout(y_BTD, self.dropout, self.training)
 
 

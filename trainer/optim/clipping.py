@@ -47,7 +47,9 @@ def clip_gradients(
     total = torch.linalg.vector_norm(each)
     if limit:
         scale = (limit / (total + _EPS)).clamp(max=1.0)
-        torch._foreach_mul_(gradients, scale)
+        # A CPU knows already whether there is something to scale down.
+        if scale.device.type != "cpu" or scale.item() != 1.0:
+            torch._foreach_mul_(gradients, scale)
     every = len(gradients) == len(parameters)
     names = parameters if every else [n for n, p in parameters.items() if p.grad is not None]
     return GradientNorms(each, total, names)

@@ -165,7 +165,7 @@ def measure(*, quick: bool = False) -> Result:
         model = LanguageModel(ModelConfig.model_validate(shape))
         model.initialize(0)
         model.eval()
-        found = compare(model, 5 if quick else 60)
+        found = compare(model, 5 if quick else 20)
         least = found[PRODUCTS]
         rows.append(Row(f"{name}: {PRODUCTS}", least, "ms"))
         rows += [

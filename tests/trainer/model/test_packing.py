@@ -107,3 +107,15 @@ def test_a_twin_for_one_client_follows_the_weights(make_model) -> None:
     after = decoded(twin, slots=False)
     assert not torch.allclose(after, before)
     torch.testing.assert_close(after, decoded(for_one_client(model), slots=False))
+
+
+def test_a_model_that_the_twin_would_not_be_stays_itself(make_model) -> None:
+    model = make_model(ModelConfig(vocab_size=97, hidden_size=48, num_layers=1, num_heads=4))
+    assert for_one_client(model) is not model
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert for_one_client(model) is model
+    assert for_one_client(model.train()) is model
+    hook = model.eval().model.layers[0].register_forward_pre_hook(lambda *call: None)
+    assert for_one_client(model) is model  # as FSDP acts
+    hook.remove()
+    assert for_one_client(model.bfloat16()) is model

@@ -53,14 +53,15 @@ def for_one_client(model: LanguageModel) -> LanguageModel:
     """A copy of `model` that computes single rows fast. All weights are shared.
 
     It takes milliseconds to make, and shows later changes of the weights. Elsewhere than on a CPU,
-    in training mode, under autocast, with narrow weights or with rows of them in other processes it
-    is the model itself.
+    in training mode, under autocast, with narrow weights, with rows of them in other processes or
+    where something has to act before a module is called it is the model itself.
     """
     exact = _final_gain(model).dtype in (torch.float32, torch.float64)
     on_cpu = model.device.type == "cpu" and exact
     if not on_cpu or model.training or torch.is_autocast_enabled("cpu"):
         return model
-    if any(map(is_sharded, model.parameters())):
+    hooked = any(module._forward_pre_hooks for module in model.modules())
+    if hooked or any(map(is_sharded, model.parameters())):
         return model
     return _twin(model, lambda module: _linear(module, PlainLinear))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.training_run import write_tokens
+from shared.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,10 @@ class Report:
             lines += ["", f"### {section}", "", "| what | value | remark |", "|---|---:|---|"]
             lines += [f"| {what} | {value} | {remark} |" for what, value, remark in rows]
         return "\n".join(lines) + "\n"
+
+
+#: What a measurement may fail with without its section: out of memory, a setting that is refused.
+FAILURES = (RuntimeError, UserError)
 
 
 class TimeUpError(BaseException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.gpu_check.check import Check, short
+from benchmarks.gpu_check.check import FAILURES, Check, short
 from benchmarks.gpu_check.sizes import measured
 from benchmarks.gpu_check.speed import Speed, loop_speed
 
@@ -56,7 +56,7 @@ def _against_the_cpu(check: Check) -> None:
         try:
             settings = check.settings("nano-125m", **shape, train__device=device)
             speed = loop_speed(check, settings, warmup=1, seconds=3.0)
-        except RuntimeError as error:
+        except FAILURES as error:
             check.report.add(SECTION, what, "failed", short(error))
             return
         speeds.append(speed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.gpu_check.check import Check, forget, short
+from benchmarks.gpu_check.check import FAILURES, Check, forget, short
 from benchmarks.gpu_check.speed import loop_speed
 
 #: Those whose weights, gradients and optimizer fit into 80 GB and are drawn in a few seconds.
@@ -65,7 +65,7 @@ def _peak(check: Check, preset: str, **changes: Any) -> int | None:
         forget()
         estimate = plan(resolved(settings)).memory.total
         speed = loop_speed(check, settings, warmup=1, seconds=0.5)
-    except (RuntimeError, ValueError) as error:
+    except FAILURES as error:
         check.report.add(section, preset, "failed", short(error))
         return None
     peak = speed.peak_bytes

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_check.check import Check, short, silent
+from benchmarks.gpu_check.check import FAILURES, Check, short, silent
 from benchmarks.training_run import open_run, write_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def _resume(check: Check, which: slice) -> None:
         try:
             straight = _train_piece(check, settings, None)
             resumed = _train_piece(check, settings, straight.with_name(f"step_{_half(check)}"))
-        except RuntimeError as error:
+        except FAILURES as error:
             check.report.add("Resume", what, "failed", short(error))
             continue
         equal, remark = _same_checkpoint(straight, resumed)

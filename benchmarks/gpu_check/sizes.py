@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.gpu_check.check import Check, short
+from benchmarks.gpu_check.check import FAILURES, Check, short
 from benchmarks.gpu_check.speed import Speed, loop_speed, remark_on
 
 GPT2 = {
@@ -106,7 +106,7 @@ def measured(check: Check, section: str, what: str, settings: dict[str, Any]) ->
     """Report the speed of a training; None if it failed, which is reported too."""
     try:
         speed = loop_speed(check, settings, seconds=4.0)
-    except RuntimeError as error:  # out of memory is one
+    except FAILURES as error:
         check.report.add(section, what, "failed", short(error))
         return None
     check.report.add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ def loop_speed(
     *,
     warmup: int = 5,
     seconds: float = 5.0,
+    prepare: Callable[[], object] = lambda: None,
 ) -> Speed:
-    """Train for `seconds` after `warmup` steps, records and all."""
+    """Train for `seconds` after `warmup` steps, records and all. `prepare` is called before the
+    first of them, when the trainer has set all that it sets."""
     import torch
 
     from trainer.distributed.peaks import peak_flops, utilization
@@ -56,6 +59,7 @@ def loop_speed(
     folder = Path(tempfile.mkdtemp(dir=check.folder))
     with silent():
         session, writer = open_run(settings, folder, turn)
+        prepare()
         try:
             Training(session, writer).run()
         except Enough:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmarks.gpu_check.check import Check
@@ -13,7 +14,9 @@ SECONDS = 45  # for one variant: each is compiled anew
 
 def variants(check: Check) -> None:
     """Compiled, beside the arithmetic without the loop."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.nn.attention import SDPBackend
+
+    from trainer.model.attention_backends import set_backend_order
 
     size = SIZES[0]
     section = f"Variants, {size.describe()}{'' if check.smoke else ', compiled'}"
@@ -42,9 +45,12 @@ def variants(check: Check) -> None:
     for what, backends in orders.items() if check.cuda else ():
         if check.left < SECONDS:
             return
-        with sdpa_kernel([*backends, SDPBackend.MATH], set_priority=True):
-            add(what, loop_speed(check, settings()))
+        order = [*backends, SDPBackend.MATH]
+        set_order = partial(set_backend_order, order)
+        add(what, loop_speed(check, settings(), prepare=set_order))
     for what, changes in (
+        ("logits 16,384 tokens at a time", {"train__loss_chunk_tokens": 16384}),
+        ("logits whole", {"train__loss_chunk_tokens": 0}),
         ("vocabulary of 50257, not padded", {"model__vocab_size": 50257}),
         ("deterministic", {"train__deterministic": True}),
     ):

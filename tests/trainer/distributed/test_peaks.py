@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.distributed.device import Compute
 from trainer.distributed.peaks import PEAKS, peak_flops, peaks_of, precision_of, utilization
@@ -62,6 +64,13 @@ def test_devices_are_found_by_the_name_that_torch_gives_them(name: str, bf16: fl
 )
 def test_a_device_that_only_sounds_like_another_has_no_peak(name: str) -> None:
     assert peaks_of(name) is None
+
+
+@given(st.sampled_from(["H100 PCIe", "A100-SXM4-80GB", "RTX 4090", "L4", "B200", "T4"]), st.text())
+def test_no_addition_to_a_name_is_overlooked(name: str, more: str) -> None:
+    """Only other rows of the table, and white space, may follow."""
+    row = peaks_of(f"NVIDIA {name}{more}")
+    assert row is None or not more.strip() or f"{name}{more}".strip() in {"L40", "L40S"}
 
 
 def test_a_device_without_a_unit_for_a_precision_has_no_peak_in_it() -> None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 #: What a forward pass is for: a step, a validation, or finding the micro-batch that fits.
 Purpose = Literal["train", "evaluate", "probe"]
 
-#: What the loop spends the time of a step on; other: all that is not one of these, such as an
-#: evaluation or a checkpoint.
-Stage = Literal["data", "forward", "backward", "optimizer", "records", "other"]
+#: What the loop spends the time of a step on. wait: for the figures that a GPU has not computed
+#: yet; other: all that is not one of these, such as an evaluation or a checkpoint.
+Stage = Literal["data", "forward", "backward", "optimizer", "wait", "records", "other"]
 
 
 def nothing(*_: Any) -> None:

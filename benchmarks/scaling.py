@@ -261,12 +261,15 @@ def communication(model: Model, gpus: int, way: str, cluster: Cluster) -> tuple[
         size = 4.0 * model.parameters
         return 2 * size * share, cluster.reduce(size, gpus)
     # For each forward and backward pass blocks are gathered in bf16, twice, and what is outside of
-    # them in fp32, once; gradients are spread in fp32.
+    # them in fp32, once. Gradients are spread in fp32, once where there is room for all of them.
     passes = math.ceil(tokens_of(model, gpus) / gpus / model.at_once)
+    room = (4 + 16 / gpus) * model.parameters <= MEMORY / 2
+    spread = 1 if room else passes
     block = model.blocks / model.layers
-    blocks = model.layers * (2 * cluster.gather(2 * block, gpus) + cluster.gather(4 * block, gpus))
-    rest = 2 * cluster.gather(4 * model.rest, gpus)
-    return passes * share * 8 * model.parameters, passes * (blocks + rest)
+    each = passes * 2 * cluster.gather(2 * block, gpus) + spread * cluster.gather(4 * block, gpus)
+    rest = (passes + spread) * cluster.gather(4 * model.rest, gpus)
+    size = 4 * (passes + spread) * model.parameters
+    return share * size, model.layers * each + rest
 
 
 def tokens_of(model: Model, gpus: int) -> int:

@@ -103,9 +103,10 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing(
 
 
 def test_it_is_for_one_process(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+    """Rank 0 says so for all."""
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     done = run_cli("profile", "--config", "tiny-cpu")
     assert done.code == 2
-    assert "rank 1 of 2" in done.err
+    assert "rank 0 of 2" in done.err

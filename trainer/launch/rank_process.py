@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class RankProcess:
     def begin(self) -> None:
         """Tell the launcher whom to pass signals on to."""
         if self.folder is not None:
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # torchrun was started without it
             write_json(self._file, {"pid": os.getpid(), "code": None})
 
     def end(self, code: int) -> int:

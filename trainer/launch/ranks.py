@@ -184,11 +184,25 @@ def run_ranks(config: Config, nodes: Nodes, arguments: Sequence[str]) -> int:
         environment = {**defaults, **os.environ, FOLDER: place}
         try:
             # In a session of its own: signals of the terminal come through this process only.
-            torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
+            with _usr1_ignored():
+                torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
         except OSError as error:
             raise RunError(f"Cannot start torchrun: {error.strerror}.") from error
         code = signals.passed_on(torchrun, folder)
         return _exit_code(code, list(read_ranks(folder).values()))
+
+
+@contextlib.contextmanager
+def _usr1_ignored() -> Iterator[None]:
+    """What is started here ignores SIGUSR1, which would end torchrun.
+
+    Slurm may send it to all processes of a job; the ranks heed it again.
+    """
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _threads(ranks: int) -> Mapping[str, str]:

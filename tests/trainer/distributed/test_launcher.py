@@ -22,7 +22,7 @@ SLOW = pytest.mark.skipif(not SOAK, reason="make soak")
 @pytest.mark.parametrize(
     ("ended", "code", "status"),
     [
-        ("term", 75, "preempted"),
+        ("usr1", 75, "preempted"),
         pytest.param("killed", -9, "preempted", marks=SLOW),
         pytest.param("rank 0 killed", 1, "failed", marks=SLOW),
         pytest.param("torchrun killed", 1, "failed", marks=SLOW),
@@ -54,7 +54,9 @@ def test_whatever_ends_it_no_rank_is_left(ranks: Ranks, ended: str, code: int, s
         elif ended == "torchrun killed":
             psutil.Process(process.pid).children()[0].kill()
         else:
-            process.send_signal(signal.SIGTERM if ended == "term" else signal.SIGKILL)
+            if ended == "usr1":  # Slurm may send such a signal to every process of a job
+                psutil.Process(process.pid).children()[0].send_signal(signal.SIGUSR1)
+            process.send_signal(signal.SIGUSR1 if ended == "usr1" else signal.SIGKILL)
         assert process.wait(120) == code
         until(lambda: not any(rank.is_alive() for rank in living))
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,11 @@ class RankProcess:
         """Tell the launcher the exit code; returns the one for torchrun."""
         if self.folder is None:
             return code
-        with contextlib.suppress(OSError):
-            write_json(self._file, {"pid": os.getpid(), "code": code})
+        if self.launcher is not None and not self.launcher.is_alive():
+            shutil.rmtree(self.folder, ignore_errors=True)  # nobody else would
+        else:
+            with contextlib.suppress(OSError):
+                write_json(self._file, {"pid": os.getpid(), "code": code})
         return 0 if code in (ExitCode.USAGE, ExitCode.REQUEUE) else code
 
     def is_lost(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
@@ -33,7 +32,9 @@ def test_whatever_ends_it_no_rank_is_left(ranks: Ranks, ended: str, code: int, s
     arguments = ranks.arguments(
         name, train__max_steps=1_000_000, log__interval=1000, distributed__nproc_per_node=2
     )
-    process = start_process(*arguments, TMPDIR=str(ranks.where))
+    place = ranks.where / f"tmp_{name}"
+    place.mkdir()
+    process = start_process(*arguments, TMPDIR=str(place))
     try:
         run = until(lambda: ranks.found(name), what=process.poll)
         assert run is not None
@@ -46,7 +47,7 @@ def test_whatever_ends_it_no_rank_is_left(ranks: Ranks, ended: str, code: int, s
         state = run.read_state()
         assert state is not None
         assert (state.ranks, state.launcher_pid) == (2, process.pid)
-        told = [json.loads(p.read_text()) for p in Path(ranks.where).glob("trainer-ranks-*/rank_*")]
+        told = [json.loads(p.read_text()) for p in place.glob("trainer-ranks-*/rank_*")]
         living = [identify(rank["pid"]) for rank in told]
         assert len(living) == 2
         if ended == "rank 0 killed":
@@ -59,6 +60,7 @@ def test_whatever_ends_it_no_rank_is_left(ranks: Ranks, ended: str, code: int, s
             process.send_signal(signal.SIGUSR1 if ended == "usr1" else signal.SIGKILL)
         assert process.wait(120) == code
         until(lambda: not any(rank.is_alive() for rank in living))
+        assert list(place.iterdir()) == []
     finally:
         process.kill()
         process.wait()

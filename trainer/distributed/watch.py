@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PERIOD = 1.0  # seconds between signs of life
 SILENT = 5.0  # seconds without one after which a rank counts as gone
 LONG_SILENT = 60.0  # seconds: where nothing else says that it is gone
+LAST_WORDS = 10  # lines of a rank that failed
 _FAILED = "failed"
 
 
@@ -207,9 +208,8 @@ def _failure(rank: int, beat: Mapping[str, Any], reason: str) -> Failure:
 
 
 def last_words(failure: Failure) -> list[str]:
-    """A failure as lines of a log."""
-    told = [f"[ERROR] {failure}"]
-    if failure.lines:
-        told.append(f"[ERROR] its last {plural(len(failure.lines), 'line')}:")
-        told += [f"[ERROR]   {line}" for line in failure.lines]
-    return told
+    """A failure as lines of a log: the rank's own last ones, then who failed and how."""
+    lines = failure.lines[-LAST_WORDS:]
+    told = [f"[ERROR] the last {plural(len(lines), 'line')} of rank {failure.rank}:"]
+    told += [f"[ERROR]   {line}" for line in lines]
+    return [*(told if lines else ()), f"[ERROR] {failure}"]

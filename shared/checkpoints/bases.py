@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from shared.run.records import ACTIVE_STATUSES, RunState
 CLAIMS = ".needed_by"
 _MAX_CLAIMS = 10_000
 _MAX_CONFIG = 1 << 20
+_NAMED = 3  # runs in a reason
 _NESTED = 8  # adapters that began from adapters
 
 ADAPTERS = "the base of the adapters in"
@@ -84,7 +85,15 @@ def told(needs: Iterable[Need]) -> str:
         runs = by_reason.setdefault(need.why, [])
         if need.run.run_id not in runs:
             runs.append(need.run.run_id)
-    return ", ".join(f"{why} {' and '.join(runs)}" for why, runs in by_reason.items())
+    return ", ".join(f"{why} {listed(runs)}" for why, runs in by_reason.items())
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and 98 more`: a sweep may have many runs."""
+    shown = names if len(names) <= _NAMED else names[: _NAMED - 1]
+    more = [f"{len(names) - len(shown):,} more"] if len(shown) < len(names) else []
+    *first, last = [*shown, *more]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def set_aside(base: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared.checkpoints.bases import ADAPTERS, REFERENCE, START, Need, needs_of
+from shared.checkpoints.bases import ADAPTERS, REFERENCE, START, Need, listed, needs_of
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.checkpoints.trash import folder_size, freed_bytes
 from shared.control.daemons import care_of, watching
@@ -23,8 +23,8 @@ from shared.text import format_bytes, one_line, plural
 #: What becomes of a run that needs the checkpoints of a deleted one.
 _LOST = {
     ADAPTERS: "the adapters in {} need its checkpoints and will not load",
-    REFERENCE: "{} cannot be resumed: its reference is here",
-    START: "{} cannot start: it begins from its checkpoints",
+    REFERENCE: "{} cannot be resumed without its checkpoints, which are the reference",
+    START: "{} cannot start without its checkpoints",
 }
 
 
@@ -65,7 +65,7 @@ class DoomedRun:
         for why, words in _LOST.items():
             runs = sorted({need.run.run_id for need in self.needed_by if need.why == why})
             if runs:
-                lines.append("  " + words.format(one_line(" and ".join(runs))))
+                lines.append("  " + words.format(one_line(listed(runs), 400)))
         return lines
 
 

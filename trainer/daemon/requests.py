@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from shared.control.idle_run import IdleRun
 from shared.control.requests import Request, served_by
 from shared.errors import UserError
-from shared.run.directory import RunDirectory
 from shared.text import format_duration, one_line
 from trainer.daemon.care import Care
-from trainer.daemon.configuration import setting
 
 OLDEST = 3600.0  # seconds: nobody waits longer for an answer
 
@@ -33,7 +31,7 @@ class Case:
     """A request and its context. No trainer owns the run; `idle` holds its lock.
 
     `status` is the observed one (crashed, …). `care` is None if the run is not under care. `full`
-    says why it cannot start now (empty: it can). `protected` names checkpoints in use.
+    says why it cannot start now (empty: it can).
     """
 
     idle: IdleRun
@@ -41,7 +39,6 @@ class Case:
     request: Request
     care: Care | None = None
     full: str = ""
-    protected: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def _needs_trainer(case: Case) -> Verdict:
 def _prune(case: Case) -> Verdict:
     from shared.checkpoints.prune import serve_prune
 
-    message = serve_prune(case.idle.run, case.request.arguments, case.idle.event, case.protected)
+    message = serve_prune(case.idle.run, case.request.arguments, case.idle.event)
     return Verdict(True, message)
 
 
@@ -141,9 +138,3 @@ HANDLERS: Mapping[str, Handler] = {
     "uploaded": _uploaded,
     "evaluated": _evaluated,
 }
-
-
-def begun_from(run: RunDirectory) -> str | None:
-    """The checkpoint from which a queued run will start. It must not be pruned before that."""
-    value = setting(run, "checkpoint", "begin_from")
-    return value if isinstance(value, str) else None

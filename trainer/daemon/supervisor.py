@@ -30,7 +30,7 @@ from trainer.daemon.gpus import GpuDevice
 from trainer.daemon.memory import oom_kills
 from trainer.daemon.placing import Placing, in_groups, since, waiting_of
 from trainer.daemon.policy import History, RestartLimits
-from trainer.daemon.requests import Act, Case, Verdict, begun_from, serve
+from trainer.daemon.requests import Act, Case, Verdict, serve
 from trainer.daemon.scan import DirectoryScan, Seen
 from trainer.daemon.scheduler import EVERY_GPU, Limits, Waiting, in_order
 from trainer.daemon.trouble import RETRY, Troubles
@@ -378,7 +378,6 @@ class Supervisor:
                         request=request,
                         care=care,
                         full=self._full(run),
-                        protected=self._protected(run),
                     )
                 )
                 if verdict.act is Act.UPLOAD or self._uploads.knows(request):
@@ -417,12 +416,6 @@ class Supervisor:
             group_most = plural(waiting.group_limit or 1, "run")
             return f"at most {group_most} of group {one_line(waiting.group, 60)} at the same time"
         return "its GPU is taken"
-
-    def _protected(self, run: RunDirectory) -> frozenset[str]:
-        """Checkpoints of `run` from which a queued run will start."""
-        folder = run.checkpoints.resolve()
-        begun = [Path(p) for s in self._queued() if (p := begun_from(s.run)) is not None]
-        return frozenset(p.name for p in begun if p.parent == folder)
 
     # -- the end -------------------------------------------------------------------------
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from shared.checkpoints.bases import CLAIMS, bases_in, claim_bases, claimants, set_aside, told
+from shared.checkpoints.bases import (
+    CLAIMS,
+    bases_in,
+    claim_bases,
+    claimants,
+    listed,
+    set_aside,
+    told,
+)
 from shared.checkpoints.catalogue import BASE_RECORD, WEIGHTS
 from shared.checkpoints.manifest import file_sha256, write_manifest
 from shared.library.deletion import doom_all
@@ -113,7 +121,7 @@ def test_a_run_of_another_folder_is_known_by_its_note(base: RunDirectory, tmp_pa
     assert needed(base) == {"step_3": "the start of far"}
     assert len(list((base.path / CLAIMS).iterdir())) == 1
     [doomed] = doom_all([base])
-    assert "far cannot start: it begins from its checkpoints" in doomed.describe()[-1]
+    assert "far cannot start without its checkpoints" in doomed.describe()[-1]
     far.state_path.write_text('{"status": "completed"}')
     assert needed(base) == {}, "the note only says where to look"
     far.path.rename(tmp_path / "moved")
@@ -150,3 +158,10 @@ def test_a_spoilt_configuration_needs_nothing(base: RunDirectory, config: str) -
     other = run_in(base.path.parent, "other", config)
     claim_bases(other)
     assert needed(base) == {}
+
+
+def test_many_runs_are_counted() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a", "b", "c", "d"]) == "a, b and 2 more"

@@ -16,6 +16,7 @@ from trainer.config.schema import Config, OptimConfig
 from trainer.distributed.fsdp import Sharded
 from trainer.distributed.sharing import Copies, Rows
 from trainer.model.language_model import LanguageModel
+from trainer.model.loss import loss_memory
 from trainer.model.recomputation import Recomputation
 from trainer.model.shapes import skipped_initialization
 from trainer.optim.averages import averages_of
@@ -38,7 +39,11 @@ CASES: dict[str, dict[str, Any]] = {
     "hyper-connections": {"model.hyper_streams": 2, "model.hyper_dynamic": True},
 }
 MORE: dict[str, dict[str, Any]] = {
-    "pieces": {"model.num_layers": 5, "train.grad_checkpoint_every": 2},
+    "pieces": {
+        "model.num_layers": 5,
+        "train.grad_checkpoint_every": 2,
+        "train.loss_chunk_tokens": 7,
+    },
     "gpt2": GPT2,
     "mtp": {"model.mtp_heads": 2},
     "skips": {"model.parts": {"skips": {}}},
@@ -68,6 +73,7 @@ class Trained:
                 whole_gradients=whole_gradients,
             )
             self.sharing = self.sharded.sharing
+            self.model.loss_memory = loss_memory(config.train.loss_chunk_tokens)
         self.model.initialize(1)
         self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         rows = parameter_rows(config.optim)

@@ -78,7 +78,9 @@ class Frozen(nn.Module):
         weight = self.weight.t() if self.transposed else self.weight
         if weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
             return F.linear(x, weight, self.bias)
-        return _Widened.apply(x, weight, self.bias)
+        # Flat, since what a function of its own returns must not be a view: it is added to.
+        flat: Tensor = _Widened.apply(x.flatten(0, -2), weight, self.bias)
+        return flat.unflatten(0, x.shape[:-1])
 
 
 class Adapted(Frozen):
@@ -94,7 +96,8 @@ class Adapted(Frozen):
 
     def forward(self, x: Tensor) -> Tensor:
         kept = F.dropout(x, self.dropout, self.training)
-        return super().forward(x) + self.scale * self.lora_B(self.lora_A(kept))
+        # In place: what is freed between kept tensors is memory that a CPU's allocator wastes.
+        return super().forward(x).add_(self.lora_B(self.lora_A(kept)), alpha=self.scale)
 
     def change(self) -> Tensor:
         """How large the adapter's product is beside the weight: a ratio of Frobenius norms."""

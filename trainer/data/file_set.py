@@ -48,8 +48,10 @@ class FileSet:
     def open(self, target: Path) -> IO[bytes]:
         """The file that `target` is written to until it is complete, empty and locked.
 
-        Raises UserError when another process is writing it.
+        Raises UserError when another process is writing it. A second call gives the same file.
         """
+        if target in self._opened:
+            return self._opened[target]
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_path(target)
         file = _open_locked(partial)

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from shared.errors import UserError
 from trainer.data.batches import TokenBatches
+from trainer.data.file_set import FileSet
 from trainer.data.prepare import PrepareSettings, prepare
 from trainer.data.shards.cuts import divide
 from trainer.data.shards.manifest import read_manifest
 from trainer.data.shards.prepare import prepare_shards
 from trainer.data.shards.stream import ShardedTokens
 from trainer.data.shards.text_kind import TextKind
+from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import MANIFEST, open_tokens
+from trainer.evaluate.datasets import open_data
 
 WORDS = ("fn", "main", "let", "été", "42", "<|endoftext|>", "日本", "x", "\n", "-", "")
 
@@ -307,3 +310,26 @@ def test_tables_are_cut_between_row_groups(tmp_path: Path) -> None:
     more = prepare_shards(TextKind(replace(chosen, output=str(tmp_path / "more"))), 50, 1)
     assert len(read_manifest(more.train).shards) == 10 and "10 parts" in more.notes[-1]
     assert joined(more.train) == whole.train.read_bytes()
+
+
+def test_one_command_at_a_time(corpus: Path, tmp_path: Path) -> None:
+    chosen = PrepareSettings([str(corpus)], str(tmp_path / "out"), kind="char")
+    for name in (MANIFEST, "val.bin"):  # of another that makes shards, or a single file
+        with FileSet() as files:
+            files.open(tmp_path / "out" / name)
+            with pytest.raises(UserError, match="another prepare-data is writing"):
+                sharded(chosen, 3, tmp_path / "out")
+    assert open_tokens(sharded(chosen, 3, tmp_path / "out")).count
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_shards_without_validation_tokens_are_scored(corpus: Path, tmp_path: Path) -> None:
+    chosen = PrepareSettings([str(corpus)], str(tmp_path / "one"), kind="char", val_split=0.0)
+    prepare(chosen)
+    manifest = sharded(chosen, 3, tmp_path / "many")
+    tokenizer = Tokenizer.load(tmp_path / "one")
+    (one,) = open_data([str(tmp_path / "one")], tokenizer, 258)
+    for place in (manifest.parent, manifest):
+        (many,) = open_data([str(place)], tokenizer, 258)
+        assert np.array_equal(many.files[0].tokens, one.files[0].tokens)
+        assert many.files[0].bytes == one.files[0].bytes

@@ -148,7 +148,9 @@ def prepare_shards(
     _refuse_to_mix(place, plan, work, kind)
     try:
         with FileSet() as files:
+            # Held from the beginning: nobody else writes into the folder, in shards or without.
             files.open(place.manifest)
+            files.open(place.val)
             parts = divide(inputs.files, shards, settings.encoding)
             plan = replace(plan, shards=len(parts))
             job = _Job(kind, plan, inputs, parts, work, place, workers or cores(), progress)

@@ -330,8 +330,6 @@ def check(config: Config) -> list[str]:
         )
     if train.parallel == "fsdp" and config.data.dataset == "pairs":
         problems.append("train.parallel fsdp does not work with data.dataset pairs; use ddp")
-    if train.parallel == "fsdp" and train.collider:
-        problems.append("train.parallel fsdp does not work with train.collider; use ddp")
     problems += _growth_problems(config)
     hybrid = config.hybrid
     if hybrid.predictor and hybrid.correct >= hybrid.every:

@@ -8,6 +8,7 @@ them, embeddings and the output head, is gathered in fp32 once a step.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from trainer.distributed.sharing import Rows
-from trainer.model.gpt2 import Affine
 from trainer.model.language_model import LanguageModel
+from trainer.model.shapes import blocks, only_multiplies
 from trainer.optim.interface import Sharing
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class Sharded:
         """The weights may be uninitialized. With `whole_gradients` they are exchanged once a step,
         not once a micro-batch, and every rank has room for all of them.
         """
+        # Nothing here changes what a module returns in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         self._model = model
         self._whole_gradients = whole_gradients
         self.sharing: Sharing = Rows(dist.get_rank(), dist.get_world_size())
@@ -133,18 +136,3 @@ class Sharded:
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-
-
-def blocks(model: LanguageModel) -> Iterator[nn.Module]:
-    """The model's blocks, each gathered by itself."""
-    layers = model.transformer.h if model.config.flavour == "gpt2" else model.model.layers
-    yield from layers
-
-
-def only_multiplies(block: nn.Module) -> bool:
-    """Whether the matrices of a block are used in products alone, which autocast does in bf16."""
-    return all(
-        type(module) in (nn.Linear, Affine)
-        for module in block.modules()
-        if any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
-    )

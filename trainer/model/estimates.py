@@ -11,7 +11,13 @@ from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import loss_memory
 from trainer.model.parts.registry import active_parts
-from trainer.model.shapes import block_parameters, parameter_count
+from trainer.model.shapes import (
+    block_parameters,
+    meta_model,
+    only_multiplies,
+    parameter_count,
+)
+from trainer.model.shapes import blocks as blocks_of
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
 FRAGMENTS = 1.05
@@ -109,17 +115,19 @@ def spread_over(
     count, block = parameter_count(config.model), block_parameters(config.model)
     outside = count.total - config.model.num_layers * block
     blocks = min(2, config.model.num_layers) * block
-    gathered = 4 * outside + (2 if bf16 else 4) * blocks
+    one = meta_model(config.model.model_copy(update={"num_layers": 1}))
+    narrow = bf16 and all(map(only_multiplies, blocks_of(one)))
+    gathered = 4 * outside + (2 if narrow else 4) * blocks
     gradients = 4 * (count.trained if whole_gradients else outside + blocks)
-    # The copy in bf16 is that of the gathered blocks, which is counted here.
-    narrow = 2 * count.total if bf16 else 0
+    # The matrices that are gathered in bf16 need no copy in bf16.
+    copies = 2 * (count.total - outside) if narrow else 0
     return replace(
         estimate,
         weights=estimate.weights // ranks,
         gradients=estimate.gradients // ranks,
         optimizer=estimate.optimizer // ranks,
         gathered=gathered + gradients,
-        activations=max(0, estimate.activations - narrow) + (2 * outside if bf16 else 0),
+        activations=estimate.activations - copies,
     )
 
 

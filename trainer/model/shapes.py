@@ -5,7 +5,7 @@ The model is built on torch's meta device, where tensors have shapes but no memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from shared.errors import UserError
 from shared.text import format_count, plural
 from trainer.config.schema import Config, ModelConfig
 from trainer.model.dimensions import dimensions
+from trainer.model.gpt2 import Affine
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.registry import active_parts
 
@@ -95,6 +96,20 @@ def parameter_count(model: ModelConfig) -> ParameterCount:
     )
     more = model.num_layers - 1
     return ParameterCount(*(a + more * (b - a) for a, b in zip(one, two, strict=True)))
+
+
+def blocks(model: LanguageModel) -> Iterator[nn.Module]:
+    """The blocks of a model, in order."""
+    yield from model.transformer.h if model.config.flavour == "gpt2" else model.model.layers
+
+
+def only_multiplies(block: nn.Module) -> bool:
+    """Whether the matrices of a block are used in products alone, which autocast does in bf16."""
+    return all(
+        type(module) in (nn.Linear, Affine)
+        for module in block.modules()
+        if any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+    )
 
 
 def block_parameters(model: ModelConfig) -> int:

@@ -19,6 +19,7 @@ from trainer.model.language_model import LanguageModel
 from trainer.model.loss import loss_memory
 from trainer.model.recomputation import Recomputation
 from trainer.model.shapes import skipped_initialization
+from trainer.model.training_pass import training_pass_of
 from trainer.optim.averages import averages_of
 from trainer.optim.clipping import clip_gradients
 from trainer.optim.interface import ALONE, Hyperparameters
@@ -36,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tied lion": {"model.tie_embeddings": True, "optim.name": "lion"},
     "mtp muon": {"model.mtp_heads": 1, "model.mtp_kind": "block", "optim.name": "muon"},
     "ternary": {"model.ternary": True},
+    "collider": {"train.collider": True, "train.collider_keep": 0.5},
     "hyper-connections": {"model.hyper_streams": 2, "model.hyper_dynamic": True},
 }
 MORE: dict[str, dict[str, Any]] = {
@@ -63,7 +65,11 @@ class Trained:
         self.sharing: Any = ALONE
         every = config.train.grad_checkpoint_every or 0
         with skipped_initialization() if spread else nullcontext():
-            self.model = LanguageModel(config.model, recomputation=Recomputation(every))
+            self.model = LanguageModel(
+                config.model,
+                training_pass=training_pass_of(config.train),
+                recomputation=Recomputation(every),
+            )
         self.bf16 = config.train.dtype == "bf16"
         if spread:
             self.sharded = Sharded(

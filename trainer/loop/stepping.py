@@ -30,11 +30,15 @@ from trainer.loop.step import LaunchedStep, launch_step
 from trainer.loop.step_policy import StepPolicy
 from trainer.loop.validation import Validation
 
+#: Steps that are looked at together for something due.
+LOOK_AHEAD = 64
+
 
 class Stepping:
     """Makes the steps of a run.
 
-    `due` tells whether something happens after a step that needs its figures.
+    `due` tells whether something happens after a step that needs its figures. Its answer for later
+    steps may change only in a step that is due, with another plan, or in a rollback.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Stepping:
         self._late = reads_late(session, hooks)
         self._waiting: LaunchedStep | None = None
         self._read_at = -math.inf
+        #: No step from the one that was looked at to this one has anything due, with this plan.
+        self._quiet_until, self._quiet_plan = 0, session.plan
 
     def step(self) -> bool:
         """Make one step, and read the figures of the one before. Returns whether something is due
@@ -77,13 +83,29 @@ class Stepping:
         before, self._waiting = self._waiting, None
         if before is not None and self._follow(before, later=launched):
             return False
-        step = launched.after.step
-        due = self._due(step) or self._parts.is_due(step)
+        due = self._is_due(launched.after.step)
         if self._late and not due:
             self._waiting = launched
         else:
             self._follow(launched, due=due)
         return due
+
+    def _is_due(self, step: int) -> bool:
+        """Whether something is due after `step`.
+
+        The steps after one with nothing due are looked at together: asking all that may be due
+        takes as long as the rest of the loop's work.
+        """
+        plan = self._session.plan
+        if plan is self._quiet_plan and step < self._quiet_until:
+            return False
+        self._quiet_plan, self._quiet_until = plan, step
+        while self._quiet_until < step + LOOK_AHEAD and not self._asked(self._quiet_until):
+            self._quiet_until += 1
+        return self._quiet_until == step
+
+    def _asked(self, step: int) -> bool:
+        return self._due(step) or self._parts.is_due(step)
 
     def settle(self) -> int:
         """Read the figures of every step; returns the number of the last, perhaps rolled back."""
@@ -119,6 +141,7 @@ class Stepping:
         hooks.enter("other")
         if not self._policy.judge(result):
             return False
+        self._quiet_until = 0  # steps from before come again
         if later is not None:
             session.progress.position = later.before
         self._recovery.go_back(self._policy.bad)

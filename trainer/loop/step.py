@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,8 +28,7 @@ from trainer.optim.schedule import learning_rate
 from trainer.sharded import here
 
 
-@dataclass(frozen=True)
-class StepResult:
+class StepResult(NamedTuple):
     """One step: mean loss in nats per token, gradient norm before clipping, seconds, and the
     position that it led to.
 
@@ -43,9 +42,9 @@ class StepResult:
     learning_rate: float
     seconds: float
     position: Position
-    updated: bool = True
-    layer: str = ""
-    named: dict[str, float] = field(default_factory=dict)
+    updated: bool
+    layer: str
+    named: dict[str, float]
 
     @property
     def finite(self) -> bool:

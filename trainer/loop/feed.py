@@ -31,8 +31,8 @@ AHEAD = 2
 def ahead_on(device: torch.device) -> int:
     """How far ahead data is prepared where the steps are computed on `device`.
 
-    A CPU computes the steps with all its cores: a thread beside them would take from one what it
-    gives, and the lock that both need besides.
+    A CPU computes the steps with all its cores: a thread beside them takes from one what it gives.
+    Measured, it makes no difference there.
     """
     return AHEAD if device.type == "cuda" else 0
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitor.data.main_metric import beside
+from monitor.data.main_metric import beside, is_cost
 from monitor.data.views import RunDetail
+from shared.run.advice import Advice, advise
 from shared.run.metrics_rows import Floats, Series
 
 WINDOW_SHARE = 0.1  # of the steps; what "lately" means
 MIN_WINDOW, MAX_WINDOW = 50, 20_000  # values
+ADVISED = 8_000  # values that advice looks at
 SPIKE_Z = 6.0  # robust deviations above the window's median
 _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as one sigma
 
@@ -43,6 +45,7 @@ class Dynamics:
     gradient_max_step: int | None = None
     spikes: tuple[tuple[int, float], ...] = ()
     nonfinite: int = 0
+    advice: tuple[Advice, ...] = ()
 
 
 def dynamics(detail: RunDetail, main: str = "") -> Dynamics:
@@ -82,7 +85,26 @@ def dynamics(detail: RunDetail, main: str = "") -> Dynamics:
         gradient_max_step=at,
         spikes=_spikes(x, y),
         nonfinite=count - len(y),
+        advice=tuple(_advice(loss, evaluated, detail)) if is_cost(loss.key) else (),
     )
+
+
+def _advice(loss: Series, evaluated: Series | None, detail: RunDetail) -> list[Advice]:
+    throughput = detail.series.get("tokens_per_second")
+    rate = detail.series.get("learning_rate")
+    validation = None if evaluated is None else _thin(evaluated)
+    return advise(
+        _thin(loss),
+        validation,
+        None if throughput is None else _thin(throughput),
+        None if rate is None else _thin(rate),
+    )
+
+
+def _thin(series: Series) -> Series:
+    """Every nth value, so that there are not too many to look at."""
+    every = -(-len(series) // ADVISED) or 1
+    return Series(series.key, series.steps[::every], series.values[::every])
 
 
 def _line(x: Floats, y: Floats) -> tuple[float | None, float | None]:

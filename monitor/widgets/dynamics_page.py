@@ -73,6 +73,7 @@ class DynamicsPage(Page):
             [],
             *_folded(_gradients(found, colours), width),
             *_folded(_spikes(found, colours), width),
+            *_advice(found, width, colours),
             *_troubles(detail, colours),
             *_phases(view, width, colours),
         ]
@@ -145,6 +146,16 @@ def _spikes(found: Dynamics, colours: Colours) -> list[Line]:
     told = f"at {shown}" if shown else "no value is far above the others"
     style = "outside" if found.spikes else "foreground"
     return [_row("spikes", str(len(found.spikes)), told, colours, style)]
+
+
+def _advice(found: Dynamics, width: int, colours: Colours) -> list[Line]:
+    if not found.advice:
+        return []
+    lines: list[Line] = [[], [(" what the curves suggest", colours.style("muted"))]]
+    for advice in found.advice:
+        for style, text in (("warning", advice.text), ("muted", advice.evidence)):
+            lines += [[(f" {part}", colours.style(style))] for part in wrapped(text, width - 2)]
+    return lines
 
 
 def _troubles(detail: RunDetail, colours: Colours) -> list[Line]:

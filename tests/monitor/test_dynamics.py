@@ -83,3 +83,11 @@ def test_they_are_of_the_main_metric_that_was_chosen() -> None:
     assert (chosen.key, chosen.trend) == ("accuracy", "rising")
     assert chosen.val_step == 1, "the gap is to its own evaluation"
     assert dynamics(found, "reward").key == "loss", "another run may lack it"
+
+
+def test_the_curves_suggest_something() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.02, 3000)
+    level = detail(2.4 + 3 * np.exp(-np.arange(3000) / 150) + noise)
+    assert [advice.kind for advice in dynamics(level).advice] == ["plateau"]
+    falling = detail(2 + 6 * np.arange(1, 3001) ** -0.35 + noise)
+    assert not dynamics(falling).advice

@@ -19,6 +19,7 @@ _WORDS = {
     "diverged": "diverged",
     "rolled_back": "rolled back",
     "disk_low": "disk trouble",
+    "advice": "advice",
     "new_best": "new best",
     "test": "test",
 }

@@ -25,6 +25,7 @@ from trainer.alerts.sinks import Sink, sinks_of
 CLOSE_SECONDS = 5.0  # for alerts to be delivered when the process ends
 _INBOX = 1000
 STATE_SECONDS = 1.0  # to wait for the run state that belongs to the event of an end
+_AS_NAMED = frozenset({"crashed", "diverged", "rolled_back", "advice", "new_best"})
 _ENDS = frozenset({"finished", "failed", "crashed", "diverged"})
 _TROUBLE = frozenset({"disk", "space", "log", "directory"})  # alarms
 
@@ -131,7 +132,9 @@ class Alerter:
             return None
         if event == "diverged":
             self._diverged.add(run_id)
-        return event if event in ("crashed", "diverged", "rolled_back", "new_best") else None
+        return (
+            event if event in ("crashed", "diverged", "rolled_back", "advice", "new_best") else None
+        )
 
     def _ending(self, run_id: str, status: object) -> str | None:
         if status == "completed":

@@ -35,6 +35,7 @@ KINDS = (
     "diverged",
     "rolled_back",
     "disk_low",
+    "advice",
     "new_best",
 )
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
@@ -54,6 +55,7 @@ class Switches(Section):
     diverged: bool = True
     rolled_back: bool = True
     disk_low: bool = True
+    advice: bool = True
     new_best: bool = False
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration
 from trainer.distributed.peaks import peak_flops, utilization
+from trainer.loop.adviser import Adviser
 from trainer.loop.hardware import peak_memory
 from trainer.loop.session import Session
 from trainer.loop.step import StepResult
@@ -19,6 +20,7 @@ class StepRecords:
         self._session = session
         self._writer = writer
         self._on_gpu = session.compute.device.type == "cuda"
+        self._adviser = Adviser(writer)
         self._first = True  # of this attempt, whose log begins with it
         peak = peak_flops(session.compute)
         self._peak = peak and peak * session.group.world.size
@@ -45,6 +47,9 @@ class StepRecords:
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
         writer.log(position.step, **{**metrics, **evaluated})
         writer.update(total_forward=position.total_forward, total_backward=position.total_backward)
+        self._adviser.take(result, rate)
+        if "val_loss" in evaluated:
+            self._adviser.look(position.step, evaluated["val_loss"])
         due = position.step % session.config.log.interval == 0
         if due or self._first or position.step == session.max_steps:
             self._say(position.step, result, rate)

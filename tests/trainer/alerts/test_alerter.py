@@ -86,6 +86,7 @@ def test_what_is_worth_an_alert(ear: Ear, run: RunDirectory) -> None:
         event("new_best", metric="val_loss", value=1.25),
         event("spike", loss=9.0, zscore=7.0, skipped=True),
         event("rolled_back", message="back to step 20", from_step=40, to_step=20),
+        event("advice", rule="plateau", message="The loss stands still"),
         event("alarm", alarm="disk", message="No room"),
         event("alarm", alarm="directory", message="Gone"),
         event("alarm", alarm="other", message="Something"),
@@ -95,7 +96,15 @@ def test_what_is_worth_an_alert(ear: Ear, run: RunDirectory) -> None:
         event("status", status="cancelled", previous="running", reason="asked"),
         event("status", status="preempted", previous="running", reason="SIGTERM"),
     )
-    assert kinds == ["new_best", "rolled_back", "disk_low", "disk_low", "crashed", "failed"]
+    assert kinds == [
+        "new_best",
+        "rolled_back",
+        "advice",
+        "disk_low",
+        "disk_low",
+        "crashed",
+        "failed",
+    ]
     messages = [a.message for a in ear.heard]
     assert messages[0] == "val_loss 1.25"
     assert messages[-1] == "ValueError: x"

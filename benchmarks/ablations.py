@@ -127,7 +127,8 @@ def train(settings: Settings, folder: Path) -> Trained:
     from trainer.loop.evaluation import evaluate
     from trainer.loop.hooks import NO_HOOKS
     from trainer.loop.micro_batch import MicroBatch
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
     from trainer.loop.step import train_step
 
     settings = dict(settings)

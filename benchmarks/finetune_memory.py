@@ -89,7 +89,8 @@ def train(base: Path, way: str) -> Measured:
     from shared.run_writer import RunWriter
     from trainer.checkpoint.loading import model_config
     from trainer.config.resolve import resolve
-    from trainer.loop.session import begin, build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import begin, build
     from trainer.loop.training import Training
     from trainer.model.shapes import parameter_count
 

@@ -73,7 +73,8 @@ def passes(settings: dict[str, Any]) -> Cost:
     from trainer.config.resolve import resolve
     from trainer.data.batches import to_tensors
     from trainer.loop.micro_batch import losses_of
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
 
     session = build(plan(resolve({**COMMON, **settings})))
     batch = to_tensors(

@@ -123,7 +123,8 @@ def train(settings: Settings, text: Path) -> Trained:
 
     from trainer.config.resolve import resolve
     from trainer.loop.micro_batch import MicroBatch
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
     from trainer.loop.step import train_step
 
     torch.set_num_threads(1)

@@ -62,7 +62,8 @@ def train(preset: str, changes: Sequence[str], dry_run: bool) -> Measured:
     """In this process: plan the training of a preset, and make it unless `dry_run`."""
     from shared.run_writer import RunWriter
     from trainer.config.resolve import load_source, parse_assignment, resolve
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
     from trainer.loop.training import Training
 
     settings = {**load_source(preset)[0], **SHORT}

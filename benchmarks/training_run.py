@@ -44,7 +44,8 @@ def open_run(
     """
     from shared.run_writer import RunWriter
     from trainer.config.resolve import resolve
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
 
     config = resolve(QUIET, dict(settings))
     planned = plan(config)

@@ -28,7 +28,8 @@ def profiled_step(check: Check) -> None:
     """Where the time of one eager step goes."""
     import torch
 
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
 
     forget()
     config = resolved(check.settings())

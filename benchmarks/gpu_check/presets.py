@@ -53,7 +53,7 @@ def _section(batch: int, length: int) -> str:
 def _peak(check: Check, preset: str, **changes: Any) -> int | None:
     """Bytes, reported beside the estimate; None when the training failed."""
     from benchmarks.gpu_check.check import resolved
-    from trainer.loop.session import plan
+    from trainer.loop.plan import plan
 
     settings = check.settings(preset, **changes)
     section = _section(changes["train__batch_size"], settings["train.seq_len"])

@@ -88,7 +88,8 @@ def bare_speed(check: Check, settings: dict[str, Any], *, seconds: float = 4.0) 
     """Tokens per second of the same arithmetic without the loop: batches there, nothing read."""
     import torch
 
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
 
     forget()
     config = resolved(settings)

@@ -14,7 +14,7 @@ from trainer.optim.schedule import learning_rate
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
-    from trainer.loop.session import Plan
+    from trainer.loop.plan import Plan
 
 #: A rate that differs by less is a schedule's usual progress.
 _JUMP = 1.05

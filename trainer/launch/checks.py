@@ -28,7 +28,7 @@ from trainer.loop.resumable import check_recorded_model, check_steps_left, check
 from trainer.optim.kinds import table
 
 if TYPE_CHECKING:
-    from trainer.loop.session import Plan
+    from trainer.loop.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def check(request: LaunchRequest, group: Group = ALONE) -> Checked:
     if start is not None and checkpoint is not None:
         _check_recorded(request.config, checkpoint, ended=ended, new_run=start.new_run)
 
-    from trainer.loop.session import check_beginning, check_resumable, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.starting import check_beginning, check_resumable
 
     def planned_and_checked() -> Plan:
         planned = plan(request.config, checkpoint, group)

@@ -51,7 +51,8 @@ def fit(sizes: Sequence[Size], seconds: float, measure: Callable[[Size], float])
 def measure_step(config: Config) -> float:
     """The mean time in seconds of a few optimizer steps, made with a model that is thrown away."""
     from trainer.loop.micro_batch import MicroBatch
-    from trainer.loop.session import build, plan
+    from trainer.loop.plan import plan
+    from trainer.loop.session import build
     from trainer.loop.step import train_step
 
     session, micro_batch = build(plan(config)), MicroBatch(config.train.batch_size)

@@ -24,8 +24,9 @@ from trainer.growth.plan import plan_growth
 from trainer.growth.sizes import sizes_of
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
+from trainer.loop.plan import plan_of_stage
 from trainer.loop.saving import Saving
-from trainer.loop.session import Session, plan_of_stage
+from trainer.loop.session import Session
 from trainer.model.facts import model_facts
 from trainer.model.shapes import count_parameters
 

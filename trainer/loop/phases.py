@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.run_writer import RunWriter
-from trainer.loop.session import Plan, Session
+from trainer.loop.plan import Plan
+from trainer.loop.session import Session
 
 
 def phase_of(plan: Plan, step: int) -> str:

@@ -18,7 +18,8 @@ from trainer.checkpoint.loading import verify
 from trainer.data.batches import to_tensors
 from trainer.data.pairs import PairBatches, reference_path
 from trainer.loop.micro_batch import MicroBatch
-from trainer.loop.session import Plan, load_first_weights
+from trainer.loop.plan import Plan
+from trainer.loop.session import load_first_weights
 from trainer.model.language_model import LanguageModel
 from trainer.model.preference import answer_log_probs
 

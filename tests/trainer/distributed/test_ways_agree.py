@@ -23,7 +23,8 @@ from tests.trainer.distributed.conftest import Ranks
 from tests.trainer.loop.conftest import TINY, Trained, as_flags
 from trainer.config.resolve import resolve
 from trainer.loop.micro_batch import MicroBatch
-from trainer.loop.session import Session, build, plan
+from trainer.loop.plan import plan
+from trainer.loop.session import Session, build
 from trainer.loop.step import train_step
 from trainer.model.loss import LossMemory
 

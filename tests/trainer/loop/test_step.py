@@ -16,7 +16,8 @@ from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.loop.figures import Part, mean_loss
 from trainer.loop.hooks import Hooks
 from trainer.loop.micro_batch import MicroBatch
-from trainer.loop.session import Plan, Session, build, plan
+from trainer.loop.plan import Plan, plan
+from trainer.loop.session import Session, build
 from trainer.loop.step import StepResult, train_step, unwanted, unwanted_on_device
 from trainer.loop.training import Training
 from trainer.optim.kinds import names

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trainer.config.schema import HybridConfig
@@ -26,8 +26,9 @@ CAUTIOUS = 5  # predictions at half strength after a rollback
 
 @dataclass
 class Cycle:
-    """Where a run is between predictions. `since` counts real steps since the last one, `left`
-    those that still judge it; `before` and `after` are losses."""
+    """Where a run is between predictions. `since` counts real steps since the last one or its
+    rollback, `left` those that still judge it; `before` and `after` are losses. `predictor` is the
+    one whose tensors are kept."""
 
     since: int = 0
     left: int = 0
@@ -38,6 +39,7 @@ class Cycle:
     off: bool = False
     before: list[float] = field(default_factory=list)
     after: list[float] = field(default_factory=list)
+    predictor: str = ""
 
     @classmethod
     def read(cls, saved: Mapping[str, Any]) -> Cycle:
@@ -47,9 +49,14 @@ class Cycle:
     def is_due(self, config: HybridConfig, step: int, max_steps: int) -> bool:
         """Whether step `step` (1-based) is predicted."""
         begun = step > config.begin * max_steps
-        ended = step > config.end * max_steps or step >= max_steps
+        # The steps that judge it have to come before the end.
+        ended = step > config.end * max_steps or step + config.correct > max_steps
         ready = not self.off and not self.left and self.since >= config.every
         return begun and not ended and ready
+
+    def ahead(self, steps: int) -> Cycle:
+        """After so many more real steps, unless they decide on a prediction."""
+        return replace(self, since=self.since + steps)
 
     @property
     def strength(self) -> float:
@@ -76,7 +83,7 @@ class Cycle:
                 self.before = [*self.before, loss][-config.every :]
             return "none"
         self.left -= 1
-        self.after.append(loss)
+        self.after = [*self.after, loss]  # a saving thread may have the old list
         if finite and self.left:
             return "waiting"
         if finite and not self._above(config):
@@ -84,7 +91,7 @@ class Cycle:
             self.before = [*self.before, *self.after][-config.every :]
             return "accepted"
         self.rolled_back += 1
-        self.left, self.cautious = 0, CAUTIOUS
+        self.since, self.left, self.cautious = 0, 0, CAUTIOUS
         self.off = self.rolled_back >= config.rollbacks
         return "rejected"
 

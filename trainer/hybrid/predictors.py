@@ -91,6 +91,14 @@ def _regression(weights: Sequence[Tensor], kept: Kept, now: Situation) -> None:
         torch._foreach_zero_(list(kept[name]))
 
 
+def kept_bytes(name: str | None, weights: int, optimizer: int) -> int:
+    """The most bytes that are kept for a predictor, for so many bytes of trained weights and of
+    optimizer state: its own tensors, and copies of both while a prediction is judged."""
+    if name is None:
+        return 0
+    return (2 + len(PREDICTORS[name].keeps)) * weights + optimizer
+
+
 PREDICTORS: dict[str, Predictor] = {
     "outer_nesterov": Predictor(("moment",), _outer_nesterov, rate=0.7, momentum=0.5),
     "ema_nesterov": Predictor(("moment",), _ema_nesterov, rate=0.6, momentum=0.9),

@@ -43,6 +43,22 @@ class Hybrid:
         if config.predictor is not None:
             self._predictor = PREDICTORS[config.predictor]
             phases.special = self._phase
+        self._forget_another()
+
+    def _forget_another(self) -> None:
+        """Drop what the checkpoint that was loaded kept for another predictor, or for one that is
+        not used now."""
+        kept, predictor, saved = self._session.optimizer.kept, self._predictor, self._cycle
+        if predictor is None:
+            fits = not kept.names
+        else:
+            own = {_ANCHOR, *predictor.keeps}
+            fits = saved.predictor in ("", self._config.predictor) and (
+                not kept.names or own <= kept.names
+            )
+        if not fits:
+            kept.clear()
+            self._session.progress.hybrid = {}
 
     @property
     def _cycle(self) -> Cycle:
@@ -55,11 +71,15 @@ class Hybrid:
         return "correct" if self._cycle.left else None
 
     def is_due(self, step: int) -> bool:
-        """Whether the figures of `step` decide on something that comes next."""
+        """Whether the figures of `step` decide on something that comes next.
+
+        All steps before the present one have been taken in; `step` is that one or a later one.
+        """
         if self._predictor is None:
             return False
-        cycle = self._cycle
-        return bool(cycle.left) or cycle.since + 1 >= self._config.every
+        cycle, session = self._cycle, self._session
+        then = cycle.ahead(step - (session.progress.step - 1))
+        return bool(cycle.left) or then.is_due(self._config, step + 1, session.max_steps)
 
     def predict_if_due(self) -> bool:
         """Make the next step by a prediction, if it is time for one. Returns whether it was."""
@@ -81,7 +101,7 @@ class Hybrid:
             kept.copy(_ANCHOR)
             cycle.predicted(config)
         else:  # the first time there is nothing to predict from
-            self._begin(predictor)
+            self._begin(predictor, cycle)
             cycle.since = 0
             self._keep(cycle)
             return False
@@ -112,8 +132,9 @@ class Hybrid:
         self._keep(cycle)
         return figures
 
-    def _begin(self, predictor: Predictor) -> None:
+    def _begin(self, predictor: Predictor, cycle: Cycle) -> None:
         kept = self._session.optimizer.kept
+        cycle.predictor = self._config.predictor or ""
         kept.copy(_ANCHOR)
         for name in predictor.keeps:
             kept.zeros(name)
@@ -134,7 +155,7 @@ class Hybrid:
             optimizer.kept.copy(f"{_BEFORE}_{key}", tensors)
 
     def _all_before(self) -> list[str]:
-        return [_BEFORE, *(f"{_BEFORE}_{key}" for key in self._session.optimizer.states())]
+        return [n for n in self._session.optimizer.kept.names if n.startswith(_BEFORE)]
 
     @torch.no_grad()
     def _go_back(self, predictor: Predictor, cycle: Cycle, result: StepResult) -> None:
@@ -143,9 +164,10 @@ class Hybrid:
         optimizer, kept = session.optimizer, session.optimizer.kept
         _put_back(kept.whole(_BEFORE), session.parameters)
         for key, tensors in optimizer.states().items():
-            _put_back(kept.whole(f"{_BEFORE}_{key}"), tensors)
+            if f"{_BEFORE}_{key}" in kept:  # an average may be asked for since
+                _put_back(kept.whole(f"{_BEFORE}_{key}"), tensors)
         kept.drop(*self._all_before())
-        self._begin(predictor)
+        self._begin(predictor, cycle)
         if cycle.off:
             kept.clear()
         mean = sum(cycle.after) / len(cycle.after)
@@ -155,9 +177,10 @@ class Hybrid:
         )
         if cycle.off:
             message += (
-                f"; that is the {plural(cycle.rolled_back, 'rollback')} of hybrid.rollbacks, and "
-                "nothing is predicted any more"
+                f"; after {plural(cycle.rolled_back, 'rollback')} (hybrid.rollbacks) nothing is "
+                "predicted any more"
             )
+        cycle.after = []
         step = result.position.step
         writer.event("prediction_rolled_back", step=step, off=cycle.off, message=message)
         writer.say(f"[WARN] step {step}: {message}")
@@ -177,6 +200,7 @@ class Hybrid:
         session, writer = self._session, self._writer
         progress = session.progress
         progress.step = step
+        (seconds,) = session.group.agree(seconds)  # all ranks end at the same time
         progress.seconds += seconds
         session.optimizer.averages.update(step, session.max_steps)
         self._phases.enter_phase("predict", step)

@@ -15,6 +15,7 @@ from trainer.config.resolve import check
 from trainer.config.schema import Config
 from trainer.distributed.device import Compute
 from trainer.distributed.world import ONE_PROCESS, World
+from trainer.hybrid.predictors import kept_bytes
 from trainer.model.estimates import MemoryEstimate, estimate_memory, spread_over
 from trainer.model.shapes import describe, trained_shapes
 from trainer.optim.registry import state_bytes
@@ -106,6 +107,7 @@ def estimated_memory(
     cuda = compute.device.type == "cuda"
     estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda, ranks=world.size)
     optimizer = optimizer_bytes(config)
+    optimizer += kept_bytes(config.hybrid.predictor, estimate.gradients, optimizer)
     estimate = replace(estimate, optimizer=optimizer)
     if not cuda:
         estimate = replace(

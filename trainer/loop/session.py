@@ -272,6 +272,8 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     if new_run:
         session.progress.seconds = 0.0
         session.progress.forget_best()
+        if session.progress.hybrid.get("off"):
+            session.progress.hybrid = {}
     session.resumed_from = folder
     session.end_ids = end_ids(folder)
     step, seconds = session.progress.step, time.monotonic() - started

@@ -93,6 +93,10 @@ class Averages:
             values = [here(value) for value in self._values[name].values()]
             torch._foreach_lerp_(values, [here(p) for p in self._parameters.values()], share)
 
+    def values(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """The averages by name, then by parameter name."""
+        return self._values
+
     def tensors(self) -> dict[str, Tensor]:
         """The averages as `<name>.<parameter name>`, for a checkpoint."""
         return {

@@ -27,6 +27,11 @@ class Kept:
     def __contains__(self, name: str) -> bool:
         return name in self._sets
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What is kept."""
+        return frozenset(self._sets)
+
     @torch.no_grad()
     def copy(self, name: str, of: Mapping[str, Tensor] | None = None) -> None:
         """Keep copies of the parameters, or of other tensors by parameter name."""

@@ -112,8 +112,8 @@ class Optimizer:
         return {**states, **self.averages.tensors(), **self.kept.tensors()}
 
     def states(self) -> dict[str, dict[str, Tensor]]:
-        """The rules' state by its key, then by parameter name."""
-        found: dict[str, dict[str, Tensor]] = {}
+        """The rules' state by its key and the averages by name, then by parameter name."""
+        found = {key: dict(values) for key, values in self.averages.values().items()}
         for name, state in self._states.items():
             for key, tensor in state.items():
                 found.setdefault(key, {})[name] = tensor

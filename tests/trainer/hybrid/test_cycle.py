@@ -57,14 +57,22 @@ def test_nothing_is_predicted_before_begin_after_end_or_last() -> None:
 def test_a_cycle_goes_on_from_what_was_saved(losses: list[float]) -> None:
     cycle, other = Cycle(), Cycle()
     for step, loss in enumerate(losses, start=1):
-        other = Cycle.read(vars(other))
+        saved = vars(other)
+        as_it_was = str(saved)
+        other = Cycle.read(saved)
         for one in (cycle, other):
             if one.is_due(CONFIG, step, 60):
                 one.predicted(CONFIG)
             else:
                 one.follow(CONFIG, loss, finite=math.isfinite(loss))
+        assert str(saved) == as_it_was  # a checkpoint may still be written from it
         assert str(cycle) == str(other)
         assert cycle.made == cycle.accepted + cycle.rolled_back + bool(cycle.left)
+
+
+def test_after_a_rollback_as_many_steps_come_as_after_a_prediction() -> None:
+    _, told = steps_of(lambda step: 100.0 if step in (8, 9) else 3 + 0.01 * (step % 3), 24)
+    assert told.startswith("ffffff" + "pwr" + "ffffff" + "pwa")
 
 
 @pytest.mark.parametrize("name", PREDICTORS)

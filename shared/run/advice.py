@@ -17,6 +17,7 @@ LEAST = 200  # values of the loss before anything is said
 _PLATEAU = 0.005  # share of the loss that a plateau gains at most, at 95 %
 _RISEN = 0.05  # share by which a loss above its best counts as diverging
 _SLOWER = 0.75  # share of the usual throughput
+_LASTING = 40  # steps that are slower, at least: a machine is busy for a moment now and then
 _SPIKE_Z = 8.0  # robust deviations
 _SPIKES = 3
 _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as one sigma
@@ -173,8 +174,8 @@ def _slower(throughput: Series | None) -> Advice | None:
     if throughput is None:
         return None
     steps, values = _finite(throughput)
-    count = len(values) // 20
-    if count < 10:
+    count = max(_LASTING, len(values) // 20)
+    if len(values) < LEAST:
         return None
     usual, now = float(np.median(values[: len(values) // 2])), float(np.median(values[-count:]))
     lately = np.array_split(values[-count:], 2)

@@ -83,7 +83,7 @@ def _recorded_config(folder: Path, model: ModelConfig) -> Config:
 def grown_snapshot(source: Source, growth: Growth, seed: int) -> Snapshot:
     """The larger model's checkpoint."""
     weights = grow_weights(growth, weight_tensors(source.model), seed)
-    progress = replace(source.progress) if source.progress else Progress()
+    progress = replace(source.progress, hybrid={}) if source.progress else Progress()
     progress.facts = {
         **progress.facts,
         "grown_from": {"checkpoint": source.folder.name, "method": growth.method},

@@ -12,6 +12,7 @@ from shared.errors import UserError
 from trainer.growth.plan import Growth
 from trainer.growth.tensors import POWERS, grow_moment, grow_tensor, placement
 from trainer.model.shapes import meta_model
+from trainer.optim.kept import PREFIX
 
 
 @torch.no_grad()
@@ -32,9 +33,10 @@ def grow_weights(growth: Growth, weights: Mapping[str, Tensor], seed: int) -> di
 def grow_state(growth: Growth, state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """The optimizer's state `<key>.<parameter name>` for the larger model.
 
-    Averages of the weights grow as the weights do. Other tensors, such as the generators', are not
-    the parameters' and stay.
+    Averages of the weights grow as the weights do. What is kept for predictions is left out: it is
+    made anew. Other tensors, such as the generators', are not the parameters' and stay.
     """
+    state = {name: old for name, old in state.items() if not name.startswith(PREFIX)}
     keys = {name.partition(".")[0] for name in state}
     grown: dict[str, Tensor] = {}
     taken: set[str] = set()

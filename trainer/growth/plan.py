@@ -19,6 +19,8 @@ from trainer.model.parts.registry import rests_on_base
 Method = Literal["pad", "duplicate", "stack"]
 Place = Literal["interleave", "top"]
 METHODS: tuple[Method, ...] = ("pad", "duplicate", "stack")
+#: What a size can become, by its letter: more is a mistake, and would only use up the memory.
+LARGEST = {"D": 2**20, "F": 2**22, "L": 2**12, "H": 2**14, "K": 2**14}
 PLACES: tuple[Place, ...] = ("interleave", "top")
 
 
@@ -117,6 +119,8 @@ def _check_sizes(before: Dimensions, after: Dimensions) -> None:
              "K": "num_kv_heads"}  # fmt: skip
     for letter, name in names.items():
         one, other = getattr(before, letter), getattr(after, letter)
+        if other > LARGEST[letter]:
+            raise UserError(f"{name} {other} is more than {LARGEST[letter]}, the most to grow to.")
         if other < one:
             raise UserError(f"{name} {other} is less than the model's {one}; a model only grows.")
     if after == before:

@@ -27,12 +27,19 @@ class Adviser:
     def take(self, result: StepResult, tokens_per_second: float) -> None:
         """Take in a step."""
         step = result.position.step
+        if self._steps and step <= self._steps[-1][0]:  # steps before were rolled back
+            self._steps = [one for one in self._steps if one[0] < step]
+            self._held = [one for one in self._held if one[0] < step]
         if step % self._every:
             return
         self._steps.append((step, result.loss, result.learning_rate, tokens_per_second))
         if len(self._steps) > MOST:
             self._every *= 2
             self._steps = [one for one in self._steps if one[0] % self._every == 0]
+
+    def forget(self) -> None:
+        """Begin anew: the model is another one, and its curves are not comparable."""
+        self._steps, self._held, self._every = [], [], 1
 
     def look(self, step: int, val_loss: float) -> None:
         """Take in a validation, and tell what is new."""

@@ -12,6 +12,7 @@ from shared.run_writer import RunWriter
 from shared.text import format_count
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.loading import load_training_state
+from trainer.checkpoint.progress import ENDS
 from trainer.checkpoint.saving import write_checkpoint
 from trainer.growth.checkpoint import (
     GrowthError,
@@ -121,6 +122,7 @@ class Growing:
         session.rebuild(plan_of_stage(session.plan, session.plan.stage + 1))
         progress = session.progress
         load_training_state(folder, session.model, session.optimizer, session.group)
+        progress.facts[ENDS] = [*progress.facts.get(ENDS, []), progress.step]
         session.progress = progress
         self._memory.fit_again()
 

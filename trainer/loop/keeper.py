@@ -27,7 +27,7 @@ from shared.errors import RunError
 from shared.run_writer import RunWriter
 from shared.text import format_bytes
 from trainer.checkpoint.average import write_average
-from trainer.checkpoint.progress import Progress
+from trainer.checkpoint.progress import ENDS, Progress
 from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
     Snapshot,
@@ -238,7 +238,8 @@ class CheckpointKeeper:
                 write_average(self.folder, name, snapshot)
         checkpoint = self._session.config.checkpoint
         with _noting(problems):
-            ends = {f"step_{stage.last_step}" for stage in self._session.plan.stages}
+            steps = [stage.last_step for stage in self._session.plan.stages]
+            ends = {f"step_{step}" for step in (*steps, *snapshot.progress.facts.get(ENDS, []))}
             removed = apply_retention(
                 self.folder, checkpoint.keep_last, checkpoint.save_top_k, since, ends
             )

@@ -20,7 +20,7 @@ class StepRecords:
         self._session = session
         self._writer = writer
         self._on_gpu = session.compute.device.type == "cuda"
-        self._adviser = Adviser(writer)
+        self._adviser, self._advised = Adviser(writer), session.plan
         self._first = True  # of this attempt, whose log begins with it
         peak = peak_flops(session.compute)
         self._peak = peak and peak * session.group.world.size
@@ -47,6 +47,9 @@ class StepRecords:
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
         writer.log(position.step, **{**metrics, **evaluated})
         writer.update(total_forward=position.total_forward, total_backward=position.total_backward)
+        if session.plan is not self._advised:
+            self._adviser.forget()
+            self._advised = session.plan
         self._adviser.take(result, rate)
         if "val_loss" in evaluated:
             self._adviser.look(position.step, evaluated["val_loss"])

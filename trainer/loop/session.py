@@ -22,7 +22,7 @@ from trainer.checkpoint.loading import (
     load_training_state,
     load_weights,
 )
-from trainer.checkpoint.progress import Progress
+from trainer.checkpoint.progress import ENDS, Progress
 from trainer.checkpoint.random_state import generator_seed
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
@@ -272,6 +272,7 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     if new_run:
         session.progress.seconds = 0.0
         session.progress.forget_best()
+        session.progress.facts.pop(ENDS, None)
         if session.progress.hybrid.get("off"):
             session.progress.hybrid = {}
     session.resumed_from = folder

@@ -99,6 +99,14 @@ def test_throughput_that_falls_is_told() -> None:
     assert kinds(falling(1), throughput=series("tokens_per_second", speed[:-150])) == set()
 
 
+def test_a_machine_that_is_busy_for_a_moment_is_not_told() -> None:
+    for length in (200, 300, N):
+        speed = np.random.default_rng(2).normal(1000, 50, length)
+        speed[-15:] *= 0.4
+        loss = series("loss", falling(1)[:length])
+        assert not advise(loss, throughput=series("tokens_per_second", speed))
+
+
 def test_no_plateau_while_the_rate_changes_or_the_validation_falls() -> None:
     rate = np.where(T > 1500, 1 - (T - 1500) / 500, 1.0)
     assert not kinds(flat(1), learning_rate=series("learning_rate", rate))

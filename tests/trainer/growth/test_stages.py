@@ -23,6 +23,7 @@ STAGES = json.dumps(
         {"until": 0.7, "name": "middle", "hidden_size": 16, "num_heads": 2},
     ]
 )
+LATE = json.dumps([{"until": 0.18, "name": "small", "num_layers": 1}])
 GROWING: dict[str, Any] = {
     "growth__stages": STAGES,
     "train__max_steps": 20,
@@ -112,10 +113,14 @@ def test_a_full_disk_postpones_growth(train: Train) -> None:
             full.pop()
             raise OSError(28, "No space left on device")
 
-    done = train("full", hooks=Hooks(disk=Disk(written=written)), **GROWING)
+    longer = {**GROWING, "train__max_steps": 40, "growth__stages": LATE}
+    done = train("full", hooks=Hooks(disk=Disk(written=written)), **longer)
     assert done.code == 0
     warnings = [e["message"] for e in done.events if e["event"] == "warning"]
     assert any("could not grow" in message for message in warnings)
+    # The stage's last checkpoint is the one after which it did grow.
+    assert [e["step"] for e in done.events if e["event"] == "grown"] == [27]
+    assert (done.run.checkpoints / "step_27").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.growth.plan import Growth
 
 MEASURED = 8  # sequences
+COPIES = 2  # of the larger weights, at least: those that are written, and the model they are in
 
 
 def grow(
@@ -36,7 +38,7 @@ def grow(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="New folder; default: beside the others, by its size."),
+        typer.Option(metavar="DIR", help="New folder; default: here, by name and size."),
     ] = None,
     method: Annotated[
         str,
@@ -89,7 +91,8 @@ def grow(
     from trainer.growth.checkpoint import check_growth, grown_snapshot, open_source, write_grown
 
     place_of = output or Path(f"{folder.name}-{_size_name(growth)}")
-    _check_output(place_of)
+    _check_output(place_of, folder)
+    _check_room(growth)
     source = open_source(folder)
     ids = _text(source, list(data or ()), to_plain(source.config))
     snapshot = grown_snapshot(source, growth, seed)
@@ -118,10 +121,10 @@ def asked_sizes(to: str) -> dict[str, int]:
     for item in to.split(","):
         key, _, value = (part.strip() for part in item.partition("="))
         name = key.removeprefix("model.")
-        if name not in SIZES or not value.isascii() or not value.isdigit():
+        if name not in SIZES or not re.fullmatch("[1-9][0-9]{0,11}", value):
             raise UserError(
                 f"--to {one_line(item, 60)!r} is not a size: give {', '.join(SIZES[:-1])} or "
-                f"{SIZES[-1]} and a whole number, as in hidden_size=512."
+                f"{SIZES[-1]} and a number from 1 on, as in hidden_size=512."
             )
         if name in sizes:
             raise UserError(f"--to gives {name} twice.")
@@ -129,8 +132,11 @@ def asked_sizes(to: str) -> dict[str, int]:
     return sizes
 
 
-def _check_output(output: Path) -> None:
-    """Raise UserError for a place where the larger model cannot be written."""
+def _check_output(output: Path, folder: Path | None = None) -> None:
+    """Raise UserError for a place where the larger model cannot be written, such as in the
+    checkpoint's own `folder`."""
+    import os
+
     from shared.errors import UserError
     from shared.text import one_line
 
@@ -138,6 +144,31 @@ def _check_output(output: Path) -> None:
         raise UserError(f"{one_line(output)} exists already; choose another place with --output.")
     if not output.parent.is_dir():
         raise UserError(f"The folder {one_line(output.parent)} of --output does not exist.")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise UserError(f"The folder {one_line(output.parent)} of --output cannot be written to.")
+    if folder is not None and output.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{one_line(output)} is inside the checkpoint that grows, which stays as it is; choose "
+            "another place with --output."
+        )
+
+
+def _check_room(growth: Growth) -> None:
+    """Raise UserError if this machine cannot hold the larger model."""
+    import psutil
+
+    from shared.errors import UserError
+    from shared.text import format_bytes, format_count
+    from trainer.model.shapes import count_parameters
+
+    count = count_parameters(growth.new)
+    needed = COPIES * 4 * count
+    available = psutil.virtual_memory().total + psutil.swap_memory().total
+    if needed > available:
+        raise UserError(
+            f"A model of {format_count(count)} parameters needs {format_bytes(needed)} to grow to "
+            f"it, and this machine has {format_bytes(available)}; choose smaller sizes for --to."
+        )
 
 
 def _text(source: Source, data: list[str], config: dict[str, Any]) -> Tensor:

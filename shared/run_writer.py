@@ -50,6 +50,10 @@ _NEW_ATTEMPT = {
 }
 
 
+#: Changes of phase that the state remembers; `events.jsonl` has all of them.
+MAX_TRANSITIONS = 2000
+
+
 class RunWriter:
     """Owns one run directory: holds its lock, writes its heartbeat and its records.
 
@@ -299,7 +303,7 @@ class RunWriter:
             return
         transition = PhaseTransition(step, previous, phase, time.time())
         self.event("phase", step=step, previous=previous, phase=phase)
-        known = self._fields["phase_transitions"]
+        known = self._fields["phase_transitions"][1 - MAX_TRANSITIONS :]
         self.update(current_phase=phase, phase_transitions=(*known, transition))
 
     def write_config(self, config: Mapping[str, Any]) -> None:

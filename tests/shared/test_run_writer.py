@@ -27,7 +27,7 @@ from shared.run.directory import RunDirectory, create_run
 from shared.run.metrics_log import MetricsReader, MetricsTable
 from shared.run.record_lines import read_records
 from shared.run.records import RunState
-from shared.run_writer import RunWriter
+from shared.run_writer import MAX_TRANSITIONS, RunWriter
 
 
 def state_of(run: RunDirectory) -> RunState:
@@ -502,3 +502,13 @@ def test_a_config_of_any_values(tmp_path: Path) -> None:
         "lr": 1e-3,
         "sizes": [1, 2],
     }
+
+
+def test_the_state_of_a_run_that_changes_phase_all_the_time_stays_small(tmp_path: Path) -> None:
+    with RunWriter(tmp_path, name="hybrid") as writer:
+        for step in range(1, MAX_TRANSITIONS + 11):
+            writer.set_phase(("full", "predict")[step % 2], step)
+    state = writer.run.read_state()
+    assert state is not None
+    steps = [change.step for change in state.phase_transitions]
+    assert steps == list(range(11, MAX_TRANSITIONS + 11))

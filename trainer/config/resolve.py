@@ -27,6 +27,8 @@ from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
+#: The phases that any run may have, besides those of its stages.
+PHASES = ("warmup", "full", "predict", "correct")
 
 
 class _Loader(StrictLoader):
@@ -392,6 +394,15 @@ def _growth_problems(config: Config) -> list[str]:
         )
     if config.data.dataset == "pairs":
         problems.append("growth.stages does not work with pairs of answers")
+    problems += [
+        f"growth.stages name {one_line(stage.name, 60)!r} is not made of letters, digits, ., -, + "
+        f"and _, or is one of {', '.join(PHASES)}"
+        for stage in stages
+        if not re.fullmatch(r"[\w.+-]{0,40}", stage.name) or stage.name in PHASES
+    ]
+    names = [stage.name for stage in stages if stage.name]
+    if len(set(names)) < len(names):
+        problems.append("growth.stages has two stages of the same name")
     ends = [stage.until for stage in stages]
     if ends != sorted(set(ends)):
         problems.append("growth.stages must be in the order of their `until`, no two alike")

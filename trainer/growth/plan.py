@@ -124,7 +124,7 @@ def _check_sizes(before: Dimensions, after: Dimensions) -> None:
         if other < one:
             raise UserError(f"{name} {other} is less than the model's {one}; a model only grows.")
     if after == before:
-        raise UserError("The model has these sizes already; give --to with larger ones.")
+        raise UserError("The model has these sizes already; give larger ones to grow to.")
 
 
 def _check_parts(old: ModelConfig, before: Dimensions, after: Dimensions) -> None:
@@ -169,9 +169,14 @@ def _layers(old: int, new: int, method: Method, place: Place) -> tuple[Layer, ..
 def check_stages(config: Config, stages: Sequence[Stage]) -> None:
     """Raise UserError unless every stage's model can become the next one's."""
     for stage, following in pairwise(stages):
-        plan_growth(
-            stage.model,
-            sizes_of(following.model),
-            method=config.growth.method,
-            place=config.growth.place,
-        )
+        try:
+            plan_growth(
+                stage.model,
+                sizes_of(following.model),
+                method=config.growth.method,
+                place=config.growth.place,
+            )
+        except UserError as error:
+            raise UserError(
+                f"growth.stages, from {stage.phase} to {following.phase}: {error}"
+            ) from None

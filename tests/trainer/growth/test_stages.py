@@ -130,6 +130,25 @@ def test_a_full_disk_postpones_growth(train: Train) -> None:
         ({"optim__decay_start": 0.5}, "is step 14 of 20, but a model can grow from step 8"),
         ({"growth__stages": '[{"until": 0.5, "hidden_size": 64}]'}, "a model only grows"),
         ({"growth__stages": '[{"until": 0.5, "layers": 1}]'}, "layers"),
+        (
+            {"growth__stages": '[{"until": 0.5}]'},
+            "from 2-layers to full: The model has these sizes already",
+        ),
+        (
+            {"growth__stages": r'[{"until": 0.5, "num_layers": 1, "name": "\u001b[31m"}]'},
+            "is not made of letters",
+        ),
+        (
+            {"growth__stages": '[{"until": 0.5, "num_layers": 1, "name": "warmup"}]'},
+            "is one of warmup, full",
+        ),
+        (
+            {
+                "growth__stages": '[{"until": 0.4, "num_layers": 1, "name": "a"},'
+                '{"until": 0.5, "num_layers": 1, "name": "a"}]'
+            },
+            "two stages of the same name",
+        ),
         ({"growth__stages": '[{"until": 1.5, "num_layers": 1}]'}, "until"),
     ],
 )

@@ -181,3 +181,22 @@ def test_the_guides_command(run_cli: RunCli, text_data: Path, tmp_path: Path) ->
     ):
         refused = run_cli("train", *wrong, *common)
         assert refused.code == 2 and words in refused.err
+
+
+def test_a_rollback_goes_back_across_a_growth(train: Train) -> None:
+    """No checkpoint of the larger model was saved yet, so the smaller one grows again."""
+    left = [1]
+
+    def hurt(session: Any, parts: list[Any]) -> None:
+        if session.progress.step == 9 and left:
+            parts[0].loss.fill_(float("nan"))
+            left.pop()
+
+    changed = {"optim__ema_decay": 0.9, "stability__nonfinite_steps": 1}
+    hooks = Hooks(after_backward=hurt)
+    done = train("back", hooks=hooks, **{**GROWING, **changed})
+    assert done.code == 0
+    told = [e["event"] for e in done.events if e["event"] in ("rolled_back", "grown")]
+    assert told == ["grown", "rolled_back", "grown", "grown"]
+    assert (done.run.checkpoints / "ema").is_dir()
+    assert not verify_folder(done.run.checkpoints / "ema")

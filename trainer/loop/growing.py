@@ -139,6 +139,7 @@ class Growing:
             for stage in (session.plan.stage - 1, session.plan.stage)
         )
         writer.update(model=writer.state.model | model_facts(session.config.model))
+        writer.set_status("running")  # the time left is counted anew: steps take longer now
         message = (
             f"The model has grown from {format_count(before)} to {format_count(after)} parameters "
             f"in {seconds:.1f} s; its loss on {told['tokens']} tokens was "

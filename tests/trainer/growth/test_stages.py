@@ -193,10 +193,17 @@ def test_a_rollback_goes_back_across_a_growth(train: Train) -> None:
             left.pop()
 
     changed = {"optim__ema_decay": 0.9, "stability__nonfinite_steps": 1}
-    hooks = Hooks(after_backward=hurt)
+    left_at: dict[int, float | None] = {}
+
+    def look(training: Any) -> None:
+        left_at[training.session.progress.step] = training.writer.eta_seconds()
+
+    hooks = Hooks(before_step=look, after_backward=hurt)
     done = train("back", hooks=hooks, **{**GROWING, **changed})
     assert done.code == 0
     told = [e["event"] for e in done.events if e["event"] in ("rolled_back", "grown")]
     assert told == ["grown", "rolled_back", "grown", "grown"]
+    # The time left is not that of the smaller model's steps.
+    assert left_at[13] is not None and left_at[14] is None and left_at[16] is not None
     assert (done.run.checkpoints / "ema").is_dir()
     assert not verify_folder(done.run.checkpoints / "ema")

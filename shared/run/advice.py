@@ -78,9 +78,11 @@ def _diverging(steps: Ints, values: Floats) -> Advice | None:
     means = np.array([float(np.median(part)) for part in bins])
     best, now = int(means.argmin()), means[-1]
     rise = float(now - means[best])
-    noise = max(_error(bins[-1]), _error(bins[best]))
+    errors = [_error(part) for part in bins]
+    # A median spreads by a quarter more than a mean, and the best of many is low by chance.
+    noise = 1.25 * max(errors[-1], errors[-2], errors[best], float(np.median(errors)))
     lasting = bool((means[-2:] > means[best] + _RISEN * abs(means[best])).all())
-    if best > _BINS - 3 or not lasting or rise < 4 * noise:
+    if best > _BINS - 3 or not lasting or rise < 5 * noise:
         return None
     first = int(steps[sum(len(part) for part in bins[:best])])
     return Advice(
@@ -91,24 +93,30 @@ def _diverging(steps: Ints, values: Floats) -> Advice | None:
 
 
 def _spikes(steps: Ints, values: Floats) -> Advice | None:
-    """Single losses far above their neighbours, lately and more than once."""
+    """Single losses far above their neighbours, lately and more often than before: as often as ever
+    they are those of hard data."""
     count = max(LEAST, len(values) // 5)
-    steps, values = steps[-count:], values[-count:]
+    if len(values) < 2 * count:
+        return None
     trend = np.convolve(np.pad(values, 10, mode="edge"), np.ones(21) / 21, mode="valid")
     rest = values - trend
-    middle = float(np.median(rest))
-    sigma = _NORMAL * float(np.median(np.abs(rest - middle)))
+    middle = float(np.median(rest[-count:]))
+    sigma = _NORMAL * float(np.median(np.abs(rest[-count:] - middle)))
     if sigma <= 0:
         return None
     far = np.flatnonzero(rest - middle > _SPIKE_Z * sigma)
-    apart = far[np.diff(far, prepend=-100) > 5]
-    if len(apart) < _SPIKES:
+    every = far[np.diff(far, prepend=-100) > 5]
+    first = len(values) - count
+    apart, earlier = every[every >= first], every[every < first]
+    usual = len(earlier) * count / first
+    if len(apart) < max(_SPIKES, 2 * usual + 3 * math.sqrt(usual)):
         return None
     return Advice(
         "spikes",
         "The loss spikes: a lower learning rate, tighter clipping (optim.grad_clip) or a longer "
         "warmup helps",
-        f"{len(apart)} spikes since step {int(steps[0])}, the last at step {int(steps[apart[-1]])}",
+        f"{len(apart)} spikes since step {int(steps[first])}, the last at step "
+        f"{int(steps[apart[-1]])}",
     )
 
 

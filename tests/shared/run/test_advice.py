@@ -84,6 +84,25 @@ def test_few_false_alarms_on_healthy_curves() -> None:
     assert alarms <= 3  # of 300
 
 
+HARD: dict[str, Callable[[np.random.Generator], Floats]] = {
+    "hard documents": lambda rng: falling(1) + (rng.random(N) < 0.01),
+    "a hard source": lambda rng: falling(2) + 0.8 * (rng.random(N) < 0.1),
+    "skewed": lambda rng: 2.0 + 6.0 * T**-0.35 + rng.lognormal(-3.5, 1, N),
+    "fine-tuning": lambda rng: 1.9 - 0.006 * np.log(T) + rng.normal(0, 0.15, N),
+    "preferences": lambda rng: 0.69 * np.exp(-T / 2000) + rng.normal(0, 0.08, N),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_data_is_no_fault_of_the_run_whenever_one_looks(name: str) -> None:
+    alarms = 0
+    for seed in range(20):
+        loss = HARD[name](np.random.default_rng(seed))
+        found = [kinds(loss[:length]) for length in range(200, N + 1, 200)]
+        alarms += any(kind & {"spikes", "diverging"} for kind in found)
+    assert alarms <= 1  # of 20 runs
+
+
 def test_a_gap_that_grows_is_overfitting() -> None:
     for seed in range(20):
         held = np.concatenate([falling(seed, 0.005)[99:900:100], 2.7 + 0.02 * np.arange(11)])

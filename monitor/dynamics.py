@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitor.data.main_metric import beside, is_cost
 from monitor.data.views import RunDetail
+from shared.charts.phases import NAMED
 from shared.run.advice import Advice, advise
 from shared.run.metrics_rows import Floats, Series
+from shared.run.records import PhaseTransition
 
 WINDOW_SHARE = 0.1  # of the steps; what "lately" means
 MIN_WINDOW, MAX_WINDOW = 50, 20_000  # values
 ADVISED = 8_000  # values that advice looks at
+_ANY = set(NAMED)
 SPIKE_Z = 6.0  # robust deviations above the window's median
 _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as one sigma
 
@@ -92,13 +96,24 @@ def dynamics(detail: RunDetail, main: str = "") -> Dynamics:
 def _advice(loss: Series, evaluated: Series | None, detail: RunDetail) -> list[Advice]:
     throughput = detail.series.get("tokens_per_second")
     rate = detail.series.get("learning_rate")
-    validation = None if evaluated is None else _thin(evaluated)
-    return advise(
-        _thin(loss),
-        validation,
-        None if throughput is None else _thin(throughput),
-        None if rate is None else _thin(rate),
+    first = _stage_begins(detail.transitions)
+    validation, throughput, rate = (
+        None if series is None else _thin(_since(series, first))
+        for series in (evaluated, throughput, rate)
     )
+    return advise(_thin(_since(loss, first)), validation, throughput, rate)
+
+
+def _stage_begins(transitions: Sequence[PhaseTransition]) -> int:
+    """The step at which the present stage began, such as a larger model's: the curves before it
+    tell nothing of it. 0 in a run without stages."""
+    own = [t.step for t in transitions if t.from_phase and not {t.from_phase, t.to} <= _ANY]
+    return own[-1] if own else 0
+
+
+def _since(series: Series, first: int) -> Series:
+    at = int(np.searchsorted(series.steps, first))
+    return Series(series.key, series.steps[at:], series.values[at:])
 
 
 def _thin(series: Series) -> Series:

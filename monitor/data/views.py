@@ -140,7 +140,7 @@ class RunDetail:
     read_as: str = ""
     #: A sentence on the lines that are not shown, with their number, the reason and their keys.
     unread: str = ""
-    #: The phases by the records, for a run without a state.
+    #: The phases by the records.
     transitions: tuple[PhaseTransition, ...] = ()
     #: Unix seconds at which the run was paused or started again: nobody trained around them.
     halts: tuple[float, ...] = ()

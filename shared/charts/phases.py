@@ -9,7 +9,8 @@ from typing import NamedTuple
 from shared.run.records import PhaseTransition
 from shared.text import one_line
 
-_NAMED = ("warmup", "full", "predict", "correct")
+#: The phases that any run may have, besides stages with names of their own.
+NAMED = ("warmup", "full", "predict", "correct")
 #: How many colours the phases with other names share.
 _OTHERS = 4
 
@@ -45,7 +46,7 @@ def phase_inks(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if name in inks:
             continue
-        if name in _NAMED:
+        if name in NAMED:
             inks[name] = f"phase-{name}"
         else:
             inks[name] = f"phase-{others % _OTHERS + 1}"

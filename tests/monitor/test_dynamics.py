@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from monitor.data.views import RunDetail
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, Dynamics, dynamics
+from shared.run.records import PhaseTransition
 from tests.monitor.support import series
 
 
@@ -91,3 +94,18 @@ def test_the_curves_suggest_something() -> None:
     assert [advice.kind for advice in dynamics(level).advice] == ["plateau"]
     falling = detail(2 + 6 * np.arange(1, 3001) ** -0.35 + noise)
     assert not dynamics(falling).advice
+
+
+def test_a_stage_with_a_larger_model_is_not_a_slow_machine() -> None:
+    speed = np.where(np.arange(3000) < 1800, 1000.0, 300.0)
+    slow = detail(2 + 6 * np.arange(1, 3001) ** -0.35, tokens_per_second=speed)
+    assert [advice.kind for advice in dynamics(slow).advice] == ["slower"]
+    for name in ("12m", "full"):  # where the last stage has no name of its own
+        changes = (
+            PhaseTransition(1, "", "warmup", 0.0),
+            PhaseTransition(100, "warmup", "2-layers", 0.0),
+            PhaseTransition(1801, "2-layers", name, 0.0),
+        )
+        assert not dynamics(replace(slow, transitions=changes)).advice
+    same = (PhaseTransition(1, "", "warmup", 0.0), PhaseTransition(1801, "warmup", "full", 0.0))
+    assert dynamics(replace(slow, transitions=same)).advice

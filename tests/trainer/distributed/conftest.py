@@ -86,7 +86,7 @@ class Ranks:
     def train(self, size: int, name: str, *, hooks: str = "", **changes: object) -> Trained:
         """Train a new run on `size` ranks to its end, which must be the same on all."""
         started = self.start(size, *self.arguments(name, **changes), hooks=hooks)
-        return self._ended(started, self.find, name)
+        return self._ended(started, self.found, name)
 
     def resume(self, size: int, run: RunDirectory, *flags: str, hooks: str = "") -> Trained:
         """Resume a run on `size` ranks."""
@@ -95,8 +95,11 @@ class Ranks:
 
     def _ended(self, started: Started, find, name: str) -> Trained:  # type: ignore[no-untyped-def]
         codes = started.codes()
-        assert len(set(codes)) == 1, (codes, [started.said(r) for r in range(len(codes))])
-        return Trained(find(name), codes[0])
+        said = [started.said(rank) for rank in range(len(codes))]
+        assert len(set(codes)) == 1, (codes, said)
+        run = find(name)
+        assert run is not None, (codes, said)
+        return Trained(run, codes[0])
 
     def found(self, name: str) -> RunDirectory | None:
         """The newest run of that name, if there is one."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -13,9 +11,8 @@ from shared.checkpoints.catalogue import newest_sound
 from tests.trainer.distributed.conftest import Ranks
 from tests.trainer.loop.conftest import Trained
 
-STOP = "tests.trainer.distributed.stopping:stop_at_"
+STOP = "tests.trainer.distributed.disturbing:stop_at_"
 KILL = "tests.trainer.distributed.killing:"
-SOAK = bool(os.environ.get("TRAINER_SOAK"))
 FSDP = {"train__dtype": "fp32", "train__parallel": "fsdp"}
 
 
@@ -96,6 +93,6 @@ def test_out_of_memory_on_one_rank_ends_all_and_tells_the_remedy(ranks: Ranks) -
     arguments = ranks.arguments("memory", train__micro_batch=2, train__batch_size=8, **FSDP)
     started = ranks.start(2, *arguments, hooks=f"{KILL}out_of_memory")
     assert 0 not in started.codes()
-    said = started.said(1)
+    said = started.said(0)  # rank 0 tells what another failed of
     assert "Out of memory on rank 1 of 2 with 2 sequences at once (made up)" in said
     assert "--micro-batch 1" in said

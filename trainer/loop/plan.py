@@ -9,9 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from shared.text import format_count, plural
-from trainer.checkpoint.loading import (
-    model_config,
-)
+from trainer.checkpoint.loading import model_config
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.config.schema import Config, GrowthConfig
 from trainer.distributed.device import Compute, set_up

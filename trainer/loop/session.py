@@ -17,11 +17,7 @@ from shared.errors import RunError
 from shared.text import plural
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
-from trainer.checkpoint.loading import (
-    load_base,
-    load_training_state,
-    load_weights,
-)
+from trainer.checkpoint.loading import load_base, load_training_state, load_weights
 from trainer.checkpoint.progress import ENDS, Progress
 from trainer.checkpoint.random_state import generator_seed
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
@@ -31,9 +27,7 @@ from trainer.distributed.device import Compute
 from trainer.distributed.group import Group
 from trainer.distributed.parallel import Parallel, differing, spread
 from trainer.loop.feed import Feed, ahead_on
-from trainer.loop.memory_plan import (
-    whole_gradients,
-)
+from trainer.loop.memory_plan import whole_gradients
 from trainer.loop.plan import Plan, plan_of_stage, stage_of
 from trainer.loop.sources import VALIDATION_FACTS, Sources
 from trainer.model.estimates import flops_per_token

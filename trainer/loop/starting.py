@@ -8,12 +8,7 @@ from pathlib import Path
 from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.checkpoint.loading import (
-    check_optimizer,
-    check_weights,
-    model_config,
-    verify,
-)
+from trainer.checkpoint.loading import check_optimizer, check_weights, model_config, verify
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.progress import read_progress
 from trainer.config.schema import ModelConfig

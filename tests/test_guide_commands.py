@@ -367,7 +367,7 @@ def test_a_model_learns_names_and_indentation(run_cli, here: Path) -> None:
     assert kept == {"step_1.txt", "step_250.txt", "step_500.txt"}
     before, after = (certainty(run.checkpoints / name) for name in ("step_1", "step_500"))
     assert max(before.values()) < 0.1, before
-    assert min(after.values()) > 0.3, after
+    assert min(after.values()) > 0.2, after
 
 
 #: What nearly always follows in Python's own source: a name, a call on it, indentation.
@@ -419,9 +419,10 @@ def test_shapes_are_asserted_in_every_layer(flavour: Literal["gpt2", "llama"]) -
     model = LanguageModel(ModelConfig(flavour=flavour, **shape))
     model.initialize(1)
     ids = torch.zeros(1, 5, dtype=torch.long)
-    model(ids, cache=WrongInOneLayer(model.new_cache(1, 8), wrong=3))
+    with torch.no_grad():
+        model(ids, cache=WrongInOneLayer(model.new_cache(1, 8), wrong=3))
     for wrong in range(3):
-        with pytest.raises(AssertionError) as caught:
+        with pytest.raises(AssertionError) as caught, torch.no_grad():
             model(ids, cache=WrongInOneLayer(model.new_cache(1, 8), wrong))
         assert "the layer before" not in str(caught.value)
     with pytest.raises(AssertionError, match="longer than max_seq_len"):

@@ -39,10 +39,10 @@ def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
         check(request)
         run, options = create(request.new_config(), runs_dir), []
     else:
-        check_ranks_of(request)
         run, options = request.run, as_options(request)
         lock = claim(run)
         try:
+            check_ranks_of(request)
             check(request)
         finally:
             lock.release()

@@ -34,7 +34,13 @@ def test_the_daemon_uploads_what_nobody_trains(run: RunDirectory, hub: HubServer
         supervisor.tick()
         return bool(answer_to(run, request) and answer_to(run, refused))
 
+    def is_recorded() -> bool:  # by another request, where somebody held the run just then
+        supervisor.tick()
+        state = run.read_state()
+        return state is not None and state.hub_repo is not None
+
     until(is_answered)
+    until(is_recorded)
     supervisor.close()
     told = answer_to(run, request)
     assert told["ok"], told

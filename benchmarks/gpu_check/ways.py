@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.gpu_check.check import Check
-from benchmarks.gpu_check.sizes import SIZES, Size, measured
+from benchmarks.gpu_check.sizes import SIZES, Size, measured, sizes_of
 from benchmarks.gpu_check.speed import Speed
 
 SECTION = "Ways to train, bf16, eager"
@@ -14,7 +14,7 @@ SECONDS = 20  # for one way
 
 def ways(check: Check) -> None:
     """Eager; with gradient checkpointing; and the 124M model's head whole and in pieces."""
-    for size in SIZES:
+    for size in sizes_of(check):
         plain = _way(check, size, "everything kept", train__grad_checkpoint_every=0)
         if size.name == "350M":
             continue

@@ -53,7 +53,7 @@ MORE: dict[str, dict[str, Any]] = {
     "ternary muon": {"model.ternary": True, "optim.name": "muon"},
     "norms muon": {"model.qk_norm": True, "model.attention_bias": "all", "optim.name": "muon"},
 }
-STEPS, SEQUENCES, RATE = 3, 8, 1e-2
+STEPS, SEQUENCES, RATE = 2, 8, 1e-2
 
 
 class Trained:

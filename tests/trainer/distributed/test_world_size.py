@@ -17,11 +17,12 @@ STOP = "tests.trainer.distributed.disturbing:stop_at_"
 @pytest.mark.parametrize(
     "changes",
     [
-        {"train.batch_size": 3, "train.micro_batch": 1},  # shares of 1 and 2 sequences
-        {"train.document_mask": True, "train.accumulation_steps": 2},
+        # Shares of 1 and 2 sequences.
+        {"train.batch_size": 3, "train.micro_batch": 1, "train.document_mask": True},
+        pytest.param({"train.accumulation_steps": 2}, marks=SOAKED),
         pytest.param({"train.collider": True, "model.mtp_heads": 2}, marks=SOAKED),
     ],
-    ids=["uneven", "documents", "collider"],
+    ids=["uneven", "accumulated", "collider"],
 )
 def test_one_two_one_ranks(ranks: Ranks, changes: dict[str, object]) -> None:
     changes = {"train.dtype": "fp32", **changes}
@@ -36,7 +37,7 @@ def test_one_two_one_ranks(ranks: Ranks, changes: dict[str, object]) -> None:
     assert parts.state.attempt == 3
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["fsdp", pytest.param("ddp", marks=SOAKED)])
 def test_a_model_grows_on_two_ranks_as_on_one(ranks: Ranks, parallel: str) -> None:
     stages = [{"until": 0.5, "hidden_size": 16, "num_heads": 2, "num_layers": 1}]
     changes = {

@@ -101,7 +101,7 @@ def grown_model(
     return new
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(growths())
 def test_the_function_stays(case: tuple[ModelConfig, dict[str, Any], str, str]) -> None:
     config, sizes, method, place = case

@@ -185,14 +185,10 @@ def time_left(view: RunView) -> str:
 
 
 def passes(view: RunView) -> str:
-    """Forward and backward passes, and the share saved by predicting gradients."""
+    """Forward and backward passes. What predictions save can be told only against another run."""
     if not (view.total_forward or view.total_backward):
         return ""
-    text = f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} back"
-    saved = view.total_forward - view.total_backward
-    if view.total_forward and saved > 0:
-        text += f" ({saved / view.total_forward:.0%} saved)"
-    return text
+    return f"{thousands(view.total_forward)} forward, {thousands(view.total_backward)} back"
 
 
 def best(view: RunView) -> str:

@@ -162,12 +162,12 @@ def synchronize(device: torch.device) -> None:
 
 
 def forget() -> None:
-    """Free what the last section held, compiled graphs too."""
+    """Free what the last section held on the GPU, compiled graphs too."""
     import torch
 
-    torch.compiler.reset()
-    gc.collect()
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # a smoke run holds little, and looking for it takes long
+        torch.compiler.reset()
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from shared.errors import UserError
+from shared.files import remove_temporaries
 from trainer.data.bad_records import Report
 from trainer.data.commit import Prepared
 from trainer.data.file_set import FileSet, partial_path
@@ -87,8 +88,9 @@ class Place:
             return False
 
     def clean(self, work: Path, *, everything: bool) -> None:
-        """Remove what only the making needed, folders without a finished shard, and with
-        `everything` the shards of other sets."""
+        """Remove what only the making needed, what killed processes left, folders without a
+        finished shard, and with `everything` the shards of other sets."""
+        remove_temporaries(work)
         with contextlib.suppress(OSError):
             patterns = (SURVEY, HASHES, VALIDATION_PART, f"{VALIDATION_PART}.mask")
             for pattern in (f"*{pattern}" for pattern in patterns):

@@ -37,9 +37,11 @@ def test_a_number_that_does_not_hold_is_told() -> None:
     assert Result.from_json(result.to_json()) == result
 
 
-def test_the_guides_generation_was_measured_below_100_ms() -> None:
+def test_the_guides_generation_is_told_as_it_was_measured() -> None:
     """64 tokens of the 25M model for one client, from the request to the last byte."""
     (found,) = re.findall(
-        r"^- 64 tokens of the 25M model < 100 ms: (\d+) ms .*holds$", FIGURES.read_text(), re.M
+        r"^- 64 tokens of the 25M model < 100 ms: (\d+) ms ", FIGURES.read_text(), re.M
     )
-    assert int(found) < 100
+    guides = FIGURES.with_name("guides.md").read_text()
+    (row,) = [line for line in guides.splitlines() if line.startswith("| 004-53 |")]
+    assert f" {found} ms " in row

@@ -11,39 +11,19 @@ differences from the first arm, and in how many of the seeds an arm is better.
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from benchmarks.experiments import ROOT, run
+from benchmarks import study
 from benchmarks.record import Result, Row
-from benchmarks.shakespeare import SEQ_LEN, TEXT, prepare, validation_loss
-from benchmarks.trials import Settings, apart, mean, repeat, tune
+from benchmarks.shakespeare import prepare, validation_loss
+from benchmarks.trials import Settings
 
-SHAPE = {
-    "model.hidden_size": 128,
-    "model.num_layers": 4,
-    "model.num_heads": 4,
-    "model.max_seq_len": SEQ_LEN,
-    "model.qk_norm": True,
-    "train.seq_len": SEQ_LEN,
-    "train.batch_size": 24,
-    "train.threads": 1,
-    "train.device": "cpu",
-    "optim.warmup_steps": 10,
-    "optim.schedule": "wsd",
-    "optim.decay_start": 0.4,
-    "optim.decay_shape": "linear",
-    "optim.min_lr": 0.0,
-}
-TUNING_SEED = 0
+SHAPE = {**study.SHAPE, "model.num_layers": 4, "optim.decay_start": 0.4}
 
 
 @dataclass(frozen=True)
@@ -142,79 +122,41 @@ def train(settings: Settings, text: Path) -> Trained:
         return Trained(loss, cpu)
 
 
-def train_alone(settings: Settings, text: Path) -> Trained:
-    """The same in a process of its own, so that no arm warms another's caches."""
-    command = [sys.executable, "-m", "benchmarks.optimizer_ablations", "--text", str(text)]
-    command += ["--train", json.dumps(dict(settings))]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return Trained(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def measure(
-    name: str,
-    text: Path,
-    steps: int,
-    seeds: int,
-    train_one: Callable[[Settings, Path], Trained] = train_alone,
+    name: str, train_alone: Callable[[Settings], Trained], steps: int, seeds: int
 ) -> Result:
     """All arms of a study."""
     _, arms = STUDIES[name]
+    made = study.Study(train_alone, seeds)
     rows: list[Row] = []
-    notes: list[str] = [f"{steps} steps, {seeds} seeds."]
-    first: list[Trained] = []
+    first = arms[0].name
     for arm in arms:
-        own: Settings = {**arm.settings, "train.max_steps": steps}
+        made.arm(arm.name, {**arm.settings, "train.max_steps": steps}, arm.trials or [{}])
+        rows.append(Row(f"{arm.name}: loss", made.mean(arm.name, "loss"), "nats/char"))
+        cpu = made.mean(arm.name, "cpu")
+        peer = made.mean(first, "cpu")
+        rows.append(Row(f"{arm.name}: time", cpu, "s of CPU", first, cpu / peer))
+        if arm.name != first:
+            made.compare(arm.name, first)
+    return Result(rows, [], [f"{steps} steps, {seeds} seeds.", *made.notes])
 
-        def trained(more: Settings, base: Settings = own) -> Trained:
-            return train_one({**base, **more}, text)
 
-        chosen: Settings = {}
-        if arm.trials:
-            tuned = tune(arm.trials, TUNING_SEED, trained)
-            chosen = tuned.settings
-            told = ", ".join(
-                f"{trial['optim.learning_rate']:g}: {one.loss:.3f}" for trial, one in tuned.tried
-            )
-            rate = chosen["optim.learning_rate"]
-            notes.append(f"{arm.name} chose the rate {rate:g} ({told}).")
-        done = repeat(chosen, range(1, seeds + 1), trained)
-        first = first or done
-        loss = mean([one.loss for one in done])
-        rows.append(Row(f"{arm.name}: loss", loss, "nats/char"))
-        cpu, peer = (mean([one.cpu for one in of]) for of in (done, first))
-        rows.append(Row(f"{arm.name}: time", cpu, "s of CPU", arms[0].name, cpu / peer))
-        if done is not first:
-            pairs = apart(done, first)
-            better = sum(pair < 0 for pair in pairs)
-            notes.append(
-                f"{arm.name} against {arms[0].name}: {mean(pairs):+.4f}, better in "
-                f"{better} of {seeds}."
-            )
-    return Result(rows, [], notes)
+PROGRAM = study.Program(
+    "optimizer_ablations",
+    __doc__,
+    {name: title for name, (title, _) in STUDIES.items()},
+    measure,
+    train,
+    Trained,
+    steps=200,
+    seeds=3,
+)
 
 
 def main() -> int:
     """Run studies, or be one training."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(STUDIES))
-    parser.add_argument("--text", type=Path, default=TEXT)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--page", type=Path)
-    parser.add_argument("--train", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.train:
-        print(json.dumps(vars(train(json.loads(options.train), options.text))))
-        return 0
-    unknown = [name for name in options.studies if name not in STUDIES]
-    if unknown:
-        parser.error(f"no study {unknown[0]!r}; there are {', '.join(STUDIES)}")
-    if not options.text.is_file():
-        parser.error(f"{options.text} is absent; give tinyshakespeare.txt with --text")
-    for name in options.studies or STUDIES:
-        found = partial(measure, name, options.text, options.steps, options.seeds)
-        run(STUDIES[name][0], __doc__, f"optimizer_ablations {name}", found, options.page)
-    return 0
+    parser = PROGRAM.parser()
+    return PROGRAM.main(parser, parser.parse_args())
 
 
 if __name__ == "__main__":

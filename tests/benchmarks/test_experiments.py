@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import growth, hybrid, optimizer_ablations, time_to_loss
+from benchmarks import growth, hybrid, optimizer_ablations, study, time_to_loss
 from benchmarks.experiments import run
 from benchmarks.record import Result, Row
 
@@ -26,15 +26,17 @@ def test_the_ablations_run(text) -> None:
 
 def test_growth_runs(text) -> None:
     short = {"train.max_steps": 10, "optim.warmup_steps": 2, "growth.stages": growth.STAGES}
-    done = growth.train(short, text)
-    whole = growth.train({"train.max_steps": 1, "optim.warmup_steps": 0}, text)
+    done = study.train({**growth.SHAPE, **short}, text)
+    whole = study.train({**growth.SHAPE, "train.max_steps": 1, "optim.warmup_steps": 0}, text)
     assert 0 < done.loss < 5
     assert 0 < done.flops < 10 * whole.flops
 
 
 def test_predicted_steps_run(text) -> None:
     short = {"train.max_steps": 9, "hybrid.predictor": "linear", "hybrid.every": 3}
-    done = hybrid.train({**short, "hybrid.correct": 2, "optim.warmup_steps": 2}, text)
+    done = study.train(
+        {**hybrid.SHAPE, **short, "hybrid.correct": 2, "optim.warmup_steps": 2}, text
+    )
     assert 0 < done.loss < 5
     assert done.backward + done.predicted == 9
 

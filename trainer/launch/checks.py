@@ -74,13 +74,14 @@ class Checked:
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
 
-def check(request: LaunchRequest, group: Group = ALONE) -> Checked:
+def check(request: LaunchRequest, group: Group = ALONE, machines: int = 1) -> Checked:
     """Check data, device, memory, upload login, checkpoint and folders of a request.
 
     Nothing is written. Raises UserError or RunError with the first problem found. Every rank of
-    `group` checks what is its own; rank 0 chooses the checkpoint.
+    `group` checks what is its own; rank 0 chooses the checkpoint. A process alone checks for the
+    ranks that will train: of one machine, or of several `machines`.
     """
-    check_names(request, group.world)
+    check_names(request, ranks_of(request.config, machines) if group.world.alone else group.world)
     if group.writes:
         check_upload(request.config)
     told = group.decided(lambda: _told(*_starting_point(request)))
@@ -138,6 +139,12 @@ def _told(start: Start | None, warnings: tuple[str, ...]) -> Json:
 
 def _start_told(told: Json | None) -> Start | None:
     return Start(**{**told, "folder": Path(told["folder"])}) if told else None
+
+
+def ranks_of(config: Config, machines: int = 1) -> World:
+    """The ranks that a configuration asks for, on each of several machines."""
+    each = config.distributed.nproc_per_node
+    return World(size=each * machines, local_size=each)
 
 
 def check_names(request: LaunchRequest, world: World = ONE_PROCESS) -> None:

@@ -15,7 +15,7 @@ from shared.run.records import ExitRecord
 from trainer.launch.checks import check
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
-from trainer.launch.ranks import as_options, check_ranks_of
+from trainer.launch.ranks import as_options
 from trainer.launch.request import LaunchRequest
 
 
@@ -35,14 +35,12 @@ def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
     """
     if request.run is None:
         check_writable(runs_dir)
-        check_ranks_of(request)
         check(request)
         run, options = create(request.new_config(), runs_dir), []
     else:
         run, options = request.run, as_options(request)
         lock = claim(run)
         try:
-            check_ranks_of(request)
             check(request)
         finally:
             lock.release()

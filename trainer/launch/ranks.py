@@ -27,8 +27,7 @@ from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.config.resolve import assignment, flatten, to_plain
 from trainer.config.schema import Config
-from trainer.distributed.world import World
-from trainer.launch.checks import check_plain
+from trainer.launch.checks import check_plain, ranks_of
 from trainer.launch.claim import check_writable
 from trainer.launch.create import create
 from trainer.launch.rank_process import FOLDER, read_ranks, write_launcher
@@ -124,8 +123,7 @@ def train_with_ranks(
 def check_ranks_of(request: LaunchRequest, nodes: Nodes = ONE_NODE) -> None:
     """What can be said of a training with ranks without torch. Raises UserError."""
     nodes.check()
-    size = request.config.distributed.nproc_per_node * nodes.count
-    check_plain(request, World(size=size, local_size=request.config.distributed.nproc_per_node))
+    check_plain(request, ranks_of(request.config, nodes.count))
 
 
 def as_options(request: LaunchRequest) -> list[str]:

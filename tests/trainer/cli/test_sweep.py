@@ -81,6 +81,7 @@ def state_of(run: RunDirectory) -> RunState:
         ((*RATES, "--set", "checkpoint.dir=x"), "its own checkpoints folder"),
         ((*RATES, "--group", "a\nb"), "is not a name"),
         ((*RATES, "--data-path", "missing"), "data.dataset is synthetic"),
+        ((*RATES, "--nproc-per-node", 99), "too few for 99 ranks"),
     ],
 )
 def test_nothing_is_queued_where_one_run_is_wrong(

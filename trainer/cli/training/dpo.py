@@ -103,6 +103,8 @@ def dpo(
     from trainer.launch.request import LaunchRequest, choose_length, load_layers, new_run
 
     check_mode(detach=detach, queue=queue)
+    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+    nodes.check()
     check_may_prepare("--pairs", pairs, nnodes)
     if not dry_run:
         check_writable(runs_dir)
@@ -135,6 +137,5 @@ def dpo(
     layers = replace(layers, flags={**layers.flags, **fitted_to_pairs(folder, layers)})
     request = LaunchRequest(new_run(layers.source, layers.file, layers.flags, preset=layers.preset))
     if dry_run:
-        return show_plan(request)
-    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+        return show_plan(request, nodes)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)

@@ -12,6 +12,7 @@ from trainer.cli.output import show_progress
 
 if TYPE_CHECKING:
     from trainer.config.resolve import Settings
+    from trainer.launch.ranks import Nodes
     from trainer.launch.request import LaunchRequest
 
 
@@ -143,6 +144,8 @@ def train(
     )
 
     check_mode(detach=detach, queue=queue)
+    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+    nodes.check()
     check_may_prepare("--data", data, nnodes)
     check_may_prepare("--chat", chat, nnodes)
     if resume is None and not dry_run:
@@ -216,8 +219,7 @@ def train(
         tools = Tools(download, show_progress, tell)
         request = LaunchRequest(training_config(layers, given, runs_dir, tools))
     if dry_run:
-        return show_plan(request)
-    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+        return show_plan(request, nodes)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)
 
 
@@ -226,11 +228,11 @@ def tell(note: str) -> None:
     typer.echo(f"note: {note}", err=True)
 
 
-def show_plan(request: LaunchRequest) -> int:
+def show_plan(request: LaunchRequest, nodes: Nodes) -> int:
     """Print what would be trained and on what, without creating a run."""
     from shared.text import many_lines
     from trainer.launch.checks import check
 
-    for line in check(request).describe():
+    for line in check(request, machines=nodes.count).describe():
         typer.echo(many_lines(line))
     return 0

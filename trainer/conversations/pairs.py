@@ -23,6 +23,7 @@ from trainer.data.marks import Answered
 from trainer.data.own_files import REPORT
 from trainer.data.pairs import write_pairs
 from trainer.data.read_counts import reading_notes
+from trainer.data.split import check_val_split
 from trainer.data.tokenizer import Tokenizer
 from trainer.generate.answers import AnswerFinder
 from trainer.generate.templates import ChatTemplate
@@ -52,8 +53,7 @@ def prepare_pairs(settings: PairSettings) -> list[str]:
 
     Raises UserError with file and line of a bad record, unless those are left out.
     """
-    if not 0 <= settings.val_split < 1:
-        raise UserError(f"--val-split {settings.val_split:g} is not a share: give 0.1 for 10 %.")
+    check_val_split(settings.val_split, "the pairs")
     inputs = find_inputs(settings.inputs)
     reader = DocumentReader(
         inputs.files,

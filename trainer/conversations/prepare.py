@@ -36,7 +36,7 @@ from trainer.data.marks import Answered
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.read_counts import ReadCounts, reading_notes
-from trainer.data.split import FEWEST_DOCUMENTS, LOPSIDED, TRAIN, VALIDATION
+from trainer.data.split import FEWEST_DOCUMENTS, LOPSIDED, TRAIN, VALIDATION, check_val_split
 from trainer.data.tokenizer import MAX_TEMPLATE, Tokenizer
 from trainer.generate.answers import AnswerFinder, Dialogue
 from trainer.generate.templates import ChatTemplate
@@ -118,11 +118,7 @@ def prepare_chat(settings: ChatSettings, progress: ProgressFactory = silent) -> 
 
 def check_chat_settings(settings: ChatSettings) -> None:
     """Raise UserError for settings that cannot be met, before anything is read."""
-    if not 0 <= settings.val_split < 1:
-        raise UserError(
-            f"--val-split {settings.val_split:g} is not a share of the conversations: give a "
-            "number from 0 up to but not including 1, such as 0.05 for 5 %"
-        )
+    check_val_split(settings.val_split, "the conversations")
     if settings.max_tokens is not None and settings.max_tokens < 2:
         raise UserError(f"--max-tokens is {settings.max_tokens}: it must be 2 or more")
 

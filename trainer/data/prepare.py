@@ -26,7 +26,7 @@ from trainer.data.inputs import InputFile, InputSet, find_inputs
 from trainer.data.outputs import TokenWriter, open_writers, plan_targets
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.read_counts import ReadCounts, reading_notes
-from trainer.data.split import Part, SplitPlan, Survey, divide, plan_split
+from trainer.data.split import Part, SplitPlan, Survey, check_val_split, divide, plan_split
 from trainer.data.tokenizer import Charset, Kind, Tokenizer, outside_message
 from trainer.data.tokenizer_training import (
     DEFAULT_VOCAB_SIZE,
@@ -170,11 +170,7 @@ def batches_of(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterato
 def check_settings_of(settings: PrepareSettings) -> None:
     """Raise UserError for settings that cannot be met, before anything is read."""
     find_encoding(settings.encoding)
-    if not 0 <= settings.val_split < 1:
-        raise UserError(
-            f"--val-split {settings.val_split:g} is not a share of the text: give a number from 0 "
-            "up to but not including 1, such as 0.05 for 5 %"
-        )
+    check_val_split(settings.val_split, "the text")
     if (settings.vocab is None) != (settings.merges is None):
         missing = "--merges" if settings.merges is None else "--vocab"
         raise UserError(f"--vocab and --merges go together: {missing} is missing")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from shared.errors import UserError
 from trainer.data.documents import Piece, safe_cut
 
 Rule = Literal["none", "documents", "blocks"]
@@ -24,6 +25,15 @@ BLOCK_BYTES = 64 * 1024  # a validation block is not made shorter than this by h
 BLOCK_CUT_WINDOW = 256
 
 TRAIN, VALIDATION = 0, 1
+
+
+def check_val_split(val_split: float, of: str) -> None:
+    """Raise UserError for a `val_split` that is not a share `of` something, such as "the text"."""
+    if not 0 <= val_split < 1:
+        raise UserError(
+            f"--val-split {val_split:g} is not a share of {of}: give a number from 0 up to but not "
+            "including 1, such as 0.05 for 5 %"
+        )
 
 
 class Part(NamedTuple):

@@ -88,6 +88,8 @@ def test_what_does_not_fit_is_told(
         (["--output", "x"], "--output and --datatrove are both given"),
         ([], "--datatrove needs --tokenizer"),
         (["--tokenizer", token_data, "--val-split", 2], "--val-split 2 is not a share"),
+        (["--tokenizer", token_data, "--workers", -1], "--workers is -1: it must be between 1"),
+        (["--tokenizer", token_data, "--workers", 0], "--workers is 0: it must be between 1"),
     ):
         done = run_cli("prepare-data", "--datatrove", folder, *words)
         assert done.code == 2 and told in done.err, done.err

@@ -119,7 +119,10 @@ def prepare_data(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Processes that make --shards; default: one per core."),
+        typer.Option(
+            metavar="N",
+            help="Processes for --shards, threads for --datatrove; default: one per core.",
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
@@ -237,7 +240,7 @@ def _refuse_beside_datatrove(context: typer.Context) -> None:
             option = {**_OF_TEXT, "more": "a path"}.get(name, "--" + name.replace("_", "-"))
             raise UserError(
                 f"{option} and --datatrove are both given; the tokens are there already, and only "
-                "--tokenizer, --val-split and --overwrite count."
+                "--tokenizer, --val-split, --workers and --overwrite count."
             )
 
 

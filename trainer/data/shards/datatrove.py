@@ -23,7 +23,8 @@ from trainer.data.commit import Prepared
 from trainer.data.file_set import FileSet, cannot_write, partial_path
 from trainer.data.progress import ProgressFactory, silent
 from trainer.data.shards.manifest import SPOT_BLOCKS, Manifest, Shard, checksum_of
-from trainer.data.shards.pool import cores
+from trainer.data.shards.pool import check_workers, cores
+from trainer.data.split import check_val_split
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import MANIFEST, Sidecar, fingerprint, sidecar_path
 
@@ -69,11 +70,8 @@ def describe_datatrove(settings: DatatroveSettings, progress: ProgressFactory = 
 
     Raises UserError for files that are unfinished, damaged or made with another tokenizer.
     """
-    if not 0 <= settings.val_split < 1:
-        raise UserError(
-            f"--val-split {settings.val_split:g} is not a share of the documents: give a number "
-            "from 0 up to but not including 1"
-        )
+    check_val_split(settings.val_split, "the documents")
+    check_workers(settings.workers)
     if settings.tokenizer is None:
         raise UserError("--datatrove needs --tokenizer with the tokenizer that datatrove was given")
     folder = expand_user(settings.folder)

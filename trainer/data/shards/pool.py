@@ -19,6 +19,7 @@ from typing import Any
 from shared.errors import RunError, UserError
 from shared.text import one_line
 
+_MOST_WORKERS = 1024
 _SHOWN_LINES = 3
 _GRACE = 5.0  # seconds a process has to end before it is killed
 
@@ -29,6 +30,12 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise UserError for a number of processes or threads that is given and out of range."""
+    if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+        raise UserError(f"--workers is {workers}: it must be between 1 and {_MOST_WORKERS}")
 
 
 class Worker:

@@ -32,7 +32,7 @@ from trainer.data.shards.manifest import (
     shard_name,
 )
 from trainer.data.shards.plan import ShardPlan, plan_of
-from trainer.data.shards.pool import Here, Pool, cores, open_pool
+from trainer.data.shards.pool import Here, Pool, check_workers, cores, open_pool
 from trainer.data.shards.records import (
     SURVEY,
     merged_counts,
@@ -164,8 +164,7 @@ def prepare_shards(
 def _check(shards: int, workers: int | None) -> None:
     if not 1 <= shards <= MOST_SHARDS:
         raise UserError(f"--shards is {shards}: it must be between 1 and {MOST_SHARDS}")
-    if workers is not None and not 1 <= workers <= 1024:
-        raise UserError(f"--workers is {workers}: it must be between 1 and 1024")
+    check_workers(workers)
 
 
 def _refuse_to_mix(place: Place, plan: ShardPlan, work: Path, kind: Kind) -> None:

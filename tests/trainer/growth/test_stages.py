@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shared.checkpoints.catalogue import list_checkpoints
@@ -67,7 +68,8 @@ def test_a_run_goes_through_its_stages(whole: Trained) -> None:
 def test_no_loss_is_out_of_line_where_it_grows(whole: Trained) -> None:
     losses = whole.metrics.series("loss").values
     changes = abs(losses[1:] - losses[:-1])
-    assert changes[[6, 13]].max() <= 2 * changes.max()
+    grown = [6, 7, 13, 14]  # the first two steps of each larger model
+    assert changes[grown].max() <= np.delete(changes, grown).max()
 
 
 @pytest.mark.parametrize("step", [3, 7, 10, 14, 17])

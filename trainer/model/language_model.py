@@ -15,7 +15,7 @@ from trainer.model.documents import Documents
 from trainer.model.gpt2 import GPT2Body
 from trainer.model.inference.cache import Cache, KeyValueCache
 from trainer.model.inference.drafts import Drafter
-from trainer.model.llama import LlamaBody
+from trainer.model.llama import LlamaBody, RMSNorm
 from trainer.model.loss import LOSS_MEMORY, PLAIN, Losses, LossMemory, Objective
 from trainer.model.parts.interface import Part
 from trainer.model.parts.registry import active_parts
@@ -64,6 +64,13 @@ class LanguageModel(nn.Module):
     def body(self) -> LlamaBody | GPT2Body:
         """Everything before the output head."""
         return self.transformer if self.config.flavour == "gpt2" else self.model
+
+    @property
+    def final_norm(self) -> RMSNorm | nn.LayerNorm:
+        """The last step of the body. Its gain has the type that the model computes in: frozen
+        matrices may be narrower.
+        """
+        return self.transformer.ln_f if self.config.flavour == "gpt2" else self.model.norm
 
     @property
     def device(self) -> torch.device:
@@ -128,20 +135,14 @@ class LanguageModel(nn.Module):
     def new_cache(self, batch: int, length: int, dtype: torch.dtype | None = None) -> KeyValueCache:
         """An empty key-value cache for `length` positions."""
         assert length <= self.dimensions.T, "the cache is longer than max_seq_len"
-        kind = dtype or self._stored_dtype()
+        kind = dtype or self.final_norm.weight.dtype
         return KeyValueCache(self.dimensions, batch, length, self.device, kind)
-
-    def _stored_dtype(self) -> torch.dtype:
-        # Frozen matrices may be narrower than what is computed; gains never are.
-        norm = self.transformer.ln_f if self.config.flavour == "gpt2" else self.model.norm
-        dtype: torch.dtype = norm.weight.dtype
-        return dtype
 
     def _computing_dtype(self) -> torch.dtype:
         """That of the queries."""
         kind = self.device.type
         narrow = torch.is_autocast_enabled(kind)
-        return torch.get_autocast_dtype(kind) if narrow else self._stored_dtype()
+        return torch.get_autocast_dtype(kind) if narrow else self.final_norm.weight.dtype
 
     def drafter(self) -> Drafter | None:
         """What drafts tokens for this model, if a part of it does."""

@@ -56,7 +56,7 @@ def for_one_client(model: LanguageModel) -> LanguageModel:
     in training mode, under autocast, with narrow weights, with rows of them in other processes or
     where something has to act before a module is called it is the model itself.
     """
-    exact = _final_gain(model).dtype in (torch.float32, torch.float64)
+    exact = model.final_norm.weight.dtype in (torch.float32, torch.float64)
     on_cpu = model.device.type == "cpu" and exact
     if not on_cpu or model.training or torch.is_autocast_enabled("cpu"):
         return model
@@ -78,7 +78,7 @@ def _linear(module: nn.Module, layer: MakeLinear) -> nn.Module | None:
 @torch.no_grad()
 def _twin(model: LanguageModel, replace: Callable[[nn.Module], nn.Module | None]) -> LanguageModel:
     """A copy of the modules that hold others, around what `replace` gives for the innermost."""
-    one_row = OneRow(model.dimensions, _final_gain(model))
+    one_row = OneRow(model.dimensions, model.final_norm.weight)
 
     def copied(module: nn.Module) -> nn.Module:
         new = replace(module)
@@ -94,12 +94,6 @@ def _twin(model: LanguageModel, replace: Callable[[nn.Module], nn.Module | None]
     twin = copied(model)
     assert isinstance(twin, LanguageModel)
     return twin
-
-
-def _final_gain(model: LanguageModel) -> Tensor:
-    """A tensor of the type that the model computes in: frozen matrices may be narrower."""
-    norm = model.transformer.ln_f if model.config.flavour == "gpt2" else model.model.norm
-    return norm.weight
 
 
 def _shallow(module: _Module) -> _Module:

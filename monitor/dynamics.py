@@ -10,15 +10,14 @@ import numpy as np
 
 from monitor.data.main_metric import beside, is_cost
 from monitor.data.views import RunDetail
-from shared.charts.phases import NAMED
 from shared.run.advice import Advice, advise
 from shared.run.metrics_rows import Floats, Series
-from shared.run.records import PhaseTransition
+from shared.run.records import PHASES, PhaseTransition
 
 WINDOW_SHARE = 0.1  # of the steps; what "lately" means
 MIN_WINDOW, MAX_WINDOW = 50, 20_000  # values
 ADVISED = 8_000  # values that advice looks at
-_ANY = set(NAMED)
+_ANY = set(PHASES)
 SPIKE_Z = 6.0  # robust deviations above the window's median
 _NORMAL = 1.4826  # the median absolute deviation of a normal distribution, as one sigma
 

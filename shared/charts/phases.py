@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shared.run.records import PhaseTransition
+from shared.run.records import PHASES, PhaseTransition
 from shared.text import one_line
 
-#: The phases that any run may have, besides stages with names of their own.
-NAMED = ("warmup", "full", "predict", "correct")
 #: How many colours the phases with other names share.
 _OTHERS = 4
 
@@ -46,7 +44,7 @@ def phase_inks(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if name in inks:
             continue
-        if name in NAMED:
+        if name in PHASES:
             inks[name] = f"phase-{name}"
         else:
             inks[name] = f"phase-{others % _OTHERS + 1}"

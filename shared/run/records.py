@@ -18,6 +18,9 @@ ACTIVE_STATUSES = frozenset({"initializing", "running", "paused", "stopping"})
 ENDED_STATUSES = frozenset({"completed", "failed", "cancelled", "preempted"})
 STATUSES = frozenset({"queued"}) | ACTIVE_STATUSES | ENDED_STATUSES
 
+#: The phases that any run may have, besides stages with names of their own.
+PHASES = ("warmup", "full", "predict", "correct")
+
 #: Metrics of a step that describe the record itself; every other numeric key is a series.
 RECORD_KEYS = frozenset({"step", "time", "attempt", "phase", "was_predicted", "nonfinite"})
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from shared.errors import UserError
+from shared.run.records import PHASES
 from shared.text import format_bytes, nearest, one_line
 from shared.yaml_text import StrictLoader, guarded
 from trainer.config.conditions import missing_conditions
@@ -27,8 +28,6 @@ from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20
-#: The phases that any run may have, besides those of its stages.
-PHASES = ("warmup", "full", "predict", "correct")
 
 
 class _Loader(StrictLoader):

@@ -27,6 +27,7 @@ from shared.run.records import ACTIVE_STATUSES, RunState
 from shared.text import one_line
 from trainer.config.resolve import assignment, flatten, to_plain
 from trainer.config.schema import Config
+from trainer.distributed.cores import usable_cores
 from trainer.launch.checks import check_plain, ranks_of
 from trainer.launch.claim import check_writable
 from trainer.launch.create import create
@@ -204,9 +205,8 @@ def _usr1_ignored() -> Iterator[None]:
 
 
 def _threads(ranks: int) -> Mapping[str, str]:
-    """Each rank its share of the cores: torchrun gives one otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"OMP_NUM_THREADS": str(max(1, (cores or 1) // ranks))}
+    """Each rank its share of the usable cores: torchrun gives one otherwise."""
+    return {"OMP_NUM_THREADS": str(max(1, usable_cores() // ranks))}
 
 
 def _exit_code(torchrun: int, ranks: Sequence[int | None]) -> int:

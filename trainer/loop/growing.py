@@ -120,10 +120,9 @@ class Growing:
         """Train the larger model in `folder` from here on."""
         session = self._session
         session.rebuild(plan_of_stage(session.plan, session.plan.stage + 1))
-        progress = session.progress
         load_training_state(folder, session.model, session.optimizer, session.group)
+        progress = session.progress
         progress.facts[ENDS] = [*progress.facts.get(ENDS, []), progress.step]
-        session.progress = progress
         self._memory.fit_again()
 
     def _postpone(self, error: str) -> None:

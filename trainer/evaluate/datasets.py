@@ -20,17 +20,15 @@ from shared.text import one_line
 from trainer.data.documents import DocumentReader, Piece
 from trainer.data.inputs import InputFile, find_inputs
 from trainer.data.marks import COUNTS, document_bounds
-from trainer.data.places import data_places
+from trainer.data.places import data_places, validation_files
 from trainer.data.read_counts import ReadCounts, reading_notes
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import (
     CHECK_TOKENS,
     MANIFEST,
     check_token_files,
-    find_tokens,
     find_validation,
     open_tokens,
-    validation_path,
 )
 
 if TYPE_CHECKING:
@@ -154,7 +152,7 @@ def held_back(
         places = data_places(data)
         if not places:
             raise UserError(f"The model does not name its validation data; {remedy}.")
-        chosen_files = [path for path in map(_beside, places) if path is not None]
+        chosen_files = list(validation_files(data))
         if not chosen_files:
             told = ", ".join(map(one_line, places))
             raise UserError(f"There is no validation data beside {told}; {remedy}.")
@@ -172,13 +170,6 @@ def held_back(
         )
     name = ", ".join(one_line(file.name, 60) for file in files)
     return DataSet(name, "tokens", "validation", files, max_tokens)
-
-
-def _beside(path: str) -> Path | None:
-    try:
-        return validation_path(find_tokens(path))
-    except UserError:
-        return None
 
 
 def _token_file(text: str) -> Path | None:

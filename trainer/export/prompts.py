@@ -11,8 +11,8 @@ from shared.checkpoints.catalogue import META
 from shared.errors import UserError
 from shared.files import read_json
 from trainer.checkpoint.opening import OpenedModel
-from trainer.data.places import data_places
-from trainer.data.tokens import find_tokens, open_tokens, validation_path
+from trainer.data.places import validation_files
+from trainer.data.tokens import open_tokens
 
 NEW_TOKENS = 64
 DATA_WINDOWS = 4
@@ -85,6 +85,5 @@ def _validation_file(checkpoint: Path) -> Path | None:
     with contextlib.suppress(UserError, OSError, ValueError):
         if data.get("val_path"):
             return Path(str(data["val_path"]))
-        for path in data_places(data):
-            return validation_path(find_tokens(path))
+        return next(validation_files(data), None)
     return None

@@ -164,6 +164,13 @@ def test_the_runs_validation_data_is_asked_where_it_is(as_opened, tmp_path: Path
     )
     windows = prompts_for(opened)[len(without) :]
     assert windows == [list(range(start, start + 64)) for start in (0, 125, 250, 375)]
+    # Of several sources, the first that has any: one is gone, one has none.
+    for name in ("other/train.bin", "train.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        tokens.tofile(tmp_path / name)
+    sources = [{"path": str(tmp_path / name)} for name in ("gone/train.bin", "other", "train.bin")]
+    write_json(tmp_path / "meta.json", {"config": {"data": {"sources": sources}}})
+    assert prompts_for(opened)[len(without) :] == windows
     for meta in (
         {"config": 3},
         {"config": {"data": {"val_path": "gone"}}},

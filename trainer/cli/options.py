@@ -245,6 +245,10 @@ def settings_of(context: typer.Context) -> dict[str, Any]:
         from trainer.config.mixture import parse_sources
 
         found["data.sources"] = parse_sources(context.params["source"])
+    if context.params.get("lora") is not None:
+        from trainer.config.lora import parse_lora
+
+        found |= parse_lora(context.params["lora"])
     return found
 
 

@@ -108,7 +108,6 @@ def sweep(
         return 0
     from trainer.cli.hub.download import download
     from trainer.cli.training.train import tell
-    from trainer.config.lora import parse_lora
     from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
     from trainer.launch.new_training import Given, Tools
@@ -118,10 +117,7 @@ def sweep(
     from trainer.sweep.sweep import Asked, plan_sweep
 
     fixed, axes = parse_axes(set_ or [])
-    settings = options.settings_of(context)
-    if lora is not None:
-        settings |= parse_lora(lora)
-    flags = {**options.given(settings, []), **fixed}
+    flags = {**options.given(options.settings_of(context), []), **fixed}
     asked = Asked(axes, random, random_seed, seeds, group, max_parallel)
     asked.check()
     if not dry_run:

@@ -94,7 +94,6 @@ def dpo(
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_may_prepare, check_mode, start
     from trainer.cli.training.train import show_plan, tell
-    from trainer.config.lora import parse_lora
     from trainer.config.resolve import resolve
     from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
     from trainer.launch.claim import check_writable
@@ -111,10 +110,7 @@ def dpo(
     if not pairs:
         raise UserError("trainer dpo needs pairs of answers: give --pairs FILE.jsonl.")
     preset, file, is_preset = load_layers(config)
-    settings = options.settings_of(context)
-    if lora is not None:
-        settings |= parse_lora(lora)
-    flags = options.given(settings, set_)
+    flags = options.given(options.settings_of(context), set_)
     choose_length(flags)
     layers = with_beginning(Layers(preset, file, flags, is_preset), runs_dir, download)
     model = layers.begun_from

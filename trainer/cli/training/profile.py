@@ -99,7 +99,6 @@ def profile(
     from shared.output_file import STDOUT, check_output
     from trainer.cli.hub.download import download
     from trainer.cli.training.train import tell
-    from trainer.config.lora import parse_lora
     from trainer.distributed.world import world_of
     from trainer.launch.beginning import KEY, Layers
     from trainer.launch.claim import check_writable
@@ -122,10 +121,7 @@ def profile(
             raise UserError("--trace - is standard output, which shows the tables; name a file.")
         check_output(trace, force=force)
     preset, file, is_preset = load_layers(config)
-    settings = options.settings_of(context)
-    if lora is not None:
-        settings |= parse_lora(lora)
-    layers = Layers(preset, file, options.given(settings, set_), is_preset)
+    layers = Layers(preset, file, options.given(options.settings_of(context), set_), is_preset)
     flags, chosen = layers.flags, layers.merged
     given = Given(
         data=data or (),

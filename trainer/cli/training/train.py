@@ -128,7 +128,6 @@ def train(
     from shared.errors import UserError
     from trainer.cli.hub.download import download
     from trainer.cli.training.start import check_may_prepare, check_mode, start
-    from trainer.config.lora import parse_lora
     from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
     from trainer.launch.decay import decay_request
@@ -191,8 +190,6 @@ def train(
         settings["train.device"] = "cuda"
     preset, file, is_preset = load_layers(config)
     preset = {**preset, **stages}
-    if lora is not None:
-        settings |= parse_lora(lora)
     flags = options.given(settings, set_)
     choose_length(flags)
     given = Given(

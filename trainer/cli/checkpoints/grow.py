@@ -33,7 +33,7 @@ def grow(
         typer.Option(
             metavar="PRESET|KEY=N,…",
             help="The larger model: a preset's sizes, or hidden_size, num_layers, num_heads, "
-            "num_kv_heads, intermediate_size.",
+            "num_kv_heads, head_dim, intermediate_size.",
         ),
     ],
     output: Annotated[

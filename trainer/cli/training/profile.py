@@ -37,17 +37,9 @@ def profile(
     ] = None,
     data_path: options.DataPath = None,
     source: options.Source = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATHS", help="Text to train on; it is tokenized first."),
-    ] = None,
+    data: options.Data = None,
     text_field: FieldOption = "text",
-    chat: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATHS", help="Conversations to fine-tune the model of --begin-from on."
-        ),
-    ] = None,
+    chat: options.Chat = None,
     begin_from: Annotated[
         str | None,
         typer.Option(
@@ -83,10 +75,7 @@ def profile(
     threads: options.Threads = None,
     dtype: options.Dtype = None,
     deterministic: options.Deterministic = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Use torch.compile; default: on CUDA only."),
-    ] = None,
+    compile: options.Compile = None,
     set_: options.Set = None,
     json: options.Json = False,
 ) -> int:

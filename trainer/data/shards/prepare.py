@@ -304,21 +304,18 @@ class _Job:
         *,
         needed: bool,
     ) -> None:
-        sizes = [int(survey["counts"]["text_bytes"]) for survey in surveys]
         finished = self._sound(pool, needed=needed)
         todo = [n for n in range(len(self.parts)) if n not in finished]
         tasks = [
             self._task("encode", n, facts=split.facts[n], sidecar=stream.to_plain()) for n in todo
         ]
         if tasks:
-            total = sum(self.kind_size(surveys[n], sizes[n]) for n in todo)
+            # The encoding of conversations counts bytes on the disk, that of text its own.
+            counted = "disk_bytes" if self.kind.masks else "text_bytes"
+            total = sum(int(surveys[n]["counts"][counted]) for n in todo)
             with self.progress("encoding", total) as update:
                 for _ in pool.run(tasks, update):
                     pass
-
-    def kind_size(self, survey: dict[str, Any], text_bytes: int) -> int:
-        """The bytes of a shard as its encoding counts them."""
-        return text_bytes if not self.kind.masks else int(survey["counts"]["disk_bytes"])
 
     def _sound(self, pool: Pool | Here, *, needed: bool) -> set[int]:
         """The shards that were finished before, checked against their checksums."""

@@ -54,14 +54,16 @@ def test_phases_and_counts_are_recorded(whole: Trained) -> None:
 
 @pytest.mark.parametrize("predictor", ["outer_nesterov", "regression"])
 @pytest.mark.parametrize("step", [7, 9, 10, 12])
-def test_a_run_resumes_in_any_phase(train: Train, predictor: str, step: int) -> None:
+def test_a_run_resumes_in_any_phase(
+    train: Train, trained: Train, predictor: str, step: int
+) -> None:
     settings = {**HYBRID, "hybrid__predictor": predictor, "train__max_steps": 15}
 
     def stop(training: Any) -> None:
         if training.session.progress.step == step:
             raise KeyboardInterrupt
 
-    at_once = train("whole", "--deterministic", **settings)
+    at_once = trained(predictor, "--deterministic", **settings)
     every = {**settings, "checkpoint__interval": 1}
     part = train("part", "--deterministic", hooks=Hooks(before_step=stop), **every)
     assert part.code != 0

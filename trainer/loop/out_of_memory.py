@@ -74,7 +74,7 @@ def out_of_memory_ends(group: Group, sequences: int) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if is_out_of_memory(error) and not group.alone:
+        if is_out_of_memory(error):
             raise _lonely(group, sequences, error) from error
         raise
 

@@ -181,7 +181,8 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
             # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
             weight = 0.0 if idle else group.world.size / expected
             whole = count == sequences
-            with out_of_memory_ends(group, micro_batch.size) if reduce else nullcontext():
+            exchanging = reduce and not group.alone
+            with out_of_memory_ends(group, micro_batch.size) if exchanging else nullcontext():
                 (losses.total if whole else losses.total * (losses.counted * weight)).backward()
         if not idle:
             parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))

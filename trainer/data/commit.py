@@ -129,13 +129,8 @@ def _sidecars(
     together = " ".join([tokenizer.hash, *prints.values(), *masks.values()])
     set_id = hashlib.blake2b(together.encode(), digest_size=8).hexdigest()
     return {
-        side: Sidecar(
-            vocab_size=tokenizer.vocab_size,
-            tokenizer_hash=tokenizer.hash,
-            tokenizer_kind=tokenizer.kind,
-            pre=tokenizer.pre,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
+        side: Sidecar.of(
+            tokenizer,
             num_tokens=writer.num_tokens,
             num_documents=writer.num_documents,
             text_bytes=writer.text_bytes,

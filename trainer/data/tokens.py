@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.data.shards.stream import ShardedTokens
+    from trainer.data.tokenizer import Tokenizer
 
 #: The manifest of tokens in shards; see `shards/`.
 MANIFEST = "train.shards.json"
@@ -67,6 +68,19 @@ class Sidecar:
     mask: str = ""
     counted_tokens: int = 0
     longest: int = 0
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, **others: Any) -> Sidecar:
+        """The description of tokens that `tokenizer` made; `others` are the other fields."""
+        return cls(
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_hash=tokenizer.hash,
+            tokenizer_kind=tokenizer.kind,
+            pre=tokenizer.pre,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+            **others,
+        )
 
     def to_plain(self) -> dict[str, Any]:
         """The fields that say something."""

@@ -90,13 +90,8 @@ def describe_datatrove(settings: DatatroveSettings, progress: ProgressFactory = 
         f"{tokenizer.hash} {settings.val_split} {checksum_of(shards)}".encode(), digest_size=8
     ).hexdigest()
     held = sum(int(file.ends[-1]) - file.tokens for file in files)
-    stream = Sidecar(
-        vocab_size=tokenizer.vocab_size,
-        tokenizer_hash=tokenizer.hash,
-        tokenizer_kind=tokenizer.kind,
-        pre=tokenizer.pre,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
+    stream = Sidecar.of(
+        tokenizer,
         num_tokens=sum(shard.tokens for shard in shards),
         num_documents=sum(shard.documents for shard in shards),
         text_bytes=0,  # datatrove does not say

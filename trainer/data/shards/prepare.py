@@ -310,7 +310,7 @@ class _Job:
             self._task("encode", n, facts=split.facts[n], sidecar=stream.to_plain()) for n in todo
         ]
         if tasks:
-            # The encoding of conversations counts bytes on the disk, that of text its own.
+            # Encoding reports bytes on disk for conversations, and bytes of text for text.
             counted = "disk_bytes" if self.kind.masks else "text_bytes"
             total = sum(int(surveys[n]["counts"][counted]) for n in todo)
             with self.progress("encoding", total) as update:
@@ -334,13 +334,8 @@ class _Job:
     def _stream(self, tokenizer: Tokenizer, rule: str) -> Sidecar:
         """The description of the whole, without what is not counted yet."""
         settings = self.kind.settings
-        return Sidecar(
-            vocab_size=tokenizer.vocab_size,
-            tokenizer_hash=tokenizer.hash,
-            tokenizer_kind=tokenizer.kind,
-            pre=tokenizer.pre,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
+        return Sidecar.of(
+            tokenizer,
             num_tokens=0,
             num_documents=0,
             text_bytes=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from trainer.data.batches import to_tensors
 from trainer.data.tokenizer import Tokenizer
 from trainer.distributed.device import Compute
 from trainer.distributed.group import ALONE, Group
-from trainer.evaluate.likelihood.scoring import bits_per_byte, score_batch
+from trainer.evaluate.likelihood.scoring import bits_per_byte, perplexity, score_batch
 from trainer.generate.decoding import generate
 from trainer.generate.sampling import Sampling
 from trainer.loop.hooks import Purpose, nothing
@@ -93,7 +92,7 @@ def evaluate(
     total, tokens = group.add(total, tokens)
     mean = total / tokens
     bits = bits_per_byte(mean, bytes_per_token) if bytes_per_token else None
-    return Evaluation(mean, math.exp(min(mean, 700.0)), bits, int(tokens))
+    return Evaluation(mean, perplexity(mean), bits, int(tokens))
 
 
 def _shared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from trainer.config.schema import Config
 from trainer.data.mixing import MixedBatches, Part
 from trainer.data.permutation import key_of
 from trainer.data.tokens import find_tokens, find_validation, read_sidecar
+from trainer.evaluate.likelihood.scoring import bits_per_byte, perplexity
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
@@ -65,12 +65,12 @@ class MixedEvaluation:
             return None
         whole = sum(self.shares.values())
         size = sum(self.shares[name] * self.bytes_per_token[name] for name in self.losses) / whole
-        return self.loss / size / math.log(2)
+        return bits_per_byte(self.loss, size)
 
     @property
     def metrics(self) -> dict[str, float]:
         """What is recorded: that of the mixture, then `val_loss/NAME` of each source."""
-        found = {"val_loss": self.loss, "val_perplexity": math.exp(min(self.loss, 700.0))}
+        found = {"val_loss": self.loss, "val_perplexity": perplexity(self.loss)}
         if self.bits_per_byte is not None:
             found["val_bits_per_byte"] = self.bits_per_byte
         return found | {f"val_loss/{name}": loss for name, loss in self.losses.items()}

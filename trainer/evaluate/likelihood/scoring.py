@@ -41,6 +41,11 @@ def bits_per_byte(nats: float, size: float) -> float:
     return nats / math.log(2) / size
 
 
+def perplexity(nats: float) -> float:
+    """Of a mean loss; finite for any finite loss."""
+    return math.exp(min(nats, 700.0))
+
+
 @torch.no_grad()
 def score_batch(
     model: LanguageModel,

@@ -33,8 +33,7 @@ class Progress:
     after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
     is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
     whose validation loss was not the lowest. `hybrid` is where a run is between predictions of its
-    weights. Losses before step `comparable_from` are not
-    comparable with those since.
+    weights. Losses before step `comparable_from` are not comparable with those since.
     """
 
     step: int = 0

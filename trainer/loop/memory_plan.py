@@ -25,8 +25,6 @@ PROCESS_GROWTH = 50 << 20
 #: Blocks between kept activations where memory is short: the training-tools guide's, and if that is
 #: too much, every block.
 WHEN_SHORT = (4, 1)
-
-
 #: Of a device's memory, what weights, gradients and optimizer of a whole model may take in each
 #: rank. The rest is for activations.
 REPLICA_SHARE = 0.5

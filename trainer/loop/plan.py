@@ -107,8 +107,8 @@ def plan(config: Config, checkpoint: Path | None = None, group: Group = ALONE) -
     """Open the data and choose the device, without allocating a model.
 
     `checkpoint` is where training starts; it matters if the steps are computed from epochs. `group`
-    are the processes that train together. Raises
-    UserError for anything that would fail later: data, device, memory, optimizer.
+    are the processes that train together. Raises UserError for anything that would fail later:
+    data, device, memory, optimizer.
     """
     config = config.model_copy(update={"optim": with_table(config.optim)})
     world = group.world

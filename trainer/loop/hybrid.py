@@ -17,7 +17,7 @@ from trainer.loop.session import Session
 from trainer.loop.step import StepResult
 from trainer.loop.validation import Validation
 from trainer.optim.schedule import learning_rate
-from trainer.sharded import here
+from trainer.sharded import here, is_sharded
 
 _BEFORE = "before"
 _ANCHOR = "anchor"
@@ -190,11 +190,17 @@ class Hybrid:
         of how far the prediction went."""
         kept = self._session.optimizer.kept
         anchors = kept.here(_ANCHOR)
-        apart = _squares(anchors, self._weights())
-        went = _squares(anchors, kept.here(_BEFORE))
-        if any(hasattr(p, "to_local") for p in self._session.parameters.values()):
-            apart, went = self._session.group.add(apart, went)
+        apart = self._squares(anchors, self._weights())
+        went = self._squares(anchors, kept.here(_BEFORE))
         return float((apart / went) ** 0.5) if went else 0.0
+
+    def _squares(self, ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+        """The sum of the squares of all differences, of the rows of all ranks."""
+        norms = torch._foreach_norm(torch._foreach_sub(list(ones), list(others)))
+        squares = torch.stack(norms).double().square()
+        session = self._session
+        sharded = [is_sharded(p) for p in session.parameters.values()]
+        return float(session.optimizer.sharing.sum_of_squares(squares, sharded).sum())
 
     def _record(self, step: int, rate: float, seconds: float) -> None:
         session, writer = self._session, self._writer
@@ -217,9 +223,3 @@ class Hybrid:
 def _put_back(old: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         here(tensor.detach()).copy_(here(old[name]))
-
-
-def _squares(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """The sum of the squares of all differences."""
-    norms = torch._foreach_norm(torch._foreach_sub(list(ones), list(others)))
-    return float(torch.stack(norms).double().square().sum())

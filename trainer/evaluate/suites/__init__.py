@@ -1,0 +1,1 @@
+"""Suites: tasks whose answers are judged by a compiler and tests, and published benchmarks."""

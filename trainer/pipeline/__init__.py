@@ -1,0 +1,1 @@
+"""Stages of a production training as one resumable unit."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning from rewards: rollouts, advantages, and the loss on them."""

@@ -1,0 +1,1 @@
+"""Programming tasks: prompts with signatures and tests, read, generated and compared with texts."""

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ def add_evaluation(folder: Path, results: Sequence[Evaluation], speed: Speed | N
 
     What a newer program has written there stays. Raises OSError.
     """
-    with _alone(folder):
-        known = read_json(folder / EVALUATION) or {}
+
+    def add(known: Json) -> Json:
         entries = [entry for entry in _list(known, "results") if isinstance(entry, dict)]
         for result in results:
             new = result.to_json()
@@ -119,8 +119,19 @@ def add_evaluation(folder: Path, results: Sequence[Evaluation], speed: Speed | N
         if speed is not None:
             speeds = [e for e in speeds if e.get("machine") != speed.machine]
             speeds.append(asdict(speed))
-        value = {**known, "schema_version": SCHEMA_VERSION, "results": entries, "speed": speeds}
-        write_json(folder / EVALUATION, value)
+        return {**known, "results": entries, "speed": speeds}
+
+    edit_evaluation(folder, add)
+
+
+def edit_evaluation(folder: Path, edit: Callable[[Json], Json]) -> None:
+    """Replace the checkpoint's `eval.json` with what `edit` makes of it, alone and atomically.
+
+    Raises OSError.
+    """
+    with _alone(folder):
+        value = edit(read_json(folder / EVALUATION) or {})
+        write_json(folder / EVALUATION, {**value, "schema_version": SCHEMA_VERSION})
 
 
 def read_evaluations(folder: Path) -> list[Evaluation]:
@@ -138,12 +149,16 @@ def read_speeds(folder: Path) -> list[Speed]:
 def without_paths(folder: Path) -> Json:
     """`eval.json` as others may read it."""
     value = read_json(folder / EVALUATION) or {}
-    results = [
-        {k: v for k, v in entry.items() if k not in _PRIVATE}
-        for entry in _list(value, "results")
-        if isinstance(entry, dict)
-    ]
-    return {**value, "results": results}
+    listed = [key for key in ("results", "suites") if key == "results" or key in value]
+    public: Json = {
+        key: [_public(entry) for entry in _list(value, key) if isinstance(entry, dict)]
+        for key in listed
+    }
+    return {**value, **public}
+
+
+def _public(entry: Mapping[str, Any]) -> Json:
+    return {key: value for key, value in entry.items() if key not in _PRIVATE}
 
 
 def _list(value: Mapping[str, Any], key: str) -> list[Any]:

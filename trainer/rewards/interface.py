@@ -40,6 +40,10 @@ class Language(Protocol):
     """A programming language whose code can be judged."""
 
     name: str
+    #: The program that judges, with its version: `rustc 1.95.0`.
+    compiler: str
+    #: Whether the tests of tasks are run; they are not where the sandbox cannot contain them.
+    runs_tests: bool
     #: The names of the parts of a reward, in the order they are shown.
     parts: tuple[str, ...]
 

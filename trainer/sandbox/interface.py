@@ -1,0 +1,121 @@
+"""What is run in the sandbox, within which limits, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from shared.errors import UserError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a work may use.
+
+    CPU seconds and memory count per process, `memory_bytes` as address space. `file_bytes` limits
+    each file, and also standard output and standard error; `folder_bytes` limits the work folder
+    where it is a filesystem of its own. `processes` counts threads, too.
+    """
+
+    cpu_seconds: float = 5.0
+    wall_seconds: float = 10.0
+    memory_bytes: int = 2048 * MIB
+    file_bytes: int = 8 * MIB
+    folder_bytes: int = 64 * MIB
+    processes: int = 32
+    open_files: int = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """A program to run in a folder of its own, which is removed afterwards.
+
+    `command` starts with the path of the program, absolute or as `./NAME` in the folder. `files`
+    are put into the folder by relative name; `outputs` names files to be returned. `readable` are
+    files and folders that the program may read and execute, beside the system's own under /usr and
+    /lib. Its environment is `environment`, a short PATH, and HOME and TMPDIR in the folder. Set
+    `executes_generated_code` if the program is, or runs, code that a model wrote.
+    """
+
+    command: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    readable: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    executes_generated_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (*self.files, *self.outputs):
+            path = PurePosixPath(name)
+            if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
+                raise ValueError(f"A file of a work has a relative name without '..', not {name!r}")
+        if not self.command or not self.command[0].startswith(("/", "./")):
+            raise ValueError(f"A work's command starts with / or ./, not {self.command}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a work ended.
+
+    `exit_code` is None if a signal ended it, `signal` is None otherwise. `timed_out`: it used up
+    its wall or CPU time. `stdout`, `stderr` and `files` were written by the program, whatever their
+    content. `failure` says why it could not be run at all: a mistake on our side, not the
+    program's.
+    """
+
+    exit_code: int | None = None
+    signal: int | None = None
+    timed_out: bool = False
+    stdout: bytes = b""
+    stderr: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    failure: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the program ran and ended with exit code 0."""
+        return self.failure is None and self.exit_code == 0 and not self.timed_out
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which protections are active, found out by trying each.
+
+    `missing` has a reason for each layer that is not.
+    """
+
+    active: tuple[str, ...]
+    missing: Mapping[str, str]
+
+    #: Without these no generated code is executed.
+    NEEDED = ("landlock", "network namespace")
+
+    @property
+    def lacking(self) -> str | None:
+        """Why generated code must not be executed; None if it may."""
+        lacking = [name for name in self.NEEDED if name not in self.active]
+        if not lacking:
+            return None
+        return " and ".join(f"no {name} ({self.missing.get(name, 'unknown')})" for name in lacking)
+
+    def line(self) -> str:
+        """The layers in one line."""
+        missing = ", ".join(f"{name} ({reason})" for name, reason in self.missing.items())
+        return f"sandbox: {', '.join(self.active)}" + (f"; missing: {missing}" if missing else "")
+
+
+class ExecutionRefusedError(UserError):
+    """Generated code would be executed without the protections that this needs."""
+
+    def __init__(self, lacking: str) -> None:
+        super().__init__(
+            f"Generated code is not executed here: the sandbox has {lacking}. Judge answers "
+            "without running their tests, or set allow_unsandboxed if this machine holds nothing "
+            "that code may harm."
+        )

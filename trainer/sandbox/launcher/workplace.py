@@ -1,0 +1,94 @@
+"""The folder, in memory where possible, in which a launcher makes its work folders.
+
+It is locked while its launcher lives. The next launcher removes those that nobody holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import stat
+import tempfile
+
+PREFIX = "train-monitor-sandbox-"
+
+
+class Workplace:
+    """A launcher's folder; made beneath the first of `places` that can be written."""
+
+    def __init__(self, places: tuple[str, ...] = ("/dev/shm", tempfile.gettempdir())) -> None:
+        reasons = []
+        for place in places:
+            sweep(place)
+            try:
+                self.path = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+                break
+            except OSError as error:
+                reasons.append(f"{place}: {error.strerror}")
+        else:
+            raise OSError(f"no work folder can be made ({', '.join(reasons)})")
+        os.chmod(self.path, 0o711)  # works of another user pass through; names are not listed
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._numbers = itertools.count()
+
+    def new_folder(self, owner: int | None) -> str:
+        """A new empty folder."""
+        path = os.path.join(self.path, str(next(self._numbers)))
+        os.mkdir(path, 0o700)
+        if owner is not None:
+            os.chown(path, owner, owner)
+        return path
+
+    @staticmethod
+    def remove_folder(path: str) -> None:
+        """Remove a folder, whatever rights its content has."""
+        remove(path)
+
+    def close(self) -> None:
+        """Remove everything."""
+        remove(self.path)
+        os.close(self._fd)
+
+
+def sweep(place: str) -> None:
+    """Remove what killed launchers of this user left in `place`."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in list(entries):
+            if entry.name.startswith(PREFIX) and _is_ours(entry):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(entry.path)
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):
+        found = entry.stat(follow_symlinks=False)
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False
+
+
+def _remove_unlocked(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(path)
+    finally:
+        os.close(fd)
+
+
+def remove(path: str) -> None:
+    """Remove a folder with all that is in it; folders that deny their owner are opened first."""
+    shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return
+    for folder, names, _ in os.walk(path):
+        for name in names:
+            inner = os.path.join(folder, name)
+            if not os.path.islink(inner):
+                with contextlib.suppress(OSError):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(path, ignore_errors=True)

@@ -13,6 +13,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer tokenizer train --files book.txt --output-dir tokenizer",
         "trainer tokenizer train --files 'corpus/*.txt' --vocab-size 8192 --output-dir tok",
     ),
+    "tasks make": (
+        "trainer tasks make --count 5000 --output tasks",
+        "trainer tasks make --split train --seed 1 --text --output more-tasks",
+    ),
     "train": (
         "trainer train --config tiny-cpu --data-path data --max-steps 500",
         "trainer train --data book.txt --name book --detach",

@@ -16,7 +16,7 @@ from shared import __version__
 from shared.errors import ExitCode, UserError
 from shared.text import many_lines, one_line
 from trainer.cli.checkpoints import checkpoints, grow
-from trainer.cli.data import prepare, tokenizer
+from trainer.cli.data import prepare, tasks, tokenizer
 from trainer.cli.empty_values import refuse_empty_values
 from trainer.cli.ending import SignalledError, end_by, signals_raise
 from trainer.cli.examples import EXAMPLES
@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
     "Data": {
         "prepare-data": prepare.prepare_data,
         "tokenizer": tokenizer.app,
+        "tasks": tasks.app,
     },
     "Train": {
         "train": train.train,

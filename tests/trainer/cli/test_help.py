@@ -37,6 +37,8 @@ COMMANDS = [
     "prepare-data",
     "tokenizer",
     "tokenizer train",
+    "tasks",
+    "tasks make",
     "status",
     "logs",
     "daemon",

@@ -1,0 +1,1 @@
+"""Small programming tasks, made from templates and a seed."""

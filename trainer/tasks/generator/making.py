@@ -1,0 +1,99 @@
+"""Sets of tasks: so many of each split, none twice, and nothing held out that is trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from shared.errors import UserError
+from trainer.tasks.generator import catalogue
+from trainer.tasks.generator.draw import Draw
+from trainer.tasks.generator.sketch import Split, Template
+from trainer.tasks.normalized import normal_form
+from trainer.tasks.prompt import Prompt
+
+SPLITS: tuple[Split, ...] = ("train", "held-out")
+_SHAPES = 40  # tasks of a training template that are drawn to learn the forms of its solutions
+_PATIENCE = 100  # draws without a new task after which a template has no more
+
+
+@dataclass
+class TaskSet:
+    """The tasks of one split.
+
+    `left_out` counts tasks that were drawn and not taken: their solution is that of a training
+    template, but for names and numbers.
+    """
+
+    split: Split
+    tasks: list[Prompt] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def make_tasks(language: str, split: Split, count: int, seed: int) -> TaskSet:
+    """`count` different tasks of a split, as many of each template, in a shuffled order.
+
+    The same arguments give the same tasks on any machine. Fewer when the templates have no more.
+    Raises UserError for a language without templates and for a count below 1.
+    """
+    chosen = [t for t in catalogue.templates(language) if t.split == split]
+    if count < 1:
+        raise UserError(f"--count {count} makes no task: give at least 1.")
+    forms = trained_forms(language) if split == "held-out" else frozenset()
+    made = TaskSet(split)
+    makers = [_Maker(template, language, seed, forms, made) for template in chosen]
+    # A small set should not always be of the first templates.
+    makers = Draw("order", language, split, seed).shuffled(makers)
+    while makers and len(made.tasks) < count:
+        for maker in list(makers):
+            if len(made.tasks) == count:
+                break
+            if not maker.make_one():
+                makers.remove(maker)
+    made.tasks = Draw("shuffle", language, split, seed).shuffled(made.tasks)
+    return made
+
+
+def trained_forms(language: str) -> frozenset[str]:
+    """The forms (`normal_form`) of the solutions that training templates have, in every style."""
+    return frozenset(
+        form
+        for template in catalogue.templates(language)
+        if template.split == "train"
+        for number in range(_SHAPES)
+        for form in _forms(catalogue.solutions(template, language, 0, number), language)
+    )
+
+
+def _forms(solutions: Iterable[str], language: str) -> set[str]:
+    return {normal_form(solution, language) for solution in solutions}
+
+
+class _Maker:
+    """Makes tasks of one template, each different from those before."""
+
+    def __init__(
+        self, template: Template, language: str, seed: int, forms: frozenset[str], made: TaskSet
+    ) -> None:
+        self._template, self._language, self._seed = template, language, seed
+        self._forms, self._made = forms, made
+        self._seen: set[str] = set()
+        self._next = 0
+
+    def make_one(self) -> bool:
+        """Add one task to the set; False when the template has no other."""
+        for _ in range(_PATIENCE):
+            task = catalogue.make(self._template, self._language, self._seed, self._next)
+            self._next += 1
+            if task.prompt in self._seen:
+                continue
+            self._seen.add(task.prompt)
+            if normal_form(task.reference or "", self._language) in self._forms:
+                self._made.left_out[self._template.id] += 1
+                continue
+            self._made.tasks.append(task)
+            self._made.counts[self._template.id] += 1
+            return True
+        return False

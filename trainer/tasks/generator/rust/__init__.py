@@ -1,0 +1,1 @@
+"""Templates of Rust tasks: one module per family."""

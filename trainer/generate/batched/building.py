@@ -70,16 +70,23 @@ def plan_decoder(
 
 @torch.inference_mode()
 def build_decoder(
-    model: LanguageModel, plan: DecoderPlan, known_ids: int, draw: Draw = draw_by_uniforms
+    model: LanguageModel,
+    plan: DecoderPlan,
+    known_ids: int,
+    draw: Draw = draw_by_uniforms,
+    *,
+    pack: bool = True,
 ) -> Decoder:
     """Allocate the cache and pack the weights. Raises RunError when memory does not suffice.
 
-    Only the first `known_ids` ids, those the tokenizer knows, are ever chosen.
+    Only the first `known_ids` ids, those the tokenizer knows, are ever chosen. Unless `pack`, the
+    decoder reads the weights as they are: no second copy of them is made.
     """
     dtype = _cache_type(plan.precision)
     try:
         cache = SlotCache(model.dimensions, plan.slots, plan.context, model.device, dtype)
-        if model.device.type == "cpu" and plan.precision != "bf16" and can_pack(plan.precision):
+        on_cpu = model.device.type == "cpu" and plan.precision != "bf16"
+        if pack and on_cpu and can_pack(plan.precision):
             model = packed(model, plan.precision)
     except RuntimeError as error:
         size = plan.slots * _slot_bytes(model, plan.context, dtype)

@@ -174,6 +174,11 @@ class Decoder:
         hidden_ND = self.model.body(ids_1N, self.cache)[0]
         return self._outcomes(parts, hidden_ND)
 
+    def idle(self) -> None:
+        """A forward pass for no job: other processes call a model that is spread over all."""
+        ids_11 = torch.zeros(1, 1, dtype=torch.int64, device=self._device)
+        self.model.body(ids_11)
+
     def _parts(self) -> list[tuple[Running, int]]:
         """How many tokens each job computes in this turn: decoding jobs first, by slot.
 

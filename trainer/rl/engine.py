@@ -1,0 +1,203 @@
+"""Answers sampled by the batched decoder, from the very weights that are trained.
+
+A decoder is made for each call, so nothing that an earlier step's weights computed is left: neither
+packed matrices nor keys and values. R rows, K ids of the tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from shared.errors import UserError
+from trainer.data.tokenizer import Tokenizer
+from trainer.generate.batched.building import Precision, build_decoder, plan_decoder
+from trainer.generate.batched.choosing import draw
+from trainer.generate.batched.decoder import Decoder
+from trainer.generate.batched.job import Job, NewToken
+from trainer.generate.batched.running import Running
+from trainer.generate.sampling import Sampling
+from trainer.model.language_model import LanguageModel
+from trainer.rl.sampled import Finished, Request, Sampled, Stops
+
+#: Tokens between two looks for the end of an answer: a look takes as long as a token does.
+STRIDE = 4
+
+
+@dataclass(frozen=True)
+class How:
+    """How answers are sampled, and how many are written at once (None: as memory allows)."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    slots: int | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """For the decoder."""
+        return Sampling(temperature=self.temperature, top_k=0, top_p=self.top_p)
+
+
+class ModelEngine:
+    """Samples from `model` on its device. `stops` finds the end of an answer in its text.
+
+    `busy` is asked before each pass whether this rank has work left, and answers whether any rank
+    has: models that are spread over ranks are called by all of them, or by none.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        stops: Stops,
+        how: How,
+        *,
+        end_ids: frozenset[int] = frozenset(),
+        precision: Precision | None = None,
+        pack: bool = True,
+        busy: Callable[[bool], bool] = bool,
+    ) -> None:
+        self._model, self._tokenizer, self._stops, self._how = model, tokenizer, stops, how
+        self._end_ids = end_ids | {tokenizer.eos_id}
+        self._precision, self._pack, self._busy = precision, pack, busy
+
+    def sample(self, requests: Sequence[Request], finished: Finished) -> None:
+        """Hand the answer to each request to `finished`, with its place, as soon as it is written.
+
+        Raises UserError for a prompt that fills the context, RunError if an output is not finite.
+        """
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            self._sample(requests, finished)
+        finally:
+            self._model.train(was_training)
+
+    def _sample(self, requests: Sequence[Request], finished: Finished) -> None:
+        scored = _ScoredDraws()
+        decoder = self._decoder(requests, scored)
+        answers: dict[Running, _Answer] = {}
+        waiting: deque[Running] = deque()
+        for place, request in enumerate(requests):
+            running = decoder.running_of(self._job(request))
+            waiting.append(running)
+            answers[running] = _Answer(place, request, running)
+        with decoder.computing():
+            while self._busy(bool(waiting or decoder.running)):
+                while waiting and not decoder.full:
+                    decoder.admit(waiting.popleft())
+                for answer in self._turn(decoder, answers):
+                    del answers[answer.running]
+                    finished(answer.place, self._sampled_of(answer, scored))
+
+    def _decoder(self, requests: Sequence[Request], scored: _ScoredDraws) -> Decoder:
+        longest = max((len(request.ids) for request in requests), default=1)
+        context = self._model.dimensions.T
+        if longest >= context:
+            raise UserError(
+                f"A prompt has {longest} tokens, and the model's context is {context}: none is "
+                "left for an answer. Use shorter prompts."
+            )
+        plan = plan_decoder(
+            self._model,
+            slots=self._how.slots,
+            context=min(context, longest + self._how.max_new_tokens),
+            precision=self._precision,
+            draft=False,
+        )
+        plan = replace(plan, slots=max(1, min(plan.slots, len(requests))))
+        known = min(self._tokenizer.vocab_size, self._model.dimensions.V)
+        return build_decoder(self._model, plan, known, scored, pack=self._pack)
+
+    def _job(self, request: Request) -> Job:
+        """End tokens are tokens like others here: what chose them is trained."""
+        return Job(request.ids, self._how.max_new_tokens, self._how.sampling, request.seed)
+
+    def _turn(self, decoder: Decoder, answers: dict[Running, _Answer]) -> list[_Answer]:
+        """One forward pass, and the answers that it finished."""
+        finished = []
+        if not decoder.running:  # other ranks have work left
+            decoder.idle()
+            return []
+        for outcome in decoder.turn():
+            if outcome.error:
+                raise outcome.error
+            answer = answers[outcome.running]
+            tokens = [event.score.token for event in outcome.events if isinstance(event, NewToken)]
+            answer.tokens += tokens
+            at_limit = outcome.running not in decoder.running
+            if self._ended(answer, last=at_limit) or at_limit:
+                decoder.release(outcome.running)
+                finished.append(answer)
+        return finished
+
+    def _ended(self, answer: _Answer, *, last: bool) -> bool:
+        """Whether the answer has ended; its tokens are then cut there."""
+        tokens = answer.tokens
+        if tokens and tokens[-1] in self._end_ids:
+            answer.end = len(answer.text(self._tokenizer, len(tokens) - 1))
+            return True
+        if len(tokens) % STRIDE and not last:
+            return False
+        if self._end_within(answer, len(tokens)) is None:
+            return False
+        # The first token after which the end is known: the others were not needed for it.
+        for count in range(len(tokens) - (len(tokens) - 1) % STRIDE, len(tokens) + 1):
+            answer.end = self._end_within(answer, count)
+            if answer.end is not None:
+                del tokens[count:]
+                return True
+        raise AssertionError("an end that was found is gone")
+
+    def _end_within(self, answer: _Answer, count: int) -> int | None:
+        """Where the answer ends in the text of its first `count` tokens."""
+        given = answer.request.given
+        end = self._stops(given + answer.text(self._tokenizer, count))
+        return None if end is None else max(0, end - len(given))
+
+    def _sampled_of(self, answer: _Answer, scored: _ScoredDraws) -> Sampled:
+        logprobs = scored.logprobs.pop(answer.running)
+        return Sampled(
+            tuple(answer.tokens),
+            tuple(logprobs[: len(answer.tokens)]),
+            answer.text(self._tokenizer, len(answer.tokens))[: answer.end],
+            truncated=answer.end is None,
+        )
+
+
+@dataclass
+class _Answer:
+    """An answer while it is written. `end` is where its text ends, once that is known."""
+
+    place: int
+    request: Request
+    running: Running
+    tokens: list[int] = field(default_factory=list)
+    end: int | None = None
+
+    def text(self, tokenizer: Tokenizer, count: int) -> str:
+        """The text of the first `count` tokens."""
+        return tokenizer.decode(self.tokens[:count])
+
+
+class _ScoredDraws:
+    """The decoder's usual draws, and the log-probability of every token that was drawn."""
+
+    def __init__(self) -> None:
+        self.logprobs: dict[Running, list[float]] = {}
+
+    def __call__(self, logits_RK: Tensor, choosing: Sequence[Running]) -> list[int]:
+        """The token of every row. All rows have one temperature."""
+        samplings = [running.job.sampling for running in choosing]
+        tokens = draw(logits_RK, samplings, [one.randomness.random() for one in choosing])
+        scaled_RK = logits_RK / samplings[0].temperature
+        chosen_R1 = torch.tensor(tokens, device=logits_RK.device)[:, None]
+        logprobs_R = scaled_RK.gather(-1, chosen_R1)[:, 0] - scaled_RK.logsumexp(dim=-1)
+        for running, logprob in zip(choosing, logprobs_R.tolist(), strict=True):
+            self.logprobs.setdefault(running, []).append(logprob)
+        return tokens

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config.schema import ModelConfig
-from trainer.model.inference.slot_cache import Piece, SlotCache, cut_into_runs
+from trainer.model.inference.slot_cache import CALL_POSITIONS, Piece, SlotCache, cut_into_runs
 from trainer.model.language_model import LanguageModel
 
 SLOTS = 6
@@ -66,6 +66,26 @@ def test_slots_are_cut_into_runs_of_neighbours(lengths: list[int], absent: set[i
     runs = cut_into_runs(slots, lengths)
     assert [slot for run in runs for slot in run] == slots
     assert all(run == list(range(run[0], run[0] + len(run))) for run in runs)
+    assert cost(runs, lengths) == least_cost(slots, lengths)
+
+
+def cost(runs: list[list[int]], lengths: list[int]) -> int:
+    return sum(len(run) * (1 + max(lengths[s] for s in run)) + CALL_POSITIONS for run in runs)
+
+
+def least_cost(slots: list[int], lengths: list[int]) -> int:
+    """Of the best way to cut, by trying every last run."""
+    best = [0]
+    for end in range(1, len(slots) + 1):
+        last = (slots[begin:end] for begin in range(end))
+        best.append(
+            min(
+                best[begin] + cost([run], lengths)
+                for begin, run in enumerate(last)
+                if run[-1] - run[0] == len(run) - 1
+            )
+        )
+    return best[-1]
 
 
 def test_like_lengths_share_a_call_and_unlike_ones_do_not() -> None:

@@ -389,7 +389,10 @@ def _is_nan(score: TokenScore) -> bool:
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """The length of the common prefix."""
+    least = min(len(one), len(other))
+    if list(one[:least]) == list(other[:least]):
+        return least
     for place, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return place
-    return min(len(one), len(other))
+    return least

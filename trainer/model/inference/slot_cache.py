@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -208,22 +209,29 @@ class SlotCache:
 def cut_into_runs(slots: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
     """`slots` cut into runs of adjacent slots, with the least cost in padding and calls.
 
-    `lengths` has the filled positions of every slot.
+    `lengths` has the filled positions of every slot. Arrays, because a rollout has hundreds.
     """
-    # best[i]: the least cost of the first i slots, and where their last run begins.
-    best: list[tuple[int, int]] = [(0, 0)]
-    for end in range(1, len(slots) + 1):
-        longest, least = 0, (1 << 62, 0)
-        for begin in range(end - 1, -1, -1):
-            if begin < end - 1 and slots[begin] + 1 != slots[begin + 1]:
-                break
-            longest = max(longest, lengths[slots[begin]] + 1)
-            cost = best[begin][0] + (end - begin) * longest + CALL_POSITIONS
-            least = min(least, (cost, begin))
-        best.append(least)
-    runs, end = [], len(slots)
+    count, sizes = len(slots), [lengths[slot] + 1 for slot in slots]
+    if count < 2:
+        return [list(slots)] if slots else []
+    adjacent = slots[-1] - slots[0] == count - 1  # they are in order
+    if adjacent and count * max(sizes) - sum(sizes) <= CALL_POSITIONS:
+        return [list(slots)]  # less padding than another call costs
+    sizes_N = np.array(sizes)
+    longest_N = sizes_N.copy()  # of a run from each slot to the present one
+    # best[i]: the least cost of the first i slots; begins[i]: where their last run begins.
+    best, begins = np.zeros(count + 1, dtype=np.int64), [0] * (count + 1)
+    first = 0  # the first slot that is in one piece with the present one
+    for end in range(1, count + 1):
+        if end > 1 and slots[end - 2] + 1 != slots[end - 1]:
+            first = end - 1
+        run = longest_N[first:end]
+        np.maximum(run, sizes_N[end - 1], out=run)
+        costs = best[first:end] + np.arange(end - first, 0, -1) * run
+        place = int(costs.argmin())
+        best[end], begins[end] = costs[place] + CALL_POSITIONS, first + place
+    runs, end = [], count
     while end:
-        begin = best[end][1]
-        runs.append(list(slots[begin:end]))
-        end = begin
+        runs.append(list(slots[begins[end] : end]))
+        end = begins[end]
     return runs[::-1]

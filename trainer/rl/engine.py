@@ -1,7 +1,8 @@
 """Answers sampled by the batched decoder, from the very weights that are trained.
 
-A decoder is made for each call, so nothing that an earlier step's weights computed is left: neither
-packed matrices nor keys and values. R rows, K ids of the tokenizer.
+A decoder is made for each call, so no keys and values that an earlier step's weights computed are
+left, and it reads the weights as they are: packing their matrices would take a second copy of them,
+and measured no faster with the many rows of a rollout. R rows, K ids of the tokenizer.
 """
 
 from __future__ import annotations
@@ -59,12 +60,11 @@ class ModelEngine:
         *,
         end_ids: frozenset[int] = frozenset(),
         precision: Precision | None = None,
-        pack: bool = True,
         busy: Callable[[bool], bool] = bool,
     ) -> None:
         self._model, self._tokenizer, self._stops, self._how = model, tokenizer, stops, how
         self._end_ids = end_ids | {tokenizer.eos_id}
-        self._precision, self._pack, self._busy = precision, pack, busy
+        self._precision, self._busy = precision, busy
 
     def sample(self, requests: Sequence[Request], finished: Finished) -> None:
         """Hand the answer to each request to `finished`, with its place, as soon as it is written.
@@ -112,7 +112,7 @@ class ModelEngine:
         )
         plan = replace(plan, slots=max(1, min(plan.slots, len(requests))))
         known = min(self._tokenizer.vocab_size, self._model.dimensions.V)
-        return build_decoder(self._model, plan, known, scored, pack=self._pack)
+        return build_decoder(self._model, plan, known, scored, pack=False)
 
     def _job(self, request: Request) -> Job:
         """End tokens are tokens like others here: what chose them is trained."""

@@ -85,8 +85,8 @@ def build_decoder(
     dtype = _cache_type(plan.precision)
     try:
         cache = SlotCache(model.dimensions, plan.slots, plan.context, model.device, dtype)
-        on_cpu = model.device.type == "cpu" and plan.precision != "bf16"
-        if pack and on_cpu and can_pack(plan.precision):
+        wanted = pack and model.device.type == "cpu"
+        if wanted and plan.precision != "bf16" and can_pack(plan.precision):
             model = packed(model, plan.precision)
     except RuntimeError as error:
         size = plan.slots * _slot_bytes(model, plan.context, dtype)

@@ -8,13 +8,23 @@ from types import ModuleType
 from shared.errors import UserError
 from shared.text import nearest, one_line
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust import arithmetic, strings
+from trainer.tasks.generator.rust import (
+    arithmetic,
+    iterators,
+    matching,
+    options,
+    slices,
+    strings,
+    structs,
+)
 from trainer.tasks.generator.rust import assembly as rust
 from trainer.tasks.generator.sketch import Template
 from trainer.tasks.prompt import Prompt
 
 #: The families of a language, and the module that makes tasks of their sketches.
-_FAMILIES: dict[str, tuple[ModuleType, ...]] = {"rust": (arithmetic, strings)}
+_FAMILIES: dict[str, tuple[ModuleType, ...]] = {
+    "rust": (arithmetic, strings, slices, iterators, options, structs, matching)
+}
 _ASSEMBLIES: dict[str, ModuleType] = {"rust": rust}
 
 LANGUAGES = tuple(_FAMILIES)

@@ -19,7 +19,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 def literal(value: Any, kind: str, structs: Mapping[str, Struct]) -> str:
     """`value` as a Rust expression of type `kind`."""
-    if isinstance(value, Raw):
+    if isinstance(value, Raw) and not kind.startswith(("Option<", "Result<")):
         return str(value)
     if kind in ALL_INTEGERS:
         return str(int(value))

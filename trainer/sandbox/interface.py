@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,9 +15,10 @@ MIB = 1 << 20
 class Limits:
     """How much a work may use.
 
-    CPU seconds and memory count per process, `memory_bytes` as address space. `file_bytes` limits
-    each file, and also standard output and standard error; `folder_bytes` limits the work folder
-    where it is a filesystem of its own. `processes` counts threads, too.
+    CPU seconds count per process. `memory_bytes` limits the address space of each process and the
+    resident memory of all together. `file_bytes` limits each file, and also standard output and
+    standard error; `folder_bytes` limits the work folder where it is a filesystem of its own.
+    `processes` counts threads, too.
     """
 
     cpu_seconds: float = 5.0
@@ -61,15 +62,15 @@ class Work:
 class Outcome:
     """How a work ended.
 
-    `exit_code` is None if a signal ended it, `signal` is None otherwise. `timed_out`: it used up
-    its wall or CPU time. `stdout`, `stderr` and `files` were written by the program, whatever their
-    content. `failure` says why it could not be run at all: a mistake on our side, not the
-    program's.
+    `exit_code` is None if a signal ended it, `signal` is None otherwise. `exceeded` is what it used
+    up and was ended for: "time" (wall or CPU), "memory" or "processes". `stdout`, `stderr` and
+    `files` were written by the program and may hold anything. `failure` says why it could not be
+    run at all: a mistake on our side, not the program's.
     """
 
     exit_code: int | None = None
     signal: int | None = None
-    timed_out: bool = False
+    exceeded: str | None = None
     stdout: bytes = b""
     stderr: bytes = b""
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -78,20 +79,26 @@ class Outcome:
     failure: str | None = None
 
     @property
+    def timed_out(self) -> bool:
+        """Whether its time was up."""
+        return self.exceeded == "time"
+
+    @property
     def succeeded(self) -> bool:
         """Whether the program ran and ended with exit code 0."""
-        return self.failure is None and self.exit_code == 0 and not self.timed_out
+        return self.failure is None and self.exit_code == 0 and self.exceeded is None
 
 
 @dataclass(frozen=True)
 class Layers:
     """Which protections are active, found out by trying each.
 
-    `missing` has a reason for each layer that is not.
+    `missing` has a reason for each layer that is not active. `versions` has Landlock's.
     """
 
-    active: tuple[str, ...]
+    active: Sequence[str]
     missing: Mapping[str, str]
+    versions: Mapping[str, int]
 
     #: Without these no generated code is executed.
     NEEDED = ("landlock", "network namespace")
@@ -106,8 +113,12 @@ class Layers:
 
     def line(self) -> str:
         """The layers in one line."""
+        active = ", ".join(
+            f"{name} {self.versions[name]}" if name in self.versions else name
+            for name in self.active
+        )
         missing = ", ".join(f"{name} ({reason})" for name, reason in self.missing.items())
-        return f"sandbox: {', '.join(self.active)}" + (f"; missing: {missing}" if missing else "")
+        return f"sandbox: {active}" + (f"; missing: {missing}" if missing else "")
 
 
 class ExecutionRefusedError(UserError):

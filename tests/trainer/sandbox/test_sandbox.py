@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
+from tests.sandbox import shell
 from trainer.sandbox.interface import Limits, Work
 from trainer.sandbox.sandbox import Sandbox
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(parallel=4) as opened:
-        yield opened
-
-
-def _sh(script: str, **more) -> Work:
-    return Work(("/bin/sh", "-c", script), **more)
-
-
-def test_a_program_gets_its_files_and_its_results_come_back(sandbox: Sandbox):
-    work = _sh(
+def test_a_program_gets_its_files_and_its_results_come_back(whole: Sandbox):
+    work = shell(
         "cat in/a; echo seen >&2; echo made > out; exit 3",
         files={"in/a": b"content"},
         outputs=("out", "missing"),
     )
-    outcome = sandbox.run(work)
+    outcome = whole.run(work)
     assert outcome.failure is None
     assert (outcome.exit_code, outcome.signal, outcome.timed_out) == (3, None, False)
     assert (outcome.stdout, outcome.stderr) == (b"content", b"seen\n")
@@ -34,19 +23,19 @@ def test_a_program_gets_its_files_and_its_results_come_back(sandbox: Sandbox):
     assert not outcome.succeeded
 
 
-def test_many_works_run_at_once_and_answer_in_their_order(sandbox: Sandbox):
-    outcomes = sandbox.run_many([_sh(f"echo {number}") for number in range(12)])
+def test_many_works_run_at_once_and_answer_in_their_order(whole: Sandbox):
+    outcomes = whole.run_many([shell(f"echo {number}") for number in range(12)])
     assert [int(outcome.stdout) for outcome in outcomes] == list(range(12))
 
 
-def test_a_program_that_does_not_exist_is_a_failure_with_a_reason(sandbox: Sandbox):
-    outcome = sandbox.run(Work(("/no/such/program",)))
+def test_a_program_that_does_not_exist_is_a_failure_with_a_reason(whole: Sandbox):
+    outcome = whole.run(Work(("/no/such/program",)))
     assert outcome.failure is not None
     assert "/no/such/program" in outcome.failure
 
 
-def test_time_that_runs_out_ends_the_program(sandbox: Sandbox):
-    outcome = sandbox.run(_sh("echo begun; sleep 100", limits=Limits(wall_seconds=0.3)))
+def test_time_that_runs_out_ends_the_program(whole: Sandbox):
+    outcome = whole.run(shell("echo begun; sleep 100", limits=Limits(wall_seconds=0.3)))
     assert outcome.timed_out
     assert outcome.stdout == b"begun\n"
 

@@ -99,6 +99,21 @@ def _outermost(paths: Iterable[str]) -> list[str]:
     return kept
 
 
+def is_open_to_all(path: str) -> bool:
+    """Whether every user may reach a file or folder; also if it does not exist."""
+    if not path.startswith("/"):
+        return True
+    path = os.path.realpath(path)
+    try:
+        while path != "/":
+            if not os.stat(path).st_mode & 0o001:
+                return False
+            path = os.path.dirname(path)
+    except OSError:
+        pass
+    return True
+
+
 def write_files(folder: str, files: dict[str, bytes], owner: int | None) -> None:
     """Put files into a new folder."""
     made = {folder}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainer.sandbox.launcher import frames, inside, orphans, system
+from trainer.sandbox.launcher import filesystem, frames, inside, orphans, system, watch
 from trainer.sandbox.launcher import plan as layers
 from trainer.sandbox.launcher.plan import Order, Plan
 from trainer.sandbox.launcher.workplace import Workplace
@@ -21,15 +21,18 @@ class Job:
     def __init__(self, id_: int, order: Order, plan: Plan, workplace: Workplace) -> None:
         self.id = id_
         self._order = order
-        self._plan = plan
+        self._plan = _fitting(plan, order)
         self._workplace = workplace
-        self._folder = workplace.new_folder(layers.NOBODY if _needs_owner(plan) else None)
-        self._timed_out = False
+        self._folder = workplace.new_folder()
+        self._exceeded: str | None = None
         self._fds: list[int] = []
+        self.pid = -1
         try:
             self._start()
         except BaseException:
             self._close()
+            if self.pid > 0:  # it ends by itself: nobody can tell it to begin any more
+                os.waitpid(self.pid, 0)
             raise
 
     def _start(self) -> None:
@@ -73,9 +76,16 @@ class Job:
             return layer, f"{error.filename or 'its map'}: {error.strerror}"
         return None
 
-    def kill(self, timed_out: bool = False) -> None:
-        """End the work and all it started."""
-        self._timed_out = self._timed_out or timed_out
+    def check(self) -> None:
+        """End the work if it uses more than it may."""
+        if time.monotonic() >= self.deadline:
+            self.kill("time")
+        elif found := watch.excess(self.pid, self._order.limits):
+            self.kill(found)
+
+    def kill(self, exceeded: str | None = None) -> None:
+        """End the work and all it started; because it used too much of something, perhaps."""
+        self._exceeded = self._exceeded or exceeded
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
@@ -100,21 +110,26 @@ class Job:
                 (told, body), *_ = frames.Frames().feed(found)
                 header |= told
             except ValueError:
-                if not self._timed_out:
+                if self._exceeded is None:
                     header["failure"] = "its first process was killed"
         output, errors = _read(self._output, most), _read(self._errors, most)
-        by_cpu = header.get("signal") in {signal.SIGXCPU, signal.SIGKILL} and (
-            header.get("cpu_seconds", 0.0) >= self._order.limits["cpu_seconds"]
-        )
+        if self._out_of_cpu(header):
+            self._exceeded = self._exceeded or "time"
         header |= {
             "id": self.id,
-            "timed_out": self._timed_out or by_cpu,
+            "exceeded": self._exceeded,
             "wall_seconds": wall,
             "sizes": [len(output), len(errors)],
         }
         header.setdefault("cpu_seconds", usage.ru_utime + usage.ru_stime)
         self._close()
         return header, output + errors + body
+
+    def _out_of_cpu(self, header: dict[str, Any]) -> bool:
+        if header.get("signal") == signal.SIGXCPU:
+            return True
+        used = header.get("cpu_seconds", 0.0)
+        return header.get("signal") == signal.SIGKILL and used >= self._order.limits["cpu_seconds"]
 
     def _close(self) -> None:
         for fd in self._fds:
@@ -123,8 +138,18 @@ class Job:
         self._workplace.remove_folder(self._folder)
 
 
-def _needs_owner(plan: Plan) -> bool:
-    return layers.OWN_USER in plan and "mount namespace" not in plan
+def _fitting(plan: Plan, order: Order) -> Plan:
+    """The plan, without the user nobody if that may not enter where the program is.
+
+    Root's toolchains often lie in a home that nobody else may enter. In a root folder of its own
+    a work gets around that; without one it has to stay root, whose processes the kernel does not
+    count.
+    """
+    if layers.OWN_USER not in plan or "mount namespace" in plan:
+        return plan
+    if all(map(filesystem.is_open_to_all, [*order.command[:1], *order.readable])):
+        return plan
+    return plan.without(layers.OWN_USER)
 
 
 def _write(path: str, text: str) -> None:

@@ -60,7 +60,7 @@ def try_out(plan: Plan, workplace: Workplace) -> tuple[dict[str, Any], bytes]:
     job = Job(0, _TRIAL, plan, workplace)
     ready, _, _ = select.select([job.pidfd], [], [], _TRIAL.limits["wall_seconds"])
     if not ready:
-        job.kill(timed_out=True)
+        job.kill("time")
     return job.finish(set)
 
 
@@ -88,10 +88,6 @@ def _consistent(plan: Plan, missing: dict[str, str]) -> Plan:
     if "mount namespace" in plan and "pid namespace" not in plan:
         missing["mount namespace"] = "needs the pid namespace"
         plan = plan.without("mount namespace")
-    # Root's toolchains are often in folders that nobody else may enter.
-    if plans.OWN_USER in plan and "mount namespace" not in plan:
-        missing[plans.OWN_USER] = "needs the mount namespace"
-        plan = plan.without(plans.OWN_USER)
     return plan
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import Any
 
-from trainer.sandbox.launcher import frames, landlock, layers, system
+from trainer.sandbox.launcher import frames, landlock, layers, system, watch
 from trainer.sandbox.launcher import plan as plans
 from trainer.sandbox.launcher.job import Job
 from trainer.sandbox.launcher.plan import Order
@@ -29,14 +29,18 @@ class Launcher:
         self._frames = frames.Frames()
         self._waiting: deque[tuple[int, Order]] = deque()
         self._running: dict[int, Job] = {}  # by pidfd
+        self._next_look = 0.0
         self._selector = selectors.DefaultSelector()
         self.workplace = Workplace()
         self._plan, missing = layers.find(self.workplace, refused)
-        details = {}
-        if plans.LANDLOCK in self._plan:
-            details[plans.LANDLOCK] = landlock.version()
+        found = {plans.LANDLOCK: landlock.version()} if plans.LANDLOCK in self._plan else {}
         active = [*plans.ALWAYS, *(name for name in _ORDER if name in self._plan)]
-        hello = {"active": active, "missing": missing, "versions": details}
+        hello = {
+            "active": active,
+            "missing": missing,
+            "versions": found,
+            "workplace": self.workplace.path,
+        }
         self._send(hello, b"")
 
     def serve(self) -> None:
@@ -52,7 +56,7 @@ class Launcher:
                         return
                 else:
                     self._finish(key.fd)
-            self._end_overdue()
+            self._look()
             self._start_waiting()
 
     def close(self) -> None:
@@ -67,7 +71,7 @@ class Launcher:
         if not self._running:
             return None
         first = min(job.deadline for job in self._running.values())
-        return max(0.0, first - time.monotonic())
+        return max(0.0, min(first, self._next_look) - time.monotonic())
 
     def _receive(self) -> bool:
         data = os.read(sys.stdin.fileno(), _CHUNK)
@@ -100,12 +104,15 @@ class Launcher:
         job = self._running.pop(pidfd)
         self._send(*job.finish(self._pids))
 
-    def _end_overdue(self) -> None:
+    def _look(self) -> None:
+        """End the works that use more than they may."""
         now = time.monotonic()
+        if now < self._next_look and all(now < job.deadline for job in self._running.values()):
+            return
+        self._next_look = now + watch.SECONDS
         for job in self._running.values():
-            if now >= job.deadline:
-                job.kill(timed_out=True)
-                job.deadline = now + 1.0  # its end is an event; till then, kill again
+            job.check()
+            job.deadline = max(job.deadline, self._next_look)  # its end is an event
 
     def _pids(self) -> set[int]:
         return {job.pid for job in self._running.values()}

@@ -68,6 +68,8 @@ def syscall(number: int, what: str, *arguments: object) -> int:
 
 def fork(flags: int) -> int:
     """Fork into new namespaces; 0 in the child. Only for a process with one thread."""
+    if not flags:
+        return os.fork()
     arguments = _CloneArguments(flags=flags, exit_signal=signal.SIGCHLD)
     return syscall(_CLONE3, "clone", ctypes.byref(arguments), ctypes.sizeof(arguments))
 

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import itertools
 import os
-import shutil
+import secrets
 import stat
 import tempfile
 
@@ -36,12 +36,10 @@ class Workplace:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._numbers = itertools.count()
 
-    def new_folder(self, owner: int | None) -> str:
+    def new_folder(self) -> str:
         """A new empty folder."""
         path = os.path.join(self.path, str(next(self._numbers)))
         os.mkdir(path, 0o700)
-        if owner is not None:
-            os.chown(path, owner, owner)
         return path
 
     @staticmethod
@@ -81,14 +79,35 @@ def _remove_unlocked(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a folder with all that is in it; folders that deny their owner are opened first."""
-    shutil.rmtree(path, ignore_errors=True)
-    if not os.path.lexists(path):
-        return
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            inner = os.path.join(folder, name)
-            if not os.path.islink(inner):
-                with contextlib.suppress(OSError):
-                    os.chmod(inner, 0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder with all that is in it, whatever rights and however many levels it has.
+
+    Folders inside are moved to its top first, so that neither recursion nor the length of a path
+    sets a bound.
+    """
+    mark = secrets.token_hex(8)
+    with contextlib.suppress(OSError):
+        os.chmod(path, 0o700)
+        waiting = [entry.path for entry in os.scandir(path)]
+        number = 0
+        while waiting:
+            with contextlib.suppress(OSError):
+                folder = _open_rights(waiting.pop())
+                if folder is None:
+                    continue
+                for inner in list(os.scandir(folder)):
+                    if _open_rights(inner.path) is not None:
+                        number += 1
+                        moved = f"{path}/.{mark}-{number}"
+                        os.rename(inner.path, moved)
+                        waiting.append(moved)
+                os.rmdir(folder)
+        os.rmdir(path)
+
+
+def _open_rights(path: str) -> str | None:
+    """Remove `path`; a folder is made writable and returned instead."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+        return None
+    os.chmod(path, 0o700)
+    return path

@@ -57,6 +57,7 @@ class CheckpointInfo:
     whole: bool
     loss: float | None
     val_loss: float | None
+    val_reward: float | None = None
     is_latest: bool = False
     is_best: bool = False
     packed: bool = False
@@ -65,6 +66,11 @@ class CheckpointInfo:
     def name(self) -> str:
         """The folder's name: `step_500`, `final`."""
         return self.path.name
+
+    @property
+    def cost(self) -> float | None:
+        """What its validation found, the lower the better: the loss, or the negated reward."""
+        return -self.val_reward if self.val_reward is not None else self.val_loss
 
 
 def twins(folder: Path) -> list[Path]:
@@ -114,6 +120,7 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
                 whole=manifest is not None and sizes_match(folder, manifest),
                 loss=_number(facts.get("loss")),
                 val_loss=_number(facts.get("val_loss")),
+                val_reward=_number(facts.get("val_reward")),
                 is_latest=folder.name == latest,
                 is_best=folder.name == best,
                 packed=bool(manifest and manifest.packed),

@@ -35,17 +35,27 @@ def as_float(value: object) -> float | None:
     except OverflowError:
         return None
 
+#: What may decide which step is best, the first that there is.
+DECIDING = ("val_reward", "reward_mean", "val_loss")
+REWARDS = frozenset(DECIDING[:2])
+
+
+def is_better(metric: str, value: float, than: float) -> bool:
+    """Whether a value of a metric beats another: a reward that is higher, a loss that is lower."""
+    return value > than if metric in REWARDS else value < than
+
 
 def new_best(state: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The changes to a state whose best loss is improved by these metrics; empty otherwise.
 
-    `val_loss` counts once there is one, and `loss` until then.
+    `val_loss` counts once there is one, and `loss` until then. Where answers are rewarded it is
+    `val_reward`, or `reward_mean` until then, and a higher one is better.
     """
     metric, best = state["best_metric"], state["best_loss"]
-    key = "val_loss" if metric == "val_loss" or "val_loss" in metrics else "loss"
+    key = next((key for key in DECIDING if key == metric or key in metrics), "loss")
     value = as_float(metrics.get(key))
     if value is None or not math.isfinite(value):
         return {}
-    if key == metric and best is not None and value >= best:
+    if key == metric and best is not None and not is_better(key, value, best):
         return {}
     return {"best_loss": value, "best_step": step, "best_metric": key}

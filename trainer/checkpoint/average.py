@@ -21,7 +21,7 @@ def write_average(checkpoints: Path, name: str, snapshot: Snapshot) -> Path:
     weights = {
         key: snapshot.state.get(f"{name}.{key}", own) for key, own in snapshot.weights.items()
     }
-    progress = replace(snapshot.progress, loss=None, val_loss=None)
+    progress = replace(snapshot.progress, loss=None, val_loss=None, val_reward=None)
     temporary = checkpoints / f".tmp-{name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:

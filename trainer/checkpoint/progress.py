@@ -33,7 +33,8 @@ class Progress:
     after the step `rolled_back_from`. `recent_losses` is the window for spike detection. `seconds`
     is the time of all steps, in every attempt. `evaluations_without_improvement` are those in a row
     whose validation loss was not the lowest. `hybrid` is where a run is between predictions of its
-    weights. Losses before step `comparable_from` are not comparable with those since.
+    weights, `rl` where reinforcement learning is in its prompts. Losses before step
+    `comparable_from` are not comparable with those since.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class Progress:
     best_metric: str = ""
     loss: float | None = None
     val_loss: float | None = None
+    val_reward: float | None = None
     skipped_samples: int = 0
     rollbacks: int = 0
     rolled_back_from: int = 0
@@ -54,6 +56,7 @@ class Progress:
     comparable_from: int = 0
     recent_losses: list[float] = field(default_factory=list)
     hybrid: dict[str, Any] = field(default_factory=dict)
+    rl: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def forget_best(self) -> None:

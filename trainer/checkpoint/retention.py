@@ -18,14 +18,14 @@ from shared.checkpoints.catalogue import (
 def to_keep(
     checkpoints: Sequence[CheckpointInfo], keep_last: int, save_top_k: int, since: int = 0
 ) -> set[str]:
-    """The names to keep: the newest `keep_last`, the best `save_top_k` by validation loss from the
+    """The names to keep: the newest `keep_last`, the best `save_top_k` by their validation from the
     step `since` on, latest, best and final. Decided by step, not by file times.
     """
     whole = [c for c in checkpoints if c.whole and c.name != FINAL]
     kept = {c.name for c in whole[-keep_last:]}
     measured = sorted(
-        (c for c in whole if c.val_loss is not None and c.step >= since),
-        key=lambda c: (c.val_loss, -c.step),
+        (c for c in whole if c.cost is not None and c.step >= since),
+        key=lambda c: (c.cost, -c.step),
     )
     kept |= {c.name for c in measured[:save_top_k]}
     return kept | {c.name for c in checkpoints if c.is_latest or c.is_best or c.name == FINAL}

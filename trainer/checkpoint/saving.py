@@ -177,6 +177,7 @@ def _write_once(
         "run_id": snapshot.run_id,
         "loss": state.loss,
         "val_loss": state.val_loss,
+        **({} if state.val_reward is None else {"val_reward": state.val_reward}),
         "tokens_total": state.tokens_total,
         "torch": torch.__version__,
         **state.facts,
@@ -239,6 +240,7 @@ def write_model(
             "step": progress.step,
             "loss": progress.loss,
             "val_loss": progress.val_loss,
+            **({} if progress.val_reward is None else {"val_reward": progress.val_reward}),
             "config": to_plain(snapshot.config),
         },
     )

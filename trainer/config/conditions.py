@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.text import one_line
+from trainer.config.rl import RlConfig
 from trainer.config.schema import Config, ModelConfig, OptimConfig
 
 
@@ -85,6 +86,36 @@ _TOLD = (
     ),
     Condition(
         "model", ("mtp_kind", "mtp_weight"), lambda c: c.model.mtp_heads, "model.mtp_heads is 0"
+    ),
+    Condition(
+        "rl",
+        tuple(RlConfig.model_fields),
+        lambda c: c.data.dataset == "prompts",
+        "data.dataset is {config.data.dataset}, not prompts",
+    ),
+    Condition(
+        "rl",
+        ("weights",),
+        lambda c: c.data.dataset != "prompts" or c.rl.normalize_parts,
+        "rl.normalize_parts is false",
+    ),
+    Condition(
+        "train",
+        ("max_steps", "epochs", "label_smoothing", "z_loss", "document_mask"),
+        lambda c: c.data.dataset != "prompts",
+        "the loss and the length of the run are those of rl",
+    ),
+    Condition(
+        "eval",
+        ("batches",),
+        lambda c: c.data.dataset != "prompts",
+        "all held-out tasks are answered",
+    ),
+    Condition(
+        "data",
+        ("path", "val_path"),
+        lambda c: c.data.dataset != "prompts",
+        "tasks are read from rl.prompts and rl.val_prompts",
     ),
     Condition(
         "preference",

@@ -332,6 +332,8 @@ def check(config: Config) -> list[str]:
     if train.parallel == "fsdp" and config.data.dataset == "pairs":
         problems.append("train.parallel fsdp does not work with data.dataset pairs; use ddp")
     problems += _growth_problems(config)
+    if config.data.dataset == "prompts":
+        problems += rl_problems(config)
     hybrid = config.hybrid
     if hybrid.predictor and hybrid.correct >= hybrid.every:
         problems.append(
@@ -363,6 +365,8 @@ def check(config: Config) -> list[str]:
         ("data.val_path", config.data.val_path),
         ("data.tokenizer", config.data.tokenizer),
         ("checkpoint.dir", config.checkpoint.dir),
+        ("rl.prompts", config.rl.prompts),
+        ("rl.val_prompts", config.rl.val_prompts),
         *source_places(config.data),
     ):
         if place is not None and not _is_path(place):

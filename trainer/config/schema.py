@@ -7,44 +7,22 @@ what the description names.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     SerializerFunctionWrapHandler,
-    ValidationInfo,
     field_validator,
     model_serializer,
 )
 
-# Far beyond any use, and small enough that what is computed from them fits 64 bits.
-Count = Annotated[int, Field(ge=1, le=10**12)]
-CountOrZero = Annotated[int, Field(ge=0, le=10**12)]
-Size = Annotated[int, Field(ge=1, le=2**24)]
+from trainer.config.rl import RlConfig
+from trainer.config.section import Count, CountOrZero, Section, Size
+
 DEVICES = r"auto|cpu|cuda(:\d{1,3})?|mps"  # a regular expression
 MAX_THREADS = 1024  # OpenMP crashes when the system refuses it a thread
-
-
-class Section(BaseModel):
-    """A frozen section; unknown keys are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's `yes` must not count as the number 1."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        words = get_origin(kind) is Literal and isinstance(get_args(kind)[0], str)
-        if isinstance(value, bool) and not words and bool not in (kind, *get_args(kind)):
-            raise ValueError("must not be a truth value")
-        return value
 
 
 class ModelConfig(Section):
@@ -178,9 +156,10 @@ class SourceConfig(Section):
 class DataConfig(Section):
     """Where tokens come from."""
 
-    dataset: Literal["tokens", "synthetic", "pairs"] = Field(
+    dataset: Literal["tokens", "synthetic", "pairs", "prompts"] = Field(
         "tokens",
-        description="Token files, a generated sequence that needs no files, or pairs of answers.",
+        description="Token files, a generated sequence that needs no files, pairs of answers, or "
+        "prompts whose answers are judged (trainer rl).",
     )
     path: str | None = Field(None, description="train.bin, or the folder prepare-data wrote.")
     sources: list[SourceConfig] | None = Field(
@@ -593,6 +572,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     distributed: DistributedConfig = DistributedConfig()
     preference: PreferenceConfig = PreferenceConfig()
+    rl: RlConfig = RlConfig()
     stability: StabilityConfig = StabilityConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     eval: EvalConfig = EvalConfig()
@@ -610,6 +590,16 @@ class Config(Section):
     def sequences_per_step(self) -> int:
         """Sequences, or pairs of them, per optimizer step."""
         return self.train.batch_size * self.train.accumulation_steps
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps between two rounds of answers in reinforcement learning; 1 elsewhere.
+
+        Intervals count iterations, so that what is due is due between two of them.
+        """
+        if self.data.dataset != "prompts":
+            return 1
+        return max(1, self.rl.epochs * self.rl.answers // self.sequences_per_step)
 
     @property
     def rows(self) -> int:
@@ -634,6 +624,7 @@ SECTIONS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "distributed": DistributedConfig,
     "preference": PreferenceConfig,
+    "rl": RlConfig,
     "stability": StabilityConfig,
     "checkpoint": CheckpointConfig,
     "eval": EvalConfig,

@@ -117,6 +117,8 @@ def absolute(config: Config) -> Config:
         "data.tokenizer",
         "checkpoint.dir",
         "checkpoint.begin_from",
+        "rl.prompts",
+        "rl.val_prompts",
     ):
         if settings[key] is not None and pinned_name(settings[key]) is None:
             settings[key] = str(absolute_path(settings[key]))

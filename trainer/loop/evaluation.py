@@ -36,6 +36,11 @@ class Evaluation:
     tokens: int
 
     @property
+    def metric(self) -> str:
+        """Which of the metrics tells how good the model is."""
+        return "val_loss"
+
+    @property
     def metrics(self) -> dict[str, float]:
         """What is recorded."""
         found = {"val_loss": self.loss, "val_perplexity": self.perplexity}

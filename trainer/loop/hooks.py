@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trainer.loop.session import Session
     from trainer.loop.step import StepResult
     from trainer.loop.training import Training
+    from trainer.rewards.interface import Language
 
 #: What a forward pass is for: a step, a validation, or finding the micro-batch that fits.
 Purpose = Literal["train", "evaluate", "probe"]
@@ -45,6 +46,8 @@ class Hooks:
     after_backward: Callable[[Session, Sequence[Part]], None] = nothing
     #: When a step has been made, before it is recorded.
     after_step: Callable[[Session, StepResult], None] = nothing
+    #: What judges answers in reinforcement learning; None: the configured language.
+    language: Language | None = None
     #: Whether the figures of a step are read while the next one is computed; None: on a GPU.
     late: bool | None = None
     #: Before the tensors of a checkpoint are copied, to be written while training goes on.

@@ -200,10 +200,10 @@ class CheckpointKeeper:
         return {f"step_{self.last_saved_step}"} if self.last_saved_step >= 0 else set()
 
     def best_saved(self) -> float | None:
-        """The lowest validation loss among the checkpoints in the folder that is comparable."""
+        """The lowest cost by validation among the checkpoints in the folder that is comparable."""
         since = self._session.progress.comparable_from
-        losses = [c.val_loss for c in list_checkpoints(self.folder) if c.whole and c.step >= since]
-        return min((x for x in losses if x is not None), default=None)
+        costs = [c.cost for c in list_checkpoints(self.folder) if c.whole and c.step >= since]
+        return min((x for x in costs if x is not None), default=None)
 
     def finish(self) -> None:
         """Make `final/` from the last checkpoint. Raises RunError."""
@@ -251,13 +251,15 @@ class CheckpointKeeper:
         return Saved(folder, snapshot.progress, size, seconds, best, removed, problems)
 
     def _move_best(self, since: int) -> str | None:
-        """Point `best` at the lowest validation loss from the step `since` on, or training loss if
-        there is no other; else at the newest checkpoint, if `since` leaves out older ones.
+        """Point `best` at the lowest validation loss, or the highest validation reward, from the
+        step `since` on, or at the lowest training loss if there is no other; else at the newest
+        checkpoint, if `since` leaves out older ones.
         """
         every = list_checkpoints(self.folder)
         present = [c for c in every if c.whole and c.name != "final" and c.step >= since]
-        measured = [(c.val_loss, c) for c in present if c.val_loss is not None]
-        if not measured and not self._session.sources.validation:
+        measured = [(c.cost, c) for c in present if c.cost is not None]
+        losses_tell = self._session.config.data.dataset != "prompts"
+        if not measured and not self._session.sources.validation and losses_tell:
             measured = [(c.loss, c) for c in present if c.loss is not None]
         if not measured and since:  # the link must not stay at what is no longer comparable
             measured = [(math.inf, c) for c in present]
@@ -288,6 +290,7 @@ class CheckpointKeeper:
             seconds=saved.seconds,
             loss=progress.loss,
             val_loss=progress.val_loss,
+            **({} if progress.val_reward is None else {"val_reward": progress.val_reward}),
         )
         for removed in saved.removed:
             writer.event("checkpoint_removed", name=removed, reason="retention")

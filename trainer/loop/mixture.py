@@ -68,6 +68,11 @@ class MixedEvaluation:
         return bits_per_byte(self.loss, size)
 
     @property
+    def metric(self) -> str:
+        """Which of the metrics tells how good the model is."""
+        return "val_loss"
+
+    @property
     def metrics(self) -> dict[str, float]:
         """What is recorded: that of the mixture, then `val_loss/NAME` of each source."""
         found = {"val_loss": self.loss, "val_perplexity": perplexity(self.loss)}

@@ -23,6 +23,11 @@ class PairEvaluation:
     named: dict[str, float]
 
     @property
+    def metric(self) -> str:
+        """Which of the metrics tells how good the model is."""
+        return "val_loss"
+
+    @property
     def metrics(self) -> dict[str, float]:
         """What is recorded."""
         return {"val_loss": self.loss, **{f"val_{key}": value for key, value in self.named.items()}}

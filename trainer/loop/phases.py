@@ -1,5 +1,5 @@
 """The phases of a training: warmup while the learning rate rises, then full, or the stage's name
-where the model grows."""
+where the model grows; rl in reinforcement learning."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from shared.run_writer import RunWriter
 from trainer.loop.plan import Plan
 from trainer.loop.session import Session
 
+RL = "rl"  # phase of reinforcement learning
+
 
 def phase_of(plan: Plan, step: int) -> str:
     """The phase that `step` (1-based) of a run with the plan's model belongs to."""
+    if plan.config.data.dataset == "prompts":
+        return RL
     if step <= plan.config.optim.warmup_steps:
         return "warmup"
     return plan.stages[plan.stage].phase

@@ -50,6 +50,7 @@ def roll_back(session: Session, keeper: CheckpointKeeper) -> Rollback:
         progress = _begin_again(session)
     skipped = left.samples - progress.samples
     progress.samples = left.samples
+    progress.rl = left.rl  # other prompts, as past other data
     progress.seconds = left.seconds
     # The checkpoint knows only the samples that were skipped before it was saved.
     progress.skipped_samples += skipped

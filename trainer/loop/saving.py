@@ -53,16 +53,17 @@ class Saving:
 
     def is_due(self, step: int) -> bool:
         """Whether the schedule has a checkpoint of `step`."""
-        return step % self._session.config.checkpoint.interval == 0
+        config = self._session.config
+        return step % (config.checkpoint.interval * config.steps_per_iteration) == 0
 
     def _is_wanted(self) -> bool:
-        """Whether the configuration wants a checkpoint of a step with this validation loss."""
-        loss = self._validation.loss
-        if self._session.config.checkpoint.always_save or loss is None:
+        """Whether the configuration wants a checkpoint of a step with what its validation found."""
+        cost = self._validation.cost
+        if self._session.config.checkpoint.always_save or cost is None:
             return True
         self._keeper.wait()
         best = self._keeper.best_saved()
-        return best is None or loss < best
+        return best is None or cost < best
 
     @property
     def possible(self) -> bool:
@@ -123,5 +124,6 @@ class Saving:
     def _complete_position(self) -> None:
         """Add to the position what a checkpoint keeps of validation and spikes."""
         progress = self._session.progress
-        progress.val_loss = self._validation.loss_now()
+        progress.val_loss = self._validation.now("val_loss")
+        progress.val_reward = self._validation.now("val_reward")
         progress.recent_losses = self._policy.recent_losses

@@ -40,6 +40,7 @@ from trainer.model.shapes import skipped_initialization
 from trainer.model.training_pass import training_pass_of
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer
+from trainer.rl.objective import PolicyObjective
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ class Session:
 def feed_of(planned: Plan) -> Feed:
     """What gives the steps of a plan their data."""
     device = planned.compute.device
-    return Feed(planned.sources.train, device, ahead_on(device))
+    # The answers of an iteration are there once it has begun, so that none can be prepared ahead.
+    ahead = 0 if planned.config.data.dataset == "prompts" else ahead_on(device)
+    return Feed(planned.sources.train, device, ahead)
 
 
 def build(planned: Plan) -> Session:
@@ -195,6 +198,8 @@ def _learner(planned: Plan) -> Learner:
     eager: Callable[..., Losses] = model
     if config.data.dataset == "pairs":
         eager = PreferenceObjective(model, config.preference)
+    elif config.data.dataset == "prompts":
+        eager = PolicyObjective(model, config.rl)
     forward, parallel = spread(
         model,
         eager,

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import UserError
-from shared.text import plural
+from shared.text import one_line, plural
+from trainer.checkpoint.hub_models import recorded_model
 from trainer.checkpoint.identity import model_identity
 from trainer.checkpoint.progress import Progress
+from trainer.checkpoint.tokenizer_files import tokenizer_folder
 from trainer.config.schema import Config
 from trainer.data.batches import SampleSource, TokenBatches, ordered_batches
 from trainer.data.packed import PackedBatches
@@ -26,6 +28,9 @@ from trainer.data.tokens import (
     validation_path,
 )
 from trainer.loop.mixture import MixedValidation, changed_sources, open_mixture
+from trainer.rl.batches import RolloutBatches
+from trainer.rl.prompts import Prompts
+from trainer.tasks.reading import read_prompts
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
@@ -45,7 +50,7 @@ class Sources:
     """
 
     train: SampleSource
-    validation: Collection[Batch] | HeldPairs | MixedValidation
+    validation: Collection[Batch] | HeldPairs | MixedValidation | Prompts
     tokenizer: Tokenizer | None
     bytes_per_token: float | None
     identity: dict[str, Any]
@@ -59,6 +64,8 @@ def open_sources(config: Config) -> Sources:
         return _synthetic(config)
     if config.data.dataset == "pairs":
         return _pairs(config)
+    if config.data.dataset == "prompts":
+        return _prompts(config)
     if config.data.sources is not None:
         return open_mixture(config)
     if config.data.path is None:
@@ -198,6 +205,59 @@ def _pairs(config: Config) -> Sources:
     return Sources(source, HeldPairs(source), tokenizer, None, identity, "; ".join(told))
 
 
+def _prompts(config: Config) -> Sources:
+    """Tasks whose answers are judged, which `trainer rl` trains on."""
+    from trainer.data.tokenizer import Tokenizer
+
+    settings, vocabulary = config.rl, config.model.vocab_size
+    begin_from = config.checkpoint.begin_from
+    if settings.prompts is None or vocabulary is None or begin_from is None:
+        raise UserError(
+            "data.dataset prompts needs rl.prompts (a file of tasks) and checkpoint.begin_from "
+            "(the model that answers them)."
+        )
+    own = config.data.tokenizer or tokenizer_folder(recorded_model(begin_from))
+    tokenizer = Tokenizer.load(own)
+    prompts = _of_language(settings.prompts, tokenizer, config)
+    held = settings.val_prompts and _of_language(settings.val_prompts, tokenizer, config)
+    told = [f"{plural(len(prompts), 'prompt')} from {settings.prompts}", *prompts.notes()]
+    if held:
+        told += [f"{plural(len(held), 'held-out prompt')} from {settings.val_prompts}"]
+        told += held.notes()
+    identity = {
+        "dataset": "prompts",
+        "tokenizer": tokenizer.hash,
+        "seed": config.train.seed,
+        "seq_len": config.seq_len,
+        "fingerprint": prompts.digest,
+        "validation": held.digest if held else None,
+        "reference": model_identity(begin_from),
+        "steps_per_iteration": config.steps_per_iteration,
+    }
+    source = RolloutBatches(prompts, config.seq_len, vocabulary, settings.answers)
+    return Sources(source, held or (), tokenizer, None, identity, "; ".join(told))
+
+
+def _of_language(path: str, tokenizer: Tokenizer, config: Config) -> Prompts:
+    """The tasks of a file, in the run's language and short enough. Raises UserError without any."""
+    every = read_prompts(path)
+    language = config.rl.language
+    theirs = [prompt for prompt in every if prompt.language == language]
+    if not theirs:
+        others = ", ".join(sorted({one_line(prompt.language, 20) for prompt in every}))
+        raise UserError(
+            f"{one_line(path)} has no task in {language}, but in {others}; give other prompts, or "
+            "another --language."
+        )
+    prompts = Prompts(theirs, tokenizer, config.seq_len, others=len(every) - len(theirs))
+    if not prompts:
+        raise UserError(
+            f"No prompt of {one_line(path)} leaves room for an answer in {config.seq_len} tokens; "
+            "give a longer --seq-len, or shorter prompts."
+        )
+    return prompts
+
+
 def _synthetic(config: Config) -> Sources:
     vocabulary = config.model.vocab_size
     if config.train.document_mask:
@@ -324,6 +384,8 @@ def planned_steps(config: Config, source: SampleSource, done: Progress) -> int:
     Those that a rollback skipped do not count, so the number of steps stays the same. Tokens, not
     sequences, because a resume may change the sequence length.
     """
+    if config.data.dataset == "prompts":
+        return config.rl.iterations * config.steps_per_iteration
     if config.train.max_steps is not None:
         return config.train.max_steps
     epochs = config.train.epochs or EPOCHS

@@ -115,13 +115,15 @@ def launch_step(
     hooks: Hooks = NO_HOOKS,
     *,
     late: bool = False,
+    began: float | None = None,
 ) -> LaunchedStep:
-    """Begin a step as `train_step` makes it; its result can be read later.
+    """Begin a step as `train_step` makes it; its result can be read later. Its time counts from
+    `began`, if work for it began before.
 
     On a GPU, and where its figures are read `late`, the host does not learn here whether the update
     is skipped.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if began is None else began
     config, optimizer = session.config, session.optimizer
     rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
     group, parallel = session.group, session.learner.parallel

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from shared.run_writer import RunWriter
 from trainer.loop.hooks import Hooks
 from trainer.loop.hybrid import Hybrid
+from trainer.loop.iterations import Iterations
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.part_care import PartCare
 from trainer.loop.phases import Phases
@@ -53,6 +54,7 @@ class Stepping:
         validation: Validation,
         recovery: Recovery,
         hybrid: Hybrid,
+        iterations: Iterations,
         due: Callable[[int], bool],
     ) -> None:
         self._session = session
@@ -63,6 +65,7 @@ class Stepping:
         self._validation = validation
         self._recovery = recovery
         self._hybrid = hybrid
+        self._iterations = iterations
         self._parts = PartCare(session, writer, self.settle)
         self._records = StepRecords(session, writer)
         self._due = due
@@ -72,14 +75,17 @@ class Stepping:
         #: No step from the one that was looked at to this one has anything due, with this plan.
         self._quiet_until, self._quiet_plan = 0, session.plan
 
-    def step(self) -> bool:
+    def step(self, began: float | None = None) -> bool:
         """Make one step, and read the figures of the one before. Returns whether something is due
-        after it, which then finds all steps recorded.
+        after it, which then finds all steps recorded. Its time counts from when it `began`
+        (`time.perf_counter`), if that was before.
         """
         session = self._session
         self._parts.before_step()
         above = self._policy.skip_above()
-        launched = launch_step(session, self._micro_batch, above, self._hooks, late=self._late)
+        launched = launch_step(
+            session, self._micro_batch, above, self._hooks, late=self._late, began=began
+        )
         before, self._waiting = self._waiting, None
         if before is not None and self._follow(before, later=launched):
             return False
@@ -134,6 +140,7 @@ class Stepping:
         hooks.after_step(session, result)
         self._phases.enter(result.position.step)
         evaluated = self._hybrid.follow(result)
+        evaluated |= self._iterations.figures(result.position.step)
         if due:
             evaluated |= self._validation.evaluate_if_due() | self._parts.measure_if_due()
         hooks.enter("records")

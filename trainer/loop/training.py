@@ -14,6 +14,7 @@ from trainer.loop.garbage import Garbage
 from trainer.loop.growing import Growing
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.hybrid import Hybrid
+from trainer.loop.iterations import Interrupted, Iterations
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
 from trainer.loop.phases import Phases
@@ -53,7 +54,10 @@ class Training:
         self._memory = Memory(session, writer, hooks)
         self._policy = StepPolicy(session, writer)
         self._phases = Phases(session, writer)
-        self._validation = Validation(session, writer, self._memory.evaluation, hooks)
+        self._iterations = Iterations(session, writer, self._memory.evaluation, hooks)
+        self._validation = Validation(
+            session, writer, self._memory.evaluation, hooks, self._iterations.evaluate
+        )
         self._hybrid = Hybrid(session, writer, self._phases, self._validation)
         self._steps = Stepping(
             session,
@@ -65,6 +69,7 @@ class Training:
             validation=self._validation,
             recovery=Recovery(session, writer, self.keeper),
             hybrid=self._hybrid,
+            iterations=self._iterations,
             due=self._is_due,
         )
         self._saving = Saving(
@@ -86,6 +91,7 @@ class Training:
             save=self._saving.save,
             settle=self._steps.settle,
         )
+        self._iterations.attend(self._interruption)
 
     def _serving(self, save: Callable[[], None]) -> Steering:
         def check() -> None:
@@ -111,6 +117,7 @@ class Training:
             raise
         finally:
             self._steering.close()
+            self._iterations.close()
             self.session.feed.close()
             self.keeper.close()
 
@@ -120,7 +127,9 @@ class Training:
         self._memory.fit()
         writer.set_status("running")
         self._phases.enter(session.progress.step + 1)
-        if session.progress.step == 0:
+        if session.progress.step == 0 and session.config.data.dataset == "prompts":
+            self._validation.evaluate_first()
+        elif session.progress.step == 0:
             check_first_loss(session, writer)
         else:
             self._phases.say_resumed()
@@ -132,12 +141,16 @@ class Training:
 
     def _step_by_step(self) -> Stop | None:
         while not self._is_over():
-            stop = self._steering.interruption()
+            stop = self._interruption()
             if stop:
                 return stop
             self._growing.grow_if_due()
             self._hooks.before_step(self)
-            due = self._hybrid.predict_if_due() or self._steps.step()
+            try:
+                began = self._iterations.begin_if_due()
+            except Interrupted as interrupted:
+                return interrupted.stop
+            due = self._hybrid.predict_if_due() or self._steps.step(began)
             self._tighten()
             if due:
                 self._validation.sample_if_due()
@@ -149,6 +162,10 @@ class Training:
         self._steps.settle()
         return None
 
+    def _interruption(self) -> Stop | None:
+        """What has been asked for, handled; in the middle of an iteration it has to wait."""
+        return self._steering.interruption() if self._iterations.between else None
+
     def _is_due(self, step: int) -> bool:
         """Whether something happens after `step` for which all steps must be recorded."""
         validation = self._validation
@@ -158,6 +175,7 @@ class Training:
             or self._saving.is_due(step)
             or self._growing.is_due(step)
             or self._hybrid.is_due(step)
+            or self._iterations.ends_with(step)
             or validation.patience.is_over  # it ends as soon as no step is bad
         )
 
@@ -172,7 +190,9 @@ class Training:
     def _is_over(self) -> bool:
         progress, hours = self.session.progress, self.session.config.train.max_hours
         time_is_up = hours is not None and progress.seconds >= 3600 * hours
-        return progress.step >= self.session.max_steps or time_is_up or self._stops_early()
+        if progress.step >= self.session.max_steps:
+            return True
+        return self._iterations.between and (time_is_up or self._stops_early())
 
     def _stops_early(self) -> bool:
         # Not while steps are bad: they are followed by a rollback, or by better ones.
@@ -197,7 +217,7 @@ class Training:
                 f"The last step, {step}, was not finite: there is no final checkpoint"
             )
         early = step < steps and self._stops_early()
-        if session.sources.validation and self._validation.loss_now() is None and step < steps:
+        if session.sources.validation and not self._validation.is_done and step < steps:
             # `max_hours` ended it in between.
             writer.log(step, **self._validation.evaluate(for_patience=False))
         self._saving.save_last(self._signals, self._hooks)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from shared.errors import UserError
 from shared.files import replace_file
+from shared.run.numbers import REWARDS, is_better
 from shared.run_writer import RunWriter
 from trainer.data.pairs import HeldPairs
 from trainer.loop.evaluation import Evaluation, evaluate, write_sample
@@ -17,34 +18,56 @@ from trainer.loop.mixture import MixedEvaluation, MixedValidation
 from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.pair_evaluation import PairEvaluation, evaluate_pairs
 from trainer.loop.patience import Patience
+from trainer.loop.reward_evaluation import RewardEvaluation
 from trainer.loop.session import Session
+from trainer.rl.prompts import Prompts
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
 
 
 class Validation:
-    """Evaluates the model between steps. `loss` is the newest validation loss, or None; `patience`
-    tells when it no longer improves."""
+    """Evaluates the model between steps. `cost` is what the newest validation found, the lower the
+    better, or None: the loss, or the negated reward. `patience` tells when it no longer improves.
+    """
 
     def __init__(
-        self, session: Session, writer: RunWriter, micro_batch: MicroBatch, hooks: Hooks
+        self,
+        session: Session,
+        writer: RunWriter,
+        micro_batch: MicroBatch,
+        hooks: Hooks,
+        rewarded: Callable[[Prompts], RewardEvaluation] | None = None,
     ) -> None:
+        """`rewarded` answers held-out prompts with the session's present model."""
         self._session = session
         self._writer = writer
         self._micro_batch = micro_batch
         self._hooks = hooks
         self.patience = Patience(session, writer)
-        self.loss: float | None = None
+        self._rewarded = rewarded
+        self._metric, self._value = "", math.nan
         self._step = -1
 
     def forget(self) -> None:
-        """Forget the last loss: its step was rolled back."""
-        self._step, self.loss = -1, None
+        """Forget what was found last: its step was rolled back."""
+        self._step, self._metric = -1, ""
 
-    def loss_now(self) -> float | None:
-        """The validation loss of the current step, None if it was not evaluated."""
-        return self.loss if self._step == self._session.progress.step else None
+    @property
+    def cost(self) -> float | None:
+        """What was found last, so that less is better; None before the first validation."""
+        if not self._metric:
+            return None
+        return -self._value if self._metric in REWARDS else self._value
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the current step was evaluated."""
+        return bool(self._metric) and self._step == self._session.progress.step
+
+    def now(self, metric: str) -> float | None:
+        """The value of `metric` at the current step, None if another one or nothing was found."""
+        return self._value if self.is_done and self._metric == metric else None
 
     def evaluate_if_due(self) -> dict[str, float]:
         """The metrics of an evaluation, empty if none is due at this step."""
@@ -54,9 +77,10 @@ class Validation:
     def is_due(self, step: int) -> bool:
         """Whether the model is evaluated after `step`, if there is data for it."""
         config = self._session.config
-        return (
-            step % config.eval.interval == 0
-            or step % config.checkpoint.interval == 0
+        iterations, rest = divmod(step, config.steps_per_iteration)
+        return not rest and (
+            iterations % config.eval.interval == 0
+            or iterations % config.checkpoint.interval == 0
             or step == self._session.max_steps
         )
 
@@ -64,21 +88,23 @@ class Validation:
         """Whether the model writes a sample after `step`."""
         settings = self._session.config.eval
         every = settings.interval if settings.sample_interval is None else settings.sample_interval
+        every *= self._session.config.steps_per_iteration
         return bool(every) and step % every == 0 and self._session.sources.tokenizer is not None
 
-    def _losses_of_averages(self) -> dict[str, float]:
-        """The validation loss of each average of the weights."""
+    def _found_for_averages(self) -> dict[str, float]:
+        """The validation loss, or reward, of each average of the weights."""
         averages = self._session.optimizer.averages
         found: dict[str, float] = {}
         for name in averages.names:
             with averages.in_place(name):
-                found[f"val_loss_{name}"] = self._measured().loss
-        for key, loss in found.items():
+                measured = self._measured()
+                found[f"{measured.metric}_{name}"] = measured.metrics[measured.metric]
+        for key, value in found.items():
             step = self._session.progress.step
-            self._writer.say(f"[INFO] step {step} | {key}: {loss:.4f}")
+            self._writer.say(f"[INFO] step {step} | {key}: {value:.4f}")
         return found
 
-    def _measured(self) -> Evaluation | PairEvaluation | MixedEvaluation:
+    def _measured(self) -> Evaluation | PairEvaluation | MixedEvaluation | RewardEvaluation:
         session = self._session
         held = session.sources.validation
         if isinstance(held, MixedValidation):
@@ -90,6 +116,9 @@ class Validation:
                 {one.name: one.share for one in held.sources},
                 {o.name: o.bytes_per_token for o in held.sources if o.bytes_per_token is not None},
             )
+        if isinstance(held, Prompts):
+            assert self._rewarded is not None
+            return self._rewarded(held)
         if isinstance(held, HeldPairs):
             return evaluate_pairs(
                 session,
@@ -124,18 +153,25 @@ class Validation:
         session, writer = self._session, self._writer
         step = session.progress.step
         result = self._measured()
-        state = writer.state
-        known = state.best_loss if state.best_metric == "val_loss" else None
-        improved = math.isfinite(result.loss) and (known is None or result.loss < known)
+        state, metric = writer.state, result.metric
+        value = result.metrics[metric]
+        known = state.best_loss if state.best_metric == metric else None
+        improved = math.isfinite(value) and (known is None or is_better(metric, value, known))
         if for_patience:
             self.patience.note(improved=improved)
         if improved:
-            writer.event("new_best", step=step, metric="val_loss", value=result.loss)
-        self._step, self.loss = step, result.loss
-        metrics = result.metrics | self._losses_of_averages()
+            writer.event("new_best", step=step, metric=metric, value=value)
+        self._step, self._metric, self._value = step, metric, value
+        metrics = result.metrics | self._found_for_averages()
         writer.event("evaluated", step=step, **metrics)
         writer.say(f"[INFO] step {step} | {result}")
         return metrics
+
+    def evaluate_first(self) -> None:
+        """Evaluate the model that the run begins with, if there is data for it."""
+        if self._session.sources.validation:
+            self._writer.say("[INFO] Before training:")
+            self.evaluate(for_patience=False)
 
     def sample_if_due(self) -> None:
         """Write a sample of the model's text, if one is due at this step."""

@@ -1,0 +1,96 @@
+"""The prompts of a run, and which come next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from shared.text import plural
+from trainer.data.permutation import Permutation, key_of
+
+if TYPE_CHECKING:
+    from trainer.data.tokenizer import Tokenizer
+    from trainer.tasks.prompt import Prompt
+
+#: Keeps the seeds of held-out answers apart from those of training.
+_HELD_OUT = -1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt to answer: its token ids, a seed for each answer, and the part of the answer that
+    the ids hold already."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+    seeds: tuple[int, ...]
+    given: str = ""
+
+
+class Prompts:
+    """Prompts in token ids. Those that leave no room for an answer in `context` positions are left
+    out."""
+
+    def __init__(
+        self, prompts: Sequence[Prompt], tokenizer: Tokenizer, context: int, others: int = 0
+    ) -> None:
+        """`others` tasks of the file are in another language."""
+        self._others = others
+        every = [tuple(tokenizer.encode_prompt(prompt.prompt)) for prompt in prompts]
+        fits = [len(ids) < context for ids in every]
+        self.prompts = [p for p, fit in zip(prompts, fits, strict=True) if fit]
+        self.ids = [ids for ids, fit in zip(every, fits, strict=True) if fit]
+        self.left_out = len(prompts) - len(self.prompts)
+
+    def notes(self) -> list[str]:
+        """What a person should know."""
+        return [
+            f"{plural(count, 'task')} left out: {why}"
+            for count, why in (
+                (self._others, "in another language"),
+                (self.left_out, "too long for --seq-len"),
+            )
+            if count
+        ]
+
+    @property
+    def digest(self) -> str:
+        """Names exactly these prompts."""
+        data = orjson.dumps([[p.id, p.prompt, p.signature, p.tests] for p in self.prompts])
+        return hashlib.sha256(data).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt; 0 without one."""
+        return max(map(len, self.ids), default=0)
+
+    def next(self, cursor: int, count: int, answers: int, seed: int) -> list[Asked]:
+        """The `count` prompts from the one numbered `cursor` on, in an order shuffled anew in every
+        epoch. A pure function: the cursor is all that a resume needs."""
+        return [self._asked(number, answers, seed) for number in range(cursor, cursor + count)]
+
+    def _asked(self, number: int, answers: int, seed: int) -> Asked:
+        epoch, place = divmod(number, len(self.prompts))
+        order = Permutation(len(self.prompts), key_of(seed, epoch))
+        chosen = int(order(np.array([place]))[0])
+        seeds = tuple(key_of(seed, number, answer) for answer in range(answers))
+        return Asked(self.prompts[chosen], self.ids[chosen], seeds)
+
+    def all(self, answers: int, seed: int) -> list[Asked]:
+        """Every prompt, with the same seeds each time."""
+        return [
+            Asked(
+                prompt,
+                ids,
+                tuple(key_of(seed, _HELD_OUT, place, answer) for answer in range(answers)),
+            )
+            for place, (prompt, ids) in enumerate(zip(self.prompts, self.ids, strict=True))
+        ]

@@ -35,6 +35,7 @@ def as_float(value: object) -> float | None:
     except OverflowError:
         return None
 
+
 #: What may decide which step is best, the first that there is.
 DECIDING = ("val_reward", "reward_mean", "val_loss")
 REWARDS = frozenset(DECIDING[:2])

@@ -23,7 +23,7 @@ from shared.run.directory import RunDirectory
 from shared.text import nearest, one_line
 from shared.yaml_text import DuplicateKeyError
 from trainer.config.resolve import parse_yaml, read_text
-from trainer.config.schema import Section
+from trainer.config.section import Section
 
 VARIABLE = "TRAINER_ALERTS"
 #: The kinds of alerts.

@@ -27,7 +27,7 @@ from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.sweeps import sweep
-from trainer.cli.training import config, demo, dpo, profile, resume, train
+from trainer.cli.training import config, demo, dpo, profile, resume, rl, train
 
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
@@ -41,6 +41,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
     "Train": {
         "train": train.train,
         "dpo": dpo.dpo,
+        "rl": rl.rl,
         "resume": resume.resume,
         "sweep": sweep.app,
         "profile": profile.profile,

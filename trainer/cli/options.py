@@ -235,6 +235,19 @@ SETTINGS: Mapping[str, str] = {
     "loss": "preference.loss",
     "beta": "preference.beta",
     "label_smoothing": "preference.label_smoothing",
+    "prompts": "rl.prompts",
+    "val_prompts": "rl.val_prompts",
+    "language": "rl.language",
+    "iterations": "rl.iterations",
+    "prompts_per_iteration": "rl.prompts_per_iteration",
+    "group_size": "rl.group_size",
+    "rl_epochs": "rl.epochs",
+    "max_new_tokens": "rl.max_new_tokens",
+    "temperature": "rl.temperature",
+    "top_p": "rl.top_p",
+    "rl_loss": "rl.loss",
+    "kl_beta": "rl.kl_beta",
+    "run_tests": "rl.run_tests",
 }
 
 

@@ -8,7 +8,8 @@ from textwrap import wrap
 from typing import Any
 
 from trainer.config.resolve import to_plain, yaml_entry
-from trainer.config.schema import SECTIONS, Config, Section
+from trainer.config.schema import SECTIONS, Config
+from trainer.config.section import Section
 
 WIDTH = 96  # columns
 #: Larger limits only keep computed sizes within 64 bits; nobody needs to read them.

@@ -24,6 +24,7 @@ from trainer.config.conditions import missing_conditions
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.lora import lora_problems
 from trainer.config.mixture import source_places, source_problems
+from trainer.config.rl_problems import rl_problems
 from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
 
 Settings = dict[str, Any]  # dotted key -> value

@@ -1,5 +1,5 @@
-"""The log-probabilities of an iteration's answers: by the model before its first optimizer step, and
-by the reference, which is the model that the run began from.
+"""The log-probabilities of an iteration's answers: by the model before the first optimizer step,
+and by the reference, which is the model that the run began from.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.rewards.registry import open_language
 from trainer.rl.engine import How, ModelEngine
 from trainer.rl.rollouts import Answered, Rollouts
 
@@ -39,7 +38,11 @@ class Answering:
         self._writer = writer
         settings = session.config.rl
         self._own = language is None
-        self.language = language or open_language(settings.language, run_tests=settings.run_tests)
+        if language is None:
+            from trainer.rewards.registry import open_language
+
+            language = open_language(settings.language, run_tests=settings.run_tests)
+        self.language = language
         self.interruption: Callable[[], Stop | None] = lambda: None
         self.waited = 0.0
         self._interruptible = False

@@ -187,12 +187,20 @@ class Iterations:
         number = self._session.progress.step // config.steps_per_iteration + 1
         if number % config.log.interval and number not in (1, config.rl.iterations):
             return
-        tests = f", tests {100 * found['test_rate']:.0f} %" if "test_rate" in found else ""
+        shares = [
+            f"{said} {100 * found[key]:.0f} %"
+            for key, said in (
+                ("parse_rate", "parse"),
+                ("compile_rate", "compile"),
+                ("test_rate", "tests"),
+                ("truncated_share", "cut off"),
+            )
+            if key in found
+        ]
         self._writer.say(
             f"[INFO] iteration {number} | reward {found['reward_mean']:.3f} ± "
-            f"{found['reward_std']:.3f} | parse {100 * found['parse_rate']:.0f} %, compile "
-            f"{100 * found['compile_rate']:.0f} %{tests} | {found['completion_length']:.0f} tokens, "
-            f"{100 * found['truncated_share']:.0f} % cut off | "
+            f"{found['reward_std']:.3f} | {', '.join(shares)} | "
+            f"{found['completion_length']:.0f} tokens | "
             f"{plural(int(found['dropped_groups']), 'group')} dropped | answers "
             f"{found['rollout_seconds']:.1f} s, judging {found['reward_seconds']:.1f} s"
         )

@@ -94,7 +94,7 @@ class RolloutBatches:
         if not self._rows:
             return self._longest(count)
         start = first_sample - self._first
-        assert 0 <= start and start + count <= len(self._rows), "not of this iteration"
+        assert start >= 0 and start + count <= len(self._rows), "not of this iteration"
         rows = self._rows[start : start + count]
         width = -(-max(row.length for row in rows) // _ROUND) * _ROUND
         inputs = np.zeros((count, width), dtype=np.int64)

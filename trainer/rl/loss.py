@@ -18,9 +18,9 @@ class TokenTerms(NamedTuple):
     """Of each position: its loss, the estimate of the KL divergence from the reference, and whether
     its ratio was clipped; (B, T) each."""
 
-    loss_BT: Tensor
-    kl_BT: Tensor
-    clipped_BT: Tensor
+    loss: Tensor
+    kl: Tensor
+    clipped: Tensor
 
 
 def token_terms(

@@ -77,11 +77,11 @@ class PolicyObjective:
         mask_BT = (targets_BT != IGNORED).float()
         old_BT = torch.where(old_BT.isnan(), logps_BT.detach(), old_BT)
         terms = token_terms(logps_BT, old_BT, reference_BT, advantages_BT, settings)
-        total = normalized(terms.loss_BT, mask_BT, settings.max_new_tokens)
+        total = normalized(terms.loss, mask_BT, settings.max_new_tokens)
         share_BT = share_BT * mask_BT / len(ids_BT)
         named = {
             "entropy": (entropy_BT.detach() * share_BT).sum(),
-            "kl": (terms.kl_BT.detach() * share_BT).sum(),
-            "clipped_share": (terms.clipped_BT * share_BT).sum(),
+            "kl": (terms.kl.detach() * share_BT).sum(),
+            "clipped_share": (terms.clipped * share_BT).sum(),
         }
         return Losses(total, named, torch.tensor(float(len(ids_BT)), device=ids_BT.device))

@@ -117,6 +117,4 @@ def _verdict(told: dict[str, Any]) -> Verdict:
 
 
 def _sampled(told: dict[str, Any]) -> Sampled:
-    return Sampled(
-        tuple(told["tokens"]), tuple(told["logprobs"]), told["text"], told["truncated"]
-    )
+    return Sampled(tuple(told["tokens"]), tuple(told["logprobs"]), told["text"], told["truncated"])

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from shared.errors import UserError
 from trainer.config.resolve import validation_problems
-from trainer.config.schema import Config, ModelConfig, Section
+from trainer.config.schema import Config, ModelConfig
+from trainer.config.section import Section
 
 if TYPE_CHECKING:
     import torch

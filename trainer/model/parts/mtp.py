@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.config.schema import ModelConfig, Section
+from trainer.config.schema import ModelConfig
+from trainer.config.section import Section
 from trainer.model.dimensions import dimensions
 from trainer.model.inference.drafts import Drafter
 from trainer.model.llama import Block, RMSNorm

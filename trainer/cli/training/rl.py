@@ -1,0 +1,147 @@
+"""`trainer rl`: let a model answer prompts, judge the answers, and learn from the verdicts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trainer.cli import options
+
+
+def rl(
+    *,
+    context: typer.Context,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Tasks: JSON Lines with id, prompt, signature, tests."),
+    ] = None,
+    val_prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Held-out tasks, for validation.")
+    ] = None,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            "--begin-from",
+            "--model",
+            metavar="RUN|RUN:STEP|DIR|OWNER/NAME",
+            help="The model to train.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(metavar="rust|python", help="What judges the answers.")
+    ] = None,
+    config: options.Config = "rl",
+    name: options.RunName = None,
+    runs_dir: options.RunsDirOption = options.RUNS_DIR,
+    iterations: Annotated[
+        int | None, typer.Option(help="Rounds of answers, each followed by optimizer steps.")
+    ] = None,
+    prompts_per_iteration: Annotated[
+        int | None, typer.Option(help="Prompts answered in an iteration.")
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Answers to each prompt, compared with each other.")
+    ] = None,
+    rl_epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Passes over the answers of an iteration.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer at most.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature of the answers.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens that reach this.")
+    ] = None,
+    rl_loss: Annotated[
+        str | None,
+        typer.Option("--loss", metavar="grpo|cispo", help="What bounds an update."),
+    ] = None,
+    kl_beta: Annotated[
+        float | None, typer.Option(help="How strongly the model is held to where it began.")
+    ] = None,
+    run_tests: Annotated[
+        bool | None,
+        typer.Option(
+            "--run-tests/--no-tests", help="Run the tasks' tests, or not; default: if contained."
+        ),
+    ] = None,
+    max_hours: options.MaxHours = None,
+    patience: options.Patience = None,
+    batch_size: Annotated[int | None, typer.Option(help="Answers per micro-batch.")] = None,
+    accumulation_steps: options.Accumulation = None,
+    micro_batch: options.MicroBatch = None,
+    grad_checkpoint_every: options.GradCheckpoint = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Tokens of a prompt with an answer; default: the longest.")
+    ] = None,
+    lora: options.Lora = None,
+    optimizer: options.Optimizer = None,
+    learning_rate: options.LearningRate = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the prompts and the answers.")] = None,
+    device: options.Device = None,
+    threads: options.Threads = None,
+    dtype: options.Dtype = None,
+    deterministic: options.Deterministic = None,
+    nproc_per_node: options.NprocPerNode = None,
+    nnodes: options.Nnodes = 1,
+    node_rank: options.NodeRank = None,
+    rdzv_endpoint: options.RdzvEndpoint = None,
+    max_restarts: options.MaxRestarts = None,
+    parallel: options.Parallel = None,
+    log_interval: options.LogInterval = None,
+    eval_interval: options.EvalInterval = None,
+    checkpoint_interval: options.CheckpointInterval = None,
+    keep_last_checkpoints: options.KeepLast = None,
+    save_top_k: options.SaveTopK = None,
+    checkpoint_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder for checkpoints, rl-iter-N among them."),
+    ] = None,
+    set_: options.Set = None,
+    detach: options.Detach = False,
+    queue: options.Queue = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything; do not train.")
+    ] = False,
+) -> int:
+    """Train a model on code that it writes itself and a compiler judges (GRPO).
+
+    Intervals count iterations. The run is one like any other: watch, pause and resume it.
+    """
+    from dataclasses import replace
+
+    from shared.errors import UserError
+    from trainer.cli.hub.download import download
+    from trainer.cli.training.start import check_mode, start
+    from trainer.cli.training.train import show_plan, tell
+    from trainer.config.resolve import resolve
+    from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
+    from trainer.launch.claim import check_writable
+    from trainer.launch.ranks import Nodes
+    from trainer.launch.raw_prompts import ADAPTER_RATE, fitted_to_prompts
+    from trainer.launch.request import LaunchRequest, load_layers, new_run
+
+    check_mode(detach=detach, queue=queue)
+    nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
+    nodes.check()
+    if not dry_run:
+        check_writable(runs_dir)
+    preset, file, is_preset = load_layers(config)
+    flags = options.given(options.settings_of(context), set_)
+    layers = Layers(preset, file, flags, is_preset)
+    if not layers.merged.get("rl.prompts"):
+        raise UserError("trainer rl needs tasks: give --prompts FILE.jsonl (`trainer tasks make`).")
+    layers = with_beginning(layers, runs_dir, download)
+    model = layers.begun_from
+    if model is None:
+        raise UserError(
+            "trainer rl trains a model that exists: give --checkpoint with a model folder, a run, "
+            "a checkpoint or OWNER/NAME of the Hub."
+        )
+    layers = with_adapter_rate(layers, tell, ADAPTER_RATE)
+    resolve(*layers.in_order)  # what is wrong is told before prompts are read
+    layers = replace(layers, flags={**layers.flags, **fitted_to_prompts(layers, model)})
+    request = LaunchRequest(new_run(layers.source, layers.file, layers.flags, preset=layers.preset))
+    if dry_run:
+        return show_plan(request, nodes)
+    return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)

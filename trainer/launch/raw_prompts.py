@@ -1,0 +1,39 @@
+"""`trainer rl --prompts`: settings of a run that follow from its prompts and its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trainer.checkpoint.tokenizer_files import tokenizer_folder
+from trainer.config.resolve import resolve
+from trainer.data.tokenizer import Tokenizer
+from trainer.launch.beginning import Layers
+from trainer.rl.prompts import Prompts
+from trainer.tasks.reading import read_prompts
+
+ADAPTER_RATE = 1e-5  # peak rate of LoRA adapters; the preset's is for all weights
+
+
+def fitted_to_prompts(layers: Layers, model: Path) -> dict[str, Any]:
+    """Settings where nobody chose them: sequences as long as the longest prompt with an answer,
+    and as many micro-batches as one optimizer step for each iteration takes.
+
+    Raises UserError for prompts that cannot be read.
+    """
+    found: dict[str, Any] = {"data.dataset": "prompts"}
+    config = resolve(*layers.in_order)
+    chosen, rl = {**layers.file, **layers.flags}, config.rl
+    if "train.seq_len" not in layers.merged and rl.prompts is not None:
+        context = config.model.max_seq_len
+        tokenizer = Tokenizer.load(config.data.tokenizer or tokenizer_folder(model))
+        every = [path for path in (rl.prompts, rl.val_prompts) if path is not None]
+        longest = max(Prompts(read_prompts(path), tokenizer, context).longest for path in every)
+        found["train.seq_len"] = min(context, max(1, longest) + rl.max_new_tokens)
+    size = config.train.batch_size
+    if "train.batch_size" not in chosen:
+        size = max(part for part in range(1, min(size, rl.answers) + 1) if rl.answers % part == 0)
+        found["train.batch_size"] = size
+    if "train.accumulation_steps" not in layers.merged:
+        found["train.accumulation_steps"] = max(1, rl.answers // size)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from trainer.tasks.reading import read_prompts
 ADAPTER_RATE = 1e-5  # peak rate of LoRA adapters; the preset's is for all weights
 
 
+_SIZES = ("train.batch_size", "train.accumulation_steps")
+
+
+def unfitted(layers: Layers) -> Layers:
+    """The layers with sizes that divide any number of answers, where nobody chose them: to find
+    out what is wrong with all else."""
+    chosen = {**layers.file, **layers.flags}
+    sizes = {key: 1 for key in _SIZES if key not in chosen}
+    return replace(layers, flags={**layers.flags, **sizes})
+
+
 def fitted_to_prompts(layers: Layers, model: Path) -> dict[str, Any]:
     """Settings where nobody chose them: sequences as long as the longest prompt with an answer,
     and as many micro-batches as one optimizer step for each iteration takes.
@@ -22,7 +34,7 @@ def fitted_to_prompts(layers: Layers, model: Path) -> dict[str, Any]:
     Raises UserError for prompts that cannot be read.
     """
     found: dict[str, Any] = {"data.dataset": "prompts"}
-    config = resolve(*layers.in_order)
+    config = resolve(*unfitted(layers).in_order)
     chosen, rl = {**layers.file, **layers.flags}, config.rl
     if "train.seq_len" not in layers.merged and rl.prompts is not None:
         context = config.model.max_seq_len
@@ -32,8 +44,9 @@ def fitted_to_prompts(layers: Layers, model: Path) -> dict[str, Any]:
         found["train.seq_len"] = min(context, max(1, longest) + rl.max_new_tokens)
     size = config.train.batch_size
     if "train.batch_size" not in chosen:
-        size = max(part for part in range(1, min(size, rl.answers) + 1) if rl.answers % part == 0)
+        most = layers.merged.get("train.batch_size", size)
+        size = max(part for part in range(1, min(most, rl.answers) + 1) if rl.answers % part == 0)
         found["train.batch_size"] = size
-    if "train.accumulation_steps" not in layers.merged:
+    if "train.accumulation_steps" not in chosen:
         found["train.accumulation_steps"] = max(1, rl.answers // size)
     return found

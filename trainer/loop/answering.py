@@ -73,7 +73,6 @@ class Answering:
             self.language.stops,
             how,
             end_ids=session.end_ids,
-            pack=not session.learner.parallel.lockstep,
             busy=self._busy,
         )
 

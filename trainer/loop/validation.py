@@ -171,7 +171,7 @@ class Validation:
         """Evaluate the model that the run begins with, if there is data for it."""
         if self._session.sources.validation:
             self._writer.say("[INFO] Before training:")
-            self.evaluate(for_patience=False)
+            self._writer.log(self._session.progress.step, **self.evaluate(for_patience=False))
 
     def sample_if_due(self) -> None:
         """Write a sample of the model's text, if one is due at this step."""

@@ -28,7 +28,8 @@ class Row:
 
     `old` and `reference` are the log-probabilities of the answer's tokens by the model that wrote
     it and by the reference. `old` is None where that is the model that is trained, `reference`
-    where nothing is compared with it. An answer that is `masked` does not count.
+    where nothing is compared with it. An answer that is `masked` does not
+    count in the loss.
     """
 
     prompt: tuple[int, ...]
@@ -82,14 +83,15 @@ class RolloutBatches:
             for start in range(0, len(rows), per_step):
                 step = [rows[place] for place in chosen[start : start + per_step].tolist()]
                 step.sort(key=lambda row: row.length)
-                counted = sum(len(row.answer) for row in step if not row.masked)
+                counted = sum(len(row.answer) for row in step)
                 self._rows += step
                 self._shares += [len(step) / counted if counted else 0.0] * len(step)
 
     def batch(self, first_sample: int, count: int) -> Any:
         """Inputs and targets, each (B, T) int64, and (B, 4, T) float32 for each position: its
-        advantage, the old log-probability (NaN: that of now), the reference's, and what turns sums
-        over tokens into the step's means: the step's answers over its tokens that count.
+        advantage (NaN: it does not count in the loss), the old log-probability (NaN: that of now),
+        the reference's, and what turns sums over tokens into the step's means: the step's answers
+        over its tokens.
         """
         if not self._rows:
             return self._longest(count)
@@ -105,9 +107,8 @@ class RolloutBatches:
             ids = np.array(row.prompt + row.answer, dtype=np.int64)
             inputs[number, : len(ids) - 1] = ids[:-1]
             said = slice(len(row.prompt) - 1, len(ids) - 1)
-            if not row.masked:
-                targets[number, said] = ids[len(row.prompt) :]
-            more[number, 0] = row.advantage
+            targets[number, said] = ids[len(row.prompt) :]
+            more[number, 0] = np.nan if row.masked else row.advantage
             if row.old is not None:
                 more[number, 1, said] = row.old
             if row.reference is not None:

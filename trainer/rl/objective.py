@@ -66,7 +66,7 @@ class PolicyObjective:
     settings: RlConfig
 
     def __call__(self, ids_BT: Tensor, targets_BT: Tensor, *, weights_BT: Tensor) -> Losses:
-        """Mean over answers; `named` are means over all tokens of the step that count.
+        """Mean over answers; `named` are means over all tokens of the step's answers.
 
         Where an old log-probability is NaN the answers were drawn by this very model, and the
         ratio is 1.
@@ -74,11 +74,13 @@ class PolicyObjective:
         settings = self.settings
         advantages_BT, old_BT, reference_BT, share_BT = weights_BT.unbind(dim=1)
         logps_BT, entropy_BT = answer_scores(self.model, ids_BT, targets_BT, settings.temperature)
-        mask_BT = (targets_BT != IGNORED).float()
+        said_BT, counts_BT = targets_BT != IGNORED, ~advantages_BT.isnan()
+        mask_BT = (said_BT & counts_BT).float()
+        advantages_BT = advantages_BT.nan_to_num()
         old_BT = torch.where(old_BT.isnan(), logps_BT.detach(), old_BT)
         terms = token_terms(logps_BT, old_BT, reference_BT, advantages_BT, settings)
         total = normalized(terms.loss, mask_BT, settings.max_new_tokens)
-        share_BT = share_BT * mask_BT / len(ids_BT)
+        share_BT = share_BT * said_BT / len(ids_BT)
         named = {
             "entropy": (entropy_BT.detach() * share_BT).sum(),
             "kl": (terms.kl.detach() * share_BT).sum(),

@@ -20,6 +20,7 @@ COMMANDS = [
     "",
     "train",
     "dpo",
+    "rl",
     "resume",
     "profile",
     "sweep",

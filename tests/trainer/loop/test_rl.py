@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +15,8 @@ import pytest
 
 from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
-from tests.trainer.loop.test_exact_resume import stop_at
 from trainer.loop.hooks import Hooks
+from trainer.loop.training import Training
 from trainer.rewards.interface import Answer, Verdict
 
 SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
@@ -94,8 +97,77 @@ def records(run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
 
 
+def weights(run: RunDirectory, name: str = "final") -> bytes:
+    return (run.checkpoints / name / "model.safetensors").read_bytes()
+
+
+def comparable(run: RunDirectory) -> list[dict[str, Any]]:
+    """The records without what is measured in seconds."""
+    timed = ("time", "second", "attempt", "mfu")
+    return [
+        {key: value for key, value in record.items() if not any(word in key for word in timed)}
+        for record in records(run)
+    ]
+
+
 def test_it_records_its_answers(rl: Rl, prompts: Path) -> None:
     output, run = rl("--val-prompts", prompts)
     assert output.code == 0, output.err
-    print(run.log_path.read_text())
-    print(*records(run), sep="\n")
+    before, *steps = records(run)
+    assert before["step"] == 0
+    held = {"val_reward", "val_parse_rate", "val_compile_rate", "val_completion_length"}
+    assert held <= before.keys()
+    assert [held <= record.keys() for record in steps] == [False, True, False, True]
+    for number, record in enumerate(steps, start=1):
+        assert record["iteration"] == record["step"] == number
+        assert record["phase"] == "rl"
+        assert record["reward_mean"] == pytest.approx(
+            record["reward_parse"] + record["reward_compile"]
+        )
+        assert 0 < record["entropy"] < math.log(258)
+        assert record["kl"] >= 0
+        assert 1 <= record["completion_length"] <= 6
+        assert {"reward_std", "parse_rate", "compile_rate", "truncated_share", "dropped_groups",
+                "rollout_seconds", "reward_seconds"} <= record.keys()  # fmt: skip
+    assert "test_rate" not in steps[0], "the tasks have no tests"
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert steps[-1]["kl"] > 0
+    state = run.read_state()
+    assert state is not None
+    assert state.best_metric == "val_reward"
+    assert state.best_loss == max(r["val_reward"] for r in records(run) if "val_reward" in r)
+
+
+def test_it_learns(rl: Rl) -> None:
+    """What is rewarded becomes likelier, in as many steps as there are iterations."""
+    output, run = rl(
+        *("--iterations", 30, "--prompts-per-iteration", 4, "--group-size", 8),
+        *("--set", "rl.mask_truncated=false", "--learning-rate", 3e-2),
+    )
+    assert output.code == 0, output.err
+    rewards = [record["reward_mean"] for record in records(run)]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+@pytest.mark.parametrize("flags", [(), ("--epochs", 2, "--accumulation-steps", 1)])
+def test_it_resumes_exactly(rl: Rl, run_cli: RunCli, flags: tuple[object, ...]) -> None:
+    """Also where an iteration has several steps: it ends between two iterations."""
+    several = ("--batch-size", 4, *flags) if flags else ()
+    _, whole = rl(*several)
+    output, run = rl(*several, before_step=stop_in(2 if not flags else 7))
+    assert output.code == 75
+    ended = records(run)[-1]["step"]
+    assert ended % (4 if flags else 1) == 0
+    assert run_cli("resume", run.path, hooks=Hooks(language=Letters())).code == 0
+    assert comparable(run) == comparable(whole)
+    assert weights(run) == weights(whole)
+
+
+def stop_in(step: int) -> Callable[[Training], None]:
+    """A hook that sends this process a signal before `step` is made."""
+
+    def look(training: Training) -> None:
+        if training.session.progress.step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return look

@@ -118,7 +118,7 @@ def rl(
     from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
     from trainer.launch.claim import check_writable
     from trainer.launch.ranks import Nodes
-    from trainer.launch.raw_prompts import ADAPTER_RATE, fitted_to_prompts
+    from trainer.launch.raw_prompts import ADAPTER_RATE, fitted_to_prompts, unfitted
     from trainer.launch.request import LaunchRequest, load_layers, new_run
 
     check_mode(detach=detach, queue=queue)
@@ -139,7 +139,7 @@ def rl(
             "a checkpoint or OWNER/NAME of the Hub."
         )
     layers = with_adapter_rate(layers, tell, ADAPTER_RATE)
-    resolve(*layers.in_order)  # what is wrong is told before prompts are read
+    resolve(*unfitted(layers).in_order)  # what is wrong is told before prompts are read
     layers = replace(layers, flags={**layers.flags, **fitted_to_prompts(layers, model)})
     request = LaunchRequest(new_run(layers.source, layers.file, layers.flags, preset=layers.preset))
     if dry_run:

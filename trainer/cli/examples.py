@@ -25,6 +25,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer dpo --pairs pairs.jsonl --begin-from helper:best --name preferred",
         "trainer dpo --pairs pairs.jsonl --begin-from helper:best --beta 0.3 --epochs 2",
     ),
+    "rl": (
+        "trainer rl --prompts tasks.jsonl --checkpoint rusty:best --language rust",
+        "trainer rl --prompts tasks.jsonl --val-prompts held.jsonl --checkpoint rusty --kl-beta 0.01",
+    ),
     "sweep": (
         "trainer sweep --config my.yaml --set train.seed=1,2,3",
         "trainer sweep --config my.yaml --seeds 3 --dry-run",

@@ -59,16 +59,14 @@ class RlConfig(Section):
     )
     normalize_parts: bool = Field(
         True,
-        description="Normalize each part of the reward within a group, then sum; false: sum first, "
-        "and divide by nothing.",
+        description="Normalize each part of a reward within its group, then sum; false: sum first.",
     )
     weights: dict[str, NonNegativeFloat] = Field(
         {}, description="Weight of each part of a reward by its name; 1 for those not named."
     )
     refill: CountOrZero = Field(
         2,
-        description="Rounds of further prompts in place of groups whose answers are all worth the "
-        "same.",
+        description="Rounds of other prompts in place of groups that are worth the same throughout.",
     )
     mask_truncated: bool = Field(
         True, description="Leave answers that were cut off out of the loss."
@@ -77,8 +75,7 @@ class RlConfig(Section):
         0.1,
         ge=0,
         le=1,
-        description="Share of the prompts of which one of group_size answers must compile before "
-        "training starts; 0: start anyway.",
+        description="Share of prompts with an answer that compiles without which RL does not start.",
     )
     curriculum: bool = Field(
         False, description="Begin with most of each reference answer given, and shorten it."

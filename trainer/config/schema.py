@@ -158,8 +158,7 @@ class DataConfig(Section):
 
     dataset: Literal["tokens", "synthetic", "pairs", "prompts"] = Field(
         "tokens",
-        description="Token files, a generated sequence that needs no files, pairs of answers, or "
-        "prompts whose answers are judged (trainer rl).",
+        description="Token files, a generated sequence, pairs of answers, or prompts (trainer rl).",
     )
     path: str | None = Field(None, description="train.bin, or the folder prepare-data wrote.")
     sources: list[SourceConfig] | None = Field(

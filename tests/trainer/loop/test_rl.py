@@ -57,7 +57,8 @@ def base(run_cli: RunCli, token_data: Path, tmp_path_factory: pytest.TempPathFac
     runs = tmp_path_factory.mktemp("base")
     shape = [word for key in SHAPE for word in ("--set", f"model.{key}")]
     output = run_cli("train", "--config", "tiny-cpu", "--data-path", token_data, "--max-steps", 1,
-                     "--runs-dir", runs, *SHORT, "--seq-len", 16, "--batch-size", 2, *shape)  # fmt: skip
+                     "--runs-dir", runs, *SHORT, "--seq-len", 16,
+                     "--batch-size", 2, *shape)  # fmt: skip
     assert output.code == 0, output.err
     return discover_runs(runs)[0].checkpoints / "final"
 

@@ -27,7 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "rl": (
         "trainer rl --prompts tasks.jsonl --checkpoint rusty:best --language rust",
-        "trainer rl --prompts tasks.jsonl --val-prompts held.jsonl --checkpoint rusty --kl-beta 0.01",
+        "trainer rl --prompts tasks.jsonl --val-prompts held.jsonl --checkpoint rusty",
     ),
     "sweep": (
         "trainer sweep --config my.yaml --set train.seed=1,2,3",

@@ -66,7 +66,7 @@ class RlConfig(Section):
     )
     refill: CountOrZero = Field(
         2,
-        description="Rounds of other prompts in place of groups that are worth the same throughout.",
+        description="Rounds of other prompts in place of groups whose answers are all alike.",
     )
     mask_truncated: bool = Field(
         True, description="Leave answers that were cut off out of the loss."
@@ -75,7 +75,7 @@ class RlConfig(Section):
         0.1,
         ge=0,
         le=1,
-        description="Share of prompts with an answer that compiles without which RL does not start.",
+        description="Share of prompts with an answer that compiles below which RL does not start.",
     )
     curriculum: bool = Field(
         False, description="Begin with most of each reference answer given, and shorten it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,37 @@ def _export(draw: Callable[[Figure], bytes], figure: Figure, path: Path, *, forc
     return write_output(path, [draw(figure)], force=force)
 
 
+def runs_figure(
+    runs: Sequence[RunDirectory],
+    keys: Sequence[str] | None = None,
+    *,
+    smooth: float = 0.0,
+    log: bool | None = None,
+) -> Figure:
+    """The series `keys` of several runs in one chart: by default the loss of each.
+
+    `log=None` chooses the scale by the values. Raises UserError if there is nothing to draw.
+    """
+    if len(runs) == 1:
+        return replace(run_figure(runs[0], keys, smooth=smooth), log_y=log)
+    curves = []
+    for run in runs:
+        found = _series(run, keys)
+        for series in found if keys else found[:1]:
+            ink = CURVE_INKS[len(curves) % len(CURVE_INKS)]
+            label = _name(run) if len(keys or LOSSES[:1]) == 1 else f"{_name(run)} {series.key}"
+            curves.append(replace(_curve(series, ink, smooth), label=label))
+    title = ", ".join(keys or LOSSES[:1])
+    return Figure(
+        curves,
+        whole_window(curves),
+        title=f"{title} of {len(runs)} runs",
+        log_y=log,
+        whole=True,
+        smoothing=smooth,
+    )
+
+
 def run_figure(
     run: RunDirectory, keys: Sequence[str] | None = None, *, smooth: float = 0.0
 ) -> Figure:
@@ -65,7 +97,7 @@ def run_figure(
     return Figure(
         curves,
         whole_window(curves),
-        title=read_labels(run).name or one_line(state.run_name or run.run_id),
+        title=_name(run),
         y_name=found[0].key if keys is None or len(found) == 1 else "",
         log_y=None,
         whole=True,
@@ -73,6 +105,11 @@ def run_figure(
         bands=phase_bands(state.phase_transitions),
         marks=_marks(run),
     )
+
+
+def _name(run: RunDirectory) -> str:
+    state = run.read_state() or RunState()
+    return read_labels(run).name or one_line(state.run_name or run.run_id)
 
 
 def _curve(series: Series, ink: str, smooth: float) -> Curve:

@@ -80,6 +80,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer runs empty-trash --dry-run",
         "trainer runs empty-trash --runs-dir experiments --yes",
     ),
+    "runs plot": (
+        "trainer runs plot latest",
+        "trainer runs plot shakes helper --metric val_loss --log --width 100",
+    ),
     "runs export": (
         "trainer runs export book --csv book.csv",
         "trainer runs export latest --svg losses.svg --smooth 0.9",

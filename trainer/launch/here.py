@@ -61,15 +61,25 @@ def train_here(
     send: Send,
     hooks: Hooks | None = None,
     rank: RankProcess = ALONE,
+    completed: Callable[[RunDirectory], None] = lambda _: None,
 ) -> int:
     """Train to the last step or to a stop; returns the exit code.
 
     `supervised`: a daemon may start this process again. `send` uploads a completed run;
     `hooks` watch the training. `rank`: this process is one of several that call this, of which one
-    writes the run directory and tells what goes wrong.
+    writes the run directory and tells what goes wrong. `completed` is called with a run that has
+    reached its end, before it is uploaded.
     """
     try:
-        return _train(request, runs_dir, supervised=supervised, send=send, hooks=hooks, rank=rank)
+        return _train(
+            request,
+            runs_dir,
+            supervised=supervised,
+            send=send,
+            hooks=hooks,
+            rank=rank,
+            completed=completed,
+        )
     except RankError as error:
         return int(error.exit_code)
 
@@ -82,6 +92,7 @@ def _train(
     send: Send,
     hooks: Hooks | None,
     rank: RankProcess,
+    completed: Callable[[RunDirectory], None],
 ) -> int:
     world = rank.world
     from trainer.alerts.alerter import alerts_of_run
@@ -134,6 +145,7 @@ def _train(
         if not group.writes:
             return code
         if code == ExitCode.OK:
+            completed(run)
             code = publish(run, request.config, send)
         if code == ExitCode.REQUEUE:
             requeue(run, signals.received, os.environ)

@@ -70,6 +70,7 @@ COMMANDS = [
     "runs delete",
     "runs restore",
     "runs empty-trash",
+    "runs plot",
     "runs export",
     "runs command",
     "runs diff",

@@ -241,3 +241,21 @@ def test_no_runs_folder(run_cli: RunCli, tmp_path: Path) -> None:
     assert code == 2
     assert "name your runs folder with --runs-dir" in err
     assert run_cli("runs", "list", "--runs-dir", tmp_path).out == "no runs to list\n"
+
+
+def test_a_plot_of_one_run_and_of_two(run_cli: RunCli, finished: Finished) -> None:
+    runs_dir = finished("it").parent
+    one = run_cli("runs", "plot", "it", "--runs-dir", runs_dir, "--width", "60", "--height", "12")
+    assert "loss" in one.out
+    assert len(one.out.splitlines()) <= 12
+    assert all(len(line) <= 60 for line in one.out.splitlines())
+    assert "\x1b" not in one.out
+    with RunWriter(runs_dir, name="other") as writer:
+        for step in range(1, 4):
+            writer.log(step, loss=1.0 / step)
+    two = run_cli("runs", "plot", "it", "other", "--log", "--runs-dir", runs_dir)
+    assert "loss of 2 runs" in two.out
+    assert "* other" in two.out
+    wrong = run_cli("runs", "plot", "other", "--metric", "losss", "--runs-dir", runs_dir)
+    assert wrong.code == 2
+    assert "has no metric 'losss'" in wrong.err

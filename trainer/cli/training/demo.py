@@ -165,6 +165,7 @@ def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
     from shared.run.metrics_log import MetricsReader
     from shared.run.records import ENDED_STATUSES, RunState
     from shared.text import format_duration, many_lines
+    from trainer.cli.runs.plot import show_chart
 
     next_report = 0.0
     while process.poll() is None:
@@ -182,6 +183,7 @@ def _follow(run: RunDirectory, process: subprocess.Popen[bytes]) -> int:
     table = MetricsReader(run.metrics_path).read_all()
     loss, val = table.series("loss").values, table.series("val_loss").values
     typer.echo(f"\nloss before {loss[0]:.3f}, after {loss[-1]:.3f}; validation {val[-1]:.3f}")
+    show_chart(run)
     samples = sorted(run.samples.glob("step_*.txt"), key=lambda p: int(p.stem.split("_")[1]))
     if samples:
         text = samples[-1].read_text(encoding="utf-8", errors="replace")

@@ -44,6 +44,7 @@ def start(
     """
     check_mode(detach=detach, queue=queue)
     from trainer.cli.hub.upload import send
+    from trainer.cli.runs.plot import show_chart
     from trainer.distributed.world import world_of
     from trainer.launch.detached import Detached
     from trainer.launch.launch import launch
@@ -71,6 +72,7 @@ def start(
         supervised=supervised,
         send=send,
         hooks=hooks,
+        completed=(lambda _: None) if supervised else show_chart,  # its console is the run's log
     )
     if isinstance(launched, int):
         return launched

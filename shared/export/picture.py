@@ -64,7 +64,7 @@ def runs_figure(
     """
     if len(runs) == 1:
         return replace(run_figure(runs[0], keys, smooth=smooth), log_y=log)
-    curves = []
+    curves: list[Curve] = []
     for run in runs:
         found = _series(run, keys)
         for series in found if keys else found[:1]:

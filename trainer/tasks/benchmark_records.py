@@ -7,7 +7,7 @@ with what follows, so a model that was cut off after it has to write what it nev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.tasks.prompt import Prompt
@@ -29,7 +29,7 @@ def is_humaneval_x(record: Mapping[str, Any]) -> bool:
     return {"task_id", "prompt", "declaration", "test"} <= record.keys()
 
 
-def humaneval_x(record: Mapping[str, Any]) -> Prompt:
+def humaneval_x(record: Mapping[str, Any]) -> Iterator[Prompt]:
     """A task of HumanEval-X. Raises BadTaskError."""
     task_id = text(record, "task_id")
     language = _language(task_id.partition("/")[0].lower())
@@ -38,7 +38,7 @@ def humaneval_x(record: Mapping[str, Any]) -> Prompt:
         prompt = prompt.lstrip() + declaration.lstrip("\n")
     if language == "rust":
         prompt = _FOREIGN_USES.sub("", prompt)
-    return _task(task_id, prompt, language, record, tests=text(record, "test"))
+    yield _task(task_id, prompt, language, record, tests=text(record, "test"))
 
 
 def is_multipl_e(record: Mapping[str, Any]) -> bool:
@@ -46,7 +46,7 @@ def is_multipl_e(record: Mapping[str, Any]) -> bool:
     return {"name", "language", "prompt", "tests", "stop_tokens"} <= record.keys()
 
 
-def multipl_e(record: Mapping[str, Any]) -> Prompt:
+def multipl_e(record: Mapping[str, Any]) -> Iterator[Prompt]:
     """A task of MultiPL-E. Raises BadTaskError.
 
     Its answers end before the brace of the function, and its tests begin with it.
@@ -55,7 +55,7 @@ def multipl_e(record: Mapping[str, Any]) -> Prompt:
     tests = text(record, "tests")
     if language != "python":
         tests = tests.lstrip().removeprefix("}")
-    return _task(text(record, "name"), text(record, "prompt"), language, record, tests=tests)
+    yield _task(text(record, "name"), text(record, "prompt"), language, record, tests=tests)
 
 
 def is_humaneval(record: Mapping[str, Any]) -> bool:
@@ -63,10 +63,10 @@ def is_humaneval(record: Mapping[str, Any]) -> bool:
     return {"task_id", "prompt", "entry_point", "test"} <= record.keys()
 
 
-def humaneval(record: Mapping[str, Any]) -> Prompt:
+def humaneval(record: Mapping[str, Any]) -> Iterator[Prompt]:
     """A task of HumanEval. Raises BadTaskError."""
     tests = f"{text(record, 'test').rstrip()}\n\ncheck({text(record, 'entry_point')})\n"
-    return _task(text(record, "task_id"), text(record, "prompt"), "python", record, tests=tests)
+    yield _task(text(record, "task_id"), text(record, "prompt"), "python", record, tests=tests)
 
 
 def _task(

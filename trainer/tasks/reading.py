@@ -11,7 +11,8 @@ from shared.files import expand_user, open_file
 from shared.json_text import parse_json
 from shared.text import format_bytes, one_line
 from trainer.data.compressed import damages, opened
-from trainer.tasks import benchmark_records
+from trainer.data.inputs import extension_of, find_inputs
+from trainer.tasks import benchmark_records, exercism, rust_files
 from trainer.tasks.prompt import Prompt
 from trainer.tasks.records import BadTaskError, text, text_if_any
 from trainer.tasks.signatures import signature_in
@@ -22,11 +23,11 @@ Record = Mapping[str, Any]
 
 
 class Format(NamedTuple):
-    """A format of records: how to recognise one, and the task in it (None: it has none)."""
+    """A format of records: how to recognise one, and the tasks in it."""
 
     name: str
     is_one: Callable[[Record], bool]
-    read: Callable[[Record], Prompt | None]
+    read: Callable[[Record], Iterable[Prompt]]
 
 
 def is_own(record: Record) -> bool:
@@ -34,11 +35,11 @@ def is_own(record: Record) -> bool:
     return {"id", "prompt"} <= record.keys()
 
 
-def own(record: Record) -> Prompt:
+def own(record: Record) -> Iterator[Prompt]:
     """A task in our own format. Raises BadTaskError."""
     language = text_if_any(record, "language") or "rust"
     prompt = text(record, "prompt")
-    return Prompt(
+    yield Prompt(
         id=text(record, "id"),
         prompt=prompt,
         language=language,
@@ -55,37 +56,41 @@ FORMATS = (
     Format("HumanEval-X", benchmark_records.is_humaneval_x, benchmark_records.humaneval_x),
     Format("HumanEval", benchmark_records.is_humaneval, benchmark_records.humaneval),
     Format("MultiPL-E", benchmark_records.is_multipl_e, benchmark_records.multipl_e),
+    Format("exercism exercises", exercism.is_exercise, exercism.exercise),
+    Format("Rust files with tests", rust_files.is_rust_file, rust_files.rust_file),
 )
 _KNOWN = ", ".join(form.name for form in FORMATS)
 
 
 def read_prompts(path: str | Path) -> list[Prompt]:
-    """The tasks in a file: JSON Lines or a JSON list, maybe compressed.
+    """The tasks in a file or folder.
 
-    Raises UserError with file and line for what is no task, for two tasks with one id, and where
-    there is none at all.
+    A file is JSON Lines or a JSON list, maybe compressed, or a Rust file; a folder is a checkout of
+    exercism's track, or holds Rust files. Raises UserError with file and line for what is no task,
+    for two tasks with one id, and where there is none at all.
     """
     place = expand_user(path)
     shown = one_line(place)
     tasks: dict[str, Prompt] = {}
-    for where, record in _records(_content(place), shown):
+    for where, record in _records_at(place, shown):
         try:
-            task = _task(record)
+            found = list(_tasks(record))
         except BadTaskError as error:
             problem = str(error)
             space = "" if problem.startswith(":") else " "
             raise UserError(f"{shown} {where}{space}{problem}.") from error
-        if task is None:
-            continue
-        if task.id in tasks:
-            raise UserError(f"{shown} {where} has the id of an earlier task: {one_line(task.id)}.")
-        tasks[task.id] = task
+        for task in found:
+            if task.id in tasks:
+                raise UserError(
+                    f"{shown} {where} has the id of an earlier task: {one_line(task.id)}."
+                )
+            tasks[task.id] = task
     if not tasks:
         raise UserError(f"{shown} has no task: give JSON Lines of {_KNOWN}.")
     return list(tasks.values())
 
 
-def _task(record: object) -> Prompt | None:
+def _tasks(record: object) -> Iterable[Prompt]:
     if not isinstance(record, dict):
         raise BadTaskError("is not a JSON object")
     for form in FORMATS:
@@ -93,6 +98,28 @@ def _task(record: object) -> Prompt | None:
             return form.read(record)
     fields = ", ".join(map(one_line, list(record)[:12])) or "none"
     raise BadTaskError(f"is no task of a known format ({_KNOWN}); its fields are {fields}")
+
+
+def _records_at(place: Path, shown: str) -> Iterator[tuple[str, object]]:
+    """Each record of a file or folder, with its place."""
+    if not place.is_dir():
+        data = _content(place)
+        if extension_of(place) == ".rs":
+            yield "", {"path": place.name, "text": data.decode("utf-8", "replace")}
+        else:
+            yield from _records(data, shown)
+        return
+    try:
+        if (place / exercism.PRACTICE).is_dir():
+            yield from exercism.checkout(place)
+            return
+    except OSError as error:
+        where = one_line(error.filename or place)
+        raise UserError(f"Cannot read {where}: {error.strerror}.") from error
+    for file in find_inputs([str(place)]).files:
+        if extension_of(file.path) == ".rs":
+            source = _content(file.path).decode("utf-8", "replace")
+            yield "", {"path": file.path.relative_to(place).as_posix(), "text": source}
 
 
 def _content(path: Path) -> bytes:

@@ -175,6 +175,19 @@ def test_only_the_standard_descriptors_are_open(sandbox: Sandbox):
     assert got(sandbox.run(attack(code))) == ["open 0", "open 1", "open 2"]
 
 
+def test_a_program_cannot_read_or_rewrite_what_it_said(sandbox: Sandbox):
+    code = """
+        print("a mark", flush=True)
+        attempt("read", lambda: os.pread(1, 10, 0))
+        attempt("open", lambda: os.open("/proc/self/fd/1", os.O_RDWR))
+        os.lseek(1, 0, 0)
+        os.pwrite(1, b"A MARK\\n", 0)
+    """
+    outcome = sandbox.run(attack(code))
+    assert outcome.stdout.startswith(b"a mark\n")
+    assert got(outcome) == ["a mark", "A MARK"] or "landlock" not in sandbox.layers.active
+
+
 def test_signals_reach_nobody_outside(sandbox: Sandbox):
     if "pid namespace" not in sandbox.layers.active:
         version = sandbox.layers.versions.get("landlock", 0)

@@ -37,15 +37,15 @@ class Job:
 
     def _start(self) -> None:
         nothing = self._keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        self._output, self._errors, self._result = (
-            self._keep(os.memfd_create(name)) for name in ("output", "errors", "result")
-        )
+        self._result = self._keep(os.memfd_create("result"))
+        self._output, output = map(self._keep, self._workplace.new_file())
+        self._errors, errors = map(self._keep, self._workplace.new_file())
         start, go = map(self._keep, os.pipe())
         self.started = time.monotonic()
         self.deadline = self.started + self._order.limits["wall_seconds"]
         self.pid = system.fork(self._plan.flags)
         if self.pid == 0:
-            open_ = inside.Descriptors(nothing, self._output, self._errors, self._result, start)
+            open_ = inside.Descriptors(nothing, output, errors, self._result, start)
             inside.run(self._order, self._plan, self._folder, open_)
             os._exit(inside.FAILED)
         self.pidfd = self._keep(os.pidfd_open(self.pid))

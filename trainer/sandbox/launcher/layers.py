@@ -37,7 +37,7 @@ def find(
 
     Layers in `refused` are treated as missing, for tests.
     """
-    missing = dict.fromkeys(refused, "turned off")
+    missing = dict.fromkeys(sorted(refused), "turned off")
     plan = _namespaces(missing)
     if os.geteuid() == 0:
         plan = Plan(plan.layers | {plans.OWN_USER})

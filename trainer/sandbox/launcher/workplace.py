@@ -42,6 +42,22 @@ class Workplace:
         os.mkdir(path, 0o700)
         return path
 
+    def new_file(self) -> tuple[int, int]:
+        """A new file without a name, open for reading, and once more for appending only.
+
+        Whoever has the second descriptor cannot read what was written before: Landlock keeps it
+        from opening the file again, which it does not for a file of memfd_create.
+        """
+        path = os.path.join(self.path, f"{next(self._numbers)}.out")
+        reading = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            return reading, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.unlink(path)
+
     @staticmethod
     def remove_folder(path: str) -> None:
         """Remove a folder, whatever rights its content has."""

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of what was measured on a sample of tasks."""
+"""95 % confidence intervals of what was measured on a sample of tasks, or of groups of alike ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wilson(rate: float, count: float) -> Interval:
 
 
 def rate_interval(counts: Sequence[tuple[int, int]]) -> Interval:
-    """The interval of a rate, from (successes, trials) of each task with at least one trial.
+    """The interval of a rate, from (successes, trials) of each task.
 
     Answers to one task are alike, so they count for fewer independent trials than there are: for as
     many as would scatter like the tasks' own rates do (Kish's effective sample size), at least one
@@ -59,11 +59,12 @@ def mean_interval(sums: Sequence[tuple[float, float]], *, seed: int = SEED) -> I
     return float(low), float(high)
 
 
-def share_interval(values: Sequence[float], *, seed: int = SEED) -> Interval:
-    """The interval of a mean of numbers from 0 to 1, one per task, by the bootstrap.
+def share_interval(sums: Sequence[tuple[float, float]], *, seed: int = SEED) -> Interval:
+    """The interval of a mean of numbers from 0 to 1, by the bootstrap: (sum, count) of each task.
 
     Where all are 0, or all are 1, no bootstrap sample could differ; there it is Wilson's.
     """
-    if min(values) == max(values) and values[0] in (0.0, 1.0):
-        return wilson(values[0], len(values))
-    return mean_interval([(value, 1.0) for value in values], seed=seed)
+    total, count = (math.fsum(column) for column in zip(*sums, strict=True))
+    if total in (0.0, count):
+        return wilson(total / count, len(sums))
+    return mean_interval(sums, seed=seed)

@@ -56,12 +56,12 @@ def test_answers_that_scatter_as_if_independent_count_as_such() -> None:
 
 def test_the_bootstrap_covers_the_mean_and_is_repeatable() -> None:
     values = [0.0, 0.1, 0.4, 0.5, 0.9, 1.0, 0.2, 0.3]
-    low, high = share_interval(values)
+    low, high = share_interval([(value, 1.0) for value in values])
     mean = sum(values) / len(values)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) / len(values) ** 0.5
     assert low == pytest.approx(mean - 1.96 * deviation, abs=0.03)
     assert high == pytest.approx(mean + 1.96 * deviation, abs=0.03)
-    assert share_interval(values) == (low, high)
+    assert share_interval([(value, 1.0) for value in values]) == (low, high)
 
 
 def test_a_mean_over_parts_weighs_tasks_by_their_parts() -> None:
@@ -70,5 +70,5 @@ def test_a_mean_over_parts_weighs_tasks_by_their_parts() -> None:
 
 
 def test_all_alike_is_no_certainty() -> None:
-    assert share_interval([0.0] * 20) == wilson(0.0, 20)
-    assert share_interval([1.0] * 20) == wilson(1.0, 20)
+    assert share_interval([(0.0, 2.0)] * 20) == wilson(0.0, 20)
+    assert share_interval([(2.0, 2.0)] * 20) == wilson(1.0, 20)

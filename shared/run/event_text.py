@@ -61,6 +61,8 @@ def _text(kind: str, record: dict[str, Any]) -> str:
             text = f"{get('name', '')} on {get('data', '')}: loss {_value(record, 'loss')}"
             text += "" if bits is None else f", {bits:.4g} bits per byte"
             return text + ("" if tokens is None else f", {format_count(tokens)} tokens")
+        case "suite_evaluated":
+            return f"{get('name', '')} on {get('suite', '')}: {_rates(get('figures'))}"
         case "checkpoint_compressed":
             before, after = _finite(get("bytes_before")), _finite(get("bytes_after"))
             sizes = [format_bytes(x) for x in (before, after) if x is not None]
@@ -71,6 +73,22 @@ def _text(kind: str, record: dict[str, Any]) -> str:
                     return str(get(key))
             shown = [(k, v) for k, v in list(record.items())[:12] if k not in _HIDDEN]
             return ", ".join(f"{k} {v}" for k, v in shown)
+
+
+def _rates(figures: object) -> str:
+    """The main figures of a suite; of another program's the first."""
+    known = figures if isinstance(figures, dict) else {}
+    told = [
+        f"{label} {100 * rate:.1f} %"
+        for key, label in (("compile_rate", "compiles"), ("test_rate", "passes tests"))
+        if (rate := _finite(known.get(key))) is not None
+    ]
+    others = [
+        f"{key} {number:.4g}"
+        for key, value in list(known.items())[:3]
+        if (number := _finite(value)) is not None
+    ]
+    return ", ".join(told or others) or "no figures"
 
 
 def _value(record: dict[str, Any], key: str) -> str:

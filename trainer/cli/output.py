@@ -127,6 +127,54 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
         yield advance
 
 
+@contextlib.contextmanager
+def show_count(
+    title: str,
+    total: int,
+    noun: str,
+    *,
+    stream: IO[str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left on a terminal, a line every few seconds otherwise.
+
+    Yields a function to call with how many of `total` have come since the last call.
+    """
+    stream = stream or sys.stderr
+    if stream.isatty():
+        with _count_bar(stream) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda count: bar.advance(task, count)
+        return
+    started = last = clock()
+    done = 0
+
+    def line(count: int) -> None:
+        nonlocal last, done
+        done += count
+        now = clock()
+        if now - last >= LINE_INTERVAL:
+            last = now
+            left = format_duration((total - done) * (now - started) / done if done else None)
+            print(f"{title}: {done:,} of {total:,} {noun}, {left} left", file=stream, flush=True)
+
+    yield line
+
+
+def _count_bar(stream: IO[str]) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeLeft(),
+    )
+    return Progress(*columns, console=Console(file=stream), transient=True)
+
+
 def _timer(stream: IO[str]) -> Progress:
     """A display of work whose end is not known: its title and the time it has taken."""
     from rich.console import Console

@@ -34,7 +34,9 @@ def humaneval_x(record: Mapping[str, Any]) -> Iterator[Prompt]:
     task_id = text(record, "task_id")
     language = _language(task_id.partition("/")[0].lower())
     prompt, declaration = text(record, "prompt"), text(record, "declaration")
-    if language != "python":  # whose prompt is the declaration with its docstring
+    head = declaration.rstrip().rpartition("\n")[2]
+    # Python's prompt is the declaration with its docstring, and so is any of HumanEvalPack.
+    if language != "python" and not prompt.rstrip().endswith(head):
         prompt = prompt.lstrip() + declaration.lstrip("\n")
     if language == "rust":
         prompt = _FOREIGN_USES.sub("", prompt)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli import options
-from trainer.cli.models import model_options
+from trainer.cli.models import evaluate_suites, model_options
+from trainer.cli.models.keeping import write_into_checkpoint
 from trainer.cli.output import print_table, shorten_path, show_progress
 
 if TYPE_CHECKING:
@@ -77,6 +78,17 @@ def evaluate(
     stride: Stride = None,
     batch_size: BatchSize = None,
     max_tokens: MaxTokens = None,
+    suite: evaluate_suites.SuiteOption = None,
+    samples: evaluate_suites.Samples = 1,
+    temperature: evaluate_suites.Temperature = None,
+    top_p: evaluate_suites.TopP = 1.0,
+    max_new_tokens: evaluate_suites.MaxNewTokens = 512,
+    seed: evaluate_suites.Seed = 0,
+    mode: evaluate_suites.Mode = "auto",
+    max_tasks: evaluate_suites.MaxTasks = None,
+    run_tests: evaluate_suites.RunTests = None,
+    answers: evaluate_suites.Answers = None,
+    download: evaluate_suites.Download = False,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
     threads: options.Threads = None,
@@ -95,9 +107,9 @@ def evaluate(
 ) -> int:
     """Measure the loss, perplexity and bits per byte of a model on text, and its speed.
 
-    The default data is the validation data of the model's run. Every token is scored once. The
-    results are written to the checkpoint's eval.json and the run's events, and appear in the model
-    card of an upload.
+    The default data is the validation data of the model's run. Every token is scored once. With
+    --suite, the model solves programming tasks instead. The results are written to the checkpoint's
+    eval.json and the run's events, and appear in the model card of an upload.
     """
     from shared.json_text import encode_json
     from shared.output_file import check_output, write_output
@@ -116,6 +128,28 @@ def evaluate(
     check_count("--stride", stride)
     check_count("--batch-size", batch_size)
     paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
+    if suite:
+        _check_no_data(paths, seq_len, stride, batch_size, max_tokens)
+        return evaluate_suites.evaluate_on_suites(
+            asked,
+            runs_dir,
+            evaluate_suites.Asked.of(
+                suites=tuple(suite),
+                samples=samples,
+                temperature=temperature,
+                top_p=top_p,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                mode=mode,
+                max_tasks=max_tasks,
+                run_tests=run_tests,
+                answers=answers,
+                download=download,
+                force=force,
+                save=save,
+            ),
+            evaluate_suites.Way(device, threads, tokenizer, dtype, output, json),
+        )
     check_paths(paths)
     opened = model_options.open_asked(
         asked, runs_dir, device=device, threads=threads, tokenizer=tokenizer
@@ -164,6 +198,18 @@ def evaluate(
     if save:
         typer.echo(_keep(origin, results, measured), err=json or str(output) == "-")
     return 0
+
+
+def _check_no_data(paths: Sequence[str], *windows: int | None) -> None:
+    """Raise UserError when text is to be scored, besides a suite."""
+    from shared.errors import UserError
+    from shared.text import one_line
+
+    if paths or any(value is not None for value in windows):
+        what = f"{one_line(paths[0], 80)} is" if paths else "--seq-len and its like are"
+        raise UserError(
+            f"{what} for losses on text, and --suite has tasks solved: give two commands."
+        )
 
 
 def check_count(option: str, value: int | None) -> None:
@@ -222,33 +268,18 @@ def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
 
 def _keep(origin: Origin, results: Sequence[Evaluation], speed: Speed | None) -> str:
     """Write the results into the checkpoint and the run's events; returns what was written."""
-    from shared.checkpoints.catalogue import in_use, twins
-    from shared.checkpoints.evaluation import EVALUATION, add_evaluation
+    from shared.checkpoints.evaluation import add_evaluation
     from shared.checkpoints.evaluation_record import record_evaluation
-    from shared.errors import RunError
-    from shared.text import one_line
 
+    told = write_into_checkpoint(origin, lambda folder: add_evaluation(folder, results, speed))
     if origin.checkpoint is None:
-        return (
-            f"Nothing was written: {one_line(origin.path)} is not a checkpoint of a run. "
-            "Use --output FILE to keep the results."
-        )
-    place = origin.checkpoint / EVALUATION
-    try:
-        with in_use(origin.checkpoint):
-            for folder in (origin.checkpoint, *twins(origin.checkpoint)):
-                add_evaluation(folder, results, speed)
-    except OSError as error:
-        raise RunError(
-            f"{one_line(place)} cannot be written: {error.strerror}; --no-save measures without "
-            "writing, --output FILE writes elsewhere."
-        ) from error
+        return told
     for result in results if origin.run else ():
         assert origin.run is not None
         problem = record_evaluation(origin.run, origin.checkpoint.name, result, speed)
         if problem:
             typer.echo(problem, err=True)
-    return f"written to {one_line(place, 400)}"
+    return told
 
 
 def _figures(

@@ -93,9 +93,11 @@ class Answerer:
         if not fit:
             return
         longest = max(len(jobs[place].prompt) + jobs[place].max_new_tokens for place in fit)
-        bf16 = "bf16" if self._asking.bf16 else "fp32"
         plan = plan_decoder(
-            self._opened.model, context=min(context, longest), precision=bf16, draft=False
+            self._opened.model,
+            context=min(context, longest),
+            precision="bf16" if self._asking.bf16 else "fp32",
+            draft=False,
         )
         plan = replace(plan, slots=min(plan.slots, len(fit)))
         decoder = build_decoder(self._opened.model, plan, self._opened.tokenizer.vocab_size)

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of what was measured on a sample of tasks, or of groups of alike ones."""
+"""95 % confidence intervals of what was measured on tasks, or on groups of tasks that are alike."""
 
 from __future__ import annotations
 

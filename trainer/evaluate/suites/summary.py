@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.checkpoints.suites import Figure
 from trainer.evaluate.suites.code_quality import Quality
-from trainer.evaluate.suites.intervals import mean_interval, rate_interval, share_interval
+from trainer.evaluate.suites.intervals import (
+    Interval,
+    mean_interval,
+    rate_interval,
+    share_interval,
+)
 from trainer.evaluate.suites.judged import Judged
 from trainer.evaluate.suites.pass_at_k import pass_at_k, possible_ks
 from trainer.evaluate.suites.suite import Suite, group_of
@@ -81,13 +86,17 @@ class _Summary:
         got, tried = (sum(column) for column in zip(*counts, strict=True))
         return Figure(got / tried, *rate_interval(counts), count=tried)
 
-    def mean(self, share: Share) -> Figure | None:
+    def mean(
+        self,
+        share: Share,
+        interval: Callable[[Sequence[tuple[float, float]]], Interval] = mean_interval,
+    ) -> Figure | None:
         """The mean of a number."""
         sums = self._sums(share)
         if not sums:
             return None
         total, count = (sum(column) for column in zip(*sums, strict=True))
-        return Figure(total / count, *mean_interval(sums), count=round(count))
+        return Figure(total / count, *interval(sums), count=round(count))
 
     def chances(
         self, name: str, is_right: Callable[[Judged], bool], tasks: set[str], *, first: int

@@ -51,7 +51,7 @@ def pass_rate(verdicts: Sequence[Sequence[Verdict]]) -> PassRate:
     rates = [pass_at_k(answers, right, K) for answers, right in counts]
     return PassRate(
         rate=sum(rates) / len(rates),
-        interval=share_interval(rates),
+        interval=share_interval([(rate, 1.0) for rate in rates]),
         prompts=len(counts),
         answers=sum(answers for answers, _ in counts),
         compiled=sum(right for _, right in counts),

@@ -57,6 +57,8 @@ class RunState:
     without a lower validation loss the run stops.
     `val_loss` is the newest validation loss. A run of a sweep has its `group`, of which at most
     `group_limit` train at once, and in `swept` the settings in which it may differ from the others.
+    The runs of a pipeline have its name as their `group`; `stage` is the one that a run is of, and
+    `pipeline` for the run of the pipeline itself.
     """
 
     run_id: str = ""
@@ -102,6 +104,7 @@ class RunState:
     hub_repo: str | None = None
     group: str = ""
     group_limit: int | None = None
+    stage: str = ""
     swept: Json = field(default_factory=dict)
     nonfinite: Json = field(default_factory=dict)
 

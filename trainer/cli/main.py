@@ -27,7 +27,7 @@ from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.sweeps import sweep
-from trainer.cli.training import config, demo, dpo, profile, resume, rl, train
+from trainer.cli.training import config, demo, dpo, pipeline, profile, resume, rl, train
 
 if TYPE_CHECKING:
     from trainer.loop.hooks import Hooks
@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, typer.Typer | Callable[..., Any]]] = {
         "dpo": dpo.dpo,
         "rl": rl.rl,
         "resume": resume.resume,
+        "pipeline": pipeline.pipeline,
         "sweep": sweep.app,
         "profile": profile.profile,
         "config": config.app,

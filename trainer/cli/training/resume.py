@@ -63,12 +63,24 @@ def resume(
     """
     from dataclasses import replace
 
+    from trainer.cli.training.pipeline import find_pipeline, resume_pipeline
     from trainer.cli.training.start import start
     from trainer.launch.ranks import Nodes
     from trainer.launch.request import checkpoint_meant, resume_request
 
     overrides = options.given(options.settings_of(context), set_)
     asked = model_options.model_asked(run, checkpoint, "run")
+    pipeline = find_pipeline(asked, runs_dir)
+    if pipeline is not None:
+        options_given = [*overrides, *(["--from"] if from_ is not None else [])]
+        return resume_pipeline(
+            pipeline,
+            options_given,
+            detach=detach,
+            queue=queue,
+            supervised=supervised,
+            hooks=context.obj,
+        )
     request = resume_request(asked, runs_dir, overrides)
     if from_ is not None:
         request = replace(request, checkpoint=checkpoint_meant(request.run, from_, runs_dir))

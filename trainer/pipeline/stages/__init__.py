@@ -1,0 +1,1 @@
+"""One module for each stage of a pipeline, behind `interface.Stage`; `registry` lists them."""

@@ -1,0 +1,57 @@
+"""A section of a pipeline's file that holds the settings of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, create_model
+
+from shared.errors import UserError
+from trainer.config.resolve import Settings, resolve
+from trainer.config.schema import SECTIONS, Section
+from trainer.launch.request import choose_length, load_layers
+from trainer.pipeline.config import PipelineConfig
+from trainer.pipeline.settings import matters
+from trainer.pipeline.stages.interface import training_settings
+
+
+class _Base(Section):
+    config: str | None = Field(
+        None, description="Preset or file that the settings build on; see trainer config."
+    )
+
+
+def training_section(name: str, doc: str, **more: Any) -> type[Section]:
+    """A section with `config`, the sections of a training's configuration, and `more` keys."""
+    fields: dict[str, Any] = {
+        section: (dict[str, Any], Field(default={}, description=model.__doc__ or section))
+        for section, model in SECTIONS.items()
+    }
+    made: type[Section] = create_model(name, __base__=_Base, __doc__=doc, **fields, **more)
+    return made
+
+
+class Layered:
+    """The settings of one training section: of its preset, and its own."""
+
+    def __init__(self, config: PipelineConfig, stage: str) -> None:
+        section: Any = config.section(stage)
+        self.source, file, self.preset = load_layers(section.config)
+        own = {
+            f"{name}.{key}": value
+            for name in SECTIONS
+            for key, value in getattr(section, name).items()
+        }
+        device = {} if "train.device" in own else {"train.device": config.device}
+        self.own: Settings = {**file, **own, **device}
+        self._stage = stage
+
+    def checked(self) -> Settings:
+        """What decides what is learned. Raises UserError for settings that cannot be right."""
+        try:
+            layers = choose_length(self.source, self.own)
+            settings = training_settings(resolve(*layers))
+        except UserError as error:
+            raise UserError(f"Stage {self._stage}: {error}") from error
+        left = ("data.path", "data.tokenizer", "model.name", "checkpoint.begin_from")
+        return {k: v for k, v in settings.items() if matters(k) and k not in left}

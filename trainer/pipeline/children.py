@@ -58,7 +58,7 @@ def signal_child(child: Child, number: int, *, group: bool = False) -> None:
     if child.poll() is not None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if group:
+        if group and os.getpgid(child.pid) == child.pid:
             os.killpg(child.pid, number)
         else:
             os.kill(child.pid, number)

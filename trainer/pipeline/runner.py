@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.errors import ExitCode, UserError
 from shared.run_writer import RunWriter
@@ -18,6 +18,7 @@ from trainer.pipeline.children import Launch, start_child
 from trainer.pipeline.config import PipelineConfig
 from trainer.pipeline.following import Following
 from trainer.pipeline.identity import GONE, identities
+from trainer.pipeline.means import Means
 from trainer.pipeline.place import Place
 from trainer.pipeline.records import (
     DONE,
@@ -32,7 +33,6 @@ from trainer.pipeline.records import (
 )
 from trainer.pipeline.stages.interface import Context, Stage, StageError
 from trainer.pipeline.steering import Steering, Stopped
-from trainer.pipeline.training import Trainings
 from trainer.pipeline.verdict import Wanted, verdict_of, wanted_of
 from trainer.pipeline.working import Working
 
@@ -43,7 +43,7 @@ class Hooks:
 
     launch: Launch = start_child
     at: Callable[[str, str], None] = lambda stage, moment: None
-    limits: RestartLimits = RestartLimits()
+    limits: RestartLimits = field(default_factory=RestartLimits)
 
 
 class Runner:
@@ -53,6 +53,7 @@ class Runner:
         self,
         config: PipelineConfig,
         place: Place,
+        *,
         stages: Sequence[Stage],
         writer: RunWriter,
         signals: StopSignals,
@@ -64,10 +65,8 @@ class Runner:
         self._steering = Steering(writer, signals)
         self._following = Following(writer, self._steering)
         limits = dataclasses.replace(hooks.limits, max_restarts=config.max_restarts)
-        trainings = Trainings(place, self._following, self._steering, hooks.launch, limits)
-        self._working = Working(
-            place, writer.run, self._following, self._steering, hooks.launch, trainings, limits
-        )
+        means = Means(self._following, self._steering, hooks.launch, limits)
+        self._working = Working(place, writer.run, means)
 
     def run(self) -> int:
         """Do every stage that is not done; returns the exit code, which is in the run's record."""
@@ -107,7 +106,7 @@ class Runner:
     def _one(self, number: int, stage: Stage) -> None:
         context = Context(self._config, self._place, self._done())
         before = self._record.stage(stage.name)
-        wanted = wanted_of(stage, context, before)
+        wanted = wanted_of(stage, context)
         verdict = verdict_of(stage, context, before, wanted)
         title = f"PHASE {number}: {stage.title}"
         self._writer.set_phase(stage.name, number)

@@ -138,7 +138,10 @@ def _run_here(
             **reset,
         )
         with writer:
-            return Runner(config, place, STAGES, writer, signals, hooks).run()
+            runner = Runner(
+                config, place, stages=STAGES, writer=writer, signals=signals, hooks=hooks
+            )
+            return runner.run()
 
 
 # -- the run -----------------------------------------------------------------------------------

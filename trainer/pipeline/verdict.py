@@ -36,16 +36,15 @@ class Verdict:
     why: str
 
 
-def wanted_of(stage: Stage, context: Context, before: StageRecord) -> Wanted:
+def wanted_of(stage: Stage, context: Context) -> Wanted:
     """The settings and inputs of a stage, as they are now.
 
-    Its inputs are its own files, and the outputs of the stages that it uses. Raises UserError.
+    Its inputs are its own files, and the outputs of earlier stages that it needs, whose identities
+    have been checked already. Raises UserError.
     """
+    known = {path: of for record in context.done.values() for path, of in record.outputs.items()}
     found = identities(stage.inputs(context))
-    for name in stage.uses:
-        record = context.done.get(name)
-        if record is not None:
-            found.update({f"{name}: {path}": of for path, of in record.outputs.items()})
+    found |= {str(path): known[str(path)] for path in stage.needs(context)}
     return Wanted(stage.settings(context), found)
 
 
@@ -74,9 +73,8 @@ def verdict_of(stage: Stage, context: Context, before: StageRecord, wanted: Want
 def _lost(record: StageRecord) -> str:
     """The first output that is not what was written; empty if all are whole."""
     now = identities(map(Path, record.outputs))
-    return next(
-        (path for path, of in record.outputs.items() if now[path] in (GONE,) or now[path] != of), ""
-    )
+    changed = (path for path, of in record.outputs.items() if now[path] != of or of == GONE)
+    return next(changed, "")
 
 
 def _difference(before: StageRecord, wanted: Wanted) -> str:

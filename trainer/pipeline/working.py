@@ -15,13 +15,11 @@ from shared.run.directory import RunDirectory
 from shared.text import one_line
 from trainer.config.schema import Config
 from trainer.daemon.memory import killed_for_memory, oom_kills
-from trainer.daemon.policy import RestartLimits
-from trainer.daemon.workers import describe_end
-from trainer.pipeline.children import Child, Launch, end_child, signal_child
-from trainer.pipeline.following import KEPT, Following, at_its_end
+from trainer.pipeline.children import Child, end_child, signal_child
+from trainer.pipeline.following import KEPT, at_its_end
+from trainer.pipeline.means import Means
 from trainer.pipeline.place import Place
 from trainer.pipeline.stages.interface import StageError, Trained
-from trainer.pipeline.steering import Steering
 from trainer.pipeline.training import Trainings
 
 COMMANDS_LOG = "commands.log"  # the output of the stages' commands, in the pipeline's run
@@ -32,24 +30,15 @@ _SERVED_SECONDS = 600.0  # to load a model
 class Working:
     """The `Work` of stages."""
 
-    def __init__(
-        self,
-        place: Place,
-        run: RunDirectory,
-        following: Following,
-        steering: Steering,
-        launch: Launch,
-        trainings: Trainings,
-        limits: RestartLimits,
-    ) -> None:
+    def __init__(self, place: Place, run: RunDirectory, means: Means) -> None:
+        """`run` is that of the pipeline."""
         self.place = place
         self._run = run
-        self._following = following
-        self._steering = steering
-        self._launch = launch
-        self._trainings = trainings
-        self._limits = limits
+        self._following, self._steering = means.following, means.steering
+        self._means = means
+        self._trainings = Trainings(place, means)
         self._stage = ""
+        self._output = at_its_end(run.path / COMMANDS_LOG)
 
     @property
     def folder(self) -> Path:
@@ -83,7 +72,7 @@ class Working:
         One that a signal killed is run again, at most `again` times. Raises StageError with its
         last line where it fails, and Stopped.
         """
-        tries = self._limits.max_restarts if again is None else again
+        tries = self._means.limits.max_restarts if again is None else again
         while True:
             self._steering.wait_while_paused(self._following.pause)
             kills = oom_kills()
@@ -92,13 +81,13 @@ class Working:
             self._steering.check()
             if code == 0:
                 return "\n".join(lines)
-            how = describe_end(code, 0, "").removesuffix(" at step 0")
+            how = _how_ended(code)
             if code == -signal.SIGKILL and killed_for_memory(kills, oom_kills()):
                 how += ", probably by the kernel because it was out of memory"
             if code is None or code >= 0 or not tries:
                 raise StageError(_told(arguments[0], how, lines))
             tries -= 1
-            self.say(f"[WARN] trainer {arguments[0]} was {how}; it is started again")
+            self.say(f"[WARN] trainer {arguments[0]} {how}; it is started again")
 
     def serve(self, arguments: Sequence[str], ask: Callable[[str], Any]) -> Any:
         """Run `trainer serve ARGUMENTS`, call `ask` with its address, and end it."""
@@ -115,7 +104,7 @@ class Working:
             code = self._following.end_of(child, self._output, until=listens, lines=lines)
             self._steering.check()
             if code is not None:
-                raise StageError(_told("serve", describe_end(code, 0, ""), lines))
+                raise StageError(_told("serve", _how_ended(code), lines))
             return ask(address[0])
         finally:
             signal_child(child, signal.SIGINT)
@@ -134,11 +123,21 @@ class Working:
         self.say(f"[INFO] trainer {one_line(shlex.join(arguments), 1000)}")
         path = self._run.path / COMMANDS_LOG
         self._output = at_its_end(path)
-        return self._launch(arguments, path, True), deque(maxlen=KEPT)
+        return self._means.launch(arguments, path, True), deque(maxlen=KEPT)
+
+
+def _how_ended(code: int | None) -> str:
+    """`ended with exit code 2`, `was killed by SIGKILL`."""
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 def _told(command: str, how: str, lines: Sequence[str]) -> str:
     """Why a command failed: its own last words."""
     said = next((line for line in reversed(lines) if line.startswith("trainer: ")), "")
     words = said.removeprefix("trainer: ") or (lines[-1] if lines else "")
-    return f"trainer {command} ended with {how}" + (f": {words}" if words else ".")
+    return f"trainer {command} {how}" + (f": {words}" if words else ".")

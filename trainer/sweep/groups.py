@@ -23,7 +23,10 @@ class Grouped:
 
 
 def find_groups(runs_dir: Path) -> dict[str, list[Grouped]]:
-    """The runs of every group, in the order in which they were queued. Raises UserError."""
+    """The runs of every group, in the order in which they were queued. Raises UserError.
+
+    The runs of a pipeline are stages, whose results are not compared.
+    """
     try:
         runs = discover_runs(runs_dir)
     except FileNotFoundError:
@@ -36,7 +39,7 @@ def find_groups(runs_dir: Path) -> dict[str, list[Grouped]]:
     found: dict[str, list[Grouped]] = {}
     for run in runs:
         state = run.read_state()
-        if state is not None and state.group:
+        if state is not None and state.group and not state.stage:
             found.setdefault(state.group, []).append(Grouped(run, state))
     for members in found.values():
         members.sort(key=lambda member: (member.state.started_at or 0.0, member.run.run_id))

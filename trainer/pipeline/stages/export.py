@@ -33,7 +33,6 @@ class Export:
     name: ClassVar[str] = "export"
     title: ClassVar[str] = "export to GGUF"
     section: ClassVar[type[Section]] = ExportSection
-    uses: ClassVar[tuple[str, ...]] = ("supervised", "rl")
 
     def skipped(self, context: Context) -> str:
         """Never."""
@@ -52,6 +51,10 @@ class Export:
     def inputs(self, context: Context) -> Sequence[Path]:
         """None beside the model."""
         return ()
+
+    def needs(self, context: Context) -> Sequence[Path]:
+        """The newest model."""
+        return [context.model()[1]]
 
     def work(self, context: Context, work: Work) -> Outputs:
         """Write the file."""

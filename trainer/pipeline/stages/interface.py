@@ -80,6 +80,11 @@ class Context:
         found = record.facts.get(key) if record else None
         return found if isinstance(found, str) else None
 
+    def outputs(self, stage: str) -> list[Path]:
+        """What an earlier stage wrote; nothing if it is not done."""
+        record = self.done.get(stage)
+        return [Path(path) for path in record.outputs] if record else []
+
     def model(self) -> tuple[str, Path]:
         """The stage that made the newest model, and its checkpoint."""
         for stage in ("rl", "supervised"):
@@ -96,8 +101,6 @@ class Stage(Protocol):
     #: What its banner says.
     title: ClassVar[str]
     section: ClassVar[type[Section]]
-    #: The stages whose outputs it uses.
-    uses: ClassVar[tuple[str, ...]]
 
     def skipped(self, context: Context) -> str:
         """Why this stage cannot or shall not be done here; empty if it can."""
@@ -106,7 +109,10 @@ class Stage(Protocol):
         """What the outputs depend on, beside the inputs."""
 
     def inputs(self, context: Context) -> Sequence[Path]:
-        """The files that the outputs depend on, beside the outputs of `uses`."""
+        """The files that the outputs depend on, beside those of earlier stages."""
+
+    def needs(self, context: Context) -> Sequence[Path]:
+        """The outputs of earlier stages that the outputs depend on. Raises StageError."""
 
     def work(self, context: Context, work: Work) -> Outputs:
         """Do it. Raises StageError with a sentence."""

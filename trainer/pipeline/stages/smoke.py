@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,9 @@ class SmokeSection(Section):
         "Write a Rust function to reverse a string", description="What the model is asked."
     )
     max_tokens: Count = Field(256, description="Tokens of the answer, at most.")
+    engine: Literal["auto", "torch", "llama.cpp"] = Field(
+        "auto", description="What serves: llama.cpp the GGUF file, torch the checkpoint."
+    )
 
 
 class Smoke:
@@ -41,7 +44,6 @@ class Smoke:
     name: ClassVar[str] = "smoke"
     title: ClassVar[str] = "served answer"
     section: ClassVar[type[Section]] = SmokeSection
-    uses: ClassVar[tuple[str, ...]] = ("supervised", "rl", "export")
 
     def skipped(self, context: Context) -> str:
         """Never."""
@@ -49,24 +51,29 @@ class Smoke:
 
     def settings(self, context: Context) -> Json:
         """The request, and what serves the model."""
-        by = "llama.cpp" if llama_cpp_installed() else "torch"
-        return {**_section(context).model_dump(), "served by": by}
+        asked = _section(context)
+        return {**asked.model_dump(), "engine": _engine(asked)}
 
     def inputs(self, context: Context) -> Sequence[Path]:
         """None beside the model."""
         return ()
 
+    def needs(self, context: Context) -> Sequence[Path]:
+        """The file, which is another one as soon as the model is."""
+        return context.outputs("export")
+
     def work(self, context: Context, work: Work) -> Outputs:
         """Serve, ask, and keep the answer."""
         asked = _section(context)
         file = context.fact("export", "file")
-        if llama_cpp_installed() and file is not None:
-            model = ["--model", file]
+        if _engine(asked) == "llama.cpp" and file is not None:
+            model = ["--model", file, "--engine", "llama.cpp"]
         else:
-            work.say("[INFO] llama.cpp is not installed: the checkpoint is served, not the GGUF")
-            model = ["--model", str(context.model()[1])]
+            work.say("[INFO] the checkpoint is served by torch, not the GGUF file by llama.cpp")
+            newest = str(context.model()[1])
+            model = ["--model", newest, "--engine", "torch", "--device", context.config.device]
         found = work.serve(
-            [*model, "--device", context.config.device],
+            model,
             lambda address: _ask(address, asked.prompt, asked.max_tokens),
         )
         path = context.place.final / ANSWER
@@ -89,6 +96,13 @@ class Smoke:
 def _section(context: Context) -> SmokeSection:
     found: SmokeSection = context.config.section("smoke")
     return found
+
+
+def _engine(asked: SmokeSection) -> str:
+    """What serves the model here."""
+    if asked.engine == "auto":
+        return "llama.cpp" if llama_cpp_installed() else "torch"
+    return asked.engine
 
 
 def _ask(address: str, prompt: str, max_tokens: int) -> dict[str, Any]:

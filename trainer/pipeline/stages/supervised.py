@@ -25,7 +25,6 @@ class Supervised:
     name: ClassVar[str] = "supervised"
     title: ClassVar[str] = "supervised training"
     section: ClassVar[type[Section]] = SupervisedSection
-    uses: ClassVar[tuple[str, ...]] = ("prepare",)
 
     def skipped(self, context: Context) -> str:
         """Never."""
@@ -41,6 +40,10 @@ class Supervised:
         if base is None:
             return ()
         return [resolve_reference(str(base), context.place.runs_dir).find()]
+
+    def needs(self, context: Context) -> Sequence[Path]:
+        """The token files."""
+        return context.outputs("prepare")
 
     def work(self, context: Context, work: Work) -> Outputs:
         """Train, or continue."""
@@ -79,8 +82,8 @@ def training_config(context: Context, stage: str, flags: dict[str, object]) -> C
 
     def refuse(name: object) -> None:
         raise UserError(
-            f"{stage}.checkpoint.begin_from {name} is a model of the Hub; download it first (trainer "
-            "generate --checkpoint does), and give its folder."
+            f"{stage}.checkpoint.begin_from {name} is a model of the Hub; download it first "
+            "(trainer generate --checkpoint does), and give its folder."
         )
 
     tools = Tools(refuse, silent, lambda note: None)  # type: ignore[arg-type]

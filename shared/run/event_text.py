@@ -30,6 +30,9 @@ def _text(kind: str, record: dict[str, Any]) -> str:
             return f"{get('previous', '')} → {get('status', '')}{reason}"
         case "phase":
             return f"{get('previous') or 'start'} → {get('phase', '')}"
+        case "stage":
+            told = f": {get('message')}" if get("message") else ""
+            return f"{get('stage', '')} {get('status', '')}{told}"
         case "checkpoint_saved":
             parts = [str(get("name", "")), format_bytes(size) if size is not None else "", measured]
             return ", ".join(part for part in parts if part)

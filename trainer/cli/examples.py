@@ -46,6 +46,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer resume latest",
         "trainer resume book --from 500 --max-steps 2000",
     ),
+    "pipeline": (
+        "trainer pipeline --config configs/production-small.yaml",
+        "trainer pipeline --config configs/production.yaml --dry-run",
+    ),
     "profile": (
         "trainer profile --config tiny-cpu",
         "trainer profile --config nano-125m --steps 5 --trace trace.json",

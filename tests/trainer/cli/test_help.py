@@ -22,6 +22,7 @@ COMMANDS = [
     "dpo",
     "rl",
     "resume",
+    "pipeline",
     "profile",
     "sweep",
     "sweep status",

@@ -15,7 +15,8 @@ from shared.files import absolute_path
 from shared.run.directory import slug
 from shared.text import nearest, one_line
 from trainer.config.resolve import parse_assignment, parse_yaml, read_text, validation_problems
-from trainer.config.schema import DEVICES, Section
+from trainer.config.schema import DEVICES
+from trainer.config.section import Section
 
 MOST_CHARACTERS = 60  # of a name, which is that of a group of runs too
 #: In `log`, stands for the time at which the pipeline was started first.

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.json_text import Json
 from shared.text import format_bytes
-from trainer.config.schema import Section
+from trainer.config.section import Section
 from trainer.pipeline.stages.interface import Context, Outputs, Work
 
 FILE = "model.gguf"

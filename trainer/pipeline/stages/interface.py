@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 from shared.errors import RunError
 from shared.json_text import Json
 from trainer.config.resolve import Settings
-from trainer.config.schema import Config, Section
+from trainer.config.schema import Config
+from trainer.config.section import Section
 from trainer.pipeline.config import PipelineConfig
 from trainer.pipeline.place import Place
 from trainer.pipeline.records import StageRecord

@@ -12,7 +12,7 @@ from shared.errors import UserError
 from shared.files import absolute_path
 from shared.json_text import Json
 from shared.text import one_line
-from trainer.config.schema import Count, CountOrZero, Section
+from trainer.config.section import Count, CountOrZero, Section
 from trainer.data.inputs import find_inputs
 from trainer.data.tokens import MANIFEST, find_tokens, read_sidecar, sidecar_path
 from trainer.pipeline.stages.interface import Context, Outputs, StageError, Work

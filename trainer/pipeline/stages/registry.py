@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.config.schema import Section
+from trainer.config.section import Section
 from trainer.pipeline.stages.export import Export
 from trainer.pipeline.stages.interface import Stage
 from trainer.pipeline.stages.prepare import Prepare

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from shared.json_text import Json
 from shared.text import one_line
-from trainer.config.schema import Count, Section
+from trainer.config.section import Count, Section
 from trainer.llama_cpp.process import llama_cpp_installed
 from trainer.pipeline.stages.interface import Context, Outputs, StageError, Work
 

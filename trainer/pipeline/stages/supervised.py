@@ -11,7 +11,8 @@ from shared.errors import UserError
 from shared.files import read_json
 from shared.json_text import Json
 from trainer.checkpoint.references import resolve_reference
-from trainer.config.schema import Config, Section
+from trainer.config.schema import Config
+from trainer.config.section import Section
 from trainer.launch.beginning import KEY, Layers
 from trainer.pipeline.stages.interface import Context, Outputs, StageError, Work
 from trainer.pipeline.stages.training_section import Layered, training_section

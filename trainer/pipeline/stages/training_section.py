@@ -8,7 +8,8 @@ from pydantic import Field, create_model
 
 from shared.errors import UserError
 from trainer.config.resolve import Settings, resolve
-from trainer.config.schema import SECTIONS, Section
+from trainer.config.schema import SECTIONS
+from trainer.config.section import Section
 from trainer.launch.request import choose_length, load_layers
 from trainer.pipeline.config import PipelineConfig
 from trainer.pipeline.settings import matters

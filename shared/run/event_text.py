@@ -31,8 +31,8 @@ def _text(kind: str, record: dict[str, Any]) -> str:
         case "phase":
             return f"{get('previous') or 'start'} → {get('phase', '')}"
         case "stage":
-            told = f": {get('message')}" if get("message") else ""
-            return f"{get('stage', '')} {get('status', '')}{told}"
+            why = f": {get('message')}" if get("message") else ""
+            return f"{get('stage', '')} {get('status', '')}{why}"
         case "checkpoint_saved":
             parts = [str(get("name", "")), format_bytes(size) if size is not None else "", measured]
             return ", ".join(part for part in parts if part)

@@ -102,12 +102,15 @@ class WebhookSettings(Section):
     token_file: Path | None = None
     timeout: float = Field(10.0, gt=0, le=300)  # seconds, for each try
     retries: int = Field(5, ge=0, le=100)
-    format: Literal["json", "slack", "discord"] = "json"
+    format: Literal["json", "slack", "discord", "ntfy", "telegram"] = "json"
+    chat_id: str | int | None = None  # of Telegram: a number, or @channel
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if sum(x is not None for x in (self.url, self.url_env, self.url_file)) != 1:
             raise ValueError("needs one of url, url_env and url_file")
+        if (self.chat_id is None) == (self.format == "telegram"):
+            raise ValueError("needs chat_id with format: telegram, and only there")
         if self.token_env and self.token_file:
             raise ValueError("has both token_env and token_file; one is enough")
         for name, value in self.headers.items():
@@ -156,7 +159,7 @@ class AlertSettings(Section):
 
     on: Switches = Switches()
     command: CommandSettings | None = None
-    webhook: WebhookSettings | None = None
+    webhook: tuple[WebhookSettings, ...] = ()
     bell: bool = False
     desktop: bool = False
     rate_limit: RateLimit = RateLimit()
@@ -197,9 +200,9 @@ def load_settings(path: Path | None = None) -> AlertSettings | None:
             return None
     _refuse_among_runs(path)
     settings = parse_alerts(read_text(path), one_line(path))
-    if settings.webhook is not None:
-        settings.webhook.address()
-        settings.webhook.token()
+    for webhook in settings.webhook:
+        webhook.address()
+        webhook.token()
     return settings
 
 
@@ -219,10 +222,16 @@ def parse_alerts(text: str, where: str) -> AlertSettings:
     value = {"on" if key is True else key: inner for key, inner in raw.items()}
     if isinstance(value.get("command"), (str, list)):
         value["command"] = {"run": value["command"]}
+    if isinstance(value.get("webhook"), dict):
+        value["webhook"] = [value["webhook"]]
     try:
         settings = AlertSettings.model_validate(value)
     except ValidationError as error:
-        problems = [_problem(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        several = isinstance(raw.get("webhook"), list)
+        problems = [
+            _problem(tuple(x for x in e["loc"] if several or type(x) is str), e["type"], e["msg"])
+            for e in error.errors()
+        ]
         raise UserError(f"{where}: {'; '.join(dict.fromkeys(problems))}.") from None
     if not (settings.command or settings.webhook or settings.bell or settings.desktop):
         raise UserError(

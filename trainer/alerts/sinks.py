@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import __version__
 from shared.errors import UserError
-from shared.json_text import Json, encode_line
+from shared.json_text import encode_line
 from shared.text import one_line
 from trainer.alerts.alert import Alert
+from trainer.alerts.payloads import PAYLOADS, asked_to_wait
 from trainer.alerts.settings import AlertSettings, CommandSettings, WebhookSettings
 
 if TYPE_CHECKING:
-    from email.message import Message
+    from urllib.error import HTTPError
 
 LONGEST_WAIT = 300.0  # seconds between two tries, even if the server asks for more
 _DESKTOP_TIMEOUT = 10.0
 _TRANSIENT = frozenset({408, 425, 429})
-_MAX_TEXT = 1900  # Discord accepts 2000 characters
+_MAX_ANSWER = 1 << 16  # bytes of a refusal
 
 
 class DeliveryError(Exception):
@@ -60,8 +61,7 @@ def sinks_of(settings: AlertSettings) -> list[Sink]:
     sinks: list[Sink] = []
     if settings.command:
         sinks.append(CommandSink(settings.command))
-    if settings.webhook:
-        sinks.append(WebhookSink(settings.webhook))
+    sinks += [WebhookSink(webhook) for webhook in settings.webhook]
     if settings.bell:
         sinks.append(BellSink())
     if settings.desktop:
@@ -166,16 +166,16 @@ class WebhookSink:
             token = self._settings.token()
             if token:
                 headers["Authorization"] = f"Bearer {token}"
-            request = urllib.request.Request(
-                self._settings.address(), self._body(alert), headers, method="POST"
-            )
+            payload = PAYLOADS[self._settings.format]
+            url, body = payload(alert, self._settings.address(), self._settings)
+            request = urllib.request.Request(url, encode_line(body), headers, method="POST")
             opener = urllib.request.build_opener(NoRedirects)
             with opener.open(request, timeout=timeout):
                 return
         except UserError as error:
             raise DeliveryError(str(error).rstrip(".")) from None
         except urllib.error.HTTPError as error:
-            raise _refusal(error.code, error.headers) from None
+            raise _refusal(error) from None
         except urllib.error.URLError as error:
             raise _unreachable(error.reason, timeout) from None
         except (OSError, http.client.HTTPException) as error:
@@ -183,25 +183,28 @@ class WebhookSink:
         except ValueError:  # its message may hold a header
             raise DeliveryError("cannot be used: its address or a header is malformed") from None
 
-    def _body(self, alert: Alert) -> bytes:
-        text = alert.text[:_MAX_TEXT]
-        payload: Json
-        if self._settings.format == "slack":
-            payload = {"text": html.escape(text, quote=False)}
-        elif self._settings.format == "discord":
-            payload = {"content": text, "allowed_mentions": {"parse": []}}
-        else:
-            return alert.encode()
-        return encode_line(payload)
 
-
-def _refusal(code: int, headers: Message) -> DeliveryError:
+def _refusal(error: HTTPError) -> DeliveryError:
+    code = error.code
     if 300 <= code < 400:
         return DeliveryError(f"answers {code}, a redirect; use the address it leads to")
     if code >= 500 or code in _TRANSIENT:
-        wait = retry_after(headers.get("Retry-After")) if code in (429, 503) else None
+        wait = _wait(error) if code in (429, 503) else None
         return DeliveryError(f"answers {code}", again=True, wait=wait)
     return DeliveryError(f"answers {code}")
+
+
+def _wait(error: HTTPError) -> float | None:
+    """The seconds that a refusal asks to wait, in its header or else in its body."""
+    named = retry_after(error.headers.get("Retry-After"))
+    if named is not None:
+        return named
+    try:
+        body = error.read(_MAX_ANSWER)
+    except (OSError, ValueError):
+        return None
+    seconds = asked_to_wait(body)
+    return None if seconds is None else retry_after(str(seconds))
 
 
 def _unreachable(reason: object, timeout: float) -> DeliveryError:

@@ -47,6 +47,7 @@ class Posted:
 @dataclass
 class Server:
     """A local HTTP server. `answers` are (code, headers) for the next requests, then 204.
+    `bodies` are what they say; nothing by default.
 
     While `hold` is cleared it does not answer.
     """
@@ -54,6 +55,7 @@ class Server:
     port: int
     posted: list[Posted] = field(default_factory=list)
     answers: deque[tuple[int, dict[str, str]]] = field(default_factory=deque)
+    bodies: deque[bytes] = field(default_factory=deque)
     hold: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -77,8 +79,10 @@ def server() -> Iterator[Server]:
             self.send_response(code)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            said = state.bodies.popleft() if state.bodies else b""
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
         do_GET = do_POST  # noqa: N815
 

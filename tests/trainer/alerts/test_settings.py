@@ -37,8 +37,8 @@ def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (on.finished, on.failed, on.stalled, on.new_best) == (True, True, False, True)
     assert found.command is not None
     assert found.command.arguments() == ["notify", "--urgent"]
-    assert found.webhook is not None
-    assert (found.webhook.address(), found.webhook.token()) == ("https://example.org/hook", TOKEN)
+    [webhook] = found.webhook
+    assert (webhook.address(), webhook.token()) == ("https://example.org/hook", TOKEN)
     assert (found.rate_limit.per_run_seconds, found.rate_limit.per_hour) == (5.0, 7)
     assert "example.org" not in repr(found)
     assert TOKEN not in repr(found)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,72 @@ def test_texts_for_chats_call_nobody(server: Server) -> None:
         "content": f"a <b> & @everyone: {line}",
         "allowed_mentions": {"parse": []},
     }
+
+
+def test_ntfy_gets_its_topic_in_the_message(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NTFY_TOKEN", TOKEN)
+    url = f"http://127.0.0.1:{server.port}/below/my%20topic"
+    sink = sink_of(
+        json.dumps({"webhook": {"url": url, "format": "ntfy", "token_env": "NTFY_TOKEN"}})
+    )
+    sink.deliver(ALERT, 10)
+    sink.deliver(replace(ALERT, kind="crashed", message="x" * 9000), 10)
+    done, crashed = server.posted
+    assert done.path == "/below/"
+    assert done.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert done.body == {
+        "topic": "my topic",
+        "title": "a <b> & @everyone: finished",
+        "message": ALERT.text,
+        "priority": 3,
+        "tags": ["white_check_mark"],
+    }
+    assert crashed.body["priority"] == 4
+    assert len(crashed.body["message"].encode()) < 4096  # beyond it ntfy makes it an attachment
+    with pytest.raises(DeliveryError, match=r"with the topic: https://ntfy.sh/TOPIC"):
+        sink_of(
+            json.dumps({"webhook": {"url": f"http://127.0.0.1:{server.port}", "format": "ntfy"}})
+        ).deliver(ALERT, 10)
+
+
+def test_telegram_gets_plain_text_and_says_when_to_try_again(server: Server) -> None:
+    sink = webhook(server, format="telegram", chat_id=-100123)
+    sink.deliver(ALERT, 10)
+    [posted] = server.posted
+    assert posted.path == PATH
+    assert posted.body == {
+        "chat_id": -100123,
+        "text": ALERT.text,
+        "link_preview_options": {"is_disabled": True},
+    }
+    answer = {"ok": False, "error_code": 429, "parameters": {"retry_after": 4}}
+    server.answers.append((429, {}))
+    server.bodies.append(json.dumps(answer).encode())
+    with pytest.raises(DeliveryError) as told:
+        sink.deliver(ALERT, 10)
+    assert (told.value.again, told.value.wait) == (True, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "wait"),
+    [
+        (b'{"retry_after": 0.65}', 0.65),  # Discord
+        (b'{"parameters": {"retry_after": "4"}}', None),
+        (b'{"retry_after": 1e99}', 300.0),
+        (b"[1]", None),
+        (b"<html>", None),
+        (b"\xff" * 40, None),
+        (b"", None),
+    ],
+)
+def test_a_wait_in_the_body_of_a_refusal(server: Server, body: bytes, wait: float | None) -> None:
+    server.answers.append((429, {}))
+    server.bodies.append(body)
+    with pytest.raises(DeliveryError) as told:
+        webhook(server, format="discord").deliver(ALERT, 10)
+    assert (told.value.again, told.value.wait) == (True, wait)
 
 
 @pytest.mark.parametrize(
@@ -325,8 +392,10 @@ def test_the_command_line_without_settings(run_cli: RunCli) -> None:
 
 def test_the_page_says_what_is_so() -> None:
     page = (Path(__file__).parents[3] / "docs" / "alerts.md").read_text()
-    first, whole = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert settings(first).webhook is not None
+    first, whole, several = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    [webhook] = settings(first).webhook
+    assert webhook.format == "slack"
+    assert [w.format for w in settings(several).webhook] == ["ntfy", "telegram"]
     found = settings(whole)
     assert found.command is not None
     assert found.command.arguments() == ["notify-me", "--now"]

@@ -52,7 +52,7 @@ def _discord(alert: Alert, url: str, _: WebhookSettings) -> Posted:
 def _ntfy(alert: Alert, url: str, _: WebhookSettings) -> Posted:
     """https://docs.ntfy.sh/publish/#publish-as-json: to the server's root, the topic inside."""
     parts = urllib.parse.urlsplit(url)
-    base, _, topic = parts.path.rstrip("/").rpartition("/")
+    base, _slash, topic = parts.path.rstrip("/").rpartition("/")
     if not topic or parts.query:
         raise UserError(
             "The address of an ntfy webhook is the server's with the topic: https://ntfy.sh/TOPIC."
@@ -105,4 +105,4 @@ def asked_to_wait(body: bytes) -> float | None:
     parameters = answer.get("parameters")
     found = parameters if isinstance(parameters, dict) else answer
     seconds = found.get("retry_after")
-    return float(seconds) if type(seconds) in (int, float) else None
+    return float(seconds) if isinstance(seconds, (int, float)) else None

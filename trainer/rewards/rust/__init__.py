@@ -1,0 +1,1 @@
+"""The Rust reward: parse, compile, tests, style. `docs/rewards.md` has the table."""

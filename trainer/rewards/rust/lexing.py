@@ -1,0 +1,109 @@
+"""Rust as a row of tokens: where braces stand that are neither in a comment nor in a string.
+
+A regular expression suffices for all but block comments, which nest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+  | (?P<line>//[^\n]*)
+  | (?P<block>/\*)
+  | (?P<raw>(?<![A-Za-z0-9_])[bc]?r(?P<hashes>\#*)"(?:.*?"(?P=hashes)|(?P<raw_open>.*)))
+  | (?P<string>(?:(?<![A-Za-z0-9_])[bc])?"(?:[^"\\]|\\.)*(?:"|(?P<string_open>\\?\Z)))
+  | (?P<char>(?:(?<![A-Za-z0-9_])b)?'(?:[^'\\\n]|\\(?:x[0-9A-Fa-f]{0,2}|u\{[0-9A-Fa-f_]*\}|.))')
+  | (?P<word>(?:r\#)?[^\W\d]\w*|'\w+)
+  | (?P<number>\d[\w]*(?:\.\d\w*)?)
+  | (?P<sign>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+_CLOSES = {"}": "{", ")": "(", "]": "["}
+
+
+class Token(NamedTuple):
+    """A token with its place in the text. `open` if the text ended inside it."""
+
+    kind: str  # space, comment, string, char, word, number, sign
+    start: int
+    end: int
+    open: bool = False
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """The tokens of a text, white space and comments included. Any text has some."""
+    place = 0
+    while match := _TOKEN.match(text, place):
+        start, kind, is_open = place, str(match.lastgroup), False
+        place = match.end()
+        if match["line"] is not None:
+            kind, is_open = "comment", place == len(text)
+        elif match["block"] is not None:
+            end = _end_of_comment(text, place)
+            kind, is_open, place = "comment", end is None, len(text) if end is None else end
+        elif match["raw"] is not None:
+            kind, is_open = "string", match["raw_open"] is not None
+        elif match["string"] is not None:
+            kind, is_open = "string", match["string_open"] is not None
+        yield Token(kind, start, place, is_open)
+
+
+def _end_of_comment(text: str, place: int) -> int | None:
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(text, place):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return None
+
+
+class Nesting(NamedTuple):
+    """Delimiters of a text: those open at its end, outermost first, and the deepest nesting."""
+
+    open: str
+    deepest: int
+
+
+def nesting(text: str) -> Nesting:
+    """What is open at the end of a text. A closing delimiter without its partner is ignored."""
+    stack: list[str] = []
+    deepest = 0
+    for token in tokens(text):
+        if token.kind != "sign":
+            continue
+        sign = text[token.start]
+        if sign in "{([":
+            stack.append(sign)
+            deepest = max(deepest, len(stack))
+        elif sign in _CLOSES and stack and stack[-1] == _CLOSES[sign]:
+            stack.pop()
+    return Nesting("".join(stack), deepest)
+
+
+def open_braces(text: str) -> int:
+    """How many braces a text leaves open; negative if it closes more than it opens."""
+    signs = (text[token.start] for token in tokens(text) if token.kind == "sign")
+    return sum((sign == "{") - (sign == "}") for sign in signs)
+
+
+def closing_brace(text: str, start: int, depth: int) -> int | None:
+    """The place behind the brace of `text[start:]` with which `depth` open braces become none.
+
+    None if the text ends before.
+    """
+    if "}" not in text[start:]:
+        return None
+    for token in tokens(text):
+        if token.start < start or token.kind != "sign":
+            continue
+        sign = text[token.start]
+        depth += (sign == "{") - (sign == "}")
+        if sign == "}" and depth <= 0:
+            return token.end
+    return None

@@ -1,0 +1,137 @@
+"""What an answer must not be, found in its syntax tree: a body without an answer, shadowed names."""
+
+from __future__ import annotations
+
+import re
+
+from tree_sitter import Node
+
+from trainer.rewards.rust.arguments import parameter_names, uses_arguments
+from trainer.rewards.rust.flow import Flow, key_of, that_return
+from trainer.rewards.rust.names import FIXED, PRELUDE
+from trainer.rewards.rust.program import Program
+from trainer.rewards.rust.signature import has_head
+from trainer.rewards.rust.tree import COMMENTS, functions, last_name, text_of, walk
+
+_DEFINITIONS = frozenset(
+    "const_item enum_item function_item mod_item static_item struct_item trait_item type_item "
+    "union_item associated_type const_parameter type_parameter".split()
+)
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+class Structure:
+    """The tree of a program without syntax errors, and what can be said about it."""
+
+    def __init__(self, root: Node, program: Program, tests: str | None) -> None:
+        self._root, self._program = root, program
+        self._own = [node for node, _ in walk(root) if self._is_own(node)]
+        asked = program.signature.names if program.signature else frozenset()
+        self._meant = asked | frozenset(_WORD.findall(tests or ""))
+
+    def _is_own(self, node: Node) -> bool:
+        return node.end_byte > self._program.start and node.start_byte < self._program.end
+
+    @property
+    def target(self) -> Node | None:
+        """The function that the task asks for; the last one of the answer if it asks for none."""
+        every = functions(self._root)
+        if self._program.signature is None:
+            own = [one for one in every if self._is_own(one)]
+            return own[-1] if own else None
+        name = self._program.signature.name
+        named = [one for one in every if text_of(one.child_by_field_name("name")) == name]
+        own = [one for one in named if self._is_own(one)] or named
+        return min(own, key=lambda one: (one.parent != self._root, one.start_byte), default=None)
+
+    @property
+    def has_asked_head(self) -> bool:
+        """Whether the function has the asked signature, as far as text tells."""
+        asked, target = self._program.signature, self.target
+        return asked is None or (target is not None and has_head(asked, target))
+
+    @property
+    def needs_own_crate(self) -> bool:
+        """Whether an implementation could change how other modules of its crate are compiled."""
+        defined = {
+            text_of(node.child_by_field_name("name"))
+            for node in self._own
+            if node.type in ("struct_item", "enum_item", "union_item", "trait_item")
+        }
+        return any(
+            node.type == "impl_item"
+            and (trait := node.child_by_field_name("trait")) is not None
+            and last_name(trait) not in defined
+            and last_name(node.child_by_field_name("type")) not in defined
+            for node in self._own
+        )
+
+    def refusal(self, *, ignores_arguments: bool) -> str | None:
+        """Why the program is no answer; None if it may be one.
+
+        `ignores_arguments`: so does the task's own solution.
+        """
+        for node in self._own:
+            if why := self._of_node(node):
+                return why
+        target = self.target
+        if target is None:
+            name = self._program.signature.name if self._program.signature else None
+            return f"does not define {name}" if name else "defines no function"
+        return self._of_body(target, ignores_arguments)
+
+    def _of_node(self, node: Node) -> str | None:
+        kind = node.type
+        if kind in _DEFINITIONS:
+            name = text_of(node.child_by_field_name("name"))
+            if kind == "const_item" and name == "_":
+                return "has a constant without a name"
+            if kind == "mod_item" and node.child_by_field_name("body") is None:
+                return "takes a module from another file"
+            if node.start_byte >= self._program.start and self._is_taken(name):
+                return f"gives {name[:40]} another meaning"
+        elif kind == "use_as_clause":
+            alias = text_of(node.child_by_field_name("alias"))
+            if self._is_taken(alias):
+                return f"gives {alias[:40]} another meaning"
+            if last_name(node.child_by_field_name("path")) in ("env", "self"):
+                return "renames a part of the standard library"
+        elif kind == "super" and self._climbs(node) > self._depth(node):
+            return "reaches out of its own module (super)"
+        return None
+
+    def _is_taken(self, name: str) -> bool:
+        name = name.removeprefix("r#")
+        return name in FIXED or (name in PRELUDE and name in self._meant)
+
+    @staticmethod
+    def _climbs(node: Node) -> int:
+        """How many modules a `super` is above the one it stands in: 2 for `super::super`."""
+        path = node.parent
+        return text_of(path)[: node.end_byte - path.start_byte].count("super") if path else 1
+
+    @staticmethod
+    def _depth(node: Node) -> int:
+        depth, around = 0, node.parent
+        while around is not None:
+            depth += around.type == "mod_item"
+            around = around.parent
+        return depth
+
+    def _of_body(self, target: Node, ignores_arguments: bool) -> str | None:
+        body = target.child_by_field_name("body")
+        if body is None or all(c.type in COMMENTS for c in body.named_children):
+            return "has an empty body"
+        returning = that_return(self._root)
+        key = key_of(target)
+        if key not in returning:
+            return "never returns: it panics, loops or calls itself on every way"
+        stuck = {key_of(one) for one in functions(self._root)} - returning
+        flow = Flow(stuck)
+        flow.returns(target)
+        if flow.dead is not None:
+            return "has code that is never reached"
+        names = parameter_names(target)
+        if ignores_arguments or (names and all(name.startswith("_") for name in names)):
+            return None
+        return None if uses_arguments(target) else "does not use its arguments"

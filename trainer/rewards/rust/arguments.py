@@ -72,9 +72,7 @@ def _is_discarded(node: Node, names: set[str]) -> bool:
     if inner.type == "assignment_expression":
         left = inner.child_by_field_name("left")
         right = inner.child_by_field_name("right")
-        return text_of(left) == "_" or (
-            text_of(left) in names and text_of(left) == text_of(right)
-        )
+        return text_of(left) == "_" or (text_of(left) in names and text_of(left) == text_of(right))
     return inner.type in (
         "identifier", "reference_expression", "tuple_expression", "unit_expression",
         "field_expression", "binary_expression", "parenthesized_expression",

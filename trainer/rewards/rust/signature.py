@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import TreeParser, functions, leaves, text_of, walk
+from trainer.rewards.rust.tree import TreeParser, leaves, text_of, walk
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an answer must not be, found in its syntax tree: a body without an answer, shadowed names."""
+"""What an answer must not be, found in its syntax tree: an empty body, names that deceive."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from tree_sitter import Node
 
 from trainer.rewards.rust.arguments import parameter_names, uses_arguments
 from trainer.rewards.rust.flow import Flow, key_of, that_return
-from trainer.rewards.rust.names import FIXED, PRELUDE
+from trainer.rewards.rust.names import ASSERTIONS, PRELUDE, TYPES, VARIANTS
 from trainer.rewards.rust.program import Program
 from trainer.rewards.rust.signature import has_head
 from trainer.rewards.rust.tree import COMMENTS, functions, last_name, text_of, walk
 
-_DEFINITIONS = frozenset(
-    "const_item enum_item function_item mod_item static_item struct_item trait_item type_item "
-    "union_item associated_type const_parameter type_parameter".split()
-)
+# fmt: off
+_DEFINITIONS = frozenset((
+    "const_item", "enum_item", "function_item", "mod_item", "static_item", "struct_item",
+    "trait_item", "type_item", "union_item", "enum_variant", "type_parameter",
+))
+# fmt: on
+_VALUES = frozenset(("const_item", "static_item", "function_item"))
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -27,7 +30,8 @@ class Structure:
         self._root, self._program = root, program
         self._own = [node for node, _ in walk(root) if self._is_own(node)]
         asked = program.signature.names if program.signature else frozenset()
-        self._meant = asked | frozenset(_WORD.findall(tests or ""))
+        #: Names of the prelude that the signature or the tests use.
+        self._meant_prelude = PRELUDE & (asked | frozenset(_WORD.findall(tests or "")))
 
     def _is_own(self, node: Node) -> bool:
         return node.end_byte > self._program.start and node.start_byte < self._program.end
@@ -88,11 +92,11 @@ class Structure:
                 return "has a constant without a name"
             if kind == "mod_item" and node.child_by_field_name("body") is None:
                 return "takes a module from another file"
-            if node.start_byte >= self._program.start and self._is_taken(name):
+            if self._deceives(node, name):
                 return f"gives {name[:40]} another meaning"
         elif kind == "use_as_clause":
             alias = text_of(node.child_by_field_name("alias"))
-            if self._is_taken(alias):
+            if alias.removeprefix("r#") in ASSERTIONS | TYPES | VARIANTS | self._meant_prelude:
                 return f"gives {alias[:40]} another meaning"
             if last_name(node.child_by_field_name("path")) in ("env", "self"):
                 return "renames a part of the standard library"
@@ -100,9 +104,19 @@ class Structure:
             return "reaches out of its own module (super)"
         return None
 
-    def _is_taken(self, name: str) -> bool:
+    def _deceives(self, node: Node, name: str) -> bool:
+        """Whether a definition changes what a name means that a signature or a test may use."""
+        around = node.parent.parent if node.parent is not None else None
+        if node.start_byte < self._program.start or (
+            around is not None and around.type in ("impl_item", "trait_item")
+        ):
+            return False
         name = name.removeprefix("r#")
-        return name in FIXED or (name in PRELUDE and name in self._meant)
+        if node.type == "enum_variant":  # it means something else only without its enum's name
+            return name in VARIANTS and any(one.type == "use_wildcard" for one in self._own)
+        if node.type in _VALUES:
+            return name in VARIANTS | (self._meant_prelude & {"drop"})
+        return name in TYPES | VARIANTS | self._meant_prelude
 
     @staticmethod
     def _climbs(node: Node) -> int:

@@ -10,11 +10,14 @@ from tree_sitter import Language, Node, Parser, Tree
 DEEPEST = 120  # levels of a tree, walked by recursion; real programs have 30
 
 #: Definitions, which do nothing where they stand.
-ITEMS = frozenset(
-    "attribute_item const_item enum_item extern_crate_declaration foreign_mod_item function_item "
-    "function_signature_item impl_item inner_attribute_item macro_definition mod_item static_item "
-    "struct_item trait_item type_item union_item use_declaration".split()
-)
+# fmt: off
+ITEMS = frozenset((
+    "attribute_item", "const_item", "enum_item", "extern_crate_declaration", "foreign_mod_item",
+    "function_item", "function_signature_item", "impl_item", "inner_attribute_item",
+    "macro_definition", "mod_item", "static_item", "struct_item", "trait_item", "type_item",
+    "union_item", "use_declaration",
+))
+# fmt: on
 COMMENTS = frozenset(("line_comment", "block_comment"))
 
 

@@ -48,7 +48,9 @@ def forbidden(given: str, completion: str, *, tested: bool) -> str | None:
 def _plain(text: str, found: Sequence[Token]) -> list[str]:
     """Tokens as text; strings and characters as one sign, raw names as what they name."""
     return [
-        '"' if token.kind in ("string", "char") else text[token.start : token.end].removeprefix("r#")
+        '"'
+        if token.kind in ("string", "char")
+        else text[token.start : token.end].removeprefix("r#")
         for token in found
     ]
 
@@ -62,7 +64,9 @@ def _in_tokens(words: list[str], tested: bool) -> str | None:
             return WORDS[word]
         if word in MACROS and after[0] == "!" and after[1] != "=":
             return MACROS[word]
-        if word == "crate" and not (before[-1:] in (["("], ["in"]) and _is_visibility(words, place)):
+        if word == "crate" and not (
+            before[-1:] in (["("], ["in"]) and _is_visibility(words, place)
+        ):
             return "reaches out of its own module (crate)"
         if word.startswith("__trainer"):
             return "uses a name of the tests' own"
@@ -71,12 +75,18 @@ def _in_tokens(words: list[str], tested: bool) -> str | None:
                 return "has an attribute for the whole module"
             if after[0] == "[" and after[1] not in ATTRIBUTES:
                 return f"has the attribute {after[1][:40]}"
-        if word in ROOTS - {"test"} and (why := _of_library(padded, place, tested)):
+        if word in ROOTS and (why := _of_library(padded, place, tested)):
             return why
-        if tested and word == "process" and after[:2] == [":", ":"] and after[2] in (
-            "exit",
-            "abort",
-            "Command",
+        if (
+            tested
+            and word == "process"
+            and after[:2] == [":", ":"]
+            and after[2]
+            in (
+                "exit",
+                "abort",
+                "Command",
+            )
         ):
             return "ends the process or starts others"
     return None

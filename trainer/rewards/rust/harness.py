@@ -1,0 +1,188 @@
+"""A task's tests as a program of our own, which an answer can neither shadow nor talk for.
+
+The tests become a module below the answer's, so what they define comes before what the answer
+defines. Rust's own test harness is not used: its verdict is text on standard output and an exit
+code, and an answer can write the one and end the process with the other. Ours reads a secret from
+a file, removes the file before any of the answer's code runs, and prints the secret beside the
+number of each test that passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tree_sitter import Node
+
+from trainer.rewards.rust.tree import TreeParser, last_name, text_of
+
+MODULE = "__trainer_tests"
+SECRET = "secret"  # the name of the file
+
+_STATEMENTS = frozenset(
+    ("expression_statement", "let_declaration", "macro_invocation", "empty_statement")
+)
+_KNOWN_ROOTS = frozenset(("std", "core", "alloc", "self", "super", "crate"))
+
+_MAIN = """\
+{modules}
+trait Passed {{ fn passed(self) -> bool; }}
+impl Passed for () {{ fn passed(self) -> bool {{ true }} }}
+impl Passed for bool {{ fn passed(self) -> bool {{ true }} }}
+impl<T: Passed, E> Passed for ::std::result::Result<T, E> {{
+    fn passed(self) -> bool {{ self.is_ok_and(Passed::passed) }}
+}}
+fn main() {{
+    use ::std::io::Write;
+    let secret = ::std::fs::read_to_string("{secret}").unwrap();
+    ::std::fs::remove_file("{secret}").unwrap();
+    let tests: &[(fn() -> bool, bool)] = match ::std::env::args().nth(1).as_deref() {{
+{arms}
+        _ => ::std::process::exit(2),
+    }};
+    for (number, (test, panics)) in tests.iter().enumerate() {{
+        let passed = match ::std::panic::catch_unwind(test) {{
+            ::std::result::Result::Ok(passed) => passed && !panics,
+            ::std::result::Result::Err(_) => *panics,
+        }};
+        if passed {{
+            let mut out = ::std::io::stdout().lock();
+            let _ = ::std::writeln!(out, "\\n{{secret}} {{number}}");
+            let _ = out.flush();
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test: its path below the module of tests, and whether it passes by panicking."""
+
+    path: str
+    panics: bool
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Tests as the text of a module, and their names in the order in which they run."""
+
+    source: str
+    names: tuple[Test, ...]
+
+
+def prepare_tests(parser: TreeParser, text: str) -> Tests | None:
+    """A task's tests for our harness; None if there is none in them.
+
+    They are functions marked `#[test]`, at any depth of modules, or a `main` function, or plain
+    statements. Tests marked `#[ignore]` run, too.
+    """
+    root = parser.parse(text).root_node
+    if any(child.type in _STATEMENTS for child in root.named_children):
+        text = f"#[test] fn statements() {{\n{text}\n}}"
+        root = parser.parse(text).root_node
+    edits = _Edits(text)
+    found = list(_tests(root, "", edits))
+    if not found:
+        mains = [c for c in root.named_children if c.type == "function_item" and _name(c) == "main"]
+        if not mains:
+            return None
+        edits.publish(mains[0])
+        found = [Test("main", panics=False)]
+    imports = "".join(f"use super as {name}; " for name in sorted(_crates(root)))
+    source = f"pub mod {MODULE} {{ use super::*; {imports}\n{edits.done()}\n}}\n"
+    return Tests(source, tuple(found))
+
+
+def main_source(tests: Sequence[Sequence[Test]]) -> str:
+    """The program that runs the tests of the module whose number is its argument."""
+    modules = "".join(f"mod a{place};\n" for place in range(len(tests)))
+    arms = []
+    for place, names in enumerate(tests):
+        cases = ", ".join(
+            f"(|| Passed::passed(a{place}::{MODULE}::{test.path}()), {str(test.panics).lower()})"
+            for test in names
+        )
+        arms.append(f'        ::std::option::Option::Some("{place}") => &[{cases}],')
+    return _MAIN.format(modules=modules, arms="\n".join(arms), secret=SECRET)
+
+
+def passed_tests(output: bytes, secret: str) -> set[int]:
+    """The numbers of the tests that passed, from what the program wrote."""
+    return {int(n) for n in re.findall(rb"(?m)^" + secret.encode() + rb" (\d{1,6})$", output)}
+
+
+class _Edits:
+    """Changes to a text that keep its lines."""
+
+    def __init__(self, text: str) -> None:
+        self._data = text.encode()
+        self._changes: dict[int, tuple[int, bytes]] = {}  # start: end, instead
+
+    def blank(self, node: Node) -> None:
+        """Leave a node out."""
+        lines = (node.text or b"").count(b"\n")
+        self._changes[node.start_byte] = (node.end_byte, b"\n" * lines)
+
+    def publish(self, item: Node) -> None:
+        """Make an item public."""
+        if not any(child.type == "visibility_modifier" for child in item.children):
+            self._changes[item.start_byte] = (item.start_byte, b"pub ")
+
+    def done(self) -> str:
+        """The changed text."""
+        data = self._data
+        for start in sorted(self._changes, reverse=True):
+            end, instead = self._changes[start]
+            data = data[:start] + instead + data[end:]
+        return data.decode()
+
+
+def _tests(node: Node, path: str, edits: _Edits) -> list[Test]:
+    """The tests among the items of a file or a module; their marks are removed."""
+    found = []
+    attributes: list[Node] = []
+    for child in node.named_children:
+        if child.type == "attribute_item":
+            attributes.append(child)
+            continue
+        if child.type.endswith("comment"):
+            continue
+        marks = {_mark(one): one for one in attributes}
+        attributes = []
+        if child.type == "mod_item" and (body := child.child_by_field_name("body")):
+            inside = _tests(body, f"{path}{_name(child)}::", edits)
+            if inside:
+                edits.publish(child)
+                if "cfg" in marks:
+                    edits.blank(marks["cfg"])
+            found += inside
+        elif child.type == "function_item" and "test" in marks:
+            for mark in ("test", "ignore", "should_panic"):
+                if mark in marks:
+                    edits.blank(marks[mark])
+            edits.publish(child)
+            found.append(Test(path + _name(child), "should_panic" in marks))
+    return found
+
+
+def _mark(attribute: Node) -> str:
+    inner = next((c for c in attribute.named_children if c.type == "attribute"), None)
+    return last_name(inner.named_children[0]) if inner and inner.named_children else ""
+
+
+def _name(item: Node) -> str:
+    return text_of(item.child_by_field_name("name"))
+
+
+def _crates(root: Node) -> set[str]:
+    """Crates that the tests import: the answer's own, under whatever name."""
+    own = {_name(child) for child in root.named_children}
+    found = set()
+    for child in root.named_children:
+        if child.type == "use_declaration":
+            words = re.findall(r"[A-Za-z_]\w*", text_of(child.child_by_field_name("argument")))
+            if words and words[0] not in _KNOWN_ROOTS | own:
+                found.add(words[0])
+    return found

@@ -1,0 +1,123 @@
+"""Rust as a language whose code can be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.rewards.interface import Answer, Verdict
+from trainer.rewards.rust import scoring
+from trainer.rewards.rust.cache import SIZE, Verdicts, key_of
+from trainer.rewards.rust.compiler import BATCH, Compiled, Compiler
+from trainer.rewards.rust.crate import Unit
+from trainer.rewards.rust.harness import Tests, prepare_tests
+from trainer.rewards.rust.inspection import Inspection, Inspector
+from trainer.rewards.rust.program import end_of_answer
+from trainer.rewards.rust.style import style_of
+from trainer.rewards.rust.test_runs import run_tests
+from trainer.rewards.rust.toolchain import Toolchain
+from trainer.rewards.rust.tree import TreeParser
+from trainer.sandbox.sandbox import Sandbox
+
+
+@dataclass
+class _Case:
+    """An answer on its way through the stages."""
+
+    key: bytes
+    inspection: Inspection
+    unit: Unit
+
+
+class Rust:
+    """Judges Rust with `toolchain` in `sandbox`. Tests are run if `runs_tests`.
+
+    `batch` answers are compiled by one rustc, and `remembered` verdicts are kept. Not to be used by
+    two threads at once.
+    """
+
+    name = "rust"
+    parts = scoring.PARTS
+
+    def __init__(
+        self,
+        toolchain: Toolchain,
+        sandbox: Sandbox,
+        *,
+        runs_tests: bool,
+        batch: int = BATCH,
+        remembered: int = SIZE,
+    ) -> None:
+        self.compiler = toolchain.version
+        self.runs_tests = runs_tests
+        self._sandbox = sandbox
+        self._compiler = Compiler(toolchain, sandbox, batch)
+        self._parser = TreeParser()
+        self._inspector = Inspector()
+        self._verdicts = Verdicts(remembered)
+
+    @property
+    def compilations(self) -> int:
+        """How often rustc was started."""
+        return self._compiler.runs
+
+    def stops(self, completion: str) -> int | None:
+        """Where the answer in a completion ends, in characters; None while it goes on."""
+        return end_of_answer(completion)
+
+    def close(self) -> None:
+        """End the processes that judging uses."""
+        self._sandbox.close()
+
+    def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """The verdict on each answer, in their order.
+
+        Raises RunError if the sandbox cannot run rustc or the tests.
+        """
+        keys = [key_of(answer) for answer in answers]
+        found = {key: known for key in keys if (known := self._verdicts.get(key)) is not None}
+        cases = []
+        for key, answer in zip(keys, answers, strict=True):
+            if key in found:
+                continue
+            inspection = self._inspector.inspect(answer, tested=self.runs_tests)
+            if inspection.refusal:
+                found[key] = scoring.refused(inspection)
+            elif not inspection.parsed:
+                found[key] = scoring.unparsed(inspection)
+            else:
+                found[key] = scoring.unparsed(inspection)  # until it is compiled
+                cases.append(_Case(key, inspection, self._unit(answer, inspection)))
+        found |= self._compiled(cases)
+        for key in dict.fromkeys(keys):
+            self._verdicts.put(key, found[key])
+        return [found[key] for key in keys]
+
+    def _unit(self, answer: Answer, inspection: Inspection) -> Unit:
+        signature = inspection.program.signature
+        tests = answer.prompt.tests if self.runs_tests else None
+        return Unit(
+            inspection.program.source,
+            (signature.check or "") if signature and inspection.has_head else "",
+            prepare_tests(self._parser, tests) if tests else None,
+            inspection.own_crate,
+        )
+
+    def _compiled(self, cases: Sequence[_Case]) -> dict[bytes, Verdict]:
+        """The verdicts on answers that parse: compiled, then run with their tests."""
+        checked = self._compiler.check([case.unit for case in cases])
+        works = [made.succeeded for made in checked]
+        tested = [n for n, case in enumerate(cases) if works[n] and case.unit.tests]
+        built = self._compiler.build([cases[n].unit for n in tested])
+        pairs: list[tuple[Tests, Compiled]] = []
+        for n, made in zip(tested, built, strict=True):
+            tests = cases[n].unit.tests
+            assert tests is not None
+            pairs.append((tests, made))
+        runs = dict(zip(tested, run_tests(self._sandbox, pairs), strict=True))
+        verdicts = {}
+        for n, (case, made) in enumerate(zip(cases, checked, strict=True)):
+            warnings = [warning.code for warning in made.errors.warnings]
+            style = style_of(case.inspection.program.completion, warnings)
+            verdicts[case.key] = scoring.judged(case.inspection, made, runs.get(n), style)
+        return verdicts

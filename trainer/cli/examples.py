@@ -27,7 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "rl": (
         "trainer rl --prompts tasks.jsonl --checkpoint rusty:best --language rust",
-        "trainer rl --prompts tasks.jsonl --val-prompts held.jsonl --checkpoint rusty",
+        "trainer rl --probe answer.rs --prompts tasks.jsonl --language rust --json",
     ),
     "sweep": (
         "trainer sweep --config my.yaml --set train.seed=1,2,3",

@@ -44,6 +44,8 @@ class Language(Protocol):
     compiler: str
     #: Whether the tests of tasks are run; they are not where the sandbox cannot contain them.
     runs_tests: bool
+    #: The layers of the sandbox in which all of it happens, in one line.
+    protection: str
     #: The names of the parts of a reward, in the order they are shown.
     parts: tuple[str, ...]
 

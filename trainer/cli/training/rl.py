@@ -12,6 +12,18 @@ from trainer.cli import options
 def rl(
     *,
     context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="What --probe judges.", show_default=False),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Do not train: print what each FILE is worth as an answer, part by part. It "
+            "answers the task whose id its name begins with, that of --id, or the only one.",
+        ),
+    ] = False,
     prompts: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Tasks: JSON Lines with id, prompt, signature, tests."),
@@ -103,15 +115,33 @@ def rl(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything; do not train.")
     ] = False,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="With --probe: the id of the task.")
+    ] = None,
+    as_: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="auto|completion|program",
+            help="With --probe: a FILE continues its prompt, or is a whole program. auto: it is a "
+            "program if it defines the task's function.",
+        ),
+    ] = "auto",
+    json: Annotated[
+        bool, typer.Option("--json", help="With --probe: print a line of JSON for each FILE.")
+    ] = False,
 ) -> int:
     """Train a model on code that it writes itself and a compiler judges (GRPO).
 
-    Intervals count iterations. The run is one like any other: watch, pause and resume it.
+    Intervals count iterations. The run is one like any other: watch, pause and resume it. With
+    --probe, files are judged instead of answers, without a model.
     """
     from dataclasses import replace
 
     from shared.errors import UserError
     from trainer.cli.hub.download import download
+    from trainer.cli.training.probe import check_only_with_probe
+    from trainer.cli.training.probe import probe as judge_files
     from trainer.cli.training.start import check_mode, start
     from trainer.cli.training.train import show_plan, tell
     from trainer.config.resolve import resolve
@@ -121,6 +151,17 @@ def rl(
     from trainer.launch.raw_prompts import ADAPTER_RATE, fitted_to_prompts, unfitted
     from trainer.launch.request import LaunchRequest, load_layers, new_run
 
+    if probe:
+        return judge_files(
+            files or [],
+            prompts,
+            language=language,
+            id_=id_,
+            as_=as_,
+            run_tests=run_tests,
+            json=json,
+        )
+    check_only_with_probe(files, id_, json=json)
     check_mode(detach=detach, queue=queue)
     nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
     nodes.check()

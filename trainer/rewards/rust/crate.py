@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.rewards.rust.diagnostics import Diagnostic
-from trainer.rewards.rust.harness import Tests, main_source
+from trainer.rewards.rust.harness import MODULE, Tests, main_source
 
 #: Errors of one module that do not keep rustc from finding those of the others. The rest may: a
 #: parse error, an overflow (E0275) and a cycle (E0391) end it early.
@@ -74,17 +74,17 @@ def files_of(units: Sequence[Unit], *, with_tests: bool) -> dict[str, bytes]:
     for place, unit in enumerate(units):
         tests = unit.tests if with_tests else None
         below = f"\n{unit.check}\n" + (tests.source if tests else "")
-        files[f"a{place}.rs"] = (unit.source + below).encode()
+        files[f"{MODULE}{place}.rs"] = (unit.source + below).encode()
     if with_tests:
         root = main_source([unit.tests.names if unit.tests else () for unit in units])
     else:
-        root = "".join(f"mod a{place};\n" for place in range(len(units)))
+        root = "".join(f"mod {MODULE}{place};\n" for place in range(len(units)))
     return files | {"root.rs": root.encode()}
 
 
 def attribute(units: Sequence[Unit], diagnostics: Sequence[Diagnostic]) -> list[Errors] | None:
     """The errors of each unit; None if one of them belongs to no unit."""
-    numbers = {f"a{place}.rs": place for place in range(len(units))}
+    numbers = {f"{MODULE}{place}.rs": place for place in range(len(units))}
     found: list[dict[str, list[Diagnostic]]] = [{} for _ in units]
     for diagnostic in diagnostics:
         at = [(numbers[p.file], p.line) for p in diagnostic.places if p.file in numbers]

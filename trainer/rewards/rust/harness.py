@@ -17,7 +17,8 @@ from tree_sitter import Node
 
 from trainer.rewards.rust.tree import TreeParser, last_name, text_of
 
-MODULE = "__trainer_tests"
+MODULE = "answer"  # with a number: of an answer
+TESTS = "__trainer_tests"  # below it
 SECRET = "secret"  # the name of the file
 
 _STATEMENTS = frozenset(
@@ -91,17 +92,18 @@ def prepare_tests(parser: TreeParser, text: str) -> Tests | None:
         edits.publish(mains[0])
         found = [Test("main", panics=False)]
     imports = "".join(f"use super as {name}; " for name in sorted(_crates(root)))
-    source = f"pub mod {MODULE} {{ use super::*; {imports}\n{edits.done()}\n}}\n"
+    source = f"pub mod {TESTS} {{ use super::*; {imports}\n{edits.done()}\n}}\n"
     return Tests(source, tuple(found))
 
 
 def main_source(tests: Sequence[Sequence[Test]]) -> str:
     """The program that runs the tests of the module whose number is its argument."""
-    modules = "".join(f"mod a{place};\n" for place in range(len(tests)))
+    modules = "".join(f"mod {MODULE}{place};\n" for place in range(len(tests)))
     arms = []
     for place, names in enumerate(tests):
+        below = f"{MODULE}{place}::{TESTS}"
         cases = ", ".join(
-            f"(|| Passed::passed(a{place}::{MODULE}::{test.path}()), {str(test.panics).lower()})"
+            f"(|| Passed::passed({below}::{test.path}()), {str(test.panics).lower()})"
             for test in names
         )
         arms.append(f'        ::std::option::Option::Some("{place}") => &[{cases}],')

@@ -19,7 +19,7 @@ from trainer.tasks.prompt import Prompt
 
 #: After what an answer may be cut and still be whole so far.
 _BOUNDARY = re.compile(rb"[;{}]")
-FEWEST = 1  # tokens of an answer's own, without braces and without the lines of its prompt
+FEWEST = 1  # characters of code that an answer says itself, beside braces
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Inspector:
         program = self._assembly.program(answer)
         prompt = answer.prompt
         tests = prompt.tests if tested else None
-        if copies(prompt.prompt, program.completion):
+        if copies(prompt, program.completion):
             return Inspection(program, "is empty or repeats the task's text")
         program, root = self._without_own_tests(program)
         if why := forbidden(program.given, program.completion, tested=bool(tests)):
@@ -131,11 +131,13 @@ class Inspector:
         return bool(named) and not uses_arguments(named[0])
 
 
-def copies(prompt: str, completion: str) -> bool:
-    """Whether a completion says nothing but what its prompt says already."""
-    given = {line.strip() for line in prompt.splitlines()}
+def copies(prompt: Prompt, completion: str) -> bool:
+    """Whether a completion says nothing but what its task says already."""
+    given = {line.strip() for line in prompt.prompt.splitlines()}
     own = "\n".join(line for line in completion.splitlines() if line.strip() not in given)
-    return len([token for token in code_of(own) if token not in "{}();,"]) < FEWEST
+    said = " ".join(token for token in code_of(own) if token not in "{};")
+    head = " ".join(token for token in code_of(prompt.signature or "") if token not in "{};")
+    return len((said.replace(head, "") if head else said).strip("() ,")) < FEWEST
 
 
 def _with_attributes(root: Node) -> Iterable[tuple[Node, list[Node]]]:

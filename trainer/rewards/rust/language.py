@@ -50,6 +50,7 @@ class Rust:
     ) -> None:
         self.compiler = toolchain.version
         self.runs_tests = runs_tests
+        self.protection = sandbox.layers.line()
         self._sandbox = sandbox
         self._compiler = Compiler(toolchain, sandbox, batch)
         self._parser = TreeParser()
@@ -117,7 +118,12 @@ class Rust:
         runs = dict(zip(tested, run_tests(self._sandbox, pairs), strict=True))
         verdicts = {}
         for n, (case, made) in enumerate(zip(cases, checked, strict=True)):
-            warnings = [warning.code for warning in made.errors.warnings]
+            given = case.inspection.program.given.count("\n")
+            warnings = [
+                warning.code
+                for warning in made.errors.warnings
+                if all(place.line > given for place in warning.places)
+            ]
             style = style_of(case.inspection.program.completion, warnings)
             verdicts[case.key] = scoring.judged(case.inspection, made, runs.get(n), style)
         return verdicts

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.rewards.interface import Verdict
 from trainer.rewards.rust.compiler import Compiled
+from trainer.rewards.rust.harness import MODULE
 from trainer.rewards.rust.inspection import Inspection
 
 POINTS = {"parse": 0.25, "compile": 0.4, "tests": 0.3, "style": 0.05}
 PARTS = tuple(POINTS)
 MOST_ERRORS = 5  # kinds of errors that are worth nothing
+ENDLESS = ("long_running_const_eval",)
 MESSAGES = 5  # of a verdict
+_OWN = re.compile(rf"\b(?:crate::)?{MODULE}\d+::")  # which module it was is not the answer's doing
 LENGTH = 200  # characters of a message
 
 
@@ -26,15 +30,16 @@ class TestRun:
     problem: str | None = None
 
 
-def refused(inspection: Inspection) -> Verdict:
+def refused(inspection: Inspection, why: str | None = None) -> Verdict:
     """The verdict on what is no answer: no points, and it counts as neither parsed nor compiled."""
+    reason = why or f"refused: the answer {inspection.refusal}"
     return Verdict(
         0.0,
         dict.fromkeys(PARTS, 0.0),
         parsed=False,
         compiled=False,
         tested=None,
-        messages=(f"refused: the answer {inspection.refusal}",),
+        messages=(reason,),
         source=inspection.program.source,
     )
 
@@ -53,19 +58,23 @@ def judged(
     inspection: Inspection, compiled: Compiled, tests: TestRun | None, style: float
 ) -> Verdict:
     """The verdict on an answer that parses. `style` is between 0 and 1."""
+    if compiled.stopped is not None:
+        return refused(inspection, compiled.stopped)
+    if any(error.code in ENDLESS for error in compiled.errors.answer):
+        return refused(inspection, "refused: the answer computes a constant without end")
     parts = {"parse": POINTS["parse"]}
     errors = [*compiled.errors.answer, *compiled.errors.check]
-    builds = compiled.stopped is None and not compiled.errors.answer
+    builds = not compiled.errors.answer
     whole = builds and not compiled.errors.check and inspection.has_head
     if whole:
         parts["compile"] = POINTS["compile"]
     else:
         parts["compile"] = POINTS["compile"] / 2 * (1 - _kinds_of_errors(compiled) / MOST_ERRORS)
-    messages = [compiled.stopped] if compiled.stopped else []
+    messages = []
     if builds and not whole:
         messages.append("the function's signature is not the one the task asks for")
     messages += [
-        f"{error.level}{f'[{error.code}]' if error.code else ''}: {error.message}"
+        f"{error.level}{f'[{error.code}]' if error.code else ''}: {_OWN.sub('', error.message)}"
         f" (line {error.places[0].line})"
         for error in errors
         if error.places
@@ -87,8 +96,6 @@ def judged(
 def _kinds_of_errors(compiled: Compiled) -> int:
     """How many kinds of errors keep an answer from compiling; an error that may hide others counts
     as the most there can be, for how many it hides depends on rustc's mood."""
-    if compiled.stopped is not None:
-        return MOST_ERRORS
     errors = [*compiled.errors.answer, *compiled.errors.check]
     if compiled.errors.may_hide_others:
         return MOST_ERRORS

@@ -112,7 +112,7 @@ PROGRAMS = {
     "an import for a function": "use std::cmp::max as add;",
     "the head alone": "pub fn add(a: i32, b: i32) -> i32 {",
     "an empty body": "pub fn add(a: i32, b: i32) -> i32 {}",
-    "a macro for the function": "macro_rules! z { () => { fn add(a: i32, b: i32) -> i32 { a } } } z!();",
+    "a macro makes it": "macro_rules! z { () => { fn add(a: i32, b: i32) -> i32 { a } } }\nz!();",
     "a function that is left out": "#[cfg(any())]\npub fn add(a: i32, b: i32) -> i32 { a + b }",
     "garbage that is left out": "#[cfg(any())] mod x { ! }\nfn add(a: i32, b: i32) -> i32 { a }",
     "no standard library": "#![no_std]\npub fn add(a: i32, b: i32) -> i32 { a + b }",

@@ -120,12 +120,11 @@ def screen_text(app: MonitorApp) -> str:
 
 async def until(pilot: Any, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Let the app work until `condition` holds."""
-    deadline, wait = time.monotonic() + seconds, 0.0
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the awaited condition never became true"
-        await asyncio.sleep(wait)
         await pilot.pause()
-        wait = min(wait + 0.005, 0.05)
+        await asyncio.sleep(0.005)
 
 
 def with_status(run: RunView, status: str, **fields: Any) -> RunView:

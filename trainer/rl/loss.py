@@ -36,8 +36,10 @@ def token_terms(
     grpo: -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) with the ratio rho of now and old
     (Schulman et al. 2017; two bounds as in DAPO, Yu et al. 2025, arXiv 2503.14476). cispo:
     -sg(min(rho, 1 + clip_high)) A log p, which clips the weight and keeps every token's gradient
-    (MiniMax 2025, arXiv 2506.13585). Both add kl_beta k3 with k3 = exp(d) - d - 1 and d = log of
-    reference over now (Schulman 2020).
+    (MiniMax 2025, arXiv 2506.13585). Both add kl_beta rho k3 with k3 = exp(d) - d - 1 and d = log
+    of reference over now (Schulman 2020); with the ratio, which is 1 as long as the model is the
+    one that drew the answers, its gradient is that of the divergence (DeepSeek 2025, arXiv
+    2512.02556), as in TRL.
     """
     ratio_BT = (logps_BT - old_BT).exp()
     limit = settings.ratio_limit
@@ -52,7 +54,7 @@ def token_terms(
     difference_BT = reference_BT - logps_BT
     kl_BT = difference_BT.exp() - difference_BT - 1
     if settings.kl_beta:
-        loss_BT = loss_BT + settings.kl_beta * kl_BT
+        loss_BT = loss_BT + settings.kl_beta * ratio_BT * kl_BT
     return TokenTerms(loss_BT, kl_BT, clipped_BT)
 
 

@@ -17,6 +17,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer tasks make --count 5000 --output tasks",
         "trainer tasks make --split train --seed 1 --text --output more-tasks",
     ),
+    "tasks check": (
+        "trainer tasks check --against tasks/held-out.jsonl --text 'corpus/*.jsonl'",
+        "trainer tasks check --against humaneval.jsonl.gz --text corpus --list leave-out.jsonl",
+    ),
     "train": (
         "trainer train --config tiny-cpu --data-path data --max-steps 500",
         "trainer train --data book.txt --name book --detach",

@@ -85,7 +85,8 @@ class DocumentReader:
 
     Text is UTF-8, or in `encoding`; a byte order mark is obeyed and dropped. `on_bad` says what
     happens to bytes that are not text, and to records and files that cannot be read; `report` lists
-    them, and `skipping` is the command that leaves records out. Binary files (a NUL byte near the
+    them, and `skipping` is the command that leaves records out. Documents whose numbers are in
+    `leave_out` give no piece: they count from 1, empty ones not. Binary files (a NUL byte near the
     start) are skipped and counted, or refused when named.
     Empty documents are counted and give no piece. Every problem is a UserError that names the file.
     """
@@ -98,18 +99,38 @@ class DocumentReader:
         encoding: str = DEFAULT,
         on_bad: OnBad = "replace",
         skipping: str = "trainer prepare-data --skip-bad",
+        leave_out: frozenset[int] = frozenset(),
     ) -> None:
         self.files = files
         self.text_field = text_field
         self.encoding = encoding
         self.on_bad = on_bad
         self.skipping = skipping
+        self.leave_out = leave_out
         self.counts = ReadCounts()
         self.report = Report()
         self._lines_before: Callable[[], int] = _none
 
     def __iter__(self) -> Iterator[Piece]:
-        return self._through(self._texts_of_table, self._read_file)
+        if not self.leave_out:
+            return self._through(self._texts_of_table, self._read_file)
+        return (piece for number, piece in self.numbered() if self._is_kept(number, piece))
+
+    def numbered(self) -> Iterator[tuple[int, Piece]]:
+        """Every piece with the number of its document, from 1; those of `leave_out` too."""
+        number = 0
+        for piece in self._through(self._texts_of_table, self._read_file):
+            number += piece.first
+            yield number, piece
+
+    def _is_kept(self, number: int, piece: Piece) -> bool:
+        """Whether a document is not left out. One that is does not count among the documents."""
+        if number not in self.leave_out:
+            return True
+        self.counts.left_out += piece.first
+        self.counts.documents -= piece.first
+        self.counts.text_bytes -= piece.num_bytes
+        return False
 
     def records(self, fields: Sequence[str]) -> Iterator[Record]:
         """One pass over the records themselves; of tables, the columns `fields`. What is wrong with

@@ -51,6 +51,7 @@ class PrepareSettings:
     `tokenizer` (file or directory) or `vocab` with `merges` use an existing tokenizer;
     otherwise one is trained on the text, with `vocab_size` tokens (4096 when None). `skip_bad`
     replaces bytes that are not text and leaves out records that cannot be read, with a report.
+    `leave_out` are the numbers of documents to leave out, as `DocumentReader` counts them.
     """
 
     inputs: Sequence[str]
@@ -70,6 +71,7 @@ class PrepareSettings:
     skip_bad: bool = False
     seed: int = 0
     overwrite: bool = False
+    leave_out: frozenset[int] = frozenset()
 
     def reader(self, inputs: InputSet) -> DocumentReader:
         """A pass over the documents."""
@@ -82,6 +84,7 @@ class PrepareSettings:
             self.text_field,
             encoding=find_encoding(self.encoding),
             on_bad="skip" if self.skip_bad else "refuse",
+            leave_out=self.leave_out,
         )
 
 

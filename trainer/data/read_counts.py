@@ -18,6 +18,7 @@ class ReadCounts:
     text_bytes: int = 0
     disk_bytes: int = 0
     empty_documents: int = 0
+    left_out: int = 0
     binary_files: int = 0
     replaced_characters: int = 0
     marked: Counter[str] = field(default_factory=Counter)
@@ -29,6 +30,7 @@ def reading_notes(counts: ReadCounts, inputs: InputSet) -> list[str]:
         (counts.replaced_characters, "invalid UTF-8 sequence", "replaced by U+FFFD"),
         (counts.binary_files, "binary file", "skipped"),
         (counts.empty_documents, "empty document", "skipped"),
+        (counts.left_out, "document", "left out, with text of a task"),
         (inputs.other_extensions, "file", "without a known text extension skipped"),
         (inputs.own_files, "file", "of tokens, tokenizers or models skipped"),
         (inputs.own_folders, "folder", "of runs or checkpoints skipped"),

@@ -12,7 +12,7 @@ from shared.json_text import encode_json
 from shared.output_file import check_output, write_output
 from shared.text import one_line, plural
 from trainer.tasks.generator.catalogue import templates
-from trainer.tasks.generator.making import TaskSet, make_tasks
+from trainer.tasks.generator.making import TaskSet, make_splits
 from trainer.tasks.generator.sketch import Split
 from trainer.tasks.writing import task_lines, text_lines
 
@@ -43,7 +43,7 @@ def make_files(
     folder = expand_user(files.folder)
     names = [*(f"{split}.jsonl" for split in splits), TABLE, *([TEXT] if files.text else [])]
     made_before = folder.is_dir()
-    made = [make_tasks(language, split, count, seed) for split in splits]
+    made = make_splits(language, splits, count, seed)
     _make_folder(folder)
     try:
         for name in names:

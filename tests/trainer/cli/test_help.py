@@ -41,6 +41,7 @@ COMMANDS = [
     "tokenizer train",
     "tasks",
     "tasks make",
+    "tasks check",
     "status",
     "logs",
     "daemon",

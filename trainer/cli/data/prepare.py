@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.data.commit import Prepared
+    from trainer.data.prepare import PrepareSettings
     from trainer.data.shards.prepare import Kind
     from trainer.data.tokens import Sidecar
 
@@ -109,6 +110,14 @@ def prepare_data(
     encoding: EncodingOption = "utf-8",
     skip_bad: SkipBadOption = False,
     seed: Annotated[int, typer.Option(help="Random seed of the validation split.")] = 0,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASKS",
+            help="Leave out documents that have text of these tasks (13 words in a row), as "
+            "`trainer tasks check` finds them; may be given several times.",
+        ),
+    ] = None,
     shards: Annotated[
         int | None,
         typer.Option(
@@ -147,6 +156,7 @@ def prepare_data(
         _tell(describe_datatrove(described, show_progress))
         return
     _refuse_without_shards(shards, workers)
+    _refuse_decontamination(decontaminate, chat, shards)
     if chat is not None:
         from trainer.conversations.prepare import ChatSettings, prepare_chat
 
@@ -193,12 +203,46 @@ def prepare_data(
         seed=seed,
         overwrite=overwrite,
     )
+    if decontaminate is not None:
+        settings = _without_tasks(settings, decontaminate)
     if shards is None:
         _tell(prepare(settings, show_progress))
         return
     from trainer.data.shards.text_kind import TextKind
 
     _make_shards(TextKind(settings), shards, workers)
+
+
+def _without_tasks(settings: PrepareSettings, tasks: Sequence[str]) -> PrepareSettings:
+    """The settings that leave out the documents in which these tasks are found."""
+    from trainer.data.prepare import check_settings_of
+    from trainer.tasks.clean_text import without_tasks
+    from trainer.tasks.reading import read_prompts
+
+    check_settings_of(settings)
+    clean, found = without_tasks(settings, {path: read_prompts(path) for path in tasks})
+    for evaluation in found.evaluations:
+        typer.echo(
+            f"note: {one_line(evaluation.name)}: {len(evaluation.found):,} of "
+            f"{plural(evaluation.tasks, 'task')} found in the text",
+            err=True,
+        )
+    return clean
+
+
+def _refuse_decontamination(
+    decontaminate: list[str] | None, chat: list[str] | None, shards: int | None
+) -> None:
+    from shared.errors import UserError
+
+    if decontaminate is None:
+        return
+    for option, value in (("--chat", chat), ("--shards", shards)):
+        if value is not None:
+            raise UserError(
+                f"--decontaminate and {option} are both given; `trainer tasks check --list` names "
+                "the documents to leave out before."
+            )
 
 
 def _make_shards(kind: Kind, shards: int, workers: int | None) -> None:

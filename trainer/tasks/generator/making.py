@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from shared.errors import UserError
+from trainer.data.documents import Piece
+from trainer.tasks.decontamination import Document, check_documents
 from trainer.tasks.generator import catalogue
 from trainer.tasks.generator.draw import Draw
 from trainer.tasks.generator.sketch import Split, Template
@@ -15,6 +18,7 @@ from trainer.tasks.prompt import Prompt
 
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 _SHAPES = 40  # tasks of a training template that are drawn to learn the forms of its solutions
+_SPARE = 20  # one task in so many may be left out for the words it shares
 _PATIENCE = 100  # draws without a new task after which a template has no more
 
 
@@ -22,8 +26,9 @@ _PATIENCE = 100  # draws without a new task after which a template has no more
 class TaskSet:
     """The tasks of one split.
 
-    `left_out` counts tasks that were drawn and not taken: their solution is that of a training
-    template, but for names and numbers.
+    `left_out` counts, by template, tasks that were drawn and not taken: their solution is that of a
+    training template but for names and numbers, or thirteen words in a row are those of a task to
+    train on.
     """
 
     split: Split
@@ -56,6 +61,33 @@ def make_tasks(language: str, split: Split, count: int, seed: int) -> TaskSet:
     return made
 
 
+def make_splits(language: str, splits: Sequence[Split], count: int, seed: int) -> list[TaskSet]:
+    """The tasks of some splits. With both, none held out has 13 words in a row of one to train on.
+
+    Raises UserError as `make_tasks` does.
+    """
+    if len(splits) < len(SPLITS):
+        return [make_tasks(language, split, count, seed) for split in splits]
+    train = make_tasks(language, "train", count, seed)
+    held = make_tasks(language, "held-out", count + count // _SPARE + 1, seed)
+    texts = ((Document("", n), _piece(task)) for n, task in enumerate(train.tasks))
+    found = check_documents({"held-out": held.tasks}, texts).evaluations[0].found
+    clean = TaskSet("held-out", left_out=held.left_out)
+    for task in held.tasks:
+        if task.id in found:
+            clean.left_out[str(task.template)] += 1
+        elif len(clean.tasks) < count:
+            clean.tasks.append(task)
+            clean.counts[str(task.template)] += 1
+    return [train, clean]
+
+
+def _piece(task: Prompt) -> Piece:
+    text = f"{task.prompt}{task.reference or ''}"
+    return Piece(text, len(text), first=True, last=True)
+
+
+@cache
 def trained_forms(language: str) -> frozenset[str]:
     """The forms (`normal_form`) of the solutions that training templates have, in every style."""
     return frozenset(

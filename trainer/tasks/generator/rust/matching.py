@@ -9,16 +9,20 @@ from trainer.tasks.generator.sketch import Raw, Sketch, code
 
 FAMILY = "matching"
 
-#: Enums without data.
+#: Enums without data, and variants: any of a row's variants, in any order.
 _ENUMS = (
-    ("Color", ("Red", "Green", "Blue", "White", "Black")),
-    ("Direction", ("North", "East", "South", "West")),
-    ("Size", ("Small", "Medium", "Large")),
+    ("Color", ("Red", "Green", "Blue", "White", "Black", "Brown", "Pink", "Gray")),
+    ("Direction", ("North", "East", "South", "West", "Up", "Down")),
+    ("Size", ("Tiny", "Small", "Medium", "Large", "Huge")),
     ("Season", ("Spring", "Summer", "Autumn", "Winter")),
-    ("State", ("Idle", "Busy", "Done", "Failed")),
-    ("Level", ("Low", "Middle", "High")),
-    ("Coin", ("Penny", "Nickel", "Dime", "Quarter")),
-    ("Signal", ("Stop", "Wait", "Go")),
+    ("State", ("Idle", "Busy", "Done", "Failed", "Paused", "Ready")),
+    ("Level", ("Low", "Middle", "High", "Top", "Ground")),
+    ("Coin", ("Penny", "Nickel", "Dime", "Quarter", "Dollar")),
+    ("Signal", ("Stop", "Wait", "Go", "Turn", "Slow")),
+    ("Animal", ("Cat", "Dog", "Horse", "Bird", "Fish", "Mouse")),
+    ("Fruit", ("Apple", "Pear", "Plum", "Cherry", "Grape")),
+    ("Metal", ("Iron", "Gold", "Silver", "Copper", "Zinc")),
+    ("Tool", ("Hammer", "Saw", "Drill", "Wrench", "Chisel")),
 )
 _ENUM = """#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum $E {
@@ -29,7 +33,7 @@ $variants
 def _enum(draw: Draw) -> tuple[dict[str, object], list[str]]:
     """Words for an enum, and its variants."""
     name, known = draw.of(*_ENUMS)
-    variants = list(known[: draw.integer(3, len(known))])
+    variants = draw.some(known, draw.integer(3, min(5, len(known))))
     return {
         "E": name,
         "e": draw.of(name.lower(), draw.of("e", "kind", "given")),
@@ -270,17 +274,26 @@ pub enum $E {
     $A($t),
     $B($t, $t),
 }"""
-_DATA = (
-    ("Shape", "Square", "Rectangle"),
-    ("Event", "Key", "Click"),
-    ("Value", "Single", "Pair"),
-    ("Command", "Move", "Jump"),
-    ("Length", "Exact", "Between"),
+_WITH_DATA = (
+    "Shape",
+    "Event",
+    "Value",
+    "Command",
+    "Length",
+    "Price",
+    "Step",
+    "Change",
+    "Task",
+    "Move",
 )
+_VARIANTS = (
+    "Square", "Rectangle", "Key", "Click", "Single", "Pair", "Jump", "Walk", "Exact", "Between",
+    "Fixed", "Range", "Simple", "Double", "Short", "Long", "Part", "Whole", "Flat", "Mixed",
+)  # fmt: skip
 
 
 def _data(draw: Draw) -> dict[str, object]:
-    name, one, two = draw.of(*_DATA)
+    name, (one, two) = draw.of(*_WITH_DATA), draw.some(_VARIANTS, 2)
     return {
         "E": name,
         "A": one,

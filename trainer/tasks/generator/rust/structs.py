@@ -6,37 +6,31 @@ from typing import Any
 
 from trainer.tasks.generator.draw import Draw
 from trainer.tasks.generator.rust.names import ITEM
+from trainer.tasks.generator.rust.types import INTEGERS
 from trainer.tasks.generator.sketch import Sketch, Struct
 
 FAMILY = "structs"
 
-#: Names of structs, and of two fields with numbers.
-_KINDS = (
-    ("Point", "x", "y"),
-    ("Size", "width", "height"),
-    ("Parcel", "length", "depth"),
-    ("Score", "points", "bonus"),
-    ("Order", "price", "amount"),
-    ("Account", "balance", "limit"),
-    ("Player", "level", "lives"),
-    ("Tank", "volume", "used"),
-)
-#: Names of structs with a text and a number.
-_NAMED = (
-    ("User", "name", "age"),
-    ("Book", "title", "pages"),
-    ("Item", "label", "price"),
-    ("City", "name", "people"),
-    ("Song", "title", "seconds"),
-    ("Pet", "name", "weight"),
-)
+#: Structs, and fields with numbers or texts: any goes with any, so the names must be read.
+_STRUCTS = (
+    "Point", "Size", "Parcel", "Order", "Account", "Player", "Tank", "Score", "Robot", "Engine",
+    "Ticket", "Garden", "Wallet", "Signal", "Recipe", "Planet", "Bridge", "Shelf", "Train", "Game",
+    "User", "Book", "Item", "City", "Song", "Pet", "Team", "Room", "Tool", "Plan",
+)  # fmt: skip
+_NUMBERS = (
+    "x", "y", "width", "height", "length", "depth", "points", "bonus", "price", "amount", "balance",
+    "limit", "level", "lives", "volume", "used", "age", "pages", "people", "seconds", "weight",
+    "speed", "power", "rank", "floor", "doors", "wheels", "cost", "stock", "goals",
+)  # fmt: skip
+_TEXTS = ("name", "title", "label", "owner", "color", "city", "brand", "code", "topic", "note")
 _SEVERAL = ("all", "entries", "list", "group", "rows", "records")
 
 
 def _numbers(draw: Draw) -> tuple[dict[str, object], str, tuple[Struct, ...]]:
     """Words for a struct with two numbers, its definition, and the struct."""
-    name, first, second = draw.of(*_KINDS)
-    kind = draw.of("i32", "i64")
+    name = draw.of(*_STRUCTS)
+    first, second = draw.some(_NUMBERS, 2)
+    kind = draw.of(*INTEGERS)
     fields = draw.shuffled([first, second])
     words: dict[str, object] = {
         "S": name,
@@ -60,7 +54,7 @@ pub struct $S {
 
 def _named(draw: Draw) -> tuple[dict[str, object], str, tuple[Struct, ...]]:
     """The same for a struct with a text and a number."""
-    name, text, number = draw.of(*_NAMED)
+    name, text, number = draw.of(*_STRUCTS), draw.of(*_TEXTS), draw.of(*_NUMBERS)
     kind = draw.of("u32", "i32", "u64")
     words: dict[str, object] = {
         "S": name,

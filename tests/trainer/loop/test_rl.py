@@ -6,8 +6,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,13 @@ import pytest
 
 from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
+from tests.trainer.rl.letters import Letters
 from trainer.loop.hooks import Hooks
 from trainer.loop.training import Training
-from trainer.rewards.interface import Answer, Verdict
 
 SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
          "num_kv_heads=1", "intermediate_size=16")  # fmt: skip
 SHORT = ("--device", "cpu", "--threads", 1)
-
-
-@dataclass
-class Letters:
-    """Judges how many characters of an answer are ASCII, and how many of these are letters."""
-
-    name: str = "rust"
-    compiler: str = "none"
-    runs_tests: bool = False
-    parts: tuple[str, ...] = ("parse", "compile")
-    closed: int = 0
-
-    def stops(self, completion: str) -> int | None:
-        end = completion.find("\n")
-        return None if end < 0 else end
-
-    def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
-        return [self._verdict(answer.completion) for answer in answers]
-
-    def _verdict(self, text: str) -> Verdict:
-        known = sum(letter.isascii() for letter in text) / max(1, len(text))
-        letters = sum(letter.isascii() and letter.isalpha() for letter in text) / max(1, len(text))
-        parts = {"parse": 0.3 * known, "compile": 0.7 * letters}
-        return Verdict(sum(parts.values()), parts, known > 0.5, letters > 0.5, None, ("no",), text)
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 @pytest.fixture(scope="module")

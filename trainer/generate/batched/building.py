@@ -10,7 +10,7 @@ import torch
 
 from shared.errors import RunError, UserError
 from shared.text import format_bytes, one_line
-from trainer.generate.batched.decoder import Decoder
+from trainer.generate.batched.decoder import Decoder, without_gradients
 from trainer.generate.batched.next_tokens import Draw, draw_by_uniforms
 from trainer.model.inference.packing import can_pack, packed
 from trainer.model.inference.slot_cache import SlotCache
@@ -68,7 +68,6 @@ def plan_decoder(
     return DecoderPlan(slots, length, chosen, prefill_chunk or chunk, draft)
 
 
-@torch.inference_mode()
 def build_decoder(
     model: LanguageModel,
     plan: DecoderPlan,
@@ -84,24 +83,26 @@ def build_decoder(
     """
     dtype = _cache_type(plan.precision)
     try:
-        cache = SlotCache(model.dimensions, plan.slots, plan.context, model.device, dtype)
-        wanted = pack and model.device.type == "cpu"
-        if wanted and plan.precision != "bf16" and can_pack(plan.precision):
-            model = packed(model, plan.precision)
+        with without_gradients(model):
+            cache = SlotCache(model.dimensions, plan.slots, plan.context, model.device, dtype)
+            wanted = pack and model.device.type == "cpu"
+            if wanted and plan.precision != "bf16" and can_pack(plan.precision):
+                model = packed(model, plan.precision)
     except RuntimeError as error:
         size = plan.slots * _slot_bytes(model, plan.context, dtype)
         raise RunError(
             f"The key-value cache of {plan.slots} slots needs {format_bytes(size)} "
             f"({one_line(error, 120)}); use fewer slots or a shorter context."
         ) from error
-    return Decoder(
-        model,
-        cache,
-        known_ids=known_ids,
-        prefill_chunk=plan.prefill_chunk,
-        draw=draw,
-        draft=plan.draft,
-    )
+    with without_gradients(model):
+        return Decoder(
+            model,
+            cache,
+            known_ids=known_ids,
+            prefill_chunk=plan.prefill_chunk,
+            draw=draw,
+            draft=plan.draft,
+        )
 
 
 def _cache_type(precision: Precision) -> torch.dtype:

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -37,6 +38,7 @@ from trainer.generate.sampling import NOT_FINITE
 from trainer.model.inference.drafts import Drafted
 from trainer.model.inference.slot_cache import Piece, SlotCache
 from trainer.model.language_model import LanguageModel
+from trainer.sharded import is_sharded
 
 #: The keys of a prompt that shares at least this many first tokens with a running job are copied.
 MIN_COPY = 32
@@ -45,6 +47,14 @@ MIN_COPY = 32
 DRAFTED_ROWS = 16
 #: Logits computed at once when a prompt is scored, in numbers.
 SCORE_LOGITS = 1 << 23
+
+
+def without_gradients(model: LanguageModel) -> AbstractContextManager[None]:
+    """Inference mode. A model that is spread over ranks is only kept from making gradients: what it
+    gathers here is used in training again, and must not be of that mode.
+    """
+    spread = any(map(is_sharded, model.parameters()))
+    return torch.no_grad() if spread else torch.inference_mode()
 
 
 class Decoder:
@@ -91,12 +101,12 @@ class Decoder:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """Inference mode, and autocast where the cache is bf16.
+        """Without gradients, and with autocast where the cache is bf16.
 
         Stay in one block for as long as possible: autocast keeps the weights it has cast.
         """
         with (
-            torch.inference_mode(),
+            without_gradients(self.model),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16),
         ):
             yield

@@ -43,7 +43,7 @@ def advise(
     learning_rate: Series | None = None,
 ) -> list[Advice]:
     """What to say of a run with these curves. The steps are those of one attempt."""
-    steps, values = _finite(loss)
+    steps, values = finite(loss)
     if len(values) < LEAST:
         return []
     found = [
@@ -57,12 +57,12 @@ def advise(
     return [advice for advice in found if advice is not None]
 
 
-def _finite(series: Series) -> tuple[Ints, Floats]:
+def finite(series: Series) -> tuple[Ints, Floats]:
     kept = np.isfinite(series.values) & (np.abs(series.values) < 1e100)
     return series.steps[kept], series.values[kept]
 
 
-def _error(values: Floats) -> float:
+def standard_error(values: Floats) -> float:
     """The standard error of the mean, allowing for neighbours that are alike."""
     if len(values) < 8:
         return math.inf
@@ -78,7 +78,7 @@ def _diverging(steps: Ints, values: Floats) -> Advice | None:
     means = np.array([float(np.median(part)) for part in bins])
     best, now = int(means.argmin()), means[-1]
     rise = float(now - means[best])
-    errors = [_error(part) for part in bins]
+    errors = [standard_error(part) for part in bins]
     # A median spreads by a quarter more than a mean, and the best of many is low by chance.
     noise = 1.25 * max(errors[-1], errors[-2], errors[best], float(np.median(errors)))
     lasting = bool((means[-2:] > means[best] + _RISEN * abs(means[best])).all())
@@ -124,7 +124,7 @@ def _plateau(
     steps: Ints, values: Floats, validation: Series | None, learning_rate: Series | None
 ) -> Advice | None:
     """The loss has not fallen over the last third, while the learning rate stayed up."""
-    rate = None if learning_rate is None else _finite(learning_rate)[1]
+    rate = None if learning_rate is None else finite(learning_rate)[1]
     if rate is not None and len(rate) and rate[-1] < 0.9 * rate.max():
         return None  # it rises or decays: the curve is about to change
     count = len(values) // 3
@@ -132,12 +132,12 @@ def _plateau(
         return None
     halves = np.array_split(values[-count:], 2)
     gain = float(halves[0].mean() - halves[1].mean())
-    error = math.hypot(_error(halves[0]), _error(halves[1]))
+    error = math.hypot(standard_error(halves[0]), standard_error(halves[1]))
     level = abs(float(halves[1].mean()))
     if level == 0 or error > _PLATEAU * level or gain + 2 * error > _PLATEAU * level:
         return None
     if validation is not None:
-        _, held = _finite(validation)
+        _, held = finite(validation)
         if len(held) >= 4 and held[-1] < (1 - _PLATEAU) * held[-3]:
             return None
     noise = float(np.diff(values[-count:]).std()) / math.sqrt(2)
@@ -154,7 +154,7 @@ def _overfitting(steps: Ints, values: Floats, validation: Series | None) -> Advi
     """The validation loss rises while the training loss falls."""
     if validation is None:
         return None
-    at, held = _finite(validation)
+    at, held = finite(validation)
     if len(held) < 5:
         return None
     best = int(held.argmin())
@@ -166,7 +166,9 @@ def _overfitting(steps: Ints, values: Floats, validation: Series | None) -> Advi
         return None
     quarter = len(then) // 4
     before, after = then[:quarter], then[-quarter:]
-    if after.mean() >= before.mean() - 2 * math.hypot(_error(before), _error(after)):
+    if after.mean() >= before.mean() - 2 * math.hypot(
+        standard_error(before), standard_error(after)
+    ):
         return None
     return Advice(
         "overfitting",
@@ -181,7 +183,7 @@ def _slower(throughput: Series | None) -> Advice | None:
     """Steps take longer than they did."""
     if throughput is None:
         return None
-    steps, values = _finite(throughput)
+    steps, values = finite(throughput)
     count = max(_LASTING, len(values) // 20)
     if len(values) < LEAST:
         return None

@@ -14,7 +14,17 @@ from shared.checkpoints.catalogue import CheckpointInfo
 from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
 from shared.run.records import PhaseTransition
+from tests.monitor.idle import until_idle
 from tests.monitor.support import NOW, metric_lines, series, view, write_run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def brisk_pilot() -> Iterator[None]:
+    """Keys are pressed as soon as the one before has had its effect."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("textual.app", "textual.pilot"):
+            patch.setattr(f"{module}.wait_for_idle", until_idle)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -120,11 +120,12 @@ def screen_text(app: MonitorApp) -> str:
 
 async def until(pilot: Any, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Let the app work until `condition` holds."""
-    deadline = time.monotonic() + seconds
+    deadline, wait = time.monotonic() + seconds, 0.0
     while not condition():
         assert time.monotonic() < deadline, "the awaited condition never became true"
+        await asyncio.sleep(wait)
         await pilot.pause()
-        await asyncio.sleep(0.005)
+        wait = min(wait + 0.005, 0.05)
 
 
 def with_status(run: RunView, status: str, **fields: Any) -> RunView:

@@ -248,6 +248,8 @@ SETTINGS: Mapping[str, str] = {
     "rl_loss": "rl.loss",
     "kl_beta": "rl.kl_beta",
     "run_tests": "rl.run_tests",
+    "curriculum": "rl.curriculum",
+    "min_pass_rate": "rl.min_pass_rate",
 }
 
 

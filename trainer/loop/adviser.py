@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from shared.run.advice import advise
 from shared.run.metrics_rows import Series
 from shared.run_writer import RunWriter
 from trainer.loop.step import StepResult
+from trainer.rl.onset import Onset
 
 #: Steps that are remembered at most; then every other one is forgotten.
 MOST = 8192
@@ -57,3 +60,28 @@ class Adviser:
             self._told.add(advice.kind)
             self._writer.event("advice", rule=advice.kind, step=step, message=str(advice))
             self._writer.say(f"[INFO] step {step} | {advice}")
+
+
+class RewardAdviser:
+    """The same for a run with rewards: whether it learns its tasks, or what the reward pays for."""
+
+    #: Iterations between two looks where nothing is held out.
+    EVERY = 10
+
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._onset = Onset()
+        self._taken = 0
+
+    def take(self, step: int, figures: Mapping[str, float]) -> None:
+        """Take in what is recorded of a step. Only the first one of an iteration has rewards."""
+        evaluated = "val_reward" in figures
+        if not evaluated and "reward_mean" not in figures:
+            return
+        self._onset.take(step, figures)
+        self._taken += "reward_mean" in figures
+        if not evaluated and self._taken % self.EVERY:
+            return
+        for advice in self._onset.look():
+            self._writer.event("advice", rule=advice.kind, step=step, message=str(advice))
+            self._writer.say(f"[WARN] step {step} | {advice}")

@@ -66,7 +66,12 @@ class Answering:
         session = self._session
         settings, tokenizer = session.config.rl, session.sources.tokenizer
         assert tokenizer is not None
-        how = How(settings.max_new_tokens, settings.temperature, settings.top_p)
+        how = How(
+            settings.max_new_tokens,
+            settings.temperature,
+            settings.top_p,
+            context=session.config.seq_len,
+        )
         return ModelEngine(
             session.model,
             tokenizer,

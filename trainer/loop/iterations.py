@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.text import plural
+from trainer.loop.answer_samples import samples_due, write_samples
 from trainer.loop.answer_scoring import old_scores, reference_scores
 from trainer.loop.answering import Answering, Interrupted
+from trainer.loop.asking import Asking
+from trainer.loop.pass_gate import check_pass_rate
 from trainer.loop.reward_evaluation import RewardEvaluation
 from trainer.rl.advantages import advantages, parts_of, varies, weights_of
 from trainer.rl.batches import RolloutBatches, Row
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from trainer.rl.rollouts import Group
 
 __all__ = ["Interrupted", "Iterations"]
-
-CURSOR = "cursor"  # in `Progress.rl`: the number of the next prompt
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Iterations:
         self._micro_batch = micro_batch
         rewarded = session.config.data.dataset == "prompts"
         self._answering = Answering(session, writer, hooks.language) if rewarded else None
+        self._asking = Asking(session, writer)
         self._figures: dict[str, float] = {}
         self._of_step = -1
 
@@ -98,7 +100,9 @@ class Iterations:
         source = session.sources.train
         assert isinstance(source, RolloutBatches)
         waited = answering.waited
-        made = self._round(answering, source)
+        if session.progress.step == 0:
+            check_pass_rate(session, self._writer, answering, self._asking)
+        made = self._round(answering)
         rows = self._rows(made, answering.language.parts)
         session.feed.close()  # it may hold batches of answers that are no more
         source.fill(
@@ -108,11 +112,14 @@ class Iterations:
             config.rl.epochs,
             config.train.seed,
         )
-        session.progress.rl = {CURSOR: made.cursor}
         self._of_step = session.progress.step + 1
         self._figures = iteration_figures(
             made.answered, made.dropped, made.rollout_seconds, made.reward_seconds
         )
+        verdicts = [verdict for group in made.answered for verdict in group.verdicts]
+        self._figures |= self._asking.follow(made.cursor, verdicts)
+        if samples_due(session, self._number):
+            write_samples(session, self._writer, self._number, made.answered)
         self._tell()
         return started + answering.waited - waited
 
@@ -131,12 +138,17 @@ class Iterations:
         found = self._answering.answer(asked, interruptible=False)
         return RewardEvaluation(held_out_figures(found.groups))
 
-    def _round(self, answering: Answering, source: RolloutBatches) -> Round:
+    @property
+    def _number(self) -> int:
+        """Of the iteration that begins, from 1 on."""
+        return self._session.progress.step // self._session.config.steps_per_iteration + 1
+
+    def _round(self, answering: Answering) -> Round:
         """Answer prompts until enough groups vary, or `rl.refill` is used up."""
-        settings, seed = self._session.config.rl, self._session.config.train.seed
+        settings = self._session.config.rl
         names = answering.language.parts
         weights_K = weights_of(names, settings.weights)
-        cursor = int(self._session.progress.rl.get(CURSOR, 0))
+        cursor = self._asking.cursor
         kept: list[Group] = []
         flat: list[Group] = []
         answered: list[Group] = []
@@ -145,7 +157,7 @@ class Iterations:
             count = settings.prompts_per_iteration - len(kept)
             if not count:
                 break
-            found = answering.answer(source.prompts.next(cursor, count, settings.group_size, seed))
+            found = answering.answer(self._asking.next(cursor, count))
             cursor += count
             spent += (found.rollout_seconds, found.reward_seconds)
             answered += found.groups
@@ -184,7 +196,7 @@ class Iterations:
     def _tell(self) -> None:
         """A line for the console, at the iterations that it shows."""
         config, found = self._session.config, self._figures
-        number = self._session.progress.step // config.steps_per_iteration + 1
+        number = self._number
         if number % config.log.interval and number not in (1, config.rl.iterations):
             return
         shares = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from shared.run_writer import RunWriter
 from shared.text import format_count, format_duration
 from trainer.distributed.peaks import peak_flops, utilization
-from trainer.loop.adviser import Adviser
+from trainer.loop.adviser import Adviser, RewardAdviser
 from trainer.loop.hardware import peak_memory
 from trainer.loop.session import Session
 from trainer.loop.step import StepResult
@@ -21,6 +21,8 @@ class StepRecords:
         self._writer = writer
         self._on_gpu = session.compute.device.type == "cuda"
         self._adviser, self._advised = Adviser(writer), session.plan
+        rewarded = session.config.data.dataset == "prompts"
+        self._of_rewards = RewardAdviser(writer) if rewarded else None
         self._first = True  # of this attempt, whose log begins with it
         peak = peak_flops(session.compute)
         self._peak = peak and peak * session.group.world.size
@@ -50,9 +52,12 @@ class StepRecords:
         if session.plan is not self._advised:
             self._adviser.forget()
             self._advised = session.plan
-        self._adviser.take(result, rate)
-        if "val_loss" in evaluated:
-            self._adviser.look(position.step, evaluated["val_loss"])
+        if self._of_rewards is not None:  # the loss of answers tells nothing by itself
+            self._of_rewards.take(position.step, {**result.named, **evaluated})
+        else:
+            self._adviser.take(result, rate)
+            if "val_loss" in evaluated:
+                self._adviser.look(position.step, evaluated["val_loss"])
         due = position.step % session.config.log.interval == 0
         if due or self._first or position.step == session.max_steps:
             self._say(position.step, result, rate)

@@ -31,12 +31,15 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class How:
-    """How answers are sampled, and how many are written at once (None: as memory allows)."""
+    """How answers are sampled, how many are written at once (None: as memory allows), and the most
+    tokens of a prompt with its answer (None: the model's context).
+    """
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     slots: int | None = None
+    context: int | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -97,10 +100,10 @@ class ModelEngine:
 
     def _decoder(self, requests: Sequence[Request], scored: _ScoredDraws) -> Decoder:
         longest = max((len(request.ids) for request in requests), default=1)
-        context = self._model.dimensions.T
+        context = min(self._how.context or self._model.dimensions.T, self._model.dimensions.T)
         if longest >= context:
             raise UserError(
-                f"A prompt has {longest} tokens, and the model's context is {context}: none is "
+                f"A prompt has {longest} tokens, and the context is {context}: none is "
                 "left for an answer. Use shorter prompts."
             )
         plan = plan_decoder(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
     from trainer.tasks.prompt import Prompt
 
-#: Keeps the seeds of held-out answers apart from those of training.
+#: Keep the seeds of held-out answers, and of those before training, apart from those of training.
 _HELD_OUT = -1
+_SOME = -2
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class Prompts:
     @property
     def digest(self) -> str:
         """Names exactly these prompts."""
-        data = orjson.dumps([[p.id, p.prompt, p.signature, p.tests] for p in self.prompts])
+        data = orjson.dumps(
+            [[p.id, p.prompt, p.signature, p.tests, p.reference] for p in self.prompts]
+        )
         return hashlib.sha256(data).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -83,6 +86,18 @@ class Prompts:
         chosen = int(order(np.array([place]))[0])
         seeds = tuple(key_of(seed, number, answer) for answer in range(answers))
         return Asked(self.prompts[chosen], self.ids[chosen], seeds)
+
+    def some(self, count: int, answers: int, seed: int) -> list[Asked]:
+        """Up to `count` different prompts, by chance, with other seeds than in training."""
+        every = Permutation(len(self.prompts), key_of(seed, _SOME))(np.arange(len(self.prompts)))
+        return [
+            Asked(
+                self.prompts[chosen],
+                self.ids[chosen],
+                tuple(key_of(seed, _SOME, place, answer) for answer in range(answers)),
+            )
+            for place, chosen in enumerate(every[:count].tolist())
+        ]
 
     def all(self, answers: int, seed: int) -> list[Asked]:
         """Every prompt, with the same seeds each time."""

@@ -38,7 +38,10 @@ def base(run_cli: RunCli, token_data: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
-    tasks = [{"id": f"t{n}", "prompt": f"say {n}:", "language": "rust"} for n in range(5)]
+    tasks = [
+        {"id": f"t{n}", "prompt": f"say {n}:", "language": "rust", "reference": "words"}
+        for n in range(5)
+    ]
     file.write_text("\n".join(map(json.dumps, tasks)))
     return file
 
@@ -105,6 +108,16 @@ def test_it_records_its_answers(rl: Rl, prompts: Path) -> None:
     assert "test_rate" not in steps[0], "the tasks have no tests"
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert steps[-1]["kl"] > 0
+    samples = [run.samples / f"rl-iter-{number}.jsonl" for number in range(1, 5)]
+    assert [path.exists() for path in samples] == [True, True, False, True]
+    lines = [json.loads(line) for line in samples[0].read_text().splitlines()]
+    assert lines[0].keys() >= {"prompt_id", "completion", "reward", "parts", "messages"}
+    events = [json.loads(line) for line in run.events_path.read_text().splitlines()]
+    assert [e["file"] for e in events if "rl-iter" in e.get("file", "")] == [
+        f"samples/rl-iter-{number}.jsonl" for number in (1, 2, 4)
+    ]
+    (gate,) = [event for event in events if event["event"] == "pass_rate"]
+    assert gate["answers"] == 5 * 16 and gate["rate"] >= gate["bound"] == 0.1
     state = run.read_state()
     assert state is not None
     assert state.best_metric == "val_reward"
@@ -125,7 +138,7 @@ def test_it_learns(rl: Rl) -> None:
 @pytest.mark.parametrize("flags", [(), ("--epochs", 2, "--accumulation-steps", 1)])
 def test_it_resumes_exactly(rl: Rl, run_cli: RunCli, flags: tuple[object, ...]) -> None:
     """Also where an iteration has several steps: it ends between two iterations."""
-    several = ("--batch-size", 4, *flags) if flags else ()
+    several = ("--batch-size", 4, *flags) if flags else ("--curriculum",)
     _, whole = rl(*several)
     output, run = rl(*several, before_step=stop_in(2 if not flags else 7))
     assert output.code == 75
@@ -134,6 +147,28 @@ def test_it_resumes_exactly(rl: Rl, run_cli: RunCli, flags: tuple[object, ...]) 
     assert run_cli("resume", run.path, hooks=Hooks(language=Letters())).code == 0
     assert comparable(run) == comparable(whole)
     assert weights(run) == weights(whole)
+
+
+def test_it_starts_only_where_there_is_something_to_learn_from(rl: Rl) -> None:
+    output, run = rl("--min-pass-rate", 1.0, "--set", "rl.temperature=0.5")
+    assert output.code == 1
+    assert "pass@16 is " in output.err and "rl.min_pass_rate is 100 %" in output.err
+    assert "--curriculum" in output.err and "5 prompts have a reference answer" in output.err
+    state = run.read_state()
+    assert state is not None and state.status == "failed"
+    assert not run.metrics_path.exists() or not records(run)
+
+
+def test_a_curriculum_gives_less_as_the_model_succeeds(rl: Rl) -> None:
+    """4 of 5 letters are given: the answer is judged with them."""
+    output, run = rl("--iterations", 9, "--curriculum", "--min-pass-rate", 1.0)
+    assert output.code == 0, output.err
+    shares = [record["curriculum_share"] for record in records(run)]
+    assert shares[0] == 0.8 and shares == sorted(shares, reverse=True) and shares[-1] < 0.8
+    first = json.loads((run.samples / "rl-iter-1.jsonl").read_text().splitlines()[0])
+    assert first["given"] == "word" and first["completion"].startswith("word")
+    events = [json.loads(line) for line in run.events_path.read_text().splitlines()]
+    assert next(e["share"] for e in events if e["event"] == "curriculum") == 0.7
 
 
 def stop_in(step: int) -> Callable[[Training], None]:

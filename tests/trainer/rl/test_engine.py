@@ -177,7 +177,7 @@ def test_what_was_given_counts_for_the_end_but_is_not_written_again(
 def test_a_prompt_that_fills_the_context_is_refused(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:
-    with pytest.raises(UserError, match="96 tokens, and the model's context is 96"):
+    with pytest.raises(UserError, match="96 tokens, and the context is 96"):
         sample(model, tokenizer, [Request((1,) * 96, 0)])
     (answer,) = sample(model, tokenizer, [Request((1,) * 92, 0)])
     assert answer.truncated and len(answer.tokens) <= 5

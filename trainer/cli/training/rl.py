@@ -77,6 +77,16 @@ def rl(
             "--run-tests/--no-tests", help="Run the tasks' tests, or not; default: if contained."
         ),
     ] = None,
+    curriculum: Annotated[
+        bool | None,
+        typer.Option(
+            "--curriculum", help="Begin with most of each reference answer given; shorten it."
+        ),
+    ] = None,
+    min_pass_rate: Annotated[
+        float | None,
+        typer.Option(help="Start only if of 16 answers to a prompt one compiles this often."),
+    ] = None,
     max_hours: options.MaxHours = None,
     patience: options.Patience = None,
     batch_size: Annotated[int | None, typer.Option(help="Answers per micro-batch.")] = None,

@@ -26,6 +26,7 @@ _FELL = 0.05  # of a rate or a reward: a fall that matters
 _ROSE = 0.05
 _ROSE_WITHOUT = 0.15  # a rise that should show in held-out code
 _SAME = 0.02  # of a rate: not risen
+_LITTLE = 0.15  # of the rise of the reward: not risen with it
 _SOLVED = 0.9  # a rate that can hardly rise
 _PART = 0.03  # of a part of the reward: a change that matters
 _SHORTER = 0.5  # of the length that answers had
@@ -93,7 +94,8 @@ def _hacking(reward: Series, curves: Mapping[str, Series]) -> Advice | None:
         since, then = before, float(pairs[best])
     else:
         since, then = levels[0], float(rates[:3].mean())
-        stays = float(rates[-3:].mean()) - then <= _SAME and pairs.max() < _SOLVED
+        little = max(_SAME, _LITTLE * (now.mean - since.mean))
+        stays = float(rates[-3:].mean()) - then <= little and pairs.max() < _SOLVED
         if len(rates) < _EVALUATIONS + 2 or not (stays and now.above(since, _ROSE_WITHOUT)):
             return None
         if _held_out_rose(curves.get("val_reward"), by=(now.mean - since.mean) / 3):

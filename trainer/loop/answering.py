@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.distributed.cores import usable_cores
 from trainer.rl.engine import How, ModelEngine
 from trainer.rl.rollouts import Answered, Rollouts
 
@@ -58,7 +59,7 @@ class Answering:
         self._interruptible = interruptible and group.alone
         if interruptible and not group.alone:
             self._look()  # together, as long as all ranks are at the same place
-        rollouts = Rollouts(self._engine(), self.language, group)
+        rollouts = Rollouts(self._engine(), self.language, group, ahead=self._has_spare_cores())
         with torch.no_grad():
             return session.learner.parallel.call(rollouts.answer, asked)
 
@@ -80,6 +81,12 @@ class Answering:
             end_ids=session.end_ids,
             busy=self._busy,
         )
+
+    def _has_spare_cores(self) -> bool:
+        """Whether answers can be judged while others are written without slowing that down."""
+        if self._session.compute.device.type != "cpu":
+            return True
+        return usable_cores() > torch.get_num_threads() * self._session.group.world.local_size
 
     def _busy(self, here: bool) -> bool:
         """Before each pass: whether a rank has answers left, where all must make it together."""

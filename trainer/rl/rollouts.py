@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.rewards.interface import Answer, Verdict
+from trainer.rl.judging import Judging
 from trainer.rl.sampled import Request, Sampled
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Answered:
-    """The groups in the order they were asked, and the seconds that answering and judging took on
-    the slowest rank."""
+    """The groups in the order they were asked, and what they took on the slowest rank.
+
+    `rollout_seconds` passed until the last answer was written, and `reward_seconds` from then on
+    until the last one was judged.
+    """
 
     groups: tuple[Group, ...]
     rollout_seconds: float
@@ -38,7 +42,10 @@ class Answered:
 
 
 class Rollouts:
-    """Answers prompts with `engine` and judges the answers. Every rank gets all of them."""
+    """Answers prompts with `engine` and judges the answers. Every rank gets all of them.
+
+    With `ahead`, answers are judged by a thread while others are still written.
+    """
 
     def __init__(
         self,
@@ -46,41 +53,40 @@ class Rollouts:
         language: Language,
         ranks: Ranks,
         *,
+        ahead: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._engine, self._language, self._ranks = engine, language, ranks
-        self._clock = clock
+        self._ahead, self._clock = ahead, clock
 
     def answer(self, asked: Sequence[Asked]) -> Answered:
-        """Raises RunError if an output is not finite."""
+        """Raises RunError if an output is not finite, or nothing can be judged."""
         first, count = self._ranks.share(len(asked))
         mine = asked[first : first + count]
-        started = self._clock()
-        answers = self._answers(mine)
-        generated = self._clock()
-        verdicts = self._verdicts(mine, answers)
-        judged = self._clock()
-        groups = self._of_all(asked, answers, verdicts)
-        spent = self._ranks.agree(generated - started, judged - generated)
-        return Answered(tuple(groups), *spent)
-
-    def _answers(self, asked: Sequence[Asked]) -> list[list[Sampled]]:
-        requests = [Request(one.ids, seed, one.given) for one in asked for seed in one.seeds]
+        owners = [one for one in mine for _ in one.seeds]
+        requests = [Request(one.ids, seed, one.given) for one in mine for seed in one.seeds]
         found: dict[int, Sampled] = {}
-        self._engine.sample(requests, found.__setitem__)
-        every = iter(found[place] for place in range(len(requests)))
-        return [[next(every) for _ in one.seeds] for one in asked]
+        started = self._clock()
+        with Judging(self._language, ahead=self._ahead) as judging:
 
-    def _verdicts(
-        self, asked: Sequence[Asked], answers: Sequence[Sequence[Sampled]]
-    ) -> list[list[Verdict]]:
-        told = [
-            Answer(one.prompt, one.given + sampled.text)
-            for one, group in zip(asked, answers, strict=True)
-            for sampled in group
-        ]
-        every = iter(self._language.judge(told) if told else ())
-        return [[next(every) for _ in group] for group in answers]
+            def finished(place: int, sampled: Sampled) -> None:
+                found[place] = sampled
+                owner = owners[place]
+                judging.add(place, Answer(owner.prompt, owner.given + sampled.text))
+
+            self._engine.sample(requests, finished)
+            written = self._clock()
+            verdicts = judging.verdicts()
+        judged = self._clock()
+        places = iter(range(len(requests)))
+        of_each = [[next(places) for _ in one.seeds] for one in mine]
+        groups = self._of_all(
+            asked,
+            [[found[place] for place in of_one] for of_one in of_each],
+            [[verdicts[place] for place in of_one] for of_one in of_each],
+        )
+        spent = self._ranks.agree(written - started, judged - written)
+        return Answered(tuple(groups), *spent)
 
     def _of_all(
         self,

@@ -33,6 +33,7 @@ SLOW_PLACES = (
     "test_guide_commands.py",
     "test_readme.py",
     "test_tour.py",
+    "trainer/rewards/test_python.py",
     "trainer/sandbox",
     "monitor/data/test_bulk.py",
     "monitor/screens",
@@ -52,6 +53,7 @@ SLOW_PLACES = (
 #: other cores idle. They come first when a worker takes whole files (`make test`).
 LONGEST = (
     "test_tour.py",
+    "trainer/rewards/test_python.py",
     "trainer/sandbox",
     "monitor/test_looking.py",
     "monitor/test_hostile.py",

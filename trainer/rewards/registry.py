@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from trainer.rewards.interface import Language
 
 #: Name: the module with its `open_language`. Modules are imported when they are needed.
-LANGUAGES = {"rust": "trainer.rewards.rust.opening"}
+LANGUAGES = {
+    "rust": "trainer.rewards.rust.opening",
+    "python": "trainer.rewards.python.opening",
+}
 
 
 def open_language(

@@ -1,0 +1,1 @@
+"""Programs that run in the sandbox, each with this folder's modules and the standard library."""

@@ -107,6 +107,7 @@ BENCHMARKS = {
     "checkpoint_compression": Benchmark("Packing checkpoints", _own("checkpoint_compression")),
     "export": Benchmark("Writing GGUF", _own("export")),
     "data_preparation": Benchmark("Data preparation", _data_preparation),
+    "rust_reward": Benchmark("Judging answers in Rust", _own("rust_reward")),
     "data_loading": Benchmark("Reading training data", _own("data_loading")),
     "reader": Benchmark("Reading metrics", _own("reader")),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),

@@ -20,7 +20,7 @@ from trainer.rewards.rust.toolchain import Toolchain
 from trainer.sandbox.interface import MIB, Limits, Outcome, Work
 from trainer.sandbox.sandbox import Sandbox
 
-BATCH = 64  # answers in one rustc
+BATCH = 128  # answers in one rustc
 PROGRAM = "tests"
 
 

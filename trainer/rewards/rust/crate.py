@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trainer.rewards.rust.diagnostics import Diagnostic
 from trainer.rewards.rust.harness import MODULE, Tests, main_source
+from trainer.rewards.rust.tree import encoded
 
 #: Errors of one module that do not keep rustc from finding those of the others. The rest may: a
 #: parse error, an overflow (E0275) and a cycle (E0391) end it early.
@@ -74,9 +75,9 @@ def files_of(units: Sequence[Unit], *, with_tests: bool) -> dict[str, bytes]:
     for place, unit in enumerate(units):
         tests = unit.tests if with_tests else None
         below = f"\n{unit.check}\n" + (tests.source if tests else "")
-        files[f"{MODULE}{place}.rs"] = (unit.source + below).encode()
+        files[f"{MODULE}{place}.rs"] = encoded(unit.source + below)
     if with_tests:
-        root = main_source([unit.tests.names if unit.tests else () for unit in units])
+        root = main_source([unit.tests is not None for unit in units])
     else:
         root = "".join(f"mod {MODULE}{place};\n" for place in range(len(units)))
     return files | {"root.rs": root.encode()}

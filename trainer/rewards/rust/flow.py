@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import COMMENTS, ITEMS, functions, last_name, text_of
+from trainer.rewards.rust.tree import COMMENTS, ITEMS, last_name, text_of
 
 PANICS = frozenset(("panic", "todo", "unimplemented", "unreachable", "compile_error"))
 #: Functions of the standard library that never return.
@@ -32,13 +32,13 @@ def key_of(function: Node) -> str:
     return name
 
 
-def that_return(root: Node) -> set[str]:
-    """The keys of the functions below `root` that can return, for all that their text says.
+def that_return(functions: Sequence[Node]) -> set[str]:
+    """The keys of the functions of a program that can return, for all that their text says.
 
     Starts with none and adds functions until nothing changes: functions that only call themselves
     or each other are never added.
     """
-    defined = [(key_of(one), one) for one in functions(root)]
+    defined = [(key_of(one), one) for one in functions]
     keys = {key for key, _ in defined}
     found: set[str] = set()
     while True:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import TreeParser, last_name, text_of
+from trainer.rewards.rust.tree import TreeParser, encoded, last_name, text_of
 
 MODULE = "answer"  # with a number: of an answer
 TESTS = "__trainer_tests"  # below it
+CASES = "__trainer_cases"  # a function beside that: the tests, and whether they panic
 SECRET = "secret"  # the name of the file
 
 _STATEMENTS = frozenset(
@@ -77,8 +78,9 @@ def prepare_tests(parser: TreeParser, text: str) -> Tests | None:
     """A task's tests for our harness; None if there is none in them.
 
     They are functions marked `#[test]`, at any depth of modules, or a `main` function, or plain
-    statements. Tests marked `#[ignore]` run, too.
+    statements. Tests marked `#[ignore]` run, too; those that depend on a feature do not.
     """
+    text = encoded(text).decode()
     root = parser.parse(text).root_node
     if any(child.type in _STATEMENTS for child in root.named_children):
         text = f"#[test] fn statements() {{\n{text}\n}}"
@@ -93,20 +95,25 @@ def prepare_tests(parser: TreeParser, text: str) -> Tests | None:
         found = [Test("main", panics=False)]
     imports = "".join(f"use super as {name}; " for name in sorted(_crates(root)))
     source = f"pub mod {TESTS} {{ use super::*; {imports}\n{edits.done()}\n}}\n"
-    return Tests(source, tuple(found))
+    return Tests(source + _cases(found), tuple(found))
 
 
-def main_source(tests: Sequence[Sequence[Test]]) -> str:
-    """The program that runs the tests of the module whose number is its argument."""
-    modules = "".join(f"mod {MODULE}{place};\n" for place in range(len(tests)))
-    arms = []
-    for place, names in enumerate(tests):
-        below = f"{MODULE}{place}::{TESTS}"
-        cases = ", ".join(
-            f"(|| Passed::passed({below}::{test.path}()), {str(test.panics).lower()})"
-            for test in names
-        )
-        arms.append(f'        ::std::option::Option::Some("{place}") => &[{cases}],')
+def _cases(tests: Sequence[Test]) -> str:
+    cases = ", ".join(
+        f"(|| crate::Passed::passed({TESTS}::{test.path}()), {str(test.panics).lower()})"
+        for test in tests
+    )
+    return f"pub fn {CASES}() -> &'static [(fn() -> bool, bool)] {{ &[{cases}] }}\n"
+
+
+def main_source(tested: Sequence[bool]) -> str:
+    """The program that runs the tests of the module whose number is its argument, if it has any."""
+    modules = "".join(f"mod {MODULE}{place};\n" for place in range(len(tested)))
+    arms = [
+        f'        ::std::option::Option::Some("{place}") => {MODULE}{place}::{CASES}(),'
+        for place, has_tests in enumerate(tested)
+        if has_tests
+    ]
     return _MAIN.format(modules=modules, arms="\n".join(arms), secret=SECRET)
 
 
@@ -160,7 +167,7 @@ def _tests(node: Node, path: str, edits: _Edits) -> list[Test]:
                 if "cfg" in marks:
                     edits.blank(marks["cfg"])
             found += inside
-        elif child.type == "function_item" and "test" in marks:
+        elif child.type == "function_item" and "test" in marks and "cfg" not in marks:
             for mark in ("test", "ignore", "should_panic"):
                 if mark in marks:
                     edits.blank(marks[mark])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tree_sitter import Node
 
 from trainer.rewards.interface import Answer
 from trainer.rewards.rust.arguments import uses_arguments
 from trainer.rewards.rust.lexing import open_braces
-from trainer.rewards.rust.program import Assembly, Program
+from trainer.rewards.rust.program import REMEMBERED, Assembly, Program
 from trainer.rewards.rust.structure import Structure
 from trainer.rewards.rust.tree import DEEPEST, TreeParser, functions, text_of, walk
 from trainer.rewards.rust.words import code_of, forbidden
@@ -49,6 +50,7 @@ class Inspector:
     def __init__(self) -> None:
         self._parser = TreeParser()
         self._assembly = Assembly(self._parser)
+        self._ignores = lru_cache(REMEMBERED)(self._solution_ignores)
 
     def inspect(self, answer: Answer, *, tested: bool) -> Inspection:
         """`tested`: the answer is to be run with the tests of its task, if it has any."""
@@ -65,7 +67,7 @@ class Inspector:
         if max(depth for _, depth in walk(root)) > DEEPEST:
             return Inspection(program, "nests too deeply")
         structure = Structure(root, program, prompt.tests)
-        why = structure.refusal(ignores_arguments=self._solution_ignores(prompt))
+        why = structure.refusal(ignores_arguments=self._ignores(prompt))
         if why:
             return Inspection(program, why)
         return Inspection(

@@ -6,7 +6,7 @@ A regular expression suffices for all but block comments, which nest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _TOKEN = re.compile(
@@ -70,11 +70,14 @@ class Nesting(NamedTuple):
     deepest: int
 
 
-def nesting(text: str) -> Nesting:
-    """What is open at the end of a text. A closing delimiter without its partner is ignored."""
+def nesting(text: str, of: Iterable[Token]) -> Nesting:
+    """What is open at the end of a text, and how deep it gets. `of` are its tokens.
+
+    A closing delimiter without its partner is ignored.
+    """
     stack: list[str] = []
     deepest = 0
-    for token in tokens(text):
+    for token in of:
         if token.kind != "sign":
             continue
         sign = text[token.start]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tree_sitter import Node
 
 from trainer.rewards.interface import Answer
 from trainer.rewards.rust.lexing import closing_brace, open_braces
 from trainer.rewards.rust.signature import Signature, read_signature, signature_of
-from trainer.rewards.rust.tree import COMMENTS, ITEMS, TreeParser, functions, text_of
+from trainer.rewards.rust.tree import COMMENTS, ITEMS, TreeParser, encoded, functions, text_of
 from trainer.tasks.prompt import Prompt
 
 #: A brace that a head still lacks at the end of a prompt.
 _OPEN_HEAD = re.compile(r"\bfn\s+\w+[^{};]*\Z")
 _FENCE = re.compile(r"^```(?:rust|rs)?[ \t]*\n(.*?)(?:^```|\Z)", re.MULTILINE | re.DOTALL)
+REMEMBERED = 256  # prompts
 _KNOWN_ROOTS = frozenset(("std", "core", "alloc", "self", "super", "crate"))
 
 
@@ -48,42 +50,61 @@ def end_of_answer(completion: str) -> int | None:
     return closing_brace(completion, 0, 1)
 
 
+#: Code, open braces, the signature of the function.
+_Given = tuple[str, int | None, Signature | None]
+
+
 class Assembly:
     """Puts programs together."""
 
     def __init__(self, parser: TreeParser) -> None:
         self._parser = parser
+        self._given = lru_cache(REMEMBERED)(self._of_prompt)  # the prompt of a group is one
 
     def program(self, answer: Answer) -> Program:
-        """The program of an answer, cut off where the answer ends."""
-        prompt = answer.prompt
-        completion = _encodable(answer.completion)
-        given = _encodable(prompt.prompt)
-        depth = open_braces(given)
-        if depth < 1 and not _OPEN_HEAD.search(given):
-            return self._from_instruction(prompt, given, completion)
-        depth = max(depth, 0)  # 0: a head whose brace is part of the answer
-        given = self._without_foreign_crates(given, depth)
-        end = closing_brace(given + completion, len(given), min(depth, 1))
-        if end is not None:
-            completion = completion[: end - len(given)]
-        closers = "\n" + "}" * (depth - 1) if end is not None and depth > 1 else ""
-        return Program(
-            given + completion + closers + "\n", given, completion, self._signature(prompt, given)
-        )
+        """The program of an answer, cut off where the answer ends.
 
-    def _from_instruction(self, prompt: Prompt, given: str, completion: str) -> Program:
-        """The program of an answer that is complete: the prompt is words, or whole items."""
-        if fenced := _FENCE.search(completion):
-            completion = fenced[1]
-        root = self._parser.parse(given).root_node
-        kinds = {child.type for child in root.named_children}
-        if root.has_error or not kinds <= ITEMS | COMMENTS:
-            given = ""
-        elif given:
+        Functions and types that follow belong to it.
+        """
+        completion = encoded(answer.completion).decode()
+        given, depth, signature = self._given(answer.prompt)
+        closers = ""
+        if depth is None:
+            fenced = _FENCE.search(completion)
+            completion = fenced[1] if fenced else completion
+        else:
+            end = closing_brace(given + completion, len(given), min(depth, 1))
+            if end is not None:
+                closers = "\n" + "}" * (depth - 1) if depth > 1 else ""
+                rest = completion[end - len(given) :]
+                if depth != 1 or not self._are_items(rest):
+                    completion = completion[: end - len(given)]
+        return Program(given + completion + closers + "\n", given, completion, signature)
+
+    def _of_prompt(self, prompt: Prompt) -> _Given:
+        """What a prompt contributes to a program, and how many braces it leaves open.
+
+        None if it is whole items or no code, so that answers are complete; 0 is a head whose brace
+        is part of the answer.
+        """
+        given = encoded(prompt.prompt).decode()
+        depth = open_braces(given)
+        if depth > 0 or _OPEN_HEAD.search(given):
+            depth = max(depth, 0)
+            given = self._without_foreign_crates(given, depth)
+            return given, depth, self._signature(prompt, given)
+        if self._are_items(given):
             given = self._without_foreign_crates(given, 0)
             given += "" if given.endswith("\n") else "\n"
-        return Program(given + completion + "\n", given, completion, self._signature(prompt, given))
+        else:
+            given = ""
+        return given, None, self._signature(prompt, given)
+
+    def _are_items(self, rest: str) -> bool:
+        """Whether what follows an answer belongs to it: functions it calls, types it uses."""
+        root = self._parser.parse(rest).root_node
+        kinds = {child.type for child in root.named_children}
+        return bool(kinds) and not root.has_error and kinds <= ITEMS | COMMENTS
 
     def _signature(self, prompt: Prompt, given: str) -> Signature | None:
         if prompt.signature and (found := read_signature(self._parser, prompt.signature)):
@@ -113,8 +134,3 @@ def _root_of(declaration: Node) -> str:
     """The first name of an import; `std` for a list, which rustc will judge."""
     words = re.findall(r"[A-Za-z_]\w*", text_of(declaration.child_by_field_name("argument")))
     return words[0] if words else "std"
-
-
-def _encodable(text: str) -> str:
-    """Text without what UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
 from tree_sitter import Node
 
@@ -11,7 +12,7 @@ from trainer.rewards.rust.flow import Flow, key_of, that_return
 from trainer.rewards.rust.names import ASSERTIONS, PRELUDE, TYPES, VARIANTS
 from trainer.rewards.rust.program import Program
 from trainer.rewards.rust.signature import has_head
-from trainer.rewards.rust.tree import COMMENTS, functions, last_name, text_of, walk
+from trainer.rewards.rust.tree import COMMENTS, last_name, text_of, walk
 
 # fmt: off
 _DEFINITIONS = frozenset((
@@ -28,18 +29,21 @@ class Structure:
 
     def __init__(self, root: Node, program: Program, tests: str | None) -> None:
         self._root, self._program = root, program
-        self._own = [node for node, _ in walk(root) if self._is_own(node)]
+        self._start, self._end = program.start, program.end
+        nodes = [node for node, _ in walk(root)]
+        self._own = [node for node in nodes if self._is_own(node)]
+        self._functions = [node for node in nodes if node.type == "function_item"]
         asked = program.signature.names if program.signature else frozenset()
         #: Names of the prelude that the signature or the tests use.
         self._meant_prelude = PRELUDE & (asked | frozenset(_WORD.findall(tests or "")))
 
     def _is_own(self, node: Node) -> bool:
-        return node.end_byte > self._program.start and node.start_byte < self._program.end
+        return node.end_byte > self._start and node.start_byte < self._end
 
-    @property
+    @cached_property
     def target(self) -> Node | None:
         """The function that the task asks for; the last one of the answer if it asks for none."""
-        every = functions(self._root)
+        every = self._functions
         if self._program.signature is None:
             own = [one for one in every if self._is_own(one)]
             return own[-1] if own else None
@@ -107,7 +111,7 @@ class Structure:
     def _deceives(self, node: Node, name: str) -> bool:
         """Whether a definition changes what a name means that a signature or a test may use."""
         around = node.parent.parent if node.parent is not None else None
-        if node.start_byte < self._program.start or (
+        if node.start_byte < self._start or (
             around is not None and around.type in ("impl_item", "trait_item")
         ):
             return False
@@ -136,11 +140,11 @@ class Structure:
         body = target.child_by_field_name("body")
         if body is None or all(c.type in COMMENTS for c in body.named_children):
             return "has an empty body"
-        returning = that_return(self._root)
+        returning = that_return(self._functions)
         key = key_of(target)
         if key not in returning:
             return "never returns: it panics, loops or calls itself on every way"
-        stuck = {key_of(one) for one in functions(self._root)} - returning
+        stuck = {key_of(one) for one in self._functions} - returning
         flow = Flow(stuck)
         flow.returns(target)
         if flow.dead is not None:

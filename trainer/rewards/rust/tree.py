@@ -21,6 +21,11 @@ ITEMS = frozenset((
 COMMENTS = frozenset(("line_comment", "block_comment"))
 
 
+def encoded(text: str) -> bytes:
+    """Text as UTF-8, without what that cannot hold."""
+    return text.encode("utf-8", "replace")
+
+
 class TreeParser:
     """Parses Rust. Not to be used by two threads at once."""
 
@@ -29,7 +34,7 @@ class TreeParser:
 
     def parse(self, source: str | bytes) -> Tree:
         """The tree of a text; places in it count bytes of UTF-8."""
-        return self._parser.parse(source.encode() if isinstance(source, str) else source)
+        return self._parser.parse(encoded(source) if isinstance(source, str) else source)
 
 
 def walk(node: Node) -> Iterator[tuple[Node, int]]:

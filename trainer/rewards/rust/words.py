@@ -29,12 +29,13 @@ def forbidden(given: str, completion: str, *, tested: bool) -> str | None:
         return f"is longer than {LONGEST:,} characters"
     if _CONTROL.search(completion.replace("\r\n", "\n")) or _INVISIBLE.search(completion):
         return "holds control characters or invisible ones"
-    if nesting(given + completion).deepest > DEEPEST:
-        return "nests too deeply"
     text = given + completion
+    every = list(tokens(text))
+    if nesting(text, every).deepest > DEEPEST:
+        return "nests too deeply"
     found = [
         token
-        for token in tokens(text)
+        for token in every
         if token.end > len(given) and token.kind not in ("space", "comment")
     ]
     if any(

@@ -54,7 +54,10 @@ class Compiler:
         self.runs = 0  # of rustc, so far
 
     def check(self, units: Sequence[Unit]) -> list[Compiled]:
-        """Compile answers and the checks of their signatures, but build nothing."""
+        """Compile answers and the checks of their signatures, but build nothing.
+
+        A unit with tests is not compiled again once no error of its own was seen: `build` does.
+        """
         return self._rounds(units, with_tests=False)
 
     def build(self, units: Sequence[Unit]) -> list[Compiled]:
@@ -87,6 +90,8 @@ class Compiler:
                 for number, compiled in zip(crate, known, strict=True):
                     if compiled is not None:
                         found[number] = compiled
+                    elif not with_tests and units[number].tests and not _hiding(known):
+                        found[number] = Compiled()
                     elif units[number].own_crate:
                         alone.append([number])
                     else:
@@ -152,6 +157,11 @@ class Compiler:
             Compiled(told) if (told.may_hide_others if hiding else told.any) else None
             for told in errors
         ]
+
+
+def _hiding(known: Sequence[Compiled | None]) -> bool:
+    """Whether an error was among those found that may hide others."""
+    return any(made is not None and made.errors.may_hide_others for made in known)
 
 
 def _how_it_ended(outcome: Outcome) -> str:

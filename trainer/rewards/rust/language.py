@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.rewards.interface import Answer, Verdict
 from trainer.rewards.rust import scoring
@@ -106,15 +106,22 @@ class Rust:
 
     def _compiled(self, cases: Sequence[_Case]) -> dict[bytes, Verdict]:
         """The verdicts on answers that parse: compiled, then run with their tests."""
-        checked = self._compiler.check([case.unit for case in cases])
-        works = [made.succeeded for made in checked]
-        tested = [n for n, case in enumerate(cases) if works[n] and case.unit.tests]
-        built = self._compiler.build([cases[n].unit for n in tested])
+        units = [case.unit for case in cases]
+        checked = self._compiler.check(units)
+        tested = [n for n, unit in enumerate(units) if checked[n].succeeded and unit.tests]
+        built = dict(zip(tested, self._compiler.build([units[n] for n in tested]), strict=True))
+        # Where the program cannot be built, the reason may be the answer or the tests.
+        doubtful = [n for n in tested if not built[n].succeeded]
+        again = self._compiler.check([replace(units[n], tests=None) for n in doubtful])
+        checked = [built.get(n, made) for n, made in enumerate(checked)]
+        for n, made in zip(doubtful, again, strict=True):
+            checked[n] = made
         pairs: list[tuple[Tests, Compiled]] = []
-        for n, made in zip(tested, built, strict=True):
-            tests = cases[n].unit.tests
+        tested = [n for n in tested if checked[n].succeeded]
+        for n in tested:
+            tests = units[n].tests
             assert tests is not None
-            pairs.append((tests, made))
+            pairs.append((tests, built[n]))
         runs = dict(zip(tested, run_tests(self._sandbox, pairs), strict=True))
         verdicts = {}
         for n, (case, made) in enumerate(zip(cases, checked, strict=True)):

@@ -1,8 +1,4 @@
-"""Records of published benchmarks: HumanEval, HumanEval-X and MultiPL-E.
-
-White space at the end of a prompt is dropped, and the answer begins with it: a tokenizer joins it
-with what follows, so a model that was cut off after it has to write what it never saw.
-"""
+"""Records of published benchmarks: HumanEval, HumanEval-X and MultiPL-E."""
 
 from __future__ import annotations
 
@@ -74,16 +70,13 @@ def humaneval(record: Mapping[str, Any]) -> Iterator[Prompt]:
 def _task(
     name: str, prompt: str, language: str, record: Mapping[str, Any], *, tests: str
 ) -> Prompt:
-    prompt = prompt.lstrip("\n")
-    shown = prompt.rstrip()
-    solution = text_if_any(record, "canonical_solution")
     return Prompt(
         id=name,
-        prompt=shown,
+        prompt=prompt.lstrip("\n"),
         language=language,
         signature=signature_in(prompt, language),
         tests=tests,
-        reference=None if solution is None else prompt[len(shown) :] + solution,
+        reference=text_if_any(record, "canonical_solution"),
     )
 
 

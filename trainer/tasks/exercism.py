@@ -48,10 +48,14 @@ def exercise(record: Mapping[str, Any]) -> Iterator[Prompt]:
     if solved is not None and solved.head.split() == function.head.split():
         known = {item.name for item in stub if item.name}
         rest = [item for item in solution if item is not solved and item.name not in known]
-        reference = solved.body.rstrip() + "\n}\n" + "".join(f"\n{item.whole}\n" for item in rest)
+        reference = (
+            solved.body.lstrip("\n").rstrip()
+            + "\n}\n"
+            + "".join(f"\n{item.whole}\n" for item in rest)
+        )
         if foreign_paths(reference):
             reference = None
-    prompt = top + doc + function.head + " {"
+    prompt = top + doc + function.head + " {\n"
     tests, crates = _tests(slug, record.get("tests"))
     if foreign_paths(top + function.head) or foreign_paths(tests or "", crates):
         return

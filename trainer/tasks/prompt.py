@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class Prompt:
     """A task that a model answers with code.
 
-    `prompt` is the text the model continues, such as a doc comment and a function's head up to its
-    opening brace. `signature` is the head the answer must define. `tests` are hidden from the model
-    and appended to the answer to check it. `template` names what generated the task: tasks are
-    split into training and held-out ones by it. `reference` is an answer that solves it.
+    `prompt` is the text the model continues, such as a doc comment and a function's head. It ends
+    with the newline after the opening brace: most tokenizers make one token of both. `signature`
+    is the head the answer must define. `tests` are hidden from the model and appended to the answer
+    to check it. `template` names what generated the task: tasks are split into training and
+    held-out ones by it. `reference` is an answer that solves it.
     """
 
     id: str

@@ -57,11 +57,11 @@ def _task(file: str, function: Item, items: Sequence[Item]) -> Prompt | None:
         return None
     return Prompt(
         id=f"{file}::{function.name}",
-        prompt=(top + "\n" if top else "") + function.leading + function.head + " {",
+        prompt=(top + "\n" if top else "") + function.leading + function.head + " {\n",
         language="rust",
         signature=" ".join(function.head.split()),
         tests="\n" + "\n\n".join(item.whole for item in hidden) + "\n",
-        reference=function.body.rstrip() + "\n}\n",
+        reference=function.body.lstrip("\n").rstrip() + "\n}\n",
     )
 
 

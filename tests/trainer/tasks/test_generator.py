@@ -45,7 +45,7 @@ def test_no_held_out_task_has_a_training_template_or_its_solution() -> None:
 
 def test_a_prompt_is_continued_to_a_whole_function() -> None:
     for task in make_tasks("rust", "train", 200, seed=3).tasks:
-        assert task.prompt.endswith(f"{task.signature} {{")
+        assert task.prompt.endswith(f"{task.signature} {{\n")
         source = task.prompt + (task.reference or "")
         assert source.endswith("}\n") and source.count("{") == source.count("}")
         assert 1 <= (task.reference or "").strip().count("\n") <= 12

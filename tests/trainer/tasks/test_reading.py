@@ -63,21 +63,21 @@ def test_humaneval_x(tmp_path: Path) -> None:
     path = _written(tmp_path / "x", HUMANEVAL_X_RUST, HUMANEVAL_X_PYTHON)
     rust, python = read_prompts(path)
     assert rust.prompt == (
-        "/*\n Adds one.\n*/\nuse std::cmp::max;\n\nfn add_one(n: i32) -> i32{"
+        "/*\n Adds one.\n*/\nuse std::cmp::max;\n\nfn add_one(n: i32) -> i32{\n"
     ), "crates that are not there are not imported"
     assert (rust.language, rust.signature) == ("rust", "fn add_one(n: i32) -> i32")
-    assert rust.prompt + (rust.reference or "") == rust.prompt + "\n\n    n + 1\n}\n"
+    assert rust.reference == HUMANEVAL_X_RUST["canonical_solution"]
     assert (python.language, python.signature) == ("python", "def add_one(n: int) -> int")
     assert python.tests == HUMANEVAL_X_PYTHON["test"]
 
 
 def test_humaneval(tmp_path: Path) -> None:
     (task,) = read_prompts(_written(tmp_path / "x", HUMANEVAL))
-    assert task.prompt.startswith("def add_one") and task.prompt.endswith('"""')
+    assert task.prompt.startswith("def add_one") and task.prompt.endswith('"""\n')
     scope: dict[str, Any] = {}
     exec(task.prompt + str(task.reference) + str(task.tests), scope)
     with pytest.raises(AssertionError):
-        exec(task.prompt + "\n    return n\n" + str(task.tests), scope)
+        exec(task.prompt + "    return n\n" + str(task.tests), scope)
 
 
 def test_multipl_e_as_lines_and_as_a_list(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_multipl_e_as_lines_and_as_a_list(tmp_path: Path) -> None:
     listed.write_text(json.dumps([MULTIPL_E], indent=2))
     (task,) = read_prompts(listed)
     assert [task] == read_prompts(_written(tmp_path / "lines.jsonl", MULTIPL_E))
-    assert task.prompt.endswith("-> isize {")
+    assert task.prompt.endswith("-> isize {\n")
     assert (task.language, task.signature) == ("rust", "fn add_one(n: isize) -> isize")
     assert (task.tests or "").lstrip().startswith("fn main()"), "the answer has the brace"
 

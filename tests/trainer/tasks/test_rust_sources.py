@@ -91,10 +91,10 @@ def test_an_exercise_of_one_function_is_a_task(tmp_path: Path) -> None:
     assert task.prompt == (
         "pub enum Tone {\n    Kind,\n}\n\n"
         "/// Say whom it is for.\n///\n/// - `you` by default\n"
-        "pub fn twofer(name: &str) -> String {"
+        "pub fn twofer(name: &str) -> String {\n"
     )
     assert (task.id, task.signature) == ("exercism/two-fer", "pub fn twofer(name: &str) -> String")
-    assert (task.reference or "").startswith("\n    helped(name)\n}\n")
+    assert (task.reference or "").startswith("    helped(name)\n}\n")
     assert "fn helped" in (task.reference or "")
     tests = task.tests or ""
     assert "mod twofer {\n    pub use super::super::*;\n}" in tests
@@ -145,9 +145,9 @@ def test_a_rust_file_has_the_functions_that_stand_alone(tmp_path: Path) -> None:
     double, letters = read_prompts(path)
     assert double.prompt == (
         "use std::fmt::Write;\n\n/// Doubles a number.\n///\n/// Always.\n#[inline]\n"
-        "pub fn double(n: u32) -> u32 {"
+        "pub fn double(n: u32) -> u32 {\n"
     ), "an import that no item names may be of a trait"
-    assert double.reference == "\n    n * 2\n}\n"
+    assert double.reference == "    n * 2\n}\n"
     assert "HashMap;" in letters.prompt and letters.id == "numbers.rs::letters"
     hidden = double.tests or ""
     assert all(name in hidden for name in ("const LIMIT", "fn helper", "fn letters", "mod tests"))

@@ -33,7 +33,7 @@ def assemble(template: Template, sketch: Sketch, draw: Draw, name: str) -> Promp
     items = _fill(sketch, sketch.items).strip()
     return Prompt(
         id=name,
-        prompt=(items + "\n\n" if items else "") + doc + signature + " {",
+        prompt=(items + "\n\n" if items else "") + doc + signature + " {\n",
         language="rust",
         signature=signature,
         tests=tests_of(sketch),
@@ -50,7 +50,7 @@ def signature_of(sketch: Sketch) -> str:
 def completion_of(sketch: Sketch, body: str) -> str:
     """What a model should write after the prompt: the lines of a body and the closing brace."""
     lines = _fill(sketch, body).strip("\n").splitlines()
-    return "\n" + "".join(f"    {line}\n" if line else "\n" for line in lines) + "}\n"
+    return "".join(f"    {line}\n" if line else "\n" for line in lines) + "}\n"
 
 
 def tests_of(sketch: Sketch) -> str:

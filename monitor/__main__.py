@@ -8,10 +8,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared import __version__
 from shared.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from shared.foreign.interface import Found
+    from shared.run.directory import RunDirectory
 
 DESCRIPTION = "Watch and steer the training runs in a folder. Training never waits for the monitor."
 KEYS = """\
@@ -34,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--runs-dir", metavar="DIR", help="the folder that holds the runs (default: ./runs)"
+        "--runs-dir",
+        metavar="DIR|FILE",
+        help="the folder that holds the runs (default: ./runs), or another tool's log",
     )
     parser.add_argument(
         "--run", metavar="RUN", help="a run id, its beginning, a run name, or `latest`"
@@ -68,14 +77,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         poll = _seconds(arguments.poll)
-        runs_dir, arguments.run = _which_runs(_readable_folder(arguments.runs_dir), arguments.run)
+        shown = _shown_runs(arguments.runs_dir, arguments.run)
         if arguments.follow and not arguments.json:
             raise UserError("--follow streams JSON; use it with --json.")
         if arguments.follow:
-            return _follow_json(runs_dir, arguments.run, poll)
+            return _follow_json(shown, poll)
         if arguments.json:
-            return _print_json(runs_dir, arguments.run)
-        return _show(runs_dir, arguments, poll)
+            return _print_json(shown)
+        return _show(shown, arguments, poll)
     except UserError as error:
         print(f"train-monitor: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -138,42 +147,98 @@ def _readable_folder(given: str | None) -> Path:
     return runs_dir
 
 
-def _which_runs(folder: Path, reference: str | None) -> tuple[Path, str | None]:
-    """The folder that holds the runs, and the run that is meant; `folder` may be a run itself."""
+@dataclass(frozen=True)
+class Shown:
+    """What is shown: the runs of a folder, or those of another tool in a file, `only`.
+
+    `run` is the one that was asked for, `foreign` the id of another tool's.
+    """
+
+    folder: Path
+    run: RunDirectory | None = None
+    foreign: str | None = None
+    only: Sequence[Found] | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run that was asked for."""
+        return self.run.run_id if self.run else self.foreign
+
+
+def _shown_runs(given: str | None, reference: str | None) -> Shown:
+    """What `--runs-dir` and `--run` ask for; the folder may be a run itself, or a log of one."""
     from shared.run.directory import RunDirectory, discover_runs, is_run
+    from shared.run.finding import find_run
 
-    if not is_run(RunDirectory(folder)) or discover_runs(folder):
-        return folder, reference
-    return folder.resolve().parent, reference or str(folder.resolve())
+    file = Path(given) if given else None
+    if file is not None and file.is_file():
+        return _shown_file(file)
+    folder = _readable_folder(given)
+    if is_run(RunDirectory(folder)) and not discover_runs(folder):
+        folder, reference = folder.resolve().parent, reference or str(folder.resolve())
+    if reference is None:
+        return Shown(folder)
+    try:
+        run = find_run(folder, reference)
+    except UserError:
+        foreign = _foreign_run(folder, reference)
+        if foreign is None:
+            raise
+        return Shown(folder, foreign=foreign)
+    return Shown(run.path.parent, run)
 
 
-def _print_json(runs_dir: Path, reference: str | None) -> int:
+def _foreign_run(folder: Path, reference: str) -> str | None:
+    """The id of another tool's run with that id or name."""
+    from monitor.data.foreign_runs import ForeignRuns
+
+    runs = ForeignRuns(folder)
+    runs.scan(0.0)
+    named = [view for view in runs.views if reference in (view.run_id, view.name)]
+    return named[0].run_id if named else None
+
+
+def _shown_file(file: Path) -> Shown:
+    """The runs of another tool in one file. Raises UserError when no format knows it."""
+    from shared.foreign.registry import formats
+    from shared.foreign.walking import runs_of_file
+    from shared.text import one_line
+
+    try:
+        found = runs_of_file(file)
+    except OSError as error:
+        raise UserError(f"{one_line(file)} cannot be read: {error.strerror}.") from error
+    if not found:
+        known = ", ".join(one.name for one in formats())
+        raise UserError(
+            f"{one_line(file)} is no log of a known format ({known}); give --runs-dir such a file, "
+            "or the folder that holds the runs."
+        )
+    return Shown(file.parent, only=tuple(found))
+
+
+def _print_json(shown: Shown) -> int:
     import dataclasses
 
     from monitor.data.poller import read_once
     from monitor.report import report
     from shared.json_text import encode_json
-    from shared.run.finding import find_run
 
-    run = find_run(runs_dir, reference) if reference else None
-    snapshot = read_once(run.path.parent if run else runs_dir, run)
-    if run:
-        only = tuple(view for view in snapshot.runs if view.run_id == run.run_id)
+    snapshot = read_once(shown.folder, shown.run, foreign=shown.foreign, only=shown.only)
+    if shown.run_id is not None:
+        only = tuple(view for view in snapshot.runs if view.run_id == shown.run_id)
         snapshot = dataclasses.replace(snapshot, runs=only)
     sys.stdout.write(encode_json(report(snapshot), indent=True).decode() + "\n")
     sys.stdout.flush()
     return ExitCode.OK
 
 
-def _follow_json(runs_dir: Path, reference: str | None, poll: float) -> int:
+def _follow_json(shown: Shown, poll: float) -> int:
     import contextlib
 
     from monitor.data.poller import Poller
     from monitor.following import follow
     from shared.json_text import Json, encode_json
-    from shared.run.finding import find_run
-
-    run = find_run(runs_dir, reference) if reference else None
 
     def write(line: Json) -> None:
         sys.stdout.write(encode_json(line).decode() + "\n")
@@ -181,18 +246,11 @@ def _follow_json(runs_dir: Path, reference: str | None, poll: float) -> int:
 
     # Ctrl-C is how it ends.
     with contextlib.suppress(KeyboardInterrupt):
-        follow(
-            Poller(run.path.parent if run else runs_dir, poll),
-            write,
-            only=run.run_id if run else None,
-        )
+        follow(Poller(shown.folder, poll, only=shown.only), write, only=shown.run_id)
     return ExitCode.OK
 
 
-def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
-    from shared.run.finding import find_run
-
-    run = find_run(runs_dir, arguments.run) if arguments.run else None
+def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
     if not sys.stderr.isatty():  # which is where Textual draws
@@ -229,14 +287,13 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
     ascii = needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
     # A parsing thread yields to a key press after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
-    folder = run.path.parent if run else runs_dir
-    poller = Poller(folder, poll)
+    poller = Poller(shown.folder, poll, only=shown.only)
     screen = first_look.screen(
         poller,
         settings.settings,
         theme,
         os.environ,
-        selected=run.run_id if run else None,
+        selected=shown.run_id,
         ascii=ascii,
     )
     with first_look.shown(screen, _write):
@@ -244,8 +301,8 @@ def _show(runs_dir: Path, arguments: argparse.Namespace, poll: float) -> int:
 
         app = MonitorApp(
             poller,
-            folder,
-            selected=run.run_id if run else None,
+            shown.folder,
+            selected=shown.run_id,
             settings=settings,
             theme=theme,
             ascii=ascii,

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
 _NEED_A_RUN = frozenset(action.name for action in ACTIONS if action.needs_run)
+_WRITE = frozenset(action.name for action in ACTIONS if action.writes)
 _AGES = 5.0  # seconds after which an age on the screen may have changed
 
 
@@ -373,6 +374,14 @@ class MonitorApp(App[None]):
                 "No run is listed, so there is none to act on; Esc clears the filter."
                 if self.listing.filtered
                 else "No run is selected.",
+                "warning",
+            )
+            return
+        view = self.selected
+        if name in _WRITE and view is not None and view.foreign is not None:
+            self.tell(
+                f"{view.label} is another program's ({view.foreign.format}): it is only "
+                "watched. `trainer runs import` makes a run of it.",
                 "warning",
             )
             return

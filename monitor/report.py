@@ -97,6 +97,7 @@ def _view_report(view: RunView, now: float) -> dict[str, Any]:
         "trained_seconds": view.trained_seconds,
         "age_seconds": _age(now, view.updated_at),
         "host": view.host,
+        "format": view.foreign.format if view.foreign else None,
         "pid": view.pid,
         "attempt": view.attempt,
         "micro_batch": view.micro_batch,
@@ -148,6 +149,8 @@ def _age(now: float, moment: float | None) -> float | None:
 
 def _outline_report(view: RunView, now: float) -> dict[str, Any]:
     """The report on a run without reading all of its metrics."""
+    if view.foreign is not None:
+        return {"val_loss": None, "checkpoints": []}
     run = RunDirectory(view.path)
     return {
         "val_loss": last_val_loss(run),

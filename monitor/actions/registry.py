@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _OF_A_RUN = frozenset({"Charts", "Steer", "Keep"})
 _ON_A_RUN = frozenset({"mark", "mark_group", "compare"})
 _OF_NO_RUN = frozenset({"undo"})
+_ONLY_OURS = frozenset({"Steer", "Keep"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Action:
         if self.name in _ON_A_RUN:
             return True
         return self.group in _OF_A_RUN and self.name not in _OF_NO_RUN
+
+    @property
+    def writes(self) -> bool:
+        """Whether it needs a run directory, to write into it or for what is only there."""
+        return self.group in _ONLY_OURS and self.name not in _OF_NO_RUN
 
     @property
     def call(self) -> str:

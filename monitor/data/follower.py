@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from monitor.data.foreign_follower import ForeignFiles, ForeignMetrics
 from monitor.data.main_metric import main_key
 from monitor.data.metrics_follower import LONG, MetricsFollower, start_helper
 from monitor.data.pyramid import DIRECT, Pyramid, Pyramids
 from monitor.data.run_files import RunFiles, protected
 from monitor.data.values import finite
-from monitor.data.views import RunDetail
+from monitor.data.views import RunDetail, RunView
+from shared.foreign.interface import Found
+from shared.foreign.registry import format_named
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import QUIET, TIME, MetricsTable
 from shared.run.metrics_rows import Series
@@ -43,11 +46,21 @@ class RunFollower:
         helper: Callable[[Path], Helper | None] = start_helper,
         quiet: float = QUIET,
         pyramids_from: int = DIRECT,
+        foreign: tuple[str, Found] | None = None,
     ) -> None:
+        """`foreign` is the id of a run of another tool, and where it is."""
         self.run = run
+        self.run_id = run.run_id if foreign is None else foreign[0]
         self._pyramids_from = pyramids_from
-        self._metrics = MetricsFollower(run.metrics_path, long=long, helper=helper, quiet=quiet)
-        self._files = RunFiles(run)
+        self._metrics: MetricsFollower | ForeignMetrics
+        self._files: RunFiles | ForeignFiles
+        if foreign is None:
+            self._metrics = MetricsFollower(run.metrics_path, long=long, helper=helper, quiet=quiet)
+            self._files = RunFiles(run)
+        else:
+            reader = format_named(foreign[1].format).open(foreign[1])
+            self._metrics = ForeignMetrics(reader, foreign[1].format)
+            self._files = ForeignFiles(reader)
         self._pyramids = Pyramids()
         self._detail: RunDetail | None = None
         #: Whether somebody has asked for the detail yet.
@@ -123,7 +136,7 @@ class RunFollower:
         series, abandoned = _without_abandoned(shown, front)
         main = main_key(series)
         return RunDetail(
-            run_id=self.run.run_id,
+            run_id=self.run_id,
             loss=series.get(main) or Series(main, *_NOTHING),
             val_loss=series.get("val_loss") or Series("val_loss", *_NOTHING),
             series=series,
@@ -183,6 +196,12 @@ class RunFollower:
             for key, value in list(self._metrics.table.last_record.items())[:200]
             if (number := finite(value)) is not None
         }
+
+
+def follower_of(view: RunView) -> RunFollower:
+    """What follows a run of the list."""
+    foreign = None if view.foreign is None else (view.run_id, view.foreign)
+    return RunFollower(RunDirectory(view.path), foreign=foreign)
 
 
 def _series(table: MetricsTable) -> dict[str, Series]:

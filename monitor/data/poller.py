@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from monitor.data.follower import RunFollower
+from monitor.data.follower import RunFollower, follower_of
 from monitor.data.machine import Machine, MachineView
 from monitor.data.newest import differ, newest_of
 from monitor.data.pace import Pace, Thrift
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView, Snapshot
+from shared.foreign.interface import Found
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
@@ -80,12 +81,14 @@ class Poller:
         machine: Machine | None = None,
         memory: int = MEMORY,
         hints: Callable[[Path, Callable[[], None]], Hints] | None = None,
+        only: Sequence[Found] | None = None,
     ) -> None:
+        """`only` are runs of other tools in one file, shown alone."""
         self._runs_dir = runs_dir
         self._poll = poll
         self._clock = clock
         self._memory = memory
-        self._scanner = RunScanner(runs_dir, clock)
+        self._scanner = RunScanner(runs_dir, clock, only=only)
         self._machine = machine or Machine(runs_dir)
         self._wake = threading.Event()
         self._urgent = threading.Event()
@@ -266,7 +269,7 @@ class Poller:
         missing = {run_id for run_id in wanted if run_id not in self._followers}
         for view in self._runs if missing else ():
             if view.run_id in missing:
-                self._followers[view.run_id] = RunFollower(RunDirectory(view.path))
+                self._followers[view.run_id] = follower_of(view)
         found = tuple(run_id for run_id in wanted if run_id in self._followers)
         for run_id in reversed(found):
             self._followers.move_to_end(run_id)
@@ -347,19 +350,26 @@ def _coarse(view: MachineView) -> object:
 
 
 def read_once(
-    runs_dir: Path, run: RunDirectory | None = None, machine: Machine | None = None
+    runs_dir: Path,
+    run: RunDirectory | None = None,
+    machine: Machine | None = None,
+    *,
+    foreign: str | None = None,
+    only: Sequence[Found] | None = None,
 ) -> Snapshot:
     """One complete look: every run, the machine, and everything of `run` if given.
 
-    Raises OSError when the folder cannot be read.
+    `foreign` is the id of another tool's run, in its place; `only` as for `Poller`. Raises OSError
+    when the folder cannot be read.
     """
     machine = machine or Machine(runs_dir)
     machine.view()  # it works in its own threads while the runs are read
-    scanner = RunScanner(runs_dir, time.time)
+    scanner = RunScanner(runs_dir, time.time, only=only)
     scanner.scan()
     detail = None
-    if run is not None:
-        follower = RunFollower(run)
+    view = next((v for v in scanner.views if v.foreign and v.run_id == foreign), None)
+    follower = follower_of(view) if view else RunFollower(run) if run else None
+    if follower is not None:
         while True:
             follower.poll()
             if not follower.more:
@@ -367,6 +377,7 @@ def read_once(
         follower.poll()  # nothing comes any more: a last line without a newline counts
         detail = follower.detail()
     scanner.draw_sparklines(math.inf, None if run is None else {run.run_id})
+    scanner.read_foreign()
     details = {detail.run_id: detail} if detail else {}
     return Snapshot(
         one_line(runs_dir),

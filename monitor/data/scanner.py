@@ -6,10 +6,11 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from monitor.data.foreign_runs import ForeignRuns
 from monitor.data.groups import best_runs
 from monitor.data.run_view import (
     is_closed,
@@ -22,6 +23,7 @@ from monitor.data.sparkline import sparkline
 from monitor.data.tails import Signature, file_signature, size_of
 from monitor.data.views import RunView
 from shared.control.daemons import watching
+from shared.foreign.interface import Found
 from shared.json_text import Json
 from shared.library.labels import LABELS, Labels, read_labels
 from shared.ownership.heartbeat import BeatWatch
@@ -94,7 +96,15 @@ class RunScanner:
     seconds, two stats for each. Sparklines are made afterwards, by `draw_sparklines`.
     """
 
-    def __init__(self, runs_dir: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        runs_dir: Path,
+        clock: Callable[[], float],
+        *,
+        only: Sequence[Found] | None = None,
+    ) -> None:
+        """`only` are runs of other tools in a file, which are then all there are."""
+        self._only = only
         self._runs_dir = runs_dir
         self._clock = clock
         self._known: dict[str, _Known] = {}
@@ -107,6 +117,7 @@ class RunScanner:
         self._turn = 0
         self._watched = False
         self._watched_at = -_DAEMON_AGAIN
+        self._foreign = ForeignRuns(runs_dir, only=only)
 
     def scan(self, closely: Collection[str] = (), *, fresh: bool = False) -> tuple[RunView, ...]:
         """Every run, active ones first, then the newest; the same object if none changed.
@@ -114,8 +125,9 @@ class RunScanner:
         `closely` are the ids of more runs to look at this time; `fresh` looks at all of them.
         Raises OSError when the folder cannot be read.
         """
-        changed = self._list_runs(fresh=fresh)
+        changed = self._only is None and self._list_runs(fresh=fresh)
         now = self._clock()
+        changed |= self._foreign.scan(now, fresh=fresh, own=self._known)
         for known in self._chosen(closely, fresh=fresh):
             if known.rests and known.is_unchanged():
                 continue
@@ -129,7 +141,7 @@ class RunScanner:
         if changed:
             self._mark_best()
             views = (k.view for k in self._known.values() if k.view is not None)
-            self._views = tuple(sorted(views, key=_rank))
+            self._views = tuple(sorted((*views, *self._foreign.views), key=_rank))
             self._at_work = [k for k in self._known.values() if not k.rests]
             self._resting = [k for k in self._known.values() if k.rests]
         return self._views
@@ -260,7 +272,8 @@ class RunScanner:
 
     def _replaced(self, changed: bool) -> bool:
         if changed:
-            views = (self._known[v.run_id].view or v for v in self._views)
+            known = self._known
+            views = ((known[v.run_id].view or v) if v.run_id in known else v for v in self._views)
             self._views = tuple(views)
         return changed
 
@@ -270,6 +283,11 @@ class RunScanner:
         if tick - self._watched_at >= _DAEMON_AGAIN:
             self._watched_at, self._watched = tick, bool(watching(self._runs_dir))
         return self._watched
+
+    def read_foreign(self) -> None:
+        """Read the runs of other tools to their ends, however long that takes."""
+        while self._foreign.more:
+            self.scan()
 
     @property
     def views(self) -> tuple[RunView, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from monitor.data.machine import MachineView
 from monitor.data.pyramid import Pyramid
 from shared.checkpoints.catalogue import CheckpointInfo
+from shared.foreign.interface import Found
 from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
 
@@ -77,6 +78,8 @@ class RunView:
     is_best: bool = False
     #: Another program's: all that is known of it is what its metrics tell.
     stateless: bool = False
+    #: Another tool's, in a format of its own: it can be watched, and nothing else.
+    foreign: Found | None = None
 
     @property
     def fraction(self) -> float | None:

@@ -116,7 +116,7 @@ def test_json_has_every_series_and_what_happened_lately(
     ("arguments", "told"),
     [
         (["--runs-dir", "nowhere/at/all"], "nowhere/at/all"),
-        (["--runs-dir", __file__], "is a file"),
+        (["--runs-dir", __file__], "is no log of a known format"),
         (["--runs-dir", "a\x00b"], "cannot be read"),
         (["--poll", "soon"], "'soon'"),
         (["--poll", "nan"], "--poll 1"),

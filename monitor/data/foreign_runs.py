@@ -1,0 +1,206 @@
+"""The list's other runs: those that other tools have written, found again and again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.data.main_metric import main_key
+from monitor.data.views import RunView
+from shared.foreign.interface import Found, Reader
+from shared.foreign.registry import format_named
+from shared.foreign.walking import Walk
+from shared.ownership.health import STALLED_AFTER
+from shared.run.metrics_log import MetricsTable
+from shared.run.records import ENDED_STATUSES
+from shared.text import format_time, one_line
+
+_WALK_AGAIN = 5.0  # seconds between two looks for new runs
+_LOOK_AGAIN = 2.0  # between two looks whether a run has grown
+_READING = 0.02  # seconds of reading at each scan
+_KEPT = 20  # runs at work whose readers stay open
+_SPARK = 40  # values of a sparkline
+
+
+@dataclass(eq=False)
+class _Known:
+    """What is remembered of one run between looks; `reader` while it is read."""
+
+    found: Found
+    view: RunView
+    written_at: float = -1.0
+    read_at: float = -2.0
+    reader: Reader | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it has been written to since it was read."""
+        return self.written_at >= 0 and self.read_at != self.written_at
+
+
+class ForeignRuns:
+    """Runs of other tools in a folder and below. Of each, step and newest values are read."""
+
+    def __init__(self, root: Path, *, only: Sequence[Found] | None = None) -> None:
+        """`only` are the runs of a file, where there is no folder to look through."""
+        self._root = root
+        self._only = only
+        self._walk = Walk(root)
+        self._known: dict[Found, _Known] = {}
+        self._walked_at = self._looked_at = -1e9
+
+    @property
+    def views(self) -> tuple[RunView, ...]:
+        """All of them, as the last `scan` saw them."""
+        return tuple(known.view for known in self._known.values())
+
+    @property
+    def more(self) -> bool:
+        """Whether the next `scan` has something to read."""
+        return any(known.is_due for known in self._known.values())
+
+    def scan(self, now: float, *, fresh: bool = False, own: Collection[str] = ()) -> bool:
+        """Look again, where it is time to; True when something has changed.
+
+        `own` are the names of our own run directories in the folder.
+        """
+        tick = time.monotonic()
+        changed = False
+        if fresh or tick - self._walked_at >= _WALK_AGAIN:
+            self._walked_at = tick
+            if self._only is None:
+                found = self._walk.find(fresh=fresh, own=own)
+            else:
+                found = list(self._only)
+            changed = self._take_up(found)
+            self._looked_at = -1e9
+        if tick - self._looked_at >= _LOOK_AGAIN:
+            self._looked_at = tick
+            for known in list(self._known.values()):
+                changed |= self._look(known, now)
+        return self._read() or changed
+
+    def _take_up(self, found: Sequence[Found]) -> bool:
+        gone = self._known.keys() - set(found)
+        for one in gone:
+            self._close(self._known.pop(one))
+        new = [one for one in found if one not in self._known]
+        taken = {known.view.run_id for known in self._known.values()}
+        for one in new:
+            run_id = _run_id(self._root, one, taken)
+            taken.add(run_id)
+            self._known[one] = _Known(one, _first_view(run_id, one))
+        return bool(gone or new)
+
+    def _look(self, known: _Known, now: float) -> bool:
+        """Whether it is written to; True when its view is another one."""
+        try:
+            known.written_at = format_named(known.found.format).written_at(known.found)
+        except OSError:
+            return False
+        told = known.view
+        status, reason = told.status, told.reason
+        if status not in ENDED_STATUSES:
+            status = "running" if now - known.written_at < STALLED_AFTER else "idle"
+            reason = "" if status == "running" else _last_written(known)
+        known.view = dataclasses.replace(
+            told, status=status, reason=reason, updated_at=known.written_at
+        )
+        return known.view != told
+
+    def _read(self) -> bool:
+        """Read on in those that have grown, for a moment in all."""
+        deadline = time.monotonic() + _READING
+        changed = False
+        for known in self._known.values():
+            if not known.is_due:
+                continue
+            written_at = known.written_at
+            if known.reader is None:
+                known.reader = format_named(known.found.format).open(known.found)
+            while more := known.reader.poll():
+                if time.monotonic() >= deadline:
+                    return changed
+            if not more:
+                known.read_at = written_at
+                before, known.view = known.view, told_by(known.view, known.reader)
+                changed |= repr(before) != repr(known.view)  # NaN is equal to itself there
+                if known.view.status != "running" or self._open_readers() > _KEPT:
+                    self._close(known)
+            if time.monotonic() >= deadline:
+                break
+        return changed
+
+    def _open_readers(self) -> int:
+        return sum(known.reader is not None for known in self._known.values())
+
+    def _close(self, known: _Known) -> None:
+        reader, known.reader = known.reader, None
+        if reader is not None:
+            reader.close()
+
+
+def told_by(view: RunView, reader: Reader) -> RunView:
+    """`view` with what its files tell."""
+    facts, table = reader.facts, reader.table
+    name = one_line(facts.name, 120) or view.name
+    status = facts.status or view.status
+    losses = _losses(table)
+    return dataclasses.replace(
+        view,
+        name=name,
+        status=status,
+        reason="" if status == "running" or facts.status else view.reason,
+        step=max(0, table.facts.front),
+        loss=float(losses[-1]) if len(losses) else None,
+        host=one_line(facts.host, 80),
+        tags=tuple(one_line(tag, 40) for tag in facts.tags),
+        started_at=facts.started_at,
+        ended_at=facts.ended_at,
+        alarm=one_line(facts.problem, 500),
+        sparkline=tuple(losses[:: max(1, -(-len(losses) // _SPARK))]),
+    )
+
+
+def _losses(table: MetricsTable) -> list[float]:
+    series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
+    if not series:
+        return []
+    return series[main_key(series)].values.tolist() if main_key(series) in series else []
+
+
+def _first_view(run_id: str, found: Found) -> RunView:
+    label = one_line(run_id, 120)
+    return RunView(
+        run_id=run_id,
+        path=found.path,
+        label=label,
+        name=one_line(found.name or run_id, 120),
+        status="idle",
+        reason=f"written by another program ({found.format})",
+        alive=False,
+        stateless=True,
+        foreign=found,
+    )
+
+
+def _run_id(root: Path, found: Found, taken: set[str]) -> str:
+    """Where it is, seen from the folder; numbered where another run is called that."""
+    try:
+        place = found.path.relative_to(root).as_posix()
+    except ValueError:
+        place = found.path.name
+    if place == ".":
+        place = found.name or found.path.resolve().name
+    base = f"{place}/{found.name or found.key}" if found.key else place
+    run_id, number = base, 2
+    while run_id in taken:
+        run_id, number = f"{base} ({number})", number + 1
+    return run_id
+
+
+def _last_written(known: _Known) -> str:
+    return f"{known.found.format}; last written {format_time(known.written_at)}"

@@ -53,8 +53,6 @@ SLOW_PLACES = (
 #: other cores idle. They come first when a worker takes whole files (`make test`).
 LONGEST = (
     "test_tour.py",
-    "trainer/rewards/test_python.py",
-    "trainer/sandbox",
     "monitor/test_looking.py",
     "monitor/test_hostile.py",
     "monitor/test_real_runs.py",

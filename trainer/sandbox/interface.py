@@ -126,7 +126,7 @@ class ExecutionRefusedError(UserError):
 
     def __init__(self, lacking: str) -> None:
         super().__init__(
-            f"Generated code is not executed here: the sandbox has {lacking}. Judge answers "
-            "without running their tests, or set allow_unsandboxed if this machine holds nothing "
-            "that code may harm."
+            f"Generated code is not executed here: the sandbox has {lacking}. Set run_tests to "
+            "false to judge answers without running their tests, or to true if this machine holds "
+            "nothing that they may harm."
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shared.errors import UserError
 from shared.files import expand_user
 from shared.text import nearest, one_line
-from trainer.evaluate.suites import generated, humaneval_x
+from trainer.evaluate.suites import generated, humaneval_x, rust_tasks
 from trainer.evaluate.suites.suite import Suite
 from trainer.tasks.prompt import Prompt
 from trainer.tasks.reading import read_prompts
@@ -25,6 +25,7 @@ class Source:
 Tasks = Callable[[Source], list[Prompt]]
 
 SUITES: Mapping[str, Tasks] = {
+    "rust": lambda _source: rust_tasks.tasks(),
     "tasks": lambda _source: generated.tasks(),
     "humaneval-x": lambda source: humaneval_x.tasks(download=source.download),
 }

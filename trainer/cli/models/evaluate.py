@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli import options
-from trainer.cli.models import evaluate_suites, model_options
+from trainer.cli.models import evaluate_harness, evaluate_suites, model_options
 from trainer.cli.models.keeping import write_into_checkpoint
+from trainer.cli.models.suite_results import Way
 from trainer.cli.output import print_table, shorten_path, show_progress
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def evaluate(
     run_tests: evaluate_suites.RunTests = None,
     answers: evaluate_suites.Answers = None,
     download: evaluate_suites.Download = False,
+    tasks: evaluate_harness.TasksOption = None,
+    num_fewshot: evaluate_harness.NumFewshot = None,
     tokenizer: model_options.TokenizerOption = None,
     device: model_options.Device = "auto",
     threads: options.Threads = None,
@@ -108,9 +111,11 @@ def evaluate(
     """Measure the loss, perplexity and bits per byte of a model on text, and its speed.
 
     The default data is the validation data of the model's run. Every token is scored once. With
-    --suite, the model solves programming tasks instead. The results are written to the checkpoint's
+    --suite, the model solves programming tasks instead, and with --tasks it takes published
+    benchmarks. The results are written to the checkpoint's
     eval.json and the run's events, and appear in the model card of an upload.
     """
+    from shared.errors import UserError
     from shared.json_text import encode_json
     from shared.output_file import check_output, write_output
     from trainer.evaluate.datasets import check_paths
@@ -128,8 +133,24 @@ def evaluate(
     check_count("--stride", stride)
     check_count("--batch-size", batch_size)
     paths = [*(data or ()), *(files or ()), *([data_path] if data_path else ())]
+    way = Way(device, threads, tokenizer, dtype, output, json, save, force)
+    if tasks is not None:
+        _check_no_data("--tasks", paths, seq_len, stride, max_tokens)
+        if suite:
+            raise UserError("--suite and --tasks are two evaluations: give two commands.")
+        return evaluate_harness.evaluate_on_tasks(
+            asked,
+            runs_dir,
+            evaluate_harness.check(tasks, num_fewshot, max_tasks, mode),
+            way,
+            num_fewshot=num_fewshot,
+            limit=max_tasks,
+            batch_size=batch_size,
+            seed=seed,
+            chat=mode == "chat",
+        )
     if suite:
-        _check_no_data(paths, seq_len, stride, batch_size, max_tokens)
+        _check_no_data("--suite", paths, seq_len, stride, batch_size, max_tokens)
         return evaluate_suites.evaluate_on_suites(
             asked,
             runs_dir,
@@ -145,10 +166,10 @@ def evaluate(
                 run_tests=run_tests,
                 answers=answers,
                 download=download,
-                force=force,
                 save=save,
+                force=force,
             ),
-            evaluate_suites.Way(device, threads, tokenizer, dtype, output, json),
+            way,
         )
     check_paths(paths)
     opened = model_options.open_asked(
@@ -200,15 +221,15 @@ def evaluate(
     return 0
 
 
-def _check_no_data(paths: Sequence[str], *windows: int | None) -> None:
-    """Raise UserError when text is to be scored, besides a suite."""
+def _check_no_data(option: str, paths: Sequence[str], *windows: int | None) -> None:
+    """Raise UserError when text is to be scored, besides what `option` asks for."""
     from shared.errors import UserError
     from shared.text import one_line
 
     if paths or any(value is not None for value in windows):
         what = f"{one_line(paths[0], 80)} is" if paths else "--seq-len and its like are"
         raise UserError(
-            f"{what} for losses on text, and --suite has tasks solved: give two commands."
+            f"{what} for losses on text, and {option} has tasks solved: give two commands."
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trainer.cli.models import model_options
-from trainer.cli.models.keeping import write_into_checkpoint
-from trainer.cli.output import print_table, show_count
+from trainer.cli.models.suite_results import Way, finish
+from trainer.cli.output import show_count
 
 if TYPE_CHECKING:
-    from shared.checkpoints.suites import Setting, SuiteResult
+    from shared.checkpoints.suites import SuiteResult
     from trainer.checkpoint.opening import OpenedModel
     from trainer.distributed.device import Compute
     from trainer.evaluate.origin import Origin
@@ -88,8 +86,8 @@ class Asked:
     run_tests: bool | None
     answers: Path | None
     download: bool
-    force: bool
     save: bool
+    force: bool
 
     @classmethod
     def of(cls, *, temperature: float | None, samples: int, **given: Any) -> Asked:
@@ -119,18 +117,6 @@ class Asked:
             )
         if self.answers is not None and len(self.suites) > 1:
             raise UserError("--answers names one file for several suites; give one --suite.")
-
-
-@dataclass(frozen=True)
-class Way:
-    """How the model is opened, and where the results go besides."""
-
-    device: str
-    threads: int | None
-    tokenizer: str | None
-    dtype: str
-    output: Path | None
-    json: bool
 
 
 @dataclass(frozen=True)
@@ -169,21 +155,20 @@ def evaluate_on_suites(model: str, runs_dir: Path, asked: Asked, way: Way) -> in
         compute = model_options.compute_asked(opened, way.dtype)
         origin = find_origin(opened.path)
         outcome = run(prepared, opened, compute, origin, _command(model, asked, way.dtype))
-    _tell(opened, origin, outcome.results, way, force=asked.force)
+    finish(opened, origin, outcome.results, way, partial=outcome.partial)
     if outcome.interrupted:
         typer.echo(outcome.interrupted, err=True)
         return INTERRUPTED
-    if asked.save:
-        quiet = way.json or str(way.output) == "-"
-        typer.echo(keep(origin, outcome.results), err=quiet)
     return 0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The results; `interrupted` says how far it came if Ctrl-C ended the last of them early."""
+    """The results. If Ctrl-C ended the last of them early, `interrupted` says how far it came, and
+    `partial` are the figures so far."""
 
     results: tuple[SuiteResult, ...]
+    partial: SuiteResult | None = None
     interrupted: str = ""
 
 
@@ -207,9 +192,8 @@ def run(
                 evaluation.answer(store, progress)
             results.append(evaluation.result(compute))
         except KeyboardInterrupt:
-            if evaluation.judged:
-                results.append(evaluation.result(compute))
-            return Outcome(tuple(results), _interrupted(evaluation, store))
+            partial = evaluation.result(compute) if evaluation.judged else None
+            return Outcome(tuple(results), partial, _interrupted(evaluation, store))
     return Outcome(tuple(results))
 
 
@@ -271,79 +255,6 @@ def _interrupted(evaluation: SuiteEvaluation, store: AnswersFile | None) -> str:
     )
 
 
-def show(name: str, results: Sequence[SuiteResult]) -> None:
-    """Print a table for each suite, within 80 columns."""
-    from textwrap import fill
-
-    from shared.checkpoints.suite_figures import (
-        TARGETS,
-        format_figure,
-        format_interval,
-        in_order,
-        kind_of,
-    )
-    from shared.text import format_duration, plural
-
-    typer.echo(name)
-    for result in results:
-        asked = describe_settings(result.settings)
-        head = f"{result.suite}: {plural(result.tasks, 'task')}, {plural(result.answers, 'answer')}"
-        typer.echo(f"\n{head}, judged by {result.judge} in {format_duration(result.seconds)}")
-        typer.echo(fill(asked, 78, initial_indent="  ", subsequent_indent="  "))
-        rows = [("  ", "", "95 % interval", TARGETS)]
-        rows += [
-            (
-                "  " + kind_of(name).label,
-                format_figure(name, figure.value),
-                format_interval(name, figure),
-                kind_of(name).target,
-            )
-            for name, figure in in_order(result.figures)
-        ]
-        print_table(rows, numbers=(1,), drop_empty=True)
-        for note in result.notes:
-            typer.echo(fill(note, 78, initial_indent="  ", subsequent_indent="  "))
-
-
-def keep(origin: Origin, results: Sequence[SuiteResult]) -> str:
-    """Write results into the checkpoint and the run's events; returns what was written."""
-    from shared.checkpoints.evaluation_record import record_suite
-    from shared.checkpoints.suites import add_suites
-
-    told = write_into_checkpoint(origin, lambda folder: add_suites(folder, results))
-    if origin.checkpoint is not None and origin.run is not None:
-        for result in results:
-            problem = record_suite(origin.run, origin.checkpoint.name, result)
-            if problem:
-                typer.echo(problem, err=True)
-    return told
-
-
-def _tell(
-    opened: OpenedModel, origin: Origin, results: Sequence[SuiteResult], way: Way, *, force: bool
-) -> None:
-    """Print the results, and write them to the file of --output."""
-    from shared.json_text import encode_json
-    from shared.output_file import write_output
-
-    figures = {
-        "model": str(origin.path),
-        "name": origin.name,
-        "run": origin.run.run_id if origin.run else None,
-        "step": origin.step,
-        "parameters": sum(weight.numel() for weight in opened.model.parameters()),
-        "context": opened.context,
-        "suites": [result.to_json() for result in results],
-    }
-    encoded = encode_json(figures, indent=True) + b"\n"
-    if way.output is not None:
-        write_output(way.output, [encoded], force=force)
-    if way.json:
-        sys.stdout.buffer.write(encoded)
-    elif str(way.output) != "-":
-        show(origin.name, results)
-
-
 def _command(model: str, asked: Asked, dtype: str) -> str:
     """The command that repeats the measurement."""
     words = ["trainer", "eval", "--checkpoint", model]
@@ -356,8 +267,3 @@ def _command(model: str, asked: Asked, dtype: str) -> str:
     words += ["--max-tasks", str(asked.max_tasks)] if asked.max_tasks is not None else []
     words += ["--dtype", dtype] if dtype != "fp32" else []
     return shlex.join(words)
-
-
-def describe_settings(settings: Mapping[str, Setting]) -> str:
-    """The settings of a result on one line, such as `samples 16, temperature 0.8`."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())

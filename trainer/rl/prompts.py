@@ -12,6 +12,7 @@ import orjson
 
 from shared.text import plural
 from trainer.data.permutation import Permutation, key_of
+from trainer.tasks.opening import open_answer
 
 if TYPE_CHECKING:
     from trainer.data.tokenizer import Tokenizer
@@ -42,10 +43,11 @@ class Prompts:
     ) -> None:
         """`others` tasks of the file are in another language."""
         self._others = others
-        every = [tuple(tokenizer.encode_prompt(prompt.prompt)) for prompt in prompts]
-        fits = [len(ids) < context for ids in every]
+        every = [open_answer(prompt.prompt, tokenizer) for prompt in prompts]
+        fits = [len(ids) < context for ids, _ in every]
         self.prompts = [p for p, fit in zip(prompts, fits, strict=True) if fit]
-        self.ids = [ids for ids, fit in zip(every, fits, strict=True) if fit]
+        self.ids = [tuple(ids) for (ids, _), fit in zip(every, fits, strict=True) if fit]
+        self._given = [given for (_, given), fit in zip(every, fits, strict=True) if fit]
         self.left_out = len(prompts) - len(self.prompts)
 
     def notes(self) -> list[str]:
@@ -85,7 +87,7 @@ class Prompts:
         order = Permutation(len(self.prompts), key_of(seed, epoch))
         chosen = int(order(np.array([place]))[0])
         seeds = tuple(key_of(seed, number, answer) for answer in range(answers))
-        return Asked(self.prompts[chosen], self.ids[chosen], seeds)
+        return Asked(self.prompts[chosen], self.ids[chosen], seeds, self._given[chosen])
 
     def some(self, count: int, answers: int, seed: int) -> list[Asked]:
         """Up to `count` different prompts, by chance, with other seeds than in training."""
@@ -95,6 +97,7 @@ class Prompts:
                 self.prompts[chosen],
                 self.ids[chosen],
                 tuple(key_of(seed, _SOME, place, answer) for answer in range(answers)),
+                self._given[chosen],
             )
             for place, chosen in enumerate(every[:count].tolist())
         ]
@@ -106,6 +109,9 @@ class Prompts:
                 prompt,
                 ids,
                 tuple(key_of(seed, _HELD_OUT, place, answer) for answer in range(answers)),
+                given,
             )
-            for place, (prompt, ids) in enumerate(zip(self.prompts, self.ids, strict=True))
+            for place, (prompt, ids, given) in enumerate(
+                zip(self.prompts, self.ids, self._given, strict=True)
+            )
         ]

@@ -16,6 +16,7 @@ from trainer.generate.sampling import Sampling
 from trainer.generate.stopping import first_stop
 from trainer.generate.templates import ChatTemplate, Message
 from trainer.rewards.interface import Answer, Language
+from trainer.tasks.opening import open_answer
 from trainer.tasks.prompt import Prompt
 
 NO_ROOM = "no room"
@@ -84,7 +85,8 @@ class Answerer:
 
         Raises RunError when the model's output is not finite.
         """
-        jobs = [self._job(prompt, sample) for prompt, sample in wanted]
+        begun = [self._job(prompt, sample) for prompt, sample in wanted]
+        jobs, given = [job for job, _ in begun], [text for _, text in begun]
         context = self._opened.context
         fit = [place for place, job in enumerate(jobs) if len(job.prompt) < context]
         for place in sorted(set(range(len(jobs))) - set(fit)):
@@ -101,25 +103,32 @@ class Answerer:
         )
         plan = replace(plan, slots=min(plan.slots, len(fit)))
         decoder = build_decoder(self._opened.model, plan, self._opened.tokenizer.vocab_size)
-        stops = [self._stop(wanted[place][0]) for place in fit]
+        stops = [self._stop(given[place]) for place in fit]
         chosen = [jobs[place] for place in fit]
         for text in decode_texts(decoder, chosen, self._opened.tokenizer, stops):
-            yield self._written(*wanted[fit[text.place]], text)
+            place = fit[text.place]
+            yield self._written(*wanted[place], replace(text, text=given[place] + text.text))
 
-    def _job(self, prompt: Prompt, sample: int) -> Job:
+    def _job(self, prompt: Prompt, sample: int) -> tuple[Job, str]:
+        """What is decoded, and the part of the answer that its prompt holds already."""
         asking, codec = self._asking, self._opened.tokenizer
-        ends = self._opened.end_ids
+        ends, given = self._opened.end_ids, ""
         if asking.chat:
             ids = self._template.encode([Message("user", question(prompt))]) or [codec.eos_id]
             ends |= self._template.stop_ids
         else:
-            ids = codec.encode_prompt(prompt.prompt)
+            ids, given = open_answer(prompt.prompt, codec)
         seed = seed_of(asking.seed, prompt, sample)
-        return Job(tuple(ids), asking.max_new_tokens, asking.sampling, seed, ends)
+        return Job(tuple(ids), asking.max_new_tokens, asking.sampling, seed, ends), given
 
-    def _stop(self, prompt: Prompt) -> Callable[[str], int | None]:
+    def _stop(self, given: str) -> Callable[[str], int | None]:
         if not self._asking.chat:
-            return self._language.stops
+
+            def answer_stops(text: str) -> int | None:
+                end = self._language.stops(given + text)
+                return None if end is None else max(0, end - len(given))
+
+            return answer_stops
         stops = self._template.stop_texts
 
         def reply_stops(text: str) -> int | None:

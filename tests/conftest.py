@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.garbage import Freezer
 from tests.quick import (
     pytest_addoption,
     pytest_collection_modifyitems,
@@ -69,6 +70,19 @@ with contextlib.suppress(ImportError):
         "portable", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("portable")
+
+_freezer = Freezer()
+
+
+def pytest_collection_finish() -> None:
+    """From here on the garbage is the tests' own."""
+    _freezer.install()
+    _freezer.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    _freezer.freeze()
+
 
 collect_ignore = ["peers"]  # unless they are named: they want programs of another environment
 

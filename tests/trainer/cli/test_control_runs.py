@@ -398,65 +398,70 @@ def test_a_checkpoint_to_begin_from_survives_in_the_queue(
 # -- refusals ----------------------------------------------------------------------------
 
 REFUSED = """
-import sys
+import contextlib, io, json, os, resource, sys
 from trainer.cli.main import main
-code = main(sys.argv[1:])
-print(code, 'torch' in sys.modules)
+with contextlib.redirect_stderr(io.StringIO()):
+    main(["resume", "nothing"])  # loads what refusals need
+for arguments, full in json.load(sys.stdin):
+    # A process of its own, which a limit does not outlive; what is loaded stays loaded.
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        if full:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            code = main(arguments)
+        os.write(writing, json.dumps([code, told.getvalue(), "torch" in sys.modules]).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as answer:
+        print(answer.read(), flush=True)
+    os.wait()
 """
 
 
-def refused(*arguments: object, **options: Any) -> tuple[int, str]:
-    """The exit code of a command and its words; it must not have taken the time to load torch."""
+def refused(*commands: tuple[object, ...], full: bool = False) -> list[tuple[int, str]]:
+    """The exit code and words of each command, none of which may have taken the time to load torch.
+
+    `full` lets no file grow, as on a full disk.
+    """
+    asked = [([str(part) for part in command], full) for command in commands]
     done = subprocess.run(
-        [sys.executable, "-c", REFUSED, *map(str, arguments)],
+        [sys.executable, "-c", REFUSED],
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         check=True,
-        **options,
     )
-    code, torch = done.stdout.split()
-    assert torch == "False", "it took the time to load torch"
-    return int(code), done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(commands)
+    assert not any(torch for _, _, torch in answers), "it took the time to load torch"
+    return [(code, words) for code, words, _ in answers]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("resume", "RUN"),
-        ("resume", "RUN", "--detach"),
-        ("resume", "RUN", "--queue"),
-        ("resume", "RUN", "--from", "step_4"),
-        ("train", "--resume", "RUN", "--max-steps", "9"),
-        ("train", "--resume", "RUN/checkpoints"),
-        ("train", "--resume", "RUN/checkpoints/step_2/model.safetensors"),
-        ("train", "--resume", "latest", "--runs-dir", "RUN/.."),
-    ],
+HELD = (
+    "resume RUN",
+    "resume RUN --detach",
+    "resume RUN --queue",
+    "resume RUN --from step_4",
+    "train --resume RUN --max-steps 9",
+    "train --resume RUN/checkpoints",
+    "train --resume RUN/checkpoints/step_2/model.safetensors",
+    "train --resume latest --runs-dir RUN/..",
+    "resume RUN --supervised",
 )
-def test_a_run_that_is_held_is_refused_at_once_naming_who_holds_it(
-    finished, arguments: tuple[str, ...]
-) -> None:  # type: ignore[no-untyped-def]
+
+
+def test_a_run_that_is_held_is_refused_at_once_naming_who_holds_it(finished) -> None:  # type: ignore[no-untyped-def]
+    """A daemon's worker asks to be tried again."""
     run = finished()
     lock = RunLock(run / "lock")
     lock.acquire()
-    code, words = refused(*(a.replace("RUN", str(run)) for a in arguments))
+    answers = refused(*(tuple(line.replace("RUN", str(run)).split()) for line in HELD))
     lock.release()
-    assert code == 2
-    assert re.search(rf"process {os.getpid()} on {host_name()}, since 20\d\d-", words)
-
-
-def test_a_supervised_worker_that_finds_the_run_held_asks_to_be_tried_again(finished) -> None:  # type: ignore[no-untyped-def]
-    run = finished()
-    lock = RunLock(run / "lock")
-    lock.acquire()
-    code, _ = refused("resume", run, "--supervised")
-    lock.release()
-    assert code == 75
-
-
-def limited() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    for line, (code, words) in zip(HELD, answers, strict=True):
+        assert code == (75 if "--supervised" in line else 2), line
+        held = rf"process {os.getpid()} on {host_name()}, since 20\d\d-"
+        assert code == 75 or re.search(held, words), line
 
 
 @pytest.mark.parametrize("more", [(), ("--detach",), ("--queue",)])
@@ -466,22 +471,28 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(
     (tmp_path / "file").touch()
     full = tmp_path / "full"
     full.mkdir()
+    run = finished()
+    before = sorted(p.name for p in run.iterdir())
     train = ("train", *tiny, "--max-steps", 2, *more, "--runs-dir")
-    for place, options, why in (
-        (tmp_path / "file", {}, "is not a folder"),
-        ("/proc/runs", {}, "Cannot create a run in /proc/runs"),
-        (full, {"preexec_fn": limited}, "File too large"),
+    answers = [
+        *refused((*train, tmp_path / "file"), (*train, "/proc/runs")),
+        *refused((*train, full), ("resume", run, "--max-steps", 9, *more), full=True),
+    ]
+    for (code, words), expected, why in zip(
+        answers,
+        (2, 2, 2, 1),
+        (
+            "is not a folder",
+            "Cannot create a run in /proc/runs",
+            "File too large",
+            f"Cannot write in {run}: File too large",
+        ),
+        strict=True,
     ):
-        code, words = refused(*train, place, **options)
-        assert code == 2
+        assert code == expected
         assert why in words
         assert words.count("\n") == 1
     assert list(full.iterdir()) == []
-    run = finished()
-    before = sorted(p.name for p in run.iterdir())
-    code, words = refused("resume", run, "--max-steps", 9, *more, preexec_fn=limited)
-    assert code == 1
-    assert f"Cannot write in {run}: File too large" in words
     assert sorted(p.name for p in run.iterdir()) == before
 
 
@@ -493,10 +504,9 @@ def test_a_folder_without_permission_is_refused_at_once(finished, tmp_path: Path
         folder.chmod(0o555)
     try:
         (run / "lock").chmod(0o444)
-        code, words = refused("resume", run)
-        assert (code, "Permission denied" in words) == (1, True)
-        code, words = refused("train", *tiny, "--runs-dir", tmp_path)
-        assert (code, "Permission denied" in words) == (2, True)
+        answers = refused(("resume", run), ("train", *tiny, "--runs-dir", tmp_path))
+        assert [code for code, _ in answers] == [1, 2]
+        assert all("Permission denied" in words for _, words in answers)
     finally:
         for folder in (run, tmp_path):
             folder.chmod(0o755)

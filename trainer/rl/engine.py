@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,10 +23,8 @@ from trainer.generate.batched.job import Job, NewToken
 from trainer.generate.batched.running import Running
 from trainer.generate.sampling import Sampling
 from trainer.model.language_model import LanguageModel
-from trainer.rl.sampled import Finished, Request, Sampled, Stops
-
-#: Tokens between two looks for the end of an answer: a look takes as long as a token does.
-STRIDE = 4
+from trainer.rl.sampled import Finished, Request, Stops
+from trainer.rl.writing import Ends, Writing
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ class ModelEngine:
         precision: Precision | None = None,
         busy: Callable[[bool], bool] = bool,
     ) -> None:
-        self._model, self._tokenizer, self._stops, self._how = model, tokenizer, stops, how
-        self._end_ids = end_ids | {tokenizer.eos_id}
+        self._model, self._tokenizer, self._how = model, tokenizer, how
+        self._ends = Ends(tokenizer, stops, end_ids | {tokenizer.eos_id})
         self._precision, self._busy = precision, busy
 
     def sample(self, requests: Sequence[Request], finished: Finished) -> None:
@@ -84,19 +82,19 @@ class ModelEngine:
     def _sample(self, requests: Sequence[Request], finished: Finished) -> None:
         scored = _ScoredDraws()
         decoder = self._decoder(requests, scored)
-        answers: dict[Running, _Answer] = {}
+        answers: dict[Running, Writing] = {}
         waiting: deque[Running] = deque()
         for place, request in enumerate(requests):
             running = decoder.running_of(self._job(request))
             waiting.append(running)
-            answers[running] = _Answer(place, request, running)
+            answers[running] = Writing(place, request, self._ends)
         with decoder.computing():
             while self._busy(bool(waiting or decoder.running)):
                 while waiting and not decoder.full:
                     decoder.admit(waiting.popleft())
-                for answer in self._turn(decoder, answers):
-                    del answers[answer.running]
-                    finished(answer.place, self._sampled_of(answer, scored))
+                for running in self._turn(decoder, answers):
+                    answer = answers.pop(running)
+                    finished(answer.place, answer.sampled(scored.logprobs.pop(running)))
 
     def _decoder(self, requests: Sequence[Request], scored: _ScoredDraws) -> Decoder:
         longest = max((len(request.ids) for request in requests), default=1)
@@ -121,8 +119,8 @@ class ModelEngine:
         """End tokens are tokens like others here: what chose them is trained."""
         return Job(request.ids, self._how.max_new_tokens, self._how.sampling, request.seed)
 
-    def _turn(self, decoder: Decoder, answers: dict[Running, _Answer]) -> list[_Answer]:
-        """One forward pass, and the answers that it finished."""
+    def _turn(self, decoder: Decoder, answers: dict[Running, Writing]) -> list[Running]:
+        """One forward pass, and the jobs whose answers it finished."""
         finished = []
         if not decoder.running:  # other ranks have work left
             decoder.idle()
@@ -130,62 +128,13 @@ class ModelEngine:
         for outcome in decoder.turn():
             if outcome.error:
                 raise outcome.error
-            answer = answers[outcome.running]
+            running = outcome.running
             tokens = [event.score.token for event in outcome.events if isinstance(event, NewToken)]
-            answer.tokens += tokens
-            at_limit = outcome.running not in decoder.running
-            if self._ended(answer, last=at_limit) or at_limit:
-                decoder.release(outcome.running)
-                finished.append(answer)
+            at_limit = running not in decoder.running
+            if answers[running].add(tokens, last=at_limit) or at_limit:
+                decoder.release(running)
+                finished.append(running)
         return finished
-
-    def _ended(self, answer: _Answer, *, last: bool) -> bool:
-        """Whether the answer has ended; its tokens are then cut there."""
-        tokens = answer.tokens
-        if tokens and tokens[-1] in self._end_ids:
-            answer.end = len(answer.text(self._tokenizer, len(tokens) - 1))
-            return True
-        if len(tokens) % STRIDE and not last:
-            return False
-        if self._end_within(answer, len(tokens)) is None:
-            return False
-        # The first token after which the end is known: the others were not needed for it.
-        for count in range(len(tokens) - (len(tokens) - 1) % STRIDE, len(tokens) + 1):
-            answer.end = self._end_within(answer, count)
-            if answer.end is not None:
-                del tokens[count:]
-                return True
-        raise AssertionError("an end that was found is gone")
-
-    def _end_within(self, answer: _Answer, count: int) -> int | None:
-        """Where the answer ends in the text of its first `count` tokens."""
-        given = answer.request.given
-        end = self._stops(given + answer.text(self._tokenizer, count))
-        return None if end is None else max(0, end - len(given))
-
-    def _sampled_of(self, answer: _Answer, scored: _ScoredDraws) -> Sampled:
-        logprobs = scored.logprobs.pop(answer.running)
-        return Sampled(
-            tuple(answer.tokens),
-            tuple(logprobs[: len(answer.tokens)]),
-            answer.text(self._tokenizer, len(answer.tokens))[: answer.end],
-            truncated=answer.end is None,
-        )
-
-
-@dataclass
-class _Answer:
-    """An answer while it is written. `end` is where its text ends, once that is known."""
-
-    place: int
-    request: Request
-    running: Running
-    tokens: list[int] = field(default_factory=list)
-    end: int | None = None
-
-    def text(self, tokenizer: Tokenizer, count: int) -> str:
-        """The text of the first `count` tokens."""
-        return tokenizer.decode(self.tokens[:count])
 
 
 class _ScoredDraws:

@@ -84,7 +84,10 @@ class RlConfig(Section):
         None, description="Run the tasks' tests; null: where the sandbox can hold them."
     )
     rollouts: Literal["engine", "vllm"] = Field(
-        "engine", description="What answers the prompts: the model itself, or vLLM."
+        "engine", description="What answers the prompts: the model itself, or a vLLM server."
+    )
+    vllm_url: str = Field(
+        "http://127.0.0.1:8000", description="The vLLM server, on a copy of the model's folder."
     )
 
     @property

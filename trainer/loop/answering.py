@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.distributed.cores import usable_cores
+from trainer.loop.vllm_weights import VllmWeights
 from trainer.rl.engine import How, ModelEngine
 from trainer.rl.rollouts import Answered, Rollouts
+from trainer.rl.vllm import VllmEngine, VllmServer
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
+    from trainer.data.tokenizer import Tokenizer
     from trainer.loop.session import Session
     from trainer.loop.steering import Stop
     from trainer.rewards.interface import Language
     from trainer.rl.prompts import Asked
+    from trainer.rl.sampled import Engine
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
@@ -47,6 +51,7 @@ class Answering:
         self.interruption: Callable[[], Stop | None] = lambda: None
         self.waited = 0.0
         self._interruptible = False
+        self._vllm: tuple[VllmServer, VllmWeights] | None = None
 
     def close(self) -> None:
         """End the processes that judging uses."""
@@ -63,7 +68,8 @@ class Answering:
         with torch.no_grad():
             return session.learner.parallel.call(rollouts.answer, asked)
 
-    def _engine(self) -> ModelEngine:
+    def _engine(self) -> Engine:
+        """What answers now. Every rank makes one."""
         session = self._session
         settings, tokenizer = session.config.rl, session.sources.tokenizer
         assert tokenizer is not None
@@ -73,8 +79,26 @@ class Answering:
             settings.top_p,
             context=session.config.seq_len,
         )
+        if settings.rollouts == "vllm":
+            return self._vllm_engine(tokenizer, how)
         return ModelEngine(
             session.model,
+            tokenizer,
+            self.language.stops,
+            how,
+            end_ids=session.end_ids,
+            busy=self._busy,
+        )
+
+    def _vllm_engine(self, tokenizer: Tokenizer, how: How) -> VllmEngine:
+        session = self._session
+        if self._vllm is None:
+            server = VllmServer(session.config.rl.vllm_url)
+            self._vllm = server, VllmWeights(session, server)
+        server, weights = self._vllm
+        weights.bring()
+        return VllmEngine(
+            server,
             tokenizer,
             self.language.stops,
             how,

@@ -15,6 +15,7 @@ import pytest
 from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
 from tests.trainer.rl.letters import Letters
+from tests.trainer.rl.vllm_stand_in import StandIn, serving
 from trainer.loop.hooks import Hooks
 from trainer.loop.training import Training
 
@@ -169,6 +170,28 @@ def test_a_curriculum_gives_less_as_the_model_succeeds(rl: Rl) -> None:
     assert first["given"] == "word" and first["completion"].startswith("word")
     events = [json.loads(line) for line in run.events_path.read_text().splitlines()]
     assert next(e["share"] for e in events if e["event"] == "curriculum") == 0.7
+
+
+def test_a_vllm_server_answers_with_the_present_weights(rl: Rl, base: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "served"
+    copy.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (copy / name).write_bytes((base / name).read_bytes())
+    with serving(StandIn(copy)) as server:
+        flags = ("--set", "rl.rollouts=vllm", "--set", f"rl.vllm_url={server.url}")
+        output, run = rl("--iterations", 2, "--min-pass-rate", 0, *flags)
+        assert output.code == 0, output.err
+        assert server.calls == ["/collective_rpc", "/reset_prefix_cache"] * 2
+        assert len(server.asked) >= 2 * 8
+        assert (copy / "model.safetensors").read_bytes() != weights(run), "one step behind"
+        assert records(run)[-1]["completion_length"] >= 1
+        # Weights of a checkpoint must not be replaced, nor those of another model.
+        (copy / "config.json").write_text('{"model_type": "llama"}')
+        output, _ = rl(*flags)
+        assert output.code == 2 and "its hidden_size is" in output.err
+        server.folder = base
+        output, _ = rl(*flags)
+        assert output.code == 2 and "is a checkpoint" in output.err
 
 
 def stop_in(step: int) -> Callable[[Training], None]:

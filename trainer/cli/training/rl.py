@@ -146,32 +146,17 @@ def rl(
     Intervals count iterations. The run is one like any other: watch, pause and resume it. With
     --probe, files are judged instead of answers, without a model.
     """
-    from dataclasses import replace
-
-    from shared.errors import UserError
     from trainer.cli.hub.download import download
-    from trainer.cli.training.probe import check_only_with_probe
-    from trainer.cli.training.probe import probe as judge_files
+    from trainer.cli.output import show_progress
     from trainer.cli.training.start import check_mode, start
     from trainer.cli.training.train import show_plan, tell
-    from trainer.config.resolve import resolve
-    from trainer.launch.beginning import Layers, with_adapter_rate, with_beginning
+    from trainer.launch.beginning import Layers
     from trainer.launch.claim import check_writable
+    from trainer.launch.new_training import Tools
     from trainer.launch.ranks import Nodes
-    from trainer.launch.raw_prompts import ADAPTER_RATE, fitted_to_prompts, unfitted
-    from trainer.launch.request import LaunchRequest, load_layers, new_run
+    from trainer.launch.request import LaunchRequest, load_layers
+    from trainer.launch.rl_training import rl_config
 
-    if probe:
-        return judge_files(
-            files or [],
-            prompts,
-            language=language,
-            id_=id_,
-            as_=as_,
-            run_tests=run_tests,
-            json=json,
-        )
-    check_only_with_probe(files, id_, json=json)
     check_mode(detach=detach, queue=queue)
     nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
     nodes.check()
@@ -180,19 +165,7 @@ def rl(
     preset, file, is_preset = load_layers(config)
     flags = options.given(options.settings_of(context), set_)
     layers = Layers(preset, file, flags, is_preset)
-    if not layers.merged.get("rl.prompts"):
-        raise UserError("trainer rl needs tasks: give --prompts FILE.jsonl (`trainer tasks make`).")
-    layers = with_beginning(layers, runs_dir, download)
-    model = layers.begun_from
-    if model is None:
-        raise UserError(
-            "trainer rl trains a model that exists: give --checkpoint with a model folder, a run, "
-            "a checkpoint or OWNER/NAME of the Hub."
-        )
-    layers = with_adapter_rate(layers, tell, ADAPTER_RATE)
-    resolve(*unfitted(layers).in_order)  # what is wrong is told before prompts are read
-    layers = replace(layers, flags={**layers.flags, **fitted_to_prompts(layers, model)})
-    request = LaunchRequest(new_run(layers.source, layers.file, layers.flags, preset=layers.preset))
+    request = LaunchRequest(rl_config(layers, runs_dir, Tools(download, show_progress, tell)))
     if dry_run:
         return show_plan(request, nodes)
     return start(request, runs_dir, detach=detach, queue=queue, hooks=context.obj, nodes=nodes)

@@ -86,13 +86,17 @@ class Context:
         record = self.done.get(stage)
         return [Path(path) for path in record.outputs] if record else []
 
+    def models(self) -> list[tuple[str, Path]]:
+        """The stages that made a model, and its checkpoint, in order."""
+        found = [(stage, self.fact(stage, "checkpoint")) for stage in ("supervised", "rl")]
+        return [(stage, Path(path)) for stage, path in found if path is not None]
+
     def model(self) -> tuple[str, Path]:
-        """The stage that made the newest model, and its checkpoint."""
-        for stage in ("rl", "supervised"):
-            path = self.fact(stage, "checkpoint")
-            if path is not None:
-                return stage, Path(path)
-        raise StageError("there is no trained model yet: the stage supervised is not done.")
+        """The stage that made the newest model, and its checkpoint. Raises StageError."""
+        models = self.models()
+        if not models:
+            raise StageError("there is no trained model yet: the stage supervised is not done.")
+        return models[-1]
 
 
 class Stage(Protocol):

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from shared.checkpoints.catalogue import META, list_checkpoints
-from shared.errors import UserError
 from shared.files import read_json
 from shared.json_text import Json
 from trainer.checkpoint.references import resolve_reference
-from trainer.config.schema import Config
 from trainer.config.section import Section
 from trainer.launch.beginning import KEY, Layers
+from trainer.launch.new_training import Given, training_config
 from trainer.pipeline.stages.interface import Context, Outputs, StageError, Work
-from trainer.pipeline.stages.training_section import Layered, training_section
+from trainer.pipeline.stages.training_section import Layered, tools, training_section
 
 SupervisedSection = training_section("SupervisedSection", "The supervised training.")
 
@@ -51,7 +50,12 @@ class Supervised:
         data = context.fact("prepare", "data")
         if data is None:
             raise StageError("there is no prepared data: the stage prepare is not done.")
-        trained = work.train(self.name, training_config(context, self.name, {"data.path": data}))
+        layered = Layered(context.config, self.name)
+        layers = Layers(layered.source, layered.own, {"data.path": data}, layered.preset)
+        config = training_config(
+            layers, Given(config=True), context.place.runs_dir, tools(self.name, work.say)
+        )
+        trained = work.train(self.name, config)
         infos = {info.path.name: info for info in list_checkpoints(trained.newest.parent)}
         best = infos.get(trained.best.name)
         loss = best.val_loss if best is not None else None
@@ -69,23 +73,3 @@ class Supervised:
                 "result": f"step {step}, best {trained.best.name}{told}",
             },
         )
-
-
-def training_config(context: Context, stage: str, flags: dict[str, object]) -> Config:
-    """The configuration of a stage's run, as `trainer train` would make it. Raises UserError."""
-    from trainer.data.progress import silent
-    from trainer.launch.new_training import Given, Tools
-    from trainer.launch.new_training import training_config as as_train
-
-    layered = Layered(context.config, stage)
-    layers = Layers(layered.source, layered.own, flags, layered.preset)
-    given = Given(config=True)
-
-    def refuse(name: object) -> None:
-        raise UserError(
-            f"{stage}.checkpoint.begin_from {name} is a model of the Hub; download it first "
-            "(trainer generate --checkpoint does), and give its folder."
-        )
-
-    tools = Tools(refuse, silent, lambda note: None)  # type: ignore[arg-type]
-    return as_train(layers, given, context.place.runs_dir, tools)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from pydantic import Field, create_model
 
@@ -10,6 +11,10 @@ from shared.errors import UserError
 from trainer.config.resolve import Settings, resolve
 from trainer.config.schema import SECTIONS
 from trainer.config.section import Section
+from trainer.data.progress import silent
+from trainer.launch.beginning import Layers
+from trainer.launch.new_training import Tools
+from trainer.launch.raw_prompts import unfitted
 from trainer.launch.request import choose_length, load_layers
 from trainer.pipeline.config import PipelineConfig
 from trainer.pipeline.settings import matters
@@ -35,9 +40,10 @@ def training_section(name: str, doc: str, **more: Any) -> type[Section]:
 class Layered:
     """The settings of one training section: of its preset, and its own."""
 
-    def __init__(self, config: PipelineConfig, stage: str) -> None:
+    def __init__(self, config: PipelineConfig, stage: str, preset: str | None = None) -> None:
+        """`preset` is what the settings build on where the section names nothing."""
         section: Any = config.section(stage)
-        self.source, file, self.preset = load_layers(section.config)
+        self.source, file, self.preset = load_layers(section.config or preset)
         own = {
             f"{name}.{key}": value
             for name in SECTIONS
@@ -47,12 +53,30 @@ class Layered:
         self.own: Settings = {**file, **own, **device}
         self._stage = stage
 
-    def checked(self) -> Settings:
-        """What decides what is learned. Raises UserError for settings that cannot be right."""
+    def checked(self, *, sizes_follow: bool = False) -> Settings:
+        """What decides what is learned. Raises UserError for settings that cannot be right.
+
+        `sizes_follow`: the sizes that nobody chose follow from prompts that are not known yet.
+        """
         try:
-            layers = choose_length(self.source, self.own)
-            settings = training_settings(resolve(*layers))
+            source, own = choose_length(self.source, self.own)
+            layers = Layers(source, own, {}, self.preset)
+            settings = training_settings(
+                resolve(*(unfitted(layers) if sizes_follow else layers).in_order)
+            )
         except UserError as error:
             raise UserError(f"Stage {self._stage}: {error}") from error
         left = ("data.path", "data.tokenizer", "model.name", "checkpoint.begin_from")
         return {k: v for k, v in settings.items() if matters(k) and k not in left}
+
+
+def tools(stage: str, tell: Callable[[str], None]) -> Tools:
+    """What the making of a configuration may use: no download, and the log for notes."""
+
+    def refuse(name: object) -> NoReturn:
+        raise UserError(
+            f"{stage}.checkpoint.begin_from {name} is a model of the Hub; download it first "
+            "(trainer generate --checkpoint does), and give its folder."
+        )
+
+    return Tools(refuse, silent, lambda note: tell(f"[INFO] {note}"))

@@ -46,7 +46,9 @@ class Following:
             self._since_banner = 0
             return
         self._since_banner += 1
-        if self._since_banner >= LINES_BETWEEN and (phase := self.phase()):
+        # Not within a table or a chart.
+        due = self._since_banner >= LINES_BETWEEN and line.startswith("[")
+        if due and (phase := self.phase()):
             self._writer.say(phase)
             self._since_banner = 0
 

@@ -166,6 +166,7 @@ class Runner:
         self._writer.event(
             "stage", stage=stage.name, status=DONE, seconds=spent, facts=outputs.facts
         )
+        self._following.phase = str
         self._following.say(f"[INFO] {stage.name}: done in {format_duration(spent)}")
         self._hooks.at(stage.name, "done")
 

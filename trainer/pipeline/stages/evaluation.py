@@ -63,7 +63,8 @@ class Evaluation:
         """The models, what the loss is measured on, and the tasks held out."""
         suites = [] if _left_out(context) else _suites(context)
         generated = [Path(s) for s in suites if s == context.fact("prepare", "held_out")]
-        data = [path for path in context.outputs("prepare") if path.name == "val.bin"]
+        val = _validation(context)
+        data = [val] if val is not None else []
         return [*(path for _, path in context.models()), *data, *generated]
 
     def work(self, context: Context, work: Work) -> Outputs:
@@ -74,16 +75,24 @@ class Evaluation:
         if why:
             work.say(f"[WARN] no suite is run: {why}")
         suites = [] if why else _suites(context)
+        val, window = _validation(context), None
         files: list[Path] = []
         results: list[str] = []
         facts: Json = {}
         for stage, model in context.models():
             file = folder / f"{stage}.json"
             common = ["--checkpoint", str(model), "--device", context.config.device]
-            work.command("eval", *common, "--no-speed", "--output", str(file), "--force")
-            files.append(file)
-            found = _loss_of(read_json(file) or {})
-            told = [] if found is None else [f"loss {found:.4f}"]
+            told = list[str]()
+            if val is not None:
+                data = ["--data-path", str(val), "--no-speed"]
+                data += ["--seq-len", str(window)] if window else []  # all models in the same one
+                work.command("eval", *common, *data, "--output", str(file), "--force")
+                files.append(file)
+                found = _first_result(read_json(file) or {})
+                window = found.get("seq_len")
+                if is_number(found.get("loss")):
+                    facts[f"{stage}: loss"] = found["loss"]
+                    told.append(f"loss {found['loss']:.4f}")
             for number, suite in enumerate(suites):
                 file = folder / f"{stage}-suite-{number}.json"
                 answers = folder / f"{stage}-answers-{number}.jsonl"
@@ -100,7 +109,6 @@ class Evaluation:
                 figures = _figures_of(read_json(file) or {})
                 facts[f"{stage}: {one_line(Path(suite).name)}"] = figures
                 told += [f"{figures[k]:.0%} {word}" for k, word in _SHOWN.items() if k in figures]
-            facts[f"{stage}: loss"] = found
             results.append(f"{stage}: {', '.join(told) or 'measured'}")
         return Outputs(tuple(files), {**facts, "result": "; ".join(results)})
 
@@ -108,6 +116,12 @@ class Evaluation:
 def _section(context: Context) -> EvaluationSection:
     found: EvaluationSection = context.config.section("evaluation")
     return found
+
+
+def _validation(context: Context) -> Path | None:
+    """The validation tokens, if any were held out."""
+    found = (p for p in context.outputs("prepare") if p.suffix == ".bin" and "val" in p.stem)
+    return next(found, None)
 
 
 def _left_out(context: Context) -> str:
@@ -133,12 +147,11 @@ def _options(asked: EvaluationSection) -> list[str]:
     return options
 
 
-def _loss_of(value: Mapping[str, Any]) -> float | None:
-    """The loss in a file of `trainer eval`: of its first data."""
-    found = value.get("data")
-    first = found[0] if isinstance(found, list) and found else value
-    loss = first.get("loss") if isinstance(first, dict) else None
-    return float(loss) if is_number(loss) else None  # type: ignore[arg-type]
+def _first_result(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first result in a file of `trainer eval`."""
+    found = value.get("results")
+    first = found[0] if isinstance(found, list) and found else {}
+    return first if isinstance(first, dict) else {}
 
 
 def _figures_of(value: Mapping[str, Any]) -> dict[str, float]:

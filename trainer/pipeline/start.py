@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from trainer.pipeline.config import TIME, PipelineConfig, resolve
 from trainer.pipeline.place import Place
 from trainer.pipeline.records import PipelineRecord, is_pipeline, read_record, write_record
 from trainer.pipeline.runner import Hooks, Runner, first_records
-from trainer.pipeline.stages.interface import Context
+from trainer.pipeline.stages.interface import Context, Stage
 from trainer.pipeline.stages.registry import STAGES, sections
 
 PIPELINE_STAGE = "pipeline"  # the stage of the pipeline's own run
@@ -77,7 +77,7 @@ def start(
     check(config, place)
     check_writable(place.runs_dir)
     with _alone(place):
-        run = _run_of(place) or _create(config, place)
+        run = noted_run(place) or _create(config, place)
         if mode == "here":
             return _run_here(run, config, place, hooks or Hooks(), supervised=False)
         lock = claim(run)
@@ -102,6 +102,17 @@ def resume(run: RunDirectory, *, supervised: bool = False, hooks: Hooks | None =
         return _run_here(run, config, place, hooks or Hooks(), supervised=supervised)
 
 
+def run_stages(
+    config: PipelineConfig, runs_dir: Path, stages: Sequence[Stage], leave_out: str = ""
+) -> int:
+    """Do some stages of a pipeline here; returns the exit code."""
+    place = place_of(config, runs_dir)
+    chosen = [stage for stage in stages if stage.name != leave_out]
+    with _alone(place):
+        run = noted_run(place) or _create(config, place)
+        return _run_here(run, config, place, Hooks(), supervised=False, stages=chosen)
+
+
 def config_of(run: RunDirectory) -> tuple[PipelineConfig, Place]:
     """The configuration of a pipeline's run. Raises UserError."""
     from trainer.pipeline.config import read_mapping
@@ -113,7 +124,13 @@ def config_of(run: RunDirectory) -> tuple[PipelineConfig, Place]:
 
 
 def _run_here(
-    run: RunDirectory, config: PipelineConfig, place: Place, hooks: Hooks, *, supervised: bool
+    run: RunDirectory,
+    config: PipelineConfig,
+    place: Place,
+    hooks: Hooks,
+    *,
+    supervised: bool,
+    stages: Sequence[Stage] = STAGES,
 ) -> int:
     with contextlib.ExitStack() as cleanup:
         signals = cleanup.enter_context(StopSignals())
@@ -130,7 +147,7 @@ def _run_here(
             listener=None if alerter is None else partial(alerter.notice, run),
             run_name=place.name,
             current_step=0,
-            max_steps=len(STAGES),
+            max_steps=len(stages),
             supervised=supervised,
             git_commit=git_commit(),
             group=place.name,
@@ -139,7 +156,7 @@ def _run_here(
         )
         with writer:
             runner = Runner(
-                config, place, stages=STAGES, writer=writer, signals=signals, hooks=hooks
+                config, place, stages=stages, writer=writer, signals=signals, hooks=hooks
             )
             return runner.run()
 
@@ -177,7 +194,7 @@ class PipelineHeldError(UserError):
         )
 
 
-def _run_of(place: Place) -> RunDirectory | None:
+def noted_run(place: Place) -> RunDirectory | None:
     """The run of the pipeline that writes into these folders, if there is one.
 
     Raises UserError when it is in another runs directory.

@@ -161,6 +161,6 @@ def _show_plan(config: Any, runs_dir: Path) -> int:
     from shared.text import many_lines
     from trainer.pipeline.estimate import estimate
 
-    for line in estimate(config, runs_dir):
+    for line in estimate(config, runs_dir, tell=lambda doing: typer.echo(doing, err=True)):
         typer.echo(many_lines(line))
     return 0

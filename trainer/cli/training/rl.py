@@ -148,6 +148,8 @@ def rl(
     """
     from trainer.cli.hub.download import download
     from trainer.cli.output import show_progress
+    from trainer.cli.training.probe import check_only_with_probe
+    from trainer.cli.training.probe import probe as judge_files
     from trainer.cli.training.start import check_mode, start
     from trainer.cli.training.train import show_plan, tell
     from trainer.launch.beginning import Layers
@@ -157,6 +159,17 @@ def rl(
     from trainer.launch.request import LaunchRequest, load_layers
     from trainer.launch.rl_training import rl_config
 
+    if probe:
+        return judge_files(
+            files or [],
+            prompts,
+            language=language,
+            id_=id_,
+            as_=as_,
+            run_tests=run_tests,
+            json=json,
+        )
+    check_only_with_probe(files, id_, json=json)
     check_mode(detach=detach, queue=queue)
     nodes = Nodes(nnodes, node_rank, rdzv_endpoint)
     nodes.check()

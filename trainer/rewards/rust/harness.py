@@ -3,8 +3,9 @@
 The tests become a module below the answer's, so what they define comes before what the answer
 defines. Rust's own test harness is not used: its verdict is text on standard output and an exit
 code, and an answer can write the one and end the process with the other. Ours reads a secret from
-a file, removes the file before any of the answer's code runs, and prints the secret beside the
-number of each test that passed.
+its standard input before any of the answer's code runs, and prints it beside the number of each
+test that passed. The tests of each answer run in a process of their own, which the same program
+starts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tree_sitter import Node
 
@@ -27,35 +29,7 @@ _STATEMENTS = frozenset(
 )
 _KNOWN_ROOTS = frozenset(("std", "core", "alloc", "self", "super", "crate"))
 
-_MAIN = """\
-{modules}
-trait Passed {{ fn passed(self) -> bool; }}
-impl Passed for () {{ fn passed(self) -> bool {{ true }} }}
-impl Passed for bool {{ fn passed(self) -> bool {{ true }} }}
-impl<T: Passed, E> Passed for ::std::result::Result<T, E> {{
-    fn passed(self) -> bool {{ self.is_ok_and(Passed::passed) }}
-}}
-fn main() {{
-    use ::std::io::Write;
-    let secret = ::std::fs::read_to_string("{secret}").unwrap();
-    ::std::fs::remove_file("{secret}").unwrap();
-    let tests: &[(fn() -> bool, bool)] = match ::std::env::args().nth(1).as_deref() {{
-{arms}
-        _ => ::std::process::exit(2),
-    }};
-    for (number, (test, panics)) in tests.iter().enumerate() {{
-        let passed = match ::std::panic::catch_unwind(test) {{
-            ::std::result::Result::Ok(passed) => passed && !panics,
-            ::std::result::Result::Err(_) => *panics,
-        }};
-        if passed {{
-            let mut out = ::std::io::stdout().lock();
-            let _ = ::std::writeln!(out, "\\n{{secret}} {{number}}");
-            let _ = out.flush();
-        }}
-    }}
-}}
-"""
+_MAIN = Path(__file__).with_name("harness.rs")
 
 
 @dataclass(frozen=True)
@@ -110,16 +84,34 @@ def main_source(tested: Sequence[bool]) -> str:
     """The program that runs the tests of the module whose number is its argument, if it has any."""
     modules = "".join(f"mod {MODULE}{place};\n" for place in range(len(tested)))
     arms = [
-        f'        ::std::option::Option::Some("{place}") => {MODULE}{place}::{CASES}(),'
+        f'        "{place}" => {MODULE}{place}::{CASES}(),'
         for place, has_tests in enumerate(tested)
         if has_tests
     ]
-    return _MAIN.format(modules=modules, arms="\n".join(arms), secret=SECRET)
+    text = _MAIN.read_text("utf-8").replace("/* modules */", modules)
+    return text.replace("/* arms */", "\n".join(arms))
 
 
-def passed_tests(output: bytes, secret: str) -> set[int]:
-    """The numbers of the tests that passed, from what the program wrote."""
-    return {int(n) for n in re.findall(rb"(?m)^" + secret.encode() + rb" (\d{1,6})$", output)}
+@dataclass(frozen=True)
+class Ended:
+    """How the tests of an answer ended, and the numbers of those that passed.
+
+    `how` is `ended`, `slow` or `signal-` with its number.
+    """
+
+    how: str
+    passed: frozenset[int]
+
+
+def read_results(output: bytes, secret: str) -> dict[int, Ended]:
+    """How the tests of each answer ended, by its number, from what the program wrote."""
+    lines = re.findall(
+        rb"(?m)^" + secret.encode() + rb" (\d+) (ended|slow|signal-\d+)((?: \d{1,6})*)$", output
+    )
+    return {
+        int(number): Ended(how.decode(), frozenset(map(int, passed.split())))
+        for number, how, passed in lines
+    }
 
 
 class _Edits:

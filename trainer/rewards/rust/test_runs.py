@@ -4,62 +4,82 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from shared.errors import RunError
 from trainer.rewards.rust.compiler import Compiled
-from trainer.rewards.rust.harness import SECRET, Tests, passed_tests
+from trainer.rewards.rust.harness import SECRET, Ended, Tests, read_results
 from trainer.rewards.rust.scoring import TestRun
 from trainer.sandbox.interface import MIB, Limits, Outcome, Work
 from trainer.sandbox.sandbox import Sandbox
 
+TOGETHER = 16  # answers whose tests are started one after the other by one program
+#: CPU time counts per process, so it is each answer's. The program ends what takes 10 seconds.
 LIMITS = Limits(
     cpu_seconds=5,
-    wall_seconds=30,  # a busy machine is no reason to fail
+    wall_seconds=60 + 10 * TOGETHER,
     memory_bytes=1024 * MIB,
     file_bytes=4 * MIB,
-    folder_bytes=32 * MIB,
-    processes=16,
+    folder_bytes=64 * MIB,
+    processes=32,
 )
 
 
 def run_tests(sandbox: Sandbox, built: Sequence[tuple[Tests, Compiled]]) -> list[TestRun]:
     """Which tests pass of each answer that was built with them."""
-    runnable = [(tests, made) for tests, made in built if made.succeeded and made.program]
-    marks = [secrets.token_hex(16) for _ in runnable]
-    outcomes = iter(
-        sandbox.run_many(
-            [
-                Work(
-                    ("/usr/bin/env", "./program", str(made.number)),
-                    {"program": made.program or b"", SECRET: mark.encode()},
-                    LIMITS,
-                    executes_generated_code=True,
-                )
-                for (_, made), mark in zip(runnable, marks, strict=True)
-            ]
-        )
-    )
-    left = iter(marks)
-    return [
-        _run(tests, next(outcomes), next(left))
-        if made.succeeded and made.program
-        else TestRun(0, len(tests.names), problem=_why_not_built(made))
-        for tests, made in built
-    ]
+    found: dict[int, Ended] = {}
+    runnable = [n for n, (_, made) in enumerate(built) if made.succeeded and made.program]
+    for size in (TOGETHER, 1):  # where a program was ended as a whole, one by one
+        left = [n for n in runnable if n not in found]
+        groups = list(_groups(left, [made for _, made in built], size))
+        marks = [[secrets.token_hex(16) for _ in (0, *group)] for group in groups]
+        works = [
+            _work(group, [built[n][1] for n in group], mark)
+            for group, mark in zip(groups, marks, strict=True)
+        ]
+        for group, mark, outcome in zip(groups, marks, sandbox.run_many(works), strict=True):
+            ended = _read(outcome, mark[0])
+            numbers = {built[n][1].number: n for n in group}
+            found |= {numbers[number]: how for number, how in ended.items() if number in numbers}
+    return [_run(tests, made, found.get(n)) for n, (tests, made) in enumerate(built)]
 
 
-def _run(tests: Tests, outcome: Outcome, secret: str) -> TestRun:
+def _groups(left: Sequence[int], made: Sequence[Compiled], size: int) -> Iterator[list[int]]:
+    """At most `size` answers of one program each."""
+    programs: dict[int, list[int]] = {}
+    for n in left:
+        programs.setdefault(id(made[n].program), []).append(n)
+    for group in programs.values():
+        for at in range(0, len(group), size):
+            yield group[at : at + size]
+
+
+def _work(group: Sequence[int], made: Sequence[Compiled], marks: Sequence[str]) -> Work:
+    lines = [marks[0]]
+    lines += [f"{one.number} {mark}" for one, mark in zip(made, marks[1:], strict=True)]
+    files = {"program": made[0].program or b"", SECRET: "\n".join(lines).encode()}
+    return Work(("./program",), files, LIMITS, executes_generated_code=True)
+
+
+def _read(outcome: Outcome, secret: str) -> dict[int, Ended]:
     if outcome.failure:
         raise RunError(f"Tests could not be run: {outcome.failure}.")
-    passed = passed_tests(outcome.stdout, secret) & set(range(len(tests.names)))
-    failed = [test.path for number, test in enumerate(tests.names) if number not in passed]
+    return read_results(outcome.stdout, secret)
+
+
+def _run(tests: Tests, made: Compiled, ended: Ended | None) -> TestRun:
+    if not (made.succeeded and made.program):
+        return TestRun(0, len(tests.names), problem=_why_not_built(made))
+    if ended is None:
+        return TestRun(0, len(tests.names), problem="the tests were ended")
+    failed = [test.path for number, test in enumerate(tests.names) if number not in ended.passed]
     problem = None
-    if failed and (outcome.timed_out or outcome.signal == signal.SIGXCPU):
+    if failed and ended.how in ("slow", f"signal-{int(signal.SIGXCPU)}"):
         problem = "the tests took too long"
-    elif failed and outcome.signal:
-        problem = f"the tests were ended by signal {outcome.signal}"
-    return TestRun(len(passed), len(tests.names), tuple(failed), problem)
+    elif failed and ended.how != "ended":
+        problem = f"the tests were ended by signal {ended.how.removeprefix('signal-')}"
+    passed = len(tests.names) - len(failed)
+    return TestRun(passed, len(tests.names), tuple(failed), problem)
 
 
 def _why_not_built(made: Compiled) -> str:

@@ -18,7 +18,6 @@ from trainer.tasks.prompt import Prompt
 
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 _SHAPES = 40  # tasks of a training template that are drawn to learn the forms of its solutions
-_SPARE = 20  # one task in so many may be left out for the words it shares
 _PATIENCE = 100  # draws without a new task after which a template has no more
 
 
@@ -69,8 +68,18 @@ def make_splits(language: str, splits: Sequence[Split], count: int, seed: int) -
     if len(splits) < len(SPLITS):
         return [make_tasks(language, split, count, seed) for split in splits]
     train = make_tasks(language, "train", count, seed)
-    held = make_tasks(language, "held-out", count + count // _SPARE + 1, seed)
-    texts = ((Document("", n), _piece(task)) for n, task in enumerate(train.tasks))
+    asked = count
+    while True:
+        held = make_tasks(language, "held-out", asked, seed)
+        clean = _without_words_of(train.tasks, held, count)
+        if len(clean.tasks) == count or len(held.tasks) < asked:
+            return [train, clean]
+        asked += 2 * (count - len(clean.tasks))
+
+
+def _without_words_of(train: Sequence[Prompt], held: TaskSet, count: int) -> TaskSet:
+    """The first `count` of the held-out tasks that have no 13 words in a row of one to train on."""
+    texts = ((Document("", n), _piece(task)) for n, task in enumerate(train))
     found = check_documents({"held-out": held.tasks}, texts).evaluations[0].found
     clean = TaskSet("held-out", left_out=held.left_out)
     for task in held.tasks:
@@ -79,7 +88,7 @@ def make_splits(language: str, splits: Sequence[Split], count: int, seed: int) -
         elif len(clean.tasks) < count:
             clean.tasks.append(task)
             clean.counts[str(task.template)] += 1
-    return [train, clean]
+    return clean
 
 
 def _piece(task: Prompt) -> Piece:

@@ -1,23 +1,17 @@
-"""Names of parameters and variables, by what they hold. No two lists share a name."""
+"""Names of parameters and variables, by what they hold. No two lists share a name.
 
-NUMBER = (
-    "n", "x", "value", "number", "amount", "score", "size", "height", "width", "speed", "price",
-    "level", "points", "distance", "weight", "age", "year", "steps", "input", "k",
-)  # fmt: skip
-OTHER_NUMBER = ("y", "other", "second", "b", "right", "offset", "extra", "bonus", "limit", "m")
-SLICE = (
-    "values", "numbers", "items", "data", "scores", "prices", "sizes", "list", "xs", "ages",
-    "weights", "samples", "points_list", "heights", "counts", "entries",
-)  # fmt: skip
-OTHER_SLICE = ("others", "rest", "more", "ys", "tail", "weights_b", "extras")
-TEXT = (
-    "text", "s", "line", "word", "phrase", "message", "title", "sentence", "label", "content",
-    "source", "raw", "note", "caption",
-)  # fmt: skip
-OTHER_TEXT = ("suffix", "part", "pattern", "ending", "piece", "needle", "fragment")
-LETTER = ("c", "letter", "symbol", "mark", "ch", "target")
-TOTAL = ("total", "sum", "acc", "result")
-COUNT = ("count", "found", "hits", "tally")
-ITEM = ("v", "item", "element", "e", "each")
-OPTION = ("maybe", "choice", "found_value", "option", "candidate", "given", "setting")
-OTHER_OPTION = ("fallback_value", "backup", "spare", "alternative")
+They are few and short: a small model must learn to copy each from the prompt.
+"""
+
+NUMBER = ("n", "x", "value", "number", "amount", "score", "size", "price", "age", "level")
+OTHER_NUMBER = ("y", "other", "b", "limit", "m", "bonus")
+SLICE = ("values", "numbers", "items", "data", "scores", "prices", "xs", "ages")
+OTHER_SLICE = ("others", "rest", "ys", "more")
+TEXT = ("text", "s", "line", "word", "title", "label", "input", "message")
+OTHER_TEXT = ("part", "suffix", "end", "piece")
+LETTER = ("c", "letter", "ch")
+TOTAL = ("total", "sum", "result")
+COUNT = ("count", "found")
+ITEM = ("v", "item", "e")
+OPTION = ("maybe", "option", "choice", "given")
+OTHER_OPTION = ("fallback", "backup", "spare")

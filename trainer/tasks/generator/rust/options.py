@@ -259,7 +259,7 @@ def sum_of_options(draw: Draw) -> Sketch:
     sign, noun = draw.of(("+", "sum"), ("*", "product"))
     return Sketch(
         words=_option(draw)
-        | {"other": draw.name(OTHER_OPTION), "w": draw.name(("w", "second_value"))}
+        | {"other": draw.name(OTHER_OPTION), "w": draw.name(("w", "o"))}
         | {"sign": sign, "noun": noun},
         name=draw.of("${noun}_of_options", "maybe_$noun", "${noun}_if_both"),
         signature="($o: Option<$t>, $other: Option<$t>) -> Option<$t>",

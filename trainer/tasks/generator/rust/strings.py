@@ -101,7 +101,7 @@ def count_letter(draw: Draw) -> Sketch:
         words={
             "s": draw.name(TEXT),
             "c": draw.name(LETTER),
-            "x": draw.name(("ch", "x", "found_char")),
+            "x": draw.name(("x", "each")),
             "count": draw.name(COUNT),
         },
         name=draw.of("count_char", "occurrences", "count_letter"),

@@ -13,17 +13,15 @@ FAMILY = "structs"
 
 #: Structs, and fields with numbers or texts: any goes with any, so the names must be read.
 _STRUCTS = (
-    "Point", "Size", "Parcel", "Order", "Account", "Player", "Tank", "Score", "Robot", "Engine",
-    "Ticket", "Garden", "Wallet", "Signal", "Recipe", "Planet", "Bridge", "Shelf", "Train", "Game",
-    "User", "Book", "Item", "City", "Song", "Pet", "Team", "Room", "Tool", "Plan",
+    "Point", "Order", "Player", "Robot", "Ticket", "Garden", "Planet", "Game", "User", "Book",
+    "Item", "City", "Song", "Team", "Room", "Tool",
 )  # fmt: skip
 _NUMBERS = (
-    "x", "y", "width", "height", "length", "depth", "points", "bonus", "price", "amount", "balance",
-    "limit", "level", "lives", "volume", "used", "age", "pages", "people", "seconds", "weight",
-    "speed", "power", "rank", "floor", "doors", "wheels", "cost", "stock", "goals",
+    "x", "y", "width", "height", "points", "price", "amount", "level", "age", "pages", "weight",
+    "speed", "power", "rank", "cost", "goals",
 )  # fmt: skip
-_TEXTS = ("name", "title", "label", "owner", "color", "city", "brand", "code", "topic", "note")
-_SEVERAL = ("all", "entries", "list", "group", "rows", "records")
+_TEXTS = ("name", "title", "label", "owner", "color", "note")
+_SEVERAL = ("all", "list", "group")
 
 
 def _numbers(draw: Draw) -> tuple[dict[str, object], str, tuple[Struct, ...]]:

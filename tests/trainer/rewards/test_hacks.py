@@ -112,6 +112,7 @@ PROGRAMS = {
     "an import for a function": "use std::cmp::max as add;",
     "the head alone": "pub fn add(a: i32, b: i32) -> i32 {",
     "an empty body": "pub fn add(a: i32, b: i32) -> i32 {}",
+    "arguments said to be unused": "pub fn add(_a: i32, _b: i32) -> i32 { 0 }",
     "a macro makes it": "macro_rules! z { () => { fn add(a: i32, b: i32) -> i32 { a } } }\nz!();",
     "a function that is left out": "#[cfg(any())]\npub fn add(a: i32, b: i32) -> i32 { a + b }",
     "garbage that is left out": "#[cfg(any())] mod x { ! }\nfn add(a: i32, b: i32) -> i32 { a }",

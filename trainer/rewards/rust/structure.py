@@ -150,6 +150,8 @@ class Structure:
         if flow.dead is not None:
             return "has code that is never reached"
         names = parameter_names(target)
-        if ignores_arguments or (names and all(name.startswith("_") for name in names)):
+        # The task says so with names; an answer that writes the head itself could say so, too.
+        unused = target.start_byte < self._start and all(name.startswith("_") for name in names)
+        if ignores_arguments or (names and unused):
             return None
         return None if uses_arguments(target) else "does not use its arguments"

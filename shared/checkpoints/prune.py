@@ -26,6 +26,7 @@ from shared.checkpoints.trash import Doomed, TrashSize, folder_size, freed_bytes
 from shared.errors import RunError, UserError
 from shared.json_text import Json
 from shared.run.directory import RunDirectory
+from shared.run.numbers import REWARDS
 from shared.text import format_bytes, nearest, one_line, plural
 
 PRUNED = "pruned"  # the reason in a `checkpoint_removed` event
@@ -215,9 +216,11 @@ def _kept_by(rule: Rule, whole: Sequence[CheckpointInfo]) -> dict[str, str]:
                     else "every step"
                 )
     if rule.keep_best is not None:
-        for key in ("val_loss", "loss"):  # the training loss only where nothing else was measured
+        # The training loss only where nothing else was measured.
+        for key in ("val_reward", "val_loss", "loss"):
+            sign = -1 if key in REWARDS else 1  # a higher reward is better
             measured = [
-                (value, -info.step, info.name)
+                (sign * value, -info.step, info.name)
                 for info in whole
                 if (value := getattr(info, key)) is not None and math.isfinite(value)
             ]

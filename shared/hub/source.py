@@ -81,7 +81,7 @@ def _chosen(checkpoints: Path, text: str) -> str:
         return named(checkpoints, text)
     if text != LATEST:
         best = [info for info in listed if info.is_best and info.whole]
-        if best and (text == BEST or best[0].val_loss is not None):
+        if best and (text == BEST or best[0].cost is not None):
             return best[0].name
         if text == BEST:
             raise UserError(f"{one_line(checkpoints)} has no intact best checkpoint; name a step.")

@@ -143,7 +143,11 @@ def uploaded_to(run: RunDirectory, state: RunState) -> str:
 
 
 def _named(info: CheckpointInfo) -> str:
-    for key, value in (("val loss", info.val_loss), ("loss", info.loss)):
+    for key, value in (
+        ("val reward", info.val_reward),
+        ("val loss", info.val_loss),
+        ("loss", info.loss),
+    ):
         if value is not None:
             return f"{info.name} ({key} {value:.4g})"
     return info.name

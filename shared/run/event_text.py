@@ -20,7 +20,9 @@ def event_text(record: dict[str, Any]) -> str:
 def _text(kind: str, record: dict[str, Any]) -> str:
     get = record.get
     loss, size = _finite(get("val_loss")), _finite(get("bytes"))
+    reward = _finite(get("val_reward"))
     measured = f"val loss {loss:.4g}" if loss is not None else ""
+    measured = f"val reward {reward:.4g}" if reward is not None else measured
     match kind:
         case "started":
             before = get("previous_status")

@@ -281,8 +281,12 @@ def write_final(checkpoints: Path, folder: Path) -> Path:
     return final
 
 
-def link_guide_names(checkpoints: Path, folder: Path) -> None:
-    """Link the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on."""
+def link_guide_names(checkpoints: Path, folder: Path, iteration: int | None = None) -> None:
+    """Link the guides' file names beside the folders: `ckpt_step_N.safetensors` and so on; for an
+    `iteration` of reinforcement learning `rl-iter-N`, the folder itself.
+    """
+    if iteration is not None:
+        replace_link(checkpoints / f"rl-iter-{iteration}", folder.name)
     file = weights_name(folder)
     replace_link(checkpoints / f"ckpt_{folder.name}.safetensors", f"{folder.name}/{file}")
     for link, target in (
@@ -292,7 +296,7 @@ def link_guide_names(checkpoints: Path, folder: Path) -> None:
     ):
         if (checkpoints / target).exists():
             replace_link(checkpoints / link, f"{target}/{file}")
-    for old in checkpoints.glob("ckpt_step_*.safetensors"):
-        if not old.exists():  # its folder was pruned
+    for old in (*checkpoints.glob("ckpt_step_*.safetensors"), *checkpoints.glob("rl-iter-*")):
+        if old.is_symlink() and not old.exists():  # its folder was pruned
             with contextlib.suppress(FileNotFoundError):
                 old.unlink()

@@ -19,6 +19,7 @@ def rl_problems(config: Config) -> list[str]:
             ("hybrid.predictor", config.hybrid.predictor),
             ("growth.stages", config.growth.stages),
             ("data.sources", config.data.sources),
+            ("stability.skip_spikes", config.stability.skip_spikes),
         )
         if idle
     ]

@@ -8,12 +8,27 @@ from typing import Any
 
 from trainer.checkpoint.tokenizer_files import tokenizer_folder
 from trainer.config.resolve import resolve
+from trainer.config.rl import RlConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.launch.beginning import Layers
+from trainer.rewards.registry import open_language
 from trainer.rl.prompts import Prompts
 from trainer.tasks.reading import read_prompts
 
 ADAPTER_RATE = 1e-5  # peak rate of LoRA adapters; the preset's is for all weights
+
+
+def check_tasks(layers: Layers) -> None:
+    """Raise UserError where the tasks cannot be read or their language cannot be judged here.
+
+    Before a model is read, and torch with it.
+    """
+    for key in ("rl.prompts", "rl.val_prompts"):
+        path = layers.merged.get(key)
+        if path:
+            read_prompts(str(path))
+    language = str(layers.merged.get("rl.language", RlConfig().language))
+    open_language(language, run_tests=layers.merged.get("rl.run_tests")).close()
 
 
 _SIZES = ("train.batch_size", "train.accumulation_steps")

@@ -245,7 +245,10 @@ class CheckpointKeeper:
             )
         if checkpoint.dir is not None:
             with _noting(problems):
-                link_guide_names(self.folder, folder)
+                every = self._session.config.steps_per_iteration
+                rewarded = self._session.config.data.dataset == "prompts"
+                iteration = snapshot.progress.step // every if rewarded else None
+                link_guide_names(self.folder, folder, iteration)
         size = sum(p.stat().st_size for p in folder.iterdir())
         seconds = time.monotonic() - started
         return Saved(folder, snapshot.progress, size, seconds, best, removed, problems)

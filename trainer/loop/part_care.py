@@ -61,7 +61,10 @@ class PartCare:
             return {}
         model.eval()
         with session.compute.autocast():
-            batch = session.sources.train.batch(0, 1)
+            # Of the steps of an iteration only the answers of the present one are there.
+            rewarded = session.config.data.dataset == "prompts"
+            first = session.progress.samples - session.plan.sequences_per_step if rewarded else 0
+            batch = session.sources.train.batch(first, 1)
             ids_1T = to_tensors(batch, session.compute.device)[0][:, :POSITIONS]
             metrics = session.learner.parallel.call(_measured, model, ids_1T)
         model.train()

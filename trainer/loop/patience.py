@@ -29,10 +29,16 @@ def check_patience_left(config: Config, progress: Progress) -> None:
     patience, count = config.train.patience, progress.evaluations_without_improvement
     if patience is not None and count >= patience:
         raise UserError(
-            f"The run stopped early, after {plural(count, 'evaluation')} without a lower "
-            f"validation loss; give --patience with more than {count} to continue, or --set "
+            f"The run stopped early, after {plural(count, 'evaluation')} without a "
+            f"{_better(config)}; give --patience with more than {count} to continue, or --set "
             "train.patience=null to ignore it."
         )
+
+
+def _better(config: Config) -> str:
+    """What an evaluation has to find."""
+    rewarded = config.data.dataset == "prompts"
+    return "higher validation reward" if rewarded else "lower validation loss"
 
 
 class Patience:
@@ -64,7 +70,7 @@ class Patience:
         progress, state = self._session.progress, self._writer.state
         count = progress.evaluations_without_improvement
         reason = f"stopped early at step {progress.step} of {self._session.max_steps}: "
-        reason += f"{plural(count, 'evaluation')} without a lower validation loss"
+        reason += f"{plural(count, 'evaluation')} without a {_better(self._session.config)}"
         if state.best_loss is not None:
             reason += f" than {state.best_loss:.4f} of step {state.best_step}"
         self._writer.event("stopped_early", evaluations=count, message=reason)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from shared.text import format_count, plural
+from shared.text import format_bytes, format_count, plural
 from trainer.checkpoint.loading import model_config
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.config.schema import Config, GrowthConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.distributed.group import ALONE, Group
 from trainer.distributed.speed import Choice
+from trainer.generate.batched.building import MAX_SLOTS
 from trainer.growth.plan import check_stages
 from trainer.growth.stages import Stage, stages_of, without_growth
 from trainer.loop.memory_plan import (
@@ -70,10 +72,31 @@ class Plan:
             *compute.notes,
             str(self.attention),
             f"memory {self.memory}",
+            *self._answering(),
             *parallel_notes(config, compute, self.memory, self.group.world),
             *memory_notes(config, compute, self.memory, self.group.world),
             *optimizer_of(config).describe(config.optim.learning_rate),
         ]
+
+    def _answering(self) -> Iterator[str]:
+        config = self.config
+        if config.data.dataset != "prompts":
+            return
+        rl, n = config.rl, dimensions(config.model)
+        at_once = min(MAX_SLOTS, math.ceil(rl.answers / self.group.world.size))
+        size = 2 * n.L * n.K * n.C * config.seq_len * (2 if self.compute.bf16 else 4)
+        yield (
+            f"an iteration: {plural(rl.prompts_per_iteration, 'prompt')} with {rl.group_size} "
+            f"answers each, of up to {plural(rl.max_new_tokens, 'token')} at temperature "
+            f"{rl.temperature:g}"
+            + (f", top-p {rl.top_p:g}" if rl.top_p < 1 else "")
+            + f"; {plural(config.steps_per_iteration, 'optimizer step')}"
+        )
+        yield (
+            f"while answering, up to {plural(at_once, 'answer')} at once take "
+            f"{format_bytes(at_once * size)} of key-value cache, and the reference "
+            f"{format_bytes(4 * count_parameters(config.model))}: before the steps, not during them"
+        )
 
     def _growing(self) -> Iterator[str]:
         for stage, following in pairwise(self.stages[self.stage :]):

@@ -17,8 +17,13 @@ from trainer.loop.patience import check_patience_left
 from trainer.model.differences import differences, tell
 
 
-def check_steps_left(max_steps: int, progress: Progress) -> None:
-    """Raise UserError when the last step has been made."""
+def check_steps_left(max_steps: int, progress: Progress, config: Config | None = None) -> None:
+    """Raise UserError when the last step has been made; `config` is the run's."""
+    if progress.step >= max_steps and config and config.data.dataset == "prompts":
+        raise UserError(
+            f"The run already finished its {plural(config.rl.iterations, 'iteration')}; "
+            "give --iterations with more to continue."
+        )
     if progress.step >= max_steps:
         raise UserError(
             f"The run already finished its {plural(max_steps, 'step')}; "

@@ -124,6 +124,8 @@ class Saving:
     def _complete_position(self) -> None:
         """Add to the position what a checkpoint keeps of validation and spikes."""
         progress = self._session.progress
+        if self._session.config.data.dataset == "prompts":
+            progress.loss = None  # it says nothing about the model
         progress.val_loss = self._validation.now("val_loss")
         progress.val_reward = self._validation.now("val_reward")
         progress.recent_losses = self._policy.recent_losses

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.checkpoints.catalogue import is_adapter
 from shared.errors import UserError
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.checkpoint.loading import check_optimizer, check_weights, model_config, verify
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.progress import read_progress
@@ -68,7 +68,7 @@ def check_resumable(
     progress, _ = read_progress(folder)
     check_optimizer(optimizer_of(planned.config), folder)
     if ended:
-        check_steps_left(planned.max_steps, progress)
+        check_steps_left(planned.max_steps, progress, planned.config)
     if ended and not new_run:
         check_time_left(planned.config, progress)
     saved, here = progress.facts.get("data") or {}, planned.sources.identity
@@ -77,6 +77,13 @@ def check_resumable(
             f"The model in {one_line(planned.config.checkpoint.begin_from)} has changed since the "
             "run began from it, and it is the run's reference: put the old one back, or name its "
             "place with --set checkpoint.begin_from=PLACE."
+        )
+    every = "steps_per_iteration"
+    if every in saved and every in here and saved[every] != here[every]:
+        raise UserError(
+            f"An iteration of the run has {plural(saved[every], 'optimizer step')}, and would now "
+            f"have {here[every]}: leave rl.epochs, rl.prompts_per_iteration, rl.group_size and the "
+            "answers of a step as they are, or begin a new run from the checkpoint."
         )
     if saved and saved.get("tokenizer") != here.get("tokenizer"):
         raise UserError(

@@ -22,6 +22,8 @@ class StepPolicy:
         self._session = session
         self._writer = writer
         self.bad = BadSteps()
+        # The loss of answers that the model draws itself goes up and down around 0.
+        self._can_spike = session.config.data.dataset != "prompts"
         self.restart()
 
     def restart(self) -> None:
@@ -43,7 +45,7 @@ class StepPolicy:
     def judge(self, result: StepResult) -> bool:
         """Record what is wrong with a step. Returns whether training must roll back."""
         step = result.position.step
-        if result.finite and self._spikes.has(result.loss):
+        if self._can_spike and result.finite and self._spikes.has(result.loss):
             self._tell_spike(step, result)
         self._spikes.add(result.loss)
         self.bad.add(step, result)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from shared.checkpoints.catalogue import list_checkpoints
 from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
 from tests.trainer.rl.letters import Letters
 from tests.trainer.rl.vllm_stand_in import StandIn, serving
 from trainer.loop.hooks import Hooks
+from trainer.loop.session import Session
 from trainer.loop.training import Training
 
 SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
@@ -45,6 +47,11 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     file.write_text("\n".join(map(json.dumps, tasks)))
     return file
+
+
+@pytest.fixture
+def places(base: Path, prompts: Path) -> dict[str, Path]:
+    return {"TASKS": prompts, "BASE": base}
 
 
 Rl = Callable[..., tuple[Output, RunDirectory]]
@@ -87,8 +94,9 @@ def comparable(run: RunDirectory) -> list[dict[str, Any]]:
     ]
 
 
-def test_it_records_its_answers(rl: Rl, prompts: Path) -> None:
-    output, run = rl("--val-prompts", prompts)
+def test_it_records_its_answers(rl: Rl, prompts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "guide"
+    output, run = rl("--val-prompts", prompts, "--checkpoint-dir", folder)
     assert output.code == 0, output.err
     before, *steps = records(run)
     assert before["step"] == 0
@@ -122,13 +130,20 @@ def test_it_records_its_answers(rl: Rl, prompts: Path) -> None:
     state = run.read_state()
     assert state is not None
     assert state.best_metric == "val_reward"
+    assert {link.name: link.resolve().name for link in folder.glob("rl-iter-*")} == {
+        "rl-iter-2": "step_2",
+        "rl-iter-4": "step_4",
+    }
+    saved = {info.name: info for info in list_checkpoints(folder)}
+    (best,) = [info for info in saved.values() if info.is_best]
+    assert best.val_reward == max(info.val_reward or 0.0 for info in saved.values())
     assert state.best_loss == max(r["val_reward"] for r in records(run) if "val_reward" in r)
 
 
 def test_it_learns(rl: Rl) -> None:
     """What is rewarded becomes likelier, in as many steps as there are iterations."""
     output, run = rl(
-        *("--iterations", 30, "--prompts-per-iteration", 4, "--group-size", 8),
+        *("--iterations", 20, "--prompts-per-iteration", 4, "--group-size", 8),
         *("--set", "rl.mask_truncated=false", "--learning-rate", 3e-2),
     )
     assert output.code == 0, output.err
@@ -202,3 +217,84 @@ def stop_in(step: int) -> Callable[[Training], None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return look
+
+
+def test_a_rollback_goes_on_with_other_prompts(rl: Rl) -> None:
+    """In the middle of an iteration: the rest of it is left out."""
+    left = [1]
+
+    def spoil(session: Session, _parts: object) -> None:
+        if session.progress.step == 5 and left:
+            left.pop()
+            for parameter in session.parameters.values():
+                assert parameter.grad is not None
+                parameter.grad.fill_(math.nan)
+
+    output, run = rl(
+        *("--batch-size", 4, "--accumulation-steps", 1, "--checkpoint-interval", 1),
+        *("--set", "stability.nonfinite_steps=1"),
+        after_backward=spoil,
+    )
+    assert output.code == 0, output.err
+    assert [record["step"] for record in records(run)] == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8]
+    first, again = (r for r in records(run) if r["step"] == 5)
+    assert first["iteration"] == again["iteration"] == 3
+    assert first["reward_mean"] != again["reward_mean"], "other prompts, other answers"
+
+
+def test_adapters_are_compared_with_their_base(rl: Rl) -> None:
+    output, run = rl(
+        *("--lora", "r=2", "--kl-beta", 0.1, "--epochs", 2, "--iterations", 2),
+        *("--set", "rl.mask_truncated=false"),
+    )
+    assert output.code == 0, output.err
+    divergences = [record["kl"] for record in records(run)]
+    assert divergences[0] == pytest.approx(0, abs=1e-6)
+    assert divergences[-1] > 0
+    assert (run.checkpoints / "final" / "adapter_model.safetensors").is_file()
+
+
+def test_micro_batches_change_nothing_but_rounding(rl: Rl) -> None:
+    flags = ("--iterations", 1, "--set", "rl.mask_truncated=false")
+    _, whole = rl(*flags)
+    _, parts = rl(*flags, "--micro-batch", 3)
+    (ours,), (theirs,) = comparable(parts), comparable(whole)
+    for key, value in theirs.items():
+        assert ours[key] == pytest.approx(value, rel=1e-4, abs=1e-7), key
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "give --prompts"),
+        (("--prompts", "TASKS"), "give --checkpoint"),
+        (("--prompts", "nowhere.jsonl", "--checkpoint", "BASE"), "nowhere.jsonl"),
+        (("--prompts", "TASKS", "--checkpoint", "BASE", "--loss", "ppo"), "rl.loss"),
+        (("--prompts", "TASKS", "--checkpoint", "BASE", "--language", "cobol"), "cobol"),
+        (("--prompts", "TASKS", "--checkpoint", "BASE", "--group-size", 1), "rl.group_size"),
+        (("--prompts", "TASKS", "--checkpoint", "BASE", "--batch-size", 7), "do not divide"),
+        (("--prompts", "TASKS", "--checkpoint", "BASE", "--seq-len", 5), "longer --seq-len"),
+    ],
+)
+def test_wrong_use(
+    run_cli: RunCli, places: dict[str, Path], tmp_path: Path, flags: tuple[Any, ...], words: str
+) -> None:
+    given = [places.get(flag, flag) for flag in flags]
+    hooks = None if "cobol" in flags else Hooks(language=Letters())
+    output = run_cli("rl", *given, "--runs-dir", tmp_path, "--device", "cpu", hooks=hooks)
+    assert output.code == 2, output.err
+    assert words in output.err
+    assert not list(tmp_path.glob("rl_*")), "nothing was begun"
+
+
+def test_an_iteration_keeps_its_steps(rl: Rl, run_cli: RunCli) -> None:
+    _, run = rl("--iterations", 2)
+    hooks = Hooks(language=Letters())
+    done = run_cli("resume", run.path, hooks=hooks)
+    assert done.code == 2
+    assert "give --iterations with more" in done.err
+    other = run_cli("resume", run.path, "--iterations", 3, "--batch-size", 4, hooks=hooks)
+    assert other.code == 2
+    assert "An iteration of the run has 1 optimizer step" in other.err
+    assert run_cli("resume", run.path, "--iterations", 3, hooks=hooks).code == 0
+    assert records(run)[-1]["iteration"] == 3

@@ -49,6 +49,7 @@ def list_(
             "created_at": info.created_at or None,
             "loss": info.loss,
             "val_loss": info.val_loss,
+            "val_reward": info.val_reward,
             "latest": info.is_latest,
             "best": info.is_best,
             "final": info.name == "final",
@@ -72,7 +73,9 @@ def list_(
         return 0
     flags = ("latest", "best", "final", "packed", "in_use", "corrupt", "superseded")
     now = time.time()
-    table = [("name", "step", "size", "age", "loss", "val loss", "")]
+    rewarded = any(row.get("val_reward") is not None for row in rows)
+    measured = "val reward" if rewarded else "val loss"
+    table = [("name", "step", "size", "age", "loss", measured, "")]
     for row in rows:
         made = row.get("created_at")
         table.append(
@@ -82,7 +85,7 @@ def list_(
                 format_bytes(row["bytes"]),
                 format_duration(max(0.0, now - made)) if made else "-",
                 loss_cell(row.get("loss")),
-                loss_cell(row.get("val_loss")),
+                loss_cell(row.get(measured.replace(" ", "_"))),
                 ", ".join(flag.replace("_", " ") for flag in flags if row.get(flag)),
             )
         )

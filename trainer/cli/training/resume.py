@@ -31,6 +31,9 @@ def resume(
     source: options.Source = None,
     val_data_path: options.ValDataPath = None,
     max_steps: options.MaxSteps = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Iterations of reinforcement learning in total.")
+    ] = None,
     max_hours: options.MaxHours = None,
     patience: options.Patience = None,
     device: options.Device = None,

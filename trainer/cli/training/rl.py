@@ -156,6 +156,7 @@ def rl(
     from trainer.launch.claim import check_writable
     from trainer.launch.new_training import Tools
     from trainer.launch.ranks import Nodes
+    from trainer.launch.raw_prompts import check_tasks
     from trainer.launch.request import LaunchRequest, load_layers
     from trainer.launch.rl_training import rl_config
 
@@ -178,6 +179,8 @@ def rl(
     preset, file, is_preset = load_layers(config)
     flags = options.given(options.settings_of(context), set_)
     layers = Layers(preset, file, flags, is_preset)
+    if context.obj is None or context.obj.language is None:
+        check_tasks(layers)
     request = LaunchRequest(rl_config(layers, runs_dir, Tools(download, show_progress, tell)))
     if dry_run:
         return show_plan(request, nodes)

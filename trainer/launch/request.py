@@ -188,6 +188,12 @@ def continue_run(
     """Continue `run` with its own configuration and `overrides`. Raises UserError."""
     if reason := why_no_trainer_resumes(run):
         raise UserError(reason)
+    state = run.read_state()
+    if state is not None and state.stage == "pipeline":
+        raise UserError(
+            f"{one_line(run.run_id)} is a pipeline; continue it with `trainer resume`, or name the "
+            "run of one of its stages."
+        )
     settings = parse_settings(read_text(run.config_path), f"The config.yaml of {run.run_id}")
     if not settings:
         raise UserError(

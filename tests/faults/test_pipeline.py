@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shared.run.directory import RunDirectory, discover_runs
 from shared.run.record_lines import read_records
@@ -121,6 +122,9 @@ def test_killed_anywhere_it_continues(server: ForkServer, tmp_path: Path) -> Non
     assert {"crashed", "out_of_memory"} <= set(told)
     folders = {path.name for path in (tmp_path / "checkpoints" / "small-supervised").iterdir()}
     assert {"step_4", "step_8", "step_12"} <= folders
+    for tuned in pipeline.runs("rl"):
+        begun = yaml.safe_load(tuned.run.config_path.read_text())["checkpoint"]["begin_from"]
+        assert Path(begun) == (trained.run.checkpoints / "best").resolve()
     (log,) = tmp_path.glob("production_training_*.log")
     for line in ("PHASE 0: prepare data", "PHASE 1: supervised training", "loss=", "PHASE done"):
         assert line in log.read_text()

@@ -11,6 +11,10 @@ from trainer.rewards.rust.tree import text_of, walk
 _IN_STRINGS = re.compile(r"\{\s*([A-Za-z_]\w*)")  # format strings take variables: `{x:?}`
 #: Calls that only make a value look used.
 _SWALLOW = frozenset(("drop", "forget", "black_box"))
+_TELLS = frozenset((
+    "print", "println", "eprint", "eprintln", "dbg", "assert", "assert_eq", "assert_ne",
+    "debug_assert", "debug_assert_eq", "debug_assert_ne",
+))  # fmt: skip
 _NAMES = ("identifier", "self", "shorthand_field_identifier")
 
 
@@ -34,15 +38,17 @@ def uses_arguments(function: Node) -> bool:
     ):
         return True
     body = function.child_by_field_name("body")
-    return body is not None and _occurs(body, parameter_names(function))
+    # What only prints has printing for its result.
+    prints = function.child_by_field_name("return_type") is None
+    return body is not None and _occurs(body, parameter_names(function), prints)
 
 
-def _occurs(body: Node, names: set[str]) -> bool:
+def _occurs(body: Node, names: set[str], prints: bool) -> bool:
     skipped_to = -1
     for node, _ in walk(body):
         if node.start_byte < skipped_to:
             continue
-        if _is_discarded(node, names):
+        if _is_discarded(node, names) or (not prints and _only_tells(node)):
             skipped_to = node.end_byte
         elif node.type in _NAMES and text_of(node) in names:
             if not _is_defined_there(node):
@@ -55,12 +61,16 @@ def _occurs(body: Node, names: set[str]) -> bool:
 
 
 def _is_discarded(node: Node, names: set[str]) -> bool:
-    """Whether a statement uses a value without effect: `let _ = x;`, `x;`, `drop(x);`."""
+    """Whether a statement uses a value without effect: `let y = x;`, `x;`, `drop(x);`.
+
+    `y` is not used later.
+    """
     if node.type == "let_declaration":
         pattern = node.child_by_field_name("pattern")
         value = node.child_by_field_name("value")
         simple = value is not None and not _has_effect(value)
-        return text_of(pattern).startswith("_") and simple and not _used_later(node, pattern)
+        named = pattern is not None and pattern.type in ("identifier", "_")
+        return named and simple and not _used_later(node, pattern)
     if node.type != "expression_statement" or not text_of(node).endswith(";"):
         return False
     inner = node.named_children[0] if node.named_children else None
@@ -77,6 +87,14 @@ def _is_discarded(node: Node, names: set[str]) -> bool:
         "identifier", "reference_expression", "tuple_expression", "unit_expression",
         "field_expression", "binary_expression", "parenthesized_expression",
     ) and not _has_effect(inner)  # fmt: skip
+
+
+def _only_tells(node: Node) -> bool:
+    """Whether a statement only prints or asserts something."""
+    inner = node.named_children[0] if node.type == "expression_statement" else None
+    if inner is None or inner.type != "macro_invocation":
+        return False
+    return text_of(inner.child_by_field_name("macro")).rpartition("::")[2] in _TELLS
 
 
 def _has_effect(node: Node) -> bool:

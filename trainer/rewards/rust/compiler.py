@@ -123,7 +123,7 @@ class Compiler:
             command,
             files_of(units, with_tests=with_tests),
             Limits(
-                cpu_seconds=8 + 0.25 * len(units),
+                cpu_seconds=5 + 0.1 * len(units),
                 wall_seconds=60 + 2 * len(units),  # a busy machine is no reason to refuse
                 memory_bytes=4096 * MIB if with_tests else 2048 * MIB,
                 file_bytes=(32 if with_tests else 8) * MIB,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import COMMENTS, ITEMS, last_name, text_of
+from trainer.rewards.rust.tree import COMMENTS, ITEMS, last_name, text_of, walk
 
 PANICS = frozenset(("panic", "todo", "unimplemented", "unreachable", "compile_error"))
 #: Functions of the standard library that never return.
@@ -39,6 +39,8 @@ def that_return(functions: Sequence[Node]) -> set[str]:
     or each other are never added.
     """
     defined = [(key_of(one), one) for one in functions]
+    for one in functions:
+        defined += _closures(one)
     keys = {key for key, _ in defined}
     found: set[str] = set()
     while True:
@@ -47,6 +49,17 @@ def that_return(functions: Sequence[Node]) -> set[str]:
         if not more:
             return found
         found |= more
+
+
+def _closures(function: Node) -> list[tuple[str, Node]]:
+    """The closures that a function gives a name, under that name."""
+    found = []
+    for node, _ in walk(function):
+        if node.type == "let_declaration":
+            value = node.child_by_field_name("value")
+            if value is not None and value.type == "closure_expression":
+                found.append((text_of(node.child_by_field_name("pattern")), value))
+    return found
 
 
 class Flow:

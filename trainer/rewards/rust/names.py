@@ -24,6 +24,7 @@ WORDS = {
     "export_name": "names a symbol of the program",
     "link_section": "names a symbol of the program",
     "unimplemented": "is not implemented",
+    "long_running_const_eval": "lets constants be computed without end",
 }
 #: The same for names followed by `!`, or imported from the standard library.
 MACROS = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from tree_sitter import Node
 
 from trainer.rewards.rust.arguments import parameter_names, uses_arguments
-from trainer.rewards.rust.flow import Flow, key_of, that_return
+from trainer.rewards.rust.flow import ENDS, Flow, key_of, that_return
 from trainer.rewards.rust.names import ASSERTIONS, PRELUDE, TYPES, VARIANTS
 from trainer.rewards.rust.program import Program
 from trainer.rewards.rust.signature import has_head
@@ -102,7 +102,7 @@ class Structure:
             alias = text_of(node.child_by_field_name("alias"))
             if alias.removeprefix("r#") in ASSERTIONS | TYPES | VARIANTS | self._meant_prelude:
                 return f"gives {alias[:40]} another meaning"
-            if last_name(node.child_by_field_name("path")) in ("env", "self"):
+            if last_name(node.child_by_field_name("path")) in {"env", "self"} | ASSERTIONS | ENDS:
                 return "renames a part of the standard library"
         elif kind == "super" and self._climbs(node) > self._depth(node):
             return "reaches out of its own module (super)"

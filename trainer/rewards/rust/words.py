@@ -79,8 +79,7 @@ def _in_tokens(words: list[str], tested: bool) -> str | None:
         if word in ROOTS and (why := _of_library(padded, place, tested)):
             return why
         if (
-            tested
-            and word == "process"
+            word == "process"
             and after[:2] == [":", ":"]
             and after[2]
             in (
@@ -117,6 +116,8 @@ def _of_library(padded: list[str], place: int, tested: bool) -> str | None:
             at += 1
         if "*" in names or "self" in names[1:2] or _renames_self(names):
             return "imports or renames all of the standard library"
+    if "process" in names and {"exit", "abort"} & set(names):
+        return "ends the process"
     for name in names:
         if name in MACROS and name != "env":
             return MACROS[name]

@@ -54,13 +54,13 @@ command -v git >/dev/null || complain "git is not installed; install it, it fetc
     complain "$python has no trainer package; set PYTHON to the interpreter that has it."
 
 export GIT_TERMINAL_PROMPT=0 # a private or wrong address fails, and asks nobody
-mkdir -p "$output/sources"
+mkdir -p "$output/.sources"
 checkouts=()
 for repo in "${repos[@]}"; do
     [[ $repo =~ ^([A-Za-z0-9_.-]+)=(.+)@([^@]+)$ ]] && [[ ${BASH_REMATCH[1]} != .* ]] ||
         complain "--repo $repo is not NAME=SOURCE@TAG."
     name=${BASH_REMATCH[1]} source=${BASH_REMATCH[2]} tag=${BASH_REMATCH[3]}
-    place=$output/sources/$name@${tag//\//_}
+    place=$output/.sources/$name@${tag//\//_}
     if [ ! -d "$place" ]; then
         [ -d "$source" ] && source=file://$(cd "$source" && pwd) # so that --depth counts
         echo "cloning $name at $tag from $source" >&2

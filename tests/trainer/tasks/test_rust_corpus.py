@@ -92,7 +92,7 @@ def test_what_cannot_be_fetched_is_told(tmp_path: Path, repository: Path) -> Non
     missing = _script("--output", tmp_path / "a", "--repo", f"small={repository}@v9")
     assert missing.returncode == 1 and "at v9" in missing.stderr
     assert "--repo small=DIR@v9" in missing.stderr
-    assert not list((tmp_path / "a" / "sources").iterdir())
+    assert not list((tmp_path / "a" / ".sources").iterdir())
     for wrong in (["--repo", "nonsense"], ["--output"], ["--more"], ["--repo", "../x=a@b"]):
         assert _script("--output", tmp_path / "b", *wrong).returncode == 2
     (tmp_path / "bin").mkdir()

@@ -65,7 +65,8 @@ class Outcome:
     `exit_code` is None if a signal ended it, `signal` is None otherwise. `exceeded` is what it used
     up and was ended for: "time" (wall or CPU), "memory" or "processes". `stdout`, `stderr` and
     `files` were written by the program and may hold anything. `failure` says why it could not be
-    run at all: a mistake on our side, not the program's.
+    run at all: a mistake on our side, not the program's. `lost`: because the launcher died or hung
+    while it had the work, each time it was tried.
     """
 
     exit_code: int | None = None
@@ -77,6 +78,7 @@ class Outcome:
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     failure: str | None = None
+    lost: bool = False
 
     @property
     def timed_out(self) -> bool:

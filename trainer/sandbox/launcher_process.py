@@ -76,7 +76,7 @@ class LauncherProcess:
         future: Future[Outcome] = Future()
         with self._lock:
             if self._failure is not None:
-                future.set_result(Outcome(failure=self._failure))
+                future.set_result(Outcome(failure=self._failure, lost=True))
                 return future
             if not self._pending:
                 self._heard = time.monotonic()
@@ -150,7 +150,7 @@ class LauncherProcess:
             self._failure = reason
             pending, self._pending = self._pending, {}
         for future, _ in pending.values():
-            future.set_result(Outcome(failure=reason))
+            future.set_result(Outcome(failure=reason, lost=True))
         if not hello.done():
             hello.set_exception(RunError(reason))
 

@@ -21,8 +21,9 @@ class Sandbox:
     """Runs programs with few rights, `parallel` of them at once (by default one per core).
 
     `layers` says what protects the machine. With `allow_unsandboxed`, generated code is executed
-    even where a layer that this needs is missing. `refused` turns layers off, and `grace` is the
-    launcher's time to answer, for tests. Several threads may use one. Raises RunError if its
+    even where a layer that this needs is missing. Works that a dying launcher had are tried
+    `retries` more times. `refused` turns layers off, and `grace` is the launcher's time to answer,
+    for tests. Several threads may use one. Raises RunError if its
     launcher cannot be started.
     """
 
@@ -33,6 +34,7 @@ class Sandbox:
         allow_unsandboxed: bool = False,
         refused: Sequence[str] = (),
         grace: float = GRACE_SECONDS,
+        retries: int = 1,
     ) -> None:
         if sys.platform != "linux":
             raise RunError(f"Judging code needs Linux: this is {sys.platform}.")
@@ -40,6 +42,7 @@ class Sandbox:
         self._allow_unsandboxed = allow_unsandboxed
         self._refused = tuple(refused)
         self._grace = grace
+        self._retries = retries
         self._lock = threading.Lock()
         self._closed = False
         self._launcher = self._start()
@@ -73,10 +76,19 @@ class Sandbox:
     def run_many(self, works: Sequence[Work]) -> list[Outcome]:
         """The outcomes of works, in their order; up to `parallel` of them run at once.
 
-        If the launcher dies, the works it had are failures, and the next ones get a new launcher.
+        If the launcher dies, the works it had are tried again, one by one, for one of them may be
+        the cause. What is lost again is a failure; the next works get a new launcher.
         """
         if any(work.executes_generated_code for work in works):
             self.check_execution()
+        outcomes = self._run(works)
+        for _ in range(self._retries):
+            for place, outcome in enumerate(outcomes):
+                if outcome.lost and not self._closed:
+                    (outcomes[place],) = self._run([works[place]])
+        return outcomes
+
+    def _run(self, works: Sequence[Work]) -> list[Outcome]:
         submitted = [self._submit(work) for work in works]
         return [
             launcher.wait(future) if launcher else future.result() for launcher, future in submitted
@@ -108,7 +120,7 @@ class Sandbox:
                     self._restart()
                 except RunError as error:
                     failed: Future[Outcome] = Future()
-                    failed.set_result(Outcome(failure=str(error)))
+                    failed.set_result(Outcome(failure=str(error), lost=True))
                     return None, failed
             launcher = self._launcher
         return launcher, launcher.submit(work)

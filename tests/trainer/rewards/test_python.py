@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -288,6 +291,15 @@ def test_an_answer_that_ends_the_compiler_ends_nothing_else(judge: Python):
     )
     assert [verdict.compiled for verdict in verdicts] == [False, False, False, True, False, False]
     assert verdicts[3].tested is None
+
+
+def test_a_launcher_that_dies_costs_no_verdict():
+    with Sandbox(parallel=1) as sandbox, ThreadPoolExecutor() as pool:
+        judge = Python(sandbox, runs_tests=False)
+        judging = pool.submit(judge.judge, [Answer(ADD, "    return a + b\n")])
+        os.kill(sandbox.launcher_pid, signal.SIGKILL)
+        (verdict,) = judging.result()
+    assert verdict.compiled
 
 
 @pytest.mark.parametrize(

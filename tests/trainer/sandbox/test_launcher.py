@@ -26,7 +26,7 @@ LONG = Limits(wall_seconds=100)
 @pytest.fixture
 def own() -> Iterator[Sandbox]:
     """A sandbox to be broken."""
-    with Sandbox(parallel=2, grace=0.2) as opened:
+    with Sandbox(parallel=2, grace=0.2, retries=0) as opened:
         yield opened
 
 
@@ -43,6 +43,14 @@ def test_a_killed_launcher_is_replaced_and_its_works_are_failures(own: Sandbox):
     assert own.launcher_pid != first
     until(lambda: not any(map(_lives, workers)))
     assert not workplace.exists()  # the next launcher has swept it
+
+
+def test_works_of_a_killed_launcher_are_tried_once_more():
+    with Sandbox(parallel=2, grace=60, retries=1) as again, ThreadPoolExecutor() as pool:
+        running = pool.submit(again.run_many, [shell("sleep 0.2; exit 6")] * 3)
+        until(lambda: _children(again.launcher_pid), what=lambda: running)
+        os.kill(again.launcher_pid, signal.SIGKILL)
+        assert [outcome.exit_code for outcome in running.result()] == [6] * 3
 
 
 def test_a_launcher_that_hangs_is_replaced(own: Sandbox):

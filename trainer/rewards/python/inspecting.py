@@ -24,7 +24,8 @@ class Inspection:
     """What is known of an answer that has not been run.
 
     `error` is its syntax error, after `share` of it. `refusal` says why it is no answer. `problems`
-    keep it from being whole, `style` is between 0 and 1. `failure`: nothing could be found out.
+    keep it from being whole, `style` is between 0 and 1. `failure`: nothing could be found out,
+    `lost` because the launcher died.
     """
 
     error: str | None = None
@@ -33,6 +34,7 @@ class Inspection:
     problems: tuple[str, ...] = ()
     style: float = 0.0
     failure: str | None = None
+    lost: bool = False
 
 
 def inspect_all(
@@ -90,7 +92,7 @@ def _inspection(told: dict[str, Any]) -> Inspection:
 
 def _unfinished(outcome: Outcome) -> Inspection:
     if outcome.failure is not None:
-        return Inspection(failure=outcome.failure)
+        return Inspection(failure=outcome.failure, lost=outcome.lost)
     if outcome.exceeded:
         return Inspection(error=f"compiling it takes too much {outcome.exceeded}")
     return Inspection(error=f"compiling it ended Python (signal {outcome.signal})")

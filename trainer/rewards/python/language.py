@@ -37,14 +37,15 @@ class Python:
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """The verdict on each answer, in their order. The same answer is judged once.
 
-        Raises RunError if none of them could be judged, for then it is the sandbox that fails.
+        What is lost with a launcher that dies is worth nothing. Raises RunError if the sandbox
+        cannot run Python.
         """
         wanted = [self._case(answer) for answer in answers]
         cases = list(dict.fromkeys(wanted))
         inspections = inspect_all(self._sandbox, cases)
-        failures = [found.failure for found in inspections if found.failure is not None]
-        if failures and len(failures) == len(cases):
-            raise RunError(f"No answer could be judged: {failures[0]}")
+        for found in inspections:
+            if found.failure is not None and not found.lost:
+                raise RunError(f"Python cannot be run in the sandbox: {found.failure}.")
         sound = [
             place
             for place, found in enumerate(inspections)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.errors import RunError
 from trainer.rewards.python.program import Program
 from trainer.rewards.python.scripts import CHECKING
 from trainer.sandbox.interface import MIB, Limits, Outcome, Work
@@ -42,7 +43,7 @@ class TestRun:
 
 
 def run_tests(sandbox: Sandbox, asked: Sequence[tuple[Program, str]]) -> list[TestRun]:
-    """What comes of the tests of each program."""
+    """What comes of the tests of each program. Raises RunError if the sandbox cannot run them."""
     marks = [secrets.token_hex(16) for _ in asked]
     works = [
         _work(program, tests, mark) for (program, tests), mark in zip(asked, marks, strict=True)
@@ -70,6 +71,8 @@ def _work(program: Program, tests: str, mark: str) -> Work:
 
 def _run(outcome: Outcome, mark: str) -> TestRun:
     if outcome.failure is not None:
+        if not outcome.lost:
+            raise RunError(f"Tests cannot be run in the sandbox: {outcome.failure}.")
         return TestRun(0, 0, failure=outcome.failure)
     total, passed, problems = 0, set(), []
     for line in outcome.stdout.split(b"\n"):

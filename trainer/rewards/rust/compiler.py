@@ -81,7 +81,7 @@ class Compiler:
             for crate, outcome in zip(crates, outcomes, strict=True):
                 known = self._read([units[n] for n in crate], outcome)
                 if known is None and len(crate) == 1:
-                    if outcome.failure:
+                    if outcome.failure and not outcome.lost:
                         raise RunError(f"rustc could not be run: {outcome.failure}.")
                     known = [Compiled(stopped=_how_it_ended(outcome))]
                 if known is None:
@@ -165,6 +165,8 @@ def _hiding(known: Sequence[Compiled | None]) -> bool:
 
 
 def _how_it_ended(outcome: Outcome) -> str:
+    if outcome.failure:
+        return f"not compiled: {outcome.failure}"
     if outcome.timed_out:
         return "rustc took too long"
     if outcome.signal:

@@ -62,7 +62,7 @@ def _work(group: Sequence[int], made: Sequence[Compiled], marks: Sequence[str]) 
 
 
 def _read(outcome: Outcome, secret: str) -> dict[int, Ended]:
-    if outcome.failure:
+    if outcome.failure and not outcome.lost:
         raise RunError(f"Tests could not be run: {outcome.failure}.")
     return read_results(outcome.stdout, secret)
 

@@ -26,6 +26,10 @@ from trainer.model.language_model import LanguageModel
 from trainer.rl.sampled import Finished, Request, Stops
 from trainer.rl.writing import Ends, Writing
 
+#: Answers written at once: with 128, a small model wrote a sixth more tokens per second of
+#: processor time than with 32.
+MOST_SLOTS = 128
+
 
 @dataclass(frozen=True)
 class How:
@@ -95,6 +99,8 @@ class ModelEngine:
                 for running in self._turn(decoder, answers):
                     answer = answers.pop(running)
                     finished(answer.place, answer.sampled(scored.logprobs.pop(running)))
+                if not waiting:
+                    decoder.close_ranks()
 
     def _decoder(self, requests: Sequence[Request], scored: _ScoredDraws) -> Decoder:
         longest = max((len(request.ids) for request in requests), default=1)
@@ -107,6 +113,7 @@ class ModelEngine:
         plan = plan_decoder(
             self._model,
             slots=self._how.slots,
+            most_slots=MOST_SLOTS,
             context=min(context, longest + self._how.max_new_tokens),
             precision=self._precision,
             draft=False,

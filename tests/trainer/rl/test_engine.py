@@ -99,6 +99,21 @@ def test_an_answer_depends_on_its_own_seed_alone(
     assert alone == [answer.tokens for answer in everyone[:5]]
 
 
+def test_answers_that_end_at_different_times_do_not_disturb_each_other(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    """The others move together in the cache."""
+    asked = requests(tokenizer, PROMPTS, 4)
+
+    def stops(text: str) -> int | None:
+        return len(text) if text and len(text) >= 2 + ord(text[0]) % 7 else None
+
+    together = sample(model, tokenizer, asked, stops=stops)
+    assert len({len(answer.tokens) for answer in together}) > 2
+    alone = [sample(model, tokenizer, [request], stops=stops)[0] for request in asked]
+    assert [answer.tokens for answer in alone] == [answer.tokens for answer in together]
+
+
 def test_answers_follow_the_weights_and_leave_the_training_alone(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:

@@ -47,13 +47,15 @@ def plan_decoder(
     prefill_chunk: int | None = None,
     free_memory: int | None = None,
     draft: bool = True,
+    most_slots: int = MAX_SLOTS,
 ) -> DecoderPlan:
     """The plan for `model` on its device, with defaults for what is None.
 
-    `slots`: as many as fit a quarter of the free memory, at most 32. `context`: the model's.
-    `precision`: how a CPU stores the weights (`fp32` or `fp16`, packed) or the type a GPU computes
-    in (`fp32` or `bf16`); fp32 on a CPU and bf16 on a GPU that supports it. `free_memory` is in
-    bytes, measured by default. Raises UserError for a context or precision that is not available.
+    `slots`: as many as fit a quarter of the free memory, at most `most_slots`. `context`: the
+    model's. `precision`: how a CPU stores the weights (`fp32` or `fp16`, packed) or the type a GPU
+    computes in (`fp32` or `bf16`); fp32 on a CPU and bf16 on a GPU that supports it. `free_memory`
+    is in bytes, measured by default. Raises UserError for a context or precision that is not
+    available.
     """
     device, longest = model.device, model.dimensions.T
     length = context or longest
@@ -63,7 +65,7 @@ def plan_decoder(
     if slots is None:
         free = _free_memory(device) if free_memory is None else free_memory
         per_slot = _slot_bytes(model, length, _cache_type(chosen))
-        slots = max(1, min(MAX_SLOTS, free // 4 // per_slot))
+        slots = max(1, min(most_slots, free // 4 // per_slot))
     chunk = CPU_PREFILL_CHUNK if device.type == "cpu" else GPU_PREFILL_CHUNK
     return DecoderPlan(slots, length, chosen, prefill_chunk or chunk, draft)
 

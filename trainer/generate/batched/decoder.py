@@ -160,6 +160,19 @@ class Decoder:
             self.running.remove(running)
             self._free[running.slot] = running.tokens[: running.computed]
 
+    def close_ranks(self) -> None:
+        """Move jobs from the last slots into free ones before them: rows of adjacent slots share
+        attention calls. Worth it where no job waits for the free slots.
+        """
+        for running in sorted(self.running, key=lambda running: -running.slot):
+            slot = min(self._free, default=running.slot)
+            if slot >= running.slot:
+                return
+            self.cache.copy(running.slot, slot, running.computed)
+            del self._free[slot]
+            self._free[running.slot] = []
+            running.slot = slot
+
     def release_all(self) -> list[Running]:
         """Free every slot and clear it, after a forward pass failed. Returns the jobs that ran."""
         failed, self.running = self.running, []

@@ -24,8 +24,9 @@ from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions
 from trainer.model.inference.newest import Newest
 
-#: One more attention call costs as much as this many padded positions (measured on a CPU).
-CALL_POSITIONS = 128
+#: One more attention call costs as much as this many padded positions of `CALL_WIDTH` numbers in
+#: all key-value heads together (measured on a CPU); narrower ones cost less.
+CALL_POSITIONS, CALL_WIDTH = 128, 512
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class SlotCache:
         self.keys, self.values = self._both
         self.lengths = [0] * slots
         self._grouped = n.K != n.H
+        self._call = max(CALL_POSITIONS, CALL_POSITIONS * CALL_WIDTH // (n.K * n.C))
         self._pieces: Sequence[Piece] = ()
         self._tokens = 0  # of the pass
         self._places: _Places | None = None
@@ -115,7 +117,8 @@ class SlotCache:
         begin = 0
         for single, group in itertools.groupby(self._pieces, lambda piece: piece.count == 1):
             if single:
-                for run in cut_into_runs([piece.slot for piece in group], self.lengths):
+                slots = [piece.slot for piece in group]
+                for run in cut_into_runs(slots, self.lengths, self._call):
                     calls.append(self._decoding(begin, run))
                     begin += len(run)
                 continue
@@ -206,8 +209,11 @@ class SlotCache:
         self.lengths[target] = count
 
 
-def cut_into_runs(slots: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """`slots` cut into runs of adjacent slots, with the least cost in padding and calls.
+def cut_into_runs(
+    slots: Sequence[int], lengths: Sequence[int], call: int = CALL_POSITIONS
+) -> list[list[int]]:
+    """`slots` cut into runs of adjacent slots, with the least cost in padding and calls, of which
+    one costs as much as `call` padded positions.
 
     `lengths` has the filled positions of every slot. Arrays, because a rollout has hundreds.
     """
@@ -215,7 +221,7 @@ def cut_into_runs(slots: Sequence[int], lengths: Sequence[int]) -> list[list[int
     if count < 2:
         return [list(slots)] if slots else []
     adjacent = slots[-1] - slots[0] == count - 1  # they are in order
-    if adjacent and count * max(sizes) - sum(sizes) <= CALL_POSITIONS:
+    if adjacent and count * max(sizes) - sum(sizes) <= call:
         return [list(slots)]  # less padding than another call costs
     sizes_N = np.array(sizes)
     longest_N = sizes_N.copy()  # of a run from each slot to the present one
@@ -229,7 +235,7 @@ def cut_into_runs(slots: Sequence[int], lengths: Sequence[int]) -> list[list[int
         np.maximum(run, sizes_N[end - 1], out=run)
         costs = best[first:end] + np.arange(end - first, 0, -1) * run
         place = int(costs.argmin())
-        best[end], begins[end] = costs[place] + CALL_POSITIONS, first + place
+        best[end], begins[end] = costs[place] + call, first + place
     runs, end = [], count
     while end:
         runs.append(list(slots[begins[end] : end]))

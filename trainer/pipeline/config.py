@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import yaml
 from pydantic import Field, ValidationError, create_model
@@ -21,6 +21,14 @@ from trainer.config.section import Section
 MOST_CHARACTERS = 60  # of a name, which is that of a group of runs too
 #: In `log`, stands for the time at which the pipeline was started first.
 TIME = "{time}"
+
+
+@runtime_checkable
+class HasPaths(Protocol):
+    """A section with paths."""
+
+    def with_absolute_paths(self) -> Section:
+        """The same with absolute paths."""
 
 
 class PipelineConfig(Section):
@@ -111,7 +119,17 @@ def resolve(
         problems = [_with_hint(problem, sections) for problem in validation_problems(error)]
         raise UserError(f"{where} is wrong: {'; '.join(problems)}.") from error
     _check(config, where)
-    return config.model_copy(update={"outputs": str(absolute_path(config.outputs))})
+    return _absolute(config, sections)
+
+
+def _absolute(config: PipelineConfig, sections: Mapping[str, type[Section]]) -> PipelineConfig:
+    """The same with absolute paths: a daemon may continue it from another working directory."""
+    update: dict[str, Any] = {"outputs": str(absolute_path(config.outputs))}
+    for name in sections:
+        section = config.section(name)
+        if isinstance(section, HasPaths):
+            update[name] = section.with_absolute_paths()
+    return config.model_copy(update=update)
 
 
 def _with_hint(problem: str, sections: Mapping[str, type[Section]]) -> str:

@@ -137,6 +137,9 @@ def _run_here(
         lock = claim(run)
         cleanup.callback(lock.release)
         _write_config(run, config)
+        log = record_of(run).log
+        if log and not os.path.lexists(log):
+            _link_log(Path(log), run)
         alerter = alerts_of_run(run, strict=not supervised)
         if alerter is not None:
             cleanup.callback(alerter.close)

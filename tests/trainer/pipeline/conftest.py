@@ -63,6 +63,7 @@ class Pipeline:
 
     def __init__(self, folder: Path, stages: Sequence[Fake]) -> None:
         self.folder, self.stages = folder, stages
+        self.hooks = Hooks()
         self.run_writer: RunWriter | None = None
 
     def run(self, **texts: str) -> int:
@@ -77,7 +78,7 @@ class Pipeline:
             with self.run_writer as writer:
                 stages: Sequence[Stage] = self.stages  # type: ignore[assignment]
                 runner = Runner(
-                    config, place, stages=stages, writer=writer, signals=signals, hooks=Hooks()
+                    config, place, stages=stages, writer=writer, signals=signals, hooks=self.hooks
                 )
                 return runner.run()
 

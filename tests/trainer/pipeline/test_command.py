@@ -128,6 +128,27 @@ def test_flags_and_assignments_override_the_file(tmp_path: Path) -> None:
     assert config.section("rl").rl == {"iterations": 7}
 
 
+def test_paths_hold_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "own.yaml", "tasks.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "p.yaml").write_text(
+        "prepare: {text: [a.txt, 'b/*.txt'], output: o}\n"
+        "supervised: {config: own.yaml}\nrl: {config: rl, rl: {prompts: tasks.jsonl}}\n"
+        "evaluation: {suites: [held-out, rust, tasks.jsonl]}"
+    )
+    config = load(Path("p.yaml"), sections())
+    prepare, evaluation = config.section("prepare"), config.section("evaluation")
+    assert prepare.text == [str(tmp_path / "a.txt"), str(tmp_path / "b/*.txt")]
+    assert (prepare.output, prepare.tokens) == (str(tmp_path / "o"), None)
+    assert config.section("supervised").config == str(tmp_path / "own.yaml")
+    assert config.section("rl").config == "rl"
+    assert config.section("rl").rl["prompts"] == str(tmp_path / "tasks.jsonl")
+    assert evaluation.suites == ["held-out", "rust", str(tmp_path / "tasks.jsonl")]
+
+
 VARIABLES = {
     "BATCH_SIZE": "--batch-size",
     "TARGET_STEPS": "--target-steps",

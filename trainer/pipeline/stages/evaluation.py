@@ -37,6 +37,12 @@ class EvaluationSection(Section):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the answers.")
 
+    def with_absolute_paths(self) -> EvaluationSection:
+        """The same with absolute paths of files of tasks; other suites are names."""
+        paths = {name: absolute_path(name) for name in self.suites}
+        found = [str(path) if path.is_file() else name for name, path in paths.items()]
+        return self.model_copy(update={"suites": found})
+
 
 class Evaluation:
     """`trainer eval` and `trainer eval --suite`."""

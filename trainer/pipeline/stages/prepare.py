@@ -42,6 +42,14 @@ class PrepareSection(Section):
     skip_bad: bool = Field(False, description="Leave out records that cannot be read.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the validation split.")
 
+    def with_absolute_paths(self) -> PrepareSection:
+        """The same with absolute paths."""
+        update: dict[str, object] = {"text": [str(absolute_path(text)) for text in self.text]}
+        for key in ("tokens", "output"):
+            path = getattr(self, key)
+            update[key] = str(absolute_path(path)) if path else path
+        return self.model_copy(update=update)
+
 
 class Prepare:
     """`trainer tasks make`, then `trainer prepare-data` on all text."""

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from pydantic import Field, create_model
 
 from shared.errors import UserError
+from shared.files import absolute_path
 from trainer.config.resolve import Settings, resolve
 from trainer.config.schema import SECTIONS
 from trainer.config.section import Section
@@ -25,6 +26,28 @@ class _Base(Section):
     config: str | None = Field(
         None, description="Preset or file that the settings build on; see trainer config."
     )
+
+    def with_absolute_paths(self) -> Section:
+        """The same with absolute paths of files that are there; anything else may be a name."""
+        update: dict[str, Any] = {}
+        if self.config is not None and (path := absolute_path(self.config)).is_file():
+            update["config"] = str(path)
+        for section, keys in _PATHS.items():
+            held = getattr(self, section, {})
+            paths = {
+                key: absolute_path(held[key]) for key in keys if isinstance(held.get(key), str)
+            }
+            found = {key: str(path) for key, path in paths.items() if path.exists()}
+            update[section] = {**held, **found}
+        return self.model_copy(update=update)
+
+
+#: Keys of a training that may hold paths, by section.
+_PATHS = {
+    "data": ("path", "val_path", "tokenizer"),
+    "checkpoint": ("begin_from",),
+    "rl": ("prompts", "val_prompts"),
+}
 
 
 def training_section(name: str, doc: str, **more: Any) -> type[Section]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.checkpoints.evaluation import Evaluation as DataEvaluation
 from shared.checkpoints.evaluation import Speed
+from shared.hub.card_suites import suite_results, suite_sections
 from shared.hub.markdown import code, table
 from shared.hub.source import Evaluation, Facts
 from shared.text import one_line, plural
@@ -36,28 +37,33 @@ def evaluation_results(facts: Facts, data_name: str) -> list[EvalResult]:
         )
         for kind, name, value in _metrics(facts.evaluation)
     ]
-    return during_training + [
-        EvalResult(
-            task_type="text-generation",
-            task_name="Text Generation",
-            dataset_type="validation-split" if measured.split == "validation" else "text",
-            dataset_name=_shown_name(measured),
-            dataset_config=_windows(measured),
-            dataset_split="validation" if measured.split == "validation" else None,
-            dataset_revision=_revision(measured),
-            metric_type=kind,
-            metric_name=name,
-            metric_value=value,
-        )
-        for measured in _shown_evaluations(facts)
-        for kind, name, value in _metrics_of(measured)
-    ]
+    return (
+        during_training
+        + [
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type="validation-split" if measured.split == "validation" else "text",
+                dataset_name=_shown_name(measured),
+                dataset_config=_windows(measured),
+                dataset_split="validation" if measured.split == "validation" else None,
+                dataset_revision=_revision(measured),
+                metric_type=kind,
+                metric_name=name,
+                metric_value=value,
+            )
+            for measured in _shown_evaluations(facts)
+            for kind, name, value in _metrics_of(measured)
+        ]
+        + suite_results(facts)
+    )
 
 
 def evaluation_section(facts: Facts) -> str:
     """What a person reads of it."""
     measured = facts.evaluation
-    later = [_later_evaluation(e) for e in _shown_evaluations(facts)]
+    suites = suite_sections(facts)
+    later = [_later_evaluation(e) for e in _shown_evaluations(facts)] + suites
     if measured is None and not later:
         return "No data was held out for validation, so how well it generalizes is unknown."
     parts: list[str] = []

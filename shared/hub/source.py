@@ -26,6 +26,7 @@ from shared.checkpoints.evaluation import Speed, read_evaluations, read_speeds
 from shared.checkpoints.manifest import Manifest, read_manifest
 from shared.checkpoints.owner import owner_of
 from shared.checkpoints.prune import named
+from shared.checkpoints.suites import SuiteResult, read_suites
 from shared.errors import RunError, UserError
 from shared.files import read_json
 from shared.json_text import Json, is_number
@@ -136,7 +137,8 @@ class Facts:
 
     `architecture` is config.json, `adapter` that of adapters, which have no config.json; `settings`
     the run's configuration, `progress` the trainer's state at the checkpoint. `seconds` is the time
-    its optimizer steps took, `evaluations` and `speeds` what was measured since (eval.json).
+    its optimizer steps took, `evaluations`, `speeds` and `suites` what was measured since
+    (eval.json).
     """
 
     name: str
@@ -152,6 +154,7 @@ class Facts:
     stated: Mapping[str, str] = field(default_factory=dict)
     evaluations: tuple[DataEvaluation, ...] = ()
     speeds: tuple[Speed, ...] = ()
+    suites: tuple[SuiteResult, ...] = ()
     adapter: Json = field(default_factory=dict)
 
     def setting(self, path: str) -> str | int | float | None:
@@ -194,6 +197,7 @@ def read_facts(source: Source, stated: Mapping[str, str] | None = None) -> Facts
         stated=dict(stated or {}),
         evaluations=tuple(read_evaluations(folder)),
         speeds=tuple(read_speeds(folder)),
+        suites=tuple(read_suites(folder)),
     )
     return _with_evaluation(facts, measured)
 

@@ -27,10 +27,20 @@ from shared.checkpoints.evaluation_record import (
     EVENT,
     event_fields,
     record_evaluation,
+    record_suite,
     serve_evaluated,
+    suite_fields,
+)
+from shared.checkpoints.suites import (
+    Figure,
+    SuiteResult,
+    add_suites,
+    newest_suites,
+    read_suites,
 )
 from shared.control.requests import pending
 from shared.errors import UserError
+from shared.json_text import encode_json
 from shared.ownership.heartbeat import HeartbeatFile
 from shared.run.directory import create_run
 from shared.run.event_text import event_text
@@ -201,3 +211,55 @@ def test_a_run_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     run = create_run(tmp_path, "x")
     run.events_path.mkdir()
     assert "could not be written into the events" in record_evaluation(run, "step_1", RESULT)
+
+
+SUITE = SuiteResult(
+    suite="tasks",
+    judge="rustc 1.95.0",
+    sha256="cd" * 32,
+    tasks=12,
+    answers=24,
+    settings={"samples": 2, "temperature": 0.8},
+    figures={"compile_rate": Figure(0.5, 0.25, 0.75, 24), "reward": Figure(0.25)},
+    time=6.0,
+    seconds=2.0,
+    command="trainer eval --checkpoint /home/ada/x",
+)
+
+
+def test_suites_and_data_sets_keep_each_other(tmp_path: Path) -> None:
+    add_suites(tmp_path, [SUITE])
+    add_evaluation(tmp_path, [RESULT], SPEED)
+    add_suites(tmp_path, [replace(SUITE, settings={"samples": 1}), replace(SUITE, time=7.0)])
+    assert read_evaluations(tmp_path) == [RESULT]
+    assert [suite.time for suite in read_suites(tmp_path)] == [6.0, 7.0]
+    assert [suite.time for suite in newest_suites(read_suites(tmp_path))] == [7.0]
+    assert "/home/ada" not in json.dumps(without_paths(tmp_path))
+
+
+def test_a_suite_is_told_to_its_run_alive_or_not(tmp_path: Path) -> None:
+    told: list[dict[str, object]] = []
+    run = create_run(tmp_path, "tiny")
+    assert record_suite(run, "step_5", SUITE) == ""
+    event = list(read_records(run.path / "events.jsonl"))[-1]
+    assert event["figures"] == {"compile_rate": 0.5, "reward": 0.25}
+    assert event_text(event) == "step_5 on tasks: compiles 50.0 %"
+    with RunWriter(run=run):
+        assert record_suite(run, "step_5", SUITE) == ""
+        [request] = pending(run.control)
+        message = serve_evaluated(request.arguments, lambda _kind, **fields: told.append(fields))
+        request.remove()
+    assert message == "the evaluation of step_5 is in the events"
+    assert told[0]["figures"] == event["figures"]
+    with pytest.raises(UserError, match="is not the record of an evaluation"):
+        serve_evaluated({**suite_fields("step_5", SUITE), "figures": "none"}, told.append)
+
+
+@given(JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_suites_can_be_read(tmp_path: Path, value: object) -> None:
+    entry = {**SUITE.to_json(), "figures": {"x": value}, "settings": value, "notes": value}
+    (tmp_path / EVALUATION).write_bytes(encode_json({"suites": [value, entry]}))
+    read_suites(tmp_path)
+    add_suites(tmp_path, [SUITE])
+    assert SUITE in read_suites(tmp_path)

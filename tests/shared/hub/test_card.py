@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 
 from shared.checkpoints.evaluation import Evaluation as DataEvaluation
 from shared.checkpoints.evaluation import Measured, Speed
+from shared.checkpoints.suites import Figure, SuiteResult
 from shared.hub.card import CardContext, is_ours, was_edited, write_card
 from shared.hub.settings import UploadSettings
 from shared.hub.source import Evaluation, Facts, find_source, read_facts
@@ -75,7 +76,14 @@ def spoilt(facts: Facts, text: str) -> Facts:
         stated={"final loss": text},
         evaluations=(evaluation(text, sha256=text),),
         speeds=(Speed(1e3, 50.0, 128, 64, text, text, 1.0),),
+        suites=(suite_result(text, judge=text, settings={text: text}, notes=(text,)),),
     )
+
+
+def suite_result(name: str, **changes: Any) -> SuiteResult:
+    figures = {"compile_rate": Figure(0.5, 0.25, 0.75, 12), name: Figure(2.5)}
+    result = SuiteResult(name, "rustc 1.95.0", "cd" * 32, 12, 24, {"samples": 2}, figures, 1.0, 9.0)
+    return replace(result, **changes)
 
 
 def evaluation(data: str, **changes: Any) -> DataEvaluation:
@@ -181,6 +189,22 @@ def test_what_is_not_known_is_left_out(facts: Facts) -> None:
     assert "None" not in card and "nan" not in card
     assert "model-index" not in metadata(card)
     assert "license" not in metadata(card)
+
+
+def test_the_newest_result_of_a_suite_is_told_with_its_interval(facts: Facts) -> None:
+    newer = suite_result("tasks", time=2.0, notes=("The tests of the tasks were not run.",))
+    older = suite_result("tasks", figures={"compile_rate": Figure(0.125)})
+    card = card_of(replace(facts, suites=(older, newer)))
+    assert "On the tasks of `tasks` (12 tasks, 24 answers, judged by `rustc 1.95.0`" in card
+    assert "50.0 % (25.0 to 75.0)" in card and "12.5 %" not in card
+    assert "`The tests of the tasks were not run.`" in card
+    assert "samples 2" in card
+    found = [
+        (result["dataset"]["name"], metric["type"], metric["value"])
+        for result in metadata(card)["model-index"][0]["results"]
+        for metric in result["metrics"]
+    ]
+    assert ("tasks", "compile_rate", 0.5) in found
 
 
 def test_what_was_measured_since_is_a_data_set_of_its_own(facts: Facts) -> None:

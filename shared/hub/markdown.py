@@ -18,7 +18,7 @@ def code(value: object) -> str:
 def table(rows: Iterable[tuple[str, str]], head: tuple[str, str] = ("", "")) -> str:
     """A table of two columns out of our own words and what `code` made; empty cells go."""
     # A bar ends a cell even inside of code, unless it is escaped.
-    lines = [f"| {name} | {_cell(value)} |" for name, value in rows if value]
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows if value]
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines]) if lines else ""
 
 

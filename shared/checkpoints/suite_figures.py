@@ -23,7 +23,7 @@ class FigureKind:
 #: In the order they are shown.
 KINDS: Mapping[str, FigureKind] = {
     "parse_rate": FigureKind("parses"),
-    "compile_rate": FigureKind("compiles", target="60-80 %, with RL 95-100 %"),
+    "compile_rate": FigureKind("compiles", target="60-80 %, RL 95-100 %"),
     "test_rate": FigureKind("passes its tests"),
     "pass@1": FigureKind("pass@1"),
     "pass@5": FigureKind("pass@5"),
@@ -36,15 +36,15 @@ KINDS: Mapping[str, FigureKind] = {
     "iterators": FigureKind("uses iterators"),
     "closures": FigureKind("uses closures"),
     "match": FigureKind("uses match"),
-    "idiomatic": FigureKind("iterators or closures", target="70 %"),
+    "idiomatic": FigureKind("iterator or closure", target="70 %"),
     "error_handling": FigureKind("Result, Option or ?", target="80 %"),
     "documented": FigureKind("functions documented", target="50 %"),
-    "complexity": FigureKind("cyclomatic complexity", is_rate=False, target="below 5"),
+    "complexity": FigureKind("complexity (McCabe)", is_rate=False, target="below 5"),
     "nesting": FigureKind("deepest nesting", is_rate=False),
     "ended": FigureKind("answers that end"),
     "length": FigureKind("tokens per answer", is_rate=False),
-    "perplexity": FigureKind("perplexity of references", is_rate=False),
-    "bits_per_byte": FigureKind("bits per byte of them", is_rate=False),
+    "perplexity": FigureKind("reference perplexity", is_rate=False),
+    "bits_per_byte": FigureKind("reference bits/byte", is_rate=False),
 }
 TARGETS = "guide's aim"  # the heading of the targets
 

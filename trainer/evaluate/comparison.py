@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shared.checkpoints.catalogue import ADAPTER, is_adapter
 from shared.checkpoints.evaluation import Evaluation, Speed
+from shared.checkpoints.suites import Setting, SuiteResult, read_suites
 from trainer.checkpoint.base_model import find_base
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.origin import find_origin
@@ -20,7 +21,8 @@ from trainer.generate.sampling import Sampling
 class Compared:
     """One model's side of a comparison. `bytes` is the size of its weights on disk.
 
-    `texts` are its continuations of the prompts, in order.
+    `texts` are its continuations of the prompts, in order. `suites` is what `trainer eval` has
+    stored with it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Compared:
     texts: tuple[str, ...] = ()
     results: tuple[Evaluation, ...] = ()
     speed: Speed | None = None
+    suites: tuple[SuiteResult, ...] = ()
 
 
 def describe(opened: OpenedModel) -> Compared:
@@ -48,6 +51,7 @@ def describe(opened: OpenedModel) -> Compared:
         vocabulary=opened.tokenizer.vocab_size,
         context=opened.context,
         tokenizer=opened.tokenizer.hash,
+        suites=tuple(read_suites(origin.checkpoint)) if origin.checkpoint else (),
     )
 
 
@@ -82,6 +86,24 @@ def continue_prompts(
     return tuple(
         codec.decode(tokens) for tokens in decode_as_generate(opened.model, jobs, codec.vocab_size)
     )
+
+
+def common_suites(models: Sequence[Compared]) -> list[tuple[SuiteResult, ...]]:
+    """The newest results that every model has with the same tasks, judge and settings: one for each
+    model. Figures of other settings do not compare."""
+    newest = [
+        {
+            (result.suite, result.judge, result.sha256, _settings(result)): result
+            for result in sorted(model.suites, key=lambda result: result.time)
+        }
+        for model in models
+    ]
+    common = [key for key in newest[0] if all(key in others for others in newest[1:])]
+    return [tuple(results[key] for results in newest) for key in common]
+
+
+def _settings(result: SuiteResult) -> frozenset[tuple[str, Setting]]:
+    return frozenset(result.settings.items())
 
 
 def share_tokens(models: Sequence[Compared]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shutil
@@ -11,8 +12,10 @@ import pytest
 
 from shared.checkpoints.evaluation import EVALUATION, read_evaluations
 from shared.checkpoints.manifest import verify_folder
+from shared.checkpoints.suites import read_suites
 from shared.run.record_lines import read_records
 from tests.conftest import RunCli
+from tests.rust import needs_rustc  # noqa: F401 - a fixture
 
 TEXT = "def rounded(x):\n    return round(x)  # naïve ½ 😀\n\n\n" * 8
 
@@ -194,3 +197,90 @@ def test_another_tokenizer_than_the_models_is_refused(
     assert output.code == 2
     assert str(other) in output.err and "not the tokenizer of the model" in output.err
     assert read_evaluations(folder) == []
+
+
+TASKS = [
+    {
+        "id": f"own/{n}",
+        "prompt": f"/// Adds {n}.\npub fn add_{n}(x: i32) -> i32 {{",
+        "language": "rust",
+        "signature": f"pub fn add_{n}(x: i32) -> i32",
+        "tests": f"#[test]\nfn adds() {{ assert_eq!(add_{n}(1), {n + 1}); }}\n",
+        "reference": f"\n    x + {n}\n}}\n",
+    }
+    for n in range(3)
+]
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Path:
+    path = tmp_path / "own\x1b[31m.jsonl"
+    path.write_text("".join(json.dumps(task) + "\n" for task in TASKS))
+    return path
+
+
+@pytest.mark.usefixtures("needs_rustc")
+def test_a_file_of_tasks_is_answered_judged_and_kept(
+    runs: Path, tmp_path: Path, task_file: Path, run_cli: RunCli
+) -> None:
+    folder = checkpoint(runs)
+    asked = ["--suite", task_file, "--samples", 2, "--max-new-tokens", 8, "--mode", "complete"]
+    output = run_cli("eval", folder, *asked, "--no-run-tests")
+    assert output.code == 0, output.err
+    assert "own[31m.jsonl: 3 tasks, 6 answers, judged by rustc" in output.out
+    assert "\x1b" not in output.out + output.err
+    assert "The tests of the tasks were not run." in output.out
+    assert "60-80 %" in output.out, "the guide's aims stand beside our figures"
+    assert all(len(line) <= 80 for line in output.out.splitlines() if "written to" not in line)
+    [result] = read_suites(folder)
+    assert read_suites(folder.with_name("final")) == [result]
+    assert (result.tasks, result.answers, result.settings["temperature"]) == (3, 6, 0.8)
+    assert result.figures["bits_per_byte"].value > 0
+    event = list(read_records(folder.parents[1] / "events.jsonl"))[-1]
+    assert (event["event"], event["suite"]) == ("suite_evaluated", "own[31m.jsonl")
+    [answers] = (folder.parents[1] / "samples").glob("eval-own*.jsonl")
+    lines = [json.loads(line) for line in answers.read_bytes().splitlines()]
+    assert [line["task"] for line in lines[1:]].count("own/1") == 2
+    again = run_cli("eval", folder, *asked, "--no-run-tests", "--json")
+    assert "6 of 6 answers are in" in again.err
+    value = json.loads(again.out)
+    assert value["suites"][0]["figures"]["compile_rate"]["count"] == 6
+    compared = run_cli("compare", folder, folder.with_name("final"), "--no-losses", "--no-speed")
+    assert compared.code == 0, compared.err
+    assert "own[31m.jsonl, 3 tasks, judged by rustc" in compared.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--suite", "humanevalx"], "none of rust, tasks, humaneval-x, and no file (did you mean"),
+        (["--suite", "rust", "--samples", "0"], "--samples is 0; it must be 1 or more"),
+        (
+            ["--suite", "rust", "--samples", "4", "--temperature", "0"],
+            "the same answer every",
+        ),
+        (["--suite", "rust", "--temperature", "-1"], "--temperature is -1.0"),
+        (["--suite", "rust", "--mode", "talk"], "--mode 'talk' is not one of auto, chat, complete"),
+        (["--suite", "rust", "--max-tasks", "0"], "--max-tasks is 0"),
+        (["--suite", "rust", "--max-new-tokens", "0"], "--max-new-tokens is 0"),
+        (["--suite", "rust", "--data", "x.txt"], "x.txt is for losses on text, and --suite has"),
+        (["--suite", "rust", "--suite", "tasks", "--answers", "a"], "--answers names one file"),
+        (["--suite", "rust", "--tasks", "hellaswag"], "are two evaluations: give two commands"),
+        (["--tasks", ","], "--tasks names no task"),
+        (["--tasks", "x", "--num-fewshot", "-1"], "--num-fewshot is -1; it must be 0 or more"),
+    ],
+)
+def test_wrong_use_of_suites_is_a_sentence(
+    trained: Path, run_cli: RunCli, arguments: list[str], told: str
+) -> None:
+    output = run_cli("eval", "--checkpoint", checkpoint(trained), *arguments)
+    assert output.code == 2
+    assert told in output.err
+    assert output.err.count("\n") == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="it is installed")
+def test_without_the_harness_it_is_said_how_to_get_it(trained: Path, run_cli: RunCli) -> None:
+    output = run_cli("eval", "--checkpoint", checkpoint(trained), "--tasks", "hellaswag")
+    assert output.code == 2
+    assert "pip install 'train-monitor[lm-eval]'" in output.err

@@ -65,7 +65,8 @@ def compare(
 ) -> int:
     """Compare models by loss on the same text, texts from the same prompts, size and speed.
 
-    The default data is the validation data of the first model's run. Nothing is written.
+    The default data is the validation data of the first model's run. What trainer eval --suite
+    and --tasks have stored is shown where all models have it. Nothing is written.
     """
     from dataclasses import replace
 
@@ -212,7 +213,11 @@ def _as_json(found: Sequence[Compared], prompts: Sequence[str]) -> dict[str, Any
         "same_tokenizer": share_tokens(found),
         "prompts": list(prompts),
         "models": [
-            {**asdict(side), "results": [result.to_json() for result in side.results]}
+            {
+                **asdict(side),
+                "results": [result.to_json() for result in side.results],
+                "suites": [result.to_json() for result in side.suites],
+            }
             for side in found
         ],
     }

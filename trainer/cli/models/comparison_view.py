@@ -19,6 +19,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # names of the models in the tables
 WIDTH = 80  # columns without a terminal
 MIN_COLUMN = 24  # columns per model, below which texts are printed one after another
 FILE_COLUMNS = 4  # models in one table of files
+SUITE_COLUMNS = 5  # and in one of suites
 DIFFERENT_TOKENS = (
     "The tokenizers differ, so losses and perplexities per token cannot be compared; bits per byte "
     "can."
@@ -38,6 +39,7 @@ def show_comparison(found: Sequence[Compared], prompts: Sequence[str]) -> None:
             _show_results([side.results[place] for side in found], same)
         if not same:
             typer.echo(fill(DIFFERENT_TOKENS, 79))
+    _show_suites(found)
     for place, prompt in enumerate(prompts):
         _show_texts(prompt, [side.texts[place] for side in found])
 
@@ -103,6 +105,28 @@ def _show_files(results: Sequence[Evaluation], key: str) -> None:
             cells = (evaluate.number(values[c][i], key) for c in columns)
             rows.append((*cells, shorten_path(values[0][i]["data"], 34)))
         print_table(rows, numbers=range(len(columns)))
+
+
+def _show_suites(found: Sequence[Compared]) -> None:
+    """Print the figures of each suite that every model was evaluated on alike, side by side."""
+    from textwrap import fill
+
+    from shared.checkpoints.suite_figures import format_figure, in_order, kind_of
+    from trainer.cli.models.suite_results import describe_settings
+    from trainer.evaluate.comparison import common_suites
+
+    for results in common_suites(found):
+        first = results[0]
+        typer.echo(f"\n{first.suite}, {first.tasks:,} tasks, judged by {first.judge}")
+        typer.echo(fill(describe_settings(first.settings), 79))
+        for begin in range(0, len(results), SUITE_COLUMNS):
+            part = results[begin : begin + SUITE_COLUMNS]
+            rows: list[tuple[str, ...]] = [("", *LETTERS[begin : begin + len(part)], "")]
+            for name, _ in in_order(first.figures):
+                figures = [result.figures.get(name) for result in part]
+                cells = (format_figure(name, f.value) if f else "-" for f in figures)
+                rows.append((kind_of(name).label, *cells, ""))
+            print_table(rows, numbers=range(1, len(part) + 1))
 
 
 def _lowest(values: Sequence[float | None]) -> int | None:

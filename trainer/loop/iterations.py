@@ -20,7 +20,7 @@ from trainer.loop.pass_gate import check_pass_rate
 from trainer.loop.reward_evaluation import RewardEvaluation
 from trainer.rl.advantages import advantages, parts_of, varies, weights_of
 from trainer.rl.batches import RolloutBatches, Row
-from trainer.rl.figures import held_out_figures, iteration_figures
+from trainer.rl.figures import held_out_figures, iteration_figures, policy_gap
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
@@ -65,6 +65,7 @@ class Iterations:
         self._answering = Answering(session, writer, hooks.language) if rewarded else None
         self._asking = Asking(session, writer)
         self._figures: dict[str, float] = {}
+        self._gap: dict[str, float] = {}
         self._of_step = -1
 
     def attend(self, interruption: Callable[[], Stop | None]) -> None:
@@ -117,7 +118,7 @@ class Iterations:
             made.answered, made.dropped, made.rollout_seconds, made.reward_seconds
         )
         verdicts = [verdict for group in made.answered for verdict in group.verdicts]
-        self._figures |= self._asking.follow(made.cursor, verdicts)
+        self._figures |= self._asking.follow(made.cursor, verdicts) | self._gap
         if samples_due(session, self._number):
             write_samples(session, self._writer, self._number, made.answered)
         self._tell()
@@ -191,6 +192,7 @@ class Iterations:
         if session.config.steps_per_iteration > 1:
             old = old_scores(session, rows, self._micro_batch, progress)
             rows = [replace(row, old=x) for row, x in zip(rows, old, strict=True)]
+            self._gap = {"policy_gap": policy_gap(made.groups, old)}
         return rows
 
     def _tell(self) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trainer.rl.rollouts import Group
 
 
@@ -54,3 +56,14 @@ def held_out_figures(groups: Sequence[Group]) -> dict[str, float]:
     found = answer_figures(groups)
     kept = ("reward", "parse_rate", "compile_rate", "test_rate", "completion_length")
     return {f"val_{key}": found[key] for key in kept if key in found}
+
+
+def policy_gap(groups: Sequence[Group], trained: Sequence[NDArray[np.float32]]) -> float:
+    """How far the model that is trained is from what wrote the answers, though both have the same
+    weights: the mean distance of their log-probabilities of a token, in nats. `trained` has those
+    of each answer's tokens. It is rounding, and more where answers are written in another precision
+    or by another program.
+    """
+    wrote = [answer.logprobs for group in groups for answer in group.answers]
+    apart = [np.abs(own - np.array(other)) for own, other in zip(trained, wrote, strict=True)]
+    return float(np.concatenate(apart).mean())

@@ -160,6 +160,8 @@ def test_it_resumes_exactly(rl: Rl, run_cli: RunCli, flags: tuple[object, ...]) 
     assert output.code == 75
     ended = records(run)[-1]["step"]
     assert ended % (4 if flags else 1) == 0
+    if flags:  # the engine's log-probabilities are those of the training pass
+        assert 0 <= records(run)[0]["policy_gap"] < 1e-4
     assert run_cli("resume", run.path, hooks=Hooks(language=Letters())).code == 0
     assert comparable(run) == comparable(whole)
     assert weights(run) == weights(whole)

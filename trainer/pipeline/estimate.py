@@ -67,7 +67,7 @@ def estimate(
     if measure:
         tell("measuring a few steps of each kind")
         measured = measured_in_miniature(config)
-    return [*lines, "", *_sizes(config, record, measured), "", *_hours(config, measured)]
+    return [*lines, "", *_sizes(config, record, measured), "", *hours_told(config, measured)]
 
 
 def _verdicts(config: PipelineConfig, place: Place, record: PipelineRecord) -> list[str]:
@@ -218,7 +218,7 @@ def _tokens(config: PipelineConfig, record: PipelineRecord) -> str:
     return " and ".join(part for part in (about if size else "", tasks) if part)
 
 
-def _hours(config: PipelineConfig, measured: Measured) -> list[str]:
+def hours_told(config: PipelineConfig, measured: Measured) -> list[str]:
     """Hours of each phase that takes long, beside the guide's."""
     supervised, rl = Layered(config, "supervised"), Layered(config, "rl", preset="rl")
     steps = {**supervised.source, **supervised.own}.get("train.max_steps")

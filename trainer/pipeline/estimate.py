@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.errors import ExitCode, RunError
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.text import format_bytes, format_count, one_line
@@ -106,6 +107,8 @@ def measured_in_miniature(config: PipelineConfig) -> Measured:
         run = noted_run(place)
         record = (read_record(run) if run is not None else None) or PipelineRecord()
         found = _read(record, place)
+        if code == ExitCode.REQUEUE:
+            raise RunError("The measurement of a dry run was interrupted; nothing was started.")
         if code:
             said = console.getvalue().strip().splitlines() or ["it ended"]
             error = next((x for x in reversed(said) if x.startswith("[ERROR]")), said[-1])
@@ -132,9 +135,9 @@ def miniature(config: PipelineConfig, folder: Path) -> PipelineConfig:
         "refill": 0,
         "min_pass_rate": 0.0,
         "curriculum": False,
-        "prompts": None,
-        "val_prompts": None,
+        "val_prompts": None,  # judging those that are held out is no part of an iteration
     }
+    rl["rl"].pop("prompts", None)
     rl["train"] = {k: v for k, v in rl["train"].items() if k not in _RL_SIZES}
     rl["eval"] |= quiet
     rl["checkpoint"] = {"interval": _NEVER}

@@ -27,7 +27,6 @@ class _Case:
     key: bytes
     inspection: Inspection
     unit: Unit
-    lacks_tests: bool
 
 
 class Rust:
@@ -89,9 +88,7 @@ class Rust:
                 found[key] = scoring.unparsed(inspection)
             else:
                 found[key] = scoring.unparsed(inspection)  # until it is compiled
-                unit = self._unit(answer, inspection)
-                lacks_tests = bool(self.runs_tests and answer.prompt.tests and not unit.tests)
-                cases.append(_Case(key, inspection, unit, lacks_tests))
+                cases.append(_Case(key, inspection, self._unit(answer, inspection)))
         found |= self._compiled(cases)
         for key in dict.fromkeys(keys):
             self._verdicts.put(key, found[key])
@@ -135,7 +132,5 @@ class Rust:
                 if all(place.line > given for place in warning.places)
             ]
             style = style_of(case.inspection.program.completion, warnings)
-            verdicts[case.key] = scoring.judged(
-                case.inspection, made, runs.get(n), style, lacks_tests=case.lacks_tests
-            )
+            verdicts[case.key] = scoring.judged(case.inspection, made, runs.get(n), style)
         return verdicts

@@ -55,17 +55,9 @@ def unparsed(inspection: Inspection) -> Verdict:
 
 
 def judged(
-    inspection: Inspection,
-    compiled: Compiled,
-    tests: TestRun | None,
-    style: float,
-    *,
-    lacks_tests: bool = False,
+    inspection: Inspection, compiled: Compiled, tests: TestRun | None, style: float
 ) -> Verdict:
-    """The verdict on an answer that parses. `style` is between 0 and 1.
-
-    `lacks_tests`: the task's tests were to be run, and none was found in them.
-    """
+    """The verdict on an answer that parses. `style` is between 0 and 1."""
     if compiled.stopped is not None:
         return refused(inspection, compiled.stopped)
     if any(error.code in ENDLESS for error in compiled.errors.answer):
@@ -78,7 +70,7 @@ def judged(
         parts["compile"] = POINTS["compile"]
     else:
         parts["compile"] = POINTS["compile"] / 2 * (1 - _kinds_of_errors(compiled) / MOST_ERRORS)
-    messages = ["no test was found in the task's tests"] if lacks_tests else []
+    messages = []
     if builds and not whole:
         messages.append("the function's signature is not the one the task asks for")
     messages += [

@@ -1,1 +1,0 @@
-"""Templates of Python tasks: one module per family."""

@@ -131,7 +131,8 @@ def test_of_daemons_on_several_hosts_one_starts_a_run(house: House) -> None:
     two = house.supervise(host="two", others=lambda: {"one"})
     runs = [house.run(f"r{n}", {"wait": True}) for n in range(6)]
     one.tick()
-    assert {state_of(r).host for r in runs} == {"one"}
+    # A worker that has begun says where it is itself.
+    assert {state_of(r).host for r in runs} <= {"one", host_name()}
     for _ in range(20):
         one.tick()
         two.tick()

@@ -95,7 +95,10 @@ def test_a_process_that_dies_is_told(corpus: Path, whole: Path, tmp_path: Path) 
     )
     try:
         (tmp_path / "out").mkdir()
-        until(lambda: len(psutil.Process(process.pid).children()) == 2)
+        until(
+            lambda: process.poll() is not None or len(psutil.Process(process.pid).children()) == 2
+        )
+        assert process.poll() is None, process.communicate()[1]
         os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGKILL)
         _, err = process.communicate(timeout=60)
     finally:

@@ -89,7 +89,9 @@ class TextKind:
 
     def for_workers(self) -> dict[str, Any]:
         """The settings of the processes."""
-        return asdict(self._settings) | {"inputs": []}
+        settings = asdict(self._settings) | {"inputs": []}
+        del settings["leave_out"]  # numbers of documents of the whole text: refused with shards
+        return settings
 
     def split(self, surveys: Sequence[dict[str, Any]], places: Sequence[Path]) -> Split:
         """The rule for the whole text; a shard knows where in it it begins."""

@@ -26,6 +26,7 @@ class Freezer:
 
     def install(self) -> None:
         """Notice from now on who puts everything back."""
+        gc.set_threshold(10_000, 10, 10)
         gc.unfreeze = self._note_thaw
 
     def freeze(self) -> None:

@@ -12,6 +12,7 @@ from shared.foreign.interface import Format
 #: Where each format is, in the order in which they look at a folder. A format with a folder or a
 #: database of its own comes before those that only know files.
 _MODULES: Mapping[str, str] = {
+    "TensorBoard": "shared.foreign.tensorboard",
     "Hugging Face": "shared.foreign.trainer_state",
     "CSV": "shared.foreign.csv_table",
     "JSON Lines": "shared.foreign.json_lines",

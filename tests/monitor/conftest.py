@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from textual.css.stylesheet import Stylesheet
 
 from monitor.data.views import EventView, RunDetail, RunView, SampleView
 from shared.checkpoints.catalogue import CheckpointInfo
@@ -15,15 +16,17 @@ from shared.ownership.process import host_name
 from shared.run.directory import RunDirectory
 from shared.run.records import PhaseTransition
 from tests.monitor.idle import until_idle
+from tests.monitor.stylesheets import remembering
 from tests.monitor.support import NOW, metric_lines, series, view, write_run
 
 
 @pytest.fixture(autouse=True, scope="session")
-def brisk_pilot() -> Iterator[None]:
-    """Keys are pressed as soon as the one before has had its effect."""
+def brisk_apps() -> Iterator[None]:
+    """Keys are pressed as soon as the one before has had its effect; styles are parsed once."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("textual.app", "textual.pilot"):
             patch.setattr(f"{module}.wait_for_idle", until_idle)
+        patch.setattr(Stylesheet, "_parse_rules", remembering(Stylesheet._parse_rules))
         yield
 
 

@@ -139,8 +139,8 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "chat": ("trainer chat latest", "trainer chat model.gguf --system 'Answer in one sentence.'"),
     "eval": (
-        "trainer eval latest",
         "trainer eval book:best --data test.txt --json",
+        "trainer eval coder --suite tasks --samples 16",
     ),
     "compare": (
         "trainer compare first second --prompt 'Once upon a time'",

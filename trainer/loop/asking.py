@@ -13,6 +13,7 @@ from trainer.rl.curriculum import Curriculum, given, success_rate
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
+    from trainer.data.tokenizer import Tokenizer
     from trainer.loop.session import Session
     from trainer.rewards.interface import Verdict
     from trainer.rl.prompts import Asked, Prompts
@@ -70,8 +71,8 @@ class Asking:
         found = []
         for one in asked:
             room = self._session.config.seq_len - 1 - len(one.ids)
-            text, ids = given(one.prompt.reference or "", share, tokenizer, room)
-            found.append(replace(one, ids=(*one.ids, *ids), given=text))
+            text, ids = given(rest_of(one, tokenizer), share, tokenizer, room)
+            found.append(replace(one, ids=(*one.ids, *ids), given=one.given + text))
         return found
 
     def follow(self, cursor: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
@@ -96,3 +97,12 @@ class Asking:
         )
         self._writer.event("curriculum", share=now, previous=before, message=message)
         self._writer.say(f"[INFO] {message}")
+
+
+def rest_of(asked: Asked, tokenizer: Tokenizer) -> list[int]:
+    """The ids of a prompt's reference answer after those that are asked with."""
+    reference = asked.prompt.reference or ""
+    whole = tokenizer.encode_prompt(asked.prompt.prompt + reference)
+    if tuple(whole[: len(asked.ids)]) == asked.ids:
+        return whole[len(asked.ids) :]
+    return tokenizer.encode(reference.removeprefix(asked.given))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared.errors import ExitCode, RunError
 from shared.run.directory import RunDirectory
 from shared.run.record_lines import read_records
 from shared.text import format_bytes, format_count, one_line
@@ -67,7 +68,7 @@ def estimate(
     if measure:
         tell("measuring a few steps of each kind")
         measured = measured_in_miniature(config)
-    return [*lines, "", *_sizes(config, record, measured), "", *_hours(config, measured)]
+    return [*lines, "", *_sizes(config, record, measured), "", *hours_told(config, measured)]
 
 
 def _verdicts(config: PipelineConfig, place: Place, record: PipelineRecord) -> list[str]:
@@ -106,6 +107,8 @@ def measured_in_miniature(config: PipelineConfig) -> Measured:
         run = noted_run(place)
         record = (read_record(run) if run is not None else None) or PipelineRecord()
         found = _read(record, place)
+        if code == ExitCode.REQUEUE:
+            raise RunError("The measurement of a dry run was interrupted; nothing was started.")
         if code:
             said = console.getvalue().strip().splitlines() or ["it ended"]
             error = next((x for x in reversed(said) if x.startswith("[ERROR]")), said[-1])
@@ -132,9 +135,9 @@ def miniature(config: PipelineConfig, folder: Path) -> PipelineConfig:
         "refill": 0,
         "min_pass_rate": 0.0,
         "curriculum": False,
-        "prompts": None,
-        "val_prompts": None,
+        "val_prompts": None,  # judging those that are held out is no part of an iteration
     }
+    rl["rl"].pop("prompts", None)
     rl["train"] = {k: v for k, v in rl["train"].items() if k not in _RL_SIZES}
     rl["eval"] |= quiet
     rl["checkpoint"] = {"interval": _NEVER}
@@ -218,7 +221,7 @@ def _tokens(config: PipelineConfig, record: PipelineRecord) -> str:
     return " and ".join(part for part in (about if size else "", tasks) if part)
 
 
-def _hours(config: PipelineConfig, measured: Measured) -> list[str]:
+def hours_told(config: PipelineConfig, measured: Measured) -> list[str]:
     """Hours of each phase that takes long, beside the guide's."""
     supervised, rl = Layered(config, "supervised"), Layered(config, "rl", preset="rl")
     steps = {**supervised.source, **supervised.own}.get("train.max_steps")

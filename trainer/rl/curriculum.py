@@ -23,9 +23,6 @@ EASIER = 0.05  # success rate below which more is given again
 class Codec(Protocol):
     """What a curriculum needs of a tokenizer."""
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids."""
 
@@ -73,16 +70,16 @@ def success_rate(verdicts: Sequence[Verdict]) -> float:
     return sum(done) / len(done) if done else 0.0
 
 
-def given(reference: str, share: float, codec: Codec, room: int) -> tuple[str, list[int]]:
-    """The first `share` of an answer that the model gets, and its token ids: at most `room`.
+def given(ids: Sequence[int], share: float, codec: Codec, room: int) -> tuple[str, list[int]]:
+    """The first `share` of an answer's tokens, as text and ids: at most `room`.
 
-    It is cut between two tokens, never in a character, and the last token is never given.
+    It is never cut in a character, and the last token is never given.
     """
-    ids = codec.encode(reference)
+    whole = codec.decode(ids)
     count = max(0, min(int(share * len(ids)), room, len(ids) - 1))
     while count:
         text = codec.decode(ids[:count])
-        if reference.startswith(text):
-            return text, ids[:count]
+        if whole.startswith(text):
+            return text, list(ids[:count])
         count -= 1  # in the middle of a character
     return "", []

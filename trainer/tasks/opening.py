@@ -28,11 +28,13 @@ def open_answer(text: str, codec: Codec) -> tuple[list[int], str]:
     """The ids of a task's text, and the white space of its answer that they hold already.
 
     They are those with which the text begins when an answer follows on a new line: where a token
-    joins the end of the text with the end of its line, it belongs to them.
+    joins the end of the text with the end of its line, it belongs to them. Where one joins the
+    newline at the end of the text with the indentation after it, as GPT-2's do, the newline is
+    left to the answer, which then begins with one more.
     """
     plain = codec.encode_prompt(text)
     if not text or text[-1].isspace():
-        return plain, ""
+        return _before_indentation(text, plain, codec), ""
     whole = codec.encode_prompt(text + NEW_LINE)
     known, end = codec.decode_bytes(plain), 0
     while end < len(plain) and whole[: end + 1] == plain[: end + 1]:
@@ -48,3 +50,13 @@ def open_answer(text: str, codec: Codec) -> tuple[list[int], str]:
     if not spelled.startswith(known) or more.strip() or not more:
         return plain, ""
     return whole[:end], more.decode("ascii", "replace")
+
+
+def _before_indentation(text: str, plain: list[int], codec: Codec) -> list[int]:
+    """The ids of a text that ends with white space, less those that an indented line changes."""
+    whole = codec.encode_prompt(text + NEW_LINE.lstrip("\n"))
+    end = 0
+    while end < min(len(plain), len(whole)) and whole[end] == plain[end]:
+        end += 1
+    dropped = codec.decode_bytes(plain[end:])
+    return plain[:end] if end and not dropped.strip() else plain

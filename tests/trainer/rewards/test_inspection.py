@@ -17,7 +17,7 @@ from tests.rust import ADD
 from trainer.rewards.interface import Answer
 from trainer.rewards.rust.harness import prepare_tests
 from trainer.rewards.rust.inspection import Inspector
-from trainer.rewards.rust.lexing import tokens
+from trainer.rewards.rust.lexing import braces, tokens
 from trainer.rewards.rust.program import end_of_answer
 from trainer.rewards.rust.toolchain import find_toolchain
 from trainer.rewards.rust.tree import TreeParser
@@ -54,7 +54,10 @@ def test_any_prompt_can_be_answered(prompt: str, head: str) -> None:
 @settings(max_examples=times(25, 2000))
 @given(rust_like)
 def test_tokens_are_the_text(text: str) -> None:
-    assert "".join(text[token.start : token.end] for token in tokens(text)) == text
+    found = list(tokens(text))
+    assert "".join(text[token.start : token.end] for token in found) == text
+    signs = [token.start for token in found if token.kind == "sign"]
+    assert list(braces(text)) == [place for place in signs if text[place] in "{}"]
 
 
 @settings(max_examples=times(25, 2000))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.counts import SOAK
 from tests.rust import ADD, needs_rustc, rust_judge
 from trainer.rewards.interface import Answer, Verdict
 from trainer.rewards.rust.language import Rust
@@ -70,6 +71,7 @@ ANSWERS = {
     "generic": Answer(SORT, PROGRAMS["generic"]),
     "generic, other bounds": Answer(SORT, PROGRAMS["generic, other bounds"]),
     "a crate that is not there": Answer(COUNT, "    text.split(' ').count()\n}\n"),
+    "tests without a test": Answer(replace(ADD, tests="fn helper() {}"), " a + b }"),
     "a method": Answer(METHOD, "        self.0 * self.0\n    }\n"),
 }  # fmt: skip
 
@@ -120,6 +122,8 @@ def test_messages_say_what_is_wrong(verdicts: Mapping[str, Verdict]) -> None:
         "test tests::negative failed",
     )
     assert "signature" in verdicts["program for any type"].messages[0]
+    assert verdicts["tests without a test"].tested is None
+    assert verdicts["tests without a test"].messages == ("no test was found in the task's tests",)
     assert "syntax error" in verdicts["a syntax error"].messages[0]
     assert "signal" in verdicts["too deep a recursion"].messages[0]
     assert all(len(m) <= 200 for verdict in verdicts.values() for m in verdict.messages)
@@ -146,7 +150,9 @@ def test_a_verdict_does_not_depend_on_the_neighbours(needs_rustc: Toolchain) -> 
         alone = Rust(needs_rustc, sandbox, runs_tests=False, batch=1, remembered=0)
         each = alone.judge(answers)
         assert together.judge(answers) == each
-        assert together.judge(answers[::-1]) == each[::-1]
+        if SOAK:
+            assert together.judge(answers[::-1]) == each[::-1]
+            assert together.judge(answers[::2]) == each[::2]
     assert [verdict.compiled for verdict in each] == [
         True, True, True, False, False, False, False, False, True, *[False] * 6
     ]  # fmt: skip

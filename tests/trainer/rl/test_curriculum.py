@@ -10,8 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from trainer.data.tokenizer_training import train_tokenizer
+from trainer.loop.asking import rest_of
 from trainer.rewards.interface import Verdict
 from trainer.rl.curriculum import EASIER, FIRST, HARDER, WINDOW, Curriculum, given, success_rate
+from trainer.rl.prompts import Prompts
+from trainer.tasks.prompt import Prompt
 
 BYTES = train_tokenizer((), kind="char")
 REFERENCE = "\n    (year + extra) / 2\n}\n"
@@ -22,7 +25,7 @@ REFERENCE = "\n    (year + extra) / 2\n}\n"
 def test_what_is_given_begins_the_answer_and_leaves_some_of_it(
     reference: str, share: float, room: int
 ) -> None:
-    text, ids = given(reference, share, BYTES, room)
+    text, ids = given(BYTES.encode(reference), share, BYTES, room)
     assert reference.startswith(text) and BYTES.decode(ids) == text
     assert len(ids) <= max(0, room)
     whole = len(BYTES.encode(reference))
@@ -30,13 +33,23 @@ def test_what_is_given_begins_the_answer_and_leaves_some_of_it(
 
 
 def test_most_is_given_at_first_and_nothing_at_last() -> None:
-    text, ids = given(REFERENCE, FIRST, BYTES, 100)
+    text, ids = given(BYTES.encode(REFERENCE), FIRST, BYTES, 100)
     assert text == REFERENCE[: int(0.8 * len(REFERENCE))] and len(ids) == len(text)
-    assert given(REFERENCE, 0.0, BYTES, 100) == ("", [])
+    assert given(BYTES.encode(REFERENCE), 0.0, BYTES, 100) == ("", [])
+
+
+def test_what_the_prompt_holds_already_is_not_given_again() -> None:
+    """The end of its line, where a tokenizer joins it with the brace before it."""
+    tokenizer = train_tokenizer(["fn f() {\n    f()\n}\n"] * 50, vocab_size=300)
+    task = Prompt("t", "fn f() {", "rust", reference="\n    f()\n}\n")
+    (asked,) = Prompts([task], tokenizer, 99).next(0, 1, 1, 1)
+    text, ids = given(rest_of(asked, tokenizer), 0.9, tokenizer, 99)
+    assert "\n    f()\n}\n".startswith(asked.given + text)
+    assert tokenizer.decode([*asked.ids, *ids]) == "fn f() {" + asked.given + text
 
 
 def test_a_character_is_never_cut() -> None:
-    text, _ = given("aé", 0.7, BYTES, 100)  # 3 bytes
+    text, _ = given(BYTES.encode("aé"), 0.7, BYTES, 100)  # 3 bytes
     assert text == "a"
 
 

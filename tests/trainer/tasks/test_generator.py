@@ -5,10 +5,12 @@ from itertools import combinations
 import pytest
 
 from shared.errors import UserError
+from tests.faults.counts import times
 from trainer.tasks.generator import catalogue
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.making import make_tasks, trained_forms
+from trainer.tasks.generator.making import make_splits, make_tasks, trained_forms
 from trainer.tasks.normalized import normal_form
+from trainer.tasks.prompt import Prompt
 
 
 def test_a_key_gives_the_same_choices_everywhere() -> None:
@@ -64,3 +66,25 @@ def test_a_normal_form_ignores_names_numbers_and_nothing_else() -> None:
     assert all(normal_form(source, "rust") != first for source in different)
     calls = [normal_form(f"xs.iter().{name}()", "rust") for name in ("sum", "max", "count")]
     assert all(a != b for a, b in combinations(calls, 2))
+
+
+def test_python_solutions_pass_their_tests_and_constants_do_not() -> None:
+    for template in catalogue.templates("python"):
+        for number in range(times(3, 100)):
+            task = catalogue.make(template, "python", 1, number)
+            for solution in catalogue.solutions(template, "python", 1, number):
+                exec(task.prompt + solution + str(task.tests), {})
+            assert _refuses_constants(task), task.id
+
+
+def _refuses_constants(task: Prompt) -> bool:
+    answers = {
+        line.rpartition(" == ")[2] for line in str(task.tests).splitlines() if "assert" in line
+    }
+    return len(answers) > 1
+
+
+def test_python_holds_out_what_is_not_trained_on() -> None:
+    train, held = make_splits("python", ("train", "held-out"), 200, 4)
+    assert len(train.tasks) == len(held.tasks) == 200
+    assert not {task.template for task in train.tasks} & {task.template for task in held.tasks}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterable
 
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
+
+from trainer.data.byte_level import GPT2_PATTERN, byte_level_backend
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.tasks.opening import open_answer
@@ -39,3 +44,28 @@ def test_other_texts_stay_as_they_are(joining: Tokenizer, text: str) -> None:
 def test_bytes_join_nothing() -> None:
     codec = train_tokenizer([], kind="char")
     assert open_answer(HEAD, codec) == (codec.encode_prompt(HEAD), "")
+
+
+def test_a_newline_that_belongs_to_the_indentation_is_left_to_the_answer() -> None:
+    backend = byte_level_backend(models.BPE(), GPT2_PATTERN)
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator([(HEAD + BODY) * 30], trainer)
+    codec = Backend(backend)
+    ids, given = open_answer(HEAD + "\n", codec)
+    assert (backend.decode(ids), given) == (HEAD, "")
+    assert codec.encode_prompt(HEAD + BODY)[: len(ids)] == ids
+
+
+class Backend:
+    """A tokenizer of the library as a codec."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+
+    def encode_prompt(self, text: str) -> list[int]:
+        return list(self._backend.encode(text).ids)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return str(self._backend.decode(list(ids))).encode()

@@ -14,7 +14,7 @@ def rl(
     context: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE]...", help="What --probe judges.", show_default=False),
+        typer.Argument(metavar="FILE", help="What --probe judges.", show_default=False),
     ] = None,
     probe: Annotated[
         bool,

@@ -40,7 +40,7 @@ class Rl:
         if context.config.section(self.name).skip:
             return "rl.skip is set"
         layered = _layered(context)
-        if not (layered.own.get("rl.prompts") or _prompts(context, layered)):
+        if not (layered.own.get("rl.prompts") or "rl.prompts" in _prompts(context, layered)):
             return "there are no prompts: set prepare.tasks, or rl.rl.prompts to a file of tasks"
         language = str(layered.own.get("rl.language", "rust"))
         run_tests = layered.own.get("rl.run_tests")
@@ -101,10 +101,10 @@ def _base(context: Context) -> Path:
 
 
 def _prompts(context: Context, layered: Layered) -> Settings:
-    """The generated prompts, where the section names no others."""
+    """The generated prompts, where the section names no others; null means none."""
     found: Settings = {}
     for key, fact in (("rl.prompts", "prompts"), ("rl.val_prompts", "held_out")):
         path = context.fact("prepare", fact)
-        if path is not None and not layered.own.get(key):
+        if path is not None and key not in layered.own:
             found[key] = path
     return found

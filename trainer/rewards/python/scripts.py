@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import marshal
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.util import MAGIC_NUMBER
 
 from trainer.sandbox.interpreter import python_command
 
@@ -33,7 +35,7 @@ class Script:
         place = _PACKAGE.replace(".", "/")
         parents = [place.split("/")[:end] for end in range(1, place.count("/") + 2)]
         packages = {f"{'/'.join(parent)}/__init__.py": b"" for parent in parents}
-        return packages | {f"{place}/{n}.py": _text(n) for n in (self.name, *self.needs)}
+        return packages | {f"{place}/{n}.pyc": _compiled(n) for n in (self.name, *self.needs)}
 
 
 INSPECTION = Script("inspection", ("tricks",))
@@ -41,5 +43,8 @@ CHECKING = Script("checking", ("answering", "units", "wire"))
 
 
 @cache
-def _text(name: str) -> bytes:
-    return (files(_PACKAGE) / f"{name}.py").read_bytes()
+def _compiled(name: str) -> bytes:
+    """A module as Python loads it without its source: each start would compile it again."""
+    text = (files(_PACKAGE) / f"{name}.py").read_bytes()
+    code = compile(text, f"{name}.py", "exec", dont_inherit=True)
+    return MAGIC_NUMBER + bytes(12) + marshal.dumps(code)

@@ -15,12 +15,11 @@ from trainer.rewards.rust.lexing import open_braces
 from trainer.rewards.rust.program import REMEMBERED, Assembly, Program
 from trainer.rewards.rust.structure import Structure
 from trainer.rewards.rust.tree import DEEPEST, TreeParser, functions, text_of, walk
-from trainer.rewards.rust.words import code_of, forbidden
+from trainer.rewards.rust.words import code_in, code_of, forbidden
 from trainer.tasks.prompt import Prompt
 
 #: After what an answer may be cut and still be whole so far.
 _BOUNDARY = re.compile(rb"[;{}]")
-FEWEST = 1  # characters of code that an answer says itself, beside braces
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,11 @@ def copies(prompt: Prompt, completion: str) -> bool:
     """Whether a completion says nothing but what its task says already."""
     given = {line.strip() for line in prompt.prompt.splitlines()}
     own = "\n".join(line for line in completion.splitlines() if line.strip() not in given)
-    said = " ".join(token for token in code_of(own) if token not in "{};")
-    head = " ".join(token for token in code_of(prompt.signature or "") if token not in "{};")
-    return len((said.replace(head, "") if head else said).strip("() ,")) < FEWEST
+    if "fn" not in own:
+        return not any(token not in "{}();," for token in code_in(own))
+    said = " ".join(token for token in code_in(own) if token not in "{};")
+    head = " ".join(token for token in code_in(prompt.signature or "") if token not in "{};")
+    return not (said.replace(head, "") if head else said).strip("() ,")
 
 
 def _with_attributes(root: Node) -> Iterable[tuple[Node, list[Node]]]:

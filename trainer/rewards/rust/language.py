@@ -27,6 +27,7 @@ class _Case:
     key: bytes
     inspection: Inspection
     unit: Unit
+    lacks_tests: bool
 
 
 class Rust:
@@ -88,7 +89,9 @@ class Rust:
                 found[key] = scoring.unparsed(inspection)
             else:
                 found[key] = scoring.unparsed(inspection)  # until it is compiled
-                cases.append(_Case(key, inspection, self._unit(answer, inspection)))
+                unit = self._unit(answer, inspection)
+                lacks_tests = bool(self.runs_tests and answer.prompt.tests and not unit.tests)
+                cases.append(_Case(key, inspection, unit, lacks_tests))
         found |= self._compiled(cases)
         for key in dict.fromkeys(keys):
             self._verdicts.put(key, found[key])
@@ -132,5 +135,7 @@ class Rust:
                 if all(place.line > given for place in warning.places)
             ]
             style = style_of(case.inspection.program.completion, warnings)
-            verdicts[case.key] = scoring.judged(case.inspection, made, runs.get(n), style)
+            verdicts[case.key] = scoring.judged(
+                case.inspection, made, runs.get(n), style, lacks_tests=case.lacks_tests
+            )
         return verdicts

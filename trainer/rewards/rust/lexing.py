@@ -23,6 +23,18 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+#: Only what matters for braces; words and the like are passed over.
+_EDGE = re.compile(
+    r"""
+    (?P<line>//[^\n]*)
+  | (?P<block>/\*)
+  | (?P<raw>(?<![A-Za-z0-9_])[bc]?r(?P<hashes>\#*)"(?:.*?"(?P=hashes)|.*))
+  | (?P<string>"(?:[^"\\]|\\.)*(?:"|\\?\Z))
+  | (?P<char>'(?:[^'\\\n]|\\(?:x[0-9A-Fa-f]{0,2}|u\{[0-9A-Fa-f_]*\}|.))')
+  | (?P<brace>[{}])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _CLOSES = {"}": "{", ")": "(", "]": "["}
 
@@ -89,10 +101,23 @@ def nesting(text: str, of: Iterable[Token]) -> Nesting:
     return Nesting("".join(stack), deepest)
 
 
+def braces(text: str) -> Iterator[int]:
+    """The places of the braces of a text that are neither in a comment nor in a string."""
+    place = 0
+    while match := _EDGE.search(text, place):
+        place = match.end()
+        if match.lastgroup == "brace":
+            yield match.start()
+        elif match.lastgroup == "block":
+            end = _end_of_comment(text, place)
+            if end is None:
+                return
+            place = end
+
+
 def open_braces(text: str) -> int:
     """How many braces a text leaves open; negative if it closes more than it opens."""
-    signs = (text[token.start] for token in tokens(text) if token.kind == "sign")
-    return sum((sign == "{") - (sign == "}") for sign in signs)
+    return sum(1 if text[place] == "{" else -1 for place in braces(text))
 
 
 def closing_brace(text: str, start: int, depth: int) -> int | None:
@@ -102,11 +127,9 @@ def closing_brace(text: str, start: int, depth: int) -> int | None:
     """
     if "}" not in text[start:]:
         return None
-    for token in tokens(text):
-        if token.start < start or token.kind != "sign":
-            continue
-        sign = text[token.start]
-        depth += (sign == "{") - (sign == "}")
-        if sign == "}" and depth <= 0:
-            return token.end
+    for place in braces(text):
+        if place >= start:
+            depth += 1 if text[place] == "{" else -1
+            if text[place] == "}" and depth <= 0:
+                return place + 1
     return None

@@ -55,9 +55,17 @@ def unparsed(inspection: Inspection) -> Verdict:
 
 
 def judged(
-    inspection: Inspection, compiled: Compiled, tests: TestRun | None, style: float
+    inspection: Inspection,
+    compiled: Compiled,
+    tests: TestRun | None,
+    style: float,
+    *,
+    lacks_tests: bool = False,
 ) -> Verdict:
-    """The verdict on an answer that parses. `style` is between 0 and 1."""
+    """The verdict on an answer that parses. `style` is between 0 and 1.
+
+    `lacks_tests`: the task's tests were to be run, and none was found in them.
+    """
     if compiled.stopped is not None:
         return refused(inspection, compiled.stopped)
     if any(error.code in ENDLESS for error in compiled.errors.answer):
@@ -70,7 +78,7 @@ def judged(
         parts["compile"] = POINTS["compile"]
     else:
         parts["compile"] = POINTS["compile"] / 2 * (1 - _kinds_of_errors(compiled) / MOST_ERRORS)
-    messages = []
+    messages = ["no test was found in the task's tests"] if lacks_tests else []
     if builds and not whole:
         messages.append("the function's signature is not the one the task asks for")
     messages += [

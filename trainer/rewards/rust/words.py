@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer.rewards.rust.lexing import Token, nesting, tokens
 from trainer.rewards.rust.names import ATTRIBUTES, MACROS, MODULES, ROOTS, WORDS
@@ -15,9 +15,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _INVISIBLE = re.compile("[\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
-def code_of(text: str) -> list[str]:
+def code_in(text: str) -> Iterator[str]:
     """The tokens of a text without white space and comments."""
-    return [text[t.start : t.end] for t in tokens(text) if t.kind not in ("space", "comment")]
+    return (text[t.start : t.end] for t in tokens(text) if t.kind not in ("space", "comment"))
+
+
+def code_of(text: str) -> list[str]:
+    """The same as a list."""
+    return list(code_in(text))
 
 
 def forbidden(given: str, completion: str, *, tested: bool) -> str | None:

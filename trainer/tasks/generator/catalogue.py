@@ -8,6 +8,8 @@ from types import ModuleType
 from shared.errors import UserError
 from shared.text import nearest, one_line
 from trainer.tasks.generator.draw import Draw
+from trainer.tasks.generator.python import assembly as python_assembly
+from trainer.tasks.generator.python import lists, numbers, texts
 from trainer.tasks.generator.rust import (
     arithmetic,
     iterators,
@@ -17,15 +19,16 @@ from trainer.tasks.generator.rust import (
     strings,
     structs,
 )
-from trainer.tasks.generator.rust import assembly as rust
+from trainer.tasks.generator.rust import assembly as rust_assembly
 from trainer.tasks.generator.sketch import Template
 from trainer.tasks.prompt import Prompt
 
 #: The families of a language, and the module that makes tasks of their sketches.
 _FAMILIES: dict[str, tuple[ModuleType, ...]] = {
-    "rust": (arithmetic, strings, slices, iterators, options, structs, matching)
+    "rust": (arithmetic, strings, slices, iterators, options, structs, matching),
+    "python": (numbers, lists, texts),
 }
-_ASSEMBLIES: dict[str, ModuleType] = {"rust": rust}
+_ASSEMBLIES: dict[str, ModuleType] = {"rust": rust_assembly, "python": python_assembly}
 
 LANGUAGES = tuple(_FAMILIES)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import builtins
 import sys
 import types
-from pathlib import Path
-from typing import Any
 
 from trainer.rewards.python.inside.wire import Wire, decode, encode
+
+TYPE_CHECKING = False  # typing takes longer to import than all else
+if TYPE_CHECKING:
+    from typing import Any
 
 _COMPARED = ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__")
 
@@ -128,5 +130,7 @@ def main() -> None:
     """Define the answer and serve."""
     answer = Answer(Wire(int(sys.argv[2]), int(sys.argv[3])))
     sys.argv[:] = [""]
-    answer.define(Path("answer.py").read_text("utf-8"))
+    with open("answer.py", encoding="utf-8") as file:
+        source = file.read()
+    answer.define(source)
     answer.serve()

@@ -16,11 +16,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from trainer.rewards.python.inside import units
 from trainer.rewards.python.inside.wire import Wire, decode, encode
+
+TYPE_CHECKING = False  # typing takes longer to import than all else
+if TYPE_CHECKING:
+    from typing import Any
 
 _PR_SET_DUMPABLE = 4
 
@@ -203,9 +205,9 @@ def _change(arguments: tuple[Any, ...], after: Any) -> None:
 
 def main() -> None:
     """Run the tests."""
-    path = Path("asked.json")
-    asked = json.loads(path.read_text("utf-8"))
-    path.unlink()
+    with open("asked.json", encoding="utf-8") as file:
+        asked = json.load(file)
+    os.remove("asked.json")
     # Nobody opens the memory or the descriptors of this process.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     say = _sayer(asked["mark"])

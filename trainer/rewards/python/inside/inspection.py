@@ -11,10 +11,12 @@ import builtins
 import json
 import symtable
 import warnings
-from pathlib import Path
-from typing import Any
 
 from trainer.rewards.python.inside import tricks
+
+TYPE_CHECKING = False  # typing takes longer to import than all else
+if TYPE_CHECKING:
+    from typing import Any
 
 _BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__annotations__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -141,5 +143,7 @@ def _style(completion: str, tree: ast.Module, head: ast.AST | None) -> float:
 
 def main() -> None:
     """Inspect what `asked.json` has."""
-    for asked in json.loads(Path("asked.json").read_text("utf-8")):
+    with open("asked.json", encoding="utf-8") as file:
+        answers = json.load(file)
+    for asked in answers:
         print(json.dumps(inspect(asked)), flush=True)

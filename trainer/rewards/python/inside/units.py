@@ -7,9 +7,12 @@ import sys
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-Say = Callable[[dict[str, Any]], None]
+TYPE_CHECKING = False  # typing takes longer to import than all else
+if TYPE_CHECKING:
+    from typing import Any
+
+Say = Callable[[dict[str, object]], None]
 _PASSED, _FAILED = "__trainer_passed__", "__trainer_failed__"
 _ATTEMPT = f"""
 try:

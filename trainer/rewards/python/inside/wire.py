@@ -12,7 +12,10 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False  # typing takes longer to import than all else
+if TYPE_CHECKING:
+    from typing import Any
 
 _SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
 _NUMBERS = {"Fraction": "fractions", "Decimal": "decimal"}

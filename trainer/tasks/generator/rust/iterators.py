@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust.names import ITEM, NUMBER, OTHER_SLICE, SLICE
+from trainer.tasks.generator.names import ITEM, NUMBER, OTHER_SLICE, SLICE
 from trainer.tasks.generator.rust.types import INTEGERS, SIGNED, UNSIGNED
 from trainer.tasks.generator.sketch import Sketch, code
 

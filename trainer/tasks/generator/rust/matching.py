@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust.names import NUMBER, OTHER_NUMBER, TEXT
+from trainer.tasks.generator.names import NUMBER, OTHER_NUMBER, TEXT
 from trainer.tasks.generator.rust.types import INTEGERS, SIGNED
 from trainer.tasks.generator.sketch import Raw, Sketch, code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust.names import (
+from trainer.tasks.generator.names import (
     ITEM,
     NUMBER,
     OPTION,

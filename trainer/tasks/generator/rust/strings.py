@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust.names import COUNT, LETTER, NUMBER, OTHER_TEXT, TEXT
+from trainer.tasks.generator.names import COUNT, LETTER, NUMBER, OTHER_TEXT, TEXT
 from trainer.tasks.generator.sketch import Sketch, code
 
 FAMILY = "strings"

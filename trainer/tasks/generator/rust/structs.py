@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.tasks.generator.draw import Draw
-from trainer.tasks.generator.rust.names import ITEM
+from trainer.tasks.generator.names import ITEM
 from trainer.tasks.generator.rust.types import INTEGERS
 from trainer.tasks.generator.sketch import Sketch, Struct
 

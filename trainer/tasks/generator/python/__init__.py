@@ -1,0 +1,1 @@
+"""Templates of Python tasks: one module per family."""

@@ -99,8 +99,10 @@ def set_up(config: Config, world: World = ONE_PROCESS, known: Choice | None = No
         torch.use_deterministic_algorithms(train.deterministic)
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     set_backend_order(backend_order(deterministic=train.deterministic, capability=capability))
-    # Which rows the backward pass of collider has is known only when it begins.
-    by_default = device.type == "cuda" and not train.collider
+    # Which rows the backward pass of collider has is known only when it begins, and the answers of
+    # reinforcement learning are of other lengths in every batch.
+    rewarded = config.data.dataset == "prompts"
+    by_default = device.type == "cuda" and not train.collider and not rewarded
     compiled = by_default if train.compile is None else train.compile
     if device.type == "cuda":
         if train.threads:

@@ -17,7 +17,7 @@ from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
 from tests.trainer.rl.letters import Letters
 from tests.trainer.rl.vllm_stand_in import StandIn, serving
-from trainer.loop.hooks import Hooks
+from trainer.loop.hooks import Hooks, Purpose
 from trainer.loop.session import Session
 from trainer.loop.training import Training
 
@@ -256,10 +256,16 @@ def test_adapters_are_compared_with_their_base(rl: Rl) -> None:
     assert (run.checkpoints / "final" / "adapter_model.safetensors").is_file()
 
 
-def test_micro_batches_change_nothing_but_rounding(rl: Rl) -> None:
+def test_memory_that_runs_out_changes_nothing_but_rounding(rl: Rl) -> None:
+    def refuse(purpose: Purpose, count: int) -> None:
+        if purpose == "train" and count > 3:
+            raise MemoryError("no room for four answers")
+
     flags = ("--iterations", 1, "--set", "rl.mask_truncated=false")
     _, whole = rl(*flags)
-    _, parts = rl(*flags, "--micro-batch", 3)
+    output, parts = rl(*flags, before_forward=refuse)
+    assert output.code == 0, output.err
+    assert "out of memory with 8 sequences at once, continuing with 4" in parts.log_path.read_text()
     (ours,), (theirs,) = comparable(parts), comparable(whole)
     for key, value in theirs.items():
         assert ours[key] == pytest.approx(value, rel=1e-4, abs=1e-7), key

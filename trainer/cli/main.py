@@ -24,6 +24,7 @@ from trainer.cli.fleet import alerts, daemon
 from trainer.cli.help import add_defaults, add_examples, command_groups, name_values
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
+from trainer.cli.needs import check_before_they_begin, without_the_trainer
 from trainer.cli.options import SETTINGS
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.sweeps import sweep
@@ -127,6 +128,7 @@ def command_tree() -> Any:
     add_examples(tree, EXAMPLES)
     for name in ("train", "sweep"):
         add_defaults(tree.commands[name], SETTINGS)
+    check_before_they_begin(tree)
     return tree
 
 
@@ -173,6 +175,12 @@ def main(arguments: list[str] | None = None, hooks: Hooks | None = None) -> int:
         place = f"{one_line(error.filename)}: " if error.filename else ""
         _complain(f"{place}{error.strerror or one_line(error)}.")
         return int(ExitCode.FAILURE)
+    except ModuleNotFoundError as error:
+        sentence = without_the_trainer(error)
+        if sentence is None:
+            raise
+        _complain(str(sentence))
+        return int(sentence.exit_code)
     except MemoryError as error:
         _complain(f"Out of memory: {one_line(error) or 'use smaller sizes'}.")
         return int(ExitCode.FAILURE)

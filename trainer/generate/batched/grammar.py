@@ -64,7 +64,7 @@ class GrammarCompiler:
             from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
         except ImportError:
             raise UserError(
-                "Structured output needs llguidance: `pip install llguidance`."
+                'Structured output needs llguidance: `pip install "train-monitor[trainer]"`.'
             ) from None
         if ends not in self._tokenizers:
             size = len(self._vocabulary.tokens)

@@ -8,23 +8,11 @@ all of them, and imports torch with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from shared.foreign.protobuf import Messages
 
-_PACKAGE = "train_monitor.tensorboard"
-_SCALAR = {
-    "double": 1,
-    "float": 2,
-    "int64": 3,
-    "int32": 5,
-    "bool": 8,
-    "string": 9,
-    "bytes": 12,
-}
-#: Message -> field -> (number, type). `*` before a type: repeated; a type with a capital letter is
-#: another message. Bytes stand for messages that are only counted.
+#: See `Messages`. Bytes stand for messages that are only counted.
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "Event": {
         "wall_time": (1, "double"),
@@ -79,33 +67,9 @@ _ONE_OF = {
     "SettingValue": ("number_value", "string_value", "bool_value"),
     "HParams": ("session_start_info", "session_end_info"),
 }
+_KNOWN = Messages("tensorboard", _MESSAGES, _ONE_OF)
 
 
-@cache
 def message(name: str) -> Any:
     """The class of a message above."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-
-
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="train_monitor/tensorboard.proto", package=_PACKAGE, syntax="proto3"
-    )
-    for name, fields in _MESSAGES.items():
-        described = file.message_type.add(name=name)
-        chosen = _ONE_OF.get(name, ())
-        if chosen:
-            described.oneof_decl.add(name="kind")
-        for field_name, (number, told) in fields.items():
-            kind = told.removeprefix("*")
-            label = 1 if kind == told else 3
-            field = described.field.add(name=field_name, number=number, label=label)
-            if kind in _SCALAR:
-                field.type = _SCALAR[kind]
-            else:
-                field.type, field.type_name = 11, f".{_PACKAGE}.{kind}"
-            if field_name in chosen:
-                field.oneof_index = 0
-    return file
+    return _KNOWN.named(name)

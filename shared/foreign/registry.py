@@ -13,6 +13,7 @@ from shared.foreign.interface import Format
 #: database of its own comes before those that only know files.
 _MODULES: Mapping[str, str] = {
     "TensorBoard": "shared.foreign.tensorboard",
+    "W&B": "shared.foreign.wandb",
     "Hugging Face": "shared.foreign.trainer_state",
     "CSV": "shared.foreign.csv_table",
     "JSON Lines": "shared.foreign.json_lines",

@@ -1,0 +1,44 @@
+"""What readers of other tools' records have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.json_text import Json, is_number, parse_nonfinite
+from shared.run.foreign import flattened
+from shared.run.records import RECORD_KEYS
+
+#: Keys with which a record says something else of itself than a value; see `MetricsTable`.
+_TAKEN = RECORD_KEYS | {"step"}
+_MOST_CONFIG = 2_000
+
+
+def free_key(key: str) -> str:
+    """`key`, or another one where ours means something else."""
+    return f"logged/{key}" if key in _TAKEN else key
+
+
+def with_numbers(values: Mapping[str, Any]) -> Json:
+    """The metrics of a flat record; NaN and infinities may be text."""
+    found: Json = {}
+    for key, value in values.items():
+        number = parse_nonfinite(value) if isinstance(value, str) else value
+        if is_number(number):
+            found[free_key(key)] = number
+    return found
+
+
+def config_of(values: Mapping[str, Any], left_out: Iterable[str] = ()) -> dict[str, str]:
+    """A nested configuration as text by dotted keys, without what the tool keeps there."""
+    kept = {key: value for key, value in values.items() if key not in left_out}
+    found = list(flattened(kept).items())[:_MOST_CONFIG]
+    return {key: value if isinstance(value, str) else _text(value) for key, value in found}
+
+
+def _text(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (ValueError, RecursionError):
+        return "…"

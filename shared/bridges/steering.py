@@ -30,13 +30,14 @@ class Wish:
 
 
 NOTHING = Wish()
+_HINT = "; its script can do so with `asked` (docs/bridges.md)"
 
 
 class Steering:
     """Answers requests. Saving is the program's work: it reports it with `saved`.
 
-    `can_save`: whether it can save on request. `before_prune` is called before checkpoints are
-    removed and returns the names that must stay.
+    `can_save` and `can_stop`: whether it does so on request. `before_prune` is called before
+    checkpoints are removed and returns the names that must stay.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Steering:
         writer: RunWriter,
         *,
         can_save: bool = True,
+        can_stop: bool = True,
         before_prune: Callable[[], Collection[str]] = tuple,
         pause: Pause = sleep,
     ) -> None:
         self._writer = writer
-        self._can_save = can_save
+        self.can_save = can_save
+        self.can_stop = can_stop
         self._before_prune = before_prune
         self._pause = pause
         self._started_at = time.time()
@@ -87,7 +90,7 @@ class Steering:
             if not waits or over or self._pause(PAUSE_POLL):
                 break
         stop = bool(self.stop_reason)
-        save = self._can_save and self._saved[0] != step and (stop or bool(self._saving))
+        save = self.can_save and self._saved[0] != step and (stop or bool(self._saving))
         return Wish(save, stop, self._paused)
 
     def saved(self, step: int, name: str) -> None:
@@ -102,6 +105,12 @@ class Steering:
         for request in self._saving:
             self._writer.answer(request, ok=False, message=why)
         self._saving.clear()
+
+    def refuse_all(self) -> None:
+        """Refuse what has arrived: a pause of one rank alone would end in a timeout."""
+        for request in self._writer.take_requests():
+            message = f"the ranks of this program do not look for requests{_HINT}"
+            self._writer.answer(request, ok=False, message=message)
 
     def close(self) -> None:
         """Abandon running uploads."""
@@ -141,6 +150,10 @@ class Steering:
                 self._writer.answer(request, ok=False, message=message)
 
     def _stop(self, request: Request) -> None:
+        if not self.can_stop:
+            message = f"this program does not stop on request{_HINT}"
+            self._writer.answer(request, ok=False, message=message)
+            return
         who = one_line(request.asked_by, 80)
         self._paused = False
         self._writer.update(paused=False)
@@ -172,8 +185,8 @@ class Steering:
         self._writer.answer(request, ok=ours, message=running if ours else "the run is not paused")
 
     def _save(self, request: Request) -> None:
-        if not self._can_save:
-            message = "this program saves its checkpoints itself, and not on request"
+        if not self.can_save:
+            message = f"this program saves no checkpoint on request{_HINT}"
             self._writer.answer(request, ok=False, message=message)
         elif self._saved[0] == self._step:
             self._writer.answer(request, ok=True, message=f"{self._saved[1]} is saved already")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.bridges.configuration import config_of
-from shared.bridges.guard import Guard
-from shared.bridges.steering import NOTHING, Steering, Wish
-from shared.json_text import Json, is_number
+from shared.bridges.open_run import OpenRun, numbers_of
+from shared.bridges.ranks import RANKS_EVERY, TURN, agree
+from shared.bridges.steering import NOTHING, Wish
+from shared.json_text import Json
 from shared.run_writer import RunWriter
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _NAMES = {
     "train_tokens_per_second": "tokens_per_second",
 }
 _SUMMARY = "train_runtime"  # a key of the last record, which sums up the training
-_RANKS_EVERY = 8  # steps between two looks for requests where several ranks must agree
-_TURN = 5.0  # seconds of a pause after which the ranks agree again: a collective has a timeout
 
 
 class TrainerRun:
@@ -37,9 +35,9 @@ class TrainerRun:
     """
 
     def __init__(self, runs_dir: str | Path = "runs", name: str = "") -> None:
-        self._runs_dir = runs_dir
+        self._runs_dir = Path(runs_dir).absolute()
         self._name = name
-        self._run: _OpenRun | None = None
+        self._run: OpenRun | None = None
         self._paused = False
 
     @property
@@ -51,13 +49,13 @@ class TrainerRun:
         """Open the run on rank 0."""
         if state.is_world_process_zero and self._run is None:
             name = self._name or args.run_name or Path(args.output_dir).name or "transformers"
-            self._run = _OpenRun(RunWriter(self._runs_dir, name, **_facts(args, state, more)))
+            self._run = OpenRun(RunWriter(self._runs_dir, name, **_facts(args, state, more)))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Record the step, and do what was asked."""
         if self._run:
-            self._run.step(state)
-        if args.world_size == 1 or state.global_step % _RANKS_EVERY == 0 or self._paused:
+            self._run.step(state.global_step)
+        if args.world_size == 1 or state.global_step % RANKS_EVERY == 0 or self._paused:
             return self._obey(args, state, control)
         return control
 
@@ -71,7 +69,11 @@ class TrainerRun:
     ) -> None:
         """Record what the Trainer logs."""
         if self._run and logs:
-            self._run.log(state.global_step, logs)
+            numbers = numbers_of(logs, _NAMES)
+            if _SUMMARY in logs:
+                self._run.writer.event("summary", **numbers)
+            else:
+                self._run.log(state.global_step, numbers)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """An evaluation makes progress too."""
@@ -88,14 +90,15 @@ class TrainerRun:
     ) -> None:
         """Record an evaluation."""
         if self._run:
-            numbers = {_NAMES.get(k, k): v for k, v in (metrics or {}).items() if is_number(v)}
+            numbers = numbers_of(metrics, _NAMES)
             numbers.pop("epoch", None)
             self._run.writer.event("evaluated", **numbers)
+            self._run.worked()
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Record a checkpoint; a paused run waits on."""
         if self._run:
-            self._run.saved(state.global_step)
+            self._run.saved(state.global_step, f"checkpoint-{state.global_step}")
         return self._obey(args, state, control) if self._paused else control
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -116,53 +119,15 @@ class TrainerRun:
         return control
 
     def _agree(self, step: int) -> Wish:
-        """What rank 0 was asked, on every rank."""
         from accelerate.utils import broadcast_object_list
 
-        while True:
-            wishes = [self._run.steering.look(step, _TURN) if self._run else NOTHING]
+        def broadcast(wish: Wish) -> Wish:
+            wishes = [wish]
             broadcast_object_list(wishes)
-            wish = wishes[0]
-            if wish.save or wish.stop or not wish.paused:
-                return wish
+            return wishes[0]
 
-
-class _OpenRun:
-    """The run of one training."""
-
-    def __init__(self, writer: RunWriter) -> None:
-        self.writer = writer
-        self.steering = Steering(writer)
-        self._guard = Guard(writer)
-        self._last = time.perf_counter()
-        writer.set_status("running")
-
-    def step(self, state: Any) -> None:
-        now = time.perf_counter()
-        self.writer.log(state.global_step, step_time_ms=(now - self._last) * 1000)
-        self._last = now
-
-    def log(self, step: int, logs: Mapping[str, Any]) -> None:
-        numbers = {_NAMES.get(k, k): v for k, v in logs.items() if is_number(v)}
-        if _SUMMARY in logs:
-            self.writer.event("summary", **numbers)
-        else:
-            self.writer.log(step, **numbers)
-        self._last = time.perf_counter()
-
-    def saved(self, step: int) -> None:
-        name = f"checkpoint-{step}"
-        self.writer.progress()
-        self.writer.event("checkpoint_saved", name=name)
-        self.steering.saved(step, name)
-        self._last = time.perf_counter()
-
-    def finish(self) -> None:
-        self.steering.not_saved("the training ended without another checkpoint")
-        self.steering.close()
-        self._guard.release()
-        reason = self.steering.stop_reason
-        self.writer.finish("cancelled" if reason else "completed", 0, reason)
+        run = self._run
+        return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, broadcast)
 
 
 def _facts(args: Any, state: Any, more: Mapping[str, Any]) -> Json:

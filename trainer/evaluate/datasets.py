@@ -108,8 +108,11 @@ def open_data(
     vocab_size: int,
     max_tokens: int | None = None,
     text_field: str = "text",
+    *,
+    apart: bool = False,
 ) -> list[DataSet]:
-    """One data set for each token file among `paths`, and one for all the text.
+    """One data set for each token file among `paths`, and one for all the text. With `apart`, each
+    document is scored on its own.
 
     `paths` may be files, folders or globs; a folder with a `val.bin` stands for that file. Only the
     first `max_tokens` of each file are scored; `text_field` holds a record's text. Raises
@@ -117,9 +120,11 @@ def open_data(
     """
     token_files = [path for path in map(_token_file, paths) if path is not None]
     texts = [path for path in paths if _token_file(path) is None]
-    found = [_open_tokens(path, tokenizer, vocab_size, max_tokens) for path in token_files]
+    found = [
+        _open_tokens(path, tokenizer, vocab_size, max_tokens, apart=apart) for path in token_files
+    ]
     if texts:
-        found.append(_open_text(texts, tokenizer, max_tokens, text_field))
+        found.append(_open_text(texts, tokenizer, max_tokens, text_field, apart=apart))
     return found
 
 
@@ -133,10 +138,22 @@ def check_paths(paths: Sequence[str]) -> None:
             check_token_files(str(file), None)
 
 
+def trained_apart(config: Mapping[str, Any]) -> bool:
+    """Whether the documents of a run with this configuration did not see each other."""
+    train = config.get("train")
+    return isinstance(train, dict) and train.get("document_mask") is True
+
+
 def held_back(
-    config: Mapping[str, Any], tokenizer: Tokenizer, vocab_size: int, max_tokens: int | None = None
+    config: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    max_tokens: int | None = None,
+    *,
+    apart: bool | None = None,
 ) -> DataSet:
-    """The validation data of a run with this configuration (`config.yaml`).
+    """The validation data of a run with this configuration (`config.yaml`), its documents `apart`
+    by default if they were in training.
 
     Raises UserError if there is none or its file is missing.
     """
@@ -156,8 +173,7 @@ def held_back(
         if not chosen_files:
             told = ", ".join(map(one_line, places))
             raise UserError(f"There is no validation data beside {told}; {remedy}.")
-    train = config.get("train")
-    apart = isinstance(train, dict) and train.get("document_mask") is True
+    apart = trained_apart(config) if apart is None else apart
     found = [
         _open_tokens(path, tokenizer, vocab_size, max_tokens, apart=apart) for path in chosen_files
     ]
@@ -198,10 +214,7 @@ def _open_tokens(
     tokens = file.view[: file.count if max_tokens is None else max_tokens + 1]
     marks = None if file.marks is None else np.asarray(file.marks)[: len(tokens)]
     end = file.sidecar.eos_id if apart and file.sidecar and marks is None else None
-    predicted = tokens[1:]
-    if end is not None:  # all but the first of each document
-        predicted = predicted[np.asarray(tokens[:-1]) != end]
-    size = None if marks is not None else _text_bytes(predicted, tokenizer)
+    size = None if marks is not None else _text_bytes(_predicted(tokens, end), tokenizer)
     if size is None and file.sidecar and file.sidecar.text_bytes:
         # As in training: the average bytes per token.
         size = round((len(tokens) - 1) * file.sidecar.text_bytes / file.count)
@@ -212,10 +225,23 @@ def _open_tokens(
     return DataSet(path.name, "tokens", "validation" if is_held_back else "", (scored,), max_tokens)
 
 
+def _predicted(tokens: NDArray[np.uint32], end: int | None) -> NDArray[np.uint32]:
+    """The tokens that are scored: all but the first, of each document if `end` ends them."""
+    predicted = tokens[1:]
+    return predicted if end is None else predicted[np.asarray(tokens[:-1]) != end]
+
+
 def _open_text(
-    paths: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None, text_field: str
+    paths: Sequence[str],
+    tokenizer: Tokenizer,
+    max_tokens: int | None,
+    text_field: str,
+    *,
+    apart: bool = False,
 ) -> DataSet:
-    """Text files, each a sequence that begins with the token that precedes texts."""
+    """Text files, each a sequence that begins with the token that precedes texts. With `apart`,
+    each document is one, and its first token is not scored."""
+    end = tokenizer.eos_id if apart else None
     inputs = find_inputs(paths)
     counts = ReadCounts()
     files: list[ScoredFile] = []
@@ -226,8 +252,12 @@ def _open_text(
         tokens = tokens if whole else tokens[: max_tokens + 1]  # type: ignore[operator]
         _add(counts, reader.counts)
         if len(tokens) > 1:
-            size = reader.counts.text_bytes if whole else _text_bytes(tokens[1:], tokenizer)
-            files.append(ScoredFile(name, file_sha256(file.path), tokens, size))
+            size: int | None = reader.counts.text_bytes
+            if not whole or end is not None:
+                size = _text_bytes(_predicted(tokens, end), tokenizer)
+            scored = ScoredFile(name, file_sha256(file.path), tokens, size, document_end=end)
+            if scored.scored:
+                files.append(scored)
     if not files:
         raise UserError(f"There is no text in {', '.join(map(one_line, paths))}.")
     name = files[0].name if len(files) == 1 else ", ".join(Path(path).name for path in paths)

@@ -15,7 +15,7 @@ from tests.trainer.evaluate.conftest import TEXT
 from trainer.data.prepare import PrepareSettings, prepare
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokens import open_tokens
-from trainer.evaluate.datasets import held_back, open_data
+from trainer.evaluate.datasets import held_back, open_data, trained_apart
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,18 @@ def test_documents_that_were_apart_in_training_are_scored_apart(
     assert data.tokens == len(tokens) - len(pieces)
     scored = np.concatenate([piece[1:] for piece in pieces])
     assert file.bytes == len(tokenizer.decode_bytes(scored.tolist(), skip_special=True))
+    (named,) = open_data([str(bpe / "val.bin")], tokenizer, 300, apart=trained_apart(config))
+    assert named.files[0].document_end == file.document_end
+    assert (named.tokens, named.files[0].bytes) == (data.tokens, file.bytes)
+
+
+def test_documents_of_texts_are_scored_apart_too(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one two"}\n{"text": "three four"}\n')
+    (data,) = open_data([str(tmp_path)], tokenizer, 300, apart=True)
+    ends = [piece[-1] for piece, _ in data.files[0].sequences]
+    assert ends == [tokenizer.eos_id] * 3  # the first is what precedes all texts
+    longer = sum(len(tokenizer.encode(text)) for text in ("one two", "three four"))
+    assert data.tokens == longer  # all but the first of each, and its end
 
 
 def test_text_is_scored_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:

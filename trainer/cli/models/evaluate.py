@@ -62,6 +62,13 @@ BatchSize = Annotated[
         help="Windows scored at once, with the same results; default: 8192 tokens' worth."
     ),
 ]
+DocumentMask = Annotated[
+    bool | None,
+    typer.Option(
+        "--document-mask/--no-document-mask",
+        help="Score each document on its own; default: as the model was trained.",
+    ),
+]
 MaxTokens = Annotated[
     int | None, typer.Option(help="Score at most this many tokens of each file; default: all.")
 ]
@@ -79,6 +86,7 @@ def evaluate(
     stride: Stride = None,
     batch_size: BatchSize = None,
     max_tokens: MaxTokens = None,
+    document_mask: DocumentMask = None,
     suite: evaluate_suites.SuiteOption = None,
     samples: evaluate_suites.Samples = 1,
     temperature: evaluate_suites.Temperature = None,
@@ -191,10 +199,12 @@ def evaluate(
         max_tokens=max_tokens,
         text_field=None if text_field == "text" else text_field,
         dtype=None if dtype == "fp32" else dtype,
+        document_mask=document_mask,
     )
     commit = git_commit()
     results: list[Evaluation] = []
-    for data_set in data_meant(opened, origin, paths, max_tokens, text_field):
+    data_sets = data_meant(opened, origin, paths, max_tokens, text_field, apart=document_mask)
+    for data_set in data_sets:
         tell_notes(data_set)
         with scoring(data_set) as progress:
             results.append(
@@ -247,14 +257,18 @@ def data_meant(
     paths: Sequence[str],
     max_tokens: int | None,
     text_field: str = "text",
+    *,
+    apart: bool | None = None,
 ) -> list[DataSet]:
-    """The data at `paths`; without any, the run's validation data. Raises UserError."""
-    from trainer.evaluate.datasets import held_back, open_data
+    """The data at `paths`; without any, the run's validation data. Its documents are scored `apart`
+    by default if training kept them so. Raises UserError."""
+    from trainer.evaluate.datasets import held_back, open_data, trained_apart
 
-    vocabulary = opened.model.dimensions.V
+    vocabulary, config = opened.model.dimensions.V, origin.configuration or {}
+    apart = trained_apart(config) if apart is None else apart
     if paths:
-        return open_data(paths, opened.tokenizer, vocabulary, max_tokens, text_field)
-    return [held_back(origin.configuration or {}, opened.tokenizer, vocabulary, max_tokens)]
+        return open_data(paths, opened.tokenizer, vocabulary, max_tokens, text_field, apart=apart)
+    return [held_back(config, opened.tokenizer, vocabulary, max_tokens, apart=apart)]
 
 
 def tell_notes(data_set: DataSet) -> None:
@@ -283,7 +297,11 @@ def _command(checkpoint: str, paths: Sequence[str], **given: object) -> str:
     words = ["trainer", "eval", "--checkpoint", checkpoint]
     words += [word for path in paths for word in ("--data", path)]
     for name, value in given.items():
-        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
     return shlex.join(words)
 
 

@@ -15,6 +15,7 @@ from trainer.config.section import Count, Section
 from trainer.pipeline.stages.interface import Context, Outputs, Work
 from trainer.pipeline.stages.judging import why_not_judged
 
+META = "meta.json"  # of a checkpoint
 HELD_OUT = "held-out"  # the suite of generated tasks that were held out
 
 #: Shown in the log, with the word for it.
@@ -82,6 +83,7 @@ class Evaluation:
             work.say(f"[WARN] no suite is run: {why}")
         suites = [] if why else _suites(context)
         val, window = _validation(context), None
+        mask = _document_mask(context)
         files: list[Path] = []
         results: list[str] = []
         facts: Json = {}
@@ -90,7 +92,7 @@ class Evaluation:
             common = ["--checkpoint", str(model), "--device", context.config.device]
             told = list[str]()
             if val is not None:
-                data = ["--data-path", str(val), "--no-speed"]
+                data = ["--data-path", str(val), "--no-speed", mask]
                 data += ["--seq-len", str(window)] if window else []  # all models in the same one
                 work.command("eval", *common, *data, "--output", str(file), "--force")
                 files.append(file)
@@ -128,6 +130,18 @@ def _validation(context: Context) -> Path | None:
     """The validation tokens, if any were held out."""
     found = (p for p in context.outputs("prepare") if p.suffix == ".bin" and "val" in p.stem)
     return next(found, None)
+
+
+def _document_mask(context: Context) -> str:
+    """The option of trainer eval that scores documents as the first model was trained on them: the
+    tasks of RL do not tell.
+    """
+    for _, model in context.models():
+        config = (read_json(model / META) or {}).get("config")
+        train = config.get("train") if isinstance(config, dict) else None
+        apart = isinstance(train, dict) and train.get("document_mask") is True
+        return "--document-mask" if apart else "--no-document-mask"
+    return "--no-document-mask"
 
 
 def _left_out(context: Context) -> str:

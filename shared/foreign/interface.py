@@ -35,10 +35,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Claim:
-    """The runs in a folder, and its entries that are theirs: nobody else looks into those."""
+    """The runs in a folder, and its entries that are theirs: nobody else looks into those.
+
+    `again`: others may come while the folder's own time stays the same.
+    """
 
     runs: tuple[Found, ...] = ()
     names: frozenset[str] = frozenset()
+    again: bool = False
 
 
 @dataclass

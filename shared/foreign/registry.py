@@ -14,6 +14,8 @@ from shared.foreign.interface import Format
 _MODULES: Mapping[str, str] = {
     "TensorBoard": "shared.foreign.tensorboard",
     "W&B": "shared.foreign.wandb",
+    "trackio": "shared.foreign.trackio",
+    "MLflow": "shared.foreign.mlflow",
     "Hugging Face": "shared.foreign.trainer_state",
     "CSV": "shared.foreign.csv_table",
     "JSON Lines": "shared.foreign.json_lines",

@@ -74,21 +74,23 @@ class Walk:
     def _look(self, path: Path, *, root: bool) -> _Seen:
         changed_at = path.stat().st_mtime_ns
         before = self._seen.get(path)
-        if before is not None and before.changed_at == changed_at:
+        if before is not None and before.changed_at == changed_at and not before.claim.again:
             return before
         folder = _listed(path)
         if not root and is_run(RunDirectory(path)):
             return _Seen(changed_at, Claim(), ())
         runs: list[Found] = []
         names: set[str] = set()
+        again = False
         for one in self.known:
             rest = Folder(path, folder.files - names, folder.folders - names)
             claim = one.find(rest)
             runs += claim.runs
             names |= claim.names
+            again |= claim.again
         below = sorted(folder.folders - names - _PASSED)
         return _Seen(
-            changed_at, Claim(tuple(runs), frozenset(names)), tuple(path / n for n in below)
+            changed_at, Claim(tuple(runs), frozenset(names), again), tuple(path / n for n in below)
         )
 
 

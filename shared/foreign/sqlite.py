@@ -1,0 +1,82 @@
+"""Other tools' SQLite databases, opened read-only for each look: they may be locked or replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+MAGIC = b"SQLite format 3\0"
+_WAIT = 0.2  # seconds for a lock
+Rows = list[tuple[Any, ...]]
+
+
+class UnreadableError(Exception):
+    """A database cannot be read now; the text says why, in a sentence without its full stop."""
+
+
+class Database:
+    """An open database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """What a query gives. Raises sqlite3.Error."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def columns(self, table: str) -> frozenset[str]:
+        """The columns of a table; none where there is no such table."""
+        return frozenset(row[1] for row in self.rows(f"PRAGMA table_info({table})"))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Database]:
+    """Open a database for a moment. Raises UnreadableError, also for what fails in the block."""
+    try:
+        path.stat()
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+        connection = sqlite3.connect(uri, timeout=_WAIT, uri=True)
+        try:
+            connection.text_factory = _text
+            yield Database(connection)
+        finally:
+            connection.close()
+    except (sqlite3.Error, OverflowError, ValueError) as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error}") from error
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is an SQLite database."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def written_at(path: Path) -> float:
+    """When it or its write-ahead log was written last. Raises OSError."""
+    times = [path.stat().st_mtime]
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists():
+        times.append(log.stat().st_mtime)
+    return max(times)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tells a file from another one that has taken its place."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino

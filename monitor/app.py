@@ -54,6 +54,7 @@ from monitor.screens.runs_screen import RunsScreen
 from monitor.settings import Settings, SettingsFile
 from monitor.theme import THEMES
 from monitor.watcher import OutlinesRead, SnapshotTaken, Watcher, only_machine_differs
+from monitor.widgets.answers_page import AnswerList
 from monitor.widgets.bars import Prompt
 from monitor.widgets.chart_grid import ChartGrid
 from monitor.widgets.chart_pane import ChartMoved
@@ -128,7 +129,7 @@ class MonitorApp(App[None]):
         self._outliner = Outliner(lambda found: self.post_message(OutlinesRead(found)))
         made = make_pages(store, self._outliner.want, ascii=ascii)
         self.pages: Mapping[str, PageController] = made.by_name
-        self._table = made.table
+        self._table, self._samples = made.table, made.samples
         self._moving = Moving(self)
         self._runs = Runs(self)
         self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, made.charts)
@@ -338,6 +339,11 @@ class MonitorApp(App[None]):
     @on(ChartGrid.FoldRefused)
     def _fold_refused(self) -> None:
         self._charts.refuse_fold()
+
+    @on(AnswerList.Clicked)
+    def _answer_clicked(self, message: AnswerList.Clicked) -> None:
+        self.look = dataclasses.replace(self.look, in_page=True)
+        self._samples.go_to(message.index)
 
     @on(CheckpointLines.Clicked)
     def _checkpoint_clicked(self, message: CheckpointLines.Clicked) -> None:

@@ -16,6 +16,7 @@ from monitor.data.views import Snapshot
 from monitor.layout import Layout
 from monitor.list_order import Listing
 from monitor.pages.page import Seen
+from monitor.reinforcement import has_rewards
 from monitor.widgets.bars import KeyBar, Notice, Prompt, TopBar
 from monitor.widgets.machine_panel import MachinePanel
 from monitor.widgets.page_bar import PageBar
@@ -67,7 +68,8 @@ class Frame:
     def show_run(self, seen: Seen, layout: Layout) -> None:
         """Show what the selected run does, and which page of it is shown."""
         self._head.show(seen.view, seen.detail)
-        self._bar.show(seen.look.page, active=seen.look.in_page)
+        rewards = has_rewards(seen.detail)
+        self._bar.show(seen.look.page, active=seen.look.in_page, rewards=rewards)
         self.show_machine(seen, layout)
 
     def show_machine(self, seen: Seen, layout: Layout) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from monitor.data.machine import MachineView
 from monitor.data.run_files import protected
 from monitor.data.run_view import last_val_loss
-from monitor.data.views import EventView, RunDetail, RunView, Snapshot
+from monitor.data.views import AnswerView, EventView, RunDetail, RunView, Snapshot
 from monitor.dynamics import MAX_WINDOW, MIN_WINDOW, WINDOW_SHARE, dynamics
+from monitor.reinforcement import Course, has_rewards, reinforcement
 from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import TIME
@@ -81,6 +82,7 @@ def _view_report(view: RunView, now: float) -> dict[str, Any]:
         "best_metric": view.best_metric,
         "val_loss": number(view.val_loss),
         "group": view.group,
+        "stage": view.stage,
         "swept": dict(view.swept),
         "is_best_of_group": view.is_best,
         "phase": view.phase,
@@ -170,6 +172,7 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
             if key != TIME
         },
         "dynamics": dynamics_report(detail),
+        "reinforcement": reinforcement_report(detail) if has_rewards(detail) else None,
         "approximate": detail.approximate,
         "bad_lines": detail.bad_lines,
         "unread": detail.unread,
@@ -178,6 +181,7 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
         "checkpoints": checkpoints_report(detail.checkpoints, detail.uploads, now),
         "events": [event_report(event) for event in detail.events],
         "samples": [{"step": s.step, "time": s.time, "text": s.text} for s in detail.samples],
+        "answers": [answer_report(answer) for answer in detail.answers],
         "log_lines": list(detail.log_lines),
         "config": dict(detail.config),
     }
@@ -188,6 +192,32 @@ def dynamics_report(detail: RunDetail) -> dict[str, Any]:
     value = dataclasses.asdict(dynamics(detail))
     value["spikes"] = [{"step": step, "loss": number(loss)} for step, loss in value["spikes"]]
     return {k: number(v) if isinstance(v, float) else v for k, v in value.items()}
+
+
+def reinforcement_report(detail: RunDetail) -> dict[str, Any]:
+    """What the page of rewards shows: means of the first and the last iterations."""
+    found = reinforcement(detail)
+    return {
+        "iteration": found.iteration,
+        "figures": {
+            row.key: {
+                "training": _course_report(row.training),
+                "held_out": _course_report(row.held_out),
+            }
+            for row in found.rows
+        },
+        "seconds": None if found.time is None else dataclasses.asdict(found.time),
+        "advice": [event_report(event) for event in found.advice],
+    }
+
+
+def _course_report(course: Course | None) -> dict[str, Any] | None:
+    return None if course is None else {"first": course.first, "now": course.now}
+
+
+def answer_report(answer: AnswerView) -> dict[str, Any]:
+    """An answer to a task; `given` characters of it were part of what the model was shown."""
+    return {**dataclasses.asdict(answer), "parts": dict(answer.parts)}
 
 
 def series_report(series: Series) -> dict[str, Any]:

@@ -158,6 +158,7 @@ class RunFollower:
             config_lines=files.config_lines,
             config=files.config,
             samples=tuple(files.samples),
+            answers=files.answers,
             protected=protected(files.checkpoints),
             uploads=files.uploads,
         )

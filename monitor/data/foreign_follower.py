@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from monitor.data.skim import Skim
-from monitor.data.views import EventView, SampleView
+from monitor.data.views import AnswerView, EventView, SampleView
 from shared.checkpoints.catalogue import CheckpointInfo
 from shared.foreign.interface import Reader
 from shared.run.metrics_log import MetricsTable
@@ -96,6 +96,7 @@ class ForeignFiles:
     reader: Reader
     events: tuple[EventView, ...] = ()
     samples: tuple[SampleView, ...] = ()
+    answers: tuple[AnswerView, ...] = ()
     halts: tuple[float, ...] = ()
     uploads: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[CheckpointInfo, ...] = ()

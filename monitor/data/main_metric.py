@@ -32,16 +32,23 @@ _DULL = re.compile(
     re.I,
 )
 _MOST_BESIDE = 2
+#: The mean reward of an iteration. The loss of reinforcement learning stays around 0.
+REWARD = "reward_mean"
+_HELD_OUT_REWARD = "val_reward"
 
 
 def main_key(keys: Iterable[str]) -> str:
-    """The metric to show first: a loss, else what else tells how good the model is."""
+    """The metric to show first: the reward in reinforcement learning, a loss, else what else tells
+    how good the model is.
+    """
     return _main_key(tuple(keys))
 
 
 @lru_cache(256)  # hundreds of metrics come again with every record
 def _main_key(keys: tuple[str, ...]) -> str:
     known = [key for key in keys if key != TIME]
+    if REWARD in known:
+        return REWARD
     return loss_key(known) or _telling_key(known) or "loss"
 
 
@@ -75,6 +82,8 @@ def beside(main: str, keys: Iterable[str]) -> tuple[str, ...]:
     """The evaluations of the metric `main`, for one chart: `val_loss` and `eval/loss` of `loss`."""
     if _EVALUATED.search(main):
         return ()
+    if main == REWARD:
+        return (_HELD_OUT_REWARD,) if _HELD_OUT_REWARD in keys else ()
     name = _name(main)
     found = [key for key in keys if key != main and _EVALUATED.search(key) and _name(key) == name]
     return tuple(found[:_MOST_BESIDE])

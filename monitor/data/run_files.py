@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from monitor.data.answers import AnswersFollower
 from monitor.data.tails import Signature, file_signature, tail_lines
 from monitor.data.values import finite, whole
-from monitor.data.views import EventView, SampleView
+from monitor.data.views import AnswerView, EventView, SampleView
 from shared.checkpoints.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
 from shared.files import open_file
 from shared.json_text import Json
@@ -53,13 +54,20 @@ class RunFiles:
         #: Whether the next `poll` has more events to read.
         self.more = True
         self._tail = Tailer(run.events_path)
+        self._answers = AnswersFollower(run.samples)
         self._checkpoints_seen: object = _NEVER
         self._log_seen: Signature | None = None
         self._config_seen: Signature | None = None
 
     def poll(self) -> bool:
         """Read what is new; True when something changed."""
-        return self._poll_events() | self._poll_checkpoints() | self._poll_texts()
+        changed = self._poll_events() | self._poll_checkpoints() | self._poll_texts()
+        return changed | self._answers.poll()
+
+    @property
+    def answers(self) -> tuple[AnswerView, ...]:
+        """Answers to tasks in the newest files of samples, the newest iteration first."""
+        return self._answers.answers
 
     def _poll_events(self) -> bool:
         chunk = self._tail.read(_SLICE)

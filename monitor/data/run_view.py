@@ -84,6 +84,7 @@ def view_of(
         group=one_line(state.group, MAX_GROUP),
         swept=swept_of(state.swept) if state.group else (),
         setting=setting_of(state.swept) if state.group else "",
+        stage=one_line(state.stage, 40) if state.group else "",
     )
 
 

@@ -74,6 +74,8 @@ class RunView:
     group: str = ""
     swept: tuple[tuple[str, SweptValue], ...] = ()
     setting: str = ""
+    #: In a pipeline, whose name is its `group`: the stage that it is of, or `pipeline`.
+    stage: str = ""
     #: Its setting is the best of the group.
     is_best: bool = False
     #: Another program's: all that is known of it is what its metrics tell.
@@ -111,6 +113,30 @@ class SampleView:
     step: int | None
     time: float | None
     text: str
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """An answer to a task, of an iteration of reinforcement learning, and what it is worth.
+
+    `given` characters of `completion` were part of what the model was shown. `reward` is the sum of
+    `parts`. Whether it parses, compiles and passes its tests: None if that was not looked at.
+    `messages` are those of the compiler; they and the texts may have several lines.
+    """
+
+    iteration: int
+    prompt_id: str = ""
+    prompt: str = ""
+    completion: str = ""
+    given: int = 0
+    reward: float | None = None
+    parts: tuple[tuple[str, float], ...] = ()
+    parsed: bool | None = None
+    compiled: bool | None = None
+    tested: bool | None = None
+    messages: tuple[str, ...] = ()
+    tokens: int | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +183,8 @@ class RunDetail:
     config: Mapping[str, str] = field(default_factory=dict)
     #: The newest samples, the last one last.
     samples: tuple[SampleView, ...] = ()
+    #: Answers to tasks, those of the newest iteration first.
+    answers: tuple[AnswerView, ...] = ()
     #: Why a checkpoint may not be pruned, by its name.
     protected: Mapping[str, str] = field(default_factory=dict)
     #: Where a checkpoint was uploaded to, by its name.

@@ -9,9 +9,10 @@ from monitor.pages.charts import ChartsPage
 from monitor.pages.checkpoints import CheckpointsPage
 from monitor.pages.config import config_page
 from monitor.pages.dynamics import DynamicsPage
-from monitor.pages.lines import events_page, log_page, samples_page
+from monitor.pages.lines import events_page, log_page
 from monitor.pages.overview import OverviewPage
 from monitor.pages.page import PageController
+from monitor.pages.samples import SamplesPage
 from monitor.pages.table import TablePage, Want
 from monitor.plots.curves import CurveStore
 
@@ -23,6 +24,7 @@ class Pages:
     overview: OverviewPage
     charts: ChartsPage
     checkpoints: CheckpointsPage
+    samples: SamplesPage
     table: TablePage
     by_name: Mapping[str, PageController]
 
@@ -33,9 +35,10 @@ def make_pages(store: CurveStore, want_outlines: Want, *, ascii: bool) -> Pages:
     charts = ChartsPage(store, ascii=ascii)
     dynamics = DynamicsPage(store, ascii=ascii)
     checkpoints = CheckpointsPage()
+    samples = SamplesPage()
     table = TablePage(want_outlines)
     every = (
         overview, charts, dynamics, checkpoints, events_page(), log_page(), config_page(),
-        samples_page(), table,
+        samples, table,
     )  # fmt: skip
-    return Pages(overview, charts, checkpoints, table, {page.name: page for page in every})
+    return Pages(overview, charts, checkpoints, samples, table, {page.name: page for page in every})

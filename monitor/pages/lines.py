@@ -1,4 +1,4 @@
-"""Pages that are one list of lines: events, log, samples."""
+"""Pages that are one list of lines: events, log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 
 from textual.widget import Widget
 
-from monitor.data.views import RunDetail, SampleView
 from monitor.pages.page import PageController, Seen
 from monitor.widgets.page import Page
-from monitor.widgets.run_pages import EventsPage, LogPage, SamplesPage
-from shared.text import format_time
+from monitor.widgets.run_pages import EventsPage, LogPage
 
 
 class LinesPage(PageController):
@@ -47,24 +45,3 @@ def log_page() -> PageController:
     """The end of its log."""
     widget = LogPage(id="log")
     return LinesPage("log", widget, lambda seen: widget.show(seen.view, seen.detail))
-
-
-def samples_page() -> PageController:
-    """What it wrote while it was trained."""
-    widget = SamplesPage(id="samples")
-
-    def show(seen: Seen) -> None:
-        widget.show(seen.look.selected or "", _samples(seen.detail))
-
-    return LinesPage("samples", widget, show)
-
-
-def _samples(detail: RunDetail | None) -> tuple[tuple[str, str], ...]:
-    """Heading and text of every sample, the newest first."""
-    found = reversed(detail.samples) if detail else ()
-    return tuple((_sample_heading(sample), sample.text) for sample in found)
-
-
-def _sample_heading(sample: SampleView) -> str:
-    step = "a sample" if sample.step is None else f"step {sample.step:,}"
-    return step if sample.time is None else f"{step} · {format_time(sample.time)}"

@@ -8,6 +8,7 @@ from monitor.data.pyramid import Pyramid, Pyramids
 from monitor.data.smoothing import Smoother
 from monitor.data.views import RunDetail
 from monitor.plots.axes import RunAxes
+from monitor.plots.spread import spread_of
 from shared.charts.figure import Curve, RawPoints
 from shared.charts.smoothing import is_long_enough
 from shared.charts.window import Kind
@@ -69,11 +70,20 @@ class RunCurves:
         return smoother.update(self._series[key]).values
 
     def curve(
-        self, key: str, label: str, ink: str, *, kind: Kind, metric: str = "", weight: float = 0.0
+        self,
+        key: str,
+        label: str,
+        ink: str,
+        *,
+        kind: Kind,
+        metric: str = "",
+        weight: float = 0.0,
+        spread: bool = False,
     ) -> Curve | None:
         """The curve of series `key` on that axis; None where the run has no such axis.
 
-        With a `weight` it has a moving average, if it is long enough for one.
+        With a `weight` it has a moving average, if it is long enough for one. `spread`: a mean is
+        drawn in the band of its standard deviation.
         """
         series = self._series[key]
         placed = self.axes.of(series, kind, metric)
@@ -82,6 +92,8 @@ class RunCurves:
         smooth = self.average(key, weight) if is_long_enough(len(series), weight) else None
         if placed.order is None:
             x = None if kind == "step" else placed.x
+            if spread and (band := spread_of(key, self._series)) is not None:
+                return Curve(label, ink, band, x, series.values if smooth is None else smooth)
             return Curve(label, ink, self.pyramid(key), x, smooth)
         order = placed.order
         moved = Series(key, series.steps[order], series.values[order])

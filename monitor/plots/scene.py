@@ -229,7 +229,13 @@ class Scene:
             label = one_line(key, _LABEL)
         state = self.state
         curve = shown.curves.curve(
-            key, label, ink, kind=state.axis, metric=state.x_metric, weight=state.weight
+            key,
+            label,
+            ink,
+            kind=state.axis,
+            metric=state.x_metric,
+            weight=state.weight,
+            spread=not self.is_overlay,  # the bands of several runs would hide each other
         )
         return [] if curve is None else [curve]
 
@@ -246,7 +252,7 @@ class Scene:
 
     def _remarks(self, key: str, curves: Sequence[Curve]) -> list[Piece]:
         found: list[Piece] = []
-        if any(curve.smooth is not None for curve in curves):
+        if self.state.weight and any(curve.smooth is not None for curve in curves):
             found.append((f" ema {self.state.weight:g} ", _MUTED))
         if key in self.state.log_y:
             found.append((" log y ", _MUTED))

@@ -74,8 +74,8 @@ class DynamicsPage(Page):
             *_folded(_gradients(found, colours), width),
             *_folded(_spikes(found, colours), width),
             *_advice(found, width, colours),
-            *_troubles(detail, colours),
-            *_phases(view, width, colours),
+            *troubles(detail, colours),
+            *phases(view, width, colours),
         ]
 
 
@@ -158,7 +158,8 @@ def _advice(found: Dynamics, width: int, colours: Colours) -> list[Line]:
     return lines
 
 
-def _troubles(detail: RunDetail, colours: Colours) -> list[Line]:
+def troubles(detail: RunDetail, colours: Colours) -> list[Line]:
+    """The newest events that tell of a problem."""
     bad = [e for e in detail.events if e.kind in BAD_EVENTS][-_TROUBLES:]
     if not bad:
         return []
@@ -170,7 +171,8 @@ def _troubles(detail: RunDetail, colours: Colours) -> list[Line]:
     ]
 
 
-def _phases(view: RunView, width: int, colours: Colours) -> list[Line]:
+def phases(view: RunView, width: int, colours: Colours) -> list[Line]:
+    """The share of each phase, and the transitions."""
     if not view.transitions:
         return []
     muted, text = colours.style("muted"), colours.style("foreground")

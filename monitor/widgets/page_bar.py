@@ -11,6 +11,8 @@ from monitor.look import PAGES, TABLE
 from monitor.widgets.cells import Piece, line
 from monitor.widgets.panel import Panel
 
+_DYNAMICS, _REWARDS = "dynamics", "rewards"
+
 
 class PageBar(Panel):
     """One line with all pages; the current one is highlighted."""
@@ -26,11 +28,12 @@ class PageBar(Panel):
         super().__init__(id=id)
         self._page = PAGES[0]
         self._active = False
+        self._rewards = False
 
-    def show(self, page: str, *, active: bool) -> None:
-        """Highlight this page; `active`: it has the keys."""
-        if (page, active) != (self._page, self._active):
-            self._page, self._active = page, active
+    def show(self, page: str, *, active: bool, rewards: bool = False) -> None:
+        """Highlight this page; `active`: it has the keys. `rewards`: the run has such."""
+        if (page, active, rewards) != (self._page, self._active, self._rewards):
+            self._page, self._active, self._rewards = page, active, rewards
             self.redraw()
 
     def draw(self, width: int, height: int) -> list[Strip]:
@@ -50,16 +53,19 @@ class PageBar(Panel):
 
     def _places(self, width: int) -> list[tuple[int, str, str]]:
         """Number, name, and as much of the name as fits."""
-        named = [(i, name, f"{name} ") for i, name in enumerate((*PAGES, TABLE), 1)]
+        shown = {_DYNAMICS: _REWARDS} if self._rewards else {}
+        named = [
+            (i, name, f"{shown.get(name, name)} ") for i, name in enumerate((*PAGES, TABLE), 1)
+        ]
         if _cells(named) <= width:
             return named
         del named[-1]  # its key is in the help; those of the run's own pages matter more
         if _cells(named) <= width:
             return named
-        named = [(i, name, name) for i, name, _ in named]
+        named = [(i, name, label.rstrip()) for i, name, label in named]
         if _cells(named) <= width:
             return named
-        named = [(i, name, "ckpts" if name == "checkpoints" else name) for i, name, _ in named]
+        named = [(i, n, "ckpts" if n == "checkpoints" else label) for i, n, label in named]
         if _cells(named) <= width:
             return named
         return [(i, name, shown if name == self._page else shown[:4]) for i, name, shown in named]

@@ -54,7 +54,8 @@ class Curve:
     """One series in the colour named `ink`.
 
     `x` is the x of every value, None for its step. `smooth`, of the same length, is its moving
-    average. No legend gives a value of an `abandoned` one: it is of an attempt that was given up.
+    average, or the mean in the band of its spread. No legend gives a value of an `abandoned` one:
+    it is of an attempt that was given up.
     """
 
     label: str
@@ -101,7 +102,7 @@ class Figure:
     @property
     def is_smoothed(self) -> bool:
         """Whether any curve has a moving average."""
-        return any(curve.smooth is not None for curve in self.curves)
+        return self.smoothing > 0 and any(curve.smooth is not None for curve in self.curves)
 
     def scale(self, envelopes: Iterable[Envelope]) -> ValueScale:
         """The value axis for curves with these extremes."""

@@ -24,7 +24,7 @@ def detail(*events: EventView, checkpoints: tuple[CheckpointInfo, ...] = ()) -> 
 
 
 def checkpoint(step: int, *, best: bool = False) -> CheckpointInfo:
-    return CheckpointInfo(Path(f"step_{step}"), step, 1 << 20, NOW, True, 1.0, 1.0, False, best)
+    return CheckpointInfo(Path(f"step_{step}"), step, 1 << 20, NOW, True, 1.0, 1.0, is_best=best)
 
 
 def test_events_and_checkpoints_become_signs_once() -> None:

@@ -17,6 +17,8 @@ from shared import __version__
 from shared.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from shared.foreign.interface import Found
     from shared.run.directory import RunDirectory
 
@@ -30,6 +32,8 @@ settings: $XDG_CONFIG_HOME/train-monitor/settings.yaml (~/.config by default)
 #: Objects made between two looks for garbage in cycles. A parsed log is many objects and no cycle:
 #: with Python's 700 these looks are a seventh of the reading.
 GARBAGE = 20_000
+
+WEB_PORT = 8765
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,6 +67,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--theme", metavar="NAME", help="colours: night, day or clear (for any colour vision)"
     )
+    parser.add_argument(
+        "--web", action="store_true", help="show the same in a browser of this machine"
+    )
+    parser.add_argument(
+        "--port", metavar="N", help=f"with --web: the port, 0 for any (default: {WEB_PORT})"
+    )
+    parser.add_argument("--in-browser", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR=1")
     parser.add_argument("--version", action="version", version=f"train-monitor {__version__}")
     return parser
@@ -80,6 +91,10 @@ def main(argv: list[str] | None = None) -> int:
         shown = _shown_runs(arguments.runs_dir, arguments.run)
         if arguments.follow and not arguments.json:
             raise UserError("--follow streams JSON; use it with --json.")
+        if arguments.port is not None and not arguments.web:
+            raise UserError("--port is for the browser; use it with --web.")
+        if arguments.web:
+            return _serve(arguments)
         if arguments.follow:
             return _follow_json(shown, poll)
         if arguments.json:
@@ -250,53 +265,62 @@ def _follow_json(shown: Shown, poll: float) -> int:
     return ExitCode.OK
 
 
-def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
-    if not sys.stderr.isatty():  # which is where Textual draws
-        raise UserError(
-            "train-monitor draws on standard error, which is redirected here; remove the "
-            "redirection (2>FILE)."
-        )
-    from monitor.chart.terminal import needs_ascii, why_unfit
+def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        raise UserError("--json prints and --web serves; give one of them.")
+    port = arguments.port or str(WEB_PORT)
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
+        raise UserError(f"--port {port[:40]!r} is not a port; give a number from 0 to 65535.")
+    from monitor.web import serve
 
-    if unfit := why_unfit(os.environ.get("TERM", "")):
-        raise UserError(
-            f"{unfit}, which cannot show the monitor; use `train-monitor --json`, or set TERM to "
-            "what your terminal is, such as xterm-256color."
-        )
+    given = {
+        "runs-dir": arguments.runs_dir,
+        "run": arguments.run,
+        "poll": arguments.poll,
+        "theme": _theme(arguments.theme),
+    }
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    words += ["--no-color"] if arguments.no_color else []
+    return serve(words, int(port), lambda line: print(line, flush=True))
+
+
+def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
+    browser = arguments.in_browser
+    if browser:
+        os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    else:
+        _check_terminal()
     if arguments.no_color:
         os.environ["NO_COLOR"] = "1"
     elif not os.environ.get("NO_COLOR", "1"):
         del os.environ["NO_COLOR"]  # set but empty means colours
 
+    import contextlib
+
     from monitor import first_look
+    from monitor.chart.terminal import needs_ascii
     from monitor.data.poller import Poller
     from monitor.palette import theme_for
-    from monitor.settings import THEMES, SettingsFile, settings_path
-    from shared.text import nearest
+    from monitor.settings import SettingsFile, settings_path
 
-    wanted = arguments.theme
-    if wanted is not None and wanted not in THEMES:
-        raise UserError(
-            f"There is no theme {wanted[:40]!r}{nearest(wanted, THEMES)}; choose one of "
-            f"{', '.join(THEMES)}."
-        )
     settings = SettingsFile(settings_path(os.environ))
-    theme = theme_for(os.environ, wanted or settings.settings.theme)
-    ascii = needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
+    theme = theme_for(os.environ, _theme(arguments.theme) or settings.settings.theme)
+    ascii = not browser and needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
     # A parsing thread yields to a key press after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
     poller = Poller(shown.folder, poll, only=shown.only)
-    screen = first_look.screen(
-        poller,
-        settings.settings,
-        theme,
-        os.environ,
-        selected=shown.run_id,
-        ascii=ascii,
-    )
-    with first_look.shown(screen, _write):
+    at_once: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if not browser:
+        screen = first_look.screen(
+            poller,
+            settings.settings,
+            theme,
+            os.environ,
+            selected=shown.run_id,
+            ascii=ascii,
+        )
+        at_once = first_look.shown(screen, _write)
+    with at_once:
         from monitor.app import MonitorApp
 
         app = MonitorApp(
@@ -306,12 +330,48 @@ def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
             settings=settings,
             theme=theme,
             ascii=ascii,
+            driver=_web_driver() if browser else None,
         )
     app.run()
     farewell = app.farewell()
-    if farewell and not app.return_code:
+    if farewell and not browser and not app.return_code:
         print(farewell)
     return app.return_code or ExitCode.OK
+
+
+def _theme(wanted: str | None) -> str | None:
+    from monitor.settings import THEMES
+    from shared.text import nearest
+
+    if wanted is not None and wanted not in THEMES:
+        raise UserError(
+            f"There is no theme {wanted[:40]!r}{nearest(wanted, THEMES)}; choose one of "
+            f"{', '.join(THEMES)}."
+        )
+    return wanted
+
+
+def _web_driver() -> type[Driver]:
+    from textual.drivers.web_driver import WebDriver
+
+    return WebDriver
+
+
+def _check_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError("train-monitor needs a terminal; use --json in a script or a pipe.")
+    if not sys.stderr.isatty():  # which is where Textual draws
+        raise UserError(
+            "train-monitor draws on standard error, which is redirected here; remove the "
+            "redirection (2>FILE)."
+        )
+    from monitor.chart.terminal import why_unfit
+
+    if unfit := why_unfit(os.environ.get("TERM", "")):
+        raise UserError(
+            f"{unfit}, which cannot show the monitor; use `train-monitor --json`, or set TERM to "
+            "what your terminal is, such as xterm-256color."
+        )
 
 
 def _write(text: str) -> None:

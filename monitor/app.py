@@ -106,15 +106,16 @@ class MonitorApp(App[None]):
         settings: SettingsFile | None = None,
         theme: str = "",
         ascii: bool = False,
+        driver: type[Driver] | None = None,
     ) -> None:
         """`theme` overrides that of the settings, for a terminal that has no such colours.
 
-        `ascii` is for one that has no braille.
+        `ascii` is for one that has no braille, `driver` for what is no terminal, such as a browser.
         """
         file = settings or SettingsFile(None)
         kept = file.settings
         name = theme or kept.theme
-        super().__init__(TerminalDriver, ansi_color=True if THEMES[name].ansi else None)
+        super().__init__(driver or TerminalDriver, ansi_color=True if THEMES[name].ansi else None)
         for one in THEMES.values():
             self.register_theme(one)
         self.theme = name

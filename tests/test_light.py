@@ -79,6 +79,10 @@ with open("runs/theirs.jsonl", "w") as file:
     for step in range(5):
         file.write(json.dumps({"step": step, "loss": 1.0}) + "\\n")
 from monitor.__main__ import main as watch
+said = io.StringIO()
+with contextlib.redirect_stderr(said):
+    assert watch(["--web"]) == 2
+assert 'needs textual-serve: pip install "train-monitor[web]".' in said.getvalue()
 raise SystemExit(watch(["--json"]))
 """
     done = light(code, cwd=tmp_path)

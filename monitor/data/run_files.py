@@ -30,7 +30,7 @@ MAX_LINES = 400
 _SLICE = 512 << 10  # bytes of events read at a time
 _LOG_LINES = 200
 _MAX_SAMPLE = 4000  # characters
-_LISTED = re.compile(r"step_\d{1,16}|final|latest|best")
+_LISTED = re.compile(r"(?:step_|checkpoint-)\d{1,16}|final|latest|best")
 _NEVER = object()
 
 CheckpointsSignature = tuple[tuple[str, int], ...]

@@ -96,6 +96,7 @@ class TrackedRun:
     def saved(self, step: int, name: str) -> None:
         """The program has saved the checkpoint `name`, which answers the request for it."""
         if self._run:
+            self._run.writer.event("checkpoint_saved", name=name)
             self._run.saved(step, name)
 
     def finish(self) -> None:

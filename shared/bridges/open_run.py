@@ -69,8 +69,9 @@ class OpenRun:
         self._last = time.perf_counter()
 
     def saved(self, step: int, name: str, **facts: Any) -> None:
-        """A checkpoint is in place."""
-        self.writer.event("checkpoint_saved", name=name, **facts)
+        """A checkpoint is in place; with `facts`, such as its `bytes`, that is an event."""
+        if facts:
+            self.writer.event("checkpoint_saved", name=name, **facts)
         self.steering.saved(step, name)
         self.worked()
 

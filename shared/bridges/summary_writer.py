@@ -122,6 +122,7 @@ class SummaryWriter:
     def saved(self, step: int, name: str) -> None:
         """The program has saved the checkpoint `name`, which answers the request for it."""
         if self._run:
+            self._run.writer.event("checkpoint_saved", name=name)
             self._run.saved(step, name)
 
     def flush(self) -> None:

@@ -11,7 +11,9 @@ from shared.bridges.configuration import config_of
 from shared.bridges.open_run import OpenRun, numbers_of
 from shared.bridges.ranks import RANKS_EVERY, TURN, agree
 from shared.bridges.steering import NOTHING, Wish
-from shared.json_text import Json
+from shared.bridges.trainer_checkpoints import TrainerCheckpoints, adopt_folder
+from shared.checkpoints.owner import owner_of
+from shared.json_text import Json, is_number
 from shared.run_writer import RunWriter
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class TrainerRun:
         self._name = name
         self._run: OpenRun | None = None
         self._paused = False
+        self._checkpoints: TrainerCheckpoints | None = None
 
     @property
     def writer(self) -> RunWriter | None:
@@ -48,13 +51,13 @@ class TrainerRun:
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Open the run on rank 0."""
         if state.is_world_process_zero and self._run is None:
-            name = self._name or args.run_name or Path(args.output_dir).name or "transformers"
-            self._run = OpenRun(RunWriter(self._runs_dir, name, **_facts(args, state, more)))
+            self._open(args, state, _facts(args, state, more))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Record the step, and do what was asked."""
         if self._run:
             self._run.step(state.global_step)
+            self._wait(control.should_save)
         if args.world_size == 1 or state.global_step % RANKS_EVERY == 0 or self._paused:
             return self._obey(args, state, control)
         return control
@@ -94,18 +97,58 @@ class TrainerRun:
             numbers.pop("epoch", None)
             self._run.writer.event("evaluated", **numbers)
             self._run.worked()
+            self._wait(True)  # with save_strategy="best", it may be saved now
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """A checkpoint may be saved now, and older ones removed."""
+        self._wait(control.should_save)
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Record a checkpoint; a paused run waits on."""
         if self._run:
-            self._run.saved(state.global_step, f"checkpoint-{state.global_step}")
+            step, name = state.global_step, f"checkpoint-{state.global_step}"
+            if self._checkpoints:
+                best = Path(state.best_model_checkpoint or "").name
+                self._checkpoints.saved(name, step, _losses(state), best)
+            else:
+                self._run.writer.event("checkpoint_saved", name=name)
+            self._run.saved(step, name)
         return self._obey(args, state, control) if self._paused else control
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Record the end."""
         if self._run:
+            self._wait(True)
             self._run.finish()
         self._run = None
+
+    def _open(self, args: Any, state: Any, facts: Json) -> None:
+        """Open the run: a new one, or that of the checkpoint which the Trainer resumes from."""
+        name = self._name or args.run_name or Path(args.output_dir).name or "transformers"
+        folder = Path(args.output_dir)
+        earlier = owner_of(folder.resolve()) if state.global_step else None
+        if earlier is not None and earlier.path.parent.resolve() == self._runs_dir.resolve():
+            writer = RunWriter(run=earlier, **facts)
+            writer.event("resumed", checkpoint=f"checkpoint-{state.global_step}")
+        else:
+            writer = RunWriter(self._runs_dir, name, **facts)
+        problem = ""
+        if args.push_to_hub:
+            problem = "push_to_hub uploads the whole output folder"
+        else:
+            try:
+                problem = adopt_folder(folder, writer.run)
+            except OSError as error:
+                problem = f"{folder} cannot be used: {error.strerror}"
+        if problem:
+            writer.say(f"[WARN] The run does not list its checkpoints: {problem}")
+        self._checkpoints = None if problem else TrainerCheckpoints(writer, folder)
+        waits = self._checkpoints.wait if self._checkpoints else tuple
+        self._run = OpenRun(writer, before_prune=waits)
+
+    def _wait(self, needed: bool) -> None:
+        if self._checkpoints and needed:
+            self._checkpoints.wait()
 
     def _obey(self, args: Any, state: Any, control: Any) -> Any:
         step = state.global_step
@@ -128,6 +171,16 @@ class TrainerRun:
 
         run = self._run
         return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, broadcast)
+
+
+def _losses(state: Any) -> Json:
+    """What the newest records say of the step: the training loss, and a validation of it."""
+    found: Json = {}
+    for record in reversed(state.log_history[-4:]):
+        for key, name in (("loss", "loss"), ("eval_loss", "val_loss")):
+            if record.get("step") == state.global_step and is_number(record.get(key)):
+                found.setdefault(name, record[key])
+    return found
 
 
 def _facts(args: Any, state: Any, more: Mapping[str, Any]) -> Json:

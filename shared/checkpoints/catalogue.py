@@ -33,13 +33,15 @@ BASE_RECORD = "base.json"  # which base model they are for
 OPTIMIZER = "optimizer.safetensors"
 TRAINER_STATE = "trainer_state.json"
 META = "meta.json"
-_STEP_FOLDER = re.compile(r"step_(\d{1,16})")
+#: `checkpoint-N` is that of transformers' Trainer, once `shared.bridges` has given it a manifest.
+_STEP_FOLDER = re.compile(r"(step_|checkpoint-)(\d{1,16})")
+_THEIRS = "checkpoint-"
 FINAL = "final"
 LATEST = "latest"
 BEST = "best"
 AVERAGES = ("ema", "tail")  # of the weights: models beside the checkpoints
-_CORRUPT = re.compile(r"(?:step_\d{1,16}|final)\.corrupt(?:-\d+)?")
-_SUPERSEDED = re.compile(r"superseded_\d+_(?:step_\d{1,16}|final)")
+_CORRUPT = re.compile(r"(?:(?:step_|checkpoint-)\d{1,16}|final)\.corrupt(?:-\d+)?")
+_SUPERSEDED = re.compile(r"superseded_\d+_(?:(?:step_|checkpoint-)\d{1,16}|final)")
 _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 USE_WAIT = 10.0  # seconds a reader waits for whoever moves the checkpoint just now
 _TRY_SECONDS = 0.02
@@ -108,9 +110,11 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
         match = _STEP_FOLDER.fullmatch(folder.name)
         if not match and folder.name != FINAL:
             continue
+        if match and match[1] == _THEIRS and not (folder / MANIFEST).exists():
+            continue
         manifest = read_manifest(folder)
         facts = manifest.facts if manifest else {}
-        step = manifest.step if manifest else int(match.group(1)) if match else 0
+        step = manifest.step if manifest else int(match[2]) if match else 0
         found.append(
             CheckpointInfo(
                 path=folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -240,12 +241,12 @@ def named(checkpoints: Path, text: str) -> str:
     listed = [info.name for info in list_checkpoints(checkpoints)]
     known = [*listed, *(path.name for paths in list_set_aside(checkpoints) for path in paths)]
     target = link_target(checkpoints, text) if text in (LATEST, BEST) else None
-    for name in (target, text, f"step_{text}"):
+    for name in (target, text, f"step_{text}", f"checkpoint-{text}"):
         if name in known:
             return name
-    number = text.removeprefix("step_")
+    number = text.removeprefix("step_").removeprefix("checkpoint-")
     if number.isdecimal():
-        steps = [int(name.removeprefix("step_")) for name in listed if name != FINAL]
+        steps = [int(re.split("[_-]", name)[1]) for name in listed if name != FINAL]
         near = sorted(steps, key=lambda step: abs(step - int(number[:20])))[:2]
         hint = f"; the nearest are {' and '.join(map(str, sorted(near)))}" if near else ""
         raise UserError(f"There is no checkpoint of step {one_line(number, 40)}{hint}.")

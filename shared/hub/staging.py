@@ -61,6 +61,7 @@ CARD = "README.md"
 PICTURE = "loss_curve.png"
 _OF_TRAINING = frozenset({OPTIMIZER, TRAINER_STATE, META})
 _NEVER = frozenset({MANIFEST, CARD, PICTURE})
+_PICKLES = (".pt", ".pth", ".bin")  # another trainer's state
 _OF_MODELS = (".safetensors", ".json", ".txt", ".jinja", ".model")  # where no manifest lists them
 _PATHS = ("run_path", "path")  # of this machine, in meta.json and base.json
 
@@ -103,7 +104,11 @@ def names_to_send(source: Source, with_optimizer: bool) -> dict[str, int]:
         if (source.folder / EVALUATION).is_file():  # it comes after the manifest
             sizes[EVALUATION] = (source.folder / EVALUATION).stat().st_size
     leave = _NEVER if with_optimizer else _NEVER | _OF_TRAINING
-    sizes = {name: size for name, size in sorted(sizes.items()) if name not in leave}
+    sizes = {
+        name: size
+        for name, size in sorted(sizes.items())
+        if name not in leave and not name.endswith(_PICKLES)
+    }
     parts = (ADAPTER, ADAPTER_CONFIG) if is_adapter(source.folder) else (WEIGHTS, "config.json")
     for needed in (*parts, *([OPTIMIZER] if with_optimizer else [])):
         if needed not in sizes:

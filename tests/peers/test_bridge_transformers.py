@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.checkpoints.catalogue import list_checkpoints, newest_sound
+from shared.checkpoints.prune import Rule, plan_prune, prune
+from shared.checkpoints.resumable import why_no_trainer_resumes
 from shared.control.client import ask
 from shared.control.waiting import Patience
 from shared.errors import UserError
+from shared.hub.source import Source
+from shared.hub.staging import names_to_send
 from shared.ownership.health import observe
 from shared.ownership.lock import lock_is_held
 from shared.run.directory import RunDirectory, discover_runs
@@ -141,3 +146,48 @@ def test_pause_save_and_stop_work_on_it(tmp_path: Path) -> None:
     assert state.current_step == trainer.state.global_step < 1_000_000
     with pytest.raises(UserError, match=r"ended|answer"):
         ask(run, "stop", patience=Patience(timeout=0.1, look=0.02)).wait(withdraw=True)
+
+
+def test_its_checkpoints_are_the_runs(tmp_path: Path) -> None:
+    saving: dict[str, Any] = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "load_best_model_at_end": True,
+        "save_total_limit": 4,
+    }
+    (tmp_path / "out" / "checkpoint-99").mkdir(parents=True)  # of a training without the callback
+    make_trainer(tmp_path, **saving).train()
+    run = the_run(tmp_path)
+    listed = list_checkpoints(run.checkpoints)
+    assert [(c.name, c.step, c.whole) for c in listed] == [
+        (f"checkpoint-{step}", step, True) for step in (2, 4, 6)
+    ]
+    assert listed[-1].is_latest and [c.is_best for c in listed].count(True) == 1
+    assert all(c.val_loss is not None and c.bytes > 10_000 for c in listed)
+    assert min(listed, key=lambda c: c.val_loss or 0.0).is_best
+    assert [newest_sound(run.checkpoints)[1]] == [[]]
+    assert "trained by" in why_no_trainer_resumes(run)
+    # Pruned with the same care: the newest and the best stay, what goes can be restored.
+    plan = plan_prune(run.checkpoints, Rule(remove=("2",)))
+    prune(plan)
+    assert [c.name for c in list_checkpoints(run.checkpoints)] == ["checkpoint-4", "checkpoint-6"]
+    with pytest.raises(UserError, match="cannot be removed"):
+        plan_prune(run.checkpoints, Rule(remove=("checkpoint-6",)))
+    # What the Hub gets is the model alone: no pickles, nothing of the training.
+    names = names_to_send(Source(run.checkpoints.resolve() / "checkpoint-6", run), False)
+    assert set(names) == {"config.json", "generation_config.json", "model.safetensors"}
+    # The Trainer resumes what is left, and the run goes on.
+    trainer = make_trainer(tmp_path, **{**saving, "max_steps": 8})
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-6"))
+    assert the_run(tmp_path).path == run.path
+    state = run.read_state()
+    assert state is not None
+    assert (state.status, state.attempt, state.current_step) == ("completed", 2, 8)
+    assert [e["checkpoint"] for e in events(run, "resumed")] == ["checkpoint-6"]
+    assert list_checkpoints(run.checkpoints)[-1].name == "checkpoint-8"
+    # Another training into the same folder takes it over.
+    make_trainer(tmp_path).train()
+    assert list_checkpoints(run.checkpoints) == []
+    assert len(discover_runs(tmp_path / "runs")) == 2

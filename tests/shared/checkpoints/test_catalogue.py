@@ -308,3 +308,21 @@ def test_the_other_form_of_a_file_is_a_leftover(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(plain)
     (folder / name).unlink()  # the manifest's own file is gone: then nothing is sure
     assert remove_counterparts(folder) == []
+
+
+def test_checkpoints_of_transformers_count_once_they_have_a_manifest(tmp_path: Path) -> None:
+    for step in (5, 20):
+        save(tmp_path, step, f"checkpoint-{step}", val_loss=1.0)
+    (tmp_path / "checkpoint-30").mkdir()  # being saved, or saved by a trainer we know nothing of
+    set_link(tmp_path, LATEST, tmp_path / "checkpoint-20")
+    assert [(c.name, c.step, c.whole) for c in list_checkpoints(tmp_path)] == [
+        ("checkpoint-5", 5, True),
+        ("checkpoint-20", 20, True),
+    ]
+    (tmp_path / "checkpoint-20" / "model.safetensors").write_bytes(b"cut")
+    assert [c.whole for c in list_checkpoints(tmp_path)] == [True, False]
+    sound, problems = newest_sound(tmp_path)
+    assert sound is not None and sound.name == "checkpoint-5" and len(problems) == 1
+    (aside,) = set_aside_damaged(tmp_path, sound.path)
+    assert aside.moved_to == "checkpoint-20.corrupt"
+    assert [p.name for p in list_set_aside(tmp_path)[0]] == ["checkpoint-20.corrupt"]

@@ -545,3 +545,13 @@ def test_in_use_is_released_with_the_process(checkpoints: Path) -> None:
         pass
     with (folder / MANIFEST).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_checkpoints_of_transformers_are_named_by_step_too(tmp_path: Path) -> None:
+    for step in (5, 20, 30):
+        save(tmp_path, step, f"checkpoint-{step}")
+    for name in ("5", "checkpoint-5"):
+        assert gone(plan_prune(tmp_path, Rule(remove=(name,)))) == {"checkpoint-5"}
+    with pytest.raises(UserError, match="the nearest are 5 and 20"):
+        plan_prune(tmp_path, Rule(remove=("checkpoint-7",)))
+    assert gone(plan_prune(tmp_path, Rule(keep_every=20))) == {"checkpoint-5"}

@@ -92,6 +92,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "trainer runs plot latest",
         "trainer runs plot shakes helper --metric val_loss --log --width 100",
     ),
+    "runs import": (
+        "trainer runs import wandb/latest-run",
+        "trainer runs import mlflow.db --run baseline --name baseline-lr-3e-4",
+    ),
     "runs export": (
         "trainer runs export book --csv book.csv",
         "trainer runs export latest --svg losses.svg --smooth 0.9",

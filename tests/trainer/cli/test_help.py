@@ -74,6 +74,7 @@ COMMANDS = [
     "runs empty-trash",
     "runs plot",
     "runs export",
+    "runs import",
     "runs command",
     "runs diff",
     "upload",

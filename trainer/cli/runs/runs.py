@@ -15,6 +15,7 @@ from trainer.cli import options
 from trainer.cli.help import command_group
 from trainer.cli.output import confirm_word, print_json, print_table, shorten
 from trainer.cli.runs import exports as run_exports
+from trainer.cli.runs import imports as run_imports
 from trainer.cli.runs import plot
 from trainer.cli.runs.place import all_runs, runs_meant
 
@@ -297,6 +298,7 @@ def _list_trash(runs_dir: Path, *, json: bool) -> int:
 # -- other forms -------------------------------------------------------------------------------
 
 app.command("plot")(plot.plot)
+app.command("import")(run_imports.import_)
 app.command("export")(run_exports.export)
 app.command("command")(run_exports.command)
 app.command("diff")(run_exports.diff)

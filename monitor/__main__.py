@@ -75,6 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--in-browser", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR=1")
+    parser.add_argument(
+        "--show-completion",
+        metavar="SHELL",
+        help="print what lets bash, zsh or fish complete this command, and exit",
+    )
     parser.add_argument("--version", action="version", version=f"train-monitor {__version__}")
     return parser
 
@@ -87,6 +92,8 @@ def main(argv: list[str] | None = None) -> int:
         gc.set_threshold(GARBAGE)
     arguments = build_parser().parse_args(argv)
     try:
+        if arguments.show_completion is not None:
+            return _print_completion(arguments.show_completion)
         poll = _seconds(arguments.poll)
         shown = _shown_runs(arguments.runs_dir, arguments.run)
         if arguments.follow and not arguments.json:
@@ -262,6 +269,17 @@ def _follow_json(shown: Shown, poll: float) -> int:
     # Ctrl-C is how it ends.
     with contextlib.suppress(KeyboardInterrupt):
         follow(Poller(shown.folder, poll, only=shown.only), write, only=shown.run_id)
+    return ExitCode.OK
+
+
+def _print_completion(shell: str) -> int:
+    from monitor.completion import SHELLS, script
+    from monitor.settings import THEMES
+
+    if shell not in SHELLS:
+        raise UserError(f"--show-completion {shell[:40]!r} is none of {', '.join(SHELLS)}.")
+    words = {"--theme": tuple(THEMES), "--show-completion": SHELLS}
+    sys.stdout.write(script(shell, build_parser(), words))
     return ExitCode.OK
 
 

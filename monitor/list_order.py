@@ -13,6 +13,11 @@ from monitor.data.views import RunView
 from monitor.search import search
 from monitor.settings import SORTS
 
+#: The stage of a pipeline's own run.
+PIPELINE = "pipeline"
+#: Sort orders in which the runs of a pipeline stay together.
+_IN_FAMILIES = frozenset({"activity", "newest", "name"})
+
 
 @dataclass(frozen=True)
 class ListOrder:
@@ -49,6 +54,8 @@ class Listing:
     filtered: int = 0
     archived: int = 0
     problem: str = ""
+    #: The ids of the runs that stand under that of their pipeline.
+    stages: frozenset[str] = frozenset()
 
     @property
     def total(self) -> int:
@@ -63,9 +70,12 @@ def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
     key = _KEYS[order.sort]
     if key is not None:
         kept.sort(key=key)
+    stages: frozenset[str] = frozenset()
+    if order.sort in _IN_FAMILIES:
+        kept, stages = _in_families(kept)
     archived, filtered = len(runs) - len(unarchived), len(unarchived) - len(kept)
     if not order.grouped:
-        return Listing(tuple(kept), tuple(kept), filtered, archived, problem)
+        return Listing(tuple(kept), tuple(kept), filtered, archived, problem, stages)
     groups: dict[str, list[RunView]] = {}
     for run in kept:
         groups.setdefault(run.group or run.name, []).append(run)
@@ -73,7 +83,28 @@ def arrange(runs: Sequence[RunView], order: ListOrder) -> Listing:
     for name, members in groups.items():
         rows += [Group(name, len(members)), *members]
     listed = tuple(r for members in groups.values() for r in members)
-    return Listing(tuple(rows), listed, filtered, archived, problem)
+    return Listing(tuple(rows), listed, filtered, archived, problem, stages)
+
+
+def _in_families(runs: Sequence[RunView]) -> tuple[list[RunView], frozenset[str]]:
+    """The runs with those of each pipeline together, in the order of its stages, where the first
+    of them was; and the ids of those that stand under the pipeline's own.
+    """
+    families: dict[str, list[RunView]] = {}
+    for run in runs:
+        if run.stage:
+            families.setdefault(run.group, []).append(run)
+    found: list[RunView] = []
+    under: set[str] = set()
+    for run in runs:
+        members = families.pop(run.group, []) if run.stage else [run]
+        heads = [member for member in members if member.stage == PIPELINE]
+        rest = [member for member in members if member.stage != PIPELINE]
+        rest.sort(key=lambda member: member.started_at or 0.0)
+        found += [*heads, *rest]
+        if len(heads) == 1:
+            under.update(member.run_id for member in rest if member.stage)
+    return found, frozenset(under)
 
 
 def of_group(runs: Sequence[RunView], one: RunView) -> list[RunView]:

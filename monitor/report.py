@@ -181,6 +181,8 @@ def _detail_report(detail: RunDetail, now: float) -> dict[str, Any]:
         "checkpoints": checkpoints_report(detail.checkpoints, detail.uploads, now),
         "events": [event_report(event) for event in detail.events],
         "samples": [{"step": s.step, "time": s.time, "text": s.text} for s in detail.samples],
+        "stages": [dataclasses.asdict(stage) for stage in detail.stages],
+        "suites": {name: list(lines) for name, lines in detail.suites.items()},
         "answers": [answer_report(answer) for answer in detail.answers],
         "log_lines": list(detail.log_lines),
         "config": dict(detail.config),

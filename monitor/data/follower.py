@@ -159,6 +159,8 @@ class RunFollower:
             config=files.config,
             samples=tuple(files.samples),
             answers=files.answers,
+            stages=files.stages,
+            suites=files.suites,
             protected=protected(files.checkpoints),
             uploads=files.uploads,
         )

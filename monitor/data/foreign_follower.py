@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from monitor.data.skim import Skim
-from monitor.data.views import AnswerView, EventView, SampleView
+from monitor.data.views import AnswerView, EventView, SampleView, StageView
 from shared.checkpoints.catalogue import CheckpointInfo
 from shared.foreign.interface import Reader
 from shared.run.metrics_log import MetricsTable
@@ -97,6 +97,8 @@ class ForeignFiles:
     events: tuple[EventView, ...] = ()
     samples: tuple[SampleView, ...] = ()
     answers: tuple[AnswerView, ...] = ()
+    stages: tuple[StageView, ...] = ()
+    suites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     halts: tuple[float, ...] = ()
     uploads: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[CheckpointInfo, ...] = ()

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from monitor.data.answers import AnswersFollower
+from monitor.data.stages import StagesFollower
+from monitor.data.suites import suites_of
 from monitor.data.tails import Signature, file_signature, tail_lines
 from monitor.data.values import finite, whole
-from monitor.data.views import AnswerView, EventView, SampleView
+from monitor.data.views import AnswerView, EventView, SampleView, StageView
 from shared.checkpoints.catalogue import BEST, FINAL, LATEST, CheckpointInfo, list_checkpoints
 from shared.files import open_file
 from shared.json_text import Json
@@ -55,6 +57,9 @@ class RunFiles:
         self.more = True
         self._tail = Tailer(run.events_path)
         self._answers = AnswersFollower(run.samples)
+        self._stages = StagesFollower(run.path / "pipeline.json")
+        #: How a checkpoint did on suites of tasks, by its name.
+        self.suites: dict[str, tuple[str, ...]] = {}
         self._checkpoints_seen: object = _NEVER
         self._log_seen: Signature | None = None
         self._config_seen: Signature | None = None
@@ -62,7 +67,12 @@ class RunFiles:
     def poll(self) -> bool:
         """Read what is new; True when something changed."""
         changed = self._poll_events() | self._poll_checkpoints() | self._poll_texts()
-        return changed | self._answers.poll()
+        return changed | self._answers.poll() | self._stages.poll()
+
+    @property
+    def stages(self) -> tuple[StageView, ...]:
+        """Of the run of a pipeline, its stages."""
+        return self._stages.stages
 
     @property
     def answers(self) -> tuple[AnswerView, ...]:
@@ -105,8 +115,9 @@ class RunFiles:
         found = tuple(list_checkpoints(self._run.checkpoints))
         if not _is_complete(found, seen):
             self._checkpoints_seen = _NEVER  # it may have been unreadable: try again
-        changed = found != self.checkpoints
-        self.checkpoints = found
+        suites = suites_of(found)
+        changed = (found, suites) != (self.checkpoints, self.suites)
+        self.checkpoints, self.suites = found, suites
         return changed
 
     def _poll_texts(self) -> bool:

@@ -140,6 +140,16 @@ class AnswerView:
 
 
 @dataclass(frozen=True)
+class StageView:
+    """A stage of a pipeline: what became of it, in seconds of work, and a sentence about that."""
+
+    name: str
+    status: str
+    seconds: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class RunDetail:
     """The selected run in full. `loading` is the share of the metrics read, None at their end.
 
@@ -185,6 +195,10 @@ class RunDetail:
     samples: tuple[SampleView, ...] = ()
     #: Answers to tasks, those of the newest iteration first.
     answers: tuple[AnswerView, ...] = ()
+    #: Of the run of a pipeline, its stages in their order.
+    stages: tuple[StageView, ...] = ()
+    #: How a checkpoint did on suites of tasks, a line for each, by its name.
+    suites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Why a checkpoint may not be pruned, by its name.
     protected: Mapping[str, str] = field(default_factory=dict)
     #: Where a checkpoint was uploaded to, by its name.

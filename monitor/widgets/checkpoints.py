@@ -87,6 +87,7 @@ class CheckpointsPage(Page):
         self._found: tuple[CheckpointInfo, ...] = ()
         self._uploads: Mapping[str, str] = {}
         self._protected: Mapping[str, str] = {}
+        self._tasks: Mapping[str, tuple[str, ...]] = {}
         self._marked: Collection[str] = ()
         self._verified: Mapping[str, bool] = {}
         self._cursor = ""
@@ -114,6 +115,7 @@ class CheckpointsPage(Page):
         self._run_id = run_id
         self._found = found = detail.checkpoints if detail else ()
         self._uploads = detail.uploads if detail else {}
+        self._tasks = detail.suites if detail else {}
         self._protected = detail.protected if detail else {}
         self._verified = verified
         self._cursor, self._marked, self._active, self._now = cursor, marked, active, now
@@ -135,7 +137,22 @@ class CheckpointsPage(Page):
             count = f"{len(self._marked)} of {len(self._found)} marked"
         lines: list[Line] = [_titles(count, width - 2, colours, indent="   ")]
         lines += [self._one(info, width, colours) for info in reversed(self._found)]
+        lines += self._suites(width, colours)
         lines += [[], *_legend(width, colours)]
+        return lines
+
+    def _suites(self, width: int, colours: Colours) -> list[Line]:
+        """How they did on suites of tasks."""
+        told = [(c.name, x) for c in reversed(self._found) for x in self._tasks.get(c.name, ())]
+        if not told:
+            return []
+        muted, text = colours.style("muted"), colours.style("foreground")
+        lines: list[Line] = [[], [(" suites of tasks", muted)]]
+        for name, suite in told:
+            for index, part in enumerate(wrapped(suite, max(16, width - _NAME - 5))):
+                lines.append(
+                    [("   " + fit("" if index else name, _NAME) + " ", muted), (part, text)]
+                )
         return lines
 
     def _one(self, info: CheckpointInfo, width: int, colours: Colours) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.style import Style
 
-from monitor.data.views import RunDetail, RunView
+from monitor.data.views import RunDetail, RunView, StageView
 from monitor.palette import Colours
 from monitor.widgets.cells import fit, line, number, thousands, wrapped
 from monitor.widgets.page import Line, Page
@@ -94,7 +94,12 @@ class Details(Page):
             pairs.append(("parameters", _count(parameters)))
             pairs.append(("trained", _count(trained)))
         pairs += [
-            ("sweep", view.group + ("  ★ best setting" if view.is_best else "")),
+            ("pipeline", f"{view.group}, {view.stage}" if view.stage else ""),
+            *(("stage", _stage(stage)) for stage in (detail.stages if detail else ())),
+            (
+                "sweep",
+                "" if view.stage else view.group + ("  ★ best setting" if view.is_best else ""),
+            ),
             ("device", view.device),
             ("process", f"{view.pid} on {view.host}" if view.pid else view.host),
             ("attempt", str(view.attempt) if view.attempt else ""),
@@ -159,6 +164,11 @@ def _cells(pieces: Line) -> int:
 def _padded(pieces: Line, width: int, colours: Colours) -> Line:
     strip = line(pieces, width, Style.null())
     return [(s.text, s.style or colours.style("foreground")) for s in strip]
+
+
+def _stage(stage: StageView) -> str:
+    spent = format_duration(stage.seconds) if stage.seconds else ""
+    return "  ".join(x for x in (f"{fit(stage.name, 11)} {stage.status}", spent, stage.text) if x)
 
 
 def _count(text: str) -> str:

@@ -11,13 +11,14 @@ from textual.message import Message
 from textual.strip import Strip
 
 from monitor.data.views import RunView
-from monitor.list_order import Group, Listing
+from monitor.list_order import PIPELINE, Group, Listing
 from monitor.palette import Colours, status_sign
 from monitor.widgets.cells import Piece, fit, fit_middle, line
 from monitor.widgets.panel import Panel
 
 SIGNS = 4  # cells for the selection, the mark, the status sign and a space
 BEST = "★ "  # before the name of a run whose setting is the best of its group
+_UNDER = "└ "  # before a stage of the pipeline above it
 _APART = "  "  # before the tags
 _WHEEL = 3  # lines
 
@@ -153,8 +154,11 @@ def tags_of(run: RunView) -> str:
     return _APART + " ".join(f"#{tag}" for tag in run.tags) if run.tags else ""
 
 
-def name_pieces(run: RunView, width: int, text: Style, colours: Colours) -> list[Piece]:
-    """The run's name, its id suffix (dimmed), and its tags.
+def name_pieces(
+    run: RunView, width: int, text: Style, colours: Colours, *, under: bool = False
+) -> list[Piece]:
+    """The run's name, its id suffix (dimmed), and its tags. `under`: it is a stage of the pipeline
+    above. That one tells after its name which stage is at work.
 
     Where there is little room it is taken from the middle.
     """
@@ -163,7 +167,9 @@ def name_pieces(run: RunView, width: int, text: Style, colours: Colours) -> list
     name, suffix = (run.name, run.label[len(run.name) :]) if named else (run.label, "")
     if run.archived:
         suffix += " archived"
-    star = BEST if run.is_best else ""
+    if run.stage == PIPELINE and run.phase:
+        suffix = f" · {run.phase} {suffix}"
+    star = _UNDER * under + (BEST if run.is_best else "")
     width -= cell_len(star)
     name = fit_middle(name, width)
     room = width - cell_len(name)

@@ -127,7 +127,13 @@ class RunList(RunLines):
         bar = colours.style("primary" if self._active else "faint", bold=True)
         pieces: list[Piece] = [
             *self.signs(row, bar),
-            *name_pieces(row, columns["name"], text, colours),
+            *name_pieces(
+                row,
+                columns["name"],
+                text,
+                colours,
+                under=row.run_id in self._listing.stages,
+            ),
         ]
         for name in _ORDER[1:]:
             if name in columns:
@@ -153,7 +159,8 @@ class RunList(RunLines):
                 steps += f"/{short_step(run.max_steps)}" if run.max_steps else ""
                 return [(fit(steps, width, right=True), muted)]
             case "loss":
-                return [(fit(number(run.loss), width, right=True), text)]
+                digits = 3 if run.loss is not None and run.loss < 0 else 4  # the sign needs a cell
+                return [(fit(number(run.loss, digits), width, right=True), text)]
             case "best":
                 return [(fit(number(run.best_loss), width, right=True), muted)]
             case _:

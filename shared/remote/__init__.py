@@ -1,0 +1,1 @@
+"""Runs on another host, watched through the system's ssh."""

@@ -1,0 +1,237 @@
+"""The link to a host: one ssh as a child, asked one thing at a time."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO, Any
+
+from shared.errors import RunError
+from shared.remote import agent, protocol
+from shared.remote.address import Address
+from shared.remote.protocol import (
+    GREETING,
+    MAX_NOISE,
+    WANTS_AGENT,
+    ProtocolError,
+    common_version,
+    encode_frame,
+    read_frame,
+)
+from shared.text import many_lines, one_line
+
+ANSWER = 30.0  # seconds for an answer, after which a link counts as dead
+LOGIN = 600.0  # seconds for logging in, with everything that a person may be asked
+_COMMAND = (
+    "if command -v {program} >/dev/null 2>&1; then exec {program} --serve {path}; fi; "
+    "exec python3 -c {bootstrap} {path}"
+)
+#: One line, for csh. Nothing follows the program until it has greeted, so reading ahead is harmless.
+_BOOTSTRAP = (
+    "import sys;w=sys.stdout.buffer;w.write({greeting!r});w.flush();r=sys.stdin.buffer;"
+    "exec(compile(r.read(int(r.read(8))),'agent','exec'));sys.exit(serve(sys.argv[1]))"
+)
+
+
+class LinkError(RunError):
+    """The host cannot be reached, or can no longer."""
+
+
+class Refused(RunError):
+    """The host answers that it cannot do what was asked."""
+
+
+def ssh_command(address: Address, *, ask: bool, program: str = "train-monitor") -> list[str]:
+    """What is run. `ask`: ssh may ask for a password, as long as there is no screen yet."""
+    bootstrap = _BOOTSTRAP.format(greeting=WANTS_AGENT)
+    path = shlex.quote(address.path)
+    script = _COMMAND.format(
+        program=shlex.quote(program), path=path, bootstrap=shlex.quote(bootstrap)
+    )
+    command = ["ssh", "-T"]
+    if not ask:
+        command += ["-o", "BatchMode=yes"]
+    if address.port is not None:
+        command += ["-p", str(address.port)]
+    host = f"{address.user}@{address.host}" if address.user else address.host
+    # Whatever the login shell is, this is a plain word and a quoted one to it.
+    return [*command, "--", host, f"exec sh -c {shlex.quote(script)}"]
+
+
+def agent_program() -> bytes:
+    """The source of `protocol` and `agent` as one program."""
+    parts = ["from __future__ import annotations"]
+    for module in (protocol, agent):
+        source = inspect.getsource(module)
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                ("shared.", "__future__")
+            ):
+                for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                    lines[number] = ""
+        parts += lines
+    return "\n".join(parts).encode()
+
+
+class Link:
+    """A connection to a host, from its making to `close`. One thread at a time may ask."""
+
+    def __init__(
+        self, address: Address, *, ask: bool = True, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Log in, and say hello. Raises LinkError, and Refused where the folder cannot be read."""
+        self.address = address
+        self._pending = b""
+        self._deadline = time.monotonic() + LOGIN
+        try:
+            self._child = subprocess.Popen(
+                ssh_command(address, ask=ask),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                bufsize=0,
+                # To ask something it must be in the foreground; later Ctrl-C is none of its business.
+                process_group=None if ask else 0,
+            )
+        except OSError as error:
+            raise LinkError(
+                f"ssh cannot be started: {error.strerror}; install OpenSSH's client."
+            ) from error
+        assert self._child.stdin and self._child.stdout and self._child.stderr
+        self._in, self._out = self._child.stdin, self._child.stdout
+        self._telling = ask
+        threading.Thread(
+            target=self._hear, args=(self._child.stderr,), name="ssh-messages", daemon=True
+        ).start()
+        try:
+            self.hello = self._greet()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._telling = False  # from now on there may be a screen
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether the host has no train-monitor, and runs the agent."""
+        return self.hello.get("agent") is True
+
+    def request(
+        self, head: protocol.Head, timeout: float = ANSWER
+    ) -> tuple[dict[str, Any], bytes]:
+        """The answer to a request. Raises LinkError when none comes, Refused when it is an error."""
+        self._deadline = time.monotonic() + timeout
+        try:
+            self._write(encode_frame(head))
+            answer, body = read_frame(self._read)
+        except (OSError, EOFError, ProtocolError) as error:
+            self.close()
+            raise LinkError(self._lost(error)) from error
+        if "error" in answer:
+            raise Refused(f"{self.address.host}: {one_line(answer['error'], 300)}")
+        return answer, body
+
+    def close(self) -> None:
+        """End the child."""
+        for pipe in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        with contextlib.suppress(OSError):
+            self._child.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def _greet(self) -> dict[str, Any]:
+        try:
+            if self._await_greeting() == WANTS_AGENT:
+                program = agent_program()
+                self._write(b"%8d" % len(program) + program)
+                self._await_greeting()
+            hello, _ = read_frame(self._read)
+            common_version(hello.get("versions"))
+        except (OSError, EOFError) as error:
+            raise LinkError(self._lost(error)) from error
+        except ProtocolError as error:
+            raise LinkError(f"{self.address.host} cannot be watched: {error}.") from error
+        if "error" in hello:
+            raise Refused(
+                f"{self.address.shown} cannot be read: {one_line(hello['error'], 200)}; name "
+                "another folder."
+            )
+        return hello
+
+    def _await_greeting(self) -> bytes:
+        """Skip what a login shell prints, up to the greeting."""
+        while True:
+            for greeting in (GREETING, WANTS_AGENT):
+                before, found, after = self._pending.partition(greeting)
+                if found:
+                    self._pending = after
+                    return greeting
+            if len(self._pending) > MAX_NOISE:
+                raise ProtocolError("its login shell prints too much")
+            self._fill()
+
+    def _hear(self, messages: IO[bytes]) -> None:
+        """Pass on what ssh says while logging in: host keys, banners, why it fails."""
+        with messages:
+            while data := messages.read(4096):
+                if self._telling:
+                    text = many_lines(data.decode("utf-8", "replace"))
+                    with contextlib.suppress(OSError, ValueError):
+                        sys.stderr.write(text)
+                        sys.stderr.flush()
+
+    def _lost(self, error: Exception) -> str:
+        host = self.address.host
+        if isinstance(error, TimeoutError):
+            return f"{host} does not answer."
+        if isinstance(error, ProtocolError):
+            return f"The link to {host} is broken: {error}."
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._child.wait(2.0)
+            if code == 127:
+                return f"{host} has neither train-monitor nor python3; install one of them there."
+            if code == 255:
+                return f"ssh could not connect to {host}, or lost it."
+        return f"The link to {host} ended."
+
+    def _read(self, size: int) -> bytes:
+        while len(self._pending) < size:
+            self._fill()
+        data, self._pending = self._pending[:size], self._pending[size:]
+        return data
+
+    def _fill(self) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._out, selectors.EVENT_READ)
+            if not ready.select(max(0.0, self._deadline - time.monotonic())):
+                raise TimeoutError
+        data = os.read(self._out.fileno(), 1 << 18)
+        if not data:
+            raise EOFError
+        self._pending += data
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            with selectors.DefaultSelector() as ready:
+                ready.register(self._in, selectors.EVENT_WRITE)
+                if not ready.select(max(0.0, self._deadline - time.monotonic())):
+                    raise TimeoutError
+            view = view[os.write(self._in.fileno(), view[:4096]) :]

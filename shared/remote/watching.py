@@ -1,0 +1,174 @@
+"""Runs of one or several hosts in one folder, kept in step by a thread for each."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from shared.ownership.health import Health
+from shared.ownership.heartbeat import BeatWatch
+from shared.remote.address import Address
+from shared.remote.client import Link, LinkError, Refused
+from shared.remote.mirror import Mirror
+from shared.run.directory import RunDirectory
+from shared.run.records import RunState
+from shared.temporaries import temporary_folder, temporary_place
+from shared.text import one_line
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before trying again, doubled each time
+_LOOK = 5.0  # seconds that the host waits for a change before it says that there is none
+
+Connect = Callable[[bool], Link]
+
+
+class Host:
+    """One host: its link while there is one, and the copy of its runs."""
+
+    def __init__(self, address: Address, mirror: Mirror, connect: Connect) -> None:
+        """Connects; `connect(ask)` makes a link. Raises LinkError and Refused."""
+        self.address = address
+        self.mirror = mirror
+        self._connect = connect
+        self._link: Link | None = connect(True)
+        mirror.reconnected()
+        self._why = ""
+        self._retry_at = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
+        self.first: str | None = None
+        self.acts = self._link.hello.get("acts") if self._link is not None else None
+
+    @property
+    def problem(self) -> str:
+        """Why its runs are shown as they were; empty while there is a link."""
+        if not self._why:
+            return ""
+        left = max(0.0, self._retry_at - time.monotonic())
+        return f"{self._why} Its runs are shown as last seen; next try in {left:.0f} s."
+
+    def catch_up(self) -> None:
+        """Fetch everything, however long it takes. Raises LinkError."""
+        assert self._link is not None
+        self.mirror.step(self._link, 0.0, self.first)
+        while self.mirror.behind:
+            self.mirror.step(self._link, 0.0, self.first)
+
+    def first_look(self, budget: float) -> None:
+        """Fetch for about so long, so that there is something to show. Raises LinkError."""
+        assert self._link is not None
+        self.mirror.step(self._link, 0.0, self.first, budget)
+
+    def start(self) -> None:
+        """Keep in step from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the link."""
+        self._stopping.set()
+        if self._link is not None:
+            self._link.close()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            try:
+                if self._link is None:
+                    self._link = self._connect(False)
+                    self.mirror.reconnected()
+                self.mirror.step(self._link, _LOOK, self.first)
+                self._why, pause = "", FIRST_PAUSE
+            except (LinkError, Refused, OSError, ValueError) as error:
+                if self._link is not None:
+                    self._link.close()
+                    self._link = None
+                self._retry_at = time.monotonic() + pause
+                self._why = one_line(error, 300)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class RemoteRuns:
+    """The runs of hosts, in `folder`."""
+
+    def __init__(self, folder: Path, hosts: Sequence[Host]) -> None:
+        self.folder = folder
+        self.hosts = tuple(hosts)
+
+    @property
+    def shown(self) -> str:
+        """What is watched, instead of the folder's name."""
+        return " ".join(host.address.shown for host in self.hosts)
+
+    @property
+    def problem(self) -> str:
+        """Which links are down, in sentences; empty while none is."""
+        return " ".join(filter(None, (host.problem for host in self.hosts)))
+
+    def health(self, run: RunDirectory, state: RunState, now: float, watch: BeatWatch) -> Health:
+        """The real status of a run, as judged on its host."""
+        for host in self.hosts:
+            if host.mirror.has(run.run_id):
+                return host.mirror.health(run, state, now, watch)
+        return Health(state.status, alive=False)
+
+    def look_at(self, run_id: str | None) -> None:
+        """Fetch this run's files first."""
+        for host in self.hosts:
+            host.first = run_id
+
+    def host_of(self, run_id: str) -> Host | None:
+        """The host of a run."""
+        return next((host for host in self.hosts if host.mirror.has(run_id)), None)
+
+    def catch_up(self) -> None:
+        """Fetch everything, for a report. Raises LinkError."""
+        for host in self.hosts:
+            host.catch_up()
+
+    def start(self) -> None:
+        """Keep all in step from now on."""
+        for host in self.hosts:
+            host.start()
+
+
+@contextlib.contextmanager
+def remote_runs(
+    addresses: Sequence[Address],
+    *,
+    first_look: float = 1.0,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RemoteRuns]:
+    """Log in to all hosts, one after the other, and copy their runs for `first_look` seconds.
+
+    Raises LinkError and Refused when one cannot be watched. The copies are removed at the end.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(temporary_place() / "train-monitor"))
+        folder.chmod(0o700)
+        hosts: list[Host] = []
+        for address, prefix in zip(addresses, _prefixes(addresses), strict=True):
+            mirror = Mirror(folder, prefix)
+
+            def connect(ask: bool, address: Address = address) -> Link:
+                return Link(address, ask=ask, environment=environment)
+
+            host = Host(address, mirror, connect)
+            stack.callback(host.stop)
+            hosts.append(host)
+        for host in hosts:
+            host.first_look(first_look)
+        yield RemoteRuns(folder, hosts)
+
+
+def _prefixes(addresses: Sequence[Address]) -> list[str]:
+    """What tells the runs of several hosts apart: nothing for one."""
+    if len(addresses) == 1:
+        return [""]
+    hosts = [address.host for address in addresses]
+    return [
+        f"{host}:" if hosts.count(host) == 1 else f"{host}:{hosts[:n].count(host) + 1}:"
+        for n, host in enumerate(hosts)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import os
 import signal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from textual.driver import Driver
 
     from shared.foreign.interface import Found
+    from shared.remote.watching import RemoteRuns
     from shared.run.directory import RunDirectory
 
 DESCRIPTION = "Watch and steer the training runs in a folder. Training never waits for the monitor."
@@ -49,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR|FILE",
         help="the folder that holds the runs (default: ./runs), or another tool's log",
     )
+    parser.add_argument(
+        "addresses",
+        metavar="ssh://[USER@]HOST[:PORT]/PATH",
+        nargs="*",
+        help="watch the runs in a folder of another host, through ssh; several are shown together",
+    )
+    parser.add_argument("--serve", metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument(
         "--run", metavar="RUN", help="a run id, its beginning, a run name, or `latest`"
     )
@@ -94,19 +103,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.show_completion is not None:
             return _print_completion(arguments.show_completion)
+        if arguments.serve is not None:
+            from shared.remote.server import serve
+
+            return serve(arguments.serve)
         poll = _seconds(arguments.poll)
-        shown = _shown_runs(arguments.runs_dir, arguments.run)
+        addresses = _addresses(arguments)
         if arguments.follow and not arguments.json:
             raise UserError("--follow streams JSON; use it with --json.")
         if arguments.port is not None and not arguments.web:
             raise UserError("--port is for the browser; use it with --web.")
+        if arguments.web and addresses:
+            raise UserError("--web shows runs of this host; start it on the host of the runs.")
         if arguments.web:
             return _serve(arguments)
-        if arguments.follow:
-            return _follow_json(shown, poll)
-        if arguments.json:
-            return _print_json(shown)
-        return _show(shown, arguments, poll)
+        if addresses:
+            return _run_elsewhere(addresses, arguments, poll)
+        return _run(_shown_runs(arguments.runs_dir, arguments.run), arguments, poll)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except UserError as error:
         print(f"train-monitor: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -116,6 +131,48 @@ def main(argv: list[str] | None = None) -> int:
         return ExitCode.OK
     finally:
         _flush()
+
+
+def _run(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
+    if arguments.follow:
+        return _follow_json(shown, poll)
+    if arguments.json:
+        return _print_json(shown)
+    return _show(shown, arguments, poll)
+
+
+def _addresses(arguments: argparse.Namespace) -> list[str]:
+    """The other hosts that are asked for. Raises UserError when a folder of this one is too."""
+    folder = arguments.runs_dir
+    named = [*arguments.addresses]
+    if folder is not None and folder.lower().startswith("ssh://"):
+        named.insert(0, folder)
+    elif named and folder is not None:
+        raise UserError("Name either a folder with --runs-dir or addresses of other hosts.")
+    return named
+
+
+def _run_elsewhere(named: Sequence[str], arguments: argparse.Namespace, poll: float) -> int:
+    """Watch runs on other hosts. Ctrl-C must leave no copy behind, so it is an exception here."""
+    from shared.remote.address import parse_address
+    from shared.remote.watching import remote_runs
+
+    addresses = [parse_address(one) for one in named]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _leave)
+    with remote_runs(addresses) as elsewhere:
+        if arguments.json and not arguments.follow:
+            elsewhere.catch_up()
+        shown = _shown_runs(str(elsewhere.folder), arguments.run)
+        shown = dataclasses.replace(shown, elsewhere=elsewhere)
+        if not arguments.json or arguments.follow:
+            elsewhere.start()
+        return _run(shown, arguments, poll)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _flush() -> None:
@@ -173,13 +230,15 @@ def _readable_folder(given: str | None) -> Path:
 class Shown:
     """What is shown: the runs of a folder, or those of another tool in a file, `only`.
 
-    `run` is the one that was asked for, `foreign` the id of another tool's.
+    `run` is the one that was asked for, `foreign` the id of another tool's. `folder` is the copy of
+    the runs that are `elsewhere`, if so.
     """
 
     folder: Path
     run: RunDirectory | None = None
     foreign: str | None = None
     only: Sequence[Found] | None = None
+    elsewhere: RemoteRuns | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -240,13 +299,17 @@ def _shown_file(file: Path) -> Shown:
 
 
 def _print_json(shown: Shown) -> int:
-    import dataclasses
-
     from monitor.data.poller import read_once
     from monitor.report import report
     from shared.json_text import encode_json
 
-    snapshot = read_once(shown.folder, shown.run, foreign=shown.foreign, only=shown.only)
+    snapshot = read_once(
+        shown.folder,
+        shown.run,
+        foreign=shown.foreign,
+        only=shown.only,
+        elsewhere=shown.elsewhere,
+    )
     if shown.run_id is not None:
         only = tuple(view for view in snapshot.runs if view.run_id == shown.run_id)
         snapshot = dataclasses.replace(snapshot, runs=only)
@@ -268,7 +331,8 @@ def _follow_json(shown: Shown, poll: float) -> int:
 
     # Ctrl-C is how it ends.
     with contextlib.suppress(KeyboardInterrupt):
-        follow(Poller(shown.folder, poll, only=shown.only), write, only=shown.run_id)
+        poller = Poller(shown.folder, poll, only=shown.only, elsewhere=shown.elsewhere)
+        follow(poller, write, only=shown.run_id)
     return ExitCode.OK
 
 
@@ -326,7 +390,7 @@ def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
     ascii = not browser and needs_ascii(sys.stdout.encoding, os.environ.get("TERM", ""))
     # A parsing thread yields to a key press after 1 ms instead of 5.
     sys.setswitchinterval(0.001)
-    poller = Poller(shown.folder, poll, only=shown.only)
+    poller = Poller(shown.folder, poll, only=shown.only, elsewhere=shown.elsewhere)
     at_once: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if not browser:
         screen = first_look.screen(
@@ -349,6 +413,7 @@ def _show(shown: Shown, arguments: argparse.Namespace, poll: float) -> int:
             theme=theme,
             ascii=ascii,
             driver=_web_driver() if browser else None,
+            elsewhere=shown.elsewhere,
         )
     app.run()
     farewell = app.farewell()

@@ -68,6 +68,8 @@ from shared.text import one_line
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from shared.remote.watching import RemoteRuns
+
 _NEED_A_RUN = frozenset(action.name for action in ACTIONS if action.needs_run)
 _WRITE = frozenset(action.name for action in ACTIONS if action.writes)
 _AGES = 5.0  # seconds after which an age on the screen may have changed
@@ -107,10 +109,12 @@ class MonitorApp(App[None]):
         theme: str = "",
         ascii: bool = False,
         driver: type[Driver] | None = None,
+        elsewhere: RemoteRuns | None = None,
     ) -> None:
         """`theme` overrides that of the settings, for a terminal that has no such colours.
 
         `ascii` is for one that has no braille, `driver` for what is no terminal, such as a browser.
+        `elsewhere` are the hosts of the runs, which `runs_dir` is only a copy of.
         """
         file = settings or SettingsFile(None)
         kept = file.settings
@@ -120,6 +124,7 @@ class MonitorApp(App[None]):
             self.register_theme(one)
         self.theme = name
         self.runs_dir, self.clock = runs_dir, clock
+        self._elsewhere = elsewhere
         self.listing = Listing()
         self.set_reactive(MonitorApp.look, Look.remembered(kept, selected))
         self._remembering = Remembering(file, self.run_worker, self.post_message)
@@ -281,6 +286,8 @@ class MonitorApp(App[None]):
 
     def watch_snapshot(self, before: Snapshot | None, snapshot: Snapshot) -> None:
         """Show new data."""
+        if self._elsewhere is not None and snapshot.problem != (before.problem if before else ""):
+            self._tell_link(snapshot.problem)
         if before is not None and only_machine_differs(before, snapshot):
             self._frame.show_machine(self._seen(), self.layout)
             return
@@ -289,6 +296,10 @@ class MonitorApp(App[None]):
             self._show()
         else:
             self.look = look  # which is shown
+
+    def _tell_link(self, problem: str) -> None:
+        """Say that a link is down, as long as it is, or that all are up again."""
+        self.tell(problem or "Connected again.", "warning" if problem else "success")
 
     def watch_look(self, before: Look, look: Look) -> None:
         """Show what is looked at now, and keep what is a choice."""
@@ -390,6 +401,11 @@ class MonitorApp(App[None]):
                 f"{view.label} is another program's ({view.foreign.format}): it is only "
                 "watched. `trainer runs import` makes a run of it.",
                 "warning",
+            )
+            return
+        if self._elsewhere is not None and name in _WRITE | {"undo"}:
+            self.tell(
+                self._elsewhere.why_only_watched(view.run_id if view else None, name), "warning"
             )
             return
         self.acts[name]()

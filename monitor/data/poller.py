@@ -17,11 +17,13 @@ from monitor.data.pace import Pace, Thrift
 from monitor.data.scanner import RunScanner
 from monitor.data.views import RunView, Snapshot
 from shared.foreign.interface import Found
+from shared.ownership.health import observe
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 
 if TYPE_CHECKING:
     from monitor.data.hints import Hints
+    from shared.remote.watching import RemoteRuns
 
 DEFAULT_POLL = 0.5  # seconds
 #: Reads per second, and how many may follow each other after a pause: a single event is read at
@@ -82,13 +84,18 @@ class Poller:
         memory: int = MEMORY,
         hints: Callable[[Path, Callable[[], None]], Hints] | None = None,
         only: Sequence[Found] | None = None,
+        elsewhere: RemoteRuns | None = None,
     ) -> None:
-        """`only` are runs of other tools in one file, shown alone."""
+        """`only` are runs of other tools in one file, shown alone.
+
+        `elsewhere` are the runs of other hosts, of which `runs_dir` is a copy.
+        """
+        self._elsewhere = elsewhere
         self._runs_dir = runs_dir
         self._poll = poll
         self._clock = clock
         self._memory = memory
-        self._scanner = RunScanner(runs_dir, clock, only=only)
+        self._scanner = _scanner(runs_dir, clock, only, elsewhere)
         self._machine = machine or Machine(runs_dir)
         self._wake = threading.Event()
         self._urgent = threading.Event()
@@ -141,6 +148,8 @@ class Poller:
     def select(self, run_id: str | None) -> None:
         """Follow this run from now on."""
         self._selected = run_id
+        if self._elsewhere is not None:
+            self._elsewhere.look_at(run_id)
         self._hurry()
 
     def follow(self, run_ids: frozenset[str]) -> None:
@@ -238,6 +247,8 @@ class Poller:
             runs, problem = self._scanner.scan(self._wanted(), fresh=fresh), ""
         except OSError as error:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
+        if self._elsewhere is not None:
+            problem = self._elsewhere.problem or problem
         known = (problem, self._scanner.is_watched())
         changed, only_repeated = differ(runs, self._runs, self._following)
         self._repeated |= only_repeated
@@ -324,7 +335,7 @@ class Poller:
     def _snapshot(self) -> Snapshot:
         details = {run_id: self._followers[run_id].detail() for run_id in self._following}
         return Snapshot(
-            runs_dir=one_line(self._runs_dir),
+            runs_dir=self._elsewhere.shown if self._elsewhere else one_line(self._runs_dir),
             taken_at=self._clock(),
             runs=newest_of(self._runs, details),
             detail=details.get(self._shown[1] or ""),
@@ -349,6 +360,16 @@ def _coarse(view: MachineView) -> object:
     )
 
 
+def _scanner(
+    runs_dir: Path,
+    clock: Callable[[], float],
+    only: Sequence[Found] | None,
+    elsewhere: RemoteRuns | None,
+) -> RunScanner:
+    judge = observe if elsewhere is None else elsewhere.health
+    return RunScanner(runs_dir, clock, only=only, judge=judge)
+
+
 def read_once(
     runs_dir: Path,
     run: RunDirectory | None = None,
@@ -356,6 +377,7 @@ def read_once(
     *,
     foreign: str | None = None,
     only: Sequence[Found] | None = None,
+    elsewhere: RemoteRuns | None = None,
 ) -> Snapshot:
     """One complete look: every run, the machine, and everything of `run` if given.
 
@@ -364,7 +386,7 @@ def read_once(
     """
     machine = machine or Machine(runs_dir)
     machine.view()  # it works in its own threads while the runs are read
-    scanner = RunScanner(runs_dir, time.time, only=only)
+    scanner = _scanner(runs_dir, time.time, only, elsewhere)
     scanner.scan()
     detail = None
     view = next((v for v in scanner.views if v.foreign and v.run_id == foreign), None)
@@ -380,7 +402,7 @@ def read_once(
     scanner.read_foreign()
     details = {detail.run_id: detail} if detail else {}
     return Snapshot(
-        one_line(runs_dir),
+        elsewhere.shown if elsewhere else one_line(runs_dir),
         time.time(),
         newest_of(scanner.views, details),
         detail,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from monitor.data.groups import MAX_GROUP, swept_of
@@ -14,7 +15,7 @@ from monitor.data.views import RunView
 from shared.errors import UserError
 from shared.json_text import Json
 from shared.library.groups import setting_of
-from shared.ownership.health import observe
+from shared.ownership.health import Health, observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.ownership.standing import told_by_metrics, why_idle
 from shared.run.directory import RunDirectory, slug
@@ -23,16 +24,25 @@ from shared.run.record_lines import parse_lines
 from shared.run.records import ENDED_STATUSES, PhaseTransition, RunState
 from shared.text import one_line
 
+#: Finds the real status of a run from its record; of runs on another host, that host has.
+Judge = Callable[[RunDirectory, RunState, float, BeatWatch], Health]
+
 _LONG_TAIL = 1 << 20
 #: A run of an hour with a phase change per step must not make every look at it dear.
 MAX_TRANSITIONS = 2_000
 
 
 def view_of(
-    run: RunDirectory, state: RunState, now: float, watch: BeatWatch, old: RunView | None = None
+    run: RunDirectory,
+    state: RunState,
+    now: float,
+    watch: BeatWatch,
+    old: RunView | None = None,
+    *,
+    judge: Judge = observe,
 ) -> RunView:
     """The view of a run with that state; `old` itself while its status and reason stay."""
-    health = observe(run, state, now, watch)
+    health = judge(run, state, now, watch)
     status, reason = one_line(health.status, 20), one_line(health.reason, 500)
     if old and (old.status, old.reason, old.alive) == (status, reason, health.alive):
         return old

@@ -13,6 +13,7 @@ from pathlib import Path
 from monitor.data.foreign_runs import ForeignRuns
 from monitor.data.groups import best_runs
 from monitor.data.run_view import (
+    Judge,
     is_closed,
     view_of,
     view_of_closed,
@@ -26,6 +27,7 @@ from shared.control.daemons import watching
 from shared.foreign.interface import Found
 from shared.json_text import Json
 from shared.library.labels import LABELS, Labels, read_labels
+from shared.ownership.health import observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.run.directory import RunDirectory, is_run
 from shared.run.newest_record import newest_records
@@ -102,11 +104,13 @@ class RunScanner:
         clock: Callable[[], float],
         *,
         only: Sequence[Found] | None = None,
+        judge: Judge = observe,
     ) -> None:
         """`only` are runs of other tools in a file, which are then all there are."""
         self._only = only
         self._runs_dir = runs_dir
         self._clock = clock
+        self._judge = judge
         self._known: dict[str, _Known] = {}
         self._views: tuple[RunView, ...] = ()
         self._listed: tuple[int, float] | None = None
@@ -212,7 +216,7 @@ class RunScanner:
             state = run.read_state() if signature else None
             if state is not None:
                 known.signature, known.state = signature, state
-                known.bare = view_of(run, state, now, known.watch)
+                known.bare = view_of(run, state, now, known.watch, judge=self._judge)
                 known.spark_due = True
             elif signature is None or old is None:
                 known.signature, known.state = None, RunState()
@@ -224,7 +228,7 @@ class RunScanner:
                 # A writer that does not replace its file atomically was caught in the middle.
                 known.signature = None
         elif not rests:
-            known.bare = view_of(run, known.state, now, known.watch, old)
+            known.bare = view_of(run, known.state, now, known.watch, old, judge=self._judge)
         labelled = file_signature(run.path / LABELS)
         if labelled != known.labels_seen:
             known.labels = read_labels(run) if labelled else Labels()

@@ -43,7 +43,7 @@ def is_address(text: str) -> bool:
 
 
 def parse_address(text: str) -> Address:
-    """Read an address. Raises UserError for one that is not, or that ssh might take as an option."""
+    """Read an address. Raises UserError for others, and for what ssh might take as an option."""
     shown = one_line(text, 120)
     found = _FORM.fullmatch(SCHEME + text[len(SCHEME) :]) if is_address(text) else None
     if found is None:
@@ -55,13 +55,16 @@ def parse_address(text: str) -> Address:
             "ssh asks for it."
         )
     if user is not None and not _NAME.fullmatch(user):
-        raise UserError(f"{one_line(user, 60)!r} in {shown} is no user name; write ssh://user@host.")
+        raise UserError(
+            f"{one_line(user, 60)!r} in {shown} is no user name; write ssh://user@host."
+        )
     if not (_NAME.fullmatch(host) or _ADDRESS.fullmatch(host)):
         raise UserError(
             f"{one_line(host, 60)!r} in {shown} is no host name; use letters, digits, dots and "
             "dashes (not first), or a name from your ssh configuration."
         )
-    return Address(host.strip("[]"), _path(found["path"] or "", shown), user or "", _port(port, shown))
+    path = _path(found["path"] or "", shown)
+    return Address(host.strip("[]"), path, user or "", _port(port, shown))
 
 
 def _port(text: str | None, shown: str) -> int | None:
@@ -78,6 +81,7 @@ def _path(text: str, shown: str) -> str:
         raise UserError(f"The path in {shown} has a control character in it; name another folder.")
     if path in ("", "/"):
         raise UserError(
-            f"{shown} names no folder; add its path, such as /home/me/runs, or /~/runs in your home."
+            f"{shown} names no folder; add its path, such as /home/me/runs, or /~/runs for runs in "
+            "your home folder."
         )
     return path[1:] if path.startswith("/~") else path

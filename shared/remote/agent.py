@@ -15,7 +15,15 @@ import stat
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple  # noqa: UP035
 
-from shared.remote.protocol import GREETING, MAX_BODY, VERSIONS, Head, ProtocolError, encode_frame, read_frame  # noqa: E501, I001  # fmt: skip
+from shared.remote.protocol import (  # fmt: skip
+    GREETING,
+    MAX_BODY,
+    VERSIONS,
+    Head,
+    ProtocolError,
+    encode_frame,
+    read_frame,
+)
 
 MAX_ENTRIES = 50_000
 MAX_DEPTH = 6  # folders below the served one
@@ -279,4 +287,3 @@ def _is_held(lock: str) -> bool:
     finally:
         os.close(fd)
     return False
-

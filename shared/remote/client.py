@@ -8,7 +8,6 @@ import inspect
 import os
 import selectors
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -36,7 +35,7 @@ _COMMAND = (
     "if command -v {program} >/dev/null 2>&1; then exec {program} --serve {path}; fi; "
     "exec python3 -c {bootstrap} {path}"
 )
-#: One line, for csh. Nothing follows the program until it has greeted, so reading ahead is harmless.
+#: One line, for csh. Nothing follows the program until it has greeted: it may read ahead.
 _BOOTSTRAP = (
     "import sys;w=sys.stdout.buffer;w.write({greeting!r});w.flush();r=sys.stdin.buffer;"
     "exec(compile(r.read(int(r.read(8))),'agent','exec'));sys.exit(serve(sys.argv[1]))"
@@ -47,7 +46,7 @@ class LinkError(RunError):
     """The host cannot be reached, or can no longer."""
 
 
-class Refused(RunError):
+class RefusedError(RunError):
     """The host answers that it cannot do what was asked."""
 
 
@@ -90,7 +89,7 @@ class Link:
     def __init__(
         self, address: Address, *, ask: bool = True, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Log in, and say hello. Raises LinkError, and Refused where the folder cannot be read."""
+        """Log in, and say hello. Raises LinkError; RefusedError for the folder."""
         self.address = address
         self._pending = b""
         self._deadline = time.monotonic() + LOGIN
@@ -102,7 +101,7 @@ class Link:
                 stderr=subprocess.PIPE,
                 env=environment,
                 bufsize=0,
-                # To ask something it must be in the foreground; later Ctrl-C is none of its business.
+                # To ask something it must be in the foreground; later Ctrl-C is not for it.
                 process_group=None if ask else 0,
             )
         except OSError as error:
@@ -128,10 +127,8 @@ class Link:
         """Whether the host has no train-monitor, and runs the agent."""
         return self.hello.get("agent") is True
 
-    def request(
-        self, head: protocol.Head, timeout: float = ANSWER
-    ) -> tuple[dict[str, Any], bytes]:
-        """The answer to a request. Raises LinkError when none comes, Refused when it is an error."""
+    def request(self, head: protocol.Head, timeout: float = ANSWER) -> tuple[dict[str, Any], bytes]:
+        """The answer to a request. Raises LinkError if none comes, RefusedError for an error."""
         self._deadline = time.monotonic() + timeout
         try:
             self._write(encode_frame(head))
@@ -140,16 +137,20 @@ class Link:
             self.close()
             raise LinkError(self._lost(error)) from error
         if "error" in answer:
-            raise Refused(f"{self.address.host}: {one_line(answer['error'], 300)}")
+            raise RefusedError(f"{self.address.host}: {one_line(answer['error'], 300)}")
         return answer, body
 
+    def end(self) -> None:
+        """End the child, from any thread: whoever waits for an answer gets an error."""
+        with contextlib.suppress(OSError):
+            self._child.terminate()
+
     def close(self) -> None:
-        """End the child."""
+        """End the child, and wait for it."""
         for pipe in (self._in, self._out):
             with contextlib.suppress(OSError):
                 pipe.close()
-        with contextlib.suppress(OSError):
-            self._child.send_signal(signal.SIGTERM)
+        self.end()
         try:
             self._child.wait(2.0)
         except subprocess.TimeoutExpired:
@@ -169,7 +170,7 @@ class Link:
         except ProtocolError as error:
             raise LinkError(f"{self.address.host} cannot be watched: {error}.") from error
         if "error" in hello:
-            raise Refused(
+            raise RefusedError(
                 f"{self.address.shown} cannot be read: {one_line(hello['error'], 200)}; name "
                 "another folder."
             )
@@ -179,7 +180,7 @@ class Link:
         """Skip what a login shell prints, up to the greeting."""
         while True:
             for greeting in (GREETING, WANTS_AGENT):
-                before, found, after = self._pending.partition(greeting)
+                _, found, after = self._pending.partition(greeting)
                 if found:
                     self._pending = after
                     return greeting

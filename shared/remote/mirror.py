@@ -15,7 +15,7 @@ from shared.files import replace_file
 from shared.ownership.health import Health, observe
 from shared.ownership.heartbeat import BeatWatch
 from shared.remote.agent import is_plain_path
-from shared.remote.client import Link, LinkError, Refused
+from shared.remote.client import Link, LinkError, RefusedError
 from shared.remote.protocol import MAX_BODY
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, RunState
@@ -98,7 +98,7 @@ class Mirror:
 
     def health(self, run: RunDirectory, state: RunState, now: float, watch: BeatWatch) -> Health:
         """The real status, as judged on the host; as last seen while there is no link."""
-        told = self._health.get(self._remote_name(run.run_id))
+        told = self._health.get(self.remote_name(run.run_id))
         if told is None:
             return observe(run, state, now, watch)
         status, alive, reason, alarm = told
@@ -114,10 +114,11 @@ class Mirror:
 
     def has(self, run_id: str) -> bool:
         """Whether a run of that id is of this host."""
-        name = self._remote_name(run_id)
+        name = self.remote_name(run_id)
         return run_id.startswith(self._prefix) and name in self._remote
 
-    def _remote_name(self, run_id: str) -> str:
+    def remote_name(self, run_id: str) -> str:
+        """What the run is called on its host."""
         return run_id[len(self._prefix) :] if run_id.startswith(self._prefix) else run_id
 
     # -- what there is -----------------------------------------------------------------------
@@ -229,14 +230,14 @@ class Mirror:
                 self._fetch_piece(link, path, entry)
         except LinkError:
             raise
-        except (Refused, OSError):
+        except (RefusedError, OSError):
             # It may be gone or closed to us; a change of it is told again.
             self._due.pop(path, None)
 
     def _fetch_whole(self, link: Link, path: str, entry: _Remote) -> None:
         data = b""
         while len(data) <= _MOST:
-            told, part = link.request(
+            _, part = link.request(
                 {"op": "read", "path": path, "start": len(data), "size": MAX_BODY}
             )
             data += part
@@ -305,7 +306,7 @@ def _entry(value: list[Any]) -> _Remote | None:
     """A line of the listing; None for one that is not fit to be made here."""
     if len(value) != 6 or not is_plain_path(value[0]) or value[1] not in ("d", "f", "l"):
         return None
-    path, kind, size, mtime, inode, target = value
+    kind, size, mtime, inode, target = value[1:]
     if not all(isinstance(n, int) for n in (size, mtime, inode)) or not 0 <= size <= _MAX_SIZE:
         return None
     if kind == "l" and (not is_plain_path(target) or "/" in target):

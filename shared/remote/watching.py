@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from shared.ownership.health import Health
 from shared.ownership.heartbeat import BeatWatch
 from shared.remote.address import Address
-from shared.remote.client import Link, LinkError, Refused
+from shared.remote.client import Link, LinkError, RefusedError
 from shared.remote.mirror import Mirror
 from shared.run.directory import RunDirectory
 from shared.run.records import RunState
@@ -19,7 +20,25 @@ from shared.temporaries import temporary_folder, temporary_place
 from shared.text import one_line
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before trying again, doubled each time
+_PATIENCE = 3.0  # seconds that leaving waits for a thread
 _LOOK = 5.0  # seconds that the host waits for a change before it says that there is none
+
+#: What does on the host what a key of the monitor does; `{}` is the run.
+_COMMANDS = {
+    "pause": "trainer pause {}",
+    "checkpoint": "trainer checkpoint {}",
+    "stop": "trainer stop {}",
+    "resume": "trainer resume {}",
+    "prune": "trainer checkpoints prune {}",
+    "verify": "trainer checkpoints verify {}",
+    "export": "trainer runs export {}",
+    "tag": "trainer runs tag {}",
+    "note": "trainer runs note {}",
+    "rename": "trainer runs rename {}",
+    "archive": "trainer runs archive {}",
+    "delete": "trainer runs delete {}",
+    "copy_command": "trainer runs command {}",
+}
 
 Connect = Callable[[bool], Link]
 
@@ -28,7 +47,7 @@ class Host:
     """One host: its link while there is one, and the copy of its runs."""
 
     def __init__(self, address: Address, mirror: Mirror, connect: Connect) -> None:
-        """Connects; `connect(ask)` makes a link. Raises LinkError and Refused."""
+        """Connects; `connect(ask)` makes a link. Raises LinkError and RefusedError."""
         self.address = address
         self.mirror = mirror
         self._connect = connect
@@ -68,8 +87,16 @@ class Host:
     def stop(self) -> None:
         """End the link."""
         self._stopping.set()
-        if self._link is not None:
+        self.break_link()
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE)
+        if self._link is not None and not self._thread.is_alive():
             self._link.close()
+
+    def break_link(self) -> None:
+        """End the child, whatever it is doing: it is started again unless this is the end."""
+        if (link := self._link) is not None:
+            link.end()
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -80,7 +107,9 @@ class Host:
                     self.mirror.reconnected()
                 self.mirror.step(self._link, _LOOK, self.first)
                 self._why, pause = "", FIRST_PAUSE
-            except (LinkError, Refused, OSError, ValueError) as error:
+            except (LinkError, RefusedError, OSError, ValueError) as error:
+                if self._stopping.is_set():
+                    break
                 if self._link is not None:
                     self._link.close()
                     self._link = None
@@ -123,6 +152,21 @@ class RemoteRuns:
         """The host of a run."""
         return next((host for host in self.hosts if host.mirror.has(run_id)), None)
 
+    def why_only_watched(self, run_id: str | None, action: str) -> str:
+        """Why a key does nothing here, and what does it on the host."""
+        host = self.host_of(run_id) if run_id is not None else None
+        if host is None:
+            return "Runs on another host are only watched."
+        name = host.mirror.remote_name(run_id or "")
+        command = _COMMANDS.get(action, "train-monitor")
+        if "{}" not in command:
+            return f"Runs on {host.address.host} are only watched; run {command} there."
+        shown = command.format(shlex.quote(one_line(name)))
+        folder = shlex.quote(one_line(host.address.path))
+        return (
+            f"Runs on {host.address.host} are only watched; run there: {shown} --runs-dir {folder}"
+        )
+
     def catch_up(self) -> None:
         """Fetch everything, for a report. Raises LinkError."""
         for host in self.hosts:
@@ -143,7 +187,7 @@ def remote_runs(
 ) -> Iterator[RemoteRuns]:
     """Log in to all hosts, one after the other, and copy their runs for `first_look` seconds.
 
-    Raises LinkError and Refused when one cannot be watched. The copies are removed at the end.
+    Raises LinkError and RefusedError when one cannot be watched. The copies are removed at the end.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(temporary_place() / "train-monitor"))

@@ -1,0 +1,65 @@
+"""Runs of another host, through a fake ssh that runs the host's side here."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from shared.errors import UserError
+from shared.ownership.heartbeat import BeatWatch
+from shared.remote.address import parse_address
+from shared.remote.watching import remote_runs
+from shared.run.directory import RunDirectory
+from shared.run_writer import RunWriter
+from tests.waiting import until
+
+LINES = "".join(f'{{"step":{n},"loss":{n}.5}}\n' for n in range(20_000))
+
+
+def address(folder):
+    return parse_address(f"ssh://box{folder}")
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["train-monitor", "agent"])
+def test_a_run_is_followed_through_growth_replacement_and_a_lost_link(tmp_path, hosts, ours):
+    hosts(ours=ours)
+    runs = tmp_path / "runs"
+    with RunWriter(runs, name="live", max_steps=10) as writer:
+        writer.log(1, loss=2.0)
+        metrics = writer.run.metrics_path
+        with remote_runs([address(runs)]) as elsewhere:
+            copy = RunDirectory(elsewhere.folder / writer.run.run_id)
+            elsewhere.catch_up()
+            assert copy.metrics_path.read_bytes() == metrics.read_bytes()
+            state = copy.read_state()
+            judged = elsewhere.health(copy, state, time.time(), BeatWatch())
+            assert (judged.alive, judged.status) == (True, state.status)
+            elsewhere.start()
+            writer.log(2, loss=1.0)
+            until(lambda: copy.metrics_path.read_bytes() == metrics.read_bytes())
+            # The child dies in the middle; nothing is lost or doubled.
+            elsewhere.hosts[0].break_link()
+            with metrics.open("a") as file:
+                file.write(LINES)
+            until(lambda: copy.metrics_path.read_bytes() == metrics.read_bytes())
+            assert elsewhere.health(copy, state, time.time(), BeatWatch()).alive
+            until(lambda: not elsewhere.problem)
+            metrics.write_text('{"step":1,"loss":9}\n')
+            until(lambda: copy.metrics_path.read_bytes() == metrics.read_bytes())
+        assert not elsewhere.folder.exists()
+
+
+def test_what_cannot_be_watched_is_said_in_a_sentence(tmp_path, hosts):
+    folder = hosts(ours=False)
+    with pytest.raises(UserError, match="No such file"), remote_runs([address(tmp_path / "no")]):
+        pass
+    (folder / "ssh").write_text("#!/bin/sh\nexit 255\n")
+    with (
+        pytest.raises(UserError, match="could not connect to box"),
+        remote_runs([address(tmp_path)]),
+    ):
+        pass
+    (folder / "ssh").write_text("#!/bin/sh\nexit 127\n")
+    with pytest.raises(UserError, match="neither"), remote_runs([address(tmp_path)]):
+        pass

@@ -116,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.web and addresses:
             raise UserError("--web shows runs of this host; start it on the host of the runs.")
         if arguments.web:
+            _shown_runs(arguments.runs_dir, arguments.run)  # a mistake in them is told here
             return _serve(arguments)
         if addresses:
             return _run_elsewhere(addresses, arguments, poll)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +53,6 @@ class Host:
         self._link: Link | None = connect(True)
         mirror.reconnected()
         self._why = ""
-        self._retry_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
         self.first: str | None = None
@@ -63,10 +61,7 @@ class Host:
     @property
     def problem(self) -> str:
         """Why its runs are shown as they were; empty while there is a link."""
-        if not self._why:
-            return ""
-        left = max(0.0, self._retry_at - time.monotonic())
-        return f"{self._why} Its runs are shown as last seen; next try in {left:.0f} s."
+        return self._why and f"{self._why} Its runs are shown as last seen; connecting again."
 
     def catch_up(self) -> None:
         """Fetch everything, however long it takes. Raises LinkError."""
@@ -113,7 +108,6 @@ class Host:
                 if self._link is not None:
                     self._link.close()
                     self._link = None
-                self._retry_at = time.monotonic() + pause
                 self._why = one_line(error, 300)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

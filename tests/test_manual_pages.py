@@ -30,7 +30,7 @@ def test_groff_reads_them_without_a_warning(name: str) -> None:
     if shutil.which("groff") is None:
         pytest.skip("groff is not installed")
     done = subprocess.run(
-        ["groff", "-man", "-ww", "-Tutf8", "-Kutf8", "-P-c", "-rLL=500n", DOCS / "man" / name],
+        ["groff", "-man", "-ww", "-Tutf8", "-Kutf8", "-P-cbou", DOCS / "man" / name],
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -12,7 +12,7 @@ WORKERS ?= 3
 # Compiled code is kept whatever the caller's environment says: the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick portable peers soak check compiled format bench setup clean
+.PHONY: demo test quick portable peers soak check compiled format bench site setup clean
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -71,6 +71,10 @@ format: $(READY)
 soak: $(READY)
 	TRAINER_SOAK=1 $(BIN)/python -m pytest tests/faults tests/trainer/distributed tests/trainer/cli/test_fuzz.py -v -rA
 	TRAINER_SOAK=1 $(BIN)/python -m pytest -m hypothesis tests
+
+# The documentation as a site, in build/site.
+site: $(READY)
+	$(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -14,12 +14,12 @@ from typing import Any
 from shared.files import replace_file
 from shared.ownership.health import Health, observe
 from shared.ownership.heartbeat import BeatWatch
-from shared.remote.agent import is_plain_path
+from shared.remote.agent import MAX_ENTRIES, is_plain_path
 from shared.remote.client import Link, LinkError, RefusedError
 from shared.remote.protocol import MAX_BODY
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, RunState
-from shared.text import one_line
+from shared.text import format_bytes, one_line
 
 _GROWING = frozenset({".jsonl", ".log", ".csv", ".tsv", ".wandb"})
 _WHOLE = frozenset({".json", ".yaml", ".yml", ".txt", ".db", ".db-wal", ".sqlite", ""})
@@ -29,6 +29,7 @@ _PIECE = 256 << 10  # bytes of one file before another one has its turn
 _OVERLAP = 512  # bytes that show whether a file is still the one that was read
 #: Bytes of all copies together: a laptop's disk is no place for a cluster's logs.
 LIMIT = 8 << 30
+_MAX_TIME = 1e11  # Unix seconds
 _MAX_SIZE = 1 << 50  # bytes of a file that a listing may claim
 
 
@@ -67,12 +68,23 @@ class Mirror:
         self._health: dict[str, tuple[str, bool, str, str]] = {}
         self._judged: dict[str, Health] = {}
         self._skew = 0.0
-        self.truncated = False
+        self._truncated = self._full = False
 
     @property
     def behind(self) -> bool:
         """Whether there is something left to fetch."""
         return bool(self._due)
+
+    @property
+    def incomplete(self) -> str:
+        """What is not copied, in a sentence; empty if everything is."""
+        if self._truncated:
+            return f"Only {MAX_ENTRIES:,} files of the folder are listed; watch a folder inside it."
+        if self._full:
+            return (
+                f"Only the first {format_bytes(LIMIT)} are copied; watch a folder with fewer runs."
+            )
+        return ""
 
     def reconnected(self) -> None:
         """A new link: its first look tells everything again, and nothing is taken on trust."""
@@ -139,13 +151,13 @@ class Mirror:
 
     def _take(self, answer: dict[str, Any]) -> bool:
         now = answer.get("now")
-        if isinstance(now, (int, float)):
+        if isinstance(now, (int, float)) and 0 < now < _MAX_TIME:
             self._skew = float(now) - time.time()
-        self.truncated = answer.get("truncated", self.truncated) is True
+        self._truncated = answer.get("truncated", self._truncated) is True
         gone = answer.get("gone")
         # The deepest first, so that folders are empty when their turn comes.
         for path in sorted(gone if isinstance(gone, list) else [], key=str, reverse=True):
-            if path in self._remote:
+            if isinstance(path, str) and path in self._remote:
                 self._forget(path)
         entries = answer.get("entries")
         entries = entries if isinstance(entries, list) else []
@@ -201,7 +213,7 @@ class Mirror:
             self._due.pop(known, None)
             self._health.pop(known, None)
         here = self._here(path)
-        if here.is_dir() and not here.is_symlink():
+        if os.path.isdir(here) and not os.path.islink(here):  # noqa: PTH112, PTH114  never raise
             shutil.rmtree(here, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
@@ -221,6 +233,7 @@ class Mirror:
     def _fetch(self, link: Link, path: str) -> None:
         entry = self._remote[path]
         if sum(self._held.values()) + min(entry.size, _PIECE) > LIMIT:
+            self._full = True
             del self._due[path]
             return
         try:
@@ -306,8 +319,13 @@ def _entry(value: list[Any]) -> _Remote | None:
     """A line of the listing; None for one that is not fit to be made here."""
     if len(value) != 6 or not is_plain_path(value[0]) or value[1] not in ("d", "f", "l"):
         return None
-    kind, size, mtime, inode, target = value[1:]
+    path, kind, size, mtime, inode, target = value
     if not all(isinstance(n, int) for n in (size, mtime, inode)) or not 0 <= size <= _MAX_SIZE:
+        return None
+    try:
+        os.fsencode(path)
+        os.fsencode(str(target))
+    except UnicodeEncodeError:
         return None
     if kind == "l" and (not is_plain_path(target) or "/" in target):
         return None

@@ -60,8 +60,10 @@ class Host:
 
     @property
     def problem(self) -> str:
-        """Why its runs are shown as they were; empty while there is a link."""
-        return self._why and f"{self._why} Its runs are shown as last seen; connecting again."
+        """Why its runs are shown as they were, or not all of them; empty if neither is so."""
+        if self._why:
+            return f"{self._why} Its runs are shown as last seen; connecting again."
+        return self.mirror.incomplete
 
     def catch_up(self) -> None:
         """Fetch everything, however long it takes. Raises LinkError."""

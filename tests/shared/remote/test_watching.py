@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,7 @@ from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
 from tests.waiting import until
 
+ROOT = Path(__file__).parents[3]
 LINES = "".join(f'{{"step":{n},"loss":{n}.5}}\n' for n in range(20_000))
 
 
@@ -63,3 +69,21 @@ def test_what_cannot_be_watched_is_said_in_a_sentence(tmp_path, hosts):
     (folder / "ssh").write_text("#!/bin/sh\nexit 127\n")
     with pytest.raises(UserError, match="neither"), remote_runs([address(tmp_path)]):
         pass
+
+
+def test_the_monitor_reports_runs_of_several_hosts(tmp_path, hosts):
+    hosts(ours=False)
+    with RunWriter(tmp_path, name="one", max_steps=2) as writer:
+        writer.log(1, loss=2.0)
+        where = [f"ssh://{host}{tmp_path}" for host in ("left", "right")]
+        command = [sys.executable, "-m", "monitor", "--json", *where]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    name = writer.run.run_id
+    assert {run["run_id"] for run in told["runs"]} == {f"left:{name}", f"right:{name}"}
+    assert {(run["status"], run["alive"]) for run in told["runs"]} == {("running", True)}
+    assert told["runs_dir"] == " ".join(where)

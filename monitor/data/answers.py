@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ MAX_MESSAGE = 1_000
 MAX_PARTS = 12
 _NAMED = re.compile(r"rl-iter-(\d{1,15})\.jsonl")
 _CUT = " […]"
+_FRESH = 1_000_000_000  # nanoseconds
 
 _File = tuple[int, Path]
 
@@ -68,8 +70,9 @@ class AnswersFollower:
         if listed is None:
             self._listed, self._files = None, []
         elif listed != self._listed:
-            # Before it is listed: what comes meanwhile is found the next time.
-            self._listed, self._files = listed, _newest(self._folder)
+            # Times are coarse: of a folder that has just changed, another change may show no other.
+            is_fresh = abs(time.time_ns() - listed[0]) < _FRESH
+            self._listed, self._files = None if is_fresh else listed, _newest(self._folder)
 
 
 def _newest(folder: Path) -> list[_File]:

@@ -110,6 +110,7 @@ BENCHMARKS = {
     "rust_reward": Benchmark("Judging answers in Rust", _own("rust_reward")),
     "data_loading": Benchmark("Reading training data", _own("data_loading")),
     "reader": Benchmark("Reading metrics", _own("reader")),
+    "tensorboard_reading": Benchmark("Reading TensorBoard logs", _own("tensorboard_reading")),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
     "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),
     "monitor_leet": Benchmark("The monitor beside LEET", _own("monitor_leet")),

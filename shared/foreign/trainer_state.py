@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
-from shared.files import load_json, open_file
+from shared.files import load_json, open_file, read_bytes
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
 from shared.json_text import is_number
 from shared.run.foreign import read_step
 from shared.run.metrics_log import MetricsTable
+from shared.run.record_lines import parse_line
 
 _STATE = "trainer_state.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,15})")
@@ -94,6 +95,19 @@ def _newest(folder: Path, names: Iterable[str]) -> Path | None:
     return max(found)[2] if found else None
 
 
+def _loaded(state: Path) -> Mapping[str, Any]:
+    """Its content. Python's `json` writes NaN and infinities as bare words. Raises OSError or
+    UserError.
+    """
+    try:
+        return load_json(state, _LIMIT)
+    except UserError:
+        value = parse_line(read_bytes(state, _LIMIT))
+        if value is None:
+            raise
+        return value
+
+
 class StateReader:
     """Reads the whole state again when it is another one; see `Reader`."""
 
@@ -118,7 +132,7 @@ class StateReader:
             seen = (state, stat.st_mtime_ns, stat.st_size)
             if seen == self._seen:
                 return False
-            value = load_json(state, _LIMIT)
+            value = _loaded(state)
         except OSError as error:
             self.facts.problem = f"{_STATE} cannot be read: {error.strerror}"
             return False

@@ -149,6 +149,13 @@ def test_the_newest_state_of_an_output_folder_is_the_run(tmp_path: Path) -> None
     assert reader.facts.status == "completed"
 
 
+def test_a_state_may_hold_bare_nan(tmp_path: Path) -> None:
+    path = written(tmp_path / "trainer_state.json", state().replace("0.5", "NaN"))
+    reader = read_all(Found(path, "Hugging Face"))
+    assert numbers(reader.table)["loss"][1] == (2, "nan")
+    assert not reader.facts.problem
+
+
 def test_a_state_of_ours_is_not_the_trainers(tmp_path: Path) -> None:
     written(tmp_path / "step_5" / "trainer_state.json", '{"step": 5}')
     assert Walk(tmp_path).find() == []

@@ -1,0 +1,124 @@
+"""Runs written by the real libraries, read where they lie."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.foreign.registry import format_named
+from shared.foreign.walking import Walk
+from tests.shared.foreign.making import numbers, read_all
+
+STEPS = range(4)
+
+TENSORBOARD = """
+from tensorboardX import SummaryWriter
+import numpy
+with SummaryWriter("logs") as writer:
+    for step in range(4):
+        writer.add_scalar("train/loss", 1 / (step + 1), step)
+    writer.add_scalar("n", float("nan"), 3)
+    writer.add_histogram("weights", numpy.arange(9), 0)
+"""
+WANDB = """
+import wandb
+run = wandb.init(project="p", name="mine", tags=["a"], config={"lr": 0.5, "model": {"width": 8}})
+for step in range(4):
+    run.log({"train/loss": 1 / (step + 1), "n": float("nan"), "a": {"b": step}})
+run.finish(exit_code=EXIT)
+"""
+MLFLOW = """
+import mlflow
+mlflow.set_experiment("e")
+with mlflow.start_run(run_name="mine", tags={"team": "x"}):
+    mlflow.log_param("lr", 0.5)
+    for step in range(4):
+        mlflow.log_metric("train/loss", 1 / (step + 1), step=step)
+    mlflow.log_metric("n", float("nan"), step=3)
+"""
+LIGHTNING = """
+from lightning.pytorch.loggers import CSVLogger
+logger = CSVLogger(".", name="logs")
+logger.log_hyperparams({"lr": 0.5})
+for step in range(4):
+    logger.log_metrics({"train/loss": 1 / (step + 1)}, step)
+    logger.save()
+logger.log_metrics({"n": float("nan")}, 3)
+logger.finalize("success")
+"""
+TRAINER = """
+from transformers import TrainerState
+history = [{"train/loss": 1 / (step + 1), "step": step} for step in range(4)]
+history.append({"n": float("nan"), "step": 3})
+TrainerState(global_step=3, max_steps=3, log_history=history).save_to_json("trainer_state.json")
+"""
+
+
+def written_by(library: str, script: str, place: Path) -> None:
+    """Run a script in a process of its own: these libraries leave threads and settings behind."""
+    pytest.importorskip(library)
+    ours = {
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+        "WANDB_DISABLE_GIT": "true",
+        "MLFLOW_TRACKING_URI": (place / "mlruns").as_uri(),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=place,
+        env={**os.environ, **ours},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "script", "format_name", "config"),
+    [
+        ("tensorboardX", TENSORBOARD, "TensorBoard", {}),
+        ("wandb", WANDB.replace("EXIT", "0"), "W&B", {"lr": "0.5", "model.width": "8"}),
+        ("mlflow", MLFLOW, "MLflow", {"lr": "0.5"}),
+        ("lightning", LIGHTNING, "CSV", {"lr": "0.5"}),
+        ("transformers", TRAINER, "Hugging Face", {}),
+    ],
+    ids=["tensorboardX", "wandb", "mlflow", "lightning", "transformers"],
+)
+def test_a_run_of_the_real_library_is_read(
+    tmp_path: Path, library: str, script: str, format_name: str, config: dict[str, str]
+) -> None:
+    written_by(library, script, tmp_path)
+    [found] = Walk(tmp_path).find()
+    assert found.format == format_name
+    reader = read_all(found)
+    assert not reader.facts.problem
+    assert config.items() <= dict(reader.facts.config).items()
+    table = reader.table
+    losses = table.series("train/loss")
+    assert losses.steps.tolist() == list(STEPS)
+    assert losses.values.tolist() == pytest.approx([1 / (step + 1) for step in STEPS])
+    step, value = numbers(table)["n"][-1]
+    assert (step, value) == (3, "nan")
+    if format_name == "TensorBoard":
+        assert reader.facts.notes == ("1 histogram is not drawn",)
+    if format_name in ("W&B", "MLflow"):
+        assert (reader.facts.name, reader.facts.status) == ("mine", "completed")
+        assert not math.isnan(table.series("time").values[0])
+
+
+def test_a_failed_wandb_run_is_read_as_failed(tmp_path: Path) -> None:
+    written_by("wandb", WANDB.replace("EXIT", "3"), tmp_path)
+    [found] = Walk(tmp_path).find()
+    reader = format_named(found.format).open(found)
+    while reader.poll():
+        pass
+    assert reader.facts.status == "failed"

@@ -92,7 +92,7 @@ class Link:
         """Log in, and say hello. Raises LinkError; RefusedError for the folder."""
         self.address = address
         self._pending = b""
-        self._deadline = time.monotonic() + LOGIN
+        self._deadline = time.monotonic() + (LOGIN if ask else ANSWER)
         try:
             self._child = subprocess.Popen(
                 ssh_command(address, ask=ask),

@@ -56,7 +56,6 @@ class Host:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
         self.first: str | None = None
-        self.acts = self._link.hello.get("acts") if self._link is not None else None
 
     @property
     def problem(self) -> str:

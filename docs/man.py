@@ -69,7 +69,8 @@ def _options(command: Any, context: Any) -> Iterator[str]:
 def _monitor(parser: argparse.ArgumentParser) -> Iterator[str]:
     description = parser.description or ""
     yield _head(parser.prog, description.partition(". ")[0].replace("Watch", "watch", 1))
-    yield f".SH SYNOPSIS\n.B {_text(parser.prog)}\n[OPTIONS]\n"
+    places = "".join(f" [{a.metavar} ...]" for a in parser._actions if not a.option_strings)
+    yield f".SH SYNOPSIS\n.B {_text(parser.prog)}\n{_text(f'[OPTIONS]{places}')}\n"
     yield f".SH DESCRIPTION\n{_text(description)}\n.SH OPTIONS\n"
     for action in parser._actions:
         if action.help == argparse.SUPPRESS:

@@ -12,6 +12,7 @@ from typing import Any
 from monitor.data.views import RunView
 from monitor.search import search
 from monitor.settings import SORTS
+from shared.run.numbers import REWARDS
 
 #: The stage of a pipeline's own run.
 PIPELINE = "pipeline"
@@ -189,6 +190,14 @@ def _least(value: float | None) -> tuple[bool, float]:
     return not known, value if known and value is not None else 0.0
 
 
+def _best(run: RunView) -> tuple[bool, bool, float]:
+    """Losses first, the least of them first; then rewards, the highest first."""
+    rewarded = run.best_metric in REWARDS
+    value = None if run.best_loss is None else -run.best_loss if rewarded else run.best_loss
+    unknown, least = _least(value)
+    return unknown, rewarded, least
+
+
 def natural(run: RunView) -> Any:
     """A key to sort runs by their label, numbers in it by their value."""
     return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", run.label.casefold())]
@@ -200,5 +209,5 @@ _KEYS: dict[str, Callable[[RunView], Any] | None] = {
     "name": natural,
     "progress": lambda run: -(run.fraction if run.fraction is not None else -1.0),
     "loss": lambda run: _least(run.loss),
-    "best": lambda run: _least(run.best_loss),
+    "best": _best,
 }

@@ -123,3 +123,14 @@ def test_the_runs_of_a_group_begin_with_the_best() -> None:
     assert [run.run_id for run in of_group(everything, SWEEP[0])] == ["s_2", "s_3", "s_1"]
     assert [run.run_id for run in of_group(everything, RUNS[1])] == ["a_9", "a_10"], "of one name"
     assert of_group(everything, RUNS[0]) == [RUNS[0]]
+
+
+def test_the_best_reward_is_the_highest_and_stands_after_the_losses() -> None:
+    runs = (
+        view("low", best_loss=0.2, best_metric="val_reward"),
+        view("high", best_loss=0.9, best_metric="val_reward"),
+        view("none", best_loss=None),
+        view("worse", best_loss=3.0, best_metric="val_loss"),
+        view("better", best_loss=2.0, best_metric="val_loss"),
+    )
+    assert ids(ListOrder(sort="best"), runs) == "better worse high low none"

@@ -100,6 +100,7 @@ BENCHMARKS = {
     "document_mask": Benchmark("Documents kept apart", _own("document_mask")),
     "finetune_memory": Benchmark("Fine-tuning: all weights or LoRA", _own("finetune_memory")),
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),
+    "bridges": Benchmark("Other trainers writing our run directory", _own("bridges")),
     "kv_cache": Benchmark("Generation with a key-value cache", _own("kv_cache")),
     "decode_step": Benchmark("A token for one client", _own("decode_step")),
     "serving": Benchmark("Serving many clients", _own("serving")),

@@ -85,6 +85,8 @@ def choose(
             reason = "it is the latest; name it to compress it anyway"
         elif not unpack and not asked and info.name == FINAL:
             reason = "other programs load final directly; name it to compress it anyway"
+        elif not unpack and info.name.startswith("checkpoint-"):
+            reason = "transformers' Trainer could not resume from it any more"
         if reason:
             left.append(Left(info.name, reason, refused=asked))
         else:

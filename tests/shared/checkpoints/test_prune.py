@@ -24,6 +24,7 @@ from shared.checkpoints.catalogue import (
     set_link,
     step_folder,
 )
+from shared.checkpoints.compression import choose
 from shared.checkpoints.manifest import MANIFEST, verify_folder, write_manifest
 from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, prune, serve_prune
 from shared.checkpoints.trash import Doomed, empty, in_trash, settle, throw_away, undo
@@ -555,3 +556,5 @@ def test_checkpoints_of_transformers_are_named_by_step_too(tmp_path: Path) -> No
     with pytest.raises(UserError, match="the nearest are 5 and 20"):
         plan_prune(tmp_path, Rule(remove=("checkpoint-7",)))
     assert gone(plan_prune(tmp_path, Rule(keep_every=20))) == {"checkpoint-5"}
+    chosen, left = choose(tmp_path, ["checkpoint-5"])
+    assert chosen == [] and left[0].refused, "the Trainer could not read it"

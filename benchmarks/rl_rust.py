@@ -101,7 +101,7 @@ def measure(stages: Stages, seeds: int, log: Path | None = None) -> Result:
         *_exercism(exercism),
         _aims(size, milliseconds),
         *stages.notes(),
-        f"Rewards of the iterations, first seed: {_curve(arms['RL'][0].curve)}.",
+        _curve([arm.curve for arm in arms["RL"]]),
         *_samples(arms["RL"][0]),
     ]
     return Result(rows, [], notes)
@@ -162,12 +162,16 @@ def _aims(size: int, milliseconds: float) -> str:
     )
 
 
-def _curve(points: Sequence[Point], count: int = 8) -> str:
-    """The mean reward over `count` stretches of equal length."""
-    length = max(1, len(points) // count)
-    parts = [points[first : first + length] for first in range(0, len(points), length)]
-    return ", ".join(
-        f"{part[0].iteration}: {mean([point.reward for point in part]):.3f}" for part in parts
+def _curve(curves: Sequence[Sequence[Point]], stretches: int = 8) -> str:
+    """Means over all seeds and over `stretches` of iterations of equal length."""
+    length = max(1, len(curves[0]) // stretches)
+    told = []
+    for first in range(0, len(curves[0]), length):
+        points = [point for curve in curves for point in curve[first : first + length]]
+        reward, compiled = mean([p.reward for p in points]), mean([p.compiled for p in points])
+        told.append(f"{points[0].iteration}: {reward:.3f} and {100 * compiled:.0f} %")
+    return (
+        f"On training tasks, mean reward and share that compiles from iteration {', '.join(told)}."
     )
 
 

@@ -85,10 +85,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Point:
-    """An iteration's mean reward."""
+    """An iteration on training tasks: the mean reward, and the share of answers that compile."""
 
     iteration: int
     reward: float
+    compiled: float
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ class Stages:
     def _curve(self, stage: str) -> Iterator[Point]:
         for record in _lines(self.commands.folder / self._trained(stage) / "metrics.jsonl"):
             if "reward_mean" in record:
-                yield Point(record["iteration"], record["reward_mean"])
+                yield Point(record["iteration"], record["reward_mean"], record["compile_rate"])
 
     def _run(self, stage: str, arguments: list[str]) -> Done:
         self.done[stage] = self.commands.run(stage, arguments)
@@ -302,6 +303,7 @@ def write_log(
                     "seed": seed,
                     "of each template: answers, parsed, compiled, passed": counts,
                     "rewards": [round(point.reward, 4) for point in arm.curve],
+                    "compile rates": [round(point.compiled, 4) for point in arm.curve],
                 }
             )
     path.write_bytes(b"".join(encode_json(line) + b"\n" for line in lines))

@@ -31,7 +31,7 @@ class MadeUp:
         return arm(60.0, 6, 4)
 
     def rl(self, seed: int) -> Arm:
-        return arm(30.0, 9, 5 + seed, (Point(1, 0.5), Point(2, 0.75)))
+        return arm(30.0, 9, 5 + seed, (Point(1, 0.5, 0.6), Point(2, 0.75, 0.8)))
 
     def longer(self, seed: int, cpu: float, before: float) -> Arm:
         self.asked.append((seed, cpu, before))
@@ -61,7 +61,10 @@ def test_rates_are_pooled_over_seeds_and_differences_are_paired(tmp_path) -> Non
     assert "RL against supervised, equal time, pass their tests: +5.0 points" in text
     assert "better in 1 of 2" in text  # a draw is not better
     assert "guide 95 to 100 %" in text and "size holds, and its speed does not." in text
-    assert "1: 0.500, 2: 0.750" in text and "```rust\nfn f0() {}\n```" in text
+    assert (
+        "iteration 1: 0.500 and 60 %, 2: 0.750 and 80 %." in text
+        and "```rust\nfn f0() {}\n```" in text
+    )
     assert stages.asked == [(1, 30.0, 60.0), (2, 30.0, 60.0)]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert lines[0]["arguments"] == ["tasks", "make"]
@@ -81,7 +84,9 @@ class Pretended:
         if arguments[0] in ("train", "rl"):
             run = self.folder / stage / f"{stage}_1"
             run.mkdir(parents=True)
-            (run / "metrics.jsonl").write_text('{"iteration": 1, "reward_mean": 0.25}\n{}\n')
+            (run / "metrics.jsonl").write_text(
+                '{"iteration": 1, "reward_mean": 0.25, "compile_rate": 0.5}\n{}\n'
+            )
         elif arguments[0] == "eval":
             (self.folder / stage).mkdir()
             judged = {"task": "a", "parsed": True, "compiled": True, "tested": None}
@@ -104,7 +109,7 @@ def test_what_the_commands_are_asked_for(tmp_path) -> None:
     assert "--data-path" in commands.calls["supervised-1"]
     assert "alone (no real Rust was given)" in stages.notes()[0]
     learned = stages.rl(1)
-    assert learned.curve == [Point(1, 0.25)]
+    assert learned.curve == [Point(1, 0.25, 0.5)]
     stages.longer(1, learned.cpu, before.cpu)
     longer = commands.calls["longer-1"]
     assert longer[longer.index("--steps") + 1] == str(round(Sizes().steps * 20 / 50))

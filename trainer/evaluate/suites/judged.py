@@ -105,23 +105,38 @@ class AnswersFile:
         self.known: list[Judged] = []
         if not replace and os.path.lexists(path):
             self.known = self._read()
-        self._begin()
+            self._end_line()
+        else:
+            self._write([], os.O_TRUNC, first=[self._about])
 
     def add(self, answers: Sequence[Judged]) -> None:
         """Append answers, in one write."""
         self._write(answers, os.O_APPEND)
 
-    def _begin(self) -> None:
-        """The file anew: the first line and the answers that are known."""
-        self._write(self.known, os.O_TRUNC, first=[self._about])
+    def _end_line(self) -> None:
+        """Have what is added begin a line, behind one that was cut off, too. What is there is never
+        written again: a full disk would lose it.
+        """
+        with self._telling(), open_file(self.path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            whole = file.read(1) == b"\n"
+        self._append(b"" if whole else b"\n", os.O_APPEND)
 
     def _write(self, answers: Sequence[Judged], flag: int, first: Sequence[Json] = ()) -> None:
         lines = [*first, *(answer.to_json() for answer in answers)]
-        data = b"".join(encode_line(line) + b"\n" for line in lines)
-        try:
+        self._append(b"".join(encode_line(line) + b"\n" for line in lines), flag)
+
+    def _append(self, data: bytes, flag: int) -> None:
+        with self._telling():
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o644)
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise RunError(
                 f"Cannot write {one_line(self.path)}: {error.strerror}. --no-save measures without "

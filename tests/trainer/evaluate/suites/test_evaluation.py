@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.checkpoints.suites import SuiteResult, add_suites, read_suites
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from tests.trainer.evaluate.conftest import CPU
 from tests.trainer.evaluate.suites.conftest import Letters
 from trainer.checkpoint.opening import OpenedModel
@@ -121,6 +123,28 @@ def test_a_task_that_fills_the_context_is_not_solved(
     found = by_place(evaluation.judged)
     assert (found["long", 0].ending, found["long", 0].completion) == ("no room", "")
     assert "1 of the tasks fill the model's context" in " ".join(evaluation.result(CPU).notes)
+
+
+def test_a_full_disk_costs_no_answers_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, about = tmp_path / "answers.jsonl", {"suite": "tiny"}
+    one = Judged("p0", 0, "x", "end", 1, 1.0, {}, True, True, None)
+    AnswersFile(path, about).add([one])
+    with path.open("ab") as file:
+        file.write(b'{"task": "p0", "sam')  # cut off when the disk became full
+
+    def full(fd: int, _mode: str) -> None:
+        os.close(fd)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(RunError, match="No space left"):
+        patched.setattr(os, "fdopen", full)
+        AnswersFile(path, about)
+    store = AnswersFile(path, about)
+    assert store.known == [one]
+    store.add([replace(one, sample=1)])
+    assert AnswersFile(path, about).known == [one, replace(one, sample=1)]
 
 
 def test_what_was_interrupted_continues_and_asks_nothing_twice(

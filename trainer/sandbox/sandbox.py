@@ -89,7 +89,11 @@ class Sandbox:
         return outcomes
 
     def _run(self, works: Sequence[Work]) -> list[Outcome]:
-        submitted = [self._submit(work) for work in works]
+        submitted: list[tuple[LauncherProcess | None, Future[Outcome]]] = []
+        for work in works:
+            # Where no launcher starts, the next one would not either, after as long a wait.
+            without = bool(submitted) and submitted[-1][0] is None
+            submitted.append(submitted[-1] if without else self._submit(work))
         return [
             launcher.wait(future) if launcher else future.result() for launcher, future in submitted
         ]
@@ -120,7 +124,8 @@ class Sandbox:
                     self._restart()
                 except RunError as error:
                     failed: Future[Outcome] = Future()
-                    failed.set_result(Outcome(failure=str(error), lost=True))
+                    # Not lost: no work is the cause, and none may be judged by it.
+                    failed.set_result(Outcome(failure=str(error)))
                     return None, failed
             launcher = self._launcher
         return launcher, launcher.submit(work)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from tests.sandbox import attack, got, shell
 from tests.waiting import until
 from trainer.sandbox.interface import Limits, Work
@@ -51,6 +51,21 @@ def test_works_of_a_killed_launcher_are_tried_once_more():
         until(lambda: _children(again.launcher_pid), what=lambda: running)
         os.kill(again.launcher_pid, signal.SIGKILL)
         assert [outcome.exit_code for outcome in running.result()] == [6] * 3
+
+
+def test_without_a_new_launcher_no_work_is_blamed(own: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    starts = []
+
+    def start(_self: Sandbox) -> None:
+        starts.append(1)
+        raise RunError("No memory for a launcher.")
+
+    os.kill(own.launcher_pid, signal.SIGKILL)
+    until(lambda: not own._launcher.alive)
+    monkeypatch.setattr(Sandbox, "_start", start)
+    outcomes = own.run_many([shell("true")] * 3)
+    assert [(o.failure, o.lost) for o in outcomes] == [("No memory for a launcher.", False)] * 3
+    assert len(starts) == 1
 
 
 def test_a_launcher_that_hangs_is_replaced(own: Sandbox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -145,7 +146,7 @@ class Runner:
             outputs = stage.work(context, self._working)
         finally:
             spent = before.seconds + time.monotonic() - clock
-            self._put(dataclasses.replace(running, seconds=spent))
+            self._put_if_possible(dataclasses.replace(running, seconds=spent))
         self._hooks.at(stage.name, "worked")
         found = identities(outputs.paths)
         lost = [path for path, identity in found.items() if identity == GONE]
@@ -187,14 +188,20 @@ class Runner:
         self._record = self._record.with_stage(record)
         write_record(self._writer.run, self._record)
 
+    def _put_if_possible(self, record: StageRecord) -> None:
+        """On a full disk the way the pipeline ends, and its exit code, stay what they are."""
+        with contextlib.suppress(OSError):
+            self._put(record)
+
     def _interrupted(self, name: str, reason: str) -> None:
         record = self._record.stage(name)
         if record.status == RUNNING:
-            self._put(dataclasses.replace(record, status=WAITING, reason=reason))
+            self._put_if_possible(dataclasses.replace(record, status=WAITING, reason=reason))
 
     def _failed(self, name: str, reason: str) -> None:
         record = self._record.stage(name)
-        self._put(dataclasses.replace(record, status=FAILED, reason=reason, ended_at=time.time()))
+        failed = dataclasses.replace(record, status=FAILED, reason=reason, ended_at=time.time())
+        self._put_if_possible(failed)
         self._writer.event("stage", stage=name, status=FAILED, message=reason)
 
     def _results(self) -> list[str]:

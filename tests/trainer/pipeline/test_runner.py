@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from shared.errors import ExitCode
 from shared.files import write_json
 from tests.trainer.pipeline.conftest import Pipeline
+from trainer.pipeline import runner
 from trainer.pipeline.stages.interface import StageError
 from trainer.pipeline.steering import Stopped
 
@@ -78,6 +80,33 @@ def test_stopped_it_says_so_and_continues(pipeline: Pipeline) -> None:
     assert pipeline.run() == 0
     assert "third: continues" in pipeline.log
     assert pipeline.done == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "status"),
+    [
+        (Stopped("preempted", ExitCode.REQUEUE, "SIGTERM received"), 75, "preempted"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "failed"),
+    ],
+)
+def test_a_full_disk_does_not_change_how_it_ends(
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: Exception,
+    code: int,
+    status: str,
+) -> None:
+    def full(*_of: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def end(_work: object) -> None:
+        monkeypatch.setattr(runner, "write_record", full)
+        raise ended
+
+    pipeline.stages[1].act = end
+    assert pipeline.run() == code
+    assert pipeline.run_writer is not None
+    assert pipeline.run_writer.state.status == status
 
 
 def test_a_skipped_stage_is_done_when_it_can_be(pipeline: Pipeline) -> None:

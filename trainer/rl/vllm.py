@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shared.errors import RunError, UserError
-from shared.text import one_line
+from shared.text import one_line, plural
 from trainer.rl.sampled import Finished, Request, Sampled, Stops
 from trainer.rl.writing import Ends, Writing
 
@@ -227,8 +227,12 @@ class VllmEngine:
                     break
                 if len(writing.tokens) >= room:
                     break
-        if not writing.tokens and not given_up.is_set():
-            raise RunError(f"vLLM at {self._server.url} ended an answer without a token.")
+            else:  # it is not finished: judged as it is, it would be worth less than it may be
+                if not given_up.is_set():
+                    raise RunError(
+                        f"vLLM at {self._server.url} ended an answer after "
+                        f"{plural(len(writing.tokens), 'token')}, before its end."
+                    )
         return writing.sampled(logprobs)
 
 

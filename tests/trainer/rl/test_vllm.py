@@ -116,7 +116,7 @@ def test_a_server_that_cannot_load_weights_is_told_how_to_start(stand_in: StandI
             b'{"choices": [{"logprobs": {"tokens": ["token_id:9999"], "token_logprobs": [0]}}]}',
             "not",
         ),
-        (b'{"choices": []}', "without a token"),
+        (b'{"choices": []}', "after 0 tokens, before its end"),
         (b"7", "not understood"),
     ],
     ids=["no UTF-8", "nested", "an error", "text", "an unknown id", "empty", "a number"],
@@ -128,6 +128,14 @@ def test_junk_is_one_sentence(
     with pytest.raises(RunError, match=told) as caught:
         sample(stand_in, tokenizer, REQUESTS)
     assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_an_answer_that_the_server_breaks_off_is_not_taken(
+    stand_in: StandIn, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandIn, "tokens", lambda self, body: [65] * (body["max_tokens"] - 1))
+    with pytest.raises(RunError, match=f"ended an answer after {NEW - 1} tokens, before its end"):
+        sample(stand_in, tokenizer, REQUESTS[:1])
 
 
 def test_what_interrupts_the_run_ends_the_requests(stand_in: StandIn, tokenizer: Tokenizer) -> None:

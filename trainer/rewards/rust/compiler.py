@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.errors import RunError
+from shared.text import one_line
 from trainer.rewards.rust.crate import Errors, Unit, attribute, files_of
 from trainer.rewards.rust.diagnostics import read_diagnostics
 from trainer.rewards.rust.toolchain import Toolchain
@@ -66,6 +67,7 @@ class Compiler:
 
     def _rounds(self, units: Sequence[Unit], *, with_tests: bool) -> list[Compiled]:
         found: dict[int, Compiled] = {}
+        sure = False
         together = [n for n, unit in enumerate(units) if not unit.own_crate]
         crates = [
             *self._divided(together),
@@ -83,6 +85,9 @@ class Compiler:
                 if known is None and len(crate) == 1:
                     if outcome.failure and not outcome.lost:
                         raise RunError(f"rustc could not be run: {outcome.failure}.")
+                    if not (sure or outcome.lost):
+                        self._make_sure(with_tests)
+                        sure = True
                     known = [Compiled(stopped=_how_it_ended(outcome))]
                 if known is None:
                     alone += [[n] for n in crate]
@@ -98,6 +103,20 @@ class Compiler:
                         again.append(number)
             crates = [*self._divided(sorted(again)), *alone]
         return [found[n] for n in range(len(units))]
+
+    def _make_sure(self, with_tests: bool) -> None:
+        """Raise RunError where rustc fails at a program without errors, too.
+
+        The disk may be full, or the linker missing: then no answer is to blame.
+        """
+        outcome = self._sandbox.run(self._work([Unit("pub fn nothing() {}")], with_tests))
+        self.runs += 1
+        if outcome.succeeded or outcome.lost:
+            return
+        told = [one.message for one in read_diagnostics(outcome.stderr) or ()]
+        said = outcome.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        why = outcome.failure or next(iter(told), "") or said or _how_it_ended(outcome)
+        raise RunError(f"rustc fails at a program without errors: {one_line(why, 300)}.")
 
     def _divided(self, numbers: Sequence[int]) -> list[list[int]]:
         """Crates of about one size, enough of them to keep every core busy."""

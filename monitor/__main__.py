@@ -253,7 +253,7 @@ def _shown_runs(given: str | None, reference: str | None) -> Shown:
     from shared.run.finding import find_run
 
     file = Path(given) if given else None
-    if file is not None and file.is_file():
+    if file is not None and os.path.isfile(file):  # noqa: PTH113  it raises nothing
         return _shown_file(file)
     folder = _readable_folder(given)
     if is_run(RunDirectory(folder)) and not discover_runs(folder):

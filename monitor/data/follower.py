@@ -15,8 +15,8 @@ from monitor.data.pyramid import DIRECT, Pyramid, Pyramids
 from monitor.data.run_files import RunFiles, protected
 from monitor.data.values import finite
 from monitor.data.views import RunDetail, RunView
+from shared.foreign.guarded import open_reader
 from shared.foreign.interface import Found
-from shared.foreign.registry import format_named
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import QUIET, TIME, MetricsTable
 from shared.run.metrics_rows import Series
@@ -58,7 +58,7 @@ class RunFollower:
             self._metrics = MetricsFollower(run.metrics_path, long=long, helper=helper, quiet=quiet)
             self._files = RunFiles(run)
         else:
-            reader = format_named(foreign[1].format).open(foreign[1])
+            reader = open_reader(foreign[1])
             self._metrics = ForeignMetrics(reader, foreign[1].format)
             self._files = ForeignFiles(reader)
         self._pyramids = Pyramids()

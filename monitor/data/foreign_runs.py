@@ -10,6 +10,7 @@ from pathlib import Path
 
 from monitor.data.main_metric import main_key
 from monitor.data.views import RunView
+from shared.foreign.guarded import open_reader
 from shared.foreign.interface import Found, Reader
 from shared.foreign.registry import format_named
 from shared.foreign.walking import Walk
@@ -34,6 +35,8 @@ class _Known:
     written_at: float = -1.0
     read_at: float = -2.0
     reader: Reader | None = None
+    #: The number of its last reading to the end.
+    turn: int = 0
 
     @property
     def is_due(self) -> bool:
@@ -51,6 +54,7 @@ class ForeignRuns:
         self._walk = Walk(root)
         self._known: dict[Found, _Known] = {}
         self._walked_at = self._looked_at = -1e9
+        self._turn = 0
 
     @property
     def views(self) -> tuple[RunView, ...]:
@@ -115,17 +119,20 @@ class ForeignRuns:
         """Read on in those that have grown, for a moment in all."""
         deadline = time.monotonic() + _READING
         changed = False
-        for known in self._known.values():
-            if not known.is_due:
-                continue
+        # Whoever has waited longest comes first: the runs of one database are all due together,
+        # and again before the last of them has had its turn.
+        due = [known for known in self._known.values() if known.is_due]
+        for known in sorted(due, key=lambda known: known.turn):
             written_at = known.written_at
             if known.reader is None:
-                known.reader = format_named(known.found.format).open(known.found)
+                known.reader = open_reader(known.found)
             while more := known.reader.poll():
                 if time.monotonic() >= deadline:
                     return changed
             if not more:
                 known.read_at = written_at
+                self._turn += 1
+                known.turn = self._turn
                 before, known.view = known.view, told_by(known.view, known.reader)
                 changed |= repr(before) != repr(known.view)  # NaN is equal to itself there
                 if known.view.status != "running" or self._open_readers() > _KEPT:

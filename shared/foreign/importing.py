@@ -15,8 +15,8 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.files import fsync_file, replace_file, write_json
+from shared.foreign.guarded import open_reader
 from shared.foreign.interface import ForeignFacts, Found, Reader
-from shared.foreign.registry import format_named
 from shared.foreign.walking import Walk, runs_of_file
 from shared.json_text import Json, encode_line
 from shared.run.config import config_text
@@ -89,7 +89,7 @@ def import_run(
 
     `advance` is called with the share that was read.
     """
-    reader = format_named(found.format).open(found)
+    reader = open_reader(found)
     try:
         while reader.poll():
             advance(reader.share_read)

@@ -84,7 +84,13 @@ class Walk:
         again = False
         for one in self.known:
             rest = Folder(path, folder.files - names, folder.folders - names)
-            claim = one.find(rest)
+            try:
+                claim = one.find(rest)
+            except OSError:
+                raise
+            except Exception as error:  # a file may hold anything
+                self.problems.append(f"{path} cannot be read as {one.name}: {error}")
+                continue
             runs += claim.runs
             names |= claim.names
             again |= claim.again

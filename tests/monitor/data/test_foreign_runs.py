@@ -70,3 +70,24 @@ def test_a_file_is_shown_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [run] = json.loads(capsys.readouterr().out)["runs"]
     assert run["curve"]["points"] == 2
     assert main(["--runs-dir", str(tmp_path), "--json", "--run", "none.jsonl"]) == 2
+
+
+def test_every_run_of_a_growing_database_has_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monitor.data import foreign_runs
+
+    monkeypatch.setattr(foreign_runs, "_READING", 0.0)  # one run at each look
+    monkeypatch.setattr(foreign_runs, "_LOOK_AGAIN", 0.0)
+    paths = [log(tmp_path / f"{name}.jsonl", range(1, 4)) for name in "abc"]
+    runs = foreign_runs.ForeignRuns(tmp_path)
+    for n in range(12):
+        for path in paths:
+            os.utime(path, (1e9 + n, 1e9 + n))  # all are due again
+        runs.scan(2e9)
+    assert [view.step for view in runs.views] == [3, 3, 3]
+
+
+def test_a_name_that_is_too_long_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "--runs-dir", "n" * 300]) == 2
+    assert "cannot be read" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shared.files import open_file, read_bytes
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
+from shared.foreign.records import looked_through
 from shared.json_text import Json
 from shared.run.config import flat_config
 from shared.run.foreign import step_key, text_number
@@ -34,17 +35,14 @@ class CsvTable:
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`. A table without a column of steps is somebody's data, not a log."""
         names = [name for name in folder.files if name.endswith(_ENDINGS)]
-        runs = [run for name in sorted(names) for run in self.recognises(folder.path / name)]
+        runs, again = looked_through((folder.path / name for name in names), is_log)
+        found = tuple(_found(path) for path in runs)
         lightning = {_LIGHTNING, _HPARAMS} & folder.files
-        return Claim(tuple(runs), frozenset(lightning))
+        return Claim(found, frozenset(lightning), again)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""
-        if not is_log(path):
-            return []
-        if path.name == _LIGHTNING:
-            return [Found(path.parent, self.name, name="/".join(path.parent.parts[-2:]))]
-        return [Found(path, self.name)]
+        return [_found(path)] if is_log(path) else []
 
     def open(self, found: Found) -> TableReader:
         """See `Format.open`."""
@@ -53,6 +51,12 @@ class CsvTable:
     def written_at(self, found: Found) -> float:
         """See `Format.written_at`."""
         return _file_of(found).stat().st_mtime
+
+
+def _found(path: Path) -> Found:
+    if path.name == _LIGHTNING:
+        return Found(path.parent, CsvTable.name, name="/".join(path.parent.parts[-2:]))
+    return Found(path, CsvTable.name)
 
 
 def _file_of(found: Found) -> Path:
@@ -144,17 +148,22 @@ def header_of(lines: Sequence[str]) -> tuple[Header | None, Sequence[str]]:
     return None, []
 
 
-def is_log(path: Path) -> bool:
-    """Whether a table has a column of steps and another number in one of its first lines."""
+def is_log(path: Path) -> bool | None:
+    """Whether a table has a column of steps and another number in one of its first lines; None
+    where it has no rows yet.
+    """
     with open_file(path) as file:
         text = TextForm().feed(file.read(_HEAD)).decode("utf-8", "replace")
     lines = text.splitlines()
     if len(text) >= _HEAD // 2 and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
     header, rest = header_of(lines)
-    if header is None or len(header.names) < 2:
+    if header is None:
+        return None if not lines else False
+    if len(header.names) < 2:
         return False
-    for record in header.records(rest[:50]):
+    records = header.records(rest[:50])
+    for record in records:
         key = step_key(record)
         if key is not None and any(
             text_number(str(value)) is not None
@@ -162,7 +171,7 @@ def is_log(path: Path) -> bool:
             if name != key.name
         ):
             return True
-    return False
+    return False if records else None
 
 
 def _text_of(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shared.files import open_file
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
+from shared.foreign.records import looked_through
 from shared.json_text import is_number
 from shared.run.foreign import OURS, canonical, read_step
 from shared.run.metrics_log import MetricsReader, MetricsTable
@@ -26,8 +27,8 @@ class JsonLines:
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`. A file whose records have no step is somebody's data, not a log."""
         names = [name for name in folder.files if name.endswith(_ENDINGS)]
-        runs = [run for name in sorted(names) for run in self.recognises(folder.path / name)]
-        return Claim(tuple(runs))
+        runs, again = looked_through((folder.path / name for name in names), is_log)
+        return Claim(tuple(Found(path, self.name) for path in runs), again=again)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""
@@ -74,8 +75,10 @@ class LineReader:
         """See `Reader.close`."""
 
 
-def is_log(path: Path) -> bool:
-    """Whether the first records of a file have a step and another number."""
+def is_log(path: Path) -> bool | None:
+    """Whether the first records of a file have a step and another number; None where it has
+    too little in it to tell.
+    """
     with open_file(path) as file:
         head = file.read(_HEAD)
     records, _ = parse_lines(head[: head.rfind(b"\n") + 1] or head)
@@ -85,7 +88,9 @@ def is_log(path: Path) -> bool:
             continue
         if any(is_number(value) for name, value in flat.items() if name not in ("step", "time")):
             return True
-    return not records and bool(newest_records(path))
+    if not records and newest_records(path):
+        return True
+    return None if len(records) <= 1 and len(head) < _HEAD else False
 
 
 def make_format() -> Format:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from shared.json_text import Json, is_number, parse_nonfinite
@@ -13,6 +14,26 @@ from shared.run.records import RECORD_KEYS
 #: Keys with which a record says something else of itself than a value; see `MetricsTable`.
 _TAKEN = RECORD_KEYS | {"step"}
 _MOST_CONFIG = 2_000
+
+
+def looked_through(
+    paths: Iterable[Path], is_log: Callable[[Path], bool | None]
+) -> tuple[list[Path], bool]:
+    """Those that are logs, and whether others may become one without their folder's time telling.
+
+    A file that cannot be read hides no other one.
+    """
+    found: list[Path] = []
+    again = False
+    for path in sorted(paths):
+        try:
+            told = is_log(path)
+        except OSError:
+            continue
+        if told:
+            found.append(path)
+        again |= told is None
+    return found, again
 
 
 def free_key(key: str) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from shared.files import open_file
+
 MAGIC = b"SQLite format 3\0"
 _WAIT = 0.2  # seconds for a lock
+_PATIENCE = 5.0  # seconds for all queries of a look: a view may have no end
+_STEPS = 50_000  # of SQLite's machine between two looks at the clock
 Rows = list[tuple[Any, ...]]
 
 
@@ -42,6 +47,8 @@ def reading(path: Path) -> Iterator[Database]:
         connection = sqlite3.connect(uri, timeout=_WAIT, uri=True)
         try:
             connection.text_factory = _text
+            deadline = time.monotonic() + _PATIENCE
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
             yield Database(connection)
         finally:
             connection.close()
@@ -58,7 +65,7 @@ def _text(data: bytes) -> str:
 def is_database(path: Path) -> bool:
     """Whether a file is an SQLite database."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False

@@ -222,20 +222,21 @@ class TrackioReader:
     def _record(
         self, step: Any, time: Any, metrics: Mapping[str, Any] | None, log_id: Any
     ) -> Json | None:
-        if metrics is None or (log_id and log_id in self._seen):
+        if metrics is None or (log_id and str(log_id) in self._seen):
             return None
         if log_id:
-            self._seen.add(log_id)
+            self._seen.add(str(log_id))
         flat = flattened(metrics)
         for key, value in flat.items():
             if key.endswith("_type") and isinstance(value, str):
                 self._not_drawn[one_line(value, 30)] += 1
         if step is None:
             step = self._steps
-        if read_step(step)[0] is None:
+        at, _ = read_step(step)
+        if at is None:
             return None
-        self._steps = int(step) + 1
-        record = {"step": int(step), **with_numbers(flat)}
+        self._steps = at + 1
+        record = {"step": at, **with_numbers(flat)}
         moment = text_time(time) if isinstance(time, str) else None
         return record if moment is None else {**record, "time": moment}
 

@@ -45,7 +45,8 @@ class TrainerState:
         names = checkpoints | (folder.files & {_STATE})
         newest = _newest(folder.path, names)
         if newest is None or not _is_state(newest):
-            return Claim()
+            # A checkpoint's folder is there before the state in it.
+            return Claim(again=newest is None and bool(checkpoints))
         return Claim((Found(folder.path, self.name, name=folder.path.name),), names)
 
     def recognises(self, path: Path) -> Iterable[Found]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat as kinds
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,8 @@ class ByteTail:
         except OSError:
             return nothing
         try:
+            if not kinds.S_ISREG(os.fstat(fd).st_mode):
+                return nothing  # a device may have no end
             # Kept until it is returned: the read below may still fail.
             self._restarted |= self._check_identity(fd)
             written_at = os.fstat(fd).st_mtime

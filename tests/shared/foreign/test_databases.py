@@ -143,6 +143,28 @@ def test_trackios_inbox_is_read_alone_and_beside_a_database(tmp_path: Path) -> N
     assert numbers(read_all(other).table) == {"loss": [(5, "1.0")]}
 
 
+def test_a_fragment_may_hold_a_step_as_text_and_any_id(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox" / "writer"
+    inbox.mkdir(parents=True)
+    told = {"kind": "metric", "run": "a", "metrics": {"loss": 1.0}}
+    lines = [{**told, "step": "5.0", "log_id": [1]}, {**told, "step": 6}]
+    (inbox / "0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (own,) = Walk(tmp_path).find()
+    assert numbers(read_all(own).table) == {"loss": [(5, "1.0"), (6, "1.0")]}
+
+
+def test_a_query_without_an_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.foreign.sqlite._PATIENCE", 0.05)
+    with database(tmp_path / "p.db") as db:
+        db.execute(
+            "CREATE VIEW metrics (run_name, timestamp, metrics) AS WITH RECURSIVE n(i) AS (SELECT 1"
+            " UNION ALL SELECT i + 1 FROM n LIMIT 5000000) SELECT 'a', i, i FROM n"
+        )
+    assert not Walk(tmp_path).find()
+
+
 # -- MLflow --------------------------------------------------------------------------------
 
 

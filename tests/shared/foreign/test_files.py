@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.foreign.guarded import open_reader
 from shared.foreign.interface import Found
 from shared.foreign.registry import format_named
 from shared.foreign.walking import Walk, runs_of_file
@@ -203,3 +204,63 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     walk.find()
     (tmp_path / "loop").symlink_to(tmp_path)
     assert len(walk.find()) == 1
+
+
+def test_what_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None:
+    written(tmp_path / "x.jsonl", LINES)
+    written(tmp_path / "x.csv", CSV)
+    for name in ("a.csv", "a.jsonl", "a.db", "a.sqlite", "a.wandb"):
+        os.mkfifo(tmp_path / name)  # reading it would wait for ever
+    for name in ("b.csv", "b.jsonl", "b.db"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    found = {one.path.name for one in Walk(tmp_path).find() if one.format != "W&B"}
+    assert found == {"x.jsonl", "x.csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "then"),
+    [
+        ("x.jsonl", "", LINES),
+        ("x.jsonl", '{"config": {"lr": 1}}\n', LINES),
+        ("x.csv", "", CSV),
+        ("x.csv", CSV[:31], CSV),
+    ],
+)
+def test_a_log_is_found_once_it_has_records(
+    tmp_path: Path, name: str, first: str, then: str
+) -> None:
+    path = written(tmp_path / name, first)
+    walk = Walk(tmp_path)
+    assert not walk.find()
+    path.write_text(then)  # which leaves the folder's time as it is
+    assert len(walk.find()) == 1
+
+
+def test_a_state_is_found_though_its_checkpoint_was_seen_before_it(tmp_path: Path) -> None:
+    (tmp_path / "out" / "checkpoint-1").mkdir(parents=True)
+    walk = Walk(tmp_path)
+    assert not walk.find()
+    written(tmp_path / "out" / "checkpoint-1" / "trainer_state.json", state())
+    assert [found.path.name for found in walk.find()] == ["out"]
+
+
+def test_a_device_is_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "run.wandb"
+    path.symlink_to("/dev/zero")
+    reader = open_reader(Found(path, "W&B"))
+    assert not reader.poll()
+
+
+def test_an_error_in_a_reader_is_a_problem_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "x.jsonl", LINES)
+    reader = open_reader(Found(path, "JSON Lines"))
+
+    def fail(self: object, size: int) -> bool:
+        raise KeyError("\x1b[2Jboo")
+
+    monkeypatch.setattr("shared.foreign.json_lines.MetricsReader.poll", fail)
+    assert not reader.poll()
+    assert reader.facts.problem.startswith("it cannot be read")
+    assert "\x1b" not in reader.facts.problem

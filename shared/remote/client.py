@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from shared.errors import RunError
@@ -87,9 +87,17 @@ class Link:
     """A connection to a host, from its making to `close`. One thread at a time may ask."""
 
     def __init__(
-        self, address: Address, *, ask: bool = True, environment: Mapping[str, str] | None = None
+        self,
+        address: Address,
+        *,
+        ask: bool = True,
+        environment: Mapping[str, str] | None = None,
+        begun: Callable[[Link], object] = lambda _: None,
     ) -> None:
-        """Log in, and say hello. Raises LinkError; RefusedError for the folder."""
+        """Log in, and say hello. Raises LinkError; RefusedError for the folder.
+
+        `begun` is called once there is a child, which `end` ends from then on.
+        """
         self.address = address
         self._pending = b""
         self._deadline = time.monotonic() + (LOGIN if ask else ANSWER)
@@ -115,6 +123,7 @@ class Link:
             target=self._hear, args=(self._child.stderr,), name="ssh-messages", daemon=True
         ).start()
         try:
+            begun(self)
             self.hello = self._greet()
         except BaseException:
             self.close()

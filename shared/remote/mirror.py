@@ -30,6 +30,7 @@ _OVERLAP = 512  # bytes that show whether a file is still the one that was read
 #: Bytes of all copies together: a laptop's disk is no place for a cluster's logs.
 LIMIT = 8 << 30
 _MAX_TIME = 1e11  # Unix seconds
+_MOST_PARTS = 1_000  # of one listing
 _MAX_SIZE = 1 << 50  # bytes of a file that a listing may claim
 
 
@@ -137,12 +138,15 @@ class Mirror:
 
     def _look(self, link: Link, wait: float) -> bool:
         everything = self._seen is not None
-        more, changed = True, False
-        while more:
+        changed = False
+        for _ in range(_MOST_PARTS):
             answer, _ = link.request({"op": "look", "wait": wait, "all": everything})
             everything, wait = False, 0.0
             changed |= self._take(answer)
-            more = answer.get("more") is True
+            if answer.get("more") is not True:
+                break
+        else:
+            raise LinkError("The host lists files without end.")
         if self._seen is not None:
             for path in [path for path in self._remote if path not in self._seen]:
                 self._forget(path)
@@ -175,6 +179,9 @@ class Mirror:
         if self._seen is not None:
             self._seen.add(path)
         before = self._remote.get(path)
+        if before is None and len(self._remote) >= 2 * MAX_ENTRIES:
+            self._truncated = True
+            return
         if before is not None and before.kind != entry.kind:
             self._forget(path)
             before = None
@@ -190,6 +197,7 @@ class Mirror:
                     here.unlink()
                 here.symlink_to(self._prefix + entry.target if "/" not in path else entry.target)
             elif _how(path, entry.size) == "hole":
+                self._due.pop(path, None)
                 self._make_hole(here, entry)
             else:
                 self._due[path] = None

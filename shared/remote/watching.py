@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.ownership.health import Health
 from shared.ownership.heartbeat import BeatWatch
 from shared.remote.address import Address
-from shared.remote.client import Link, LinkError, RefusedError
+from shared.remote.client import Link
 from shared.remote.mirror import Mirror
 from shared.run.directory import RunDirectory
 from shared.run.records import RunState
@@ -39,21 +39,22 @@ _COMMANDS = {
     "copy_command": "trainer runs command {}",
 }
 
-Connect = Callable[[bool], Link]
+Connect = Callable[[bool, Callable[[Link], object]], Link]
 
 
 class Host:
     """One host: its link while there is one, and the copy of its runs."""
 
     def __init__(self, address: Address, mirror: Mirror, connect: Connect) -> None:
-        """Connects; `connect(ask)` makes a link. Raises LinkError and RefusedError."""
+        """Connects; `connect(ask, begun)` makes a link. Raises LinkError and RefusedError."""
         self.address = address
         self.mirror = mirror
         self._connect = connect
-        self._link: Link | None = connect(True)
+        self._stopping = threading.Event()
+        self._opening: Link | None = None
+        self._link: Link | None = connect(True, self._begun)
         mirror.reconnected()
         self._why = ""
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
         self.first: str | None = None
 
@@ -91,7 +92,14 @@ class Host:
 
     def break_link(self) -> None:
         """End the child, whatever it is doing: it is started again unless this is the end."""
-        if (link := self._link) is not None:
+        for link in (self._opening, self._link):
+            if link is not None:
+                link.end()
+
+    def _begun(self, link: Link) -> None:
+        """A child is there: leaving ends it, also while it is still connecting."""
+        self._opening = link
+        if self._stopping.is_set():
             link.end()
 
     def _run(self) -> None:
@@ -99,11 +107,11 @@ class Host:
         while not self._stopping.is_set():
             try:
                 if self._link is None:
-                    self._link = self._connect(False)
+                    self._link = self._connect(False, self._begun)
                     self.mirror.reconnected()
                 self.mirror.step(self._link, _LOOK, self.first)
                 self._why, pause = "", FIRST_PAUSE
-            except (LinkError, RefusedError, OSError, ValueError) as error:
+            except Exception as error:  # a thread that ends would leave the runs as they were
                 if self._stopping.is_set():
                     break
                 if self._link is not None:
@@ -191,8 +199,10 @@ def remote_runs(
         for address, prefix in zip(addresses, _prefixes(addresses), strict=True):
             mirror = Mirror(folder, prefix)
 
-            def connect(ask: bool, address: Address = address) -> Link:
-                return Link(address, ask=ask, environment=environment)
+            def connect(
+                ask: bool, begun: Callable[[Link], object], address: Address = address
+            ) -> Link:
+                return Link(address, ask=ask, environment=environment, begun=begun)
 
             host = Host(address, mirror, connect)
             stack.callback(host.stop)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.remote.agent import Folder, Service
-from shared.remote.client import RefusedError
+from shared.remote.client import LinkError, RefusedError
 from shared.remote.mirror import Mirror
 
 PATHS = st.sampled_from(
@@ -74,6 +74,13 @@ def test_a_hostile_host_writes_nothing_outside(tmp_path_factory, answers, body):
         for name in names:
             path = os.path.join(folder, name)  # noqa: PTH118
             assert not os.path.islink(path) or "/" not in os.readlink(path)  # noqa: PTH114, PTH115
+
+
+def test_a_listing_without_an_end_is_given_up(tmp_path):
+    mirror = Mirror(tmp_path)
+    endless = Link(lambda head: ({"entries": [], "more": True}, b""))
+    with pytest.raises(LinkError, match="without end"):
+        mirror.step(endless, 0.0)  # type: ignore[arg-type]
 
 
 @pytest.fixture

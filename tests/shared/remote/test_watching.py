@@ -17,6 +17,7 @@ from shared.remote.address import parse_address
 from shared.remote.watching import remote_runs
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
+from tests.shared.remote.conftest import program
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +55,35 @@ def test_a_run_is_followed_through_growth_replacement_and_a_lost_link(tmp_path, 
             metrics.write_text('{"step":1,"loss":9}\n')
             until(lambda: copy.metrics_path.read_bytes() == metrics.read_bytes())
         assert not elsewhere.folder.exists()
+
+
+def test_leaving_while_it_connects_again_leaves_no_ssh_behind(tmp_path, hosts):
+    folder = hosts(ours=False)
+    with remote_runs([address(tmp_path)]) as elsewhere:
+        told = tmp_path / "pid"
+        program(
+            folder / "ssh",
+            f"#!/bin/sh\necho $$ > {told}.new\nmv {told}.new {told}\nexec sleep 60\n",
+        )
+        elsewhere.start()
+        elsewhere.hosts[0].break_link()
+        until(told.exists)
+    pid = int(told.read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_an_error_of_any_kind_is_a_lost_link_not_an_old_picture(tmp_path, hosts, monkeypatch):
+    hosts(ours=False)
+    with remote_runs([address(tmp_path)]) as elsewhere:
+        host = elsewhere.hosts[0]
+
+        def fail(*_: object) -> bool:
+            raise KeyError("what")
+
+        monkeypatch.setattr(host.mirror, "step", fail)
+        elsewhere.start()
+        until(lambda: "connecting again" in elsewhere.problem)
 
 
 def test_what_cannot_be_watched_is_said_in_a_sentence(tmp_path, hosts):

@@ -7,7 +7,7 @@ from typing import Any
 
 from monitor.data.views import RunView, SweptValue
 from shared.json_text import encode_json, is_number
-from shared.library.groups import Member, rank, results_of
+from shared.library.groups import Member, rank, results_of, reward_of
 from shared.text import one_line
 
 MAX_GROUP = 60  # characters
@@ -43,12 +43,14 @@ def best_runs(runs: Iterable[RunView]) -> frozenset[str]:
     for run in runs:
         if run.group:
             completed = run.status == "completed"
-            member = Member(run.run_id, run.setting, run.val_loss, run.loss, completed)
+            reward = reward_of(run.best_metric, run.best_loss)
+            member = Member(run.run_id, run.setting, run.val_loss, run.loss, completed, reward)
             groups.setdefault(run.group, []).append(member)
     return frozenset(
         result.run_id
         for members in groups.values()
-        for ranked in rank(results_of(members)[1])
+        for metric, found in [results_of(members)]
+        for ranked in rank(found, metric)
         if ranked.best
         for result in ranked.results
     )

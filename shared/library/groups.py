@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.json_text import encode_json
+from shared.run.numbers import REWARDS
 
 SEED = "train.seed"
 VAL_LOSS, LOSS = "val_loss", "loss"
+REWARD = "reward"  # the best: more is better
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def paired_differences(ours: Sequence[float], theirs: Sequence[float]) -> list[f
 class Member:
     """A run of a group: its `setting` (see `setting_of`), its newest losses.
 
-    `completed`: they are the final ones.
+    `completed`: they are the final ones. `reward` is its best, if its answers are rewarded.
     """
 
     run_id: str
@@ -55,11 +57,12 @@ class Member:
     val_loss: float | None = None
     loss: float | None = None
     completed: bool = False
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run of a group with the loss that is compared; see `Member`."""
+    """A run of a group with the loss, or the reward, that is compared; see `Member`."""
 
     run_id: str
     setting: str
@@ -89,19 +92,27 @@ def setting_of(swept: Mapping[str, Any]) -> str:
 
 
 def results_of(members: Iterable[Member]) -> tuple[str, list[Result]]:
-    """What is compared, and the runs with it: validation losses; training losses if there is none
-    of validation in the whole group.
+    """What is compared, and the runs with it: rewards; validation losses if there are none in the
+    whole group; training losses if there is neither.
     """
     members = list(members)
-    metric = VAL_LOSS if any(m.val_loss is not None for m in members) else LOSS
-    return metric, [
-        Result(m.run_id, m.setting, m.val_loss if metric == VAL_LOSS else m.loss, m.completed)
-        for m in members
-    ]
+    of: dict[str, Callable[[Member], float | None]] = {
+        REWARD: lambda one: one.reward,
+        VAL_LOSS: lambda one: one.val_loss,
+        LOSS: lambda one: one.loss,
+    }
+    metric = next((key for key in of if any(of[key](one) is not None for one in members)), LOSS)
+    return metric, [Result(m.run_id, m.setting, of[metric](m), m.completed) for m in members]
 
 
-def rank(results: Iterable[Result]) -> list[Ranked]:
-    """The settings of a group, lowest mean final loss first; those without one follow in order.
+def reward_of(best_metric: str, best: float | None) -> float | None:
+    """The best value of a run's state, if it is a reward."""
+    return best if best_metric in REWARDS else None
+
+
+def rank(results: Iterable[Result], metric: str = LOSS) -> list[Ranked]:
+    """The settings of a group, lowest mean final loss first, or highest reward; those without one
+    follow in order.
 
     One of several is the best: of those whose runs are all completed, or if there is none, of those
     with a completed run. A setting with a loss that is not finite is never the best.
@@ -113,8 +124,8 @@ def rank(results: Iterable[Result]) -> list[Ranked]:
         Ranked(setting, tuple(runs), summarize(_final(runs)))
         for setting, runs in by_setting.items()
     ]
-    found.sort(key=lambda one: _order(one.summary.mean))
-    able = [one for one in found if _order(one.summary.mean) < math.inf]
+    found.sort(key=lambda one: _order(one.summary.mean, metric))
+    able = [one for one in found if _order(one.summary.mean, metric) < math.inf]
     best = next((one for one in able if one.is_complete), able[0] if able else None)
     if len(found) == 1:
         best = None
@@ -125,5 +136,7 @@ def _final(runs: Iterable[Result]) -> list[float]:
     return [run.loss for run in runs if run.completed and run.loss is not None]
 
 
-def _order(mean: float | None) -> float:
-    return math.inf if mean is None or not math.isfinite(mean) else mean
+def _order(mean: float | None, metric: str) -> float:
+    if mean is None or not math.isfinite(mean):
+        return math.inf
+    return -mean if metric == REWARD else mean

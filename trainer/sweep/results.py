@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.library.groups import SEED, Member, Ranked, rank, setting_of
+from shared.library.groups import SEED, Member, Ranked, rank, reward_of, setting_of
 from shared.library.groups import results_of as compared
 from shared.run.records import RunState
 from trainer.config.resolve import Settings
@@ -15,7 +15,7 @@ from trainer.sweep.groups import Grouped
 
 @dataclass(frozen=True)
 class Results:
-    """`metric` is what is compared: validation losses, or training losses where there are none.
+    """`metric` is what is compared: rewards, validation losses, or training losses.
 
     `keys` are what is swept, the seed last.
     """
@@ -59,7 +59,8 @@ def results_of(group: str, members: Sequence[Grouped], statuses: Mapping[str, st
             state.val_loss,
             state.current_loss,
             completed=statuses[run_id] == "completed",
+            reward=reward_of(state.best_metric, state.best_loss),
         )
         for run_id, state in states.items()
     )
-    return Results(group, metric, tuple(ordered), tuple(rank(found)), states)
+    return Results(group, metric, tuple(ordered), tuple(rank(found, metric)), states)

@@ -43,5 +43,12 @@ def test_the_best_setting_is_marked_and_the_mark_moves(tmp_path: Path) -> None:
     assert swept_keys(again) == ("optim.learning_rate", "train.seed")
 
 
+def test_of_rewarded_runs_that_with_the_highest_reward_is_marked(tmp_path: Path) -> None:
+    for rate, reward, loss in ((0.1, 0.9, 0.3), (0.2, 0.4, -0.3)):
+        member(tmp_path, rate, 1, best_metric="val_reward", best_loss=reward, current_loss=loss)
+    found = RunScanner(tmp_path, time.time).scan()
+    assert [v.label for v in found if v.is_best] == ["lr=0.1,seed=1_20260101_120000"]
+
+
 def test_runs_without_a_group_have_no_best() -> None:
     assert best_runs([view("a", val_loss=1.0), view("b", val_loss=2.0)]) == frozenset()

@@ -15,6 +15,7 @@ from shared.library.groups import (
     paired_differences,
     rank,
     results_of,
+    reward_of,
     setting_of,
     summarize,
 )
@@ -77,6 +78,18 @@ def test_training_losses_are_compared_where_none_is_of_validation() -> None:
     assert results_of([one])[0] == "loss"
     metric, found = results_of([one, other])
     assert (metric, [result.loss for result in found]) == ("val_loss", [None, 5.0])
+
+
+def test_the_highest_reward_is_the_best_whatever_the_losses_are() -> None:
+    metric, found = results_of(
+        [
+            Member("1", "a", loss=-0.5, completed=True, reward=0.2),
+            Member("2", "b", loss=0.5, completed=True, reward=reward_of("val_reward", 0.8)),
+            Member("3", "c", loss=-0.7, completed=True, reward=reward_of("val_loss", 0.9)),
+        ]
+    )
+    ranked = [(one.setting, one.best, one.summary.mean) for one in rank(found, metric)]
+    assert ranked == [("b", True, 0.8), ("a", False, 0.2), ("c", False, None)]
 
 
 def test_a_loss_so_far_does_not_count() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BEST = "★"
 _LEAST_WIDTH, _LEAST_NOTE = 60, 16
+_HEADINGS = {"val_loss": "val loss", "reward": "best reward"}
 _CELL = 24  # characters of a value or a heading
 
 Rows = Mapping[str, "Row"]
@@ -39,11 +40,11 @@ def told(counted: Mapping[str, int]) -> str:
 
 def print_results(results: Results, rows: Rows) -> None:
     """Print a line per run, those of the best setting first, and which it is."""
-    what = "val loss" if results.metric == "val_loss" else "train loss"
+    what = _HEADINGS.get(results.metric, "train loss")
     group, statuses = one_line(results.group), [row.health.status for row in rows.values()]
     typer.echo(f"group {group}: {plural(len(rows), 'run')}, {told(counts(statuses))}")
     measured = any(result.loss is not None for one in results.settings for result in one.results)
-    if measured and results.metric != "val_loss":
+    if measured and results.metric not in _HEADINGS:
         typer.echo("no run has a validation loss yet; training losses are compared")
     heading = ["", *results.titles, what, "mean", "spread", "status", "steps", "ETA", "note"]
     table = [[shorten(one_line(cell), _CELL) for cell in heading]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from shared.errors import RunError, UserError
 from tests.sandbox import attack, got, shell
 from tests.waiting import until
 from trainer.sandbox.interface import Limits, Work
-from trainer.sandbox.launcher.workplace import sweep
+from trainer.sandbox.launcher.workplace import Workplace, sweep
 from trainer.sandbox.sandbox import Sandbox
 
 LONG = Limits(wall_seconds=100)
@@ -112,6 +113,24 @@ def test_leftovers_are_swept_but_not_those_of_the_living(tmp_path: Path, own: Sa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["else", link.name]
     sweep(str(own.workplace.parent))
     assert own.workplace.exists()
+
+
+def test_a_launcher_that_starts_meanwhile_does_not_sweep_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        sweep(str(tmp_path))
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    workplace = Workplace((str(tmp_path),))
+    sweep(str(tmp_path))
+    assert Path(workplace.new_folder()).is_dir()
+    workplace.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_closing_ends_what_runs_and_closes_once(own: Sandbox):

@@ -14,6 +14,7 @@ import stat
 import tempfile
 
 PREFIX = "train-monitor-sandbox-"
+_UNLOCKED = f".{PREFIX}"
 
 
 class Workplace:
@@ -24,16 +25,19 @@ class Workplace:
         for place in places:
             sweep(place)
             try:
-                self.path = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+                made = tempfile.mkdtemp(prefix=_UNLOCKED, dir=place)
                 break
             except OSError as error:
                 reasons.append(f"{place}: {error.strerror}")
         else:
             raise OSError(f"no work folder can be made ({', '.join(reasons)})")
-        os.chmod(self.path, 0o711)  # works of another user pass through; names are not listed
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chmod(made, 0o711)  # works of another user pass through; names are not listed
+        self._fd = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Only now: launchers that start at the same time remove what has the name and no lock.
+        self.path = os.path.join(place, PREFIX + secrets.token_hex(8))
+        os.rename(made, self.path)
         self._numbers = itertools.count()
 
     def new_folder(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from shared.text import format_time, one_line
 _WALK_AGAIN = 5.0  # seconds between two looks for new runs
 _LOOK_AGAIN = 2.0  # between two looks whether a run has grown
 _READING = 0.02  # seconds of reading at each scan
+_PROBLEM_AGAIN = 10.0  # before what could not be read is tried once more
 _KEPT = 20  # runs at work whose readers stay open
 _SPARK = 40  # values of a sparkline
 
@@ -37,11 +39,15 @@ class _Known:
     reader: Reader | None = None
     #: The number of its last reading to the end.
     turn: int = 0
+    #: When a problem is looked at again: a database may have been locked while it was written to.
+    again_at: float = math.inf
 
     @property
     def is_due(self) -> bool:
         """Whether it has been written to since it was read."""
-        return self.written_at >= 0 and self.read_at != self.written_at
+        if self.written_at < 0:
+            return False
+        return self.read_at != self.written_at or time.monotonic() >= self.again_at
 
 
 class ForeignRuns:
@@ -130,6 +136,8 @@ class ForeignRuns:
                 if time.monotonic() >= deadline:
                     return changed
             if not more:
+                once_more = known.reader.facts.problem and known.read_at != written_at
+                known.again_at = time.monotonic() + _PROBLEM_AGAIN if once_more else math.inf
                 known.read_at = written_at
                 self._turn += 1
                 known.turn = self._turn

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from monitor.__main__ import main
 from monitor.data.poller import read_once
+from shared.foreign.walking import runs_of_file
 from tests.monitor.data.test_poller import Desk
 from tests.monitor.support import metric_lines, write_run
+from tests.shared.foreign.test_databases import mlflow
 
 
 def log(path: Path, steps: range) -> Path:
@@ -91,3 +94,25 @@ def test_every_run_of_a_growing_database_has_its_turn(
 def test_a_name_that_is_too_long_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "--runs-dir", "n" * 300]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_database_that_was_locked_is_read_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monitor.data import foreign_runs
+
+    monkeypatch.setattr(foreign_runs, "_PROBLEM_AGAIN", 0.0)
+    monkeypatch.setattr("shared.foreign.sqlite._WAIT", 0.0)
+    path = mlflow(tmp_path / "mlflow.db", range(3))
+    runs = foreign_runs.ForeignRuns(tmp_path, only=runs_of_file(path))
+    writer = sqlite3.connect(path, isolation_level=None)
+    try:
+        writer.execute("BEGIN EXCLUSIVE")
+        runs.scan(2e9)
+        assert "locked" in runs.views[0].alarm
+        writer.execute("ROLLBACK")  # the file's time stays as it is
+    finally:
+        writer.close()
+    runs.scan(2e9)
+    assert (runs.views[0].step, runs.views[0].alarm) == (2, "")
+    assert not runs.more

@@ -154,8 +154,9 @@ class Training:
             self._tighten()
             if due:
                 self._validation.sample_if_due()
-            if due or self._steering.retry:
-                self._saving.save_if_due(retry=self._steering.retry)
+            retry = self._steering.retry and self._iterations.between
+            if due or retry:
+                self._saving.save_if_due(retry=retry)
             self.keeper.collect()
             self._garbage.collect_if(due)
             self._check_directory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from shared.run.directory import RunDirectory, discover_runs
 from tests.conftest import Output, RunCli
 from tests.trainer.rl.letters import Letters
 from tests.trainer.rl.vllm_stand_in import StandIn, serving
+from trainer.checkpoint.disk import Disk
 from trainer.loop.hooks import Hooks, Purpose
 from trainer.loop.session import Session
 from trainer.loop.training import Training
@@ -294,6 +296,22 @@ def test_wrong_use(
     assert output.code == 2, output.err
     assert words in output.err
     assert not list(tmp_path.glob("rl_*")), "nothing was begun"
+
+
+def test_a_save_that_failed_is_not_made_up_for_within_an_iteration(rl: Rl) -> None:
+    failures = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def full(_path: Path) -> None:
+        if failures:
+            raise failures.pop()
+
+    output, run = rl("--epochs", 2, "--iterations", 3, "--set", "checkpoint.background=false",
+                     disk=Disk(written=full), retry_seconds=0.0)  # fmt: skip
+    assert output.code == 0, output.err
+    events = [json.loads(line) for line in run.events_path.read_text().splitlines()]
+    assert [e["event"] for e in events if e["event"] == "checkpoint_failed"]
+    saved = [e["step"] for e in events if e["event"] == "checkpoint_saved" and e["name"] != "final"]
+    assert saved and not any(step % 2 for step in saved), "its answers would be gone in a resume"
 
 
 def test_an_iteration_keeps_its_steps(rl: Rl, run_cli: RunCli) -> None:

@@ -4,6 +4,7 @@ files whole, and of all others there is a file of the same size without content.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -70,6 +71,7 @@ class Mirror:
         self._judged: dict[str, Health] = {}
         self._skew = 0.0
         self._truncated = self._full = False
+        self._unwritten = ""
 
     @property
     def behind(self) -> bool:
@@ -81,6 +83,8 @@ class Mirror:
         """What is not copied, in a sentence; empty if everything is."""
         if self._truncated:
             return f"Only {MAX_ENTRIES:,} files of the folder are listed; watch a folder inside it."
+        if self._unwritten:
+            return f"Not everything could be copied: {self._unwritten}; free some space in TMPDIR."
         if self._full:
             return (
                 f"Only the first {format_bytes(LIMIT)} are copied; watch a folder with fewer runs."
@@ -251,7 +255,9 @@ class Mirror:
                 self._fetch_piece(link, path, entry)
         except LinkError:
             raise
-        except (RefusedError, OSError):
+        except (RefusedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._unwritten = error.strerror or "the disk is full"
             # It may be gone or closed to us; a change of it is told again.
             self._due.pop(path, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -81,6 +82,21 @@ def test_a_listing_without_an_end_is_given_up(tmp_path):
     endless = Link(lambda head: ({"entries": [], "more": True}, b""))
     with pytest.raises(LinkError, match="without end"):
         mirror.step(endless, 0.0)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "runs" / "x.jsonl").write_text("1\n")
+    mirror = Mirror(tmp_path / "copy")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shared.remote.mirror.replace_file", full)
+    link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
+    mirror.step(link, 0.0)  # type: ignore[arg-type]
+    assert "No space left" in mirror.incomplete
 
 
 @pytest.fixture

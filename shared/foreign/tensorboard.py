@@ -72,7 +72,18 @@ class TensorBoard:
 
     def written_at(self, found: Found) -> float:
         """See `Format.written_at`."""
-        return max(path.stat().st_mtime for path in event_files(found.path))
+        times = [_time_of(path) for path in event_files(found.path)]
+        if not any(times):
+            raise FileNotFoundError(2, "its event files are gone", str(found.path))
+        return max(times)
+
+
+def _time_of(path: Path) -> float:
+    """0 for one that is gone, or a link to nowhere: the others are read all the same."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def event_files(path: Path) -> list[Path]:

@@ -166,3 +166,11 @@ def test_a_replaced_file_starts_over(tmp_path: Path) -> None:
     while reader.poll():
         pass
     assert numbers(reader.table)["loss"] == points([2])
+
+
+def test_a_link_to_nowhere_beside_them_hides_no_events(tmp_path: Path) -> None:
+    path = written(tmp_path, event(1, loss=2.0))
+    (tmp_path / f"{NAME}.old").symlink_to(tmp_path / "nowhere")
+    found = Found(tmp_path, "TensorBoard")
+    assert format_named("TensorBoard").written_at(found) == path.stat().st_mtime
+    assert loss_of(tmp_path) == [(1, "2.0")]

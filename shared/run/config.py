@@ -28,7 +28,8 @@ def flat_config(text: str) -> dict[str, str]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         value = yaml.load(text, loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError):
+        # PyYAML raises the last three for tags that do not fit, such as `!!bool x`.
         return {}
     found: dict[str, str] = {}
     waiting: list[tuple[str, Any, int]] = [("", value, 0)] if isinstance(value, dict) else []

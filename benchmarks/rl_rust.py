@@ -101,8 +101,7 @@ def measure(stages: Stages, seeds: int, log: Path | None = None) -> Result:
         *_exercism(exercism),
         _aims(size, milliseconds),
         *stages.notes(),
-        _curve([arm.curve for arm in arms["RL"]]),
-        *_samples(arms["RL"][0]),
+        "\n\n".join((_curve([arm.curve for arm in arms["RL"]]), *_samples(arms["RL"][0]))),
     ]
     return Result(rows, [], notes)
 
@@ -183,7 +182,7 @@ def _samples(arm: Arm) -> list[str]:
     ]
     told = ("An answer after RL that passes its tests", "One that does not")
     return [
-        f"\n\n{title}:\n\n```rust\n{answer.program.rstrip()}\n```\n\n"
+        f"{title}:\n\n```rust\n{answer.program.rstrip()}\n```"
         for title, answer in zip(told, chosen, strict=True)
         if answer is not None
     ]

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
-from shared.files import fsync_file, replace_file, write_json
+from shared.files import fsync_file, replace_file
 from shared.foreign.guarded import open_reader
 from shared.foreign.interface import ForeignFacts, Found, Reader
 from shared.foreign.walking import Walk, runs_of_file
 from shared.json_text import Json, encode_line
 from shared.run.config import config_text
 from shared.run.directory import RunDirectory, create_run
+from shared.run.events import EventLog
 from shared.run.metrics_log import TIME, MetricsTable
-from shared.run.records import ENDED_STATUSES, ExitRecord, RunState
+from shared.run.records import ENDED_STATUSES, ExitRecord
+from shared.run.state import StateFile
 from shared.text import many_lines, one_line
 
 _LISTED = 10  # runs that a message names
@@ -136,9 +138,9 @@ def _moved(run: RunDirectory, runs_dir: Path) -> RunDirectory:
     for suffix in range(1, 10_000):
         target = runs_dir / (run.run_id if suffix == 1 else f"{run.run_id}_{suffix}")
         if not os.path.lexists(target):
-            state = run.read_state()
-            if state is not None and state.run_id != target.name:
-                write_json(run.state_path, {**state.to_json(), "run_id": target.name})
+            state = StateFile(run)
+            if state.state.run_id != target.name:
+                state.update(run_id=target.name)
             run.path.rename(target)
             return RunDirectory(target)
     raise UserError(f"{one_line(runs_dir)} holds too many runs named {run.run_id}.")
@@ -167,17 +169,10 @@ def _write_files(
     reason = origin if told else f"{origin}; its files do not tell how it ended"
     lines = [origin, *facts.notes, *([facts.problem] if facts.problem else [])]
     replace_file(run.log_path, many_lines("\n".join(map(str, lines))).encode() + b"\n")
-    event = {
-        "time": time.time(),
-        "step": table.facts.front,
-        "event": "imported",
-        "attempt": 1,
-        "message": origin,
-    }
-    replace_file(run.events_path, encode_line(event) + b"\n")
     status = facts.status if told else "completed"
     code = 1 if status == "failed" else 0
-    state = RunState(
+    state = StateFile(run)
+    state.update(
         run_id=run.run_id,
         run_name=one_line(name),
         status=status,
@@ -190,7 +185,9 @@ def _write_files(
         exit=ExitRecord(code, reason, (), final=True),
         **_losses(table),
     )
-    write_json(run.state_path, state.to_json())
+    events = EventLog(run, state)
+    events.append("imported", message=origin)
+    events.close()
     return count
 
 

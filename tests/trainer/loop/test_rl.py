@@ -197,7 +197,7 @@ def test_a_vllm_server_answers_with_the_present_weights(rl: Rl, base: Path, tmp_
     copy.mkdir()
     for name in ("config.json", "model.safetensors"):
         (copy / name).write_bytes((base / name).read_bytes())
-    with serving(StandIn(copy)) as server:
+    with serving(StandIn(copy, ends=True)) as server:
         flags = ("--set", "rl.rollouts=vllm", "--set", f"rl.vllm_url={server.url}")
         output, run = rl("--iterations", 2, "--min-pass-rate", 0, *flags)
         assert output.code == 0, output.err

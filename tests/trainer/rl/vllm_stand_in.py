@@ -2,7 +2,7 @@
 
 Requests and answers have the fields of vLLM's `CompletionRequest` and its streamed chunks
 (`vllm/entrypoints/openai/completion/protocol.py`). Its tokens follow from the prompt, the seed and
-the weights in its folder alone.
+how often the weights in its folder have changed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,25 @@ class StandIn:
     asked: list[dict[str, Any]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     weights: int = 0
+    versions: int = 0
+    #: Whether answers end with the token 0.
+    ends: bool = False
     given_up: int = 0
 
     def reload(self) -> None:
-        """Read the weights."""
-        self.weights = zlib.crc32((self.folder / "model.safetensors").read_bytes())
+        """Read the weights, if they are others."""
+        weights = zlib.crc32((self.folder / "model.safetensors").read_bytes())
+        self.versions += weights != self.weights
+        self.weights = weights
 
     def tokens(self, body: dict[str, Any]) -> list[int]:
-        """What it answers."""
-        drawn = random.Random(f"{self.weights} {body['seed']} {body['prompt']}")
-        return [drawn.randrange(KNOWN) for _ in range(body["max_tokens"])]
+        """What it answers. By how many weights it has had: their last bits are the CPU's.
+        Without special tokens, unless it is one that `ends` answers."""
+        drawn = random.Random(f"{self.versions} {body['seed']} {body['prompt']}")
+        answer = [drawn.randrange(2, KNOWN) for _ in range(body["max_tokens"])]
+        if self.ends:
+            answer[drawn.randrange(len(answer))] = 0
+        return answer
 
 
 def _chunk(token: int, logprob: float) -> dict[str, Any]:

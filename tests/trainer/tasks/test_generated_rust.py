@@ -54,3 +54,25 @@ def test_the_hidden_tests_of_a_task_refuse_a_constant() -> None:
             sketch = template.draw(Draw("rust", template.id, 3, number))
             answers = {repr(sketch.answer(*values)) for values in sketch.inputs[:CASES]}
             assert len(answers) > 1, (template.id, number, answers)
+
+
+def test_the_hidden_tests_of_a_task_refuse_one_of_the_arguments() -> None:
+    """An answer that hands back what it was given, or one field of it, must not pass."""
+    for template in catalogue.templates("rust"):
+        if template.name in _GIVES_BACK:
+            continue
+        for number in range(times(4, 50)):
+            sketch = template.draw(Draw("rust", template.id, 3, number))
+            tested = sketch.inputs[:CASES]
+            right = [sketch.answer(*values) for values in tested]
+            for given in zip(*map(_handed_over, tested), strict=False):
+                assert list(given) != right, (template.id, number, right)
+
+
+def _handed_over(values: tuple[object, ...]) -> list[object]:
+    """The arguments, and the fields of those that are structs or tuples."""
+    return [*values, *(field for value in values if isinstance(value, tuple) for field in value)]
+
+
+#: Their task is to give back a part of what they are given.
+_GIVES_BACK = frozenset({"get_field"})

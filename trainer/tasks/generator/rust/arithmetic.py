@@ -152,6 +152,7 @@ def absolute_difference(draw: Draw) -> Sketch:
 
 
 def larger_of_two(draw: Draw) -> Sketch:
+    low, high = sorted(draw.some(range(100), 2))
     method, sign, word = draw.of(("max", ">", "larger"), ("min", "<", "smaller"))
     return Sketch(
         words={
@@ -170,7 +171,7 @@ def larger_of_two(draw: Draw) -> Sketch:
             "$x.$method($y)",
         ),
         answer=lambda x, y: max(x, y) if method == "max" else min(x, y),
-        inputs=[tuple(draw.integers(2, 0, 100)) for _ in range(5)],
+        inputs=[(low, high), (high, low), (low, low), (high, high)],
     )
 
 
@@ -343,6 +344,7 @@ def sign_of(draw: Draw) -> Sketch:
 
 
 def largest_of_three(draw: Draw) -> Sketch:
+    low, middle, high = sorted(draw.some(range(100), 3))
     method, word = draw.of(("max", "largest"), ("min", "smallest"))
     return Sketch(
         words={
@@ -361,7 +363,14 @@ def largest_of_three(draw: Draw) -> Sketch:
             code("let first = $x.$method($y);", "first.$method($z)"),
         ),
         answer=lambda x, y, z: max(x, y, z) if method == "max" else min(x, y, z),
-        inputs=[tuple(draw.integers(3, 0, 100)) for _ in range(5)],
+        # Each place has the largest once, and the smallest.
+        inputs=[
+            (high, middle, low),
+            (low, high, middle),
+            (middle, low, high),
+            (low, low, low),
+            (high, high, high),
+        ],
     )
 
 
@@ -382,6 +391,11 @@ def clamp_to_range(draw: Draw) -> Sketch:
     )
 
 
+def _only(n: int, m: int) -> list[tuple[int]]:
+    """A multiple of n that is none of m; nothing where there is none."""
+    return [(x,) for x in range(n, n * m, n) if x % m][:1]
+
+
 def is_divisible_by_both(draw: Draw) -> Sketch:
     n, m = draw.some(range(2, 10), 2)
     return Sketch(
@@ -394,7 +408,8 @@ def is_divisible_by_both(draw: Draw) -> Sketch:
         ),
         bodies=("$x % $n == 0 && $x % $m == 0",),
         answer=lambda x: x % n == 0 and x % m == 0,
-        inputs=[(n * m,), (n * m + 1,), (n * m * 2,), (n * m + n,)],
+        # Multiples of both, of each alone where there are some, and of neither.
+        inputs=[(n * m,), *_only(n, m), *_only(m, n), (n * m + 1,), (n * m * 2,)],
     )
 
 

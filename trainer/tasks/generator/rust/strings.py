@@ -45,7 +45,7 @@ def change_case(draw: Draw) -> Sketch:
             code("let changed = $s.$method();", "changed"),
         ),
         answer=lambda s: s.upper() if word == "upper" else s.lower(),
-        inputs=_texts(draw),
+        inputs=[("Ab cD",), *_texts(draw)],
     )
 
 

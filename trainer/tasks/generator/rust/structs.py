@@ -303,6 +303,7 @@ def _sample(n: int) -> list[tuple[str, int]]:
 
 
 def larger_field(draw: Draw) -> Sketch:
+    low, high = sorted(draw.some(range(100), 2))
     words, items, structs = _numbers(draw)
     method, word = draw.of(("max", "larger"), ("min", "smaller"))
     return Sketch(
@@ -314,7 +315,7 @@ def larger_field(draw: Draw) -> Sketch:
         doc=draw.of("Returns the $word of $a and $b of `$p`.", "Returns the $word field of `$p`."),
         bodies=("$p.$a.$method($p.$b)",),
         answer=lambda p: max(p) if method == "max" else min(p),
-        inputs=_pairs(draw),
+        inputs=[((low, high),), ((high, low),), ((high, high),), ((low, low),)],
     )
 
 

@@ -109,4 +109,5 @@ def _same(watched: Trained, alone: Trained, last: int) -> None:
 
 
 def _kinds(events: list[Json]) -> set[str]:
-    return {event["event"] for event in events}
+    """Without advice, which rests on the clock and on how far a run has come."""
+    return {event["event"] for event in events} - {"advice"}

@@ -286,8 +286,8 @@ class MonitorApp(App[None]):
 
     def watch_snapshot(self, before: Snapshot | None, snapshot: Snapshot) -> None:
         """Show new data."""
-        if self._elsewhere is not None and snapshot.problem != (before.problem if before else ""):
-            self._tell_link(snapshot.problem)
+        if snapshot.problem != (before.problem if before else ""):
+            self._tell_problem(snapshot)
         if before is not None and only_machine_differs(before, snapshot):
             self._frame.show_machine(self._seen(), self.layout)
             return
@@ -297,9 +297,12 @@ class MonitorApp(App[None]):
         else:
             self.look = look  # which is shown
 
-    def _tell_link(self, problem: str) -> None:
-        """Say that a link is down, as long as it is, or that all are up again."""
-        self.tell(problem or "Connected again.", "warning" if problem else "success")
+    def _tell_problem(self, snapshot: Snapshot) -> None:
+        """Say what is wrong, unless it takes the place of the runs; or that all links are up."""
+        if snapshot.problem and (self._elsewhere is not None or snapshot.runs):
+            self.tell(snapshot.problem, "warning")
+        elif not snapshot.problem and self._elsewhere is not None:
+            self.tell("Connected again.", "success")
 
     def watch_look(self, before: Look, look: Look) -> None:
         """Show what is looked at now, and keep what is a choice."""

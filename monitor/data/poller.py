@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -120,7 +121,9 @@ class Poller:
         self._repeated, self._published_at = False, -math.inf
         self._sparks_due = False
         self._machine_seen: object = None
-        self._looked: Snapshot | None = None
+        self._scanned_at, self._machine_at = -math.inf, time.monotonic()
+        #: What was published last, or will be by `start`.
+        self._last: Snapshot | None = None
 
     def look(self, choose: Callable[[Sequence[RunView]], str | None]) -> Snapshot:
         """A first look before `start`, which publishes it too: all runs, and the curve of one.
@@ -134,15 +137,14 @@ class Poller:
             self._selected = choose(self._runs)
         self._choose()
         self._read(0.0)
-        self._looked = self._snapshot()
-        return self._looked
+        self._last = self._snapshot()
+        return self._last
 
     def start(self, publish: Publish) -> None:
         """Start the thread."""
         self._publish = publish
-        if self._looked is not None:
-            publish(self._looked)
-            self._looked = None
+        if self._last is not None:
+            publish(self._last)
         self._thread.start()
 
     def select(self, run_id: str | None) -> None:
@@ -174,38 +176,56 @@ class Poller:
         self._wake.set()
 
     def _run(self) -> None:
-        scanned_at, machine_at = -1e9, time.monotonic()
+        failure = ""
         try:
             while not self._stopping:
                 began = time.monotonic()
-                self._wake.clear()
-                self._urgent.clear()
-                fresh, self._fresh = self._fresh, False
-                changed = fresh
-                if fresh or began - scanned_at >= min(self._poll, _HINTED_SCANS):
-                    scanned_at = began
-                    changed |= self._scan(fresh=fresh)
-                moved = self._choose()
-                grown, more = self._read(READ_TIME if moved else LATER_READ_TIME)
-                if self._hints is not None and not more:
-                    changed |= self._draw_sparklines()
-                if began - machine_at >= _MACHINE_EVERY:
-                    machine_at = began
-                    changed |= self._look_at_machine()
-                    for follower in self._followers.values():
-                        follower.release()
-                if (changed or moved or grown) and not self._stopping:
-                    self._publish(self._snapshot())
-                    self._repeated, self._published_at = False, time.monotonic()
+                try:
+                    more = self._turn(began)
+                except Exception as error:  # or the screen would freeze and look healthy
+                    why = f"{type(error).__name__}: {one_line(error, 200)}"
+                    self._problem, more = f"Reading failed, {why}; retrying.", False
                     self._pace.take()
-                if not more:
-                    self._listen(grown)
+                    if self._problem != failure:
+                        failure = self._problem
+                        self._publish(
+                            dataclasses.replace(self._last or self._empty(), problem=failure)
+                        )
+                else:
+                    failure = ""
                 self._pause(began, more)
         finally:
             if self._hints is not None:
                 self._hints.stop()
             for follower in self._followers.values():
                 follower.close()
+
+    def _turn(self, began: float) -> bool:
+        """Look once at everything and publish what is new; whether more is left to read."""
+        self._wake.clear()
+        self._urgent.clear()
+        fresh, self._fresh = self._fresh, False
+        changed = fresh
+        if fresh or began - self._scanned_at >= min(self._poll, _HINTED_SCANS):
+            self._scanned_at = began
+            changed |= self._scan(fresh=fresh)
+        moved = self._choose()
+        grown, more = self._read(READ_TIME if moved else LATER_READ_TIME)
+        if self._hints is not None and not more:
+            changed |= self._draw_sparklines()
+        if began - self._machine_at >= _MACHINE_EVERY:
+            self._machine_at = began
+            changed |= self._look_at_machine()
+            for follower in self._followers.values():
+                follower.release()
+        if (changed or moved or grown) and not self._stopping:
+            self._last = self._snapshot()
+            self._publish(self._last)
+            self._repeated, self._published_at = False, time.monotonic()
+            self._pace.take()
+        if not more:
+            self._listen(grown)
+        return more
 
     def _listen(self, grown: Iterable[Path]) -> None:
         """Start the hints once everything has been read."""
@@ -332,11 +352,14 @@ class Poller:
             follower.exact = number == 0 or needed <= free
             free -= needed if follower.exact else 0
 
+    def _empty(self) -> Snapshot:
+        shown = self._elsewhere.shown if self._elsewhere else one_line(self._runs_dir)
+        return Snapshot(shown, self._clock())
+
     def _snapshot(self) -> Snapshot:
         details = {run_id: self._followers[run_id].detail() for run_id in self._following}
-        return Snapshot(
-            runs_dir=self._elsewhere.shown if self._elsewhere else one_line(self._runs_dir),
-            taken_at=self._clock(),
+        return dataclasses.replace(
+            self._empty(),
             runs=newest_of(self._runs, details),
             detail=details.get(self._shown[1] or ""),
             details=details,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from monitor.data.machine import Machine, MachineView
 from monitor.data.newest import differ
 from monitor.data.pace import Pace, Thrift
 from monitor.data.poller import Poller, read_once
@@ -76,6 +77,30 @@ def test_a_lost_folder_is_a_problem_not_an_end(tmp_path: Path) -> None:
         assert "cannot be read" in desk.until(lambda s: bool(s.problem)).problem
         folder.mkdir()
         desk.until(lambda s: not s.problem)
+    finally:
+        desk.poller.stop()
+
+
+def test_an_error_while_reading_is_a_problem_not_an_end(tmp_path: Path) -> None:
+    class Loose(Machine):
+        broken = False
+
+        def view(self) -> MachineView:
+            if self.broken:
+                raise KeyError("a\ndriver")
+            return super().view()
+
+    write_run(tmp_path, "a", {"status": "completed"}, metric_lines(5))
+    machine = Loose(tmp_path)
+    desk = Desk(tmp_path, machine=machine)
+    try:
+        desk.until(lambda s: points(s) == 5)
+        machine.broken = True
+        desk.poller.refresh()
+        found = desk.until(lambda s: bool(s.problem))
+        assert found.problem.startswith("Reading failed, KeyError: ") and points(found) == 5
+        machine.broken = False
+        assert points(desk.until(lambda s: not s.problem)) == 5
     finally:
         desk.poller.stop()
 

@@ -184,7 +184,7 @@ class _EventFile:
         self._bytes = ByteTail(path)
         self._left = b""
         self._damaged = 0
-        self._lost = False
+        self._lost = False  # in the middle of damage that is counted
         self.more = False
         self.restarted = False
         self.problem = ""
@@ -221,6 +221,7 @@ class _EventFile:
                 self._refuse()
                 if found is None:
                     # Not found yet: go on with what may be the beginning of a record.
+                    self._lost = True
                     position = max(position + 1, size - _HEADER + 1)
                     break
                 position = found
@@ -231,11 +232,10 @@ class _EventFile:
                 break
             (crc,) = struct.unpack_from("<I", data, end)
             position = end + _FOOTER
+            self._lost = False
             if crc == _masked(crc32c(data[start:end])):
-                self._lost = False
                 yield start, end, position
             else:
-                self._lost = False
                 self._refuse()
         self._next = position
 

@@ -152,6 +152,13 @@ def test_a_flipped_byte_loses_one_record_and_is_told(tmp_path: Path, at: int, fl
     assert reader.facts.problem or hit == 5
 
 
+def test_damage_longer_than_a_slice_is_counted_once(tmp_path: Path) -> None:
+    data = event(1, loss=1.0) + b"\xff" * 700_000 + event(2, loss=2.0) + b"\xff" * 20
+    reader = read_all(Found(written(tmp_path, data + event(3, loss=3.0)), "TensorBoard"))
+    assert numbers(reader.table)["loss"] == points([1, 2, 3])
+    assert reader.facts.problem == f"{NAME}: 2 damaged records left out"
+
+
 @given(data=st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_junk_is_no_error(tmp_path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shared.files import open_file, read_bytes
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
-from shared.foreign.records import looked_through
+from shared.foreign.records import looked_through, share_of
 from shared.json_text import Json
 from shared.run.config import flat_config
 from shared.run.foreign import step_key, text_number
@@ -84,11 +84,7 @@ class TableReader:
     @property
     def share_read(self) -> float:
         """See `Reader.share_read`."""
-        try:
-            size = self._path.stat().st_size
-        except OSError:
-            return 1.0
-        return min(1.0, self._bytes.offset / size) if size else 1.0
+        return share_of(self._bytes.offset, [self._path])
 
     def poll(self) -> bool:
         """See `Reader.poll`."""

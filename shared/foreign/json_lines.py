@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.files import open_file
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
-from shared.foreign.records import looked_through
+from shared.foreign.records import looked_through, share_of
 from shared.json_text import is_number
 from shared.run.foreign import OURS, canonical, read_step
 from shared.run.metrics_log import MetricsReader, MetricsTable
@@ -59,11 +59,7 @@ class LineReader:
     @property
     def share_read(self) -> float:
         """See `Reader.share_read`."""
-        try:
-            size = self._path.stat().st_size
-        except OSError:
-            return 1.0
-        return min(1.0, self._reader.offset / size) if size else 1.0
+        return share_of(self._reader.offset, [self._path])
 
     def poll(self) -> bool:
         """See `Reader.poll`."""

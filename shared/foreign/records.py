@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from shared.json_text import Json, is_number, parse_nonfinite
 from shared.run.foreign import flattened
 from shared.run.records import RECORD_KEYS
+from shared.text import plural
 
 #: Keys with which a record says something else of itself than a value; see `MetricsTable`.
 _TAKEN = RECORD_KEYS | {"step"}
@@ -34,6 +36,25 @@ def looked_through(
             found.append(path)
         again |= told is None
     return found, again
+
+
+def share_of(read: int, paths: Iterable[Path]) -> float:
+    """`read` bytes as a share of files' sizes; 1 where there is nothing to read."""
+    size = 0
+    for path in paths:
+        try:
+            size += path.stat().st_size
+        except OSError:
+            continue
+    return min(1.0, read / size) if size else 1.0
+
+
+def types_not_drawn(counts: Counter[str]) -> tuple[str, ...]:
+    """Sentences on values that are no numbers, counted by type."""
+    return tuple(
+        f"{plural(count, 'value')} of type {kind} {'is' if count == 1 else 'are'} not drawn"
+        for kind, count in counts.most_common(20)
+    )
 
 
 def free_key(key: str) -> str:

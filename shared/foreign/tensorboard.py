@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found, Reader
+from shared.foreign.records import share_of
 from shared.run.foreign import MAX_STEP, OURS
 from shared.run.metrics_columns import TIME
 from shared.run.metrics_facts import Facts
@@ -118,14 +119,7 @@ class EventReader:
     @property
     def share_read(self) -> float:
         """See `Reader.share_read`."""
-        sizes = 0
-        for path in self._files:
-            try:
-                sizes += path.stat().st_size
-            except OSError:
-                continue
-        read = sum(file.offset for file in self._files.values())
-        return min(1.0, read / sizes) if sizes else 1.0
+        return share_of(sum(file.offset for file in self._files.values()), self._files)
 
     def poll(self) -> bool:
         """See `Reader.poll`."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from shared.files import open_file
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
-from shared.foreign.records import config_of, with_numbers
+from shared.foreign.records import config_of, types_not_drawn, with_numbers
 from shared.foreign.sqlite import (
     Database,
     UnreadableError,
@@ -28,7 +28,7 @@ from shared.json_text import Json
 from shared.run.foreign import flattened, read_step, text_time
 from shared.run.metrics_log import MetricsTable
 from shared.run.record_lines import parse_line, parse_lines
-from shared.text import one_line, plural
+from shared.text import one_line
 
 _ENDING, _INBOX = ".db", "inbox"
 _ROWS = 5_000  # read at a time
@@ -179,10 +179,7 @@ class TrackioReader:
                 return False
         if not more:
             self._take_fragments()
-        self.facts.notes = tuple(
-            f"{plural(count, 'value')} of type {kind} {'is' if count == 1 else 'are'} not drawn"
-            for kind, count in self._not_drawn.most_common(20)
-        )
+        self.facts.notes = types_not_drawn(self._not_drawn)
         self._share = 0.5 if more else 1.0
         return more
 

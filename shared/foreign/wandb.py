@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
-from shared.foreign.records import config_of, free_key
+from shared.foreign.records import config_of, free_key, share_of, types_not_drawn
 from shared.foreign.wandb_blocks import Records
 from shared.json_text import Json
 from shared.run.foreign import read_step
@@ -80,11 +80,7 @@ class WandbReader:
     @property
     def share_read(self) -> float:
         """See `Reader.share_read`."""
-        try:
-            size = self._path.stat().st_size
-        except OSError:
-            return 1.0
-        return min(1.0, self._bytes.offset / size) if size else 1.0
+        return share_of(self._bytes.offset, [self._path])
 
     def poll(self) -> bool:
         """See `Reader.poll`."""
@@ -189,10 +185,7 @@ class _Told:
     def tell(self, facts: ForeignFacts) -> None:
         """Write what is known into `facts`."""
         facts.config = config_of(self._config, ("_wandb",))
-        facts.notes = tuple(
-            f"{plural(count, 'value')} of type {kind} {'is' if count == 1 else 'are'} not drawn"
-            for kind, count in self._not_drawn.most_common(20)
-        )
+        facts.notes = types_not_drawn(self._not_drawn)
         run = self._run
         if run is not None:
             facts.name = run.display_name or run.run_id

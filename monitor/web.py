@@ -100,7 +100,7 @@ def _guard(port: int, token: str) -> Any:
         request: Request, handler: Callable[[Request], Awaitable[StreamResponse]]
     ) -> StreamResponse:
         nonlocal open_now
-        given = request.path.split("/")[1].encode("utf-8", "replace")
+        given = request.path.lstrip("/").partition("/")[0].encode("utf-8", "replace")
         if request.headers.get("Host") != host:
             raise web.HTTPForbidden(text=f"Open the address as it was printed, http://{host}/…\n")
         if request.headers.get("Origin", f"http://{host}") != f"http://{host}":

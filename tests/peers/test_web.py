@@ -52,6 +52,16 @@ def test_a_browser_shows_the_runs_and_strangers_are_refused(address: str) -> Non
     asyncio.run(asyncio.wait_for(_visit(address), PATIENCE))
 
 
+async def _asterisk(host: str) -> bytes:
+    """The answer to a request that names no path at all."""
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(f"OPTIONS * HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    try:
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
 async def _visit(address: str) -> None:
     root, token, _ = address.rsplit("/", 2)
     host = root.removeprefix("http://")
@@ -67,6 +77,7 @@ async def _visit(address: str) -> None:
         assert await status(address, Host="evil.example") == 403
         assert await status(address, Host=host.replace("127.0.0.1", "localhost")) == 403
         assert await status(address, Origin="http://evil.example") == 403
+        assert await _asterisk(host) == b"HTTP/1.1 403 Forbidden\r\n"
         assert await status(f"{address}static/../../../../etc/passwd") in (403, 404)
 
         async with browser.get(address) as answer:

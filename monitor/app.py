@@ -288,6 +288,8 @@ class MonitorApp(App[None]):
         """Show new data."""
         if snapshot.problem != (before.problem if before else ""):
             self._tell_problem(snapshot)
+        if snapshot.notice and snapshot.notice != (before.notice if before else ""):
+            self.tell(snapshot.notice, "warning")
         if before is not None and only_machine_differs(before, snapshot):
             self._frame.show_machine(self._seen(), self.layout)
             return

@@ -38,6 +38,8 @@ def report(snapshot: Snapshot) -> dict[str, Any]:
     }
     if snapshot.problem:
         value["problem"] = snapshot.problem
+    if snapshot.notice:
+        value["notice"] = snapshot.notice
     return value
 
 

@@ -68,6 +68,11 @@ class ForeignRuns:
         return tuple(known.view for known in self._known.values())
 
     @property
+    def notice(self) -> str:
+        """What could not be searched for them, in a sentence; empty if nothing."""
+        return self._walk.notice
+
+    @property
     def more(self) -> bool:
         """Whether the next `scan` has something to read."""
         return any(known.is_due for known in self._known.values())

@@ -115,7 +115,7 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
         self._publish: Publish = lambda _: None
         self._runs: tuple[RunView, ...] = ()
-        self._problem = ""
+        self._problem = self._notice = ""
         self._watched = False
         #: Whether a state has only said again what the metrics had; and when all was published.
         self._repeated, self._published_at = False, -math.inf
@@ -269,11 +269,12 @@ class Poller:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
         if self._elsewhere is not None:
             problem = self._elsewhere.problem or problem
-        known = (problem, self._scanner.is_watched())
+        known = (problem, self._scanner.notice, self._scanner.is_watched())
         changed, only_repeated = differ(runs, self._runs, self._following)
         self._repeated |= only_repeated
-        changed = (changed and not only_repeated) or known != (self._problem, self._watched)
-        self._runs, (self._problem, self._watched) = runs, known
+        shown = (self._problem, self._notice, self._watched)
+        changed = (changed and not only_repeated) or known != shown
+        self._runs, (self._problem, self._notice, self._watched) = runs, known
         self._sparks_due = True
         return changed or (self._repeated and time.monotonic() - self._published_at > _REPEATED)
 
@@ -365,6 +366,7 @@ class Poller:
             details=details,
             machine=self._machine.view(),
             problem=self._problem,
+            notice=self._notice,
             watched=self._watched,
         )
 
@@ -431,5 +433,6 @@ def read_once(
         detail,
         details=details,
         machine=machine.wait(_MACHINE_WAIT),
+        notice=scanner.notice,
         watched=scanner.is_watched(),
     )

@@ -294,6 +294,11 @@ class RunScanner:
             self.scan()
 
     @property
+    def notice(self) -> str:
+        """See `Snapshot.notice`."""
+        return self._foreign.notice
+
+    @property
     def views(self) -> tuple[RunView, ...]:
         """What the last scan gave, with the sparklines made since."""
         return self._views

@@ -218,7 +218,10 @@ class RunDetail:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All there is to show at `taken_at`. `problem` says why the runs cannot be read, if so."""
+    """All there is to show at `taken_at`. `problem` says why the runs cannot be read, if so.
+
+    `notice` is a sentence on what beside them was not searched for runs.
+    """
 
     runs_dir: str
     taken_at: float
@@ -228,6 +231,7 @@ class Snapshot:
     details: Mapping[str, RunDetail] = field(default_factory=dict)
     machine: MachineView | None = None
     problem: str = ""
+    notice: str = ""
     #: Whether a daemon watches the runs directory.
     watched: bool = False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from shared.foreign.interface import Claim, Folder, Format, Found
 from shared.foreign.registry import formats
 from shared.run.directory import RunDirectory, is_run
+from shared.text import one_line
 
 MOST_FOLDERS, MOST_DEPTH, MOST_ENTRIES = 2_000, 6, 20_000
 #: Folders in which nobody logs, and which may be huge.
@@ -25,6 +26,7 @@ class _Seen:
     changed_at: int
     claim: Claim
     folders: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass
@@ -40,6 +42,19 @@ class Walk:
     problems: list[str] = field(default_factory=list)
     cut_short: bool = False
     _seen: dict[Path, _Seen] = field(default_factory=dict)
+
+    @property
+    def notice(self) -> str:
+        """What the last look left out, in a sentence; empty if nothing."""
+        if self.cut_short:
+            return (
+                f"Only {MOST_FOLDERS:,} folders in {one_line(self.root)} were searched for runs; "
+                "watch a folder inside it."
+            )
+        if not self.problems:
+            return ""
+        more = len(self.problems) - 1
+        return one_line(self.problems[0], 300) + (f" (and {more:,} more)." if more else ".")
 
     def find(self, *, fresh: bool = False, own: Collection[str] = ()) -> list[Found]:
         """Every run there is now. `fresh` lists all folders again. `own` are names in the folder
@@ -59,10 +74,11 @@ class Walk:
             try:
                 seen = self._look(path, root=depth == 0)
             except OSError as error:
-                if depth:
+                if depth and not isinstance(error, FileNotFoundError):
                     self.problems.append(f"{path} cannot be read: {error.strerror}")
                 continue
             looked[path] = seen
+            self.problems += seen.problems
             found += seen.claim.runs
             if depth < MOST_DEPTH:
                 waiting += [
@@ -81,6 +97,7 @@ class Walk:
             return _Seen(changed_at, Claim(), ())
         runs: list[Found] = []
         names: set[str] = set()
+        problems: list[str] = []
         again = False
         for one in self.known:
             rest = Folder(path, folder.files - names, folder.folders - names)
@@ -89,14 +106,17 @@ class Walk:
             except OSError:
                 raise
             except Exception as error:  # a file may hold anything
-                self.problems.append(f"{path} cannot be read as {one.name}: {error}")
+                problems.append(f"{path} cannot be read as {one.name}: {error}")
                 continue
             runs += claim.runs
             names |= claim.names
             again |= claim.again
         below = sorted(folder.folders - names - _PASSED)
         return _Seen(
-            changed_at, Claim(tuple(runs), frozenset(names), again), tuple(path / n for n in below)
+            changed_at,
+            Claim(tuple(runs), frozenset(names), again),
+            tuple(path / n for n in below),
+            tuple(problems),
         )
 
 

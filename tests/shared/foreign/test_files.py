@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.foreign.csv_table import CsvTable
 from shared.foreign.guarded import open_reader
-from shared.foreign.interface import Found
+from shared.foreign.interface import Claim, Folder, Found
 from shared.foreign.registry import format_named
 from shared.foreign.walking import Walk, runs_of_file
 from tests.shared.foreign.making import numbers, only_run, read_all
@@ -264,3 +265,20 @@ def test_an_error_in_a_reader_is_a_problem_of_its_run(
     assert not reader.poll()
     assert reader.facts.problem.startswith("it cannot be read")
     assert "\x1b" not in reader.facts.problem
+
+
+def test_a_folder_that_a_reader_fails_on_is_named_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object, folder: Folder) -> Claim:
+        raise ValueError("odd")
+
+    (tmp_path / "mine.jsonl").write_text('{"iteration": 1, "loss": 2}\n' * 3)
+    monkeypatch.setattr(CsvTable, "find", fail)
+    walk = Walk(tmp_path)
+    for _ in range(2):
+        assert [run.path.name for run in walk.find()] == ["mine.jsonl"]
+        assert walk.notice == f"{tmp_path} cannot be read as CSV: odd."
+    monkeypatch.undo()
+    walk.find(fresh=True)
+    assert walk.notice == ""

@@ -217,13 +217,13 @@ class Mirror:
 
     def _forget(self, path: str) -> None:
         """Remove what is gone on the host."""
-        below = [p for p in self._remote if p.startswith(path + "/")]
-        for known in (*below, path):
-            self._remote.pop(known, None)
-            self._copies.pop(known, None)
-            self._held.pop(known, None)
-            self._due.pop(known, None)
-            self._health.pop(known, None)
+        known = self._remote.get(path)
+        below: list[str] = []
+        if known is not None and known.kind == "d":  # all of a large folder may go, one by one
+            below = [p for p in self._remote if p.startswith(path + "/")]
+        for one in (*below, path):
+            for kept in (self._remote, self._copies, self._held, self._due, self._health):
+                kept.pop(one, None)
         here = self._here(path)
         if os.path.isdir(here) and not os.path.islink(here):  # noqa: PTH112, PTH114  never raise
             shutil.rmtree(here, ignore_errors=True)

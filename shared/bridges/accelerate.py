@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bridges.configuration import config_of
 from shared.bridges.open_run import OpenRun, numbers_of
-from shared.bridges.ranks import TURN, agree
+from shared.bridges.ranks import TURN, agree, through_accelerate
 from shared.bridges.steering import NOTHING, Wish
 from shared.run.ending import Ending
 from shared.run_writer import RunWriter
@@ -84,14 +84,7 @@ class TrackedRun:
         if state.num_processes == 1:
             return run.steering.look(step) if run else NOTHING
 
-        from accelerate.utils import broadcast_object_list
-
-        def broadcast(wish: Wish) -> Wish:
-            wishes = [wish]
-            broadcast_object_list(wishes)
-            return wishes[0]
-
-        return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, broadcast)
+        return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, through_accelerate)
 
     def saved(self, step: int, name: str) -> None:
         """The program has saved the checkpoint `name`, which answers the request for it."""

@@ -10,6 +10,15 @@ RANKS_EVERY = 8  # steps between two looks for requests
 TURN = 5.0  # seconds of a pause after which the ranks agree again: a collective has a timeout
 
 
+def through_accelerate(wish: Wish) -> Wish:
+    """The `broadcast` of ranks that accelerate has started."""
+    from accelerate.utils import broadcast_object_list
+
+    wishes = [wish]
+    broadcast_object_list(wishes)
+    return wishes[0]
+
+
 def agree(look: Callable[[], Wish], broadcast: Callable[[Wish], Wish]) -> Wish:
     """The wish of rank 0; returns once training goes on, or something is to be done.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bridges.configuration import config_of
 from shared.bridges.open_run import OpenRun, numbers_of
-from shared.bridges.ranks import RANKS_EVERY, TURN, agree
+from shared.bridges.ranks import RANKS_EVERY, TURN, agree, through_accelerate
 from shared.bridges.steering import NOTHING, Wish
 from shared.bridges.trainer_checkpoints import TrainerCheckpoints, adopt_folder
 from shared.checkpoints.owner import owner_of
@@ -162,15 +162,8 @@ class TrainerRun:
         return control
 
     def _agree(self, step: int) -> Wish:
-        from accelerate.utils import broadcast_object_list
-
-        def broadcast(wish: Wish) -> Wish:
-            wishes = [wish]
-            broadcast_object_list(wishes)
-            return wishes[0]
-
         run = self._run
-        return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, broadcast)
+        return agree(lambda: run.steering.look(step, TURN) if run else NOTHING, through_accelerate)
 
 
 def _losses(state: Any) -> Json:

@@ -197,7 +197,9 @@ class Service:
 
     def _judged(self, entries: Dict[str, Entry]) -> Dict[str, List[Any]]:  # noqa: UP006
         """The health of the runs where it is another one."""
-        runs = [p[: -len(_STATE) - 1] for p in entries if p.count("/") == 1 and p.endswith(_STATE)]
+        runs = [
+            p[: -len(_STATE) - 1] for p in entries if p.count("/") == 1 and p.endswith("/" + _STATE)
+        ]
         found = {run: self.health(run) for run in runs}
         changed = {run: told for run, told in found.items() if self._health.get(run) != told}
         self._health = found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shared.checkpoints.catalogue import CheckpointInfo
-from shared.checkpoints.suite_figures import KINDS
+from shared.checkpoints.suite_figures import format_figure, kind_of
 from shared.checkpoints.suites import SuiteResult, newest_suites, read_suites
 from shared.text import one_line
 
@@ -27,7 +27,7 @@ def suites_of(checkpoints: Iterable[CheckpointInfo]) -> dict[str, tuple[str, ...
 
 def _line(result: SuiteResult) -> str:
     told = [
-        f"{KINDS[name].label} {100 * result.figures[name].value:.1f} %"
+        f"{kind_of(name).label} {format_figure(name, result.figures[name].value)}"
         for name in _FIGURES
         if name in result.figures
     ]

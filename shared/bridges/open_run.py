@@ -11,6 +11,7 @@ from shared.bridges.steering import Steering
 from shared.json_text import is_number
 from shared.run.ending import Ending, ending_of
 from shared.run.numbers import plain
+from shared.run.records import RECORD_KEYS
 from shared.run_writer import RunWriter
 from shared.text import one_line
 
@@ -93,4 +94,4 @@ class OpenRun:
 
 
 #: Keys of a record that are the run's own.
-_RESERVED = frozenset({"self", "step", "time", "phase", "attempt", "nonfinite"})
+_RESERVED = RECORD_KEYS | {"self"}

@@ -71,12 +71,14 @@ def success_rate(verdicts: Sequence[Verdict]) -> float:
 
 
 def given(ids: Sequence[int], share: float, codec: Codec, room: int) -> tuple[str, list[int]]:
-    """The first `share` of an answer's tokens, as text and ids: at most `room`.
+    """The first `share` of an answer's tokens, as text and ids: at most that share of `room`.
+
+    So a reference that is longer than the room leaves some of it for an answer.
 
     It is never cut in a character, and the last token is never given.
     """
     whole = codec.decode(ids)
-    count = max(0, min(int(share * len(ids)), room, len(ids) - 1))
+    count = max(0, min(int(share * min(len(ids), room)), len(ids) - 1))
     while count:
         text = codec.decode(ids[:count])
         if whole.startswith(text):

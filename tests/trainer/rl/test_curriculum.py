@@ -38,6 +38,11 @@ def test_most_is_given_at_first_and_nothing_at_last() -> None:
     assert given(BYTES.encode(REFERENCE), 0.0, BYTES, 100) == ("", [])
 
 
+def test_a_long_reference_leaves_room_for_an_answer() -> None:
+    _, ids = given(BYTES.encode(REFERENCE), FIRST, BYTES, 10)
+    assert len(ids) == int(0.8 * 10)
+
+
 def test_what_the_prompt_holds_already_is_not_given_again() -> None:
     """The end of its line, where a tokenizer joins it with the brace before it."""
     tokenizer = train_tokenizer(["fn f() {\n    f()\n}\n"] * 50, vocab_size=300)

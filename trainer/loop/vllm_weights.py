@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.errors import UserError
+from shared.errors import RunError, UserError
 from shared.files import read_json
 from shared.text import one_line
 from trainer.checkpoint.hf_format import hf_config
@@ -60,15 +61,23 @@ class VllmWeights:
             )
 
     def bring(self) -> None:
-        """Have the server answer with the present weights."""
+        """Have the server answer with the present weights. Raises RunError if the disk is full."""
         session = self._session
         if session.progress.step == self._step:
             return
 
         def hand_over() -> None:
             temporary = self._folder / f".{_WEIGHTS}.tmp"
-            write_tensors(temporary, weight_tensors(session.model), {"format": "pt"})
-            temporary.replace(self._folder / _WEIGHTS)
+            try:
+                write_tensors(temporary, weight_tensors(session.model), {"format": "pt"})
+                temporary.replace(self._folder / _WEIGHTS)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()  # the start of a file takes up space, too
+                raise RunError(
+                    f"Cannot write vLLM's weights to {one_line(self._folder)}: {error.strerror}. "
+                    "Free space there or change its permissions, then resume the run."
+                ) from error
             self._server.reload()
 
         session.group.decided(hand_over)

@@ -205,6 +205,11 @@ def test_a_vllm_server_answers_with_the_present_weights(rl: Rl, base: Path, tmp_
         assert len(server.asked) >= 2 * 8
         assert (copy / "model.safetensors").read_bytes() != weights(run), "one step behind"
         assert records(run)[-1]["completion_length"] >= 1
+        blocked = copy / ".model.safetensors.tmp"
+        blocked.mkdir()
+        output, _ = rl("--min-pass-rate", 0, *flags)
+        assert output.code == 1 and f"Cannot write vLLM's weights to {copy}" in output.err
+        blocked.rmdir()
         # Weights of a checkpoint must not be replaced, nor those of another model.
         (copy / "config.json").write_text('{"model_type": "llama"}')
         output, _ = rl(*flags)

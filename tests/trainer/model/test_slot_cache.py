@@ -122,3 +122,14 @@ def test_a_full_slot_is_refused(make_model) -> None:
     cache = empty_cache(model, slots=1)
     with pytest.raises(AssertionError, match="full"):
         cache.plan([Piece(0, cache.capacity + 1)])
+
+
+@given(
+    slots=st.permutations(list(range(6))),
+    lengths=st.lists(st.integers(0, 300), min_size=6, max_size=6),
+)
+def test_slots_in_another_order_share_no_call(slots: list[int], lengths: list[int]) -> None:
+    """A prompt's last token is a single one too, and comes after all that decode."""
+    runs = cut_into_runs(slots, lengths)
+    assert [slot for run in runs for slot in run] == slots
+    assert all(run == list(range(run[0], run[0] + len(run))) for run in runs)

@@ -220,7 +220,8 @@ def cut_into_runs(
     count, sizes = len(slots), [lengths[slot] + 1 for slot in slots]
     if count < 2:
         return [list(slots)] if slots else []
-    adjacent = slots[-1] - slots[0] == count - 1  # they are in order
+    # Their order is that of the pass: a prompt's single token may come after later slots.
+    adjacent = all(slot + 1 == after for slot, after in itertools.pairwise(slots))
     if adjacent and count * max(sizes) - sum(sizes) <= call:
         return [list(slots)]  # less padding than another call costs
     sizes_N = np.array(sizes)

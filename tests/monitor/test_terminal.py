@@ -21,6 +21,7 @@ from tests import waiting
 from tests.monitor.support import metric_lines, write_run
 
 ALT_SCREEN_ON, ALT_SCREEN_OFF = b"\x1b[?1049h", b"\x1b[?1049l"
+BRACKETED_PASTE = b"\x1b[?2004h"
 MOUSE_OFF, CURSOR_ON = b"\x1b[?1000l", b"\x1b[?25h"
 
 
@@ -137,6 +138,7 @@ def test_a_terminal_that_cannot_show_it_is_told_so(runs: Path, term: str) -> Non
 def test_a_suspended_monitor_gives_the_terminal_back_and_draws_again(runs: Path) -> None:
     terminal = Terminal("--runs-dir", str(runs))
     try:
+        terminal.read_until(BRACKETED_PASTE)  # the app has taken over from the first look
         terminal.read_until(b"completed")
         terminal.process.send_signal(signal.SIGTSTP)
         terminal.read_until(ALT_SCREEN_OFF)

@@ -174,7 +174,7 @@ def backward_times(rounds: int) -> Iterable[str]:
     """Forward and backward pass of a model of 256 x 4 layers, 8 x 256 tokens, by the share kept."""
     import torch
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.collider import Collider
     from trainer.model.language_model import LanguageModel
     from trainer.model.training_pass import over_all_tokens

@@ -155,7 +155,7 @@ def measure(*, quick: bool = False) -> Result:
     """Both shapes of `benchmarks.kv_cache`."""
     import torch
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.language_model import LanguageModel
 
     torch.set_num_threads(1)

@@ -44,7 +44,7 @@ def _compared(mean: int, *, bf16: bool, rounds: int) -> tuple[float, float]:
     """Seconds of a pass without and with documents kept apart."""
     import torch
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.language_model import LanguageModel
 
     torch.set_num_threads(1)

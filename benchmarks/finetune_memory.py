@@ -71,7 +71,7 @@ def make_base(folder: Path, shape: Mapping[str, Any]) -> None:
     from trainer.checkpoint.hf_format import hf_config
     from trainer.checkpoint.saving import weight_tensors
     from trainer.checkpoint.tensor_file import write_tensors
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.language_model import LanguageModel
 
     model = LanguageModel(ModelConfig(**shape))

@@ -79,7 +79,7 @@ def measure(*, quick: bool = False) -> Result:
     """Every shape and length, on one thread."""
     import torch
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.language_model import LanguageModel
 
     torch.set_num_threads(1)

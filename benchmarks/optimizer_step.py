@@ -55,7 +55,7 @@ def matrices(width: int, inner: int, layers: int) -> Named:
 
 def ours(named: Named, name: str, dtype: str = "auto") -> Callable[[], None]:
     """A step of one of our optimizers."""
-    from trainer.config.schema import OptimConfig
+    from trainer.config.optim import OptimConfig
     from trainer.optim.registry import build_optimizer
 
     optimizer = build_optimizer(named, OptimConfig(name=name, muon_dtype=dtype))  # type: ignore[arg-type]

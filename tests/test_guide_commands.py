@@ -412,7 +412,7 @@ class WrongInOneLayer:
 def test_shapes_are_asserted_in_every_layer(flavour: Literal["gpt2", "llama"]) -> None:
     import torch
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.model.language_model import LanguageModel
 
     shape = {"vocab_size": 9, "hidden_size": 8, "num_layers": 3, "num_heads": 2, "max_seq_len": 8}
@@ -431,7 +431,7 @@ def test_shapes_are_asserted_in_every_layer(flavour: Literal["gpt2", "llama"]) -
 
 def test_cached_generation_does_less_work() -> None:
     """The guide's claim that it is faster, counted in positions that go through the model."""
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.generate.decoding import generate
     from trainer.generate.sampling import Sampling
     from trainer.model.language_model import LanguageModel

@@ -17,7 +17,7 @@ from trainer.checkpoint.base_model import write_base
 from trainer.checkpoint.peft_format import PREFIX, adapter_config, with_adapters
 from trainer.checkpoint.safetensors_file import float_shape, open_weights
 from trainer.checkpoint.unpacking import unpacked
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.base import Base
 from trainer.model.parts.lora import merge
 from trainer.model.shapes import trained_shapes

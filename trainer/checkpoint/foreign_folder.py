@@ -13,7 +13,7 @@ from shared.checkpoints.catalogue import ADAPTER_CONFIG, WEIGHTS
 from shared.errors import RunError, UserError
 from shared.files import load_json, load_json_if_any
 from shared.text import one_line
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 INDEX = "model.safetensors.index.json"
 OUTPUT = "lm_head.weight"

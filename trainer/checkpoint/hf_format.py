@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.hf_rope import rope_fields, rope_words
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import check_model, validation_problems
-from trainer.config.schema import ModelConfig
 from trainer.model.dimensions import MAX_CONTEXT, dimensions
 from trainer.model.parts.registry import PARTS, active_parts
 

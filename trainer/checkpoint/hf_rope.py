@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 Json = dict[str, Any]
 

@@ -34,7 +34,7 @@ from trainer.checkpoint.safetensors_file import (
     saved_tensors,
 )
 from trainer.checkpoint.unpacking import unpacked
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.distributed.group import ALONE, Group
 from trainer.model.dimensions import dimensions
 from trainer.model.language_model import LanguageModel

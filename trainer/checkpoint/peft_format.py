@@ -17,8 +17,8 @@ from shared.hub.names import name_of_cached
 from shared.json_text import is_number
 from shared.text import one_line
 from trainer.config.lora import LINEAR_LAYERS, lora_alpha, lora_targets
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import check_model, validation_problems
-from trainer.config.schema import ModelConfig
 
 Json = dict[str, Any]
 

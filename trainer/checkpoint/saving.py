@@ -35,8 +35,9 @@ from trainer.checkpoint.hf_format import generation_config, hf_config
 from trainer.checkpoint.progress import Progress
 from trainer.checkpoint.random_state import all_states
 from trainer.checkpoint.tensor_file import write_tensors
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import to_plain
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.distributed.group import ALONE, Group
 from trainer.model.base import Base
 from trainer.model.dimensions import dimensions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 
 #: Characters that NFC composes, replaces and leaves alone.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.text import one_line
+from trainer.config.model import ModelConfig
+from trainer.config.optim import OptimConfig
 from trainer.config.rl import RlConfig
-from trainer.config.schema import Config, ModelConfig, OptimConfig
+from trainer.config.schema import Config
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.text import nearest, one_line
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 #: The linear layers of a block, which adapters may be for, by their paths in it.
 LINEAR_LAYERS = {

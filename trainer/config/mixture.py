@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.config.schema import DataConfig
+from trainer.config.data import DataConfig
 
 #: Files whose folder has the name of the data.
 _PLAIN_NAMES = frozenset({"train.bin", "tokens.bin", "train.shards.json"})

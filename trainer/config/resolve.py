@@ -24,8 +24,10 @@ from trainer.config.conditions import missing_conditions
 from trainer.config.guide_keys import FLAT_KEYS, from_flat, is_flat
 from trainer.config.lora import lora_problems
 from trainer.config.mixture import source_places, source_problems
+from trainer.config.model import ModelConfig
+from trainer.config.optim import whole_name
 from trainer.config.rl_problems import rl_problems
-from trainer.config.schema import DEVICES, SECTIONS, Config, ModelConfig, whole_name
+from trainer.config.schema import DEVICES, SECTIONS, Config
 
 Settings = dict[str, Any]  # dotted key -> value
 MAX_FILE_BYTES = 1 << 20

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.distributed.cores import processor
 from trainer.model.dimensions import dimensions
 from trainer.model.shapes import count_parameters

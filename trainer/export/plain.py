@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from shared.checkpoints.catalogue import has_file
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import weight_tensors
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.interface import Part, Sidecar
 from trainer.model.parts.registry import active_parts

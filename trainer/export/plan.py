@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.formats.gguf_names import (
     Architecture,
     GGUFTensor,

@@ -15,7 +15,7 @@ from shared.text import one_line
 from trainer.checkpoint.finding import is_gguf
 from trainer.checkpoint.opening import OpenedModel, open_model
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.export.comparison import (
     LIKELIEST,
     Bounds,

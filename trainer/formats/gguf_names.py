@@ -15,7 +15,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.shapes import parameter_shapes
 

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from shared.checkpoints.manifest import file_sha256
 from shared.errors import UserError
 from shared.text import nearest, one_line, plural
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import check_model, validation_problems
-from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_names import Architecture, GGUFTensor, gguf_tensors
 from trainer.formats.gguf_parsing import GGUFFile
 from trainer.formats.gguf_rope import FACTORS, rope_of_factors

@@ -16,7 +16,7 @@ from gguf.gguf_writer import WriterState
 from numpy.typing import NDArray
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.formats.gguf_rope import FACTORS, rope_factors
 from trainer.formats.gguf_types import encode, file_type, stored_bytes
 from trainer.model.dimensions import dimensions

@@ -21,8 +21,9 @@ from trainer.checkpoint.progress import Progress, read_progress
 from trainer.checkpoint.safetensors_file import read_tensors
 from trainer.checkpoint.saving import Snapshot, weight_tensors, write_checkpoint, write_model
 from trainer.checkpoint.unpacking import unpacked
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import flatten, resolve
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.growth.measuring import Measured, measure
 from trainer.growth.model import grow_state, grow_weights
 from trainer.growth.plan import Growth

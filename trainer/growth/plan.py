@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Literal
 
 from shared.errors import UserError
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import check_model
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.growth.axes import Axis, duplicated, grouped_heads, padded
 from trainer.growth.sizes import all_sizes, sizes_of
 from trainer.growth.stages import Stage

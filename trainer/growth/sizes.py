@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.dimensions import complete, dimensions
 
 SIZES = ("hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")

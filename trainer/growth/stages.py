@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from shared.errors import UserError
 from shared.text import plural
-from trainer.config.schema import Config, GrowthConfig, ModelConfig, StageConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config, GrowthConfig, StageConfig
 from trainer.growth.sizes import SIZES, all_sizes
 from trainer.model.dimensions import complete
 from trainer.optim.schedule import decay_start

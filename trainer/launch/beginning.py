@@ -12,8 +12,8 @@ from shared.errors import UserError
 from shared.text import one_line
 from trainer.checkpoint.hub_models import Download, hub_name
 from trainer.checkpoint.references import resolve_reference
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import Settings, resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.differences import differences, tell
 
 KEY = "checkpoint.begin_from"

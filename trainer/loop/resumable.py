@@ -12,7 +12,8 @@ from shared.errors import UserError
 from shared.files import read_json
 from shared.text import plural
 from trainer.checkpoint.progress import Progress
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.loop.patience import check_patience_left
 from trainer.model.differences import differences, tell
 

@@ -11,7 +11,7 @@ from shared.text import one_line, plural
 from trainer.checkpoint.loading import check_optimizer, check_weights, model_config, verify
 from trainer.checkpoint.opening import differing_tokens, own_tokenizer
 from trainer.checkpoint.progress import read_progress
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.loop.plan import Plan, optimizer_of
 from trainer.loop.resumable import check_same_model, check_steps_left, check_time_left
 from trainer.model.parts.registry import base_of

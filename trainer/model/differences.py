@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.text import one_line
 from trainer.config.conditions import idle_model_keys
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.dimensions import complete
 
 #: Settings that do not change what the model computes from the same weights.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.errors import UserError
 from trainer.config.lora import lora_alpha, lora_targets
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 #: The longest context of a model from elsewhere, in tokens: the rotary table covers all of it.
 MAX_CONTEXT = 1 << 20

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from shared.text import format_bytes
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import loss_memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.json_text import Json
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.dimensions import dimensions
 from trainer.model.shapes import parameter_count
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model import fused
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import Dimensions, dimensions

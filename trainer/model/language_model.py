@@ -8,7 +8,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.base import Base
 from trainer.model.dimensions import dimensions
 from trainer.model.documents import Documents

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 
 def draws_random_numbers(model: ModelConfig) -> bool:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (T, C) each, or (B, T, C)
 

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from shared.errors import UserError
 from shared.text import format_count, plural
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import Affine
 from trainer.model.language_model import LanguageModel

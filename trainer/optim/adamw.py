@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim.interface import Hyperparameters, State, Update, zeros_for
 
 

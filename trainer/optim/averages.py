@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.sharded import Values, here, put
 
 

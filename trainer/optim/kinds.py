@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.config.schema import GroupConfig, OptimConfig
+from trainer.config.optim import GroupConfig, OptimConfig
 
 if TYPE_CHECKING:
     from trainer.optim.interface import Hyperparameters, Rule

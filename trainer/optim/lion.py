@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim.interface import Hyperparameters, State, Update, assign_unless, zeros_for
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim import orthogonal
 from trainer.optim.interface import Hyperparameters, State, Update, assign_unless, zeros_for
 from trainer.optim.orthogonal import Coefficients, polar_express, quintic

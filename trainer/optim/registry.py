@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from trainer.config.schema import GroupConfig, OptimConfig, default_rate
+from trainer.config.optim import GroupConfig, OptimConfig, default_rate
 from trainer.optim.averages import averages_of
 from trainer.optim.groups import Row
 from trainer.optim.interface import ALONE, Hyperparameters, Sharing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 
 #: From 1 at the start of the decay to 0 at its end.
 SHAPES: dict[str, Callable[[float], float]] = {

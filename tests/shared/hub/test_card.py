@@ -26,7 +26,7 @@ from shared.hub.weights import Weights, read_weights
 from shared.run.directory import RunDirectory
 from shared.run.records import RunState
 from trainer.checkpoint.hf_format import hf_config
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 EVIL = [
     "[click](javascript:alert(1))",

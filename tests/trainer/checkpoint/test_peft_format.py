@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import UserError
 from trainer.checkpoint.peft_format import PREFIX, adapter_config, with_adapters
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.dimensions import complete
 from trainer.model.shapes import trained_shapes
 

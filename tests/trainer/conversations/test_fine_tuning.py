@@ -37,7 +37,7 @@ def base(chat_folder: Path, tmp_path: Path) -> Path:
 
     from tests.trainer.export.conftest import save_folder
     from trainer.checkpoint.opening import OpenedModel
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.data.tokenizer import Tokenizer
     from trainer.model.language_model import LanguageModel
 

@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tests.trainer.loop.conftest import TINY
+from trainer.config.optim import OptimConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import Config, OptimConfig
+from trainer.config.schema import Config
 from trainer.distributed.fsdp import Sharded
 from trainer.distributed.sharing import Copies, Rows
 from trainer.model.language_model import LanguageModel

@@ -19,7 +19,7 @@ from trainer.checkpoint.hf_format import hf_config
 from trainer.checkpoint.opening import OpenedModel
 from trainer.checkpoint.saving import weight_tensors
 from trainer.checkpoint.tensor_file import write_tensors
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.data.byte_level import (
     CHARACTER_OF_BYTE,
     DIGITS_PATTERN,

@@ -14,7 +14,7 @@ from gguf.gguf_writer import GGUFValue
 
 from shared.errors import UserError
 from trainer.checkpoint.opening import OpenedModel, open_model
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.formats.gguf_names import architecture, gguf_tensors

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.formats.gguf_names import GGUFTensor, architecture, gguf_tensors
 
 LLAMA = ModelConfig(vocab_size=32, hidden_size=24, num_layers=2, num_heads=6, num_kv_heads=2)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.formats.gguf_rope import rope_factors, rope_of_factors
 
 LLAMA_3_2 = {

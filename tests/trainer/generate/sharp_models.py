@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.language_model import LanguageModel
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.generate.batched.building import build_decoder, plan_decoder
 from trainer.generate.batched.completions import complete
 from trainer.generate.batched.job import Job

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.growth.model import grow_state, grow_weights
 from trainer.growth.plan import plan_growth
 from trainer.growth.tensors import Placement, placement

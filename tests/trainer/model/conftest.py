@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 
 if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.formats.gguf_types import TERNARY, decode, encode, encode_ternary
 from trainer.model.differences import differences
 from trainer.model.inference.packing import can_pack, packed

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from shared.errors import UserError
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
 from trainer.model.collider import Collider
 from trainer.model.language_model import LanguageModel

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.data.batches import apart
 from trainer.model.documents import Documents
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.estimates import flops_per_token
 from trainer.model.language_model import LanguageModel
 

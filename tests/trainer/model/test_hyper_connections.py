@@ -15,8 +15,8 @@ from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config
 from trainer.checkpoint.loading import load_model
 from trainer.checkpoint.saving import weight_tensors
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections
 from trainer.model.parts.hyper_connections.streams import (

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import load_source, preset_names, resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.attention import causal_attention
 from trainer.model.dimensions import complete
 from trainer.model.language_model import LanguageModel

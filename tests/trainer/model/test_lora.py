@@ -9,8 +9,8 @@ import torch
 
 from shared.errors import UserError
 from trainer.config.lora import lora_targets, parse_lora
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.estimates import estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.lora import merge

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import load_source, resolve
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.model.attention import EXPLICIT_POSITIONS
 from trainer.model.estimates import FRAGMENTS, PART_FRAGMENTS, estimate_memory, flops_per_token
 from trainer.model.language_model import LanguageModel

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.parts.hyper_connections.mhc import (
     MhcLayer,

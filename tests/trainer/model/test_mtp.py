@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from shared.errors import UserError
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.collider import Collider
 from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.inference.cache import KeyValueCache
 from trainer.model.inference.packing import can_pack, for_one_client, packed
 from trainer.model.inference.slot_cache import Piece, SlotCache

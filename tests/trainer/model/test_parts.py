@@ -16,7 +16,7 @@ from shared.errors import UserError
 from shared.run.metrics_log import MetricsReader
 from trainer.checkpoint.hf_format import hf_config, model_from_hf
 from trainer.checkpoint.loading import load_model
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.config.section import Section
 from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.config.schema import ModelConfig, PreferenceConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import PreferenceConfig
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import IGNORED, LossMemory
 from trainer.model.preference import PreferenceObjective, answer_log_probs, preference_losses

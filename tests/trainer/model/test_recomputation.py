@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from shared.errors import UserError
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.distributed.device import Compute
 from trainer.loop.memory_plan import estimated_memory, with_recomputation
 from trainer.model.estimates import estimate_memory

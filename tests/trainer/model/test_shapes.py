@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from shared.errors import UserError
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import load_source, preset_names, resolve
-from trainer.config.schema import ModelConfig
 from trainer.model.differences import differences
 from trainer.model.language_model import LanguageModel
 from trainer.model.shapes import count_parameters, meta_model, parameter_shapes

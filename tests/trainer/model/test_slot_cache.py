@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.inference.slot_cache import CALL_POSITIONS, Piece, SlotCache, cut_into_runs
 from trainer.model.language_model import LanguageModel
 

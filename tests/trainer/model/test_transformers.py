@@ -15,8 +15,8 @@ from trainer.checkpoint.saving import (
     weight_tensors,
     write_checkpoint,
 )
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import resolve
-from trainer.config.schema import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.model.language_model import LanguageModel

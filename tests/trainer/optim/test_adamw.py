@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig, OptimConfig
+from trainer.config.model import ModelConfig
+from trainer.config.optim import OptimConfig
 from trainer.model.language_model import LanguageModel
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer, state_bytes

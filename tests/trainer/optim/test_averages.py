@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim.averages import Averages, averages_of
 
 

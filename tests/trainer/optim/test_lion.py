@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import parameter_rows
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.config.schema import OptimConfig
+from trainer.config.optim import OptimConfig
 from trainer.optim.groups import Row
 from trainer.optim.muon import Muon
 from trainer.optim.optimizer import Optimizer

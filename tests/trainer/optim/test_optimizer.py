@@ -10,7 +10,7 @@ from torch import nn
 
 from shared.errors import UserError
 from tests.trainer.optim import momentum
-from trainer.config.schema import GroupConfig, OptimConfig
+from trainer.config.optim import GroupConfig, OptimConfig
 from trainer.optim.groups import Row, assign
 from trainer.optim.kinds import names
 from trainer.optim.optimizer import Optimizer

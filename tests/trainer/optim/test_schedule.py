@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.config.optim import OptimConfig
 from trainer.config.resolve import load_source, resolve
-from trainer.config.schema import OptimConfig
 from trainer.optim.schedule import learning_rate
 
 PEAK = 6e-4

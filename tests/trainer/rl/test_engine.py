@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.model.language_model import LanguageModel

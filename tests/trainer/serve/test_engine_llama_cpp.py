@@ -349,7 +349,7 @@ def write_sentence_piece(path: Path, context: int = 64) -> Path:
     """A Llama with a vocabulary of SentencePiece's kind, as those of Llama 2 are."""
     from gguf import GGUFWriter
 
-    from trainer.config.schema import ModelConfig
+    from trainer.config.model import ModelConfig
     from trainer.formats.gguf_names import gguf_tensors
     from trainer.formats.gguf_writing import StoredTensor, add_general, add_shape, gguf_chunks
     from trainer.model.language_model import LanguageModel

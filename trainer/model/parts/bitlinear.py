@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.errors import UserError
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.config.section import Count, Section
 from trainer.model.dimensions import dimensions
 from trainer.model.parts.interface import Json, Kept, Part, Plain, Weights

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from shared.errors import UserError
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import validation_problems
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.config.section import Section
 
 if TYPE_CHECKING:

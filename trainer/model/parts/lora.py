@@ -26,7 +26,8 @@ from shared.checkpoints.catalogue import ADAPTER
 from shared.errors import UserError
 from shared.text import one_line
 from trainer.config.lora import lora_alpha, lora_targets
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.model import ModelConfig
+from trainer.config.schema import Config
 from trainer.config.section import Section
 from trainer.model.dimensions import dimensions
 from trainer.model.gpt2 import Affine

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.config.section import Section
 from trainer.model.dimensions import dimensions
 from trainer.model.inference.drafts import Drafter

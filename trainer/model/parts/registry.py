@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from shared.errors import UserError
 from shared.text import nearest, one_line
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.parts.bitlinear import Ternary
 from trainer.model.parts.hyper_connections.part import HyperConnections
 from trainer.model.parts.interface import Part

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.config.section import Section
 from trainer.model.dimensions import dimensions
 from trainer.model.llama import Block

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import UserError
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.model.parts.hyper_connections.streams import HyperConnection
 
 

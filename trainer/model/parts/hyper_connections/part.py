@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared.errors import UserError
 from shared.text import one_line
-from trainer.config.schema import ModelConfig
+from trainer.config.model import ModelConfig
 from trainer.config.section import Section
 from trainer.model.dimensions import dimensions
 from trainer.model.parts.hyper_connections.folding import fold_hyper_connections

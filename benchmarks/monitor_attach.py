@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import math
 import os
 import pty
 import select
@@ -28,11 +27,11 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.interleave import ROOT
 from benchmarks.loop_overhead import SHAPES, Clocks, clocks
+from benchmarks.ratios import ratio
 from benchmarks.record import Hold, Result, Row, run_alone
 from benchmarks.terminal import used
 from benchmarks.training_run import open_run, write_tokens
@@ -264,28 +263,6 @@ def p95(steps: list[Clocks]) -> float:
     return statistics.quantiles((step[0] for step in steps), n=20)[18]
 
 
-@dataclass(frozen=True)
-class Change:
-    """A figure with monitors over that with none: the middle round, and its bounds at 95 %."""
-
-    middle: float
-    low: float
-    high: float
-
-
-def change(rounds: list[Round], count: int, figure: Callable[[list[Clocks]], float]) -> Change:
-    """What `count` monitors change in a figure, from all rounds."""
-    found = sorted(figure(steps[count]) / figure(steps[0]) for steps in rounds)
-    # Of n values in order, the middle of their distribution lies between the kth from either end
-    # with a probability that the binomial distribution of one half gives.
-    outside, total, k = 0.0, 2.0 ** len(found), 0
-    while outside + math.comb(len(found), k) / total <= 0.025:
-        outside += math.comb(len(found), k) / total
-        k += 1
-    k = max(k - 1, 0)
-    return Change(statistics.median(found), found[k], found[-1 - k])
-
-
 FIGURES: dict[str, Callable[[list[Clocks]], float]] = {
     "median": lambda steps: median(steps, 0),
     "p95": p95,
@@ -308,11 +285,11 @@ def measure(*, quick: bool = False) -> Result:
                 if not count:
                     rows.append(Row(f"{who}: {name}", value, "ms"))
                     continue
-                found = change(rounds, count, figure)
+                found = ratio((figure(steps[count]), figure(steps[0])) for steps in rounds)
                 rows.append(Row(f"{who}: {name}", value, "ms", "unwatched", found.middle))
                 if name == "median":
                     worst = max(worst, found.middle - 1)
-                    bounds.append(f"{who}: {found.low - 1:+.1%} to {found.high - 1:+.1%}")
+                    bounds.append(f"{who}: {found.as_change}")
     hold = Hold(
         f"the median step grows by < {HOLD_GROWTH:.0%}",
         f"{worst:.2%} (the worst of them)",

@@ -27,6 +27,7 @@ from shared.run.directory import RunDirectory
 from shared.run.foreign import MAX_STEP, OURS, canonical, read_step
 from shared.run.metrics_log import MAX_SERIES, TIME, MetricsTable
 from shared.run.metrics_rows import Ints, Series
+from shared.run.numbers import shortest
 from shared.run.record_lines import parse_line
 from shared.run.tail import MAX_LINE, READ_SIZE, LineSplitter
 from shared.run.text_form import TextForm
@@ -35,7 +36,6 @@ from shared.text import nearest, one_line
 #: What a record says about itself, beside its time.
 _LABELS = ("phase", "attempt")
 _ABOUT = frozenset({TIME, *_LABELS})
-_EXACT = 1 << 53  # up to which a float holds every integer
 
 Advance = Callable[[int], None]
 
@@ -378,7 +378,7 @@ def _column(series: Series, steps: Ints) -> list[str]:
     places = np.searchsorted(steps, series.steps[begin:end]).tolist()
     column = [""] * len(steps)
     for place, value in zip(places, series.values[begin:end].tolist(), strict=True):
-        column[place] = _number(value)
+        column[place] = shortest(value)
     return column
 
 
@@ -388,10 +388,3 @@ def _text(value: object) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow([one_line(value)])
     return line.getvalue()
-
-
-def _number(value: float) -> str:
-    """The shortest text that parses to the same number."""
-    if math.isfinite(value) and value == int(value) and abs(value) <= _EXACT:
-        return str(int(value))
-    return repr(value)

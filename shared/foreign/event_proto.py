@@ -19,7 +19,9 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "step": (2, "int64"),
         "file_version": (3, "string"),
         "summary": (5, "Summary"),
+        "session_log": (7, "SessionLog"),
     },
+    "SessionLog": {"status": (1, "int32")},
     "Summary": {"value": (1, "*Value")},
     "Value": {
         "tag": (1, "string"),
@@ -30,7 +32,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "tensor": (8, "Tensor"),
         "metadata": (9, "Metadata"),
     },
-    "Metadata": {"plugin_data": (1, "PluginData"), "data_class": (4, "int32")},
+    "Metadata": {"plugin_data": (1, "PluginData")},
     "PluginData": {"plugin_name": (1, "string"), "content": (2, "bytes")},
     "Tensor": {
         "dtype": (1, "int32"),
@@ -45,9 +47,14 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "Shape": {"dim": (2, "*Dim")},
     "Dim": {"size": (1, "int64")},
     "HParams": {
+        "experiment": (2, "Experiment"),
         "session_start_info": (3, "SessionStart"),
         "session_end_info": (4, "SessionEnd"),
     },
+    "Experiment": {"hparam_infos": (4, "*SettingInfo"), "metric_infos": (5, "*MetricInfo")},
+    "SettingInfo": {"name": (1, "string"), "type": (4, "int32")},
+    "MetricInfo": {"name": (1, "MetricName")},
+    "MetricName": {"tag": (2, "string")},
     "SessionStart": {
         "hparams": (1, "*Setting"),
         "group_name": (4, "string"),
@@ -65,7 +72,7 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
 _ONE_OF = {
     "Value": ("simple_value", "image", "histo", "audio", "tensor"),
     "SettingValue": ("number_value", "string_value", "bool_value"),
-    "HParams": ("session_start_info", "session_end_info"),
+    "HParams": ("experiment", "session_start_info", "session_end_info"),
 }
 _KNOWN = Messages("tensorboard", _MESSAGES, _ONE_OF)
 

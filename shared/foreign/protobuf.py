@@ -16,6 +16,7 @@ _SCALAR = {
     "bool": 8,
     "string": 9,
     "bytes": 12,
+    "sint64": 18,
 }
 _MESSAGE, _OPTIONAL, _REPEATED = 11, 1, 3
 

@@ -151,7 +151,7 @@ class _Told:
         step: float | None = history.step.num if history.HasField("step") else None
         for item in history.item:
             key = item.key or ".".join(item.nested_key)
-            value = _number(item.value_json)
+            value = _value_of(item)
             if value is None:
                 if key.endswith("._type"):
                     self._not_drawn[one_line(item.value_json.strip('"'), 30)] += 1
@@ -159,7 +159,7 @@ class _Told:
                 step = value if step is None else step
             elif key == "_timestamp":
                 record["time"] = value
-            elif key not in _OWN:
+            elif key.partition(".")[0] not in _OWN:
                 record[free_key(key)] = value
         if read_step(step)[0] is None:
             return
@@ -206,6 +206,14 @@ class _Told:
             facts.status = "failed" if code else "completed"
             if facts.started_at is not None:
                 facts.ended_at = facts.started_at + max(0, seconds)
+
+
+def _value_of(item: Any) -> float | None:
+    """The number in an item of the history."""
+    kind = item.WhichOneof("kind")
+    if kind in ("integer", "number"):
+        return float(getattr(item, kind))
+    return _number(item.value_json)
 
 
 def _number(text: str) -> float | None:

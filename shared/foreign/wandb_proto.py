@@ -12,13 +12,26 @@ from shared.foreign.protobuf import Messages
 
 _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "Record": {
+        "num": (1, "int64"),
         "history": (2, "History"),
+        "summary": (3, "Summary"),
         "config": (5, "Config"),
         "stats": (7, "Stats"),
         "run": (17, "Run"),
         "exit": (18, "Exit"),
+        "header": (21, "Header"),
     },
-    "History": {"item": (1, "*Item"), "step": (2, "Step")},
+    "Header": {"version_info": (1, "Version")},
+    "Version": {"producer": (1, "string"), "min_consumer": (2, "string")},
+    "History": {"item": (1, "*HistoryItem"), "step": (2, "Step")},
+    "HistoryItem": {
+        "key": (1, "string"),
+        "nested_key": (2, "*string"),
+        "integer": (5, "sint64"),
+        "number": (6, "double"),
+        "value_json": (16, "string"),
+    },
+    "Summary": {"update": (1, "*Item")},
     "Step": {"num": (1, "int64")},
     "Item": {
         "key": (1, "string"),
@@ -43,7 +56,9 @@ _MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "Exit": {"exit_code": (1, "int32"), "runtime": (2, "int32")},
     "Time": {"seconds": (1, "int64"), "nanos": (2, "int32")},
 }
-_KNOWN = Messages("wandb", _MESSAGES)
+#: Newer versions may write a number as such.
+_ONE_OF = {"HistoryItem": ("integer", "number", "value_json")}
+_KNOWN = Messages("wandb", _MESSAGES, _ONE_OF)
 
 
 def message(name: str) -> Any:

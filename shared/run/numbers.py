@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.json_text import is_number
 
+_EXACT = 1 << 53  # up to which a float holds every integer
 _PLAIN = frozenset({float, int, str, bool, type(None)})
 
 
@@ -34,6 +35,13 @@ def as_float(value: object) -> float | None:
         return float(value) if is_number(value) else None  # type: ignore[arg-type]
     except OverflowError:
         return None
+
+
+def shortest(value: float) -> str:
+    """The shortest text that parses to the same number."""
+    if math.isfinite(value) and value == int(value) and abs(value) <= _EXACT:
+        return str(int(value)) if value or math.copysign(1.0, value) > 0 else "-0.0"
+    return repr(value)
 
 
 #: What may decide which step is best, the first that there is.

@@ -84,6 +84,9 @@ def test_every_scalar_is_read_with_its_time(tmp_path: Path) -> None:
         ({"dtype": 9, "int64_val": [7]}, 7.0),
         ({"dtype": 1, "tensor_content": np.float32(2.5).tobytes()}, 2.5),
         ({"dtype": 19, "half_val": [int(np.float16(2.5).view(np.uint16))]}, 2.5),
+        ({"dtype": 14, "half_val": [0x4020]}, 2.5),
+        ({"dtype": 14, "tensor_content": b"\x20\x40"}, 2.5),
+        ({"dtype": 4, "int_val": [7]}, 7.0),
         ({"dtype": 1, "float_val": [1.0, 2.0], "tensor_shape": {"dim": [{"size": 2}]}}, None),
         ({"dtype": 7}, None),
     ],
@@ -98,6 +101,7 @@ def test_settings_and_what_is_not_drawn(tmp_path: Path) -> None:
         session_start_info={
             "hparams": [
                 {"key": "lr", "value": {"number_value": 0.1}},
+                {"key": "steps", "value": {"number_value": 12_345_678.0}},
                 {"key": "on", "value": {"bool_value": False}},
                 {"key": "name", "value": {"string_value": "x"}},
             ]
@@ -106,9 +110,18 @@ def test_settings_and_what_is_not_drawn(tmp_path: Path) -> None:
     plugin = {"plugin_name": "hparams", "content": told.SerializeToString()}
     data = event(0, _hparams_={"metadata": {"plugin_data": plugin}})
     data += event(1, h={"histo": b"12"}, i={"image": b""}, loss=1.0)
+    mine = {"metadata": {"plugin_data": {"plugin_name": "mine"}}}
+    data += event(2, t={"tensor": {"dtype": 7}}, m={"tensor": {"dtype": 7}, **mine})
     reader = read_all(Found(written(tmp_path, data), "TensorBoard"))
-    assert reader.facts.config == {"lr": "0.1", "on": "False", "name": "x"}
-    assert reader.facts.notes == ("1 histogram is not drawn", "1 image is not drawn")
+    assert reader.facts.config == {
+        "lr": "0.1",
+        "steps": "12345678",
+        "on": "false",
+        "name": "x",
+    }
+    assert reader.facts.notes == tuple(
+        f"1 {kind} is not drawn" for kind in ("histogram", "image", "tensor", "mine value")
+    )
 
 
 def test_two_writers_of_one_folder_and_one_that_goes_on_after_a_crash(tmp_path: Path) -> None:
@@ -118,6 +131,32 @@ def test_two_writers_of_one_folder_and_one_that_goes_on_after_a_crash(tmp_path: 
     table = read_all(Found(tmp_path, "TensorBoard")).table
     assert numbers(table)["loss"][5:8] == [(5, "5.0"), (6, "60.0"), (7, "60.0")]
     assert table.facts.given_up_after == 7
+
+
+def restart(step: int) -> bytes:
+    """The program begins again at a step."""
+    told = message("Event")(step=step, session_log={"status": 1})
+    return frame(told.SerializeToString())
+
+
+def test_a_restart_with_a_purge_step_drops_what_was_logged_from_there_on(tmp_path: Path) -> None:
+    begun = b"".join(event(s, loss=float(s), acc=float(s)) for s in range(10))
+    written(tmp_path, HEADER + restart(0) + begun)
+    reader = read_all(Found(tmp_path, "TensorBoard"))
+    assert numbers(reader.table)["acc"] == points(range(10))
+    written(tmp_path, HEADER + restart(6), OTHER)
+    while reader.poll():
+        pass
+    assert numbers(reader.table) == {"loss": points(range(6)), "acc": points(range(6))}
+    assert (reader.table.facts.front, reader.table.facts.given_up_after) == (5, None)
+    later = event(7, loss=7.0) + event(8, loss=-1.0) + restart(8) + event(9, loss=9.0)
+    with (tmp_path / OTHER).open("ab") as file:
+        file.write(later)
+    while reader.poll():
+        pass
+    assert numbers(reader.table) == {"loss": points([*range(6), 7, 9]), "acc": points(range(6))}
+    assert numbers(read_all(Found(tmp_path, "TensorBoard")).table) == numbers(reader.table)
+    assert reader.table.series("time").steps.tolist() == [*range(6), 7, 9]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -110,6 +110,22 @@ def test_a_run_is_read_with_its_facts(tmp_path: Path) -> None:
     assert facts.notes == ("1 value of type histogram is not drawn",)
 
 
+def test_numbers_may_be_typed_and_what_wandb_keeps_for_itself_is_no_metric(tmp_path: Path) -> None:
+    typed = [
+        {"nested_key": ["_step"], "integer": 3},
+        {"nested_key": ["a", "b"], "number": 0.5},
+        {"nested_key": ["n"], "integer": -2},
+        {"nested_key": ["_wandb", "runtime"], "value_json": "7"},
+        {"nested_key": ["_mine", "_x"], "value_json": "8"},
+    ]
+    data, _ = log_file([other(history={"item": typed})])
+    assert numbers(read_all(written(tmp_path, data)).table) == {
+        "a.b": [(3, "0.5")],
+        "n": [(3, "-2.0")],
+        "_mine._x": [(3, "8.0")],
+    }
+
+
 def test_records_cross_blocks(tmp_path: Path) -> None:
     long = "x" * 70_000
     data, places = log_file([history(s, loss=float(s), text=long) for s in range(4)])

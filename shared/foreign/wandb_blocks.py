@@ -16,8 +16,36 @@ BLOCK = 32 << 10
 _CHUNK = struct.Struct("<IHB")
 _SIZE = _CHUNK.size
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+#: The kind of a chunk, by whether it is the first and the last of its record.
+_KINDS = {(True, True): FULL, (True, False): FIRST, (False, False): MIDDLE, (False, True): LAST}
 _TYPE = re.compile(rb"[\x01-\x04]")
 _MOST = 64 << 20  # bytes of a record that is believed
+
+
+class Blocks:
+    """Takes records apart into chunks, from the beginning of a file."""
+
+    def __init__(self) -> None:
+        self._at = 0
+
+    def add(self, record: bytes) -> bytes:
+        """The next bytes of the file, which hold `record`."""
+        pieces: list[bytes] = [] if self._at else [HEADER]
+        self._at = self._at or len(HEADER)
+        rest, first = memoryview(record), True
+        while first or rest:
+            left = BLOCK - self._at % BLOCK
+            if left < _SIZE:
+                pieces.append(bytes(left))
+                self._at += left
+                continue
+            part, rest = rest[: left - _SIZE], rest[left - _SIZE :]
+            kind = _KINDS[first, not rest]
+            checksum = crc32(part, crc32(bytes((kind,))))
+            pieces += (_CHUNK.pack(checksum, len(part), kind), bytes(part))
+            self._at += _SIZE + len(part)
+            first = False
+        return b"".join(pieces)
 
 
 class Records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,14 @@ def export(
     ] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="A chart of the losses.")] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder in DIR with a TensorBoard event file."),
+    ] = None,
+    wandb_offline: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder in DIR that 'wandb sync' can upload."),
+    ] = None,
     keys: Annotated[
         str | None,
         typer.Option(
@@ -50,7 +59,7 @@ def export(
     ] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> int:
-    """Export a run as CSV, text, SVG or PNG."""
+    """Export a run as CSV, text, SVG or PNG, or for TensorBoard or W&B."""
     from shared.errors import UserError
     from shared.export.csv import export_csv
     from shared.export.page import export_text
@@ -58,14 +67,17 @@ def export(
     from shared.output_file import check_output
 
     wanted = [path for path in (csv, text, svg, png) if path is not None]
-    if not wanted:
-        raise UserError("Nothing to write: give --csv, --text, --svg or --png.")
+    if not wanted and tensorboard is None and wandb_offline is None:
+        raise UserError(
+            "Nothing to write: give --csv, --text, --svg, --png, --tensorboard or --wandb-offline."
+        )
     chosen = [key.strip() for key in keys.split(",") if key.strip()] if keys is not None else None
     if chosen == []:
         raise UserError(f"--keys {keys!r} names no metric.")
     (found,) = runs_meant([run], runs_dir)
     for path in wanted:  # fail before anything is written
         check_output(path, force=force)
+    logs = _logs(found, tensorboard, wandb_offline, force=force)
     if csv is not None:
         with _reading(found, csv) as advance:
             table = export_csv(found, csv, chosen, force=force, advance=advance)
@@ -79,16 +91,52 @@ def export(
             _wrote(svg, export_svg(figure, svg, force=force))
         if png is not None:
             _wrote(png, export_png(figure, png, force=force))
+    logs()
     return 0
 
 
-def _reading(run: RunDirectory, path: Path) -> Any:
+def _logs(
+    run: RunDirectory, tensorboard: Path | None, wandb: Path | None, *, force: bool
+) -> Callable[[], None]:
+    """What writes the logs of other tools, once all places have been checked. Raises UserError."""
+    from shared.export.curves import read_curves, read_facts
+    from shared.export.tensorboard import export_tensorboard, tensorboard_target
+    from shared.export.wandb import export_wandb, wandb_target
+
+    facts = read_facts(run)
+    wanted = [
+        (write, target_of(facts, folder, force=force))
+        for folder, target_of, write in (
+            (tensorboard, tensorboard_target, export_tensorboard),
+            (wandb, wandb_target, export_wandb),
+        )
+        if folder is not None
+    ]
+    for _, target in wanted:
+        target.check()
+
+    def write_all() -> None:
+        if not wanted:
+            return
+        with _reading(run, wanted[0][1].path, passes=1) as advance:
+            curves = read_curves(run, advance)
+        what = f"{plural(curves.values, 'value')} of {plural(len(curves.keys), 'metric')}"
+        for write, target in wanted:
+            written = write(facts, curves, target)
+            _wrote(written.folder, written.bytes, what)
+            for note in written.notes:
+                typer.echo(f"note: {note}", err=True)
+
+    return write_all
+
+
+def _reading(run: RunDirectory, path: Path, passes: int = 2) -> Any:
     """A progress bar for a long log; none if it would get into the data."""
     try:
         size = run.metrics_path.stat().st_size
     except OSError:
         size = 0
-    return progress("reading", 2 * size, quiet=size < _LONG or str(path) == "-")
+    return progress("reading", passes * size, quiet=size < _LONG or str(path) == "-")
 
 
 def _wrote(path: Path, size: int, what: str = "") -> None:

@@ -35,10 +35,10 @@ class CsvTable:
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`. A table without a column of steps is somebody's data, not a log."""
         names = [name for name in folder.files if name.endswith(_ENDINGS)]
-        runs, again = looked_through((folder.path / name for name in names), is_log)
+        runs, watched = looked_through((folder.path / name for name in names), is_log)
         found = tuple(_found(path) for path in runs)
         lightning = {_LIGHTNING, _HPARAMS} & folder.files
-        return Claim(found, frozenset(lightning), again)
+        return Claim(found, frozenset(lightning), watched)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""

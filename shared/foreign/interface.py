@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from shared.foreign.files_below import Seen
 from shared.run.metrics_log import MetricsTable
 
 
@@ -37,12 +38,15 @@ class Found:
 class Claim:
     """The runs in a folder, and its entries that are theirs: nobody else looks into those.
 
-    `again`: others may come while the folder's own time stays the same.
+    `watched` are files and folders in which others may come while the time of this folder stays
+    the same, as they were before they were looked into. `busy`: one could not be looked into now,
+    as a locked database; the runs of the look before stay.
     """
 
     runs: tuple[Found, ...] = ()
     names: frozenset[str] = frozenset()
-    again: bool = False
+    watched: tuple[tuple[Path, Seen], ...] = ()
+    busy: bool = False
 
 
 @dataclass

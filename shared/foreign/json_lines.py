@@ -27,8 +27,8 @@ class JsonLines:
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`. A file whose records have no step is somebody's data, not a log."""
         names = [name for name in folder.files if name.endswith(_ENDINGS)]
-        runs, again = looked_through((folder.path / name for name in names), is_log)
-        return Claim(tuple(Found(path, self.name) for path in runs), again=again)
+        runs, watched = looked_through((folder.path / name for name in names), is_log)
+        return Claim(tuple(Found(path, self.name) for path in runs), watched=watched)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""

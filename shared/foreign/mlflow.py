@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from shared.foreign.files_below import Seen
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found, Reader
 from shared.foreign.mlflow_folder import (
     STATUSES,
     FolderReader,
+    folder_watched,
     folder_written_at,
-    is_run_folder,
+    is_shown,
+    looks_like_a_run,
     merged,
     seconds,
     tags_of,
@@ -22,6 +25,7 @@ from shared.foreign.sqlite import (
     identity,
     is_database,
     reading,
+    watched,
     written_at,
 )
 from shared.run.metrics_log import MetricsTable
@@ -40,33 +44,33 @@ class MLflow:
 
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`."""
-        if is_run_folder(folder.files, folder.folders):
+        if looks_like_a_run(folder.files, folder.folders):
+            seen = folder_watched(folder.path)
             run = Found(folder.path, self.name, name=folder.path.name)
-            return Claim((run,), frozenset({"meta.yaml"}) | (folder.folders & _INSIDE))
-        runs: list[Found] = []
+            runs = (run,) if is_shown(folder.path) else ()
+            return Claim(runs, frozenset({"meta.yaml"}) | (folder.folders & _INSIDE), seen)
+        found: list[Found] = []
         names: set[str] = set()
+        watching: list[tuple[Path, Seen]] = []
+        busy = False
         for name in sorted(n for n in folder.files if n.endswith(_ENDINGS)):
-            own = list(self.recognises(folder.path / name))
-            runs += own
+            path = folder.path / name
+            watching += watched(path)
+            try:
+                own = _runs(path) if is_database(path) else []
+            except UnreadableError:
+                busy = True
+                continue
+            found += own
             names |= {name} if own else set()
-        return Claim(tuple(runs), frozenset(names), again=bool(runs))
+        return Claim(tuple(found), frozenset(names), tuple(watching), busy)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""
-        if not is_database(path):
-            return []
         try:
-            with reading(path) as database:
-                if not _is_ours(database):
-                    return []
-                rows = database.rows(
-                    "SELECT run_uuid, name FROM runs WHERE lifecycle_stage IS NOT 'deleted'"
-                    " ORDER BY start_time DESC LIMIT ?",
-                    (_MOST_RUNS,),
-                )
+            return _runs(path) if is_database(path) else []
         except UnreadableError:
             return []
-        return [Found(path, self.name, str(key), str(name or key)) for key, name in rows]
 
     def open(self, found: Found) -> Reader:
         """See `Format.open`."""
@@ -75,6 +79,19 @@ class MLflow:
     def written_at(self, found: Found) -> float:
         """See `Format.written_at`."""
         return written_at(found.path) if found.key else folder_written_at(found.path)
+
+
+def _runs(path: Path) -> list[Found]:
+    """The runs in a database, the newest first. Raises UnreadableError."""
+    with reading(path) as database:
+        if not _is_ours(database):
+            return []
+        rows = database.rows(
+            "SELECT run_uuid, name FROM runs WHERE lifecycle_stage IS NOT 'deleted'"
+            " ORDER BY start_time DESC LIMIT ?",
+            (_MOST_RUNS,),
+        )
+    return [Found(path, MLflow.name, str(key), str(name or key)) for key, name in rows]
 
 
 def _is_ours(database: Database) -> bool:

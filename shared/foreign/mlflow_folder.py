@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.files import read_bytes
+from shared.foreign.files_below import FileSeen, Seen, files_below, seen_at
 from shared.foreign.interface import ForeignFacts
 from shared.foreign.records import free_key
 from shared.json_text import Json, parse_nonfinite
@@ -22,6 +23,7 @@ from shared.text import plural
 
 _META, _METRICS = "meta.yaml", "metrics"
 _MOST_FILES = 10_000
+_LONGEST = 10_000  # bytes of a parameter or tag
 _SLICE = 256 << 10
 STATUSES = {
     "RUNNING": "running",
@@ -33,34 +35,53 @@ STATUSES = {
 _NUMBERS = {"1": "RUNNING", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
 
 
-def is_run_folder(files: Collection[str], folders: Collection[str]) -> bool:
-    """Whether a folder with these entries holds a run."""
+def looks_like_a_run(files: Collection[str], folders: Collection[str]) -> bool:
+    """Whether a folder with these entries may hold a run."""
     return _META in files and _METRICS in folders
+
+
+def is_shown(folder: Path) -> bool:
+    """Whether it does, and not a deleted one or a logged model."""
+    try:
+        meta = _meta(folder)
+    except OSError:
+        return True  # its reader tells
+    return "model_id" not in meta and meta.get("lifecycle_stage") != "deleted"
+
+
+def folder_watched(folder: Path) -> tuple[tuple[Path, Seen], ...]:
+    """What changes when a run is deleted or restored."""
+    return ((folder / _META, seen_at(folder / _META)),)
 
 
 def folder_written_at(folder: Path) -> float:
     """When its newest metric or its end was written. Raises OSError."""
-    times = [(folder / _META).stat().st_mtime]
-    times += [path.stat().st_mtime for path in _files(folder / _METRICS)]
-    return max(times)
+    written = (folder / _META).stat().st_mtime
+    return max([written, *(file.written_at for file in _files(folder / _METRICS))])
 
 
-def _files(folder: Path) -> list[Path]:
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return found[:_MOST_FILES]
+def _files(folder: Path) -> list[FileSeen]:
+    return files_below(folder, _MOST_FILES)
+
+
+def _meta(folder: Path) -> dict[str, str]:
+    return flat_config(read_bytes(folder / _META).decode("utf-8", "replace"))
 
 
 class FolderReader:
-    """Follows one run; see `Reader`."""
+    """Follows one run; see `Reader`. What has not changed since the last look is not opened."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.facts = ForeignFacts(name=folder.name)
+        self._meta_seen: Seen = None
+        self._texts: dict[str, _Texts] = {n: _Texts(folder / n) for n in ("params", "tags")}
         self._start_over()
 
     def _start_over(self) -> None:
         self.table = MetricsTable()
         self._tails: dict[str, Tailer] = {}
+        self._seen: dict[str, Seen] = {}
         self._bad = 0
         self._share = 0.0
 
@@ -73,21 +94,23 @@ class FolderReader:
         """See `Reader.poll`."""
         try:
             self._read_facts()
-            paths = _files(self._folder / _METRICS)
         except OSError as error:
             self.facts.problem = f"{_META} cannot be read: {error.strerror}"
             return False
         points: list[tuple[str, float | None, object, object]] = []
         more = False
-        for path in paths:
-            key = path.relative_to(self._folder / _METRICS).as_posix()
-            tail = self._tails.setdefault(key, Tailer(path))
+        for file in _files(self._folder / _METRICS):
+            if file.seen == self._seen.get(file.name):
+                continue
+            tail = self._tails.setdefault(file.name, Tailer(file.path))
             chunk = tail.read(_SLICE)
             if chunk.restarted:
                 self._start_over()
                 return True
             more |= chunk.more
-            points += self._points(key, chunk.lines)
+            if not chunk.more:
+                self._seen[file.name] = file.seen
+            points += self._points(file.name, chunk.lines)
         if points:
             # Lines of several files: in the order in which they were written.
             points.sort(key=lambda point: (_order(point[3]), _order(point[2])))
@@ -112,28 +135,42 @@ class FolderReader:
         return found
 
     def _read_facts(self) -> None:
-        meta = flat_config(read_bytes(self._folder / _META).decode("utf-8", "replace"))
-        facts = self.facts
-        facts.name = meta.get("run_name") or self._folder.name
-        status = STATUSES.get(_NUMBERS.get(meta.get("status", ""), meta.get("status", "")), "")
-        facts.status = "" if status == "running" else status
-        started, ended = (text_number(meta.get(key, "")) for key in ("start_time", "end_time"))
-        facts.started_at, facts.ended_at = seconds(started), seconds(ended)
-        facts.config = dict(self._texts("params"))
-        facts.tags = tags_of(self._texts("tags"))
-
-    def _texts(self, folder: str) -> list[tuple[str, str]]:
-        found = []
-        for path in _files(self._folder / folder):
-            try:
-                text = read_bytes(path)[:10_000].decode("utf-8", "replace")
-            except OSError:
-                continue
-            found.append((path.relative_to(self._folder / folder).as_posix(), text))
-        return found
+        facts, seen = self.facts, seen_at(self._folder / _META)
+        if seen is None or seen != self._meta_seen:
+            meta = _meta(self._folder)
+            self._meta_seen = seen
+            facts.name = meta.get("run_name") or self._folder.name
+            status = STATUSES.get(_NUMBERS.get(meta.get("status", ""), meta.get("status", "")), "")
+            facts.status = "" if status == "running" else status
+            started, ended = (text_number(meta.get(key, "")) for key in ("start_time", "end_time"))
+            facts.started_at, facts.ended_at = seconds(started), seconds(ended)
+        facts.config = dict(self._texts["params"].read())
+        facts.tags = tags_of(self._texts["tags"].read())
 
     def close(self) -> None:
         """See `Reader.close`."""
+
+
+class _Texts:
+    """The texts in small files, each named by its file; read again where a file has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, tuple[Seen, str]] = {}
+
+    def read(self) -> list[tuple[str, str]]:
+        """Names and texts."""
+        known: dict[str, tuple[Seen, str]] = {}
+        for file in _files(self._folder):
+            before = self._known.get(file.name)
+            if before is None or before[0] != file.seen:
+                try:
+                    before = file.seen, read_bytes(file.path)[:_LONGEST].decode("utf-8", "replace")
+                except OSError:
+                    continue
+            known[file.name] = before
+        self._known = known
+        return [(name, text) for name, (_, text) in known.items()]
 
 
 def _number(text: str) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.foreign.files_below import Seen, seen_at
 from shared.json_text import Json, is_number, parse_nonfinite
 from shared.run.foreign import flattened
 from shared.run.records import RECORD_KEYS
@@ -20,22 +21,24 @@ _MOST_CONFIG = 2_000
 
 def looked_through(
     paths: Iterable[Path], is_log: Callable[[Path], bool | None]
-) -> tuple[list[Path], bool]:
-    """Those that are logs, and whether others may become one without their folder's time telling.
+) -> tuple[list[Path], tuple[tuple[Path, Seen], ...]]:
+    """Those that are logs, and those that may become one without their folder's time telling.
 
     A file that cannot be read hides no other one.
     """
     found: list[Path] = []
-    again = False
+    watched: list[tuple[Path, Seen]] = []
     for path in sorted(paths):
+        seen = seen_at(path)
         try:
             told = is_log(path)
         except OSError:
             continue
         if told:
             found.append(path)
-        again |= told is None
-    return found, again
+        elif told is None:
+            watched.append((path, seen))
+    return found, tuple(watched)
 
 
 def share_of(read: int, paths: Iterable[Path]) -> float:

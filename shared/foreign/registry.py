@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib import import_module
 from typing import cast
 
@@ -22,9 +21,8 @@ _MODULES: Mapping[str, str] = {
 }
 
 
-@cache
 def formats() -> tuple[Format, ...]:
-    """Every format."""
+    """Every format, made anew: one may remember what it has looked at."""
     return tuple(format_named(name) for name in _MODULES)
 
 

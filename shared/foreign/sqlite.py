@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from shared.files import open_file
+from shared.foreign.files_below import Seen, seen_at
 
 MAGIC = b"SQLite format 3\0"
 _WAIT = 0.2  # seconds for a lock
@@ -36,6 +38,12 @@ class Database:
     def columns(self, table: str) -> frozenset[str]:
         """The columns of a table; none where there is no such table."""
         return frozenset(row[1] for row in self.rows(f"PRAGMA table_info({table})"))
+
+    def is_indexed(self, table: str, column: str) -> bool:
+        """Whether an index of the table begins with this column."""
+        names = [row[1] for row in self.rows(f"PRAGMA index_list({table})")]
+        firsts = (self.rows("SELECT name FROM pragma_index_info(?)", (name,)) for name in names)
+        return any(found and found[0][0] == column for found in firsts)
 
 
 @contextmanager
@@ -71,13 +79,22 @@ def is_database(path: Path) -> bool:
         return False
 
 
+def watched(path: Path) -> tuple[tuple[Path, Seen], ...]:
+    """What changes when something is written to it."""
+    return tuple((one, seen_at(one)) for one in (path, _log_of(path)))
+
+
 def written_at(path: Path) -> float:
     """When it or its write-ahead log was written last. Raises OSError."""
     times = [path.stat().st_mtime]
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists():
-        times.append(log.stat().st_mtime)
+    with contextlib.suppress(OSError):
+        times.append(_log_of(path).stat().st_mtime)
     return max(times)
+
+
+def _log_of(path: Path) -> Path:
+    """Where its write-ahead log is, if it has one."""
+    return path.with_name(f"{path.name}-wal")
 
 
 def identity(path: Path) -> tuple[int, int] | None:

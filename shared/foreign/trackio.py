@@ -5,6 +5,7 @@ Its tables have changed: once without a step, once without a run's id, once all 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,27 +14,33 @@ from typing import Any
 
 import numpy as np
 
-from shared.files import open_file
+from shared.foreign import sqlite
+from shared.foreign import trackio_inbox as inbox
+from shared.foreign.files_below import Seen
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
 from shared.foreign.records import config_of, types_not_drawn, with_numbers
-from shared.foreign.sqlite import (
-    Database,
-    UnreadableError,
-    identity,
-    is_database,
-    reading,
-    written_at,
-)
+from shared.foreign.sqlite import Database, UnreadableError, identity, is_database, reading
 from shared.json_text import Json
 from shared.run.foreign import flattened, read_step, text_time
 from shared.run.metrics_log import MetricsTable
-from shared.run.record_lines import parse_line, parse_lines
-from shared.text import one_line
+from shared.run.record_lines import parse_line
+from shared.text import one_line, plural
 
-_ENDING, _INBOX = ".db", "inbox"
-_ROWS = 5_000  # read at a time
-_MOST_RUNS, _MOST_FRAGMENTS = 5_000, 20_000
-_FRAGMENT = 64 << 20  # bytes of one that is read
+_ENDING = ".db"
+_ROWS, _FRAGMENTS = 5_000, 200  # read at a time
+_ALL = 1 << 30
+_MOST_RUNS = 5_000
+#: Each id with a name, through the index: the table may have millions of rows.
+_EACH_ID = """
+WITH RECURSIVE ids(id) AS (
+    SELECT min(run_id) FROM metrics
+    UNION ALL
+    SELECT (SELECT min(run_id) FROM metrics WHERE run_id > ids.id) FROM ids WHERE id IS NOT NULL
+    LIMIT ?
+)
+SELECT id, (SELECT run_name FROM metrics WHERE run_id = ids.id LIMIT 1) FROM ids
+WHERE id IS NOT NULL
+"""
 
 
 class Trackio:
@@ -41,46 +48,44 @@ class Trackio:
 
     name = "trackio"
 
+    def __init__(self) -> None:
+        self._inboxes: dict[Path, _InboxRuns] = {}
+
     def find(self, folder: Folder) -> Claim:
         """See `Format.find`."""
         runs: list[Found] = []
         names: set[str] = set()
+        seen: list[tuple[Path, Seen]] = []
+        busy = False
         for name in sorted(n for n in folder.files if n.endswith(_ENDING)):
             path = folder.path / name
-            if is_database(path):
-                own = self._runs(path)
-                runs += own
-                names |= {name} if own else set()
-        if _INBOX in folder.folders:
+            seen += sqlite.watched(path)
+            try:
+                own = _runs(path) if is_database(path) else []
+            except UnreadableError:
+                busy = True
+                continue
+            runs += own
+            names |= {name} if own else set()
+        if inbox.NAME in folder.folders:
+            place = folder.path / inbox.NAME
+            seen += inbox.watched(place)
             known = {found.key for found in runs}
-            inbox = folder.path / _INBOX
-            held = _inbox_runs(inbox)
+            held = self._inboxes.setdefault(place, _InboxRuns(place)).names()
             runs += [
-                Found(inbox, self.name, key, name)
+                Found(place, self.name, key, name)
                 for key, name in held.items()
                 if key not in known and name not in known
             ]
-            names |= {_INBOX} if held else set()
-        return Claim(tuple(runs), frozenset(names), again=bool(runs))
+            names |= {inbox.NAME} if held else set()
+        return Claim(tuple(runs), frozenset(names), tuple(seen), busy)
 
     def recognises(self, path: Path) -> Iterable[Found]:
         """See `Format.recognises`."""
-        return self._runs(path) if is_database(path) else []
-
-    def _runs(self, path: Path) -> list[Found]:
         try:
-            with reading(path) as database:
-                own = _identifying(database)
-                if not own:
-                    return []
-                rows = database.rows(
-                    f"SELECT DISTINCT {', '.join(own)}, run_name FROM metrics LIMIT ?",
-                    (_MOST_RUNS,),
-                )
+            return _runs(path) if is_database(path) else []
         except UnreadableError:
             return []
-        found = {_key(row[:-1]): str(row[-1]) for row in rows}
-        return [Found(path, self.name, key, name) for key, name in found.items()]
 
     def open(self, found: Found) -> TrackioReader:
         """See `Format.open`."""
@@ -88,10 +93,45 @@ class Trackio:
 
     def written_at(self, found: Found) -> float:
         """See `Format.written_at`."""
-        if found.path.name != _INBOX:
-            return written_at(found.path)
-        times = [path.stat().st_mtime for path in _fragments(found.path)]
-        return max(times, default=found.path.stat().st_mtime)
+        if found.path.name == inbox.NAME:
+            return inbox.written_at(found.path)
+        written = sqlite.written_at(found.path)
+        with contextlib.suppress(OSError):  # there need not be an inbox
+            written = max(written, inbox.written_at(found.path.with_name(inbox.NAME)))
+        return written
+
+
+class _InboxRuns:
+    """The runs whose metrics lie in an inbox."""
+
+    def __init__(self, place: Path) -> None:
+        self._inbox = inbox.Inbox(place)
+        self._runs: dict[Path, dict[str, str]] = {}  # of each fragment
+
+    def names(self) -> dict[str, str]:
+        """The names of the runs, by id."""
+        self._inbox.look()
+        for path, records in self._inbox.take(_ALL):
+            told = [inbox.run_of(one) for one in records if one.get("kind") == "metric"]
+            self._runs[path] = dict(one for one in told if one is not None)
+        self._runs = {path: runs for path, runs in self._runs.items() if path in self._inbox}
+        return {key: name for runs in self._runs.values() for key, name in runs.items()}
+
+
+def _runs(path: Path) -> list[Found]:
+    """The runs in a database. Raises UnreadableError."""
+    with reading(path) as database:
+        own = _identifying(database)
+        if not own:
+            return []
+        if own == ("run_id",) and database.is_indexed("metrics", "run_id"):
+            rows = database.rows(_EACH_ID, (_MOST_RUNS,))
+        else:
+            rows = database.rows(
+                f"SELECT DISTINCT {', '.join(own)}, run_name FROM metrics LIMIT ?", (_MOST_RUNS,)
+            )
+    found = {_key(row[:-1]): str(row[-1]) for row in rows}
+    return [Found(path, Trackio.name, key, name) for key, name in found.items()]
 
 
 def _identifying(database: Database) -> tuple[str, ...]:
@@ -112,38 +152,14 @@ def _values(key: str, columns: Sequence[str]) -> list[str]:
     return [key] if len(columns) == 1 else list(json.loads(key))
 
 
-def _fragments(inbox: Path) -> list[Path]:
-    found = sorted(inbox.glob("*/*.jsonl"))
-    return [path for path in found if path.is_file()][:_MOST_FRAGMENTS]
-
-
-def _records(fragment: Path) -> list[Json]:
-    with open_file(fragment) as file:
-        return parse_lines(file.read(_FRAGMENT))[0]
-
-
-def _inbox_runs(inbox: Path) -> dict[str, str]:
-    """Ids and names of the runs whose metrics lie in the inbox."""
-    found: dict[str, str] = {}
-    for path in _fragments(inbox):
-        try:
-            records = _records(path)
-        except OSError:
-            continue
-        for record in records:
-            if record.get("kind") == "metric" and isinstance(record.get("run"), str):
-                found[str(record.get("run_id") or record["run"])] = record["run"]
-    return found
-
-
 class TrackioReader:
     """Follows one run; see `Reader`."""
 
     def __init__(self, found: Found) -> None:
         self._found = found
-        in_inbox = found.path.name == _INBOX
+        in_inbox = found.path.name == inbox.NAME
         self._path = None if in_inbox else found.path
-        self._inbox = found.path if in_inbox else found.path.with_name(_INBOX)
+        self._inbox_path = found.path if in_inbox else found.path.with_name(inbox.NAME)
         self.facts = ForeignFacts(name=found.name)
         self._identity = None if in_inbox else identity(found.path)
         self._start_over()
@@ -152,7 +168,8 @@ class TrackioReader:
         self.table = MetricsTable()
         self._row = self._system_row = 0
         self._steps = 0
-        self._read: set[Path] = set()
+        self._inbox = inbox.Inbox(self._inbox_path)
+        self._unread: set[Path] = set()
         self._seen: set[str] = set()
         self._not_drawn: Counter[str] = Counter()
         self._share = 0.0
@@ -178,7 +195,10 @@ class TrackioReader:
                 self.facts.problem = str(error)
                 return False
         if not more:
-            self._take_fragments()
+            more = self._take_fragments()
+        if self._unread:
+            count = plural(len(self._unread), "fragment")
+            self.facts.problem = f"{count} of the inbox cannot be read"
         self.facts.notes = types_not_drawn(self._not_drawn)
         self._share = 0.5 if more else 1.0
         return more
@@ -187,15 +207,17 @@ class TrackioReader:
         own = _identifying(database)
         if not own:
             raise UnreadableError(f"{self._found.path.name} has no table of metrics any more")
-        where = " AND ".join(f"{column} = ?" for column in own)
+        # In order of rows: the index of a run is in order of steps and would be sorted each time.
+        where = " AND ".join(f"+{column} = ?" for column in own)
         values = _values(self._found.key, own)
         columns = database.columns("metrics")
         step = "step" if "step" in columns else "NULL"
         log_id = "log_id" if "log_id" in columns else "NULL"
+        [(newest,)] = database.rows("SELECT ifnull(max(rowid), 0) FROM metrics")
         rows = database.rows(
             f"SELECT rowid, {step}, timestamp, metrics, {log_id} FROM metrics"
-            f" WHERE {where} AND rowid > ? ORDER BY rowid LIMIT ?",
-            (*values, self._row, _ROWS),
+            f" WHERE rowid > ? AND {where} ORDER BY rowid LIMIT ?",
+            (self._row, *values, _ROWS),
         )
         records = []
         for self._row, at, time, metrics, name in rows:
@@ -206,6 +228,7 @@ class TrackioReader:
             self.table.add_records(records)
         if len(rows) == _ROWS:
             return True
+        self._row = max(self._row, newest)  # of other runs, and not looked at again
         self._take_system(database, where, values)
         if (told := database.columns("configs")) >= {*own, "config"}:
             order = " ORDER BY created_at DESC" if "created_at" in told else ""
@@ -241,18 +264,24 @@ class TrackioReader:
         """Metrics of the machine have times but no steps: they go to the step of that time."""
         if not {"timestamp", "metrics"} <= database.columns("system_metrics"):
             return
-        clock = self.table.series("time")
-        if not len(clock.steps):
+        if not len(self.table.series("time")):
             return
         rows = database.rows(
             f"SELECT rowid, timestamp, metrics FROM system_metrics"
-            f" WHERE {where} AND rowid > ? ORDER BY rowid LIMIT ?",
-            (*values, self._system_row, _ROWS),
+            f" WHERE rowid > ? AND {where} ORDER BY rowid LIMIT ?",
+            (self._system_row, *values, _ROWS),
         )
+        if rows:
+            self._system_row = rows[-1][0]
+        self._add_system((time, parse_line(str(metrics).encode())) for _, time, metrics in rows)
+
+    def _add_system(self, told_at: Iterable[tuple[Any, Mapping[str, Any] | None]]) -> None:
+        clock = self.table.series("time")
+        if not len(clock):
+            return
         records = []
-        for self._system_row, time, metrics in rows:
+        for time, told in told_at:
             moment = text_time(str(time))
-            told = parse_line(str(metrics).encode())
             if moment is None or told is None:
                 continue
             at = max(0, int(np.searchsorted(clock.values, moment, "right")) - 1)
@@ -264,20 +293,15 @@ class TrackioReader:
             self.table.add_records(records)
             self.table.facts.last_record = last
 
-    def _take_fragments(self) -> None:
-        for path in _fragments(self._inbox):
-            if path in self._read:
-                continue
-            try:
-                fragment = _records(path)
-            except OSError as error:
-                self.facts.problem = f"{path.name} cannot be read: {error.strerror}"
-                continue
-            self._read.add(path)
-            records = []
+    def _take_fragments(self) -> bool:
+        """Read on in the inbox; True while there is more."""
+        self._inbox.look()
+        for path, fragment in self._inbox.take(_FRAGMENTS):
+            (self._unread.discard if fragment else self._unread.add)(path)
+            records, system = [], []
             for told in fragment:
-                key, metrics = told.get("run_id") or told.get("run"), told.get("metrics")
-                if key != self._found.key or not isinstance(metrics, dict):
+                run, metrics = inbox.run_of(told), told.get("metrics")
+                if run is None or run[0] != self._found.key or not isinstance(metrics, dict):
                     continue
                 if told.get("kind") == "metric":
                     if isinstance(told.get("config"), dict):
@@ -286,8 +310,12 @@ class TrackioReader:
                         told.get("step"), told.get("timestamp"), metrics, told.get("log_id")
                     )
                     records += [] if record is None else [record]
+                elif told.get("kind") == "system_metric":
+                    system.append((told.get("timestamp"), metrics))
             if records:
                 self.table.add_records(records)
+            self._add_system(system)
+        return self._inbox.more
 
     def _configure(self, config: Mapping[str, Any] | None) -> None:
         if config is None:

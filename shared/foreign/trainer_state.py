@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.errors import UserError
 from shared.files import load_json, open_file, read_bytes
+from shared.foreign.files_below import seen_at
 from shared.foreign.interface import Claim, Folder, ForeignFacts, Format, Found
 from shared.json_text import is_number
 from shared.run.foreign import read_step
@@ -43,10 +44,11 @@ class TrainerState:
         """See `Format.find`."""
         checkpoints = frozenset(n for n in folder.folders if _CHECKPOINT.fullmatch(n))
         names = checkpoints | (folder.files & {_STATE})
+        # A checkpoint's folder is there before the state in it.
+        watched = tuple((folder.path / name, seen_at(folder.path / name)) for name in checkpoints)
         newest = _newest(folder.path, names)
         if newest is None or not _is_state(newest):
-            # A checkpoint's folder is there before the state in it.
-            return Claim(again=newest is None and bool(checkpoints))
+            return Claim(watched=watched if newest is None else ())
         return Claim((Found(folder.path, self.name, name=folder.path.name),), names)
 
     def recognises(self, path: Path) -> Iterable[Found]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.foreign.files_below import Seen, seen_at
 from shared.foreign.interface import Claim, Folder, Format, Found
 from shared.foreign.registry import formats
 from shared.run.directory import RunDirectory, is_run
@@ -27,6 +28,12 @@ class _Seen:
     claim: Claim
     folders: tuple[Path, ...]
     problems: tuple[str, ...] = ()
+
+    def is_as_at(self, changed_at: int) -> bool:
+        """Whether there is nothing new, the folder's time being this now."""
+        if self.claim.busy or self.changed_at != changed_at:
+            return False
+        return all(seen_at(path) == seen for path, seen in self.claim.watched)
 
 
 @dataclass
@@ -90,7 +97,7 @@ class Walk:
     def _look(self, path: Path, *, root: bool) -> _Seen:
         changed_at = path.stat().st_mtime_ns
         before = self._seen.get(path)
-        if before is not None and before.changed_at == changed_at and not before.claim.again:
+        if before is not None and before.is_as_at(changed_at):
             return before
         folder = _listed(path)
         if not root and is_run(RunDirectory(path)):
@@ -98,7 +105,8 @@ class Walk:
         runs: list[Found] = []
         names: set[str] = set()
         problems: list[str] = []
-        again = False
+        watched: list[tuple[Path, Seen]] = []
+        busy = False
         for one in self.known:
             rest = Folder(path, folder.files - names, folder.folders - names)
             try:
@@ -109,12 +117,16 @@ class Walk:
                 problems.append(f"{path} cannot be read as {one.name}: {error}")
                 continue
             runs += claim.runs
+            if claim.busy and before is not None:
+                kept = [run for run in before.claim.runs if run.format == one.name]
+                runs += [run for run in kept if run not in claim.runs]
             names |= claim.names
-            again |= claim.again
+            busy |= claim.busy
+            watched += claim.watched
         below = sorted(folder.folders - names - _PASSED)
         return _Seen(
             changed_at,
-            Claim(tuple(runs), frozenset(names), again),
+            Claim(tuple(runs), frozenset(names), tuple(watched), busy),
             tuple(path / n for n in below),
             tuple(problems),
         )

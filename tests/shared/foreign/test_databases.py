@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,6 +154,53 @@ def test_a_fragment_may_hold_a_step_as_text_and_any_id(tmp_path: Path) -> None:
     assert numbers(read_all(own).table) == {"loss": [(5, "1.0"), (6, "1.0")]}
 
 
+def test_a_fragment_is_read_once_and_a_folder_only_when_it_has_changed(tmp_path: Path) -> None:
+    def line(kind: str, step: int, **metrics: float) -> str:
+        told = {"kind": kind, "run": "a", "run_id": "abc", "step": step, "metrics": metrics}
+        return json.dumps({**told, "timestamp": TIME.format(step)}) + "\n"
+
+    writer = tmp_path / "inbox" / "writer"
+    writer.mkdir(parents=True)
+    first = writer / "00000000.jsonl"
+    first.write_text(line("metric", 1, loss=1.0) + line("system_metric", 1, gpu=50.0))
+    walk = Walk(tmp_path)
+    [found] = walk.find()
+    os.utime(writer, (1e9, 1e9))
+    reader = read_all(found)
+    assert numbers(reader.table) == {"loss": [(1, "1.0")], "system/gpu": [(1, "50.0")]}
+    first.write_text(line("metric", 2, loss=2.0))  # it would not, in trackio
+    os.utime(writer, (1e9, 1e9))
+    reader.poll()
+    assert len(numbers(reader.table)["loss"]) == 1
+    (writer / "00000001.jsonl").write_text(line("metric", 3, loss=3.0))
+    (writer / "00000002.jsonl").write_text("broken\n")
+    reader.poll()
+    assert numbers(reader.table)["loss"] == [(1, "1.0"), (3, "3.0")]
+    assert reader.facts.problem == "1 fragment of the inbox cannot be read"
+    for fragment in writer.iterdir():
+        fragment.unlink()  # imported into a database
+    assert not walk.find()
+
+
+def test_thousands_of_rows_of_other_runs_are_passed_once(tmp_path: Path) -> None:
+    path = trackio(tmp_path / "p.db", "with ids", {0: {"loss": 1.0}})
+    with database(path) as db:
+        db.execute("CREATE INDEX run_step ON metrics(run_id, step)")
+        rows = ((f"r{i % 3}", f"n{i % 3}", TIME.format(0), i, '{"loss": 2}') for i in range(9))
+        db.executemany(
+            "INSERT INTO metrics (run_id, run_name, timestamp, step, metrics) VALUES (?,?,?,?,?)",
+            rows,
+        )
+    found = Walk(tmp_path).find()
+    assert {(one.key, one.name) for one in found} == {
+        ("abc", "mine"), ("r0", "n0"), ("r1", "n1"), ("r2", "n2"),
+    }  # fmt: skip
+    reader = read_all(next(one for one in found if one.key == "abc"))
+    trackio(path, "with ids", {1: {"loss": 0.5}})
+    reader.poll()
+    assert numbers(reader.table) == {"loss": [(0, "1.0"), (1, "0.5")]}
+
+
 def test_a_query_without_an_end_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +260,47 @@ def test_mlflows_older_folders(tmp_path: Path) -> None:
     assert (facts.config, facts.tags) == ({"lr": "0.1"}, ())
 
 
+def test_a_deleted_run_and_a_logged_model_are_no_runs(tmp_path: Path) -> None:
+    metas = {
+        "0/kept": "run_id: kept\nlifecycle_stage: active\n",
+        "0/gone": "run_id: gone\nlifecycle_stage: deleted\n",
+        "0/models/m-1": "model_id: m-1\nlifecycle_stage: active\n",
+        ".trash/1/old": "run_id: old\nlifecycle_stage: deleted\n",
+    }
+    for place, meta in metas.items():
+        run = tmp_path / "mlruns" / place
+        (run / "metrics").mkdir(parents=True)
+        (run / "metrics" / "loss").write_text("1000 0.5 0\n")
+        (run / "meta.yaml").write_text(meta)
+    walk = Walk(tmp_path)
+    assert [found.path.name for found in walk.find()] == ["kept"]
+    gone = tmp_path / "mlruns" / "0" / "gone"
+    (gone / "meta.yaml").write_text(metas["0/kept"])  # restored
+    assert {found.path.name for found in walk.find()} == {"kept", "gone"}
+
+
+def test_what_has_not_changed_in_a_folder_is_not_opened_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for folder in ("metrics", "params", "tags"):
+        (run / folder).mkdir(parents=True)
+    (run / "meta.yaml").write_text("run_name: mine\n")
+    (run / "params" / "lr").write_text("0.1")
+    loss, other = run / "metrics" / "loss", run / "metrics" / "other"
+    for path in (loss, other):
+        path.write_text("1000 0.5 0\n")
+    reader = read_all(*Walk(run).find())
+    seen = loss.stat()
+    loss.write_text("1000 0.7 5\n")  # as long as before, and of the same time
+    os.utime(loss, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with other.open("a") as file:
+        file.write("2000 0.25 1\n")
+    (run / "params" / "n").write_text("3")
+    while reader.poll():
+        pass
+    assert numbers(reader.table) == {"loss": [(0, "0.5")], "other": [(0, "0.5"), (1, "0.25")]}
+    assert reader.facts.config == {"lr": "0.1", "n": "3"}
+
+
 # -- both ----------------------------------------------------------------------------------
 
 
@@ -227,6 +316,26 @@ def test_a_new_run_is_found_though_the_folders_time_is_the_same(tmp_path: Path) 
     held.commit()
     assert "new" in {found.name for found in walk.find()}
     held.close()
+
+
+@pytest.mark.parametrize("kind", ["trackio", "MLflow"])
+def test_a_locked_database_keeps_its_runs_in_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("shared.foreign.sqlite._WAIT", 0.0)
+    path = tmp_path / "x.db"
+    if kind == "MLflow":
+        mlflow(path, range(1))
+    else:
+        trackio(path, "with ids", {0: {"loss": 1.0}})
+    walk = Walk(tmp_path)
+    known = walk.find()
+    assert known
+    with database(path) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        os.utime(path, (1e9, 1e9))
+        assert walk.find() == known
+    assert walk.find() == known
 
 
 def test_a_locked_database_is_a_problem_until_it_is_free(tmp_path: Path) -> None:

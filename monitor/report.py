@@ -154,7 +154,7 @@ def _age(now: float, moment: float | None) -> float | None:
 def _outline_report(view: RunView, now: float) -> dict[str, Any]:
     """The report on a run without reading all of its metrics."""
     if view.foreign is not None:
-        return {"val_loss": None, "checkpoints": []}
+        return {"checkpoints": []}
     run = RunDirectory(view.path)
     return {
         "val_loss": last_val_loss(run),

@@ -6,17 +6,17 @@ import dataclasses
 import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from monitor.data.main_metric import main_key
+from monitor.data.foreign_view import told_by
+from monitor.data.outline import Extents
 from monitor.data.views import RunView
 from shared.foreign.guarded import open_reader
 from shared.foreign.interface import Found, Reader
 from shared.foreign.registry import format_named
 from shared.foreign.walking import Walk
 from shared.ownership.health import STALLED_AFTER
-from shared.run.metrics_log import MetricsTable
 from shared.run.records import ENDED_STATUSES
 from shared.text import format_time, one_line
 
@@ -25,7 +25,6 @@ _LOOK_AGAIN = 2.0  # between two looks whether a run has grown
 _READING = 0.02  # seconds of reading at each scan
 _PROBLEM_AGAIN = 10.0  # before what could not be read is tried once more
 _KEPT = 20  # runs at work whose readers stay open
-_SPARK = 40  # values of a sparkline
 
 
 @dataclass(eq=False)
@@ -37,6 +36,7 @@ class _Known:
     written_at: float = -1.0
     read_at: float = -2.0
     reader: Reader | None = None
+    extents: Extents = field(default_factory=Extents)
     #: The number of its last reading to the end.
     turn: int = 0
     #: When a problem is looked at again: a database may have been locked while it was written to.
@@ -121,10 +121,11 @@ class ForeignRuns:
         if status not in ENDED_STATUSES:
             status = "running" if now - known.written_at < STALLED_AFTER else "idle"
             reason = "" if status == "running" else _last_written(known)
-        known.view = dataclasses.replace(
-            told, status=status, reason=reason, updated_at=known.written_at
-        )
-        return known.view != told
+        view = dataclasses.replace(told, status=status, reason=reason, updated_at=known.written_at)
+        if view == told:
+            return False
+        known.view = view
+        return True
 
     def _read(self) -> bool:
         """Read on in those that have grown, for a moment in all."""
@@ -146,7 +147,9 @@ class ForeignRuns:
                 known.read_at = written_at
                 self._turn += 1
                 known.turn = self._turn
-                before, known.view = known.view, told_by(known.view, known.reader)
+                before = known.view
+                known.view = told_by(before, known.reader, known.extents)
+                changed |= known.view.outline is not before.outline
                 changed |= repr(before) != repr(known.view)  # NaN is equal to itself there
                 if known.view.status != "running" or self._open_readers() > _KEPT:
                     self._close(known)
@@ -158,38 +161,9 @@ class ForeignRuns:
         return sum(known.reader is not None for known in self._known.values())
 
     def _close(self, known: _Known) -> None:
-        reader, known.reader = known.reader, None
+        reader, known.reader, known.extents = known.reader, None, Extents()
         if reader is not None:
             reader.close()
-
-
-def told_by(view: RunView, reader: Reader) -> RunView:
-    """`view` with what its files tell."""
-    facts, table = reader.facts, reader.table
-    name = one_line(facts.name, 120) or view.name
-    status = facts.status or view.status
-    losses = _losses(table)
-    return dataclasses.replace(
-        view,
-        name=name,
-        status=status,
-        reason="" if status == "running" or facts.status else view.reason,
-        step=max(0, table.facts.front),
-        loss=float(losses[-1]) if len(losses) else None,
-        host=one_line(facts.host, 80),
-        tags=tuple(one_line(tag, 40) for tag in facts.tags),
-        started_at=facts.started_at,
-        ended_at=facts.ended_at,
-        alarm=one_line(facts.problem, 500),
-        sparkline=tuple(losses[:: max(1, -(-len(losses) // _SPARK))]),
-    )
-
-
-def _losses(table: MetricsTable) -> list[float]:
-    series = {key: table.series(key) for key in table.keys()}  # noqa: SIM118  not a dict
-    if not series:
-        return []
-    return series[main_key(series)].values.tolist() if main_key(series) in series else []
 
 
 def _first_view(run_id: str, found: Found) -> RunView:

@@ -14,7 +14,7 @@ from monitor.data.tails import Signature, file_signature
 from shared.files import open_file
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory
-from shared.run.metrics_log import TIME, MetricsReader
+from shared.run.metrics_log import TIME, MetricsReader, MetricsTable
 from shared.run.metrics_rows import Series
 from shared.text import one_line
 
@@ -96,6 +96,67 @@ def _metrics(path: Path, *, exact: bool) -> tuple[Mapping[str, Extent], bool]:
         front, approximate = found.given_up_after, found.approximate
     extents = {one_line(s.key, 120): extent for s in series if (extent := _extent(s, front))}
     return extents, approximate
+
+
+class Extents:
+    """The extents of every metric of a table that grows: of each, only what is new is looked at."""
+
+    def __init__(self) -> None:
+        self._table: MetricsTable | None = None
+        self._known: dict[str, _Known] = {}
+        self._rising = False
+
+    def of(self, table: MetricsTable) -> Mapping[str, Extent]:
+        """The extents in `table`, without a pass that was given up."""
+        front = table.facts.given_up_after
+        if table is not self._table or front is not None or not self._rising:
+            self._known = {}  # values that were there may be others now
+        self._table, self._rising = table, front is None
+        found: dict[str, Extent] = {}
+        for key in table.keys()[:MAX_METRICS]:
+            series = table.series(key)
+            known = self._known.get(key)
+            if known is None or not known.is_of(series):
+                known = _Known(one_line(key, 120), 0, -1, None)
+            if known.extent is None or known.count < len(series):
+                known = known.extended(series, front)
+                self._known[key] = known
+            if known.extent is not None:
+                found.setdefault(known.name, known.extent)
+        return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The extent of the first `count` values of a series, of which the last is at `step`."""
+
+    name: str
+    count: int
+    step: int
+    extent: Extent | None
+
+    def is_of(self, series: Series) -> bool:
+        """Whether the series begins with these values, as far as is seen at the last of them."""
+        at = self.count - 1
+        if self.extent is None or len(series) < self.count or series.steps[at] != self.step:
+            return False
+        return repr(float(series.values[at])) == repr(self.extent.last)  # NaN is equal there
+
+    def extended(self, series: Series, front: int | None) -> _Known:
+        """The same with what has been added to the series."""
+        if not len(series):
+            return self
+        added = Series(series.key, series.steps[self.count :], series.values[self.count :])
+        extent = _extent(added, front)
+        if extent is not None and self.extent is not None:
+            extent = _joined(self.extent, extent)
+        return _Known(self.name, len(series), int(series.steps[-1]), extent or self.extent)
+
+
+def _joined(first: Extent, then: Extent) -> Extent:
+    least = [value for value in (first.least, then.least) if value is not None]
+    greatest = [value for value in (first.greatest, then.greatest) if value is not None]
+    return Extent(then.last, min(least, default=None), max(greatest, default=None))
 
 
 def _extent(series: Series, front: int | None) -> Extent | None:

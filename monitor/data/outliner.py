@@ -142,6 +142,10 @@ class Outliner:
         """Read one outline. Whatever is wrong with one run, the others are read."""
         known, began, failed = self._known.get(run.run_id), time.monotonic(), False
         before = None if known is None else known.outline
+        if run.foreign is not None:  # the scanner reads those
+            self._known[run.run_id] = _Known(run.outline or Outline(), run, began)
+            self._changed |= run.outline is not before
+            return
         try:
             found = self._read_outline(RunDirectory(run.path), before, metrics=metrics, exact=exact)
         except Exception:

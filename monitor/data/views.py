@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monitor.data.machine import MachineView
+from monitor.data.outline import Outline
 from monitor.data.pyramid import Pyramid
 from shared.checkpoints.catalogue import CheckpointInfo
 from shared.foreign.interface import Found
@@ -82,6 +83,8 @@ class RunView:
     stateless: bool = False
     #: Another tool's, in a format of its own: it can be watched, and nothing else.
     foreign: Found | None = None
+    #: For the table of runs: what was read of another tool's run.
+    outline: Outline | None = field(default=None, repr=False)
 
     @property
     def fraction(self) -> float | None:

@@ -85,7 +85,7 @@ def test_the_same_loss(
         reference = answer_scores(other, ids[:, :-1], targets, settings.temperature)[0]
     old = now + 0.8 * torch.randn(now.shape, generator=draw)
     share = torch.full_like(now, 4 / int(lengths.sum()))
-    facts = torch.stack([gained[:, None].expand_as(now), old, reference, share], dim=1)
+    facts = torch.stack([gained[:, None].expand_as(now), old, share, reference], dim=1)
     losses = PolicyObjective(own, settings)(ids[:, :-1], targets, weights_BT=facts)
 
     trainer.model.eval()

@@ -57,6 +57,11 @@ class RlConfig(Section):
     kl_beta: NonNegativeFloat = Field(
         0.0, description="Weight of the KL divergence from the model that the run began from."
     )
+    kl_interval: CountOrZero = Field(
+        10,
+        description="Iterations between two measurements of that divergence where kl_beta is 0; "
+        "0: never.",
+    )
     normalize_parts: bool = Field(
         True,
         description="Normalize each part of a reward within its group, then sum; false: sum first.",
@@ -82,6 +87,9 @@ class RlConfig(Section):
     )
     run_tests: bool | None = Field(
         None, description="Run the tasks' tests; null: where the sandbox can hold them."
+    )
+    sample_files: Annotated[int, Field(ge=2, le=10**6)] = Field(
+        100, description="Files of sampled answers to keep: the first, the last, and some between."
     )
     rollouts: Literal["engine", "vllm"] = Field(
         "engine", description="What answers the prompts: the model itself, or a vLLM server."

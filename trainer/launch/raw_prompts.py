@@ -44,13 +44,16 @@ def unfitted(layers: Layers) -> Layers:
 
 def fitted_to_prompts(layers: Layers, model: Path) -> dict[str, Any]:
     """Settings where nobody chose them: sequences as long as the longest prompt with an answer,
-    and as many micro-batches as one optimizer step for each iteration takes.
+    as many micro-batches as one optimizer step for each iteration takes, and no dropout, since
+    answers are written without it: the ratio of two passes would be noise.
 
     Raises UserError for prompts that cannot be read.
     """
     found: dict[str, Any] = {"data.dataset": "prompts"}
     config = resolve(*unfitted(layers).in_order)
     chosen, rl = {**layers.file, **layers.flags}, config.rl
+    if config.model.dropout and "model.dropout" not in chosen:
+        found["model.dropout"] = 0.0
     if "train.seq_len" not in layers.merged and rl.prompts is not None:
         context = config.model.max_seq_len
         tokenizer = Tokenizer.load(config.data.tokenizer or tokenizer_folder(model))

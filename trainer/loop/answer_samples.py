@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.files import replace_file
-from trainer.rl.samples import Example, chosen, lines, shown
+from trainer.rl.samples import Example, chosen, lines, shown, surplus
 
 if TYPE_CHECKING:
     from shared.run_writer import RunWriter
     from trainer.loop.session import Session
     from trainer.rl.rollouts import Group
+
+_NAMED = re.compile(r"rl-iter-(\d{1,15})\.jsonl")
 
 
 def samples_due(session: Session, iteration: int) -> bool:
@@ -25,7 +29,10 @@ def samples_due(session: Session, iteration: int) -> bool:
 def write_samples(
     session: Session, writer: RunWriter, iteration: int, groups: Sequence[Group]
 ) -> None:
-    """Write `samples/rl-iter-N.jsonl`. Only people read samples: a full disk ends no run here."""
+    """Write `samples/rl-iter-N.jsonl`, and remove what is then more than `rl.sample_files`.
+
+    Only people read samples: a full disk ends no run here.
+    """
     if not session.group.writes:
         return
     examples = chosen(
@@ -40,6 +47,7 @@ def write_samples(
     path = writer.run.samples / f"rl-iter-{iteration}.jsonl"
     try:
         replace_file(path, lines(examples), durable=False)
+        _thin_out(writer.run.samples, session.config.rl.sample_files)
     except OSError as error:
         writer.event("warning", message=f"no samples of iteration {iteration}: {error}")
         writer.say(f"[WARN] no samples of iteration {iteration}: {error}")
@@ -51,3 +59,10 @@ def write_samples(
         file=f"samples/{path.name}",
         text=shown(examples),
     )
+
+
+def _thin_out(folder: Path, most: int) -> None:
+    """Remove the files of some iterations: a run of years has no more of them than one of hours."""
+    found = {int(m[1]): p for p in folder.iterdir() if (m := _NAMED.fullmatch(p.name))}
+    for iteration in surplus(found, most):
+        found[iteration].unlink(missing_ok=True)

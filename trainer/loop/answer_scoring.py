@@ -32,11 +32,12 @@ def old_scores(
     model, parallel = session.model, session.learner.parallel
     was_training = model.training
     model.eval()
-    found = parallel.call(
-        _scores, session, model, rows, micro_batch, progress, together=parallel.lockstep
-    )
-    model.train(was_training)
-    return found
+    try:
+        return parallel.call(
+            _scores, session, model, rows, micro_batch, progress, together=parallel.lockstep
+        )
+    finally:
+        model.train(was_training)
 
 
 def reference_scores(
@@ -44,8 +45,8 @@ def reference_scores(
 ) -> list[NDArray[np.float32]]:
     """By the model that the run began from.
 
-    It is read from its folder for each iteration and given up again, so that optimizer steps have
-    the memory to themselves.
+    It is read from its folder each time and given up again, so that optimizer steps have the memory
+    to themselves.
     """
     model = _reference(session)
     return _scores(session, model, rows, micro_batch, progress)
@@ -74,7 +75,8 @@ def _scores(
 ) -> list[NDArray[np.float32]]:
     """The ranks share the answers, unless all of them have to compute the same `together`."""
     compute, group = session.compute, session.group
-    temperature = session.config.rl.temperature
+    temperature, tokenizer = session.config.rl.temperature, session.sources.tokenizer
+    assert tokenizer is not None
     first, count = (0, len(rows)) if together else group.share(len(rows))
     # Answers of like length go together, whatever their order.
     order = sorted(range(len(rows)), key=lambda place: (rows[place].length, place))
@@ -90,7 +92,10 @@ def _scores(
                 ids_BT = torch.from_numpy(inputs).to(compute.device)
                 targets_BT = torch.from_numpy(targets).to(compute.device)
                 with compute.autocast():
-                    found = answer_scores(model, ids_BT, targets_BT, temperature)[0].cpu().numpy()
+                    scored = answer_scores(
+                        model, ids_BT, targets_BT, temperature, tokenizer.vocab_size
+                    )
+                found = scored[0].cpu().numpy()
         for place, line in zip(places, found, strict=True):
             said = _said(rows[place])
             scores[place, : said.stop - said.start] = line[said]

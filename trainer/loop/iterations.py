@@ -144,6 +144,14 @@ class Iterations:
         """Of the iteration that begins, from 1 on."""
         return self._session.progress.step // self._session.config.steps_per_iteration + 1
 
+    @property
+    def _is_compared(self) -> bool:
+        """Whether this iteration's answers are scored by the reference, too."""
+        settings, number = self._session.config.rl, self._number
+        if settings.kl_beta or not settings.kl_interval:
+            return settings.kl_beta > 0
+        return number % settings.kl_interval == 0 or number in (1, settings.iterations)
+
     def _round(self, answering: Answering) -> Round:
         """Answer prompts until enough groups vary, or `rl.refill` is used up."""
         settings = self._session.config.rl
@@ -187,8 +195,9 @@ class Iterations:
             for sampled, advantage in zip(group.answers, of_group, strict=True)
         ]
         progress = self._writer.progress
-        reference = reference_scores(session, rows, self._micro_batch, progress)
-        rows = [replace(row, reference=x) for row, x in zip(rows, reference, strict=True)]
+        if self._is_compared:
+            reference = reference_scores(session, rows, self._micro_batch, progress)
+            rows = [replace(row, reference=x) for row, x in zip(rows, reference, strict=True)]
         if session.config.steps_per_iteration > 1:
             old = old_scores(session, rows, self._micro_batch, progress)
             rows = [replace(row, old=x) for row, x in zip(rows, old, strict=True)]

@@ -170,6 +170,12 @@ def build(planned: Plan) -> Session:
     return Session(planned, _learner(planned), notes=[*planned.describe(), *_warnings(planned)])
 
 
+def _known_ids(planned: Plan) -> int | None:
+    """How many ids the run's tokenizer has: a model may have more."""
+    tokenizer = planned.sources.tokenizer
+    return tokenizer.vocab_size if tokenizer else None
+
+
 def _computed(config: Config) -> float:
     """The share of a step's arithmetic that is done: a backward pass is two thirds of it."""
     kept = config.train.collider_keep if config.train.collider else 1.0
@@ -199,7 +205,7 @@ def _learner(planned: Plan) -> Learner:
     if config.data.dataset == "pairs":
         eager = PreferenceObjective(model, config.preference)
     elif config.data.dataset == "prompts":
-        eager = PolicyObjective(model, config.rl)
+        eager = PolicyObjective(model, config.rl, _known_ids(planned))
     forward, parallel = spread(
         model,
         eager,

@@ -28,8 +28,8 @@ class Row:
 
     `old` and `reference` are the log-probabilities of the answer's tokens by the model that wrote
     it and by the reference. `old` is None where that is the model that is trained, `reference`
-    where nothing is compared with it. An answer that is `masked` does not
-    count in the loss.
+    where nothing is compared with it, which holds for all rows of an iteration or for none. An
+    answer that is `masked` does not count in the loss.
     """
 
     prompt: tuple[int, ...]
@@ -88,20 +88,21 @@ class RolloutBatches:
                 self._shares += [len(step) / counted if counted else 0.0] * len(step)
 
     def batch(self, first_sample: int, count: int) -> Any:
-        """Inputs and targets, each (B, T) int64, and (B, 4, T) float32 for each position: its
+        """Inputs and targets, each (B, T) int64, and (B, 3 or 4, T) float32 for each position: its
         advantage (NaN: it does not count in the loss), the old log-probability (NaN: that of now),
-        the reference's, and what turns sums over tokens into the step's means: the step's answers
-        over its tokens.
+        what turns sums over tokens into the step's means (the step's answers over its tokens), and
+        the reference's log-probability where the rows have one.
         """
         if not self._rows:
             return self._longest(count)
         start = first_sample - self._first
         assert start >= 0 and start + count <= len(self._rows), "not of this iteration"
         rows = self._rows[start : start + count]
-        width = -(-max(row.length for row in rows) // _ROUND) * _ROUND
+        width = min(-(-max(row.length for row in rows) // _ROUND) * _ROUND, self.seq_len)
         inputs = np.zeros((count, width), dtype=np.int64)
         targets = np.full_like(inputs, IGNORED)
-        more = np.zeros((count, 4, width), dtype=np.float32)
+        kinds = 3 if rows[0].reference is None else 4
+        more = np.zeros((count, kinds, width), dtype=np.float32)
         more[:, 1] = np.nan
         for number, row in enumerate(rows):
             ids = np.array(row.prompt + row.answer, dtype=np.int64)
@@ -111,9 +112,9 @@ class RolloutBatches:
             more[number, 0] = np.nan if row.masked else row.advantage
             if row.old is not None:
                 more[number, 1, said] = row.old
+            more[number, 2] = self._shares[start + number]
             if row.reference is not None:
-                more[number, 2, said] = row.reference
-            more[number, 3] = self._shares[start + number]
+                more[number, 3, said] = row.reference
         return inputs, targets, more
 
     def counted(self, _first_sample: int, count: int) -> float:

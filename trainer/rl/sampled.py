@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from trainer.tasks.prompt import Prompt
-
 #: Where the answer in a completion ends, in characters; None while it goes on.
 Stops = Callable[[str], int | None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A prompt as the model gets it. `given` is the first part of the answer, which a curriculum
-    shows to the model; it is judged with what the model writes after it.
-    """
-
-    prompt: Prompt
-    given: str = ""
-
-    @property
-    def text(self) -> str:
-        """What the model continues."""
-        return self.prompt.prompt + self.given
 
 
 @dataclass(frozen=True)
@@ -65,12 +47,3 @@ class Engine(Protocol):
         """Hand the answer to each request to `finished`, with its place in `requests`, as soon as
         it is written.
         """
-
-
-def seed_of(run_seed: int, *place: int) -> int:
-    """A seed for what is at `place` (iteration, prompt, sample), the same on any rank.
-
-    64 bits of a hash: neighbours have nothing in common.
-    """
-    told = ":".join(map(str, (run_seed, *place)))
-    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big")

@@ -6,7 +6,7 @@ text is cut, so that a file stays small and can be shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shared.json_text import Json, encode_line
@@ -48,6 +48,22 @@ def chosen(groups: Sequence[Sequence[Example]], most: int = ANSWERS) -> list[Exa
         worst = min(group, key=lambda one: one.verdict.reward)
         found += [best] if best.verdict.reward == worst.verdict.reward else [best, worst]
     return found[:most]
+
+
+def surplus(iterations: Collection[int], most: int) -> list[int]:
+    """Which of the iterations with a file of samples lose it, so that `most` are left.
+
+    The first and the last stay, and so does what lies evenly between: one by one, that goes whose
+    neighbours are nearest to each other, the oldest of several.
+    """
+    every = sorted(iterations)
+    left, most = every, max(2, most)
+    if len(left) > 2 * most:  # thousands, of a run that had no bound
+        left = [left[place * (len(left) - 1) // (2 * most - 1)] for place in range(2 * most)]
+    while len(left) > most:
+        place = min(range(1, len(left) - 1), key=lambda n: left[n + 1] - left[n - 1])
+        left = left[:place] + left[place + 1 :]
+    return sorted(set(every) - set(left))
 
 
 def lines(examples: Sequence[Example]) -> bytes:

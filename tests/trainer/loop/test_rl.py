@@ -112,11 +112,11 @@ def test_it_records_its_answers(rl: Rl, prompts: Path, tmp_path: Path) -> None:
             record["reward_parse"] + record["reward_compile"]
         )
         assert 0 < record["entropy"] < math.log(258)
-        assert record["kl"] >= 0
         assert 1 <= record["completion_length"] <= 6
         assert {"reward_std", "parse_rate", "compile_rate", "truncated_share", "dropped_groups",
                 "rollout_seconds", "reward_seconds"} <= record.keys()  # fmt: skip
     assert "test_rate" not in steps[0], "the tasks have no tests"
+    assert ["kl" in record for record in steps] == [True, False, False, True], "the first and last"
     assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert steps[-1]["kl"] > 0
     samples = [run.samples / f"rl-iter-{number}.jsonl" for number in range(1, 5)]

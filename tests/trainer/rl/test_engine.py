@@ -9,11 +9,12 @@ import torch
 
 from shared.errors import UserError
 from trainer.config.model import ModelConfig
+from trainer.data.permutation import key_of
 from trainer.data.tokenizer import Tokenizer
 from trainer.data.tokenizer_training import train_tokenizer
 from trainer.model.language_model import LanguageModel
 from trainer.rl.engine import How, ModelEngine
-from trainer.rl.sampled import Request, Sampled, seed_of
+from trainer.rl.sampled import Request, Sampled
 
 NEW = 12
 
@@ -44,7 +45,7 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
 
 def requests(tokenizer: Tokenizer, prompts: Sequence[str], samples: int) -> list[Request]:
     return [
-        Request(tuple(tokenizer.encode_prompt(text)), seed_of(7, 1, place, sample))
+        Request(tuple(tokenizer.encode_prompt(text)), key_of(7, 1, place, sample))
         for place, text in enumerate(prompts)
         for sample in range(samples)
     ]
@@ -141,15 +142,18 @@ def test_an_answer_ends_with_the_token_that_shows_its_end(
     (whole,) = sample(model, tokenizer, [request])
     assert whole.truncated and len(whole.tokens) == NEW
 
+    texts = [tokenizer.decode(whole.tokens[:count]) for count in range(NEW + 1)]
+    least = len(texts[needed])
+    needed = next(count for count, text in enumerate(texts) if len(text) >= least)
+
     def stops(text: str) -> int | None:
         """The end lies before the last character that is needed to know it."""
-        least = len(tokenizer.decode(whole.tokens[:needed]))
         return least - 1 if len(text) >= least else None
 
     (answer,) = sample(model, tokenizer, [request], stops=stops)
     assert answer.tokens == whole.tokens[:needed]
     assert answer.logprobs == pytest.approx(whole.logprobs[:needed])
-    assert answer.text == tokenizer.decode(whole.tokens[:needed])[:-1]
+    assert answer.text == texts[needed][: least - 1]
     assert not answer.truncated
 
 
@@ -196,11 +200,3 @@ def test_a_prompt_that_fills_the_context_is_refused(
         sample(model, tokenizer, [Request((1,) * 96, 0)])
     (answer,) = sample(model, tokenizer, [Request((1,) * 92, 0)])
     assert answer.truncated and len(answer.tokens) <= 5
-
-
-def test_seeds_have_nothing_in_common() -> None:
-    seeds = {
-        seed_of(s, i, p, n) for s in range(3) for i in range(5) for p in range(5) for n in range(9)
-    }
-    assert len(seeds) == 3 * 5 * 5 * 9
-    assert seed_of(1, 23, 4) != seed_of(12, 3, 4)

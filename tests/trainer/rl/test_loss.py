@@ -79,7 +79,14 @@ def test_targets_are_the_answers_tokens() -> None:
     assert targets[0, :4].tolist() == [IGNORED, 3, 4, IGNORED]
     assert more[0, 0, 0] == 2.0
     assert more[0, 1, 1:3].tolist() == [-1.0, -2.0]
-    assert more[0, 2, 1:3].tolist() == [-0.5, -1.0]
+    assert more[0, 3, 1:3].tolist() == [-0.5, -1.0]
+
+
+def test_a_row_never_outgrows_the_context() -> None:
+    assert filled([15], 1).batch(40, 1)[0].shape == (1, 16)
+    source = RolloutBatches(Nothing(), 13, 99, 1)  # type: ignore[arg-type]
+    source.fill(rows([12]), 0, 1, 1, seed=7)
+    assert source.batch(0, 1)[0].shape == (1, 13), "rows are padded to a multiple of 8 else"
 
 
 def test_a_masked_answer_has_no_advantage() -> None:
@@ -98,7 +105,7 @@ def test_every_epoch_gives_every_answer_once_in_other_steps() -> None:
 
 def test_parts_of_a_step_have_the_share_of_all_its_tokens() -> None:
     source = filled([1, 3], per_step=2)
-    assert [source.batch(40 + n, 1)[2][0, 3, 0] for n in (0, 1)] == [0.5, 0.5]
+    assert [source.batch(40 + n, 1)[2][0, 2, 0] for n in (0, 1)] == [0.5, 0.5]
 
 
 def test_before_an_iteration_a_batch_is_as_long_as_any() -> None:

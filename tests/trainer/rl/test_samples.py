@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from shared.json_text import parse_json
 from trainer.rewards.interface import Verdict
 from trainer.rl import samples
 from trainer.rl.sampled import Sampled
-from trainer.rl.samples import ANSWERS, Example, chosen, lines, shown
+from trainer.rl.samples import ANSWERS, Example, chosen, lines, shown, surplus
 from trainer.tasks.prompt import Prompt
 
 
@@ -31,6 +32,19 @@ def test_the_best_and_the_worst_of_prompts_from_all_over() -> None:
     assert [one.prompt.id for one in found[::2]] == ["p0", "p5", "p10", "p15"]
     assert len(chosen([[example()] * 4])) == 1, "answers of one worth: one is enough"
     assert chosen([]) == [] and chosen([[]]) == []
+
+
+def test_files_are_bounded_and_lie_evenly() -> None:
+    kept: set[int] = set()
+    for iteration in (1, *range(10, 2001, 10)):
+        kept.add(iteration)
+        kept -= set(surplus(kept, 8))
+    assert len(kept) == 8 and {1, 2000} <= kept
+    gaps = np.diff(sorted(kept))
+    assert gaps.max() <= 2 * 2000 / 7, "no stretch of the run is without samples"
+    assert surplus([3, 1], 2) == surplus([], 2) == []
+    many = surplus(range(1, 50_001), 8)
+    assert len(many) == 50_000 - 8 and not {1, 50_000} & set(many)
 
 
 def test_a_line_holds_what_was_agreed() -> None:

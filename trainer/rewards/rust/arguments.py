@@ -6,7 +6,7 @@ import re
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import text_of, walk
+from trainer.rewards.rust.tree import last_name, text_of, walk
 
 _IN_STRINGS = re.compile(r"\{\s*([A-Za-z_]\w*)")  # format strings take variables: `{x:?}`
 #: Calls that only make a value look used.
@@ -15,6 +15,8 @@ _TELLS = frozenset((
     "print", "println", "eprint", "eprintln", "dbg", "assert", "assert_eq", "assert_ne",
     "debug_assert", "debug_assert_eq", "debug_assert_ne",
 ))  # fmt: skip
+#: Macros that only compute a value.
+_COMPUTES = frozenset(("format", "format_args", "matches", "vec", "stringify", "concat"))
 _NAMES = ("identifier", "self", "shorthand_field_identifier")
 
 
@@ -107,6 +109,8 @@ def _has_effect(node: Node) -> bool:
         )
         and text_of(one.child_by_field_name("function")).rpartition("::")[2] not in _SWALLOW
         and not _only_reads(one)
+        and not last_name(one.child_by_field_name("function"))[:1].isupper()  # `Some(x)`
+        and text_of(one.child_by_field_name("macro")).rpartition("::")[2] not in _COMPUTES
         for one, _ in walk(node)
     )  # fmt: skip
 

@@ -1,72 +1,83 @@
 """Whether a function can ever return: a body that only panics, loops or calls itself cannot.
 
-What is found out is what stands in the text: a condition is taken to go either way unless it is
-`true` or `false`, and a function that the answer does not define is taken to return.
+What is found out is what stands in the text: a condition is taken to go either way unless it can
+only go one, and a function that the answer does not define is taken to return.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tree_sitter import Node
 
-from trainer.rewards.rust.tree import COMMENTS, ITEMS, last_name, text_of, walk
+from trainer.rewards.rust.conditions import known, matches
+from trainer.rewards.rust.functions import Functions
+from trainer.rewards.rust.macros import Macros
+from trainer.rewards.rust.tree import COMMENTS, ITEMS, last_name, text_of
 
 PANICS = frozenset(("panic", "todo", "unimplemented", "unreachable", "compile_error"))
 #: Functions of the standard library that never return.
-ENDS = frozenset(("exit", "abort", "panic_any", "resume_unwind", "unreachable_unchecked"))
+ENDS = frozenset(("exit", "abort", "panic_any", "park", "resume_unwind", "unreachable_unchecked"))
 #: Without an end; `for` over them does not return unless its body leaves.
 ENDLESS = frozenset(("repeat", "repeat_with", "cycle", "successors"))
+#: Methods that exist for the sake of the closure they are given.
+_CALLS_CLOSURE = frozenset((
+    "map", "and_then", "then", "for_each", "try_for_each", "fold", "try_fold", "flat_map",
+    "filter_map", "map_while", "scan", "map_or_else", "with",
+))  # fmt: skip
+#: Levels of expressions. A program that is judged has fewer, but for those inside its macros.
+_DEEPEST = 160
 _QUIET = frozenset(("closure_expression", "async_block", "type_arguments", "token_tree")) | ITEMS
 
 
-def key_of(function: Node) -> str:
-    """How calls name a function: `f`, or `Self::f` if it belongs to a type or a trait."""
-    name = text_of(function.child_by_field_name("name"))
-    around = function.parent
-    while around is not None and around.type not in ("function_item", "mod_item"):
-        if around.type in ("impl_item", "trait_item"):
-            return f"Self::{name}"
-        around = around.parent
-    return name
-
-
-def that_return(functions: Sequence[Node]) -> set[str]:
-    """The keys of the functions of a program that can return, for all that their text says.
-
-    Starts with none and adds functions until nothing changes: functions that only call themselves
-    or each other are never added.
+@dataclass(frozen=True)
+class Stuck:
+    """The keys of functions that never return; those of `anywhere` are methods that are no other
+    type's, so that they do not return whatever they are called of.
     """
-    defined = [(key_of(one), one) for one in functions]
-    for one in functions:
-        defined += _closures(one)
-    keys = {key for key, _ in defined}
-    found: set[str] = set()
+
+    keys: frozenset[str] = frozenset()
+    anywhere: frozenset[str] = frozenset()
+
+
+def stuck_functions(functions: Functions, macros: Macros) -> Stuck:
+    """Those of a program that cannot return, for all that their text says.
+
+    Methods of its traits are told from others of their name in a second round: a method that
+    passes a call on to something else's of the same name has returned in the first.
+    """
+    first = _that_never_return(functions, macros, frozenset())
+    anywhere = first & functions.of_traits
+    keys = _that_never_return(functions, macros, anywhere) if anywhere else first
+    return Stuck(keys, anywhere)
+
+
+def _that_never_return(
+    functions: Functions, macros: Macros, anywhere: frozenset[str]
+) -> frozenset[str]:
+    """Starts with all and takes functions out until nothing changes: functions that only call
+    themselves or each other stay.
+    """
+    keys = frozenset(key for key, _ in functions.defined)
     while True:
-        stuck = keys - found
-        more = {key for key, one in defined if key in stuck and Flow(stuck).returns(one)}
+        stuck = Stuck(keys, anywhere)
+        more = {
+            key
+            for key, one in functions.defined
+            if key in keys and Flow(functions, stuck, macros).returns(one)
+        }
         if not more:
-            return found
-        found |= more
-
-
-def _closures(function: Node) -> list[tuple[str, Node]]:
-    """The closures that a function gives a name, under that name."""
-    found = []
-    for node, _ in walk(function):
-        if node.type == "let_declaration":
-            value = node.child_by_field_name("value")
-            if value is not None and value.type == "closure_expression":
-                found.append((text_of(node.child_by_field_name("pattern")), value))
-    return found
+            return keys
+        keys -= more
 
 
 class Flow:
-    """Follows the ways through a function. Calls of the functions in `stuck` do not return."""
+    """Follows the ways through one of `functions`. Calls of `stuck` ones do not return."""
 
-    def __init__(self, stuck: set[str]) -> None:
-        self._stuck = stuck
+    def __init__(self, functions: Functions, stuck: Stuck, macros: Macros, depth: int = 0) -> None:
+        self._functions, self._stuck, self._macros = functions, stuck, macros
+        self._depth = depth
         self._returned = False
         self._loops: list[tuple[str, bool]] = []  # label, and whether a break was met
         #: The first thing after something that is never passed.
@@ -86,8 +97,13 @@ class Flow:
         """Whether there is a way through `node` to what follows it."""
         if node is None or node.type in COMMENTS or node.type in _QUIET:
             return True
+        if self._depth == _DEEPEST:
+            return False
         special = getattr(self, f"_{node.type}", None)
-        return special(node) if special is not None else self._all(node.named_children)
+        self._depth += 1
+        passed: bool = special(node) if special is not None else self._all(node.named_children)
+        self._depth -= 1
+        return passed
 
     def _all(self, nodes: Sequence[Node]) -> bool:
         """One after the other; what comes after one that is never passed is not reached."""
@@ -113,9 +129,12 @@ class Flow:
         return passed
 
     def _let_declaration(self, node: Node) -> bool:
-        passed = self._passed(node.child_by_field_name("value"))
+        value = node.child_by_field_name("value")
+        passed = self._passed(value)
         if passed and (other := node.child_by_field_name("alternative")) is not None:
-            self._passed(other)
+            left = self._passed(other)
+            if matches(node.child_by_field_name("pattern"), value) is False:
+                return left
         return passed
 
     # -- jumps -------------------------------------------------------------------------------
@@ -150,11 +169,12 @@ class Flow:
 
     def _while_expression(self, node: Node) -> bool:
         condition = node.child_by_field_name("condition")
-        if text_of(condition) == "true":
-            return self._endless(node)
+        way = known(condition)
         if not self._passed(condition):
             return False
-        if text_of(condition) != "false":
+        if way is True:
+            return self._endless(node)
+        if way is None:
             self._endless(node)
         return True
 
@@ -177,9 +197,9 @@ class Flow:
         if not self._passed(condition):
             return False
         then, other = (node.child_by_field_name(n) for n in ("consequence", "alternative"))
-        known = text_of(condition)
-        ways = [] if known == "false" else [self._passed(then)]
-        if known != "true":
+        way = known(condition)
+        ways = [] if way is False else [self._passed(then)]
+        if way is not True:
             ways.append(self._passed(other))  # an `else` that is missing is passed
         return any(ways)
 
@@ -204,40 +224,40 @@ class Flow:
 
     def _macro_invocation(self, node: Node) -> bool:
         name = last_name(node.child_by_field_name("macro"))
-        if name == "assert":
-            tree = next((c for c in node.children if c.type == "token_tree"), None)
-            return text_of(tree)[1:-1].strip().partition(",")[0].strip() != "false"
-        return name not in PANICS
+        arguments = self._macros.arguments(node)
+        if name == "assert" and arguments and text_of(arguments[0]).strip("( );\n") == "false":
+            return False
+        return self._all(arguments) and name not in PANICS
 
     def _call_expression(self, node: Node) -> bool:
         called = node.child_by_field_name("function")
-        if not self._all([n for n in (called, node.child_by_field_name("arguments")) if n]):
+        given = node.child_by_field_name("arguments")
+        if not self._all([n for n in (called, given) if n]):
             return False
         while called is not None and called.type == "parenthesized_expression":
             called = next((c for c in called.named_children if c.type not in COMMENTS), None)
         if called is not None and called.type == "closure_expression":
-            body = called.child_by_field_name("body")
-            return body is None or Flow(self._stuck).leaves(body)
+            return self._leaves(called)
         name = last_name(called)
+        if name in _CALLS_CLOSURE and given is not None:
+            closures = [c for c in given.named_children if c.type == "closure_expression"]
+            if closures and not any(map(self._leaves, closures)):
+                return False
         if called is not None and called.type == "field_expression":
             value = called.child_by_field_name("value")
             if name in ("unwrap", "expect") and _always(value, ("None", "Err")):
                 return False
             if name in ("unwrap_err", "expect_err") and _always(value, ("Ok",)):
                 return False
-            return text_of(value) != "self" or f"Self::{name}" not in self._stuck
-        return name not in ENDS and _key_called(called) not in self._stuck
+            if f"Self::{name}" in self._stuck.anywhere:
+                return False
+            return self._functions.key_of_method(name, value) not in self._stuck.keys
+        return name not in ENDS and self._functions.key_of_path(called) not in self._stuck.keys
 
-
-def _key_called(called: Node | None) -> str:
-    """The key of the function that a path calls; empty for one of a type or another module."""
-    if called is not None and called.type == "generic_function":
-        called = called.child_by_field_name("function")
-    path = re.sub(r"\s", "", text_of(called)) if called is not None else ""
-    before, _, name = path.rpartition("::")
-    if before == "Self":
-        return path
-    return name if before in ("", "self", "super") else ""
+    def _leaves(self, closure: Node) -> bool:
+        body = closure.child_by_field_name("body")
+        inner = Flow(self._functions, self._stuck, self._macros, self._depth)
+        return body is None or inner.leaves(body)
 
 
 def _always(node: Node | None, names: tuple[str, ...]) -> bool:

@@ -12,6 +12,7 @@ from tree_sitter import Node
 from trainer.rewards.interface import Answer
 from trainer.rewards.rust.arguments import uses_arguments
 from trainer.rewards.rust.lexing import open_braces
+from trainer.rewards.rust.macros import Macros
 from trainer.rewards.rust.program import REMEMBERED, Assembly, Program
 from trainer.rewards.rust.structure import Structure
 from trainer.rewards.rust.tree import DEEPEST, TreeParser, functions, text_of, walk
@@ -49,6 +50,7 @@ class Inspector:
     def __init__(self) -> None:
         self._parser = TreeParser()
         self._assembly = Assembly(self._parser)
+        self._macros = Macros(self._parser)
         self._ignores = lru_cache(REMEMBERED)(self._solution_ignores)
 
     def inspect(self, answer: Answer, *, tested: bool) -> Inspection:
@@ -65,7 +67,7 @@ class Inspector:
             return Inspection(program, share=self._share(program))
         if max(depth for _, depth in walk(root)) > DEEPEST:
             return Inspection(program, "nests too deeply")
-        structure = Structure(root, program, prompt.tests)
+        structure = Structure(root, program, prompt, self._macros)
         why = structure.refusal(ignores_arguments=self._ignores(prompt))
         if why:
             return Inspection(program, why)
@@ -98,7 +100,8 @@ class Inspector:
         """The share of a completion's tokens before its first syntax error, below 1.
 
         They are those of its longest beginning that is well formed once its braces are closed:
-        where tree-sitter sees an error depends on how it recovers from it.
+        where tree-sitter sees an error depends on how it recovers from it. Semicolons and braces
+        alone do not count.
         """
         data = program.completion.encode()
         places = [match.end() for match in _BOUNDARY.finditer(data)]
@@ -112,8 +115,8 @@ class Inspector:
                 high = middle
         if low == 0:
             return 0.0
-        whole = len(code_of(program.completion))
-        before = len(code_of(data[: places[low - 1]].decode(errors="replace")))
+        whole = _count_words(program.completion)
+        before = _count_words(data[: places[low - 1]].decode(errors="replace"))
         return min(before / max(whole, 1), 0.99)
 
     def _is_well_formed(self, beginning: bytes) -> bool:
@@ -130,6 +133,11 @@ class Inspector:
         name = program.signature.name if program.signature else None
         named = [f for f in functions(root) if text_of(f.child_by_field_name("name")) == name]
         return bool(named) and not uses_arguments(named[0])
+
+
+def _count_words(text: str) -> int:
+    """Tokens of a text that say something."""
+    return sum(token not in "{};" for token in code_of(text))
 
 
 def copies(prompt: Prompt, completion: str) -> bool:

@@ -8,11 +8,14 @@ from functools import cached_property
 from tree_sitter import Node
 
 from trainer.rewards.rust.arguments import parameter_names, uses_arguments
-from trainer.rewards.rust.flow import ENDS, Flow, key_of, that_return
+from trainer.rewards.rust.flow import ENDS, Flow, Stuck, stuck_functions
+from trainer.rewards.rust.functions import Functions, key_of
+from trainer.rewards.rust.macros import Macros
 from trainer.rewards.rust.names import ASSERTIONS, PRELUDE, TYPES, VARIANTS
 from trainer.rewards.rust.program import Program
 from trainer.rewards.rust.signature import has_head
-from trainer.rewards.rust.tree import COMMENTS, last_name, text_of, walk
+from trainer.rewards.rust.tree import COMMENTS, last_name, name_in, text_of, walk
+from trainer.tasks.prompt import Prompt
 
 # fmt: off
 _DEFINITIONS = frozenset((
@@ -22,20 +25,26 @@ _DEFINITIONS = frozenset((
 # fmt: on
 _VALUES = frozenset(("const_item", "static_item", "function_item"))
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_METHOD = re.compile(r"\.\s*([A-Za-z_]\w*)")
+_DEFINED = re.compile(r"\bfn\s+([A-Za-z_]\w*)")
 
 
 class Structure:
     """The tree of a program without syntax errors, and what can be said about it."""
 
-    def __init__(self, root: Node, program: Program, tests: str | None) -> None:
-        self._root, self._program = root, program
+    def __init__(self, root: Node, program: Program, prompt: Prompt, macros: Macros) -> None:
+        self._root, self._program, self._macros = root, program, macros
         self._start, self._end = program.start, program.end
-        nodes = [node for node, _ in walk(root)]
-        self._own = [node for node in nodes if self._is_own(node)]
-        self._functions = [node for node in nodes if node.type == "function_item"]
+        self._own = [node for node, _ in walk(root) if self._is_own(node)]
+        self._functions = Functions(root)
         asked = program.signature.names if program.signature else frozenset()
+        tests = prompt.tests or ""
         #: Names of the prelude that the signature or the tests use.
-        self._meant_prelude = PRELUDE & (asked | frozenset(_WORD.findall(tests or "")))
+        self._meant_prelude = PRELUDE & (asked | frozenset(_WORD.findall(tests)))
+        told = f"{prompt.prompt} {prompt.reference or ''}"
+        asked_for = (_WORD if prompt.reference is None else _DEFINED).findall(told)
+        #: Methods that the tests call, and that the task does not ask for: the library's.
+        self._meant_methods = set(_METHOD.findall(tests)) - set(asked_for)
 
     def _is_own(self, node: Node) -> bool:
         return node.end_byte > self._start and node.start_byte < self._end
@@ -43,14 +52,21 @@ class Structure:
     @cached_property
     def target(self) -> Node | None:
         """The function that the task asks for; the last one of the answer if it asks for none."""
-        every = self._functions
         if self._program.signature is None:
-            own = [one for one in every if self._is_own(one)]
+            own = [one for one in self._functions.all if self._is_own(one)]
             return own[-1] if own else None
+        return next(iter(self._named), None)
+
+    @cached_property
+    def _named(self) -> list[Node]:
+        """The functions of the asked name, that of the program itself before those further in."""
+        assert self._program.signature is not None
         name = self._program.signature.name
-        named = [one for one in every if text_of(one.child_by_field_name("name")) == name]
+        named = [
+            one for one in self._functions.all if name_in(one.child_by_field_name("name")) == name
+        ]
         own = [one for one in named if self._is_own(one)] or named
-        return min(own, key=lambda one: (one.parent != self._root, one.start_byte), default=None)
+        return sorted(own, key=lambda one: (one.parent != self._root, one.start_byte))
 
     @property
     def has_asked_head(self) -> bool:
@@ -61,18 +77,27 @@ class Structure:
     @property
     def needs_own_crate(self) -> bool:
         """Whether an implementation could change how other modules of its crate are compiled."""
-        defined = {
-            text_of(node.child_by_field_name("name"))
+        return not self._foreign_impls <= self._defined
+
+    @cached_property
+    def _defined(self) -> set[str]:
+        """The types and traits of the answer."""
+        return {
+            name_in(node.child_by_field_name("name"))
             for node in self._own
             if node.type in ("struct_item", "enum_item", "union_item", "trait_item")
         }
-        return any(
-            node.type == "impl_item"
-            and (trait := node.child_by_field_name("trait")) is not None
-            and last_name(trait) not in defined
-            and last_name(node.child_by_field_name("type")) not in defined
+
+    @cached_property
+    def _foreign_impls(self) -> set[str]:
+        """The traits that the answer implements for types that are not its own."""
+        return {
+            last_name(trait)
             for node in self._own
-        )
+            if node.type == "impl_item"
+            and (trait := node.child_by_field_name("trait")) is not None
+            and last_name(node.child_by_field_name("type")) not in self._defined
+        }
 
     def refusal(self, *, ignores_arguments: bool) -> str | None:
         """Why the program is no answer; None if it may be one.
@@ -86,7 +111,13 @@ class Structure:
         if target is None:
             name = self._program.signature.name if self._program.signature else None
             return f"does not define {name}" if name else "defines no function"
-        return self._of_body(target, ignores_arguments)
+        if why := self._of_body(target, ignores_arguments):
+            return why
+        if self._program.signature is not None and target.parent != self._root:
+            # Which of them the program's name means, an import decides.
+            every = (self._of_body(one, ignores_arguments) for one in self._named[1:])
+            return next(filter(None, every), None)
+        return None
 
     def _of_node(self, node: Node) -> str | None:
         kind = node.type
@@ -98,15 +129,41 @@ class Structure:
                 return "takes a module from another file"
             if self._deceives(node, name):
                 return f"gives {name[:40]} another meaning"
-        elif kind == "use_as_clause":
-            alias = text_of(node.child_by_field_name("alias"))
-            if alias.removeprefix("r#") in ASSERTIONS | TYPES | VARIANTS | self._meant_prelude:
+        if kind in ("function_item", "function_signature_item"):
+            return self._of_method(node)
+        if kind == "use_as_clause":
+            alias = text_of(node.child_by_field_name("alias")).removeprefix("r#")
+            meant = ASSERTIONS | TYPES | VARIANTS | self._meant_prelude
+            if alias in meant or alias == self._asked_name:
                 return f"gives {alias[:40]} another meaning"
             if last_name(node.child_by_field_name("path")) in {"env", "self"} | ASSERTIONS | ENDS:
                 return "renames a part of the standard library"
         elif kind == "super" and self._climbs(node) > self._depth(node):
             return "reaches out of its own module (super)"
         return None
+
+    @property
+    def _asked_name(self) -> str:
+        """Of the function that the task asks for; empty if it asks for none."""
+        return self._program.signature.name if self._program.signature else ""
+
+    def _of_method(self, node: Node) -> str | None:
+        """Whether a trait gives the library's types a method of the library's: it comes first if it
+        takes them by value."""
+        around = node.parent.parent if node.parent is not None else None
+        name = name_in(node.child_by_field_name("name"))
+        if around is None or around.type != "trait_item" or name not in self._meant_methods:
+            return None
+        trait = name_in(around.child_by_field_name("name"))
+        return f"gives {name[:40]} another meaning" if trait in self._foreign_impls else None
+
+    def _imports(self, name: str) -> bool:
+        """Whether an import may bring a name of the answer's own into the module."""
+        return any(
+            node.type == "use_declaration"
+            and ("*" in text_of(node) or name in _WORD.findall(text_of(node)))
+            for node in self._own
+        )
 
     def _deceives(self, node: Node, name: str) -> bool:
         """Whether a definition changes what a name means that a signature or a test may use."""
@@ -117,7 +174,9 @@ class Structure:
             return False
         name = name.removeprefix("r#")
         if node.type == "enum_variant":  # it means something else only without its enum's name
-            return name in VARIANTS and any(one.type == "use_wildcard" for one in self._own)
+            return name in VARIANTS and self._imports(name)
+        if node.type in ("const_item", "static_item") and name == self._asked_name:
+            return True
         if node.type in _VALUES:
             return name in VARIANTS | (self._meant_prelude & {"drop"})
         return name in TYPES | VARIANTS | self._meant_prelude
@@ -136,17 +195,20 @@ class Structure:
             around = around.parent
         return depth
 
+    @cached_property
+    def _stuck(self) -> Stuck:
+        """The functions that never return."""
+        return stuck_functions(self._functions, self._macros)
+
     def _of_body(self, target: Node, ignores_arguments: bool) -> str | None:
         body = target.child_by_field_name("body")
         if body is None or all(c.type in COMMENTS for c in body.named_children):
             return "has an empty body"
-        returning = that_return(self._functions)
-        key = key_of(target)
-        if key not in returning:
+        if {key_of(target), "Self::drop"} & self._stuck.keys:
             return "never returns: it panics, loops or calls itself on every way"
-        stuck = {key_of(one) for one in self._functions} - returning
-        flow = Flow(stuck)
-        flow.returns(target)
+        flow = Flow(self._functions, self._stuck, self._macros)
+        if not flow.returns(target):  # another of its name does
+            return "never returns: it panics, loops or calls itself on every way"
         if flow.dead is not None:
             return "has code that is never reached"
         names = parameter_names(target)

@@ -59,6 +59,11 @@ def text_of(node: Node | None) -> str:
     return (node.text or b"").decode(errors="replace") if node is not None else ""
 
 
+def name_in(node: Node | None) -> str:
+    """The name that a node is: `x` of `r#x`."""
+    return text_of(node).removeprefix("r#")
+
+
 def leaves(node: Node) -> list[Node]:
     """The tokens of a tree without its comments. A string is one token."""
     found = []
@@ -81,10 +86,10 @@ def functions(node: Node) -> list[Node]:
 
 
 def last_name(node: Node | None) -> str:
-    """The last segment of a path: `exit` of `std::process::exit::<T>`."""
+    """The last segment of a path: `exit` of `std::process::exit::<T>` and of `r#exit`."""
     while node is not None:
         if node.type in ("identifier", "type_identifier", "field_identifier", "self"):
-            return text_of(node)
+            return name_in(node)
         if node.type in ("scoped_identifier", "scoped_type_identifier"):
             node = node.child_by_field_name("name")
         elif node.type == "generic_function":

@@ -12,6 +12,7 @@ LONGEST = 64 * 1024  # characters of a completion; a function has a few thousand
 DEEPEST = 80  # nested delimiters; rustc's stack ends at some thousand
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_WORD = re.compile(r"[A-Za-z_]")
 _INVISIBLE = re.compile("[\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -48,6 +49,12 @@ def forbidden(given: str, completion: str, *, tested: bool) -> str | None:
         for token in found
     ):
         return "uses characters outside of ASCII in its code"
+    if any(
+        token.kind in ("string", "char") and _WORD.match(text, token.end) is not None
+        for token in found
+    ):
+        # rustc takes `"a"r#"` for a suffix and a sign, and goes on where a raw string would begin.
+        return "has a suffix on a string"
     return _in_tokens(_plain(text, found), tested)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.faults.counts import times
-from trainer.config.rl import RlConfig
 from trainer.config.model import ModelConfig
+from trainer.config.rl import RlConfig
 from trainer.data.batches import to_tensors
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import LossMemory
@@ -100,7 +100,7 @@ def steps(draw: st.DrawFn) -> tuple[list[Row], RlConfig]:
 
 @pytest.mark.parametrize("name", MODELS)
 @given(step=steps(), size=st.integers(1, 5))
-@settings(max_examples=times(10, 400), deadline=None)
+@settings(max_examples=times(6, 400), deadline=None)
 def test_loss_and_gradient_are_those_of_the_formulas(
     name: str, step: tuple[list[Row], RlConfig], size: int
 ) -> None:

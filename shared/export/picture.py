@@ -26,6 +26,8 @@ from shared.run.tail import Tailer
 from shared.text import nearest, one_line
 
 LOSSES = ("loss", "val_loss")
+#: Of reinforcement learning, whose loss stays around 0.
+REWARDS = ("reward_mean", "val_reward")
 _READ = 4 << 20
 _RECORD = frozenset({"step", "attempt", "nonfinite"})
 _MAX_EVENTS = 10_000
@@ -58,20 +60,23 @@ def runs_figure(
     smooth: float = 0.0,
     log: bool | None = None,
 ) -> Figure:
-    """The series `keys` of several runs in one chart: by default the loss of each.
+    """The series `keys` of several runs in one chart: by default the loss or the reward of each.
 
     `log=None` chooses the scale by the values. Raises UserError if there is nothing to draw.
     """
     if len(runs) == 1:
         return replace(run_figure(runs[0], keys, smooth=smooth), log_y=log)
     curves: list[Curve] = []
+    shown: dict[str, None] = {}
     for run in runs:
         found = _series(run, keys)
         for series in found if keys else found[:1]:
             ink = CURVE_INKS[len(curves) % len(CURVE_INKS)]
-            label = _name(run) if len(keys or LOSSES[:1]) == 1 else f"{_name(run)} {series.key}"
+            one = keys is None or len(keys) == 1
+            label = _name(run) if one else f"{_name(run)} {series.key}"
+            shown.setdefault(series.key)
             curves.append(replace(_curve(series, ink, smooth), label=label))
-    title = ", ".join(keys or LOSSES[:1])
+    title = ", ".join(shown)
     return Figure(
         curves,
         whole_window(curves),
@@ -85,7 +90,7 @@ def runs_figure(
 def run_figure(
     run: RunDirectory, keys: Sequence[str] | None = None, *, smooth: float = 0.0
 ) -> Figure:
-    """The series `keys` of a run, the losses by default, over all steps.
+    """The series `keys` of a run, by default the losses or rewards, over all steps.
 
     `smooth` is the weight of a moving average over each curve that is long enough, 0 for none.
     Raises UserError if there is nothing to draw.
@@ -132,12 +137,13 @@ def _marks(run: RunDirectory) -> list[Mark]:
 
 
 def _series(run: RunDirectory, keys: Sequence[str] | None) -> list[Series]:
-    """The series wanted; by default those of the losses that exist."""
-    table, known = _read(run, set(keys or LOSSES))
+    """The series wanted; by default those of the rewards that exist, or of the losses."""
+    table, known = _read(run, set(keys or (*LOSSES, *REWARDS)))
     if not known:
         raise UserError(f"Run {one_line(run.run_id)} has no metrics yet.")
     if keys is None:
-        keys = [key for key in LOSSES if len(table.series(key))]
+        rewarded = len(table.series(REWARDS[0]))
+        keys = [key for key in (REWARDS if rewarded else LOSSES) if len(table.series(key))]
         if not keys:
             some = ", ".join(one_line(k, 40) for k in known[:20])
             raise UserError(

@@ -16,7 +16,6 @@ from trainer.config.schema import Config, GrowthConfig
 from trainer.distributed.device import Compute, set_up
 from trainer.distributed.group import ALONE, Group
 from trainer.distributed.speed import Choice
-from trainer.generate.batched.building import MAX_SLOTS
 from trainer.growth.plan import check_stages
 from trainer.growth.stages import Stage, stages_of, without_growth
 from trainer.loop.memory_plan import (
@@ -39,6 +38,7 @@ from trainer.model.shapes import count_parameters, describe, trained_shapes
 from trainer.optim.kinds import with_table
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import planned_optimizer
+from trainer.rl.engine import MOST_SLOTS
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Plan:
         if config.data.dataset != "prompts":
             return
         rl, n = config.rl, dimensions(config.model)
-        at_once = min(MAX_SLOTS, math.ceil(rl.answers / self.group.world.size))
+        at_once = min(MOST_SLOTS, math.ceil(rl.answers / self.group.world.size))
         size = 2 * n.L * n.K * n.C * config.seq_len * (2 if self.compute.bf16 else 4)
+        compared, reference = rl.kl_beta or rl.kl_interval, 4 * count_parameters(config.model)
         yield (
             f"an iteration: {plural(rl.prompts_per_iteration, 'prompt')} with {rl.group_size} "
             f"answers each, of up to {plural(rl.max_new_tokens, 'token')} at temperature "
@@ -94,8 +95,9 @@ class Plan:
         )
         yield (
             f"while answering, up to {plural(at_once, 'answer')} at once take "
-            f"{format_bytes(at_once * size)} of key-value cache, and the reference "
-            f"{format_bytes(4 * count_parameters(config.model))}: before the steps, not during them"
+            f"{format_bytes(at_once * size)} of key-value cache"
+            + (f", and the reference {format_bytes(reference)}" if compared else "")
+            + ": before the steps, not during them"
         )
 
     def _growing(self) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 
 from shared.errors import RunError, UserError
 from shared.export.page import export_text, run_page
-from shared.export.picture import export_png, export_svg, run_figure
+from shared.export.picture import export_png, export_svg, run_figure, runs_figure
 from shared.library.labels import change_labels
 from shared.library.repeat import repeat_command, shell_line
 from shared.output_file import write_output
@@ -163,6 +163,17 @@ def test_phases_events_and_averages_are_in_the_picture(tmp_path: Path) -> None:
 def test_a_short_curve_is_not_smoothed(run: RunDirectory) -> None:
     assert [c.smooth is not None for c in run_figure(run, smooth=0.9).curves] == [True, True]
     assert not run_figure(run, smooth=0.99).is_smoothed
+
+
+def test_a_run_with_rewards_shows_them(tmp_path: Path) -> None:
+    for name in ("rl", "lm"):
+        (tmp_path / name).mkdir()
+    rewarded, plain = (RunDirectory(tmp_path / name) for name in ("rl", "lm"))
+    rewarded.metrics_path.write_text('{"step": 1, "loss": 0.0, "reward_mean": 0.5}\n')
+    plain.metrics_path.write_text('{"step": 1, "loss": 2.0}\n')
+    assert [curve.label for curve in run_figure(rewarded).curves] == ["reward_mean"]
+    both = runs_figure([rewarded, plain])
+    assert [len(both.curves), both.title] == [2, "reward_mean, loss of 2 runs"]
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

@@ -182,8 +182,13 @@ def test_it_starts_only_where_there_is_something_to_learn_from(rl: Rl) -> None:
 
 def test_a_curriculum_gives_less_as_the_model_succeeds(rl: Rl) -> None:
     """4 of 5 letters are given: the answer is judged with them."""
-    output, run = rl("--iterations", 9, "--curriculum", "--min-pass-rate", 1.0)
+    output, run = rl("--iterations", 9, "--curriculum", "--min-pass-rate", 1.0,
+                     "--set", "rl.sample_files=3", "--set", "rl.kl_interval=0")  # fmt: skip
     assert output.code == 0, output.err
+    assert not any("kl" in record for record in records(run))
+    assert sorted(path.name for path in run.samples.iterdir()) == [
+        f"rl-iter-{iteration}.jsonl" for iteration in (1, 4, 9)
+    ], "of 1, 2, 4, 6, 8 and 9"
     shares = [record["curriculum_share"] for record in records(run)]
     assert shares[0] == 0.8 and shares == sorted(shares, reverse=True) and shares[-1] < 0.8
     first = json.loads((run.samples / "rl-iter-1.jsonl").read_text().splitlines()[0])

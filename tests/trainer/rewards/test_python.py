@@ -103,6 +103,10 @@ REFUSED = {
     "reads the tests": "    return int(open('asked.json').read()) + a + b\n",
     "a process": "    import subprocess\n    subprocess.run(['true'])\n    return a + b\n",
     "ctypes": "    import ctypes\n    return a + b\n",
+    "a constant": "    return 3\n",
+    "a constant, after a look": "    a, b\n    return 3\n",
+    "a constant, after telling": "    print(a, b)\n    assert a <= b or a > b\n    return 3\n",
+    "a constant, after keeping": "    kept = [a, str(b)]\n    del a\n    return 3\n",
     "the debugger": "    breakpoint()\n    return a + b\n",
 }  # fmt: skip
 

@@ -67,7 +67,7 @@ def plot(
 
 
 def show_chart(run: RunDirectory) -> None:
-    """Print the losses of a run that has ended, where no terminal has shown them."""
+    """Print the main curves of a run that has ended, where no terminal has shown them."""
     from shared.charts.plain import draw_plain
     from shared.errors import UserError
     from shared.export.picture import run_figure
@@ -79,4 +79,4 @@ def show_chart(run: RunDirectory) -> None:
     try:
         typer.echo(draw_plain(run_figure(run), _WIDTH, _HEIGHT))
     except (UserError, OSError):
-        return  # a run without a loss, or whose files have gone: the training is not to blame
+        return  # a run without such a curve, or whose files have gone: the training is not to blame

@@ -69,6 +69,7 @@ def _question(program: Program, tests: str | None) -> dict[str, Any]:
         "given": len(program.given),
         "signature": program.signature,
         "reserved": sorted(reserved),
+        "solution": program.solution,
     }
 
 

@@ -20,12 +20,13 @@ class Program:
     """A program to judge: the prompt's part, empty if that is no code, and the model's.
 
     `signature` is the head of the function that the task asks for, if it asks for one, and
-    `target` its name.
+    `target` its name. `solution` is the task's own program, if it has one.
     """
 
     given: str
     completion: str
     signature: str | None
+    solution: str | None = None
 
     @property
     def source(self) -> str:
@@ -54,15 +55,19 @@ def program_of(answer: Answer) -> Program:
     """The program of an answer, cut off where the answer ends."""
     prompt = answer.prompt
     given, completion = _encodable(prompt.prompt), _encodable(answer.completion)
+    solution = None if prompt.reference is None else _encodable(prompt.prompt + prompt.reference)
     heads = _HEAD.findall(given)
     signature = prompt.signature or (heads[-1] if heads else None)
     lines = [line for _, line in _top_lines(given) if line[:1] not in ("", "#", ")", "]", "}")]
     if lines and _BLOCK.match(lines[-1]):
         end = end_of_answer(completion)
-        return Program(given, completion if end is None else completion[:end], signature)
+        completion = completion if end is None else completion[:end]
+        return Program(given, completion, signature, solution)
     if fenced := _FENCE.search(completion):
         completion = fenced[1]
-    return Program("", completion, signature)
+    if prompt.reference is not None:
+        solution = _encodable(prompt.reference)
+    return Program("", completion, signature, solution)
 
 
 def _top_lines(text: str) -> Iterator[tuple[int, str]]:

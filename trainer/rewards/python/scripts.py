@@ -38,7 +38,7 @@ class Script:
         return packages | {f"{place}/{n}.pyc": _compiled(n) for n in (self.name, *self.needs)}
 
 
-INSPECTION = Script("inspection", ("tricks",))
+INSPECTION = Script("inspection", ("tricks", "usage"))
 CHECKING = Script("checking", ("answering", "units", "wire"))
 
 

@@ -12,7 +12,7 @@ import json
 import symtable
 import warnings
 
-from trainer.rewards.python.inside import tricks
+from trainer.rewards.python.inside import tricks, usage
 
 TYPE_CHECKING = False  # typing takes longer to import than all else
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def inspect(asked: dict[str, Any]) -> dict[str, Any]:
     """What is to be said of one answer.
 
     `asked` has its `source`, how many characters of that were `given`, the `signature` it must
-    define and the names that the `tests` define.
+    define, the names that are `reserved` for the tests, and the task's own `solution` or None.
     """
     source = asked["source"]
     try:
@@ -41,6 +41,8 @@ def inspect(asked: dict[str, Any]) -> dict[str, Any]:
     head = _head(asked["signature"])
     first_line = source.count("\n", 0, asked["given"]) + 1
     refusal = tricks.find(tree, first_line, head.name if head else None, set(asked["reserved"]))
+    if refusal is None and head is not None and not _ignores(asked["solution"], head.name):
+        refusal = _constant(tree, head.name)
     problems = [f"{name} is not defined" for name in _undefined(source)]
     if head is not None:
         problems += _differences(tree, head)
@@ -49,6 +51,24 @@ def inspect(asked: dict[str, Any]) -> dict[str, Any]:
         "problems": problems,
         "style": _style(source[asked["given"] :], tree, head),
     }
+
+
+def _constant(tree: ast.Module, name: str) -> str | None:
+    """Why a function that is named so cannot depend on what it is called with."""
+    found = [node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.name == name]
+    if not found or usage.uses_parameters(found[-1]):
+        return None
+    return f"uses none of the parameters of {name}"
+
+
+def _ignores(solution: str | None, name: str) -> bool:
+    """Whether the task's own solution does without its parameters."""
+    if solution is None:
+        return False
+    try:
+        return _constant(ast.parse(solution), name) is not None
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
 
 
 def _share(source: str, given: int, error: SyntaxError) -> float:
@@ -80,10 +100,6 @@ def _differences(tree: ast.Module, head: ast.FunctionDef | ast.AsyncFunctionDef)
     problems = []
     if type(function) is not type(head) or _names(function.args) != _names(head.args):
         problems.append(f"the signature of {head.name} is not the one the task asks for")
-    parameters = [name for name in _names(function.args)[0] if name not in ("self", "cls")]
-    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    if parameters and not used & set(parameters):
-        problems.append(f"{head.name} uses none of its parameters")
     returned = head.returns
     nothing = isinstance(returned, ast.Constant) and returned.value is None
     if returned is not None and not nothing and not tricks.gives_something(function):

@@ -177,7 +177,7 @@ CHEATS = {
         def add(a, b):
             for n in range(20):
                 print('passed', n, a, b)
-            return None or 'x'
+            return None or str(a)
     """,
 }
 

@@ -167,6 +167,10 @@ def _run_elsewhere(named: Sequence[str], arguments: argparse.Namespace, poll: fl
             elsewhere.catch_up()
         shown = _shown_runs(str(elsewhere.folder), arguments.run)
         shown = dataclasses.replace(shown, elsewhere=elsewhere)
+        if shown.run_id is not None:
+            elsewhere.look_at(shown.run_id)
+            if arguments.json and not arguments.follow:
+                elsewhere.catch_up()
         if not arguments.json or arguments.follow:
             elsewhere.start()
         return _run(shown, arguments, poll)

@@ -20,7 +20,9 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 #: Files whose changes wake the poller; the heartbeat does not.
-_INTERESTING = ("metrics.jsonl", "events.jsonl", "run_state.json", "labels.json")
+_INTERESTING = (
+    "metrics.jsonl", "metrics.jsonl.sketch", "events.jsonl", "run_state.json", "labels.json",
+)  # fmt: skip
 #: Hints per second above which polling is cheaper, and its delay cannot be seen: for every hint the
 #: kernel wakes this process, in the time of the trainer that writes.
 _BUSY = 6

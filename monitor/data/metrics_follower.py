@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.data.skim import Skim, skim
-from monitor.data.tails import size_of
+from monitor.data.tails import Signature, file_signature, size_of, whole_size
 from shared.files import open_file
 from shared.run.metrics_log import QUIET, MetricsReader, MetricsTable
+from shared.run.sketch import newest_part, sketch_path
 from shared.run.text_form import TextForm
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class MetricsFollower:
     """Reads what is new in one `metrics.jsonl`.
 
     Of a long one it has evenly spaced records at once (`skim`), until `poll` has come to its end
-    for the first time. From `long` bytes on, what `helper` starts reads the second half.
+    for the first time. From `long` bytes on, what `helper` starts reads the second half. While only
+    the beginning of a log is here, its sketch takes the place of the skim.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class MetricsFollower:
         helper: Callable[[Path], Helper | None] = start_helper,
         quiet: float = QUIET,
     ) -> None:
-        self._path = path
+        self._path, self._sketch_path = path, sketch_path(path)
         self._long, self._start_helper = long, helper
         #: False: keep the skim, because there is no memory for more.
         self.exact = True
@@ -65,6 +67,8 @@ class MetricsFollower:
         self._reader = MetricsReader(path, quiet=quiet)
         self._skimmed_for: MetricsTable | None = None
         self._skimmed_at = 0.0
+        self._sketch_seen: Signature | None = None
+        self._waiting = False  # for more of a file whose beginning has been read
         self._expected = 0
         self._helper: Helper | None = None
         self._alone = False  # no helper can be started any more
@@ -84,12 +88,12 @@ class MetricsFollower:
     @property
     def more(self) -> bool:
         """Whether the next `poll` has something to read."""
-        return self.loading and self.exact
+        return self.loading and self.exact and not self._waiting
 
     @property
     def share_read(self) -> float:
         """The share of the file that was read."""
-        size = size_of(self._path)
+        size = whole_size(self._path)
         return min(1.0, self._reader.offset / size) if size else 0.0
 
     @property
@@ -106,6 +110,10 @@ class MetricsFollower:
         """Read one slice; True when something changed."""
         if self._skimmed_for is None and self._begin():
             return True
+        sketched = file_signature(self._sketch_path)
+        if sketched is not None:
+            return self._poll_beginning(sketched)
+        self._waiting, self._sketch_seen = False, None
         if not self.exact and self.skim is not None:
             return self._skim_again()
         if not self._alone and self.skim is not None:
@@ -139,6 +147,22 @@ class MetricsFollower:
         self.version += 1
         return True
 
+    def _poll_beginning(self, sketched: Signature) -> bool:
+        """Read on in a file of which only the beginning is here, and renew its sketch."""
+        self._alone = True  # nobody can read the second half yet
+        changed = sketched != self._sketch_seen and self._take_skim()
+        self._sketch_seen = sketched
+        offset, self.loading = self._reader.offset, True
+        self._waiting = not (self.exact and self._reader.poll(SLICE))
+        self._skimmed_for = self.table
+        grown = self._reader.offset != offset
+        if grown and self.skim is None:
+            self.version += 1
+        self._slices += 1
+        if self._slices % _RELEASED_EACH == 0:
+            self.release()
+        return changed or grown
+
     def release(self) -> None:
         """Release the memory of long series until they are drawn again."""
         self.table.release()
@@ -153,7 +177,8 @@ class MetricsFollower:
         """Skim a new file if it is long; True if that yielded something."""
         self._skimmed_for = self.table
         self.skim, self._alone = None, False
-        return size_of(self._path) > SKIMMED and self._take_skim()
+        self._sketch_seen = file_signature(self._sketch_path)
+        return whole_size(self._path) > SKIMMED and self._take_skim()
 
     def _get_help(self) -> None:
         """Let a helper read the second half of a very long file."""
@@ -187,17 +212,17 @@ class MetricsFollower:
             return False
         self.skim = found
         values = sum(len(series) for series in found.series.values()) + found.lines
-        lines = found.size / _line_length(self._path, found.size)
+        lines = found.size / _line_length(newest_part(self._path))
         self._expected = int(_OVERHEAD * 8 * values / max(1, found.lines) * lines)
         self.version += 1
         return True
 
 
-def _line_length(path: Path, size: int) -> float:
+def _line_length(path: Path) -> float:
     """The typical length of a line in bytes, measured in the middle of the file."""
     try:
         with open_file(path) as file:
-            file.seek(size // 2)
+            file.seek(file.seek(0, os.SEEK_END) // 2)
             piece = file.read(64 << 10)
     except OSError:
         piece = b""

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from monitor.data.skim import skim
-from monitor.data.tails import Signature, file_signature
+from monitor.data.tails import Signature, file_signature, metrics_signature
 from shared.files import open_file
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory
 from shared.run.metrics_log import TIME, MetricsReader, MetricsTable
 from shared.run.metrics_rows import Series
+from shared.run.sketch import sketched_size
 from shared.text import one_line
 
 MAX_CONFIG = 64 << 10
@@ -46,11 +47,14 @@ class Outline:
     config_seen: Signature | None = None
     metrics_seen: Signature | None = None
     has_metrics: bool = False
+    #: Whether only the beginning of the log is here.
+    sketched: bool = False
 
     @property
     def can_be_exact(self) -> bool:
         """Whether it is worth reading the whole log."""
-        return self.approximate and self.metrics_seen is not None and self.metrics_seen[1] <= EXACT
+        seen = self.metrics_seen
+        return self.approximate and not self.sketched and seen is not None and seen[1] <= EXACT
 
 
 def read_outline(
@@ -67,11 +71,17 @@ def read_outline(
         found = dataclasses.replace(found, config=_config(run.config_path), config_seen=seen)
     if not metrics:
         return found
-    seen = file_signature(run.metrics_path)
+    seen = metrics_signature(run.metrics_path)
     if not found.has_metrics or found.metrics_seen != seen or (exact and found.approximate):
-        extents, approximate = _metrics(run.metrics_path, exact=exact)
+        sketched = sketched_size(run.metrics_path) is not None
+        extents, approximate = _metrics(run.metrics_path, exact=exact and not sketched)
         found = dataclasses.replace(
-            found, metrics=extents, approximate=approximate, metrics_seen=seen, has_metrics=True
+            found,
+            metrics=extents,
+            approximate=approximate,
+            metrics_seen=seen,
+            has_metrics=True,
+            sketched=sketched,
         )
     return found
 

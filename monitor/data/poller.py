@@ -150,8 +150,6 @@ class Poller:
     def select(self, run_id: str | None) -> None:
         """Follow this run from now on."""
         self._selected = run_id
-        if self._elsewhere is not None:
-            self._elsewhere.look_at(run_id)
         self._hurry()
 
     def follow(self, run_ids: frozenset[str]) -> None:
@@ -309,6 +307,8 @@ class Poller:
         main = wanted[0] if wanted else None
         moved = (self._selected, main, found) != (*self._shown, self._following)
         self._shown, self._following = (self._selected, main), found
+        if self._elsewhere is not None:
+            self._elsewhere.look_at(*found)
         if self._hints is not None:
             self._hints.follow(self._paths())
         return moved

@@ -22,6 +22,7 @@ from shared.run.directory import RunDirectory, slug
 from shared.run.metrics_columns import as_value
 from shared.run.record_lines import parse_lines
 from shared.run.records import ENDED_STATUSES, PhaseTransition, RunState
+from shared.run.sketch import newest_part
 from shared.text import one_line
 
 #: Finds the real status of a run from its record; of runs on another host, that host has.
@@ -156,7 +157,7 @@ def _newest_loss(records: list[Json]) -> float | None:
 
 def last_val_loss(run: RunDirectory) -> float | None:
     """The newest validation loss near the end of the metrics, without reading all of them."""
-    records, _ = parse_lines(tail(run.metrics_path, _LONG_TAIL))
+    records, _ = parse_lines(tail(newest_part(run.metrics_path), _LONG_TAIL))
     last = records[-1] if records else {}
     values = (finite(r.get("val_loss")) for r in reversed(records) if not _is_abandoned(r, last))
     return next((v for v in values if v is not None), None)

@@ -21,7 +21,7 @@ from monitor.data.run_view import (
     why_unreadable,
 )
 from monitor.data.sparkline import sparkline
-from monitor.data.tails import Signature, file_signature, size_of
+from monitor.data.tails import Signature, file_signature, metrics_signature, whole_size
 from monitor.data.views import RunView
 from shared.control.daemons import watching
 from shared.foreign.interface import Found
@@ -66,7 +66,6 @@ class _Known:
     def __post_init__(self) -> None:
         # Of many runs even joining paths takes longer than looking at them.
         self._state_path = str(self.run.state_path)
-        self._metrics_path = str(self.run.metrics_path)
         self._labels_path = str(self.run.path / LABELS)
 
     @property
@@ -85,7 +84,7 @@ class _Known:
             file_signature(self._state_path) == self.signature
             and (
                 self.signature is not None
-                or file_signature(self._metrics_path) == self.metrics_seen
+                or metrics_signature(self.run.metrics_path) == self.metrics_seen
             )
             and file_signature(self._labels_path) == self.labels_seen
         )
@@ -264,7 +263,7 @@ class RunScanner:
 
     def _may_draw(self, known: _Known) -> bool:
         """Whether its metrics have grown so much that the sparkline is another one."""
-        size = size_of(known.run.metrics_path)
+        size = whole_size(known.run.metrics_path)
         tick = time.monotonic()
         if size == known.spark_size and (known.spark or not size):
             known.spark_due = False
@@ -329,7 +328,7 @@ def _rank(view: RunView) -> tuple[bool, float, str]:
 def _read_newest(known: _Known) -> None:
     """The newest records of a run without a state, read again only where the file is another."""
     run = known.run
-    seen = file_signature(run.metrics_path)
+    seen = metrics_signature(run.metrics_path)
     if seen is not None and seen == known.metrics_seen:
         return
     known.newest = newest_records(run.metrics_path)

@@ -16,12 +16,11 @@ from shared.run.metrics_log import MetricsTable
 from shared.run.metrics_rows import Series
 from shared.run.record_lines import parse_line
 from shared.run.records import RECORD_KEYS
+from shared.run.sketch import read_sketch
+from shared.run.spread import LEAST_READ, spread_lines
 from shared.run.text_form import TextForm
 
 SAMPLES = 900
-#: Places without a line end within so many bytes are skipped.
-MAX_LINE = 64 << 10
-LEAST_READ = 512  # bytes; longer than a typical line plus the partial one before it
 _HEAD = 4096  # bytes
 #: Files up to this size are read whole, which takes no longer.
 SMALL = 256 << 10  # bytes
@@ -50,8 +49,16 @@ def skim(
 
     A missing or unreadable file gives an empty skim. Junk lines are passed over. Steps that a
     later attempt took again are left out, as the exact reader does. A file of up to `small` bytes
-    is read whole; of a larger one, at least `least_read` bytes at each place.
+    is read whole; of a larger one, at least `least_read` bytes at each place. Of a file whose
+    beginning alone is here the lines of its sketch are taken.
     """
+    sketch = read_sketch(path)
+    if sketch is not None:
+        found = [line for _, line in sketch.lines]
+        chosen = min(len(found), samples)
+        last = len(found) - 1
+        lines = [found[i * last // max(1, chosen - 1)] for i in range(chosen)]
+        return _of_lines(lines, sketch.size, approximate=True)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no pipe stops us
     except OSError:
@@ -68,14 +75,17 @@ def skim(
         elif not _is_plain(os.pread(fd, _HEAD, 0)):
             return Skim()
         else:
-            lines = _spread_lines(fd, size, max(2, samples), least_read)
+            lines = [line for _, line in spread_lines(fd, 0, size, max(2, samples), least_read)]
     except OSError:
         return Skim()
     finally:
         os.close(fd)
+    return _of_lines(lines, size, approximate=size > small)
+
+
+def _of_lines(lines: Sequence[bytes], size: int, *, approximate: bool) -> Skim:
     table = MetricsTable()
     records = [r for line in lines if line and (r := parse_line(line)) is not None]
-    approximate = size > small
     if approximate:
         records = [canonical(record)[0] for record in records]
     table.add_records(without_retaken(records) if approximate else records)
@@ -97,58 +107,6 @@ def _is_plain(head: bytes) -> bool:
     form = TextForm()
     form.feed(head)
     return form.is_plain
-
-
-def _spread_lines(fd: int, size: int, samples: int, least_read: int) -> list[bytes]:
-    """The first line, the line after each of evenly spaced places, and the last whole line."""
-    lines: list[bytes] = []
-    last_start = -1
-    length = least_read
-    for i in range(samples - 1):
-        at = i * size // (samples - 1)
-        if at <= last_start:
-            continue  # within the line found last
-        found = _line_after(fd, at, length)
-        if found is None:
-            continue
-        start, line = found
-        if start <= last_start:
-            continue
-        last_start = start
-        lines.append(line)
-        length = max(least_read, 2 * len(line))
-    found = _last_line(fd, size, length)
-    if found is not None and found[0] > last_start:
-        lines.append(found[1])
-    return lines
-
-
-def _line_after(fd: int, at: int, length: int) -> tuple[int, bytes] | None:
-    """The first line that begins at or after `at`, and where. None if it is overlong or torn."""
-    begin = max(0, at - 1)  # a newline just before makes `at` itself the beginning
-    while True:
-        data = os.pread(fd, length, begin)
-        start = 0 if at == 0 else data.find(b"\n") + 1
-        if start or at == 0:
-            end = data.find(b"\n", start)
-            if end >= 0:
-                return begin + start, data[start:end]
-        if len(data) < length or length >= MAX_LINE:
-            return None
-        length = min(MAX_LINE, 4 * length)
-
-
-def _last_line(fd: int, size: int, length: int) -> tuple[int, bytes] | None:
-    while True:
-        begin = max(0, size - length)
-        data = os.pread(fd, size - begin, begin)
-        end = data.rfind(b"\n")
-        start = data.rfind(b"\n", 0, max(0, end)) + 1
-        if end >= 0 and (start or begin == 0):
-            return begin + start, data[start:end]
-        if begin == 0 or length >= MAX_LINE:
-            return None
-        length = min(MAX_LINE, 4 * length)
 
 
 def without_retaken(records: Sequence[Json]) -> list[Json]:

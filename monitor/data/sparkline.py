@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monitor.data.main_metric import main_key
 from monitor.data.skim import is_plain, skim
-from monitor.data.tails import size_of, tail
+from monitor.data.tails import tail, whole_size
 from shared.run.metrics_log import MetricsTable
 from shared.run.record_lines import parse_line
 
@@ -16,7 +16,7 @@ _WHOLE = 256 << 10  # bytes of metrics up to which a sparkline is made of all li
 
 def sparkline(path: Path) -> tuple[float, ...]:
     """A few losses, evenly spaced over the whole of the metrics; a bounded part of it is read."""
-    if size_of(path) > _WHOLE or not is_plain(path):
+    if whole_size(path) > _WHOLE or not is_plain(path):
         series = skim(path, 2 * SPARKS).series
     else:
         lines = tail(path, _WHOLE).replace(b"\r", b"\n").split(b"\n")[:-1]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from shared.files import open_file
+from shared.run.sketch import sketch_path, sketched_size
 from shared.text import many_lines, one_line
 
 LOG_LINES = 12
@@ -29,6 +30,17 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def metrics_signature(path: Path) -> Signature | None:
+    """What changes whenever a metrics log does, or the sketch that stands for its end."""
+    return file_signature(sketch_path(path)) or file_signature(path)
+
+
+def whole_size(path: Path) -> int:
+    """The bytes of a metrics log, also of one whose beginning alone is here."""
+    sketched = sketched_size(path)
+    return size_of(path) if sketched is None else sketched
 
 
 def tail(path: Path, size: int = _TAIL) -> bytes:

@@ -1,7 +1,7 @@
 """The host's side, read-only: lists a folder, tells what changed, sends ranges of files.
 
 It uses the standard library only and runs on Python 3.8: a host without train-monitor is sent this
-file and `protocol`. The server of a host with it adds to what is here.
+file, `protocol` and `spread`. The server of a host with it adds to what is here.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import select
 import stat
 import time
+import zlib
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple  # noqa: UP035
 
 from shared.remote.protocol import (  # fmt: skip
@@ -24,10 +26,13 @@ from shared.remote.protocol import (  # fmt: skip
     encode_frame,
     read_frame,
 )
+from shared.run.spread import Found, spread_lines
 
 MAX_ENTRIES = 50_000
 MAX_DEPTH = 6  # folders below the served one
 _PER_FRAME = 5_000  # entries
+MAX_SAMPLES = 2_000  # lines of a sketch
+MAX_FIRST = 4096  # bytes at the beginning of a file that tell it from another one
 MAX_WAIT = 10.0  # seconds that a look waits for a change
 _AGAIN = 0.2  # seconds between two looks for a change, at least…
 _SHARE = 20  # …and so many times as long as a look takes
@@ -152,9 +157,12 @@ class Service:
         """The answer to a request; an `error` in it says in words why there is none."""
         operation = head.get("op")
         if operation == "look":
-            return self._look(_seconds(head.get("wait")), all_of=head.get("all") is True), b""
+            wait, packed = _seconds(head.get("wait")), head.get("packed") is True
+            return self._look(wait, all_of=head.get("all") is True, packed=packed)
         if operation == "read":
             return self._read(head)
+        if operation == "sketch":
+            return self._sketch(head)
         if operation == "stat":
             return self._stat(head.get("path")), b""
         if operation == "act":
@@ -169,12 +177,15 @@ class Service:
         """Status, whether a process owns the run, reason and alarm; a status of "" is unknown."""
         return ["", _is_held(os.path.join(self.folder.root, run, "lock")), "", ""]
 
-    def _look(self, wait: float, *, all_of: bool) -> Head:
-        """What has changed since the last look; waits for a change, but not longer than `wait`."""
+    def _look(self, wait: float, *, all_of: bool, packed: bool) -> Answer:
+        """What has changed since the last look; waits for a change, but not longer than `wait`.
+
+        The entries are in the body, which is compressed, where they may be `packed`.
+        """
         if all_of:
             self._told, self._health, self._left = {}, {}, []
         if self._left:
-            return self._part({})
+            return self._part({}, packed=packed)
         deadline = time.monotonic() + min(wait, MAX_WAIT)
         while True:
             began = time.monotonic()
@@ -188,12 +199,22 @@ class Service:
             if self._pause(max(_AGAIN, _SHARE * took)):
                 break
         self._told, self._left = now, changed
-        return self._part({"gone": gone, "health": health, "truncated": self.folder.truncated})
+        told = {"gone": gone, "health": health, "truncated": self.folder.truncated}
+        return self._part(told, packed=packed)
 
-    def _part(self, head: Head) -> Head:
-        part, self._left = self._left[:_PER_FRAME], self._left[_PER_FRAME:]
-        entries = [[path, *entry] for path, entry in part]
-        return {**head, "entries": entries, "more": bool(self._left), "now": time.time()}
+    def _part(self, head: Head, *, packed: bool) -> Answer:
+        entries: List[List[Any]] = []  # noqa: UP006
+        size = 0
+        for path, entry in self._left[:_PER_FRAME]:
+            size += len(json.dumps([path, *entry])) + 4
+            if size > MAX_BODY:
+                break
+            entries.append([path, *entry])
+        self._left = self._left[len(entries) :]
+        head = {**head, "more": bool(self._left), "now": time.time()}
+        if packed:
+            return head, json.dumps(entries).encode()
+        return {**head, "entries": entries}, b""
 
     def _judged(self, entries: Dict[str, Entry]) -> Dict[str, List[Any]]:  # noqa: UP006
         """The health of the runs where it is another one."""
@@ -208,10 +229,9 @@ class Service:
     def _stat(self, path: object) -> Head:
         try:
             with self.folder.opened(path) as fd:
-                status = os.fstat(fd)
+                return _identity(os.fstat(fd))
         except (OSError, ValueError) as error:
             return {"error": _words(error)}
-        return {"size": status.st_size, "mtime": status.st_mtime_ns, "inode": status.st_ino}
 
     def _read(self, head: Head) -> Answer:
         start, size = head.get("start"), head.get("size")
@@ -219,12 +239,48 @@ class Service:
             return {"error": "a range needs a start and a size"}, b""
         try:
             with self.folder.opened(head.get("path")) as fd:
-                status = os.fstat(fd)
+                told = {**_identity(os.fstat(fd)), **_first(fd, head.get("first"))}
                 data = os.pread(fd, max(0, min(size, MAX_BODY)), start)
         except (OSError, ValueError) as error:
             return {"error": _words(error)}, b""
-        told = {"size": status.st_size, "mtime": status.st_mtime_ns, "inode": status.st_ino}
         return told, data
+
+    def _sketch(self, head: Head) -> Answer:
+        """Evenly spaced lines from `start` to `end`, and where they begin, for a first curve."""
+        start, end, samples = (head.get(key) for key in ("start", "end", "samples"))
+        if not (isinstance(start, int) and isinstance(end, int) and isinstance(samples, int)):
+            return {"error": "a sketch needs a start, an end and a number of samples"}, b""
+        try:
+            with self.folder.opened(head.get("path")) as fd:
+                status = os.fstat(fd)
+                start, end = max(0, start), min(end, status.st_size)
+                wanted = max(2, min(samples, MAX_SAMPLES))
+                lines = spread_lines(fd, start, end, wanted) if start < end else []
+        except (OSError, ValueError) as error:
+            return {"error": _words(error)}, b""
+        return _identity(status), _packed_lines(lines)
+
+
+def _identity(status: os.stat_result) -> Head:
+    return {"size": status.st_size, "mtime": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _first(fd: int, size: object) -> Head:
+    """A checksum of the first bytes, if so many are there, which tells a file from another one."""
+    if not isinstance(size, int) or not 0 < size <= MAX_FIRST:
+        return {}
+    data = os.pread(fd, size, 0)
+    return {"first": zlib.crc32(data) if len(data) == size else -1}
+
+
+def _packed_lines(lines: List[Found]) -> bytes:  # noqa: UP006
+    """A line with the places, then the lines; fewer where all are too many for a frame."""
+    while True:
+        places = json.dumps([at for at, _ in lines]).encode()
+        body = b"\n".join([places, *(line for _, line in lines)])
+        if len(body) <= MAX_BODY:
+            return body
+        lines = [*lines[:-1:2], lines[-1]]
 
 
 def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, sink: int = 1) -> int:
@@ -232,7 +288,7 @@ def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, si
     pending = b""
 
     def pause(seconds: float) -> bool:
-        return bool(select.select([source], [], [], seconds)[0])
+        return bool(pending) or bool(select.select([source], [], [], seconds)[0])
 
     def read(size: int) -> bytes:
         nonlocal pending
@@ -259,7 +315,7 @@ def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, si
         while True:
             head, _ = read_frame(read)
             answer, body = service.answer(head)
-            write(encode_frame(answer, body))
+            write(encode_frame(answer, body, _level(head.get("level"))))
     except EOFError:
         return 0
     except (OSError, ProtocolError):
@@ -268,6 +324,11 @@ def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, si
 
 def _seconds(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= MAX_WAIT else 0.0
+
+
+def _level(value: object) -> int:
+    """How hard to compress: a slow link is worth more of the host's time."""
+    return value if isinstance(value, int) and 1 <= value <= 6 else 1
 
 
 def _words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The link to a host: one ssh as a child, asked one thing at a time."""
+"""The link to a host: one ssh as a child, asked by any thread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from typing import IO, Any
 from shared.errors import RunError
 from shared.remote import agent, protocol
 from shared.remote.address import Address
+from shared.remote.exchange import ANSWER, Exchange, Pending, write_all
 from shared.remote.protocol import (
     GREETING,
     MAX_NOISE,
     WANTS_AGENT,
     ProtocolError,
     common_version,
-    encode_frame,
     read_frame,
 )
+from shared.run import spread
 from shared.text import many_lines, one_line
 
-ANSWER = 30.0  # seconds for an answer, after which a link counts as dead
 LOGIN = 600.0  # seconds for logging in, with everything that a person may be asked
 _COMMAND = (
     "if command -v {program} >/dev/null 2>&1; then exec {program} --serve {path}; fi; "
@@ -68,9 +68,9 @@ def ssh_command(address: Address, *, ask: bool, program: str = "train-monitor") 
 
 
 def agent_program() -> bytes:
-    """The source of `protocol` and `agent` as one program."""
+    """The source of `protocol`, `spread` and `agent` as one program."""
     parts = ["from __future__ import annotations"]
-    for module in (protocol, agent):
+    for module in (protocol, spread, agent):
         source = inspect.getsource(module)
         lines = source.splitlines()
         for node in ast.parse(source).body:
@@ -84,7 +84,7 @@ def agent_program() -> bytes:
 
 
 class Link:
-    """A connection to a host, from its making to `close`. One thread at a time may ask."""
+    """A connection to a host, from its making to `close`. Any thread may ask."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class Link:
         """
         self.address = address
         self._pending = b""
+        self._exchange: Exchange | None = None
         self._deadline = time.monotonic() + (LOGIN if ask else ANSWER)
         try:
             self._child = subprocess.Popen(
@@ -125,6 +126,8 @@ class Link:
         try:
             begun(self)
             self.hello = self._greet()
+            rest, self._pending = self._pending, b""
+            self._exchange = Exchange(self._out.fileno(), self._in.fileno(), rest, self._broken)
         except BaseException:
             self.close()
             raise
@@ -136,18 +139,49 @@ class Link:
         """Whether the host has no train-monitor, and runs the agent."""
         return self.hello.get("agent") is True
 
-    def request(self, head: protocol.Head, timeout: float = ANSWER) -> tuple[dict[str, Any], bytes]:
-        """The answer to a request. Raises LinkError if none comes, RefusedError for an error."""
-        self._deadline = time.monotonic() + timeout
-        try:
-            self._write(encode_frame(head))
-            answer, body = read_frame(self._read)
-        except (OSError, EOFError, ProtocolError) as error:
-            self.close()
-            raise LinkError(self._lost(error)) from error
+    def ask(self, head: protocol.Head, timeout: float = ANSWER) -> Pending:
+        """Send a request whose answer `answer_to` gives later."""
+        assert self._exchange is not None
+        return self._exchange.ask(head, timeout)
+
+    def answer_to(
+        self, pending: Pending, until: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Any], bytes] | None:
+        """The answer; None if `until` holds before it came, which is looked at after a `nudge`.
+
+        Raises LinkError if none comes, RefusedError for an error.
+        """
+        assert self._exchange is not None
+        self._exchange.wait(pending, until)
+        if not pending.done:
+            return None
+        if pending.error is not None:
+            raise LinkError(self._lost(pending.error)) from pending.error
+        answer, body = pending.answer
         if "error" in answer:
             raise RefusedError(f"{self.address.host}: {one_line(answer['error'], 300)}")
         return answer, body
+
+    def request(self, head: protocol.Head, timeout: float = ANSWER) -> tuple[dict[str, Any], bytes]:
+        """The answer to a request. Raises LinkError if none comes, RefusedError for an error."""
+        answered = self.answer_to(self.ask(head, timeout))
+        assert answered is not None
+        return answered
+
+    def nudge(self) -> None:
+        """Let whoever waits for an answer look at its `until`, from any thread."""
+        if self._exchange is not None:
+            self._exchange.nudge()
+
+    @property
+    def received(self) -> int:
+        """Bytes that came over the link, as they were sent."""
+        return self._exchange.received if self._exchange is not None else 0
+
+    def _broken(self, error: Exception) -> None:
+        """No answer can come any more. A child that ended by itself has a code that says why."""
+        if not isinstance(error, EOFError):
+            self.end()
 
     def end(self) -> None:
         """End the child, from any thread: whoever waits for an answer gets an error."""
@@ -156,15 +190,17 @@ class Link:
 
     def close(self) -> None:
         """End the child, and wait for it."""
-        for pipe in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                pipe.close()
         self.end()
         try:
             self._child.wait(2.0)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+        if self._exchange is not None:
+            self._exchange.close()
+        for pipe in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _greet(self) -> dict[str, Any]:
         try:
@@ -238,10 +274,4 @@ class Link:
         self._pending += data
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            with selectors.DefaultSelector() as ready:
-                ready.register(self._in, selectors.EVENT_WRITE)
-                if not ready.select(max(0.0, self._deadline - time.monotonic())):
-                    raise TimeoutError
-            view = view[os.write(self._in.fileno(), view[:4096]) :]
+        write_all(self._in.fileno(), data, self._deadline)

@@ -4,114 +4,104 @@ files whole, and of all others there is a file of the same size without content.
 from __future__ import annotations
 
 import contextlib
-import errno
+import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from shared.files import replace_file
 from shared.ownership.health import Health, observe
 from shared.ownership.heartbeat import BeatWatch
-from shared.remote.agent import MAX_ENTRIES, is_plain_path
-from shared.remote.client import Link, LinkError, RefusedError
-from shared.remote.protocol import MAX_BODY
+from shared.remote.agent import MAX_ENTRIES
+from shared.remote.client import Link, LinkError
+from shared.remote.copies import Copies, Space
+from shared.remote.fetching import Fetching, Sizes
+from shared.remote.listing import Remote, below, entry_of, health_of, how
 from shared.run.directory import RunDirectory
 from shared.run.records import ACTIVE_STATUSES, RunState
-from shared.text import format_bytes, one_line
+from shared.text import one_line
 
-_GROWING = frozenset({".jsonl", ".log", ".csv", ".tsv", ".wandb"})
-_WHOLE = frozenset({".json", ".yaml", ".yml", ".txt", ".db", ".db-wal", ".sqlite", ""})
-_NEEDED = frozenset({"run_state.json", "manifest.json", "trainer_state.json"})
-_SMALL, _MOST = 256 << 10, 16 << 20  # bytes fetched whole: of any such file, of a needed one
-_PIECE = 256 << 10  # bytes of one file before another one has its turn
-_OVERLAP = 512  # bytes that show whether a file is still the one that was read
-#: Bytes of all copies together: a laptop's disk is no place for a cluster's logs.
-LIMIT = 8 << 30
 _MAX_TIME = 1e11  # Unix seconds
 _MOST_PARTS = 1_000  # of one listing
-_MAX_SIZE = 1 << 50  # bytes of a file that a listing may claim
-
-
-@dataclass(frozen=True)
-class _Remote:
-    """An entry of the host's listing; times in ns."""
-
-    kind: str
-    size: int
-    mtime: int
-    inode: int
-    target: str
-
-
-@dataclass
-class _Copy:
-    """What of a growing file is here. `checked`: it is known to be the start of the host's file."""
-
-    inode: int
-    size: int
-    checked: bool = True
 
 
 class Mirror:
     """The copy below `root`. Of each path, the file here is never ahead of the host's."""
 
-    def __init__(self, root: Path, prefix: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        prefix: str = "",
+        *,
+        space: Space = Space(),  # noqa: B008  frozen
+        sizes: Sizes = Sizes(),  # noqa: B008
+    ) -> None:
         """`prefix` is put before the name of everything at the top, where hosts share a root."""
         self._root = root
         self._prefix = prefix
-        self._remote: dict[str, _Remote] = {}
+        self._remote: dict[str, Remote] = {}
         self._seen: set[str] | None = None
-        self._copies: dict[str, _Copy] = {}
-        self._held: dict[str, int] = {}
-        self._due: dict[str, None] = {}
+        self._copies = Copies(root, self._here, space)
+        self._fetching = Fetching(self._remote, self._copies, sizes)
         self._health: dict[str, tuple[str, bool, str, str]] = {}
-        self._judged: dict[str, Health] = {}
-        self._skew = 0.0
-        self._truncated = self._full = False
-        self._unwritten = ""
+        self._cut = self._dropped = False
+        self._looking = 0  # parts of a listing that came, while one is on its way
 
     @property
     def behind(self) -> bool:
         """Whether there is something left to fetch."""
-        return bool(self._due)
+        return self._fetching.behind
+
+    @property
+    def settled(self) -> bool:
+        """Whether what a first screen shows is here."""
+        return self._fetching.settled
 
     @property
     def incomplete(self) -> str:
         """What is not copied, in a sentence; empty if everything is."""
-        if self._truncated:
+        if self._cut or self._dropped:
             return f"Only {MAX_ENTRIES:,} files of the folder are listed; watch a folder inside it."
-        if self._unwritten:
-            return f"Not everything could be copied: {self._unwritten}; free some space in TMPDIR."
-        if self._full:
-            return (
-                f"Only the first {format_bytes(LIMIT)} are copied; watch a folder with fewer runs."
-            )
-        return ""
+        return self._copies.problem
 
     def reconnected(self) -> None:
         """A new link: its first look tells everything again, and nothing is taken on trust."""
-        self._seen = set()
-        for copy in self._copies.values():
-            copy.checked = False
+        self._seen, self._looking = set(), 0
+        self._fetching.reconnected()
 
-    def step(self, link: Link, wait: float, first: str | None = None, budget: float = 0.5) -> bool:
-        """Look for changes, and fetch for up to `budget` seconds; True if something was done.
+    def step(
+        self,
+        link: Link,
+        wait: float,
+        wanted: Callable[[], Sequence[str]] = tuple,
+        budget: float = 0.5,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Look for changes, waiting for some if there is nothing to fetch, and fetch meanwhile, for
+        about `budget` seconds or until there is `enough`.
 
-        `first` is the run whose files come first. Raises LinkError.
+        `wanted` are the runs whose files come first; when they change, a nudge of the link tells.
+        Raises LinkError.
         """
-        changed = self._look(link, 0.0 if self._due else wait)
+        fetching = self._fetching
+        fetching.want(self._names(wanted()))
+        self._look(link, 0.0 if self.behind else min(wait, fetching.next_in))
         deadline = time.monotonic() + budget
-        while self._due and time.monotonic() < deadline:
-            changed = True
-            for path in sorted(self._due, key=lambda p: self._turn(p, first)):
-                if path in self._due:
-                    self._fetch(link, path)
-                if time.monotonic() >= deadline:
-                    break
-        return changed
+        while self._looking or (fetching.behind and time.monotonic() < deadline):
+            fetching.ask(link)
+            if not fetching.is_waiting:
+                break
+            fetching.take(link, lambda: self._names(wanted()) != fetching.wanted)
+            fetching.want(self._names(wanted()))
+            if not self._looking and enough():
+                break
+
+    def _names(self, run_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those runs that are of this host, by their names there."""
+        mine = (run_id for run_id in run_ids if run_id.startswith(self._prefix))
+        return tuple(self.remote_name(run_id) for run_id in mine)
 
     def health(self, run: RunDirectory, state: RunState, now: float, watch: BeatWatch) -> Health:
         """The real status, as judged on the host; as last seen while there is no link."""
@@ -140,57 +130,65 @@ class Mirror:
 
     # -- what there is -----------------------------------------------------------------------
 
-    def _look(self, link: Link, wait: float) -> bool:
-        everything = self._seen is not None
-        changed = False
-        for _ in range(_MOST_PARTS):
-            answer, _ = link.request({"op": "look", "wait": wait, "all": everything})
-            everything, wait = False, 0.0
-            changed |= self._take(answer)
-            if answer.get("more") is not True:
-                break
-        else:
+    def _look(self, link: Link, wait: float) -> None:
+        """Ask what has changed; the answer is taken in its turn."""
+        everything = self._seen is not None and not self._looking
+        self._looking += 1
+        if self._looking > _MOST_PARTS:
             raise LinkError("The host lists files without end.")
-        if self._seen is not None:
-            for path in [path for path in self._remote if path not in self._seen]:
-                self._forget(path)
-            self._seen = None
-        return changed
+        head = {"op": "look", "wait": wait, "all": everything, "packed": True}
 
-    def _take(self, answer: dict[str, Any]) -> bool:
+        def take(answer: dict[str, Any], body: bytes) -> None:
+            self._take(answer, body)
+            if answer.get("more") is True:
+                self._look(link, 0.0)
+                return
+            self._looking = 0
+            if self._seen is not None:
+                self._forget(frozenset(path for path in self._remote if path not in self._seen))
+                self._seen = None
+
+        def refused() -> None:
+            raise LinkError("The host does not list its files.")
+
+        self._fetching.expect(link.ask(head), take, refused)
+
+    def _take(self, answer: dict[str, Any], body: bytes) -> None:
         now = answer.get("now")
         if isinstance(now, (int, float)) and 0 < now < _MAX_TIME:
-            self._skew = float(now) - time.time()
-        self._truncated = answer.get("truncated", self._truncated) is True
+            skew = float(now) - time.time()
+            # By our clock where the two differ visibly.
+            self._fetching.ahead = int(skew * 1e9) if abs(skew) > 2.0 else 0
+        if "truncated" in answer:
+            self._cut, self._dropped = answer["truncated"] is True, False
         gone = answer.get("gone")
-        # The deepest first, so that folders are empty when their turn comes.
-        for path in sorted(gone if isinstance(gone, list) else [], key=str, reverse=True):
-            if isinstance(path, str) and path in self._remote:
-                self._forget(path)
-        entries = answer.get("entries")
+        gone = [path for path in gone if isinstance(path, str)] if isinstance(gone, list) else []
+        if gone:
+            self._forget(frozenset(gone))
+        entries = _unpacked(body) if body else answer.get("entries")
         entries = entries if isinstance(entries, list) else []
         for value in sorted((e for e in entries if isinstance(e, list)), key=lambda e: str(e[:1])):
-            entry = _entry(value)
+            entry = entry_of(value)
             if entry is not None:
                 self._take_entry(str(value[0]), entry)
         health = answer.get("health")
         for run, told in (health if isinstance(health, dict) else {}).items():
-            if (judged := _health(told)) is not None:
+            judged = health_of(told)
+            if judged is not None and (run in self._health or len(self._health) < MAX_ENTRIES):
                 self._health[run] = judged
-        return bool(entries or gone or health)
 
-    def _take_entry(self, path: str, entry: _Remote) -> None:
+    def _take_entry(self, path: str, entry: Remote) -> None:
         if self._seen is not None:
             self._seen.add(path)
         before = self._remote.get(path)
         if before is None and len(self._remote) >= 2 * MAX_ENTRIES:
-            self._truncated = True
+            self._dropped = True
             return
-        if before is not None and before.kind != entry.kind:
-            self._forget(path)
+        if before is not None and _kind(path, before) != _kind(path, entry):
+            self._forget(frozenset((path,)))
             before = None
         self._remote[path] = entry
-        if before == entry and not self._unchecked(path):
+        if before == entry and not self._fetching.is_unchecked(path):
             return
         here = self._here(path)
         with contextlib.suppress(OSError):
@@ -200,158 +198,35 @@ class Mirror:
                 if os.path.lexists(here):
                     here.unlink()
                 here.symlink_to(self._prefix + entry.target if "/" not in path else entry.target)
-            elif _how(path, entry.size) == "hole":
-                self._due.pop(path, None)
-                self._make_hole(here, entry)
+            elif how(path, entry.size) == "hole":
+                self._copies.make_hole(path, entry)
+                self._copies.set_time(path, entry.mtime - self._fetching.ahead)
             else:
-                self._due[path] = None
+                self._fetching.changed(path)
 
-    def _unchecked(self, path: str) -> bool:
-        copy = self._copies.get(path)
-        return copy is not None and not copy.checked
-
-    def _make_hole(self, here: Path, entry: _Remote) -> None:
-        with here.open("wb") as file:
-            file.truncate(entry.size)
-        self._set_time(here, entry)
-
-    def _forget(self, path: str) -> None:
-        """Remove what is gone on the host."""
-        known = self._remote.get(path)
-        below: list[str] = []
-        if known is not None and known.kind == "d":  # all of a large folder may go, one by one
-            below = [p for p in self._remote if p.startswith(path + "/")]
-        for one in (*below, path):
-            for kept in (self._remote, self._copies, self._held, self._due, self._health):
-                kept.pop(one, None)
-        here = self._here(path)
-        if os.path.isdir(here) and not os.path.islink(here):  # noqa: PTH112, PTH114  never raise
-            shutil.rmtree(here, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                here.unlink()
+    def _forget(self, gone: frozenset[str]) -> None:
+        """Remove what is gone on the host, and what was in it."""
+        for path in below(list(self._remote), gone):
+            here = self._here(path)
+            self._fetching.forget(path)
+            del self._remote[path]
+            self._health.pop(path, None)
+            if os.path.isdir(here) and not os.path.islink(here):  # noqa: PTH112, PTH114  never raise
+                shutil.rmtree(here, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    here.unlink()
 
     def _here(self, path: str) -> Path:
         return self._root / (self._prefix + path)
 
-    # -- what is in it -------------------------------------------------------------------------
 
-    def _turn(self, path: str, first: str | None) -> tuple[bool, bool, int]:
-        """States come before everything else, then the run that is looked at, then the newest."""
-        run = path.partition("/")[0]
-        whole = _how(path, self._remote[path].size) == "whole"
-        return not whole, self._prefix + run != first, -self._remote[path].mtime
-
-    def _fetch(self, link: Link, path: str) -> None:
-        entry = self._remote[path]
-        if sum(self._held.values()) + min(entry.size, _PIECE) > LIMIT:
-            self._full = True
-            del self._due[path]
-            return
-        try:
-            if _how(path, entry.size) == "whole":
-                self._fetch_whole(link, path, entry)
-            else:
-                self._fetch_piece(link, path, entry)
-        except LinkError:
-            raise
-        except (RefusedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._unwritten = error.strerror or "the disk is full"
-            # It may be gone or closed to us; a change of it is told again.
-            self._due.pop(path, None)
-
-    def _fetch_whole(self, link: Link, path: str, entry: _Remote) -> None:
-        data = b""
-        while len(data) <= _MOST:
-            _, part = link.request(
-                {"op": "read", "path": path, "start": len(data), "size": MAX_BODY}
-            )
-            data += part
-            if len(part) < MAX_BODY:
-                break
-        del self._due[path]
-        here = self._here(path)
-        replace_file(here, data, durable=False)
-        self._held[path] = len(data)
-        self._set_time(here, entry)
-
-    def _fetch_piece(self, link: Link, path: str, entry: _Remote) -> None:
-        copy = self._copies.get(path)
-        if copy is None or copy.inode != entry.inode or entry.size < copy.size:
-            copy = self._started_anew(path, entry)
-        here = self._here(path)
-        overlap = min(copy.size, _OVERLAP)
-        told, data = link.request(
-            {"op": "read", "path": path, "start": copy.size - overlap, "size": overlap + _PIECE}
-        )
-        with here.open("r+b") as file:
-            file.seek(copy.size - overlap)
-            known = file.read(overlap)
-            if told.get("inode") != copy.inode or data[:overlap] != known:
-                # Another file by now, or written anew: it begins again, at the next turn.
-                self._remote[path] = _Remote(
-                    "f", entry.size, entry.mtime, _whole(told.get("inode")), ""
-                )
-                self._started_anew(path, self._remote[path])
-                return
-            file.seek(copy.size)
-            file.write(data[overlap:])
-        copy.size += len(data) - overlap
-        copy.checked = True
-        self._held[path] = copy.size
-        if len(data) < overlap + _PIECE or copy.size >= entry.size:
-            del self._due[path]
-        self._set_time(here, entry)
-
-    def _started_anew(self, path: str, entry: _Remote) -> _Copy:
-        """An empty file, which readers take for another one than that before."""
-        replace_file(self._here(path), b"", durable=False)
-        copy = self._copies[path] = _Copy(entry.inode, 0)
-        self._held[path] = 0
-        return copy
-
-    def _set_time(self, here: Path, entry: _Remote) -> None:
-        """The host's time of the last write, by our clock where the two differ visibly."""
-        shift = int(self._skew * 1e9) if abs(self._skew) > 2.0 else 0
-        with contextlib.suppress(OSError, OverflowError):
-            os.utime(here, ns=(entry.mtime - shift, entry.mtime - shift))
+def _kind(path: str, entry: Remote) -> tuple[str, str]:
+    return entry.kind, how(path, entry.size) if entry.kind == "f" else ""
 
 
-def _how(path: str, size: int) -> str:
-    """How a file is copied: `growing`, `whole`, or as a `hole`."""
-    name = PurePosixPath(path).name
-    suffix = PurePosixPath(path).suffix
-    if suffix in _GROWING or "tfevents" in name:
-        return "growing"
-    if name in _NEEDED:
-        return "whole" if size <= _MOST else "hole"
-    return "whole" if suffix in _WHOLE and size <= _SMALL else "hole"
-
-
-def _entry(value: list[Any]) -> _Remote | None:
-    """A line of the listing; None for one that is not fit to be made here."""
-    if len(value) != 6 or not is_plain_path(value[0]) or value[1] not in ("d", "f", "l"):
-        return None
-    path, kind, size, mtime, inode, target = value
-    if not all(isinstance(n, int) for n in (size, mtime, inode)) or not 0 <= size <= _MAX_SIZE:
-        return None
+def _unpacked(body: bytes) -> object:
     try:
-        os.fsencode(path)
-        os.fsencode(str(target))
-    except UnicodeEncodeError:
+        return json.loads(body)
+    except (ValueError, RecursionError):
         return None
-    if kind == "l" and (not is_plain_path(target) or "/" in target):
-        return None
-    return _Remote(kind, size, mtime, inode, target if kind == "l" else "")
-
-
-def _health(value: object) -> tuple[str, bool, str, str] | None:
-    if not isinstance(value, list) or len(value) != 4 or not isinstance(value[1], bool):
-        return None
-    status, alive, reason, alarm = value
-    return one_line(status, 20), alive, one_line(reason, 500), one_line(alarm, 500)
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else -1

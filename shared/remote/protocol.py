@@ -31,12 +31,12 @@ class ProtocolError(Exception):
     """The other side sent something that is no frame."""
 
 
-def encode_frame(head: Head, body: bytes = b"") -> bytes:
-    """One frame. Raises ProtocolError where it would be too large."""
+def encode_frame(head: Head, body: bytes = b"", level: int = 1) -> bytes:
+    """One frame, compressed where that is smaller. Raises ProtocolError if it is too large."""
     text = json.dumps(head, separators=(",", ":")).encode()
     if len(text) > MAX_HEAD or len(body) > MAX_BODY:
         raise ProtocolError("a frame would be larger than allowed")
-    packed = zlib.compress(body, 1) if len(body) > _SMALL else body
+    packed = zlib.compress(body, level) if len(body) > _SMALL else body
     compressed = len(packed) < len(body)
     sent = packed if compressed else body
     check = zlib.crc32(sent, zlib.crc32(text))

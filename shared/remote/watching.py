@@ -56,7 +56,8 @@ class Host:
         mirror.reconnected()
         self._why = ""
         self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
-        self.first: str | None = None
+        #: The ids of the runs whose files come first.
+        self.wanted: tuple[str, ...] = ()
 
     @property
     def problem(self) -> str:
@@ -65,17 +66,27 @@ class Host:
             return f"{self._why} Its runs are shown as last seen; connecting again."
         return self.mirror.incomplete
 
+    def look_at(self, wanted: tuple[str, ...]) -> None:
+        """Fetch these runs' files first, from now on; from any thread."""
+        if wanted != self.wanted:
+            self.wanted = wanted
+            if (link := self._link) is not None:
+                link.nudge()
+
     def catch_up(self) -> None:
         """Fetch everything, however long it takes. Raises LinkError."""
         assert self._link is not None
-        self.mirror.step(self._link, 0.0, self.first)
+        self.mirror.step(self._link, 0.0, self._wanted)
         while self.mirror.behind:
-            self.mirror.step(self._link, 0.0, self.first)
+            self.mirror.step(self._link, 0.0, self._wanted)
 
     def first_look(self, budget: float) -> None:
-        """Fetch for about so long, so that there is something to show. Raises LinkError."""
+        """Fetch what a first screen shows, for at most about so long. Raises LinkError."""
         assert self._link is not None
-        self.mirror.step(self._link, 0.0, self.first, budget)
+        self.mirror.step(self._link, 0.0, self._wanted, budget, lambda: self.mirror.settled)
+
+    def _wanted(self) -> tuple[str, ...]:
+        return self.wanted
 
     def start(self) -> None:
         """Keep in step from now on."""
@@ -109,7 +120,7 @@ class Host:
                 if self._link is None:
                     self._link = self._connect(False, self._begun)
                     self.mirror.reconnected()
-                self.mirror.step(self._link, _LOOK, self.first)
+                self.mirror.step(self._link, _LOOK, self._wanted)
                 self._why, pause = "", FIRST_PAUSE
             except Exception as error:  # a thread that ends would leave the runs as they were
                 if self._stopping.is_set():
@@ -146,10 +157,10 @@ class RemoteRuns:
                 return host.mirror.health(run, state, now, watch)
         return Health(state.status, alive=False)
 
-    def look_at(self, run_id: str | None) -> None:
-        """Fetch this run's files first."""
+    def look_at(self, *wanted: str) -> None:
+        """Fetch these runs' files first, and all of their metrics; of others a sketch is enough."""
         for host in self.hosts:
-            host.first = run_id
+            host.look_at(wanted)
 
     def host_of(self, run_id: str) -> Host | None:
         """The host of a run."""
@@ -171,7 +182,7 @@ class RemoteRuns:
         )
 
     def catch_up(self) -> None:
-        """Fetch everything, for a report. Raises LinkError."""
+        """Fetch all that a report tells of. Raises LinkError."""
         for host in self.hosts:
             host.catch_up()
 
@@ -185,10 +196,11 @@ class RemoteRuns:
 def remote_runs(
     addresses: Sequence[Address],
     *,
-    first_look: float = 1.0,
+    first_look: float = 2.0,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[RemoteRuns]:
-    """Log in to all hosts, one after the other, and copy their runs for `first_look` seconds.
+    """Log in to all hosts, one after the other, and copy what a first screen shows, for at most
+    `first_look` seconds each.
 
     Raises LinkError and RefusedError when one cannot be watched. The copies are removed at the end.
     """

@@ -9,6 +9,7 @@ from shared.files import open_file
 from shared.json_text import Json
 from shared.run.foreign import canonical, read_step
 from shared.run.record_lines import parse_line
+from shared.run.sketch import newest_part
 from shared.run.text_form import TextForm
 
 _HEAD = 4 << 10
@@ -23,7 +24,7 @@ def newest_records(path: Path) -> list[Json]:
     None of a file that is missing or unreadable.
     """
     try:
-        with open_file(path) as file:
+        with open_file(newest_part(path)) as file:
             form = TextForm()
             form.feed(file.read(_HEAD))
             size = file.seek(0, 2)

@@ -7,13 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from monitor.data.follower import RunFollower
 from monitor.data.run_files import event_view
+from monitor.data.sparkline import sparkline
 from shared.checkpoints.catalogue import set_link, step_folder
 from shared.checkpoints.manifest import write_manifest
 from shared.run.config import flat_config
 from shared.run.directory import RunDirectory
+from shared.run.newest_record import newest_records
+from shared.run.sketch import (
+    Sketch,
+    read_sketch,
+    remove_sketch,
+    sketch_path,
+    sketched_size,
+    write_sketch,
+)
 from tests.monitor.support import metric_lines, write_run
 
 
@@ -182,6 +194,46 @@ def test_a_long_file_is_approximate_until_it_is_read(tmp_path: Path) -> None:
     while follower.more:
         follower.poll_metrics()
     assert len(follower.detail().loss) == 90_000
+
+
+def test_a_beginning_is_read_while_a_sketch_stands_for_the_rest(tmp_path: Path) -> None:
+    lines = metric_lines(100_000)
+    folder = write_run(tmp_path, "r", {}, lines[: len(lines) // 4])
+    path = folder / "metrics.jsonl"
+    sketched = [(lines.index(b"\n", at) + 1, at) for at in range(0, len(lines) - 300, 40_000)]
+    found = tuple((at, lines[at : lines.index(b"\n", at)]) for at, _ in sketched)
+    write_sketch(path, Sketch(len(lines), 1, found))
+    follower = RunFollower(RunDirectory(folder))
+    follower.poll()
+    while follower.more:
+        follower.poll_metrics()
+    detail = follower.detail()
+    assert detail.approximate
+    assert detail.loss.steps[-1] > 95_000
+    assert detail.loading == pytest.approx(0.25, abs=0.01)
+    assert newest_records(path)[0]["step"] == detail.loss.steps[-1]
+    assert len(sparkline(path)) > 20
+    path.write_bytes(lines)
+    follower.poll()
+    assert follower.detail().approximate, "a sketch that is there says that not all is"
+    remove_sketch(path)
+    follower.poll()
+    while follower.more:
+        follower.poll_metrics()
+    detail = follower.detail()
+    assert (detail.approximate, detail.loading, len(detail.loss)) == (False, None, 100_000)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.binary(max_size=80) | st.sampled_from([b'{"size":9}\n{"at":[1,2]}\n{}\n{}\n']))
+def test_any_bytes_beside_a_file_are_survived(tmp_path_factory, data: bytes) -> None:
+    path = tmp_path_factory.mktemp("any") / "metrics.jsonl"
+    path.write_bytes(b'{"step":1,"loss":2}\n')
+    sketch_path(path).write_bytes(data)
+    sketched_size(path)
+    read_sketch(path)
+    newest_records(path)
+    sparkline(path)
 
 
 def test_without_memory_a_long_file_stays_approximate_and_fresh(tmp_path: Path) -> None:

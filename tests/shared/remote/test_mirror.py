@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.data.skim import skim
 from shared.remote.agent import Folder, Service
 from shared.remote.client import LinkError, RefusedError
+from shared.remote.copies import Space
+from shared.remote.exchange import Pending
+from shared.remote.fetching import SAMPLES, Sizes
 from shared.remote.mirror import Mirror
+from shared.run.sketch import read_sketch
 
 PATHS = st.sampled_from(
     [
@@ -54,8 +60,13 @@ class Link:
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
-    def request(self, head: Any, timeout: float = 0.0) -> Any:
-        answer, body = self._answer(head)
+    def ask(self, head: Any) -> Any:
+        pending = Pending(1.0)
+        pending.answer = self._answer(head)
+        return pending
+
+    def answer_to(self, pending: Any, until: Any) -> Any:
+        answer, body = pending.answer
         if "error" in answer:
             raise RefusedError(answer["error"])
         return answer, body
@@ -93,7 +104,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("shared.remote.mirror.replace_file", full)
+    monkeypatch.setattr("shared.remote.copies.replace_file", full)
     link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
     mirror.step(link, 0.0)  # type: ignore[arg-type]
     assert "No space left" in mirror.incomplete
@@ -108,9 +119,9 @@ def pair(tmp_path):
     link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
 
     def update() -> None:
-        mirror.step(link, 0.0)  # type: ignore[arg-type]
+        mirror.step(link, 0.0, lambda: ("box:a",))  # type: ignore[arg-type]
         while mirror.behind:
-            mirror.step(link, 0.0)  # type: ignore[arg-type]
+            mirror.step(link, 0.0, lambda: ("box:a",))  # type: ignore[arg-type]
 
     return tmp_path / "runs", tmp_path / "copy", update
 
@@ -151,3 +162,127 @@ def test_a_file_that_is_replaced_or_gone_is_so_in_the_copy(pair):
     (runs / "a").rmdir()
     update()
     assert not here.parent.exists()
+
+
+class Host:
+    """A run's metrics on a host, which change in any way, over a link that breaks at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = folder / "runs" / "a"
+        self.run.mkdir(parents=True)
+        (folder / "copy").mkdir()
+        self.path, self.here = self.run / "metrics.jsonl", folder / "copy" / "a" / "metrics.jsonl"
+        self.count = 0
+        self.versions: list[bytes] = []
+        self.mirror = Mirror(folder / "copy", sizes=Sizes(chunk=256, sketched=512))
+        self.mirror.reconnected()
+        self.connect()
+        self.write("rewrite", 40)
+
+    def connect(self) -> None:
+        self.service = Service(Folder(str(self.run.parent)), lambda seconds: True)
+        self.broken = False
+
+    def write(self, how: str, lines: int) -> None:
+        """Change the file as a trainer, or somebody with an editor, does."""
+        self.count += 1
+        new = b"".join(b'{"step":%d,"loss":%d}\n' % (n, self.count) for n in range(lines))
+        if how == "remove":
+            self.path.unlink(missing_ok=True)
+            return
+        if how == "replace":
+            self.path.with_name(".new").write_bytes(new)
+            self.path.with_name(".new").replace(self.path)
+        else:
+            with self.path.open("ab" if how == "append" else "wb") as file:
+                file.write(new[: -(lines % 7) or None])  # perhaps torn
+        self.versions.append(self.path.read_bytes())
+
+    def ask(self, head: Any) -> Any:
+        pending = Pending(1.0)
+        pending.answer = ({}, b"") if self.broken else self.service.answer(head)
+        return pending
+
+    def answer_to(self, pending: Any, until: Any) -> Any:
+        if self.broken:
+            raise LinkError("broken")
+        answer, body = pending.answer
+        if "error" in answer:
+            raise RefusedError(answer["error"])
+        return answer, body
+
+    def step(self) -> None:
+        try:
+            self.mirror.step(self, 0.0, lambda: ("a",), budget=0.0)  # type: ignore[arg-type]
+        except LinkError:
+            self.mirror.reconnected()
+            self.connect()
+
+    def check(self) -> None:
+        """What is here is the beginning of what was there, and says where it is not all."""
+        found = self.here.read_bytes() if self.here.exists() else b""
+        assert any(version.startswith(found) for version in self.versions)
+        sketch = read_sketch(self.here)
+        for at, line in sketch.lines if sketch else ():
+            assert any(version[at:].startswith(line + b"\n") for version in self.versions)
+
+
+CHANGES = st.tuples(
+    st.sampled_from(["append", "rewrite", "replace", "remove", "break", "wait"]), st.integers(0, 60)
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(changes=st.lists(CHANGES, max_size=8))
+def test_a_file_that_changes_in_any_way_over_a_link_that_breaks(tmp_path_factory, changes):
+    host = Host(tmp_path_factory.mktemp("host"))
+    for how, lines in changes:
+        if how == "break":
+            host.broken = True
+        elif how != "wait":
+            host.write(how, lines)
+        host.step()
+        host.check()
+    host.step()
+    while host.mirror.behind:
+        host.step()
+    assert host.here.exists() == host.path.exists()
+    if host.path.exists():
+        assert host.here.read_bytes() == host.path.read_bytes()
+    assert read_sketch(host.here) is None
+
+
+def test_of_a_run_nobody_looks_at_there_is_a_sketch_and_then_all_of_it(tmp_path):
+    host = Host(tmp_path)
+    host.write("append", 600)
+    host.mirror.step(host, 0.0)  # type: ignore[arg-type]
+    while host.mirror.behind:
+        host.mirror.step(host, 0.0)  # type: ignore[arg-type]
+    sketch = read_sketch(host.here)
+    assert sketch is not None and sketch.size == host.path.stat().st_size
+    assert host.here.read_bytes() == b""
+    found, whole = skim(host.here), skim(host.path, SAMPLES, small=0)
+    assert found.approximate
+    assert found.series["loss"].values.tolist() == whole.series["loss"].values.tolist()
+    host.step()
+    while host.mirror.behind:
+        host.step()
+    assert read_sketch(host.here) is None
+    assert host.here.read_bytes() == host.path.read_bytes()
+
+
+def test_what_has_no_room_is_told_and_fetched_once_there_is_some(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "runs" / "x.jsonl").write_text("1\n" * 2000)
+    free = [10]
+    space = Space(free=lambda folder: (free[0], 10_000))
+    mirror = Mirror(tmp_path / "copy", space=space)
+    link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
+    mirror.step(link, 0.0)  # type: ignore[arg-type]
+    assert "10 B are free" in mirror.incomplete
+    free[0] = 9_000
+    (tmp_path / "runs" / "x.jsonl").write_text("1\n" * 2001)
+    mirror.step(link, 0.0)  # type: ignore[arg-type]
+    assert not mirror.incomplete
+    assert (tmp_path / "copy" / "x.jsonl").stat().st_size == 4002

@@ -20,7 +20,7 @@ class Changes:
     def __init__(self, only: str | None = None) -> None:
         self._only = only
         self._runs: dict[str, RunView] = {}
-        self._problem = ""
+        self._problem = self._notice = ""
         self._points: dict[str, tuple[int, int]] = {}
         self._event: EventView | None = None
         self._began = False
@@ -39,6 +39,9 @@ class Changes:
         if snapshot.problem != self._problem:
             self._problem = snapshot.problem
             yield {"type": "problem", "time": now, "problem": snapshot.problem}
+        if snapshot.notice != self._notice:
+            self._notice = snapshot.notice
+            yield {"type": "notice", "time": now, "notice": snapshot.notice}
         runs = {v.run_id: v for v in snapshot.runs if self._only in (None, v.run_id)}
         for run_id in [run_id for run_id in self._runs if run_id not in runs]:
             if not snapshot.problem:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 SESSIONS = 8  # monitors at once
 _ENDING = 2.0  # seconds that open tabs get when the server ends
+#: Keys work at once: textual-serve's terminal wants a click first.
+_FOCUS = """<script>
+const looking = setInterval(() => {
+  const terminal = document.querySelector("textarea.xterm-helper-textarea");
+  if (terminal) { terminal.focus(); clearInterval(looking); }
+}, 100);
+</script>"""
 
 
 def serve(words: Sequence[str], port: int, say: Callable[[str], object]) -> int:
@@ -110,6 +117,8 @@ def _guard(port: int, token: str) -> Any:
         if not request.path.endswith("/ws"):
             answer = await handler(request)
             answer.headers.update(headers)
+            if isinstance(answer, web.Response) and answer.content_type == "text/html":
+                answer.text = (answer.text or "").replace("</body>", f"{_FOCUS}</body>")
             return answer
         if open_now >= SESSIONS:
             raise web.HTTPServiceUnavailable(text=f"{SESSIONS} tabs are open; close one.\n")

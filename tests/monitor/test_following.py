@@ -9,6 +9,7 @@ import pytest
 from monitor.__main__ import main
 from monitor.data.poller import Poller
 from monitor.following import Changes, follow
+from shared.foreign import walking
 from shared.json_text import Json
 from tests.monitor.support import metric_lines, write_run
 
@@ -47,6 +48,21 @@ def test_nothing_new_is_nothing_told_and_a_run_that_goes_is_gone(tmp_path: Path)
     folder.rename(tmp_path / ".r")
     gone = list(changes.of(Poller(tmp_path).look(lambda _: None)))
     assert [(line["type"], line["run_id"]) for line in gone] == [("gone", "r")]
+
+
+def test_what_was_not_searched_is_told_and_when_all_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "MOST_FOLDERS", 2)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    changes = Changes()
+    first = list(changes.of(Poller(tmp_path).look(lambda _: None)))
+    assert [line["type"] for line in first] == ["start", "notice"]
+    assert first[1]["notice"].startswith("Only 2 folders in ")
+    monkeypatch.setattr(walking, "MOST_FOLDERS", 9)
+    [line] = changes.of(Poller(tmp_path).look(lambda _: None))
+    assert (line["type"], line["notice"]) == ("notice", "")
 
 
 def test_it_is_for_json_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

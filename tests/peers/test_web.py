@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -13,13 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops
 
 from shared.run_writer import RunWriter
+from tests.peers.browsing import CHROMIUM, Page, page_at, until_shown
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 pytest.importorskip("textual_serve", reason="textual-serve is not installed")
 
 PATIENCE = 120  # seconds
+_COLOURS = 50  # that a picture of text and curves has at least
 
 
 @pytest.fixture
@@ -50,6 +54,40 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 def test_a_browser_shows_the_runs_and_strangers_are_refused(address: str) -> None:
     asyncio.run(asyncio.wait_for(_visit(address), PATIENCE))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome is on PATH")
+def test_a_headless_chromium_shows_the_monitor_and_its_keys_work(
+    address: str, tmp_path: Path
+) -> None:
+    asyncio.run(asyncio.wait_for(_look(address, tmp_path / "profile"), PATIENCE))
+
+
+async def _look(address: str, profile: Path) -> None:
+    async with page_at(address, profile) as page:
+        await until_shown(page, "-first-byte")
+        while len((first := await _still_picture(page)).getcolors(1 << 24) or ()) < _COLOURS:
+            pass  # an empty page
+        await page.type("?")
+        while _share_changed(first, await _still_picture(page)) < 0.05:
+            pass  # the help covers much of it
+        await page.type("q")  # leaves the help
+        await page.type("q")
+        await until_shown(page, "-closed")
+
+
+def _share_changed(first: Image.Image, then: Image.Image) -> float:
+    changed = ImageChops.difference(first, then).convert("L").point(lambda level: 255 * bool(level))
+    return float(changed.histogram()[255]) / (first.width * first.height)
+
+
+async def _still_picture(page: Page) -> Image.Image:
+    """What is seen once it has stopped to change."""
+    before = b""
+    while before != (seen := await page.picture()):
+        before = seen
+        await asyncio.sleep(0.2)
+    return Image.open(io.BytesIO(seen)).convert("RGB")
 
 
 async def _asterisk(host: str) -> bytes:

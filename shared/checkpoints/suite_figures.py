@@ -37,7 +37,7 @@ KINDS: Mapping[str, FigureKind] = {
     "closures": FigureKind("uses closures"),
     "match": FigureKind("uses match"),
     "idiomatic": FigureKind("iterator or closure", target="70 %"),
-    "error_handling": FigureKind("Result, Option or ?", target="80 %"),
+    "error_handling": FigureKind("handles errors", target="80 %"),
     "documented": FigureKind("functions documented", target="50 %"),
     "complexity": FigureKind("complexity (McCabe)", is_rate=False, target="below 5"),
     "nesting": FigureKind("deepest nesting", is_rate=False),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trainer.rewards.quality import Quality
 from trainer.tasks.prompt import Prompt
 
 
@@ -54,6 +55,11 @@ class Language(Protocol):
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """The verdict on each answer, in their order. Never raises for what an answer holds."""
+
+    def measure(self, answers: Sequence[Answer]) -> list[Quality | None]:
+        """What the model's part of each answer looks like, which parses; None where it is not
+        known.
+        """
 
     def close(self) -> None:
         """End the processes that judging uses."""

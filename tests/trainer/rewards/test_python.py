@@ -327,3 +327,23 @@ def test_a_launcher_that_dies_costs_no_verdict():
 def test_an_answer_ends_where_its_function_does(completion: str, answer: str | None):
     end = end_of_answer(completion)
     assert (None if end is None else completion[:end]) == answer
+
+
+def test_quality_is_measured_in_the_sandbox_and_one_answer_costs_no_other(judge: Python):
+    deep = "    return " + "(" * 100_000 + ")" * 100_000 + "\n"
+    bodies = ("    return a + b if a else b\n", deep, "    return sum([a, b])\n")
+    plain, lost, idiomatic = judge.measure([Answer(ADD, body) for body in bodies])
+    assert plain is not None and (plain.complexity, plain.iterators) == (2, False)
+    assert lost is None
+    assert idiomatic is not None and (idiomatic.complexity, idiomatic.iterators) == (1, True)
+
+
+def test_a_known_answer_is_not_judged_again():
+    with Sandbox() as sandbox:
+        judge = Python(sandbox, runs_tests=False, remembered=2)
+        bodies = ("    return a + b\n", "    return a - b\n")
+        first = _judge(judge, UNTESTED, *bodies, *bodies)
+        sandbox.close()
+        assert _judge(judge, UNTESTED, *bodies) == first[:2] == first[2:]
+        with pytest.raises(RuntimeError, match="closed"):
+            _judge(judge, UNTESTED, "    return b - a\n")

@@ -113,7 +113,10 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE|-", help="Write the results to a file as JSON.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --output.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the files of --output and --answers.")
+    ] = False,
+    keep_answers: evaluate_suites.KeepAnswers = False,
     json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> int:
     """Measure the loss, perplexity and bits per byte of a model on text, and its speed.
@@ -176,6 +179,7 @@ def evaluate(
                 download=download,
                 save=save,
                 force=force,
+                keep_answers=keep_answers,
             ),
             way,
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainer.evaluate.origin import Origin
     from trainer.evaluate.suites.answering import Asking
     from trainer.evaluate.suites.evaluation import SuiteEvaluation
-    from trainer.evaluate.suites.judged import AnswersFile
+    from trainer.evaluate.suites.judged import AnswersFile, Replace
     from trainer.evaluate.suites.suite import Suite
     from trainer.rewards.interface import Language
 
@@ -66,6 +66,13 @@ Answers = Annotated[
         help="Where the answers go, as JSON Lines. Default: samples/ of the model's run.",
     ),
 ]
+KeepAnswers = Annotated[
+    bool,
+    typer.Option(
+        "--keep-answers",
+        help="With --force: continue a file of answers to the same tasks, replace any other.",
+    ),
+]
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch the tasks of humaneval-x from the Hub.")
 ]
@@ -88,6 +95,14 @@ class Asked:
     download: bool
     save: bool
     force: bool
+    keep_answers: bool = False
+
+    @property
+    def replace(self) -> Replace:
+        """Which files of answers are replaced."""
+        if not self.force:
+            return "never"
+        return "others" if self.keep_answers else "always"
 
     @classmethod
     def of(cls, *, temperature: float | None, samples: int, **given: Any) -> Asked:
@@ -114,6 +129,10 @@ class Asked:
             raise UserError(
                 f"--samples is {self.samples} and --temperature 0, which gives the same answer "
                 "every time: leave one of them out."
+            )
+        if self.keep_answers and not self.force:
+            raise UserError(
+                "--keep-answers says what --force leaves; without --force answers are always kept."
             )
         if self.answers is not None and len(self.suites) > 1:
             raise UserError("--answers names one file for several suites; give one --suite.")
@@ -230,7 +249,7 @@ def _store(evaluation: SuiteEvaluation, asked: Asked, origin: Origin) -> Answers
             ) from error
     if place is None:
         return None
-    store = AnswersFile(place, evaluation.about, replace=asked.force)
+    store = AnswersFile(place, evaluation.about, replace=asked.replace)
     if store.known:
         typer.echo(
             f"{len(store.known):,} of {evaluation.total:,} answers are in "

@@ -54,10 +54,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Written:
-    """An answer as the model wrote it, and the program it makes of the task.
-
-    The model's part of the program begins at character `begin`.
-    """
+    """An answer as the model wrote it, and as it is judged."""
 
     prompt: Prompt
     sample: int
@@ -65,12 +62,6 @@ class Written:
     ending: str
     tokens: int
     answer: Answer
-    begin: int
-
-    @property
-    def program(self) -> str:
-        """The task's text with the answer."""
-        return self.answer.prompt.prompt + self.answer.completion
 
 
 class Answerer:
@@ -138,10 +129,10 @@ class Answerer:
         return reply_stops
 
     def _written(self, prompt: Prompt, sample: int, text: FinishedText) -> Written:
-        answer, begin = Answer(prompt, text.text), len(prompt.prompt)
+        answer = Answer(prompt, text.text)
         if self._asking.chat:
-            answer, begin = as_answer(prompt, code_in(text.text, prompt.language))
-        return Written(prompt, sample, text.text, text.ending, text.tokens, answer, begin)
+            answer = as_answer(prompt, code_in(text.text, prompt.language))
+        return Written(prompt, sample, text.text, text.ending, text.tokens, answer)
 
 
 def seed_of(seed: int, prompt: Prompt, sample: int) -> int:

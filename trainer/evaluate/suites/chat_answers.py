@@ -46,8 +46,8 @@ def code_in(reply: str, language: str) -> str:
     return text if block is None else text[block[0] : block[1]]
 
 
-def as_answer(prompt: Prompt, code: str) -> tuple[Answer, int]:
-    """The program that `code` makes of a task, and where the model's part of it begins.
+def as_answer(prompt: Prompt, code: str) -> Answer:
+    """The answer that `code` is to a task.
 
     Code that defines the task's function replaces the prompt, all but what the function needs and
     `code` does not have: imports, and types that the prompt defines. Other code is taken to
@@ -56,9 +56,9 @@ def as_answer(prompt: Prompt, code: str) -> tuple[Answer, int]:
     names = _HEAD.findall(prompt.signature or prompt.prompt)
     head = rf"\b(?:fn|def|function|func)\s+{re.escape(names[-1])}\b" if names else None
     if head is None or not re.search(head, code):
-        return Answer(prompt, code), len(prompt.prompt)
+        return Answer(prompt, code)
     kept = _needed(prompt.prompt, head, code)
-    return Answer(replace(prompt, prompt=kept), code), len(kept)
+    return Answer(replace(prompt, prompt=kept), code)
 
 
 def _needed(prompt: str, head: str, code: str) -> str:

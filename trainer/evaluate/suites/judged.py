@@ -7,17 +7,20 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared.errors import RunError, UserError
 from shared.files import open_file
 from shared.json_text import Json, encode_line, is_number
 from shared.run.record_lines import parse_line
 from shared.text import one_line
-from trainer.evaluate.suites.code_quality import Quality
+from trainer.rewards.quality import Quality
 
 MAX_MESSAGES = 5  # of the compiler, kept with an answer
 MAX_MESSAGE = 2000  # characters
+
+#: Which files of answers may be replaced.
+Replace = Literal["never", "others", "always"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Judged:
 
     `completion` is what the model wrote, `tokens` its length; `ending` is why it ended: `end` where
     the answer does, `stop` at a token that ends texts, `length` when it was cut off, `no room` when
-    the prompt alone fills the context. `tested` is None without tests. `quality` is measured for
-    answers that parse, in languages whose quality is measured.
+    the prompt alone fills the context. `tested` is None without tests. `quality` is that of answers
+    that parse.
     """
 
     task: str
@@ -95,19 +98,20 @@ class AnswersFile:
     """JSON Lines of answers, written as they come; the first line says what they answer.
 
     A file that answers the same is continued: what an interrupted evaluation has judged is not
-    judged again. Raises UserError for a file of something else, unless `replace`, and RunError when
-    it cannot be written.
+    judged again. `replace`: `never` raises UserError for a file of something else, which `others`
+    replaces; `always` replaces any file. Raises RunError when it cannot be written.
     """
 
-    def __init__(self, path: Path, about: Json, *, replace: bool = False) -> None:
+    def __init__(self, path: Path, about: Json, *, replace: Replace = "never") -> None:
         self.path = path
         self._about = about
         self.known: list[Judged] = []
-        if not replace and os.path.lexists(path):
-            self.known = self._read()
-            self._end_line()
-        else:
+        known = self._read(replace) if replace != "always" and os.path.lexists(path) else None
+        if known is None:
             self._write([], os.O_TRUNC, first=[self._about])
+        else:
+            self.known = known
+            self._end_line()
 
     def add(self, answers: Sequence[Judged]) -> None:
         """Append answers, in one write."""
@@ -143,7 +147,8 @@ class AnswersFile:
                 "writing; --answers FILE writes elsewhere."
             ) from error
 
-    def _read(self) -> list[Judged]:
+    def _read(self, replace: Replace) -> list[Judged] | None:
+        """The answers that are there; None if the file is to be replaced."""
         try:
             with open_file(self.path) as file:
                 entries = list(_entries(file))
@@ -153,6 +158,8 @@ class AnswersFile:
                 "--answers."
             ) from error
         if not entries or entries[0] != self._about:
+            if replace == "others":
+                return None
             raise UserError(
                 f"{one_line(self.path)} holds other answers than those asked for; --force "
                 "replaces it."

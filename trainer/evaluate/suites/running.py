@@ -7,7 +7,6 @@ from itertools import islice
 
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.suites.answering import Answerer, Asking, Written
-from trainer.evaluate.suites.code_quality import MEASURES
 from trainer.evaluate.suites.judged import MAX_MESSAGE, MAX_MESSAGES, AnswersFile, Judged
 from trainer.evaluate.suites.suite import Suite
 from trainer.rewards.interface import Language
@@ -47,7 +46,9 @@ def run_suite(
 
 def _judge(language: Language, written: Sequence[Written]) -> list[Judged]:
     verdicts = language.judge([one.answer for one in written])
-    measure = MEASURES.get(language.name)
+    parsed = [n for n, verdict in enumerate(verdicts) if verdict.parsed]
+    measured = language.measure([written[n].answer for n in parsed])
+    qualities = dict(zip(parsed, measured, strict=True))
     return [
         Judged(
             task=one.prompt.id,
@@ -61,7 +62,7 @@ def _judge(language: Language, written: Sequence[Written]) -> list[Judged]:
             compiled=verdict.compiled,
             tested=verdict.tested,
             messages=tuple(text[:MAX_MESSAGE] for text in verdict.messages[:MAX_MESSAGES]),
-            quality=measure(one.program, one.begin) if measure and verdict.parsed else None,
+            quality=qualities.get(place),
         )
-        for one, verdict in zip(written, verdicts, strict=True)
+        for place, (one, verdict) in enumerate(zip(written, verdicts, strict=True))
     ]

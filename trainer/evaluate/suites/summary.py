@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.checkpoints.suites import Figure
-from trainer.evaluate.suites.code_quality import Quality
 from trainer.evaluate.suites.intervals import (
     Interval,
     mean_interval,
@@ -20,6 +19,7 @@ from trainer.evaluate.suites.intervals import (
 from trainer.evaluate.suites.judged import Judged
 from trainer.evaluate.suites.pass_at_k import pass_at_k, possible_ks
 from trainer.evaluate.suites.suite import Suite, group_of
+from trainer.rewards.quality import Quality
 
 #: A number of successes and trials, or a sum and a count, that an answer adds; None for nothing.
 Share = Callable[[Judged], "tuple[float, float] | None"]

@@ -111,7 +111,7 @@ class Evaluation:
                     *_options(asked),
                     *("--answers", str(answers)),
                     *("--output", str(file)),
-                    "--force",
+                    *("--force", "--keep-answers"),  # those of a suite that was killed
                 )
                 files += [file, answers]
                 figures = _figures_of(read_json(file) or {})

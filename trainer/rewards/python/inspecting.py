@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.rewards.python.asking import BATCH, ask_all
 from trainer.rewards.python.program import Program
 from trainer.rewards.python.scripts import INSPECTION
-from trainer.sandbox.interface import MIB, Limits, Outcome, Work
-from trainer.sandbox.interpreter import python_readable
+from trainer.sandbox.interface import Outcome
 from trainer.sandbox.sandbox import Sandbox
 
-BATCH = 32
 MAX_SOURCE = 1 << 18  # characters; nobody answers a task with more
 _NAMES = re.compile(r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
@@ -42,24 +40,12 @@ def inspect_all(
 ) -> list[Inspection]:
     """The inspections of programs, each with the tests of its task or None."""
     questions = [_question(program, tests) for program, tests in asked]
-    found: list[Inspection | None] = [
-        Inspection(refusal="is too long") if len(question["source"]) > MAX_SOURCE else None
-        for question in questions
-    ]
-    size = batch
-    while waiting := [place for place, known in enumerate(found) if known is None]:
-        groups = [waiting[at : at + size] for at in range(0, len(waiting), size)]
-        works = [_work([questions[place] for place in group]) for group in groups]
-        for group, outcome in zip(groups, sandbox.run_many(works), strict=True):
-            told = outcome.stdout.splitlines(keepends=True)
-            for place, line in zip(group, told, strict=False):
-                if line.endswith(b"\n"):
-                    found[place] = _inspection(json.loads(line))
-            # The first without a line ended the process; those behind it are asked again.
-            first = next((place for place in group if found[place] is None), None)
-            if first is not None:
-                found[first] = _unfinished(outcome)
-    return [known for known in found if known is not None]
+    found = [Inspection(refusal="is too long") for _ in questions]
+    places = [n for n, asked in enumerate(questions) if len(asked["source"]) <= MAX_SOURCE]
+    answers = ask_all(sandbox, INSPECTION, [questions[n] for n in places], batch)
+    for place, told in zip(places, answers, strict=True):
+        found[place] = _unfinished(told) if isinstance(told, Outcome) else _inspection(told)
+    return found
 
 
 def _question(program: Program, tests: str | None) -> dict[str, Any]:
@@ -71,20 +57,6 @@ def _question(program: Program, tests: str | None) -> dict[str, Any]:
         "reserved": sorted(reserved),
         "solution": program.solution,
     }
-
-
-def _work(questions: Sequence[dict[str, Any]]) -> Work:
-    return Work(
-        INSPECTION.command,
-        INSPECTION.files | {"asked.json": json.dumps(questions).encode()},
-        Limits(
-            cpu_seconds=5 + 0.5 * len(questions),
-            wall_seconds=60 + len(questions),  # a busy machine is no reason to refuse
-            memory_bytes=1024 * MIB,
-            processes=4,
-        ),
-        readable=python_readable(),
-    )
 
 
 def _inspection(told: dict[str, Any]) -> Inspection:

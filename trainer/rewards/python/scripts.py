@@ -39,6 +39,7 @@ class Script:
 
 
 INSPECTION = Script("inspection", ("tricks", "usage"))
+QUALITY = Script("quality", ())
 CHECKING = Script("checking", ("answering", "units", "wire"))
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from trainer.rewards.cache import SIZE, Verdicts, key_of
 from trainer.rewards.interface import Answer, Verdict
+from trainer.rewards.quality import Quality
 from trainer.rewards.rust import scoring
-from trainer.rewards.rust.cache import SIZE, Verdicts, key_of
 from trainer.rewards.rust.compiler import BATCH, Compiled, Compiler
 from trainer.rewards.rust.crate import Unit
 from trainer.rewards.rust.harness import Tests, prepare_tests
 from trainer.rewards.rust.inspection import Inspection, Inspector
 from trainer.rewards.rust.program import end_of_answer
+from trainer.rewards.rust.quality import measure_rust
 from trainer.rewards.rust.style import style_of
 from trainer.rewards.rust.test_runs import run_tests
 from trainer.rewards.rust.toolchain import Toolchain
@@ -66,6 +68,10 @@ class Rust:
     def stops(self, completion: str) -> int | None:
         """Where the answer in a completion ends, in characters; None while it goes on."""
         return end_of_answer(completion)
+
+    def measure(self, answers: Sequence[Answer]) -> list[Quality | None]:
+        """What the model's part of each answer looks like; None for a very long one."""
+        return [measure_rust(a.prompt.prompt + a.completion, len(a.prompt.prompt)) for a in answers]
 
     def close(self) -> None:
         """End the processes that judging uses."""

@@ -8,6 +8,7 @@ import pytest
 
 from trainer.evaluate.suites.suite import Suite
 from trainer.rewards.interface import Answer, Verdict
+from trainer.rewards.quality import Quality
 from trainer.tasks.prompt import Prompt
 
 
@@ -39,6 +40,9 @@ class Letters:
         tested = ("a" in text) if compiled and answer.prompt.tests and self.runs_tests else None
         parts = {"parse": 0.3 * parsed, "compile": 0.4 * compiled, "tests": 0.3 * bool(tested)}
         return Verdict(sum(parts.values()), parts, parsed, compiled, tested, ("\x1b[31mno",))
+
+    def measure(self, answers: Sequence[Answer]) -> list[Quality | None]:
+        return [None] * len(answers)
 
     def close(self) -> None:
         pass

@@ -49,27 +49,26 @@ def test_a_reply_ends_with_its_first_block() -> None:
 
 
 def test_a_body_continues_the_prompt_and_a_function_replaces_it() -> None:
-    answer, begin = as_answer(PROMPT, "    2 * x\n}\n")
-    assert answer.prompt is PROMPT and begin == len(PROMPT.prompt)
+    answer = as_answer(PROMPT, "    2 * x\n}\n")
+    assert answer.prompt is PROMPT
     code = f"/// Twice it.\n{HEAD}    2 * x\n}}\n"
-    answer, begin = as_answer(PROMPT, code)
-    assert (answer.prompt.prompt, answer.completion, begin) == ("", code, 0)
+    answer = as_answer(PROMPT, code)
+    assert (answer.prompt.prompt, answer.completion) == ("", code)
     assert answer.prompt.signature == PROMPT.signature
 
 
 def test_what_the_function_needs_and_the_reply_leaves_out_is_kept() -> None:
     code = f"use std::io;\n\nfn helper() {{ println!(); }}\n\n{HEAD}    2 * x\n}}\n"
-    answer, begin = as_answer(WITH_TYPES, code)
+    answer = as_answer(WITH_TYPES, code)
     kept = "use std::fmt;\n/// A point.\n#[derive(Debug)]\npub struct P {\n    x: i32,\n}\n\n"
     assert answer.prompt.prompt == kept
-    assert begin == len(kept)
 
 
 def test_python_keeps_its_imports() -> None:
     prompt = Prompt(
         "c", 'from typing import List\n\n\ndef f(x: List[int]) -> int:\n    """Doc."""\n', "python"
     )
-    answer, _ = as_answer(prompt, "def f(x):\n    return 1\n")
+    answer = as_answer(prompt, "def f(x):\n    return 1\n")
     assert answer.prompt.prompt == "from typing import List\n\n"
 
 
@@ -80,5 +79,6 @@ def test_the_question_holds_the_prompt() -> None:
 @given(st.text(alphabet="`~rust<think>/\n fn{}#", max_size=200))
 def test_any_reply_makes_an_answer(reply: str) -> None:
     reply_end(reply)
-    answer, begin = as_answer(WITH_TYPES, code_in(reply, "rust"))
-    assert 0 <= begin <= len(answer.prompt.prompt)
+    answer = as_answer(WITH_TYPES, code_in(reply, "rust"))
+    assert WITH_TYPES.prompt.startswith(answer.prompt.prompt[:1])
+    assert answer.prompt.id == WITH_TYPES.id and answer.completion in reply + reply

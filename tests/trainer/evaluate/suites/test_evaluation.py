@@ -18,7 +18,7 @@ from tests.trainer.evaluate.suites.conftest import Letters
 from trainer.checkpoint.opening import OpenedModel
 from trainer.evaluate.suites.answering import Asking
 from trainer.evaluate.suites.evaluation import SuiteEvaluation
-from trainer.evaluate.suites.judged import AnswersFile, Judged
+from trainer.evaluate.suites.judged import AnswersFile, Judged, Replace
 from trainer.evaluate.suites.pass_at_k import mean_pass_at_k
 from trainer.evaluate.suites.suite import Suite
 from trainer.generate.decoding import generate
@@ -35,9 +35,11 @@ def evaluated(
     language: Letters,
     asking: Asking = SAMPLED,
     path: Path | None = None,
+    *,
+    replaced: Replace = "never",
 ) -> SuiteEvaluation:
     evaluation = SuiteEvaluation(opened, suite, language, asking)
-    evaluation.answer(AnswersFile(path, evaluation.about) if path else None)
+    evaluation.answer(AnswersFile(path, evaluation.about, replace=replaced) if path else None)
     return evaluation
 
 
@@ -178,6 +180,23 @@ def test_a_file_of_other_answers_is_not_overwritten(
     with pytest.raises(UserError, match="holds other answers"):
         evaluated(opened, suite, Letters(), GREEDY, path)
     assert path.read_text() == "a diary\n" and before
+
+
+def test_a_file_of_other_answers_is_replaced_and_one_of_the_same_continued(
+    opened: OpenedModel, suite: Suite, tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    evaluated(opened, suite, Letters(), GREEDY, path)
+    first = Letters()
+    evaluated(opened, suite, first, SAMPLED, path, replaced="others")
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert sum(first.asked) == 30 and len(lines) == 31
+    path.write_bytes(b"".join(lines[:21]))  # killed after twenty answers
+    second, third = Letters(), Letters()
+    evaluated(opened, suite, second, SAMPLED, path, replaced="others")
+    assert sum(second.asked) == 10
+    evaluated(opened, suite, third, SAMPLED, path, replaced="always")
+    assert sum(third.asked) == 30
 
 
 def test_the_first_answers_are_a_result_too(

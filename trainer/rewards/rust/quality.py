@@ -6,12 +6,14 @@ the answer wrote counts: a head or a doc comment that the prompt gives says noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import tree_sitter_rust
 from tree_sitter import Language, Node, Parser
+
+from trainer.rewards.quality import Quality
 
 MAX_BYTES = 1 << 18  # of a program; nothing is said about a longer one
 
@@ -31,29 +33,6 @@ _DOCS = ("///", "/**", "#[doc")
 _BEFORE = frozenset(("line_comment", "block_comment", "attribute_item"))
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What an answer wrote.
-
-    `functions` are those whose body it wrote or ended; `complexity` and `nesting` are sums over
-    them. `own_functions` are those it also began, `documented` how many of these have a doc
-    comment.
-    """
-
-    functions: int
-    own_functions: int
-    documented: int
-    complexity: int
-    nesting: int
-    iterators: bool
-    closures: bool
-    match: bool
-    error_handling: bool
-
-
-Measure = Callable[[str, int], "Quality | None"]
-
-
 def measure_rust(program: str, begin: int = 0) -> Quality | None:
     """The quality of what follows the first `begin` characters of `program`, which is whole.
 
@@ -70,10 +49,6 @@ def measure_rust(program: str, begin: int = 0) -> Quality | None:
     for place in _walk(_parser().parse(raw).root_node):
         found.look(place)
     return found.quality()
-
-
-#: By the name of the language.
-MEASURES: Mapping[str, Measure] = {"rust": measure_rust}
 
 
 @cache

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluate.suites.code_quality import MAX_BYTES, Quality, measure_rust
+from trainer.rewards.python.inside.quality import measure as measure_python
+from trainer.rewards.quality import Quality
+from trainer.rewards.rust.quality import MAX_BYTES, measure_rust
 
 
 def quality(program: str, begin: int = 0) -> Quality:
@@ -113,3 +115,68 @@ def test_hostile_programs() -> None:
 @given(st.text(), st.integers(0, 50))
 def test_any_text_has_a_quality(program: str, begin: int) -> None:
     assert measure_rust(program, begin) is not None
+
+
+def python(program: str, given: int = 0) -> Quality:
+    found = measure_python({"source": program, "given": given})
+    assert found is not None
+    return Quality(**found)
+
+
+@pytest.mark.parametrize(
+    ("body", "complexity", "nesting"),
+    [
+        ("pass", 1, 0),
+        ("if a: b\n    elif c: d\n    else: e", 3, 1),
+        ("if a: b\n    else:\n        if c: d", 3, 2),
+        ("return 1 if a and b or c else 2", 4, 0),
+        ("for x in y:\n        while x:\n            if x: break", 4, 3),
+        ("return [x for x in y if x if y for z in x]", 5, 0),
+        ("try: a\n    except A: b\n    except B: c\n    finally: d", 3, 1),
+        ("match a:\n        case 1: b\n        case _: c", 2, 1),
+        ("'if a and b'  # if c", 1, 0),
+        ("return lambda x: x if x else 0", 2, 0),
+    ],
+)
+def test_complexity_and_nesting_of_python(body: str, complexity: int, nesting: int) -> None:
+    found = python(f"def f():\n    {body}\n")
+    assert (found.complexity, found.nesting, found.functions) == (complexity, nesting, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        ("return sum(x)", {"iterators"}),
+        ("return {x: 1 for x in y}", {"iterators"}),
+        ("yield 1", {"iterators"}),
+        ("return x.sum()", set()),
+        ("return sorted(x, key=lambda y: -y)", {"iterators", "closures"}),
+        ("def g(): return 1\n    return g", {"closures"}),
+        ("match x:\n        case _: pass", {"match"}),
+        ("raise ValueError", {"error_handling"}),
+        ("return 'try: sum([x for x in y])'", set()),
+    ],
+)
+def test_idioms_of_python(body: str, seen: set[str]) -> None:
+    found = python(f"def f(x):\n    {body}\n")
+    names = {"iterators", "closures", "match", "error_handling"}
+    assert {name for name in names if getattr(found, name)} == seen
+
+
+def test_only_what_a_python_answer_wrote_counts() -> None:
+    given = (
+        'def helper(x):\n    """Naïve."""\n    return sum(x) if x else 0\n\n\n'
+        'def first(v):\n    """The first."""\n    if not v: return None\n'
+    )
+    answer = (
+        '    return v[0]\n\ndef other():\n    """Another."""\n\ndef test_it(): assert first([1])\n'
+    )
+    found = python(given + answer, len(given))
+    assert (found.functions, found.own_functions, found.documented) == (2, 1, 1)
+    assert not found.iterators
+    assert found.complexity == 2, "the prompt's own branches are not the model's"
+
+
+@given(st.text(), st.integers(0, 50))
+def test_any_text_is_measured_or_is_no_python(program: str, given: int) -> None:
+    measure_python({"source": program, "given": given})

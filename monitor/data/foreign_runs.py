@@ -22,6 +22,7 @@ from shared.text import format_time, one_line
 
 _WALK_AGAIN = 5.0  # seconds between two looks for new runs
 _LOOK_AGAIN = 2.0  # between two looks whether a run has grown
+_SELDOM = 5.0  # times as long between two looks at a run that rests
 _READING = 0.02  # seconds of reading at each scan
 _PROBLEM_AGAIN = 10.0  # before what could not be read is tried once more
 _KEPT = 20  # runs at work whose readers stay open
@@ -35,6 +36,7 @@ class _Known:
     view: RunView
     written_at: float = -1.0
     read_at: float = -2.0
+    looked_at: float = -1e9
     reader: Reader | None = None
     extents: Extents = field(default_factory=Extents)
     #: The number of its last reading to the end.
@@ -95,7 +97,11 @@ class ForeignRuns:
         if tick - self._looked_at >= _LOOK_AGAIN:
             self._looked_at = tick
             for known in list(self._known.values()):
-                changed |= self._look(known, now)
+                # What nobody writes to is looked at less often.
+                idle = min(_SELDOM, max(0.0, now - known.written_at) / STALLED_AFTER)
+                if fresh or tick - known.looked_at >= _LOOK_AGAIN * idle:
+                    known.looked_at = tick
+                    changed |= self._look(known, now)
         return self._read() or changed
 
     def _take_up(self, found: Sequence[Found]) -> bool:

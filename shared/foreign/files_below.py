@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 _MOST_DEPTH = 8
 #: Changes whenever a file is written or replaced, or a folder gets another entry. None: it is gone.
 Seen = tuple[int, int, int] | None
 
 
-@dataclass(frozen=True)
-class FileSeen:
-    """A file, by its path below the folder."""
+class FileSeen(NamedTuple):
+    """A file, by its path below the folder. There may be thousands at each look."""
 
     name: str
-    path: Path
+    path: str
     written_at: float
     seen: Seen
 
@@ -38,15 +38,10 @@ def files_below(folder: Path, most: int) -> list[FileSeen]:
     """At most `most` files, in order of names; none where there is no such folder. Links to files
     are files, links to folders are not followed.
     """
-    return sorted(_first(_walked(folder, "", _MOST_DEPTH), most), key=lambda file: file.name)
+    return sorted(islice(_walked(str(folder), "", _MOST_DEPTH), most))
 
 
-def _first(files: Iterator[FileSeen], most: int) -> Iterator[FileSeen]:
-    for _, file in zip(range(most), files, strict=False):
-        yield file
-
-
-def _walked(folder: Path, prefix: str, depth: int) -> Iterator[FileSeen]:
+def _walked(folder: str, prefix: str, depth: int) -> Iterator[FileSeen]:
     try:
         with os.scandir(folder) as entries:
             listed = list(entries)
@@ -56,9 +51,9 @@ def _walked(folder: Path, prefix: str, depth: int) -> Iterator[FileSeen]:
         try:
             if entry.is_dir(follow_symlinks=False):
                 if depth:
-                    yield from _walked(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
+                    yield from _walked(entry.path, f"{prefix}{entry.name}/", depth - 1)
             elif entry.is_file():
                 stat = entry.stat()
-                yield FileSeen(prefix + entry.name, Path(entry.path), stat.st_mtime, _seen(stat))
+                yield FileSeen(prefix + entry.name, entry.path, stat.st_mtime, _seen(stat))
         except OSError:
             continue

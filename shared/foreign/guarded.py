@@ -7,6 +7,8 @@ from shared.foreign.registry import format_named
 from shared.run.metrics_log import MetricsTable
 from shared.text import one_line
 
+_LATEST = 1e11
+
 
 def open_reader(found: Found) -> Reader:
     """The reader of a run, which raises nothing."""
@@ -37,7 +39,10 @@ class _Guarded:
         if self._failed:
             return False
         try:
-            return self._reader.poll()
+            more = self._reader.poll()
+            self.facts.started_at = _moment(self.facts.started_at)
+            self.facts.ended_at = _moment(self.facts.ended_at)
+            return more
         except Exception as error:  # a file may hold anything
             self._failed = True
             self.facts.problem = _words(error)
@@ -61,6 +66,11 @@ class _Unreadable:
 
     def close(self) -> None:
         pass
+
+
+def _moment(seconds: float | None) -> float | None:
+    """A time in Unix seconds that a calendar has."""
+    return seconds if seconds is not None and 0 < seconds < _LATEST else None
 
 
 def _words(error: Exception) -> str:

@@ -102,7 +102,7 @@ class FolderReader:
         for file in _files(self._folder / _METRICS):
             if file.seen == self._seen.get(file.name):
                 continue
-            tail = self._tails.setdefault(file.name, Tailer(file.path))
+            tail = self._tails.setdefault(file.name, Tailer(Path(file.path)))
             chunk = tail.read(_SLICE)
             if chunk.restarted:
                 self._start_over()
@@ -165,7 +165,10 @@ class _Texts:
             before = self._known.get(file.name)
             if before is None or before[0] != file.seen:
                 try:
-                    before = file.seen, read_bytes(file.path)[:_LONGEST].decode("utf-8", "replace")
+                    before = (
+                        file.seen,
+                        read_bytes(Path(file.path))[:_LONGEST].decode("utf-8", "replace"),
+                    )
                 except OSError:
                     continue
             known[file.name] = before

@@ -221,7 +221,7 @@ class TrackioReader:
         )
         records = []
         for self._row, at, time, metrics, name in rows:
-            record = self._record(at, time, parse_line(str(metrics).encode()), name)
+            record = self._record(at, time, _object(metrics), name)
             if record is not None:
                 records.append(record)
         if records:
@@ -236,7 +236,7 @@ class TrackioReader:
                 f"SELECT config FROM configs WHERE {where}{order} LIMIT 1", values
             )
             if found:
-                self._configure(parse_line(str(found[0][0]).encode()))
+                self._configure(_object(found[0][0]))
         return False
 
     def _record(
@@ -273,7 +273,7 @@ class TrackioReader:
         )
         if rows:
             self._system_row = rows[-1][0]
-        self._add_system((time, parse_line(str(metrics).encode())) for _, time, metrics in rows)
+        self._add_system((time, _object(metrics)) for _, time, metrics in rows)
 
     def _add_system(self, told_at: Iterable[tuple[Any, Mapping[str, Any] | None]]) -> None:
         clock = self.table.series("time")
@@ -326,6 +326,11 @@ class TrackioReader:
 
     def close(self) -> None:
         """See `Reader.close`."""
+
+
+def _object(stored: Any) -> Json | None:
+    """A JSON object as a database holds it: newer versions store its bytes."""
+    return parse_line(stored if isinstance(stored, bytes) else str(stored).encode())
 
 
 def make_format() -> Format:

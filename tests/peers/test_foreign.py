@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,14 @@ for step in range(4):
 logger.log_metrics({"n": float("nan")}, 3)
 logger.finalize("success")
 """
+TRACKIO = """
+import trackio
+trackio.init(project="p", name="mine", config={"lr": 0.5, "model": {"width": 8}})
+for step in range(4):
+    trackio.log({"train/loss": 1 / (step + 1), "a": {"b": step}}, step=step)
+trackio.log({"n": float("nan")}, step=3)
+trackio.finish()
+"""
 TRAINER = """
 from transformers import TrainerState
 history = [{"train/loss": 1 / (step + 1), "step": step} for step in range(4)]
@@ -59,7 +68,7 @@ TrainerState(global_step=3, max_steps=3, log_history=history).save_to_json("trai
 """
 
 
-def written_by(library: str, script: str, place: Path) -> None:
+def written_by(library: str, script: str, place: Path, **variables: object) -> None:
     """Run a script in a process of its own: these libraries leave threads and settings behind."""
     pytest.importorskip(library)
     ours = {
@@ -69,6 +78,8 @@ def written_by(library: str, script: str, place: Path) -> None:
         "WANDB_DISABLE_GIT": "true",
         "MLFLOW_TRACKING_URI": (place / "mlruns").as_uri(),
         "MLFLOW_ALLOW_FILE_STORE": "true",
+        "HF_HUB_OFFLINE": "1",
+        **{name: str(value) for name, value in variables.items()},
     }
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -113,6 +124,27 @@ def test_a_run_of_the_real_library_is_read(
     if format_name in ("W&B", "MLflow"):
         assert (reader.facts.name, reader.facts.status) == ("mine", "completed")
         assert not math.isnan(table.series("time").values[0])
+
+
+@pytest.mark.parametrize("mode", ["sqlite", "jsonl"])
+def test_a_run_of_the_real_trackio_is_read(tmp_path: Path, mode: str) -> None:
+    try:  # it can stand neither our constraints nor theirs: install it by itself to run this
+        version = tuple(map(int, metadata.version("trackio").split(".")[:2]))
+    except metadata.PackageNotFoundError:
+        pytest.skip("trackio is not installed")
+    if version < (0, 40):
+        pytest.skip("trackio is older than 0.40")
+    written_by("trackio", TRACKIO, tmp_path, TRACKIO_DIR=tmp_path, TRACKIO_STORAGE_MODE=mode)
+    [found] = Walk(tmp_path).find()
+    assert (found.format, found.name) == ("trackio", "mine")
+    assert (found.path.name == "inbox") == (mode == "jsonl")
+    reader = read_all(found)
+    told = numbers(reader.table)
+    assert told["train/loss"] == [(step, repr(1 / (step + 1))) for step in STEPS]
+    assert told["a.b"] == [(step, repr(float(step))) for step in STEPS]
+    assert told["n"] == [(3, "nan")]
+    assert reader.facts.config == {"lr": "0.5", "model.width": "8"}
+    assert not reader.facts.problem
 
 
 def test_a_failed_wandb_run_is_read_as_failed(tmp_path: Path) -> None:

@@ -46,13 +46,20 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+def _stored(value: dict[str, object], schema: str) -> str | bytes:
+    """Versions with ids store the bytes of their JSON."""
+    text = json.dumps(value)
+    return text.encode() if "run_id" in TRACKIO[schema][0] else text
+
+
 def trackio(path: Path, schema: str, rows: dict[int, dict[str, object]]) -> Path:
     fields, own, values = TRACKIO[schema]
     marks = ", ".join("?" * len(values))
     with database(path) as db:
         db.execute(f"CREATE TABLE IF NOT EXISTS metrics ({_ID}{fields}, metrics TEXT)")
         db.execute(f"CREATE TABLE IF NOT EXISTS configs ({_ID}{fields}, config TEXT)")
-        config = json.dumps({"lr": 0.1, "model": {"width": 8}, "_Created": TIME.format(0)})
+        settings_ = {"lr": 0.1, "model": {"width": 8}, "_Created": TIME.format(0)}
+        config = _stored(settings_, schema)
         db.execute(f"INSERT INTO configs ({own}, config) VALUES ({marks}, ?)", (*values, config))
         for step, metrics in rows.items():
             more = ", step" if "step" in fields else ""
@@ -60,7 +67,7 @@ def trackio(path: Path, schema: str, rows: dict[int, dict[str, object]]) -> Path
             db.execute(
                 f"INSERT INTO metrics ({own}, timestamp{more}, metrics)"
                 f" VALUES ({marks}, ?{', ?' if more else ''}, ?)",
-                (*values, TIME.format(step), *steps, json.dumps(metrics)),
+                (*values, TIME.format(step), *steps, _stored(metrics, schema)),
             )
     return path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UserError
+from shared.foreign.event_proto import message
 from shared.foreign.importing import import_run, run_at
 from shared.ownership.standing import standing
 from shared.run.config import flat_config
@@ -16,7 +17,7 @@ from shared.run.metrics_log import MetricsReader
 from tests.conftest import RunCli
 from tests.shared.foreign.making import numbers
 from tests.shared.foreign.test_databases import mlflow
-from tests.shared.foreign.test_tensorboard import HEADER, NAME, OTHER, event
+from tests.shared.foreign.test_tensorboard import HEADER, NAME, OTHER, event, written
 
 
 def test_a_run_is_imported_with_its_times_settings_and_status(
@@ -75,3 +76,19 @@ def test_a_run_without_metrics_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it holds no metrics with a step"):
         import_run(run_at(tmp_path), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("moment", [1e300, float("nan"), -5.0])
+def test_a_start_that_no_calendar_has_is_left_out(
+    tmp_path: Path, run_cli: RunCli, moment: float
+) -> None:
+    start = message("HParams")(session_start_info={"start_time_secs": moment})
+    plugin = {"plugin_name": "hparams", "content": start.SerializeToString()}
+    value = {"metadata": {"plugin_data": plugin}}
+    written(tmp_path / "logs", event(1, loss=0.5, _hparams_=value))
+    done = run_cli("runs", "import", tmp_path / "logs", "--runs-dir", tmp_path / "runs")
+    assert done.code == 0, done.err
+    [run] = (tmp_path / "runs").iterdir()
+    state = RunDirectory(run).read_state()
+    assert state is not None
+    assert state.started_at == 1e9 + 1  # of its first record

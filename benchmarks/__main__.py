@@ -114,6 +114,7 @@ BENCHMARKS = {
     "tensorboard_reading": Benchmark("Reading TensorBoard logs", _own("tensorboard_reading")),
     "monitor_cold_start": Benchmark("The monitor's start", _cold_start),
     "monitor_start": Benchmark("The monitor on a gigabyte", _own("monitor_start")),
+    "remote_link": Benchmark("Runs over a slow link", _own("remote_link")),
     "monitor_leet": Benchmark("The monitor beside LEET", _own("monitor_leet")),
     "monitor_live": Benchmark("A step on its way to the screen", _own("monitor_live")),
     "monitor_many": Benchmark("The monitor with many runs", _own("monitor_many")),

@@ -12,13 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from shared.remote.client import Link, RefusedError
 from shared.remote.copies import OVERLAP, Copies, Copy, FullError, Parts
 from shared.remote.exchange import Pending
-from shared.remote.listing import MOST, NEEDED, Remote, how, is_metrics
+from shared.remote.listing import MOST, NEEDED, Remote, how, is_metrics, name_of
 from shared.remote.protocol import Head
 from shared.remote.window import CHUNK, Window
 
@@ -65,6 +64,7 @@ class Fetching:
         self._chunk, self._sketched = sizes.chunk, sizes.sketched
         self._due: dict[str, None] = {}
         self._order: list[str] | None = None  # what is due, if it was put in order
+        self._under_way: set[str] = set()  # those of which all has been asked for
         self._later: dict[str, float] = {}  # when paths are due again (monotonic)
         self._full: set[str] = set()  # those for which there was no room
         self._jobs: deque[_Job] = deque()
@@ -101,6 +101,7 @@ class Fetching:
     def reconnected(self) -> None:
         """Nothing that was asked for will come."""
         self._jobs.clear()
+        self._under_way.clear()
         self._on_the_way = 0
         self._copies.reconnected()
 
@@ -111,6 +112,7 @@ class Fetching:
             for path, copy in self._copies.growing.items():
                 if not copy.whole and path not in self._full:
                     self._due[path] = None
+                    self._under_way.discard(path)
             self._order = None
 
     def changed(self, path: str) -> None:
@@ -126,6 +128,7 @@ class Fetching:
         self._due.pop(path, None)
         self._later.pop(path, None)
         self._full.discard(path)
+        self._under_way.discard(path)
         self._copies.forget(path)
 
     def expect(
@@ -155,23 +158,28 @@ class Fetching:
         if self._on_the_way > _REFILL * self._window.size:
             return
         if self._order is None:
-            states = (p for p in self._remote if PurePosixPath(p).name in _TELLING)
+            states = (p for p in self._remote if name_of(p) in _TELLING)
             newest = max(states, key=lambda p: self._remote[p].mtime, default=None)
             self._newest = newest and newest.partition("/")[0]
             self._order = sorted(self._due, key=self._rank)
-        else:
+        elif len(self._order) > 2 * len(self._due):
             self._order = [path for path in self._order if path in self._due]
         for path in self._order:
+            if path in self._under_way or path not in self._due:
+                continue
             for job in self._asked(link, path):
                 self._jobs.append(job)
                 self._on_the_way += job.cost
                 if self._on_the_way >= self._window.size:
                     return
+            if path in self._due:
+                self._under_way.add(path)
         if not self._jobs:  # nothing can be asked for what is left: look at it again later
             self._later |= dict.fromkeys(self._due, now + _RETRY)
             self._due.clear()
 
     def _add(self, path: str) -> None:
+        self._under_way.discard(path)
         if path not in self._due:
             self._due[path] = None
             self._order = None
@@ -184,6 +192,7 @@ class Fetching:
         if not self._jobs:
             return False
         job = self._jobs[0]
+        self._under_way.discard(job.path)
         try:
             answered = link.answer_to(job.pending, until)
             if answered is None:
@@ -247,7 +256,7 @@ class Fetching:
         at = self.wanted.index(run) if run in self.wanted else len(self.wanted)
         copy = self._copies.growing.get(path)
         if how(path, entry.size) == "whole":
-            name = PurePosixPath(path).name
+            name = name_of(path)
             rank = 1 if name == "run_state.json" else 2 if looked_at else 5 + (name not in NEEDED)
         elif is_metrics(path) and self._needs_sketch(path, copy, entry):
             rank = 0 if self._is_in_front(path) else 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from shared.remote.agent import is_plain_path
@@ -30,9 +29,16 @@ class Remote:
     target: str
 
 
+def name_of(path: str) -> str:
+    """Its last part; of tens of thousands of paths a `Path` would take too long."""
+    return path[path.rfind("/") + 1 :]
+
+
 def how(path: str, size: int) -> str:
     """How a file is copied: `growing`, `whole`, or as a `hole`."""
-    name, suffix = PurePosixPath(path).name, PurePosixPath(path).suffix
+    name = name_of(path)
+    dot = name.rfind(".")
+    suffix = name[dot:] if 0 < dot < len(name) - 1 else ""
     if suffix in _GROWING or "tfevents" in name:
         return "growing"
     if name in NEEDED:
@@ -42,7 +48,7 @@ def how(path: str, size: int) -> str:
 
 def is_metrics(path: str) -> bool:
     """Whether it is the metrics log of a run, of which a sketch can be drawn."""
-    return PurePosixPath(path).name == _METRICS
+    return name_of(path) == _METRICS
 
 
 def entry_of(value: list[Any]) -> Remote | None:

@@ -26,6 +26,8 @@ ALLOWED = {0, 1, 2, 75}
 NOT_GIVEN = {"--detach", "--queue", "--watch", "--help", "--follow"}
 #: `--prompt-file <(command)` is a pipe: a named one without a writer is waited for.
 READS_PIPES = {"--prompt-file", "--prompts"}
+#: `-` writes an image to the standard output, which is read as text here.
+WRITES_IMAGES = {"--png"}
 
 VALUES = [
     "", " ", "-", "--", "nan", "inf", "-inf", "-1", "0", "1", "1.5", "1e999", "5e21", "1_000",
@@ -37,16 +39,28 @@ VALUES = [
     "model=1", "model.parts={a: 1}", "cuda:99", "http://[", "%s%n", "'", '"', "\\",
 ]  # fmt: skip
 
+SMALL = [
+    "--dry-run", "--dataset", "synthetic", "--seq-len", "8", "--batch-size", "2",
+    "--set", "model.vocab_size=11", "--set", "model.hidden_size=8", "--set", "model.num_layers=1",
+    "--set", "model.num_heads=2", "--set", "model.max_seq_len=16",
+]  # fmt: skip
+
 #: What a command needs besides the option under test, so that it gets as far as it can without
 #: training, serving or sending anything.
 BASES: dict[str, list[list[str]]] = {
-    "train": [
-        ["--dry-run", "--data-path", "nothing"],
-        ["--dry-run", "--dataset", "synthetic", "--seq-len", "8", "--batch-size", "2",
-         "--set", "model.vocab_size=11", "--set", "model.hidden_size=8",
-         "--set", "model.num_layers=1", "--set", "model.num_heads=2",
-         "--set", "model.max_seq_len=16"],
+    "train": [["--dry-run", "--data-path", "nothing"], SMALL],
+    "rl": [
+        ["--dry-run", "--checkpoint", "run", "--prompts", "tasks.jsonl"],
+        ["--probe", "--checkpoint", "run", "--prompts", "tasks.jsonl"],
     ],
+    "sweep": [[*SMALL, "--config", "tiny-cpu", "--set", "optim.learning_rate=1e-3,2e-3"]],
+    "profile": [["--config", "tiny-cpu", "--data-path", "nothing"]],
+    "grow": [["run", "--to", "num_layers=2", "--dry-run"]],
+    "pipeline": [["--dry-run"], ["--config", "pipeline.yaml", "--dry-run"]],
+    "tasks make": [["--output", "made.jsonl", "--count", "3"]],
+    "tasks check": [["tasks.jsonl"], ["tasks.jsonl", "--against", "text.txt"]],
+    "runs import": [["metrics.csv"], ["metrics.csv", "--name", "imported"]],
+    "runs export": [["run"], ["run", "--csv", "figures.csv"], ["run", "--svg", "figures.svg"]],
     "resume": [["nothing"], ["run", "--max-steps", "0"]],
     "demo": [["--max-steps", "0"]],
     "prepare-data": [["--text", "nothing"], ["--text", "text.txt", "--output", "out"]],
@@ -89,6 +103,7 @@ def cases() -> list[Case]:
                 if option in NOT_GIVEN:
                     continue
                 values = [v for v in VALUES if v != "fifo" or option not in READS_PIPES]
+                values = [v for v in values if v != "-" or option not in WRITES_IMAGES]
                 if name == "daemon":  # its options stand before the subcommand
                     found += [Case((*path, option, value, *base)) for value in values]
                 elif getattr(parameter, "is_flag", False):
@@ -132,6 +147,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "home").mkdir()
     (tmp_path / "text.txt").write_text("a text of words, again and again\n" * 100)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2.5\n2,2.25\n")
+    (tmp_path / "tasks.jsonl").write_text('{"id": "a", "prompt": "Say a.", "answer": "a"}\n')
+    (tmp_path / "pipeline.yaml").write_text("name: p\nsupervised: {data: {path: nothing}}\n")
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     Path(os.fsdecode(b"bad-\xff.txt")).write_text("text\n" * 50)

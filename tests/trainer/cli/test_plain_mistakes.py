@@ -18,6 +18,7 @@ SYNTHETIC = "train --config tiny-cpu --dataset synthetic"
 MISTAKES = {
     "train": "needs to know what to train",
     "train --config nonsense": "nonsense",
+    "tasks make --output made --count 500000000": "is more than 100,000",
     "train --config bad.yaml": "bad.yaml is not valid YAML",
     "train --config wrong.yaml": "model.nonsense",
     "train --config tiny-cpu --data-path missing": "missing does not exist",

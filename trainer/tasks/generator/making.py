@@ -16,6 +16,7 @@ from trainer.tasks.generator.sketch import Split, Template
 from trainer.tasks.normalized import normal_form
 from trainer.tasks.prompt import Prompt
 
+MOST = 100_000  # tasks of a split: all are held in memory and compared with each other
 SPLITS: tuple[Split, ...] = ("train", "held-out")
 _SHAPES = 40  # tasks of a training template that are drawn to learn the forms of its solutions
 _PATIENCE = 100  # draws without a new task after which a template has no more
@@ -63,8 +64,13 @@ def make_tasks(language: str, split: Split, count: int, seed: int) -> TaskSet:
 def make_splits(language: str, splits: Sequence[Split], count: int, seed: int) -> list[TaskSet]:
     """The tasks of some splits. With both, none held out has 13 words in a row of one to train on.
 
-    Raises UserError as `make_tasks` does.
+    Raises UserError as `make_tasks` does, and for more than `MOST`.
     """
+    if count > MOST:
+        raise UserError(
+            f"--count {count} is more than {MOST:,}, the most of one set; make several, each with "
+            "another --seed."
+        )
     if len(splits) < len(SPLITS):
         return [make_tasks(language, split, count, seed) for split in splits]
     train = make_tasks(language, "train", count, seed)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.checkpoint.progress import Position
 from trainer.loop.feed import Place
@@ -169,6 +169,7 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
         most = len(micro_batch.parts(session.sequences_here))
         passes += passes[-1:] * (most - len(passes))
     parts: list[Part] = []
+    laid = _laid_out(session) if len(passes) > 1 else {}
     for number, (count, batch, counted) in enumerate(passes, start=1):
         hooks.before_forward("train", count)
         reduce = number == len(passes) and not late
@@ -192,9 +193,26 @@ def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) ->
         check_together(group)
         parallel.reduce(session.parameters)
     micro_batch.untried = False
+    for parameter, version in laid.items():
+        if parameter.grad is not None and parameter.grad._version == version:
+            parameter.grad = None  # no pass has used the parameter
     if group.alone and len(parts) > 1:
         _scale_gradients(session, expected / _total(parts))
     return parts
+
+
+def _laid_out(session: Session) -> dict[nn.Parameter, int]:
+    """Give every parameter a gradient of zeros for several passes to add to, on a CPU.
+
+    Made by the first backward pass, gradients would lie between its activations, and those of the
+    next pass would not fit into what is left there: a sixth of the peak. Returns the versions of
+    the gradients, which change when something is added.
+    """
+    if not session.group.alone or session.compute.device.type != "cpu":
+        return {}
+    for parameter in session.parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    return {p: p.grad._version for p in session.parameters.values() if p.grad is not None}
 
 
 def of_all_ranks(session: Session, parts: list[Part]) -> list[Part]:

@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.trainer.loop.conftest import TINY, Train
 from trainer.config.conditions import without_effect
 from trainer.config.resolve import load_source, preset_names, resolve
 from trainer.loop.figures import Part, mean_loss
-from trainer.loop.hooks import Hooks
+from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch
 from trainer.loop.plan import Plan, plan
 from trainer.loop.session import Session, build
-from trainer.loop.step import StepResult, train_step, unwanted, unwanted_on_device
+from trainer.loop.step import (
+    StepResult,
+    forward_backward,
+    train_step,
+    unwanted,
+    unwanted_on_device,
+)
 from trainer.loop.training import Training
 from trainer.optim.kinds import names
 from trainer.optim.registry import state_bytes
@@ -68,6 +75,17 @@ def session(masked: bool = False, all_of_them: bool = False, **more: object) -> 
 
 def weights(made: Session) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in made.parameters.items()}
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_what_no_pass_uses_has_no_gradient(size: int) -> None:
+    made = session()
+    used = dict(made.parameters)
+    unused = nn.Parameter(torch.ones(3))
+    made.learner = replace(made.learner, parameters={**used, "unused": unused})
+    forward_backward(made, MicroBatch(size), NO_HOOKS)
+    assert unused.grad is None
+    assert all(p.grad is not None and p.grad.any() for p in used.values())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

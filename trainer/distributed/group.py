@@ -272,6 +272,11 @@ class Group:
 ALONE = Group()
 
 
+def expected(world: World) -> Group:
+    """The group that those ranks will be, for a process that plans alone: nothing is exchanged."""
+    return Group(world)
+
+
 @contextlib.contextmanager
 def joined(world: World, device: str, lost: Callable[[], bool]) -> Iterator[Group]:
     """The group of all ranks, once every one of them is here. Needs torchrun's environment.

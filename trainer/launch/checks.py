@@ -16,7 +16,7 @@ from trainer.checkpoint.hub_models import recorded_model, shown_model
 from trainer.checkpoint.progress import read_progress
 from trainer.config.resolve import to_yaml
 from trainer.config.schema import Config
-from trainer.distributed.group import ALONE, Group
+from trainer.distributed.group import ALONE, Group, expected
 from trainer.distributed.present import check_device
 from trainer.distributed.world import ONE_PROCESS, World, check_ranks
 from trainer.growth.stages import stage_models
@@ -74,14 +74,19 @@ class Checked:
         return [*self.plan.describe(), *self.warnings, *start, configuration]
 
 
-def check(request: LaunchRequest, group: Group = ALONE, machines: int = 1) -> Checked:
+def check_ahead(request: LaunchRequest, machines: int = 1) -> Checked:
+    """As `check`, by a process that leaves the training to others: to the ranks that the
+    configuration asks for, on each of several `machines`."""
+    return check(request, expected(ranks_of(request.config, machines)))
+
+
+def check(request: LaunchRequest, group: Group = ALONE) -> Checked:
     """Check data, device, memory, upload login, checkpoint and folders of a request.
 
     Nothing is written. Raises UserError or RunError with the first problem found. Every rank of
-    `group` checks what is its own; rank 0 chooses the checkpoint. A process alone checks for the
-    ranks that will train: of one machine, or of several `machines`.
+    `group` checks what is its own; rank 0 chooses the checkpoint.
     """
-    check_names(request, ranks_of(request.config, machines) if group.world.alone else group.world)
+    check_names(request, group.world)
     if group.writes:
         check_upload(request.config)
     told = group.decided(lambda: _told(*_starting_point(request)))

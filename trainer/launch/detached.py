@@ -12,7 +12,7 @@ from shared.control.launch import resume_detached, wait_until_running
 from shared.errors import ExitCode, RunError, UserError
 from shared.run.directory import RunDirectory
 from shared.run.records import ExitRecord
-from trainer.launch.checks import check
+from trainer.launch.checks import check_ahead
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
 from trainer.launch.ranks import as_options
@@ -35,13 +35,13 @@ def launch_detached(request: LaunchRequest, runs_dir: Path) -> Detached:
     """
     if request.run is None:
         check_writable(runs_dir)
-        check(request)
+        check_ahead(request)
         run, options = create(request.new_config(), runs_dir), []
     else:
         run, options = request.run, as_options(request)
         lock = claim(run)
         try:
-            check(request)
+            check_ahead(request)
         finally:
             lock.release()
     process = resume_detached(run, options)

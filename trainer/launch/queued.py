@@ -12,7 +12,7 @@ from shared.files import replace_file
 from shared.run.directory import RunDirectory
 from shared.text import one_line
 from trainer.config.resolve import to_yaml
-from trainer.launch.checks import check, newest_checkpoint
+from trainer.launch.checks import check_ahead, newest_checkpoint
 from trainer.launch.claim import check_writable, claim
 from trainer.launch.create import create
 from trainer.launch.queue import queue_of
@@ -35,7 +35,7 @@ def launch_queued(request: LaunchRequest, runs_dir: Path) -> Queued:
     """Check a request and leave it to a daemon. Raises UserError, RunError."""
     if request.run is None:
         check_writable(runs_dir)
-        check(request)
+        check_ahead(request)
         return _place(create(request.new_config(), runs_dir, supervised=True))
     run, lock = request.run, claim(request.run)
     try:
@@ -44,7 +44,7 @@ def launch_queued(request: LaunchRequest, runs_dir: Path) -> Queued:
                 f"--queue resumes {run.run_id} from its newest checkpoint; to resume from "
                 f"{one_line(request.checkpoint.name)}, start it now with --detach."
             )
-        checked = check(request)
+        checked = check_ahead(request)
         replace_file(run.config_path, to_yaml(request.new_config()).encode())
         _queue_again(run, lock, {"max_steps": checked.plan.max_steps})
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import torch
@@ -12,16 +13,16 @@ from shared.errors import UserError
 from shared.text import format_bytes, plural
 from trainer.checkpoint.memory import available_memory
 from trainer.config.resolve import check
-from trainer.config.schema import Config
+from trainer.config.schema import Config, ModelConfig
 from trainer.distributed.device import Compute
 from trainer.distributed.world import ONE_PROCESS, World
 from trainer.hybrid.predictors import kept_bytes
 from trainer.model.estimates import MemoryEstimate, estimate_memory, spread_over
-from trainer.model.shapes import describe, trained_shapes
-from trainer.optim.registry import state_bytes
+from trainer.model.shapes import Shapes, describe, trained_shapes
+from trainer.optim import registry
 
 #: What a process takes besides its state at first: threads, compiled kernels, fragments of memory.
-PROCESS_GROWTH = 50 << 20
+PROCESS_GROWTH = 25 << 20
 #: Blocks between kept activations where memory is short: the training-tools guide's, and if that is
 #: too much, every block.
 WHEN_SHORT = (4, 1)
@@ -106,15 +107,19 @@ def estimated_memory(
     estimate = estimate_memory(config, bf16=compute.bf16, cuda=cuda, ranks=world.size)
     optimizer = optimizer_bytes(config)
     optimizer += kept_bytes(config.hybrid.predictor, estimate.gradients, optimizer)
-    estimate = replace(estimate, optimizer=optimizer)
+    scratch = max(estimate.scratch, scratch_bytes(config))
+    estimate = replace(estimate, optimizer=optimizer, scratch=scratch)
     if not cuda:
         estimate = replace(
             estimate,
             copy=estimate.gradients + optimizer if estimate.copy else 0,
             process=psutil.Process().memory_info().rss + PROCESS_GROWTH,
         )
-    if config.train.parallel != "fsdp" or world.alone:
+    if world.alone:
         return estimate
+    if config.train.parallel != "fsdp":
+        # The first step, and every pass but a step's last, leave gradients beside DDP's buckets.
+        return replace(estimate, buckets=estimate.gradients)
     return spread_over(
         estimate, config, world.size, bf16=compute.bf16, whole_gradients=whole_gradients
     )
@@ -124,12 +129,21 @@ def optimizer_bytes(config: Config) -> int:
     """Bytes of the optimizer's state."""
     # Layers are alike, so two models tell all of them.
     one, two = (
-        state_bytes(
-            trained_shapes(config.model.model_copy(update={"num_layers": layers})), config.optim
-        )
+        registry.state_bytes(_shapes_of_layers(config.model, layers), config.optim)
         for layers in (1, 2)
     )
     return one + (config.model.num_layers - 1) * (two - one)
+
+
+def scratch_bytes(config: Config) -> int:
+    """Bytes that the optimizer takes besides its state while it updates."""
+    return registry.scratch_bytes(
+        partial(_shapes_of_layers, config.model), config.model.num_layers, config.optim
+    )
+
+
+def _shapes_of_layers(model: ModelConfig, layers: int) -> Shapes:
+    return trained_shapes(model.model_copy(update={"num_layers": layers}))
 
 
 def check_memory(

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
-from shared.text import format_bytes, format_count, plural
+from shared.text import format_bytes, plural
 from trainer.checkpoint.loading import model_config
 from trainer.checkpoint.progress import Progress, read_progress
 from trainer.config.schema import Config, GrowthConfig
@@ -18,6 +17,7 @@ from trainer.distributed.group import ALONE, Group
 from trainer.distributed.speed import Choice
 from trainer.growth.plan import check_stages
 from trainer.growth.stages import Stage, stages_of, without_growth
+from trainer.loop.forecast import length_lines, memory_line, rank_lines
 from trainer.loop.memory_plan import (
     check_memory,
     estimated_memory,
@@ -60,21 +60,27 @@ class Plan:
     stage: int = 0
     growth: GrowthConfig = field(default_factory=GrowthConfig)
 
+    @property
+    def largest(self) -> Config:
+        """The configuration with the model of the last stage, which takes the most memory."""
+        return without_growth(self.config, self.stages[-1].model)
+
     def describe(self) -> list[str]:
         """The model, the data, the device, the memory, the parameter groups, a line each."""
         config, compute = self.config, self.compute
         return [
             describe(config),
-            *self._growing(),
+            *length_lines(self),
             self.sources.description,
             *tell_sources(self.sources, config.seq_len, self.max_steps * config.sequences_per_step),
             f"{compute.describe()}{self.ranks}; {plural(config.tokens_per_step, 'token')} per step",
             *compute.notes,
             str(self.attention),
-            f"memory {self.memory}",
+            memory_line(self),
+            *rank_lines(self),
             *self._answering(),
-            *parallel_notes(config, compute, self.memory, self.group.world),
-            *memory_notes(config, compute, self.memory, self.group.world),
+            *parallel_notes(self.largest, compute, self.memory, self.group.world),
+            *memory_notes(self.largest, compute, self.memory, self.group.world),
             *optimizer_of(config).describe(config.optim.learning_rate),
         ]
 
@@ -100,14 +106,6 @@ class Plan:
             + ": before the steps, not during them"
         )
 
-    def _growing(self) -> Iterator[str]:
-        for stage, following in pairwise(self.stages[self.stage :]):
-            n, count = dimensions(following.model), count_parameters(following.model)
-            yield (
-                f"after step {stage.last_step} it grows to {format_count(count)} parameters: "
-                f"{plural(n.L, 'layer')}, width {n.D}, {plural(n.H, 'head')}"
-            )
-
     @cached_property
     def sequences_per_step(self) -> int:
         """The configuration's; it is asked for in every step."""
@@ -121,7 +119,7 @@ class Plan:
     @property
     def ranks(self) -> str:
         """How many processes train, as the end of a line; empty if it is one."""
-        return "" if self.group.alone else f", {self.group.world.size} ranks"
+        return "" if self.group.world.alone else f", {self.group.world.size} ranks"
 
 
 def optimizer_of(config: Config) -> Optimizer:

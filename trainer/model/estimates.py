@@ -12,13 +12,7 @@ from trainer.model.attention import EXPLICIT_POSITIONS, EXPLICIT_WEIGHTS
 from trainer.model.dimensions import dimensions
 from trainer.model.loss import loss_memory
 from trainer.model.parts.registry import active_parts
-from trainer.model.shapes import (
-    block_parameters,
-    meta_model,
-    only_multiplies,
-    parameter_count,
-)
-from trainer.model.shapes import blocks as blocks_of
+from trainer.model.shapes import block_parameters, gathered_in_bf16, parameter_count
 
 #: What the allocator of a CPU takes for memory that is freed and asked for all the time.
 FRAGMENTS = 1.05
@@ -42,13 +36,22 @@ def flops_per_token(model: ModelConfig, seq_len: int) -> float:
     return products + 6.0 * extra * n.V * n.D + 12.0 * (n.L + extra) * n.H * n.C * seq_len
 
 
+def computed_flops_per_token(config: Config) -> float:
+    """The FLOPs per token that training `config` computes: collider leaves out a share of the
+    backward pass, which is two thirds of a step's arithmetic."""
+    kept = config.train.collider_keep if config.train.collider else 1.0
+    return flops_per_token(config.model, config.seq_len) * (1 + 2 * kept) / 3
+
+
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of training memory: exact for the state, within 15 % of the peak as a whole.
+    """Bytes of training memory: exact for the state, within 10 % of the peak as a whole.
 
-    `copy` is the second copy of weights and optimizer in main memory, from which a checkpoint is
-    written while training goes on; `process` what Python, torch and its libraries take. Both are 0
-    for the memory of a GPU.
+    `late` are those of the gradients that a step makes when it has freed as many activations: all
+    but the output head's, in a step of one pass. `scratch` is what the optimizer takes besides the
+    gradients while it updates, when activations are gone. `copy` is the second copy of weights and
+    optimizer in main memory, from which a checkpoint is written while training goes on; `process`
+    what Python, torch and its libraries take. Both are 0 for the memory of a GPU.
     """
 
     weights: int
@@ -59,6 +62,10 @@ class MemoryEstimate:
     process: int = 0
     #: What a rank gathers of the others' rows at a time, where the model is spread over ranks.
     gathered: int = 0
+    late: int = 0
+    scratch: int = 0
+    #: Where gradients are exchanged, besides the gradients themselves (DDP).
+    buckets: int = 0
 
     @property
     def state(self) -> int:
@@ -66,9 +73,16 @@ class MemoryEstimate:
         return self.weights + self.gradients + self.optimizer
 
     @property
+    def in_step(self) -> int:
+        """The most that comes and goes in a step: when the backward pass begins, or at its end."""
+        backward = self.activations + self.gradients - self.late
+        return max(backward, self.gradients + self.scratch)
+
+    @property
     def total(self) -> int:
         """Everything."""
-        return self.state + self.gathered + self.activations + self.copy + self.process
+        lasting = self.weights + self.optimizer + self.gathered + self.buckets
+        return lasting + self.in_step + self.copy + self.process
 
     def __str__(self) -> str:
         parts = (
@@ -76,12 +90,16 @@ class MemoryEstimate:
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("gathered", self.gathered),
+            ("buckets of gradients", self.buckets),
             ("activations about", self.activations),
             ("copy for saving", self.copy),
             ("process", self.process),
         )
         told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
-        return f"{format_bytes(self.total)}: {told}"
+        once = self.activations + self.gradients - self.in_step
+        less = f", less {format_bytes(once)} that are never there at once" if once > 0 else ""
+        more = f", more {format_bytes(-once)} while the optimizer works" if once < 0 else ""
+        return f"{format_bytes(self.total)}: {told}{less}{more}"
 
 
 def estimate_memory(
@@ -101,7 +119,15 @@ def estimate_memory(
     trained, optimizer = 4 * count.trained, 8 * count.trained
     copy = trained + optimizer if config.checkpoint.background and not cuda else 0
     weights = trained + count.frozen_bytes
-    return MemoryEstimate(weights, trained, optimizer, activations, copy)
+    n, tied = dimensions(config.model), config.model.tie_embeddings
+    head = 4 * n.V * n.D
+    once = _sequences(config, ranks) >= math.ceil(config.sequences_per_step / ranks)
+    # A tied matrix's first gradient counts as an activation, and the second is added at the end.
+    late = max(0, trained - (0 if tied else head)) if once else 0
+    scratch = min(head, trained) if tied else 0
+    return MemoryEstimate(
+        weights, trained, optimizer, activations, copy, late=late, scratch=scratch
+    )
 
 
 def spread_over(
@@ -116,8 +142,7 @@ def spread_over(
     count, block = parameter_count(config.model), block_parameters(config.model)
     outside = count.total - config.model.num_layers * block
     blocks = min(2, config.model.num_layers) * block
-    one = meta_model(config.model.model_copy(update={"num_layers": 1}))
-    narrow = bf16 and all(map(only_multiplies, blocks_of(one)))
+    narrow = gathered_in_bf16(config.model, bf16=bf16)
     gathered = 4 * outside + (2 if narrow else 4) * blocks
     gradients = 4 * (count.trained if whole_gradients else outside + blocks)
     # The matrices that are gathered in bf16 need no copy in bf16.
@@ -129,7 +154,16 @@ def spread_over(
         optimizer=estimate.optimizer // ranks,
         gathered=gathered + gradients,
         activations=estimate.activations - copies,
+        late=0,
+        scratch=estimate.scratch // ranks,
     )
+
+
+def _sequences(config: Config, ranks: int) -> int:
+    """Sequences that go through the model at once, in each of `ranks`."""
+    train = config.train
+    most = train.micro_batch if isinstance(train.micro_batch, int) else train.batch_size
+    return min(most, math.ceil(config.sequences_per_step / ranks))
 
 
 def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
@@ -139,11 +173,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
     and norms are fp32 even under autocast, the others are not.
     """
     n, model = dimensions(config.model), config.model
-    sequences = config.train.batch_size
-    if isinstance(config.train.micro_batch, int):
-        sequences = config.train.micro_batch
-    sequences = min(sequences, math.ceil(config.sequences_per_step / ranks))
-    tokens = sequences * config.rows * config.seq_len
+    tokens = _sequences(config, ranks) * config.rows * config.seq_len
     width = 2 if bf16 else 4
     gpt2 = model.flavour == "gpt2"
     heads, groups = n.H * n.C, n.K * n.C
@@ -166,7 +196,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
         attention = width * weights
     parts = [part.kept(model, width) for part in active_parts(model)]
     layer = 4 * stream + width * narrow + attention
-    logits = _logits(config, tokens, width)
+    logits = _logits(config, tokens)
     ends = 4 * 3 * n.D  # the embedding, the final norm's input and output
     # A tied matrix has two gradients before they are added.
     tied = 4 * n.V * n.D if model.tie_embeddings else 0
@@ -177,7 +207,11 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
     inputs = pieces * (4 * n.D + sum(part.input_token for part in parts))
     # One layer more: the gradients of a layer's activations.
     layers = (min(every, n.L) if every else n.L) + 1
-    kept = tokens * (layers * layer + inputs + ends) + logits + tied + mask
+    # When layers are computed again, logits are gone: their memory is used again, but on a CPU only
+    # by tensors that are as large, for which the system is asked.
+    again = layers * (layer if cuda else attention if _is_large(attention * tokens) else 0)
+    twice = min(tokens * again, logits) if every and (cuda or _is_large(logits)) else 0
+    kept = tokens * (layers * layer + inputs + ends) + logits - twice + tied + mask
     among, between = (
         sum(
             tokens * (n.L + 1 if part.lasting else layers) * part.layer_token + part.whole
@@ -191,14 +225,20 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
     return int(FRAGMENTS * (kept + among) + PART_FRAGMENTS * between)
 
 
-def _logits(config: Config, tokens: int, width: int) -> int:
+def _is_large(size: float) -> bool:
+    """Whether the C library asks the system for a tensor's memory, and gives it back at once. The
+    memory of smaller ones stays the process's (glibc, once it has seen large ones freed)."""
+    return size >= 32 << 20
+
+
+def _logits(config: Config, tokens: int) -> int:
     """Bytes for the output heads' logits, and for what a loss in pieces keeps."""
     n, heads = dimensions(config.model), 1 + config.model.mtp_heads
     held = loss_memory(config.train.loss_chunk_tokens).held(tokens, n.V)
     if held == tokens:
         # The logits' log-softmax, its gradient and theirs, in fp32.
         return 12 * heads * tokens * n.V
-    # Of one head at a time: logits, their log-softmax or gradient in fp32, and its narrow form.
-    piece = (8 + width) * held * n.V
+    # Of one head at a time, in fp32: logits and their log-softmax, from which the gradient is made.
+    piece = 8 * held * n.V
     # The gradients of hidden states; those of the matrix are among the gradients.
     return piece + 4 * heads * tokens * n.D

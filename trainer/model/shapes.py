@@ -92,11 +92,13 @@ class ParameterCount:
 def parameter_count(model: ModelConfig) -> ParameterCount:
     """Count the parameters of a model of any depth."""
     # Layers are alike, so two models tell all of them: building 10^12 layers would take forever.
-    one, two = (
-        _counted(meta_model(model.model_copy(update={"num_layers": layers}))) for layers in (1, 2)
-    )
+    one, two = (_counted(_of_layers(model, layers)) for layers in (1, 2))
     more = model.num_layers - 1
     return ParameterCount(*(a + more * (b - a) for a, b in zip(one, two, strict=True)))
+
+
+def _of_layers(model: ModelConfig, layers: int) -> LanguageModel:
+    return meta_model(model.model_copy(update={"num_layers": layers}))
 
 
 def blocks(model: LanguageModel) -> Iterator[nn.Module]:
@@ -111,6 +113,12 @@ def only_multiplies(block: nn.Module) -> bool:
         for module in block.modules()
         if any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
     )
+
+
+def gathered_in_bf16(model: ModelConfig, *, bf16: bool) -> bool:
+    """Whether ranks that hold rows of the model gather its blocks in bf16, where they multiply in
+    it: not where a block does more with its matrices."""
+    return bf16 and all(map(only_multiplies, blocks(_of_layers(model, 1))))
 
 
 def block_parameters(model: ModelConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,10 @@ class AdamW:
             "exp_avg": zeros_for(parameter),
             "exp_avg_sq": zeros_for(parameter),
         }
+
+    def scratch(self, counts: Mapping[torch.Size, int]) -> int:
+        """None: the kernel works in place."""
+        return 0
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
         """One step of torch's AdamW."""

@@ -5,7 +5,7 @@ Everything else (groups, checkpoints, skipped steps, memory) is `Optimizer`'s, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -95,6 +95,9 @@ class Rule(Protocol):
 
     def __str__(self) -> str:
         """Its constants, for people: `betas 0.9 and 0.95, weight decay 0.1`."""
+
+    def scratch(self, counts: Mapping[torch.Size, int]) -> int:
+        """Bytes that an update takes besides, of so many parameters of each shape."""
 
     def new_state(self, parameter: Tensor) -> State:
         """The state of a parameter that has not been updated yet, on the parameter's device."""

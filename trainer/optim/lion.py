@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,10 @@ class Lion:
     def new_state(self, parameter: Tensor) -> State:
         """One zero moment."""
         return {"exp_avg": zeros_for(parameter)}
+
+    def scratch(self, counts: Mapping[torch.Size, int]) -> int:
+        """The signs of all."""
+        return sum(4 * count * shape.numel() for shape, count in counts.items())
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
         """One step of Lion."""

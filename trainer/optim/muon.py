@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -77,6 +77,15 @@ class Muon:
     def new_state(self, parameter: Tensor) -> State:
         """One zero moment."""
         return {"momentum": zeros_for(parameter)}
+
+    def scratch(self, counts: Mapping[torch.Size, int]) -> int:
+        """What all are moved by, and the copies of the matrices that are worked on together: as
+        they are, divided by their norms, and in the dtype of the products."""
+        every = [(shape.numel(), count) for shape, count in counts.items()]
+        together = max(
+            (min(size * count, max(self.stack, size)) for size, count in every), default=0
+        )
+        return 4 * sum(size * count for size, count in every) + 12 * together
 
     def update(self, update: Update, rate: float, skip: Tensor | None) -> None:
         """One step of Muon."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from trainer.config.optim import GroupConfig, OptimConfig, default_rate
 from trainer.optim.averages import averages_of
 from trainer.optim.groups import Row
-from trainer.optim.interface import ALONE, Hyperparameters, Sharing
+from trainer.optim.interface import ALONE, Hyperparameters, Rule, Sharing
 from trainer.optim.kinds import OPTIMIZERS, betas_of, table
 from trainer.optim.optimizer import Optimizer
 
@@ -53,6 +54,32 @@ def planned_optimizer(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig)
         name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes.items()
     }
     return Optimizer(parameter_rows(optim), parameters, averages_of(optim))
+
+
+def scratch_bytes(
+    shapes_of: Callable[[int], Mapping[str, tuple[int, ...]]], layers: int, optim: OptimConfig
+) -> int:
+    """Bytes that an update takes besides while it works, of a model of so many layers.
+
+    Layers are alike, so `shapes_of` is asked for the shapes of one and of two. The groups are
+    updated in turn.
+    """
+    one, two = (_counts(shapes_of(number), optim) for number in (1, 2))
+    found = 0
+    for (rule, first), (_, second) in zip(one, two, strict=False):
+        counts = {s: first[s] + (layers - 1) * (n - first[s]) for s, n in second.items()}
+        found = max(found, rule.scratch({shape: n for shape, n in counts.items() if n > 0}))
+    return found
+
+
+def _counts(
+    shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig
+) -> list[tuple[Rule, Counter[torch.Size]]]:
+    """The rule of every group, and how many parameters of each shape it has."""
+    return [
+        (group.rule, Counter(parameter.shape for parameter in group.parameters.values()))
+        for group in planned_optimizer(shapes, optim).groups
+    ]
 
 
 def state_bytes(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig) -> int:

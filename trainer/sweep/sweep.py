@@ -14,7 +14,7 @@ from trainer.checkpoint.hub_models import Download
 from trainer.config.resolve import Settings, flatten, resolve, to_plain
 from trainer.config.schema import Config
 from trainer.launch.beginning import Layers
-from trainer.launch.checks import check
+from trainer.launch.checks import check_ahead
 from trainer.launch.new_training import Given, Tools, begun, finished
 from trainer.launch.request import LaunchRequest, choose_length
 from trainer.sweep.axes import Axis, unknown_keys, value_text
@@ -182,7 +182,9 @@ def plan_sweep(asked: Asked, base: Layers, given: Given, runs_dir: Path, tools: 
     ]
     # Seeds change nothing that is checked, so one run of each point stands for all.
     first_of = {identity(m.settings): n for n, m in reversed(list(enumerate(members)))}
-    checked = _each([named[n] for n in first_of.values()], lambda one: check(LaunchRequest(one)))
+    checked = _each(
+        [named[n] for n in first_of.values()], lambda one: check_ahead(LaunchRequest(one))
+    )
     steps = {point: one.plan.max_steps for point, one in zip(first_of, checked, strict=True)}
     runs = [
         Planned(config.name, own, config, max_steps * config.tokens_per_step, max_steps)

@@ -463,6 +463,10 @@ def test_the_plan_is_shown_and_nothing_is_made(run_cli, place: Path, tiny: Any) 
     assert output.code == 0, output.err
     assert "weights" in output.out
     assert "optimizer" in output.out
+    assert "in all 3 steps" in output.out
+    ranks = run_cli("train", *tiny, "--max-steps", 3, "--dry-run", "--nproc-per-node", 2)
+    assert "2 ranks" in ranks.out and "memory of a rank" in ranks.out
+    assert "each rank trains on" in ranks.out and "each rank sends and receives" in ranks.out
     assert not (place / "runs").exists()
 
 

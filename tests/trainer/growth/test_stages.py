@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,12 @@ def test_the_guides_command(run_cli: RunCli, text_data: Path, tmp_path: Path) ->
     assert late.code == 0, late.err
     assert "2 layers, width 384" in late.out
     assert "after step 600 it grows to" in late.out
+    assert "stage 2-layers: steps 1 to 600" in late.out
+    assert "steps 601 to 1,000" in late.out and "at the last stage" in late.out
+    # Tokens of all steps; fewer FLOPs than with the last model from the start.
+    total = next(line for line in late.out.splitlines() if line.startswith("in all 1,000 steps"))
+    steps = int(re.findall(r"as many as ([\d,]+) steps of the last", total)[0].replace(",", ""))
+    assert 400 < steps < 1000
     every = run_cli("train", "--start", "1m", "--end", "12m", "--recipe", "stages",
                     "--steps", 1000, *common)  # fmt: skip
     assert "after step 300" in every.out and "after step 600" in every.out

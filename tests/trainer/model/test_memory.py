@@ -8,7 +8,13 @@ from trainer.config.model import ModelConfig
 from trainer.config.resolve import load_source, resolve
 from trainer.config.schema import Config
 from trainer.model.attention import EXPLICIT_POSITIONS
-from trainer.model.estimates import FRAGMENTS, PART_FRAGMENTS, estimate_memory, flops_per_token
+from trainer.model.estimates import (
+    FRAGMENTS,
+    PART_FRAGMENTS,
+    MemoryEstimate,
+    estimate_memory,
+    flops_per_token,
+)
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import LossMemory
 from trainer.model.shapes import count_parameters, describe, parameter_count
@@ -30,7 +36,9 @@ def test_the_state_is_what_really_lies_in_memory(shape: ModelConfig) -> None:
     assert estimate.gradients == sum(p.grad.nbytes for p in parameters if p.grad is not None)
     assert estimate.optimizer == sum(m.nbytes for m in moments)
     assert estimate.copy == estimate.weights + estimate.optimizer
-    assert estimate.total == estimate.state + estimate.activations + estimate.copy
+    step = estimate.activations + estimate.gradients - estimate.late
+    assert estimate.in_step == step
+    assert estimate.total == estimate.weights + estimate.optimizer + step + estimate.copy
 
 
 def test_activations_grow_with_what_makes_them() -> None:
@@ -48,6 +56,21 @@ def test_activations_grow_with_what_makes_them() -> None:
     assert 50e6 < activations(train__batch_size=32, train__seq_len=128) < 2e9
     large = {"train__batch_size": 64, "train__seq_len": 256}
     assert activations(bf16=True, **large) < activations(**large)
+
+
+def test_gradients_take_the_place_of_activations_in_a_step_of_one_pass() -> None:
+    def found(**more: int) -> MemoryEstimate:
+        changes = {f"train.{key}": value for key, value in more.items()}
+        return estimate_memory(resolve(load_source("12m")[0], changes), bf16=False)
+
+    one, several = found(), found(accumulation_steps=4)
+    assert one.late == one.gradients
+    assert several.late == 0 and several.total == one.total + one.late
+    assert "never there at once" in str(one)
+    assert "never there at once" not in str(several)
+    # Few activations: the most is there when all gradients are.
+    few = found(batch_size=1, seq_len=2)
+    assert few.in_step == few.gradients + few.scratch
 
 
 def test_a_7b_model_needs_a_hundred_gigabytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,10 @@ class Momentum:
 
     def __str__(self) -> str:
         return f"momentum {self.beta:g}, weight decay {self.decay:g}"
+
+    def scratch(self, counts: Mapping[torch.Size, int]) -> int:
+        """Nothing."""
+        return 0
 
     def new_state(self, parameter: Tensor) -> State:
         return {"velocity": torch.zeros_like(parameter)}

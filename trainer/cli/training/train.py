@@ -228,8 +228,8 @@ def tell(note: str) -> None:
 def show_plan(request: LaunchRequest, nodes: Nodes) -> int:
     """Print what would be trained and on what, without creating a run."""
     from shared.text import many_lines
-    from trainer.launch.checks import check
+    from trainer.launch.checks import check_ahead
 
-    for line in check(request, machines=nodes.count).describe():
+    for line in check_ahead(request, nodes.count).describe():
         typer.echo(many_lines(line))
     return 0

@@ -97,6 +97,8 @@ BENCHMARKS = {
     "optimizer_step": Benchmark("A step of the optimizer", _own("optimizer_step")),
     "training_memory": Benchmark("Memory of a training", _own("training_memory")),
     "memory_saving": Benchmark("What saving memory costs", _own("memory_saving")),
+    "hundred_million": Benchmark("100M parameters on a CPU", _own("hundred_million")),
+    "padded_vocabulary": Benchmark("A padded vocabulary", _own("padded_vocabulary")),
     "document_mask": Benchmark("Documents kept apart", _own("document_mask")),
     "finetune_memory": Benchmark("Fine-tuning: all weights or LoRA", _own("finetune_memory")),
     "loop_overhead": Benchmark("Loop overhead", _own("loop_overhead")),

@@ -51,7 +51,11 @@ def variants(check: Check) -> None:
     for what, changes in (
         ("logits 16,384 tokens at a time", {"train__loss_chunk_tokens": 16384}),
         ("logits whole", {"train__loss_chunk_tokens": 0}),
-        ("vocabulary of 50257, not padded", {"model__vocab_size": 50257}),
+        ("vocabulary of 50257, padded in the products", {"model__vocab_size": 50257}),
+        (
+            "vocabulary of 50257, as it is",
+            {"model__vocab_size": 50257, "train__vocab_multiple": 0},
+        ),
         ("deterministic", {"train__deterministic": True}),
     ):
         if check.left < SECONDS and not check.smoke:

@@ -30,7 +30,7 @@ from trainer.loop.feed import Feed, ahead_on
 from trainer.loop.memory_plan import whole_gradients
 from trainer.loop.plan import Plan, plan_of_stage, stage_of
 from trainer.loop.sources import VALIDATION_FACTS, Sources
-from trainer.model.estimates import flops_per_token
+from trainer.model.estimates import computed_flops_per_token
 from trainer.model.language_model import LanguageModel
 from trainer.model.loss import Losses, Objective, loss_memory
 from trainer.model.parts.registry import active_parts, rests_on_base
@@ -41,6 +41,9 @@ from trainer.model.training_pass import training_pass_of
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.registry import build_optimizer
 from trainer.rl.objective import PolicyObjective
+
+#: Of the vocabulary in the output head's products on a GPU: 128 bytes in bf16.
+CUDA_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,6 @@ def _known_ids(planned: Plan) -> int | None:
     return tokenizer.vocab_size if tokenizer else None
 
 
-def _computed(config: Config) -> float:
-    """The share of a step's arithmetic that is done: a backward pass is two thirds of it."""
-    kept = config.train.collider_keep if config.train.collider else 1.0
-    return (1 + 2 * kept) / 3
-
-
 def _learner(planned: Plan) -> Learner:
     config, compute = planned.config, planned.compute
     # Frozen weights are loaded: until then they need no memory.
@@ -190,7 +187,7 @@ def _learner(planned: Plan) -> Learner:
     with skipped_initialization() if frozen or sharded else contextlib.nullcontext():
         model = LanguageModel(
             config.model,
-            loss_memory=loss_memory(config.train.loss_chunk_tokens),
+            loss_memory=loss_memory(config.train.loss_chunk_tokens, vocab_multiple(planned)),
             objective=Objective(config.train.label_smoothing, config.train.z_loss),
             training_pass=training_pass_of(config.train),
             recomputation=Recomputation(
@@ -226,8 +223,16 @@ def _learner(planned: Plan) -> Learner:
         parallel=parallel,
         parameters=parameters,
         optimizer=build_optimizer(parameters, config.optim, parallel.sharing),
-        flops_per_token=flops_per_token(config.model, config.seq_len) * _computed(config),
+        flops_per_token=computed_flops_per_token(config),
     )
+
+
+def vocab_multiple(planned: Plan) -> int:
+    """`train.vocab_multiple`, decided: products with rows of any length are as fast on a CPU."""
+    asked = planned.config.train.vocab_multiple
+    if asked is not None:
+        return asked
+    return CUDA_MULTIPLE if planned.compute.device.type == "cuda" else 0
 
 
 def _warnings(planned: Plan) -> Iterator[str]:

@@ -4,7 +4,12 @@ The gradient of a sum of losses is known up to a factor as soon as the logits ar
 pass computes it, piece by piece, and forgets the logits; the backward pass only multiplies. There
 is no more arithmetic than in one piece, and less memory traffic.
 
-N tokens, D width, V vocabulary.
+A GPU multiplies matrices fast whose rows begin at multiples of some bytes, which those of an odd
+vocabulary do not. So the copy of the matrix in the dtype of the products may have rows of zeros
+behind it, and the gradient of the logits columns of zeros. Nothing else sees them: the loss is that
+of the true vocabulary, and so are parameters, checkpoints and exports.
+
+N tokens, D width, V vocabulary, P the vocabulary with what is added.
 """
 
 from __future__ import annotations
@@ -48,10 +53,12 @@ def summed_losses(
     *,
     factors: Factors,
     piece: int,
+    multiple: int = 0,
 ) -> Tensor:
     """The weighted sums of the minimized loss and of the plain cross-entropy, (2,) in fp32.
 
-    `piece` tokens at a time. Only the first sum has a gradient, and for one backward pass only.
+    `piece` tokens at a time, as with a vocabulary rounded up to a `multiple` (0: as it is). Only
+    the first sum has a gradient, and for one backward pass only.
     """
     kind = hidden_ND.device.type
     narrow = torch.is_autocast_enabled(kind)
@@ -63,6 +70,7 @@ def summed_losses(
         weights_N,
         factors,
         piece,
+        rounded_up(len(matrix.weight), multiple),
         dtype,
         torch.is_grad_enabled(),
     )
@@ -80,6 +88,7 @@ class _Summed(torch.autograd.Function):
         weights_N: Tensor | None,
         factors: Factors,
         piece: int,
+        padded: int,
         dtype: torch.dtype,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -89,27 +98,36 @@ class _Summed(torch.autograd.Function):
         of_bias = _zeros(bias_V) if wanted and bias_V is not None else None
         # Cast once. Autocast would do it for every piece, or keep what has no gradient.
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            weight = weight_VD.to(dtype)
-            bias = None if bias_V is None else bias_V.to(dtype)
+            size = len(weight_VD)
+            weight_PD = _padded(weight_VD, padded, dtype)
+            bias_P = None if bias_V is None else _padded(bias_V, padded, dtype)
             sums = torch.zeros(2, dtype=torch.float32, device=hidden_ND.device)
             for first in range(0, len(targets_N), piece):
                 part = slice(first, first + piece)
                 hidden = hidden_ND[part].to(dtype)
                 weights = None if weights_N is None else weights_N[part]
-                logits_KV = F.linear(hidden, weight, bias)
-                found, of_logits_KV = _piece(logits_KV, targets_N[part], weights, factors, wanted)
+                # The logits are the callee's alone, so that it can let them go.
+                found, of_logits_KV = _piece(
+                    F.linear(hidden, weight_PD, bias_P)[:, :size],
+                    targets_N[part],
+                    weights,
+                    factors,
+                    wanted,
+                )
                 sums += found
                 if of_logits_KV is None:
                     continue
-                of_logits_KV = of_logits_KV.to(dtype)
-                if of_hidden is not None:
-                    of_hidden[part] = of_logits_KV @ weight
-                if of_weight is not None and dtype == torch.float32:
-                    of_weight.addmm_(of_logits_KV.T, hidden)
-                elif of_weight is not None:
-                    of_weight += of_logits_KV.T @ hidden
                 if of_bias is not None:
                     of_bias += of_logits_KV.sum(dim=0, dtype=of_bias.dtype)
+                of_logits_PK = _padded(of_logits_KV.T, padded, dtype)
+                del of_logits_KV
+                if of_hidden is not None:
+                    of_hidden[part] = of_logits_PK.T @ weight_PD
+                if of_weight is not None and dtype == torch.float32:
+                    of_weight.addmm_(of_logits_PK[:size], hidden)
+                elif of_weight is not None:
+                    of_weight += (of_logits_PK @ hidden)[:size]
+                del of_logits_PK  # or it would stay until the next piece has its own
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
         total, plain = sums.unbind()
         ctx.mark_non_differentiable(plain)
@@ -120,7 +138,27 @@ class _Summed(torch.autograd.Function):
         factor = gradients[0]
         # In place, so a second backward pass is refused by autograd.
         scaled = [None if x is None else x.mul_(factor) for x in ctx.saved_tensors]
-        return (*scaled, None, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None, None)
+
+
+def rounded_up(vocabulary: int, multiple: int) -> int:
+    """The vocabulary, or the next multiple."""
+    return -(-vocabulary // multiple) * multiple if multiple else vocabulary
+
+
+def _padded(rows: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """`rows` (V, …) in `dtype`, with zeros behind them up to `count`; their columns stay next to
+    each other in memory if they are."""
+    size = len(rows)
+    if size == count:
+        return rows.to(dtype)
+    transposed = rows.ndim == 2 and rows.stride(0) == 1
+    shape = (*reversed(rows.shape[1:]), count) if transposed else (count, *rows.shape[1:])
+    found = rows.new_empty(shape, dtype=dtype)
+    found = found.T if transposed else found
+    found[:size].copy_(rows)
+    found[size:].zero_()
+    return found
 
 
 def _piece(

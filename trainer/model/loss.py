@@ -36,11 +36,13 @@ class LossMemory:
     """How many logits are held at once.
 
     Up to `logits` numbers are computed in one piece, a larger batch `chunk` tokens at a time; None:
-    as many as have `PIECE` logits.
+    as many as have `PIECE` logits. The products of the output head are made as with a vocabulary
+    rounded up to a `multiple` (0: as it is).
     """
 
     logits: int = PIECE
     chunk: int | None = None
+    multiple: int = 0
 
     def held(self, tokens: int, vocabulary: int) -> int:
         """How many tokens' logits are in memory at once."""
@@ -52,13 +54,15 @@ class LossMemory:
 LOSS_MEMORY = LossMemory()
 
 
-def loss_memory(chunk_tokens: int | None) -> LossMemory:
+def loss_memory(chunk_tokens: int | None, multiple: int = 0) -> LossMemory:
     """What `train.loss_chunk_tokens` asks for: tokens of a piece, 0 for one piece, None for what
-    fits the vocabulary.
+    fits the vocabulary; and `train.vocab_multiple`.
     """
     if chunk_tokens is None:
-        return LOSS_MEMORY
-    return LossMemory(0, chunk_tokens) if chunk_tokens else LossMemory(1 << 62)
+        return LossMemory(multiple=multiple)
+    if not chunk_tokens:
+        return LossMemory(1 << 62, multiple=multiple)
+    return LossMemory(0, chunk_tokens, multiple)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def language_loss(
     held = memory.held(targets_BT.numel(), vocabulary)
     tokens = hidden_BTD.flatten(0, 1), targets_BT.flatten(), weights_N
     divisor = counted + (counted == 0)
-    both = _sums(*tokens, head=head, objective=objective, held=held) / divisor
+    multiple = memory.multiple if vocabulary % (memory.multiple or 1) else 0
+    both = _sums(*tokens, head=head, objective=objective, held=held, multiple=multiple) / divisor
     named = {} if objective == PLAIN else {"cross_entropy": both[1].detach()}
     return Losses(both[0], named, counted)
 
@@ -131,13 +136,16 @@ def _sums(
     head: Head,
     objective: Objective,
     held: int,
+    multiple: int,
 ) -> Tensor:
     """The weighted sums of the objective and, where it is another, of the plain cross-entropy."""
     tokens = hidden_ND, targets_N, weights_N
-    matrix = matrix_of(head) if held < len(targets_N) else None
+    matrix = matrix_of(head) if held < len(targets_N) or multiple else None
     if matrix is not None:
         factors = Factors(objective.label_smoothing, objective.z_loss)
-        return summed_losses(matrix, *tokens, factors=factors, piece=held)
+        return summed_losses(
+            matrix, *tokens, factors=factors, piece=max(1, held), multiple=multiple
+        )
     if objective == PLAIN:
         return _in_chunks(partial(_summed, head), held, *tokens)[None]
     return _in_chunks(partial(_summed_both, head, objective), held, *tokens)

@@ -31,6 +31,7 @@ CARE = (
     "train.micro_batch",
     "train.grad_checkpoint_every",
     "train.loss_chunk_tokens",
+    "train.vocab_multiple",
 )
 #: How far a run goes. One that is complete continues to a larger number.
 LENGTH = ("train.max_steps", "train.epochs", "train.max_hours", "rl.iterations")

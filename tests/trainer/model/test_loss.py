@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from trainer.model.language_model import LanguageModel
 
 WHOLE = LossMemory()
-CHUNKED = [LossMemory(logits=0, chunk=chunk) for chunk in (16, 23, 59)]
-ANY_MEMORY = pytest.mark.parametrize("memory", [WHOLE, *CHUNKED], ids=lambda m: f"chunk{m.chunk}")
+CHUNKED = [
+    *(LossMemory(logits=0, chunk=chunk) for chunk in (16, 23, 59)),
+    LossMemory(logits=0, chunk=23, multiple=64),
+    LossMemory(multiple=64),
+]
+ANY_MEMORY = pytest.mark.parametrize(
+    "memory", [WHOLE, *CHUNKED], ids=lambda m: f"chunk{m.chunk}-{m.multiple}"
+)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.record import Hold, Result, Row
 
-WITHIN = 0.15  # of the measured peak
+WITHIN = 0.10  # of the measured peak
 #: Presets whose estimate is above this share of the free memory are not trained.
 SHARE = 0.85
 #: A short training in which everything happens that takes memory. More micro-batches than two do

@@ -12,8 +12,9 @@ import torch
 from shared.errors import UserError
 from shared.text import format_bytes, plural
 from trainer.checkpoint.memory import available_memory
+from trainer.config.model import ModelConfig
 from trainer.config.resolve import check
-from trainer.config.schema import Config, ModelConfig
+from trainer.config.schema import Config
 from trainer.distributed.device import Compute
 from trainer.distributed.world import ONE_PROCESS, World
 from trainer.hybrid.predictors import kept_bytes

@@ -31,6 +31,8 @@ class Pending:
         self.asked_at = self.came_at = time.monotonic()
         self.timeout = timeout
         self.done = False
+        #: Bytes of the answer, as it was sent.
+        self.size = 0
         self.answer: Answer = ({}, b"")
         self.error: Exception | None = None
 
@@ -52,6 +54,7 @@ class Exchange:
         """`rest` was read from `source` before."""
         self._source, self._sink = source, sink
         self._rest = bytearray(rest)
+        self._taken = 0  # bytes of the frame that is being read
         self._broken = broken
         self._heard_at = time.monotonic()
         #: Bytes received so far.
@@ -128,13 +131,14 @@ class Exchange:
     def _listen(self) -> None:
         try:
             while True:
+                self._taken = 0
                 head, body = read_frame(self._read)
                 with self._changed:
                     if not self._pending:
                         raise ProtocolError("it answers what was not asked")
                     pending = self._pending.popleft()
                     pending.answer, pending.came_at = (head, body), time.monotonic()
-                    pending.done = True
+                    pending.size, pending.done = self._taken, True
                     self._changed.notify_all()
         except Exception as error:  # whatever it is, nobody may wait for ever
             self.fail(error)
@@ -148,6 +152,7 @@ class Exchange:
             self._rest += data
             self.received += len(data)
             self._heard_at = time.monotonic()
+        self._taken += size
         data = bytes(self._rest[:size])
         del self._rest[:size]
         return data

@@ -27,7 +27,7 @@ _AGAIN, _AGAIN_LATER = (
     15.0,
 )  # seconds between two sketches of a growing file, in the same order
 _RETRY = 10.0  # seconds after which what could not be written is tried again
-_REQUEST = 400  # bytes that a request costs beside what it asks for
+_REQUEST = 150  # bytes that a request costs beside what it asks for
 _MOST_TRIES = 3  # of a file that changes while it is fetched whole
 _REFILL = 0.75  # of the window, below which more is asked for
 _FIRST_SCREEN = 3  # the last rank of what a first screen shows
@@ -51,7 +51,8 @@ class _Job:
     path: str
     rank: int
     pending: Pending
-    cost: int
+    expected: int  # bytes of a file
+    cost: int  # bytes on the link
     take: Callable[[dict[str, Any], bytes], None]
     refused: Callable[[], None]
 
@@ -138,7 +139,7 @@ class Fetching:
         refused: Callable[[], None],
     ) -> None:
         """The answer to another request comes in its turn."""
-        self._jobs.append(_Job("", 0, pending, 0, take, refused))
+        self._jobs.append(_Job("", 0, pending, 0, 0, take, refused))
 
     def is_unchecked(self, path: str) -> bool:
         """Whether it must be compared with the host's file, since the link was made anew."""
@@ -208,6 +209,7 @@ class Fetching:
         self._jobs.popleft()
         self._on_the_way -= job.cost
         if job.cost:
+            self._window.came(job.expected, job.pending.size)
             self._window.answered(job.pending.latency, full=full)
         return True
 
@@ -420,4 +422,5 @@ class Fetching:
         rank = self._rank(path)[0]
         pending = link.ask({**head, "level": self._window.level})
         given_up = refused or (lambda: self._drop(path))
-        return _Job(path, rank, pending, expected + _REQUEST, take, given_up)
+        cost = self._window.cost(expected) + _REQUEST
+        return _Job(path, rank, pending, expected, cost, take, given_up)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 
 import pytest
 
 from shared.remote.agent import Folder, Service
+from shared.remote.client import agent_program
 
 
 @pytest.fixture
@@ -60,3 +63,24 @@ def test_a_range_is_read_and_changes_are_told(folder):
 @pytest.mark.parametrize("head", [{}, {"op": 3}, {"op": "act", "action": "stop"}, {"op": "read"}])
 def test_other_requests_are_answered_with_a_sentence(folder, head):
     assert service(folder).answer(head)[0]["error"]
+
+
+def test_a_sketch_is_lines_of_the_whole_file_and_where_they_begin(folder):
+    lines = [b'{"step":%d}' % n for n in range(1000)]
+    text = b"\n".join(lines) + b"\n" + b'{"torn":'
+    (folder / "a" / "metrics.jsonl").write_bytes(text)
+    head = {"op": "sketch", "path": "a/metrics.jsonl", "start": 0, "end": 1 << 60, "samples": 50}
+    told, body = service(folder).answer(head)
+    places, *found = body.split(b"\n")
+    assert told["size"] == len(text)
+    assert (found[0], found[-1]) == (lines[0], lines[-1])
+    assert 40 < len(found) <= 51
+    for at, line in zip(json.loads(places), found, strict=True):
+        assert text[at:].startswith(line + b"\n")
+    for wrong in ({"path": "../secret"}, {"start": "x"}, {"samples": None}, {"end": None}):
+        assert "error" in service(folder).answer({**head, **wrong})[0]
+    assert service(folder).answer({**head, "start": 1 << 50})[1] == b"[]"
+
+
+def test_the_agent_is_a_program_for_an_old_python():
+    ast.parse(agent_program(), feature_version=(3, 8))

@@ -104,9 +104,10 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.show_completion is not None:
             return _print_completion(arguments.show_completion)
         if arguments.serve is not None:
+            from monitor.serving import acts_in, figures_of
             from shared.remote.server import serve
 
-            return serve(arguments.serve)
+            return serve(arguments.serve, acts_in, figures_of)
         poll = _seconds(arguments.poll)
         addresses = _addresses(arguments)
         if arguments.follow and not arguments.json:

@@ -23,6 +23,7 @@ from textual.driver import Driver
 from textual.reactive import var
 from textual.screen import Screen
 
+from monitor.actions.deeds import Deeds, Here
 from monitor.actions.registry import ACTIONS
 from monitor.actions.steer import Launcher, launch
 from monitor.background import ActDone, run_act
@@ -32,7 +33,7 @@ from monitor.controllers.export import Export
 from monitor.controllers.filtering import Filtering
 from monitor.controllers.host import Acts, Answer
 from monitor.controllers.moving import Moving
-from monitor.controllers.order import Order
+from monitor.controllers.order import CommandFound, Order
 from monitor.controllers.program import ProgramKeys
 from monitor.controllers.runs import Runs
 from monitor.controllers.steering import Steering
@@ -129,6 +130,7 @@ class MonitorApp(App[None]):
         self.set_reactive(MonitorApp.look, Look.remembered(kept, selected))
         self._remembering = Remembering(file, self.run_worker, self.post_message)
         self._leaving = Leaving(lambda code: self.exit(return_code=code))
+        self.deeds = self._acting(launcher)
         self._watcher = Watcher(source, self.post_message)
         self._frame = Frame()
         store = CurveStore()
@@ -141,19 +143,28 @@ class MonitorApp(App[None]):
         self._filtering = Filtering(self, self._frame.prompt, self._frame.keys, made.charts)
         self._charts = Charts(self, made.charts, store)
         self._care = CheckpointCare(self, made.checkpoints)
+        self._order = Order(self)
         acts: Acts = {
             **self._moving.acts(),
             **self._runs.acts(),
             **self._filtering.acts(),
             **self._charts.acts(),
-            **Steering(self, launcher).acts(),
+            **Steering(self).acts(),
             **self._care.acts(),
-            **Order(self).acts(),
+            **self._order.acts(),
             **Export(self, made.overview.loss).acts(),
             **ProgramKeys(self, self._remembering.keep).acts(),
         }
         self._table_keys = Table(self, self._table, acts, self._moving.move)
         self.acts: Acts = {**acts, **self._table_keys.acts()}
+
+    def _acting(self, launcher: Launcher) -> Deeds:
+        """Who does what the keys ask for."""
+        if self._elsewhere is None:
+            return Here(self.runs_dir, launcher)
+        from monitor.actions.elsewhere import Elsewhere
+
+        return Elsewhere(self._elsewhere, self._leaving.begun)
 
     # -- life ----------------------------------------------------------------------------
 
@@ -381,6 +392,10 @@ class MonitorApp(App[None]):
     def _checkpoint_verified(self, message: Verified) -> None:
         self._care.verified(message)
 
+    @on(CommandFound)
+    def _command_found(self, message: CommandFound) -> None:
+        self._order.copied(message)
+
     @on(UploadDone)
     def _upload_done(self, message: UploadDone) -> None:
         self._care.uploaded(message)
@@ -408,10 +423,8 @@ class MonitorApp(App[None]):
                 "warning",
             )
             return
-        if self._elsewhere is not None and name in _WRITE | {"undo"}:
-            self.tell(
-                self._elsewhere.why_only_watched(view.run_id if view else None, name), "warning"
-            )
+        if why := self.deeds.why_not(view, name):
+            self.tell(why, "warning")
             return
         self.acts[name]()
 

@@ -96,27 +96,23 @@ def repeat_line(view: RunView) -> str:
 
 @dataclass(frozen=True)
 class DeletePlan:
-    """What deleting runs means. `word` has to be typed; `refusal` says why it is not possible."""
+    """What deleting runs means, safe to show. `word` has to be typed; `refusal` says why not.
 
-    runs: tuple[DoomedRun, ...]
+    `bytes` is what emptying the trash would free. `doomed` are the runs, where they are here.
+    """
+
+    names: tuple[str, ...]
+    files: int
+    bytes: int
     lines: tuple[str, ...]
     word: str
     refusal: str = ""
-
-    @property
-    def files(self) -> int:
-        """The number of files to delete."""
-        return sum(item.files for item in self.runs)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that emptying the trash would free."""
-        return sum(item.bytes for item in self.runs)
+    doomed: tuple[DoomedRun, ...] = ()
 
     def summary(self) -> str:
         """A one-line summary."""
-        what = plural(len(self.runs), "run")
-        go = "goes" if len(self.runs) == 1 else "go"
+        what = plural(len(self.names), "run")
+        go = "goes" if len(self.names) == 1 else "go"
         size = format_bytes(self.bytes)
         return f"{what} {go} to the trash: {plural(self.files, 'file')}, {size} on disk."
 
@@ -126,11 +122,19 @@ def plan_delete(views: Sequence[RunView]) -> DeletePlan:
     found = tuple(doom_all([RunDirectory(view.path) for view in views]))
     lines = tuple(one_line(line, 300) for item in found for line in item.describe())
     refusal = next((one_line(item.refusal, 400) for item in found if item.refusal), "")
-    return DeletePlan(found, lines, _word(views), refusal)
+    return DeletePlan(
+        tuple(one_line(item.run.run_id, 120) for item in found),
+        sum(item.files for item in found),
+        sum(item.bytes for item in found),
+        lines,
+        delete_word(views),
+        refusal,
+        found,
+    )
 
 
-def _word(views: Sequence[RunView]) -> str:
-    """The name of the run if it is a single one; otherwise a fixed word."""
+def delete_word(views: Sequence[RunView]) -> str:
+    """What to type to delete them: the name of a single run; otherwise a fixed word."""
     if len(views) == 1 and _TYPEABLE.fullmatch(views[0].name):
         return views[0].name
     return _ANYWAY
@@ -138,8 +142,8 @@ def _word(views: Sequence[RunView]) -> str:
 
 def delete(plan: DeletePlan) -> str:
     """Move the runs to the trash. Raises UserError, with nothing moved, if one is refused."""
-    throw_away_runs(plan.runs)
-    names = [one_line(item.run.run_id, 120) for item in plan.runs]
+    throw_away_runs(plan.doomed)
+    names = plan.names
     what = names[0] if len(names) == 1 else f"{len(names)} runs"
     is_ = "is" if len(names) == 1 else "are"
     return f"{what} {is_} in the trash ({format_bytes(plan.bytes)}); U restores."

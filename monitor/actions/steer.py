@@ -50,6 +50,11 @@ def launch(run: RunDirectory) -> str:
 
 def why_not_resumable(view: RunView) -> str:
     """Why `view` cannot be resumed, as a sentence; empty if it can."""
+    return why_status_not_resumable(view) or why_no_trainer_resumes(RunDirectory(view.path))
+
+
+def why_status_not_resumable(view: RunView) -> str:
+    """The same by its status alone, without a look at its files."""
     if view.alive:
         return (
             f"{view.label} is {view.status} (process {view.pid} on {view.host}); nothing to resume."
@@ -58,7 +63,7 @@ def why_not_resumable(view: RunView) -> str:
         return f"{view.label} is completed; continue it with `trainer resume RUN --max-steps N`."
     if not view.stateless and view.status not in RESUMABLE | {"queued"}:
         return f"{view.label} is {view.status}; only a run that has ended can be resumed."
-    return why_no_trainer_resumes(RunDirectory(view.path))
+    return ""
 
 
 def resume(
@@ -185,23 +190,22 @@ class Question:
     consequence: str
 
 
-def stop_question(view: RunView) -> Question:
-    """What to ask before stopping `view`. Raises UserError when there is nothing to stop.
+def stop_question(view: RunView, name: str = "") -> Question:
+    """What to ask before stopping `view`, shown as `name`. Raises UserError if there is nothing to.
 
     Whether a daemon would restart a dead run is checked by `stop`, which may wait for a disk.
     """
+    name = name or view.label
     if view.alive:
         reason = why_no_request(view, "stop")
         if reason:
             raise UserError(reason)
-        return Question(f"Stop {view.label}?", "It saves a checkpoint and ends. R resumes it.")
+        return Question(f"Stop {name}?", "It saves a checkpoint and ends. R resumes it.")
     if view.status == "queued":
-        return Question(
-            f"Take {view.label} out of the queue?", "It is not started. R resumes it later."
-        )
+        return Question(f"Take {name} out of the queue?", "It is not started. R resumes it later.")
     if view.supervised and view.status in RESUMABLE:
         return Question(
-            f"Give up the restart of {view.label}?",
+            f"Give up the restart of {name}?",
             "If a daemon is about to start it again, it does not. R resumes it.",
         )
     raise UserError(why_no_request(view, "stop"))

@@ -55,26 +55,24 @@ class CheckpointCare:
 
     def prune(self) -> None:
         """Show what could go, and let it go."""
-        from monitor.actions.prune import carry_out
         from monitor.controllers.dialogs import prune_dialog
 
         host, view = self._host, self._host.selected
         if view is None:
             return
+        name = host.deeds.titled(view)
 
         def chosen(choice: PruneChoice | None) -> None:
             if choice is None:
                 return
             self._page.unmark(view.run_id)
-            host.tell(f"{'Pruning' if choice.act == 'prune' else 'Asking'} {view.label}…")
-            host.act(lambda: carry_out(view, choice, host.gone.wait))
+            host.tell(f"{'Pruning' if choice.act == 'prune' else 'Asking'} {name}…")
+            host.act(lambda: host.deeds.prune(view, choice, host.gone.wait))
 
-        host.open_dialog(prune_dialog(view, self._page.marked(view.run_id)), chosen)
+        host.open_dialog(prune_dialog(view, host.deeds, self._page.marked(view.run_id)), chosen)
 
     def verify(self) -> None:
         """Read all of the checkpoint under the cursor and compare its checksums."""
-        from shared.checkpoints.manifest import verify_folder
-
         host, view, detail = self._host, self._host.selected, self._host.detail
         if view is None:
             return
@@ -84,14 +82,17 @@ class CheckpointCare:
             host.tell(f"{view.label} has no checkpoint to verify.", "warning")
             return
         info = here[0]
-        host.tell(f"Reading {info.name} of {view.label}…")
+        name = host.deeds.titled(view)
+        host.tell(f"Reading {info.name} of {name}…")
 
         def work() -> str:
-            problems = verify_folder(info.path)
+            problems = host.deeds.verify(view, info.name, host.gone.wait)
+            if problems is None:
+                return ""
             host.post_message(Verified(info, sound=not problems))
             if problems:
                 raise RunError(one_line(problems[0], 300))
-            return f"{info.name} of {view.label} is intact: all checksums match."
+            return f"{info.name} of {name} is intact: all checksums match."
 
         host.act(work)
 
@@ -113,12 +114,13 @@ class CheckpointCare:
         here = self._page.cursor if host.page is self._page and host.look.in_page else ""
 
         def begin(settings: UploadSettings, files: Iterable[tuple[str, int]]) -> UploadJob:
-            started = UploadJob(view, settings, files, self._upload_over)
+            upload = host.deeds.upload(view)
+            started = UploadJob(view, settings, files, self._upload_over, upload)
             self._uploads[view.run_id] = started
             started.start()
             return started
 
-        host.open_dialog(upload_dialog(view, begin, checkpoint=here, job=running))
+        host.open_dialog(upload_dialog(view, host.deeds, begin, checkpoint=here, job=running))
 
     def _upload_over(self, job: UploadJob) -> None:
         if not self._host.gone.is_set():
@@ -132,8 +134,8 @@ class CheckpointCare:
         self._host.refresh_runs()
 
     def leave(self) -> None:
-        """Uploads are part of this program: what is half sent must not be seen on the Hub."""
-        if self._uploads:
+        """Uploads from here are part of this program: what is half sent must not be on the Hub."""
+        if self._uploads and self._host.deeds.uploads_end_with_us:
             from monitor.actions import upload as uploading
 
             uploading.leave(self._uploads.values())

@@ -7,9 +7,9 @@ a form that is filled in once a week, nor a question for the form beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.actions.deeds import Deeds
 from monitor.data.views import RunView
 from shared.charts.window import Kind
 from shared.text import one_line
@@ -35,54 +35,59 @@ _AXES: Mapping[Kind, str] = {
 }
 
 
-def stop_dialog(view: RunView) -> ConfirmScreen:
+def stop_dialog(view: RunView, deeds: Deeds) -> ConfirmScreen:
     """Asks before a run is stopped. Raises UserError when there is nothing to stop."""
     from monitor.actions.steer import stop_question
     from monitor.screens.dialogs import ConfirmScreen
 
-    asked = stop_question(view)
+    asked = stop_question(view, deeds.titled(view))
     return ConfirmScreen(asked.question, asked.consequence)
 
 
-def prune_dialog(view: RunView, marked: Collection[str] = ()) -> PruneScreen:
+def prune_dialog(view: RunView, deeds: Deeds, marked: Collection[str] = ()) -> PruneScreen:
     """Asks which checkpoints go."""
-    from monitor.actions.prune import preview_prune
     from monitor.screens.prune_dialog import PruneScreen
 
     return PruneScreen(
-        view.label, lambda rule, spared: preview_prune(view, rule, spared), sorted(marked)
+        deeds.titled(view),
+        lambda rule, spared: deeds.preview_prune(view, rule, spared),
+        sorted(marked),
+        deeds.place(view),
     )
 
 
 def upload_dialog(
-    view: RunView, begin: Begin, *, checkpoint: str = "", job: UploadJob | None = None
+    view: RunView, deeds: Deeds, begin: Begin, *, checkpoint: str = "", job: UploadJob | None = None
 ) -> UploadScreen:
     """Asks where a checkpoint goes, and follows it; `job` is an upload under way."""
-    from monitor.actions.upload import offer
     from monitor.screens.upload_dialog import UploadScreen
 
     return UploadScreen(
-        view.label, lambda name: offer(view, name), begin, checkpoint=checkpoint, job=job
+        deeds.titled(view),
+        lambda name: deeds.offer_upload(view, name),
+        begin,
+        checkpoint=checkpoint,
+        job=job,
     )
 
 
-def tags_dialog(view: RunView) -> LineScreen:
+def tags_dialog(view: RunView, deeds: Deeds) -> LineScreen:
     """Asks for the tags of a run."""
     from monitor.actions.order import labels_of, tags_text
     from monitor.screens.order_dialog import LineScreen
 
     hint = "Separate tags with commas: baseline, lr sweep"
-    return LineScreen(f"Tags of {view.label}", tags_text(labels_of(view)), hint)
+    return LineScreen(f"Tags of {deeds.titled(view)}", tags_text(labels_of(view)), hint)
 
 
-def name_dialog(view: RunView) -> LineScreen:
+def name_dialog(view: RunView, deeds: Deeds) -> LineScreen:
     """Asks for the name a run is shown by."""
     from monitor.actions.order import labels_of
     from monitor.screens.order_dialog import LineScreen
     from shared.library.labels import MAX_NAME
 
     return LineScreen(
-        f"Name for {view.label}",
+        f"Name for {deeds.titled(view)}",
         labels_of(view).name,
         "Only the displayed name changes; the folder keeps its name.",
         limit=MAX_NAME,
@@ -90,30 +95,28 @@ def name_dialog(view: RunView) -> LineScreen:
     )
 
 
-def note_dialog(view: RunView) -> NoteScreen:
+def note_dialog(view: RunView, deeds: Deeds) -> NoteScreen:
     """Asks for a note on a run."""
     from monitor.actions.order import labels_of
     from monitor.screens.order_dialog import NoteScreen
 
-    return NoteScreen(view.label, labels_of(view).note)
+    return NoteScreen(deeds.titled(view), labels_of(view).note)
 
 
-def delete_dialog(views: Sequence[RunView]) -> DeleteScreen:
+def delete_dialog(views: Sequence[RunView], deeds: Deeds) -> DeleteScreen:
     """Says what deleting these runs means, and has it confirmed."""
-    from monitor.actions.order import plan_delete
     from monitor.screens.order_dialog import DeleteScreen
 
-    label = views[0].label if len(views) == 1 else f"{len(views)} runs"
-    return DeleteScreen(label, lambda: plan_delete(views))
+    label = deeds.titled(views[0]) if len(views) == 1 else f"{len(views)} runs"
+    return DeleteScreen(label, lambda: deeds.plan_delete(views))
 
 
-def trash_dialog(runs_dir: Path, view: RunView | None, clock: Callable[[], float]) -> TrashScreen:
+def trash_dialog(view: RunView | None, deeds: Deeds, clock: Callable[[], float]) -> TrashScreen:
     """Shows what can be brought back: runs, and checkpoints of the selected run."""
-    from monitor.actions.order import look_into_trash
     from monitor.screens.order_dialog import TrashScreen
 
-    label = view.label if view else ""
-    return TrashScreen(label, lambda: look_into_trash(runs_dir, view), clock)
+    label = deeds.titled(view) if view else ""
+    return TrashScreen(label, lambda: deeds.look_into_trash(view), clock, deeds.place(view))
 
 
 def metric_dialog(scene: Scene) -> MetricScreen:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from textual.message import Message
 from textual.screen import Screen
 
+from monitor.actions.deeds import Deeds
 from monitor.data.views import RunDetail, RunView, Snapshot
 from monitor.layout import Layout
 from monitor.list_order import Listing
@@ -56,6 +57,10 @@ class Host(Protocol):
     @property
     def runs_dir(self) -> Path:
         """The folder that is watched."""
+
+    @property
+    def deeds(self) -> Deeds:
+        """Who does what the keys ask for, here or on another host."""
 
     @property
     def clock(self) -> Callable[[], float]:

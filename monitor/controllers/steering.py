@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.actions.steer import (
-    Launcher,
-    ask,
-    resume,
-    stop,
-    why_no_request,
-    why_not_resumable,
-)
+from monitor.actions.steer import why_no_request
 from monitor.controllers.host import Acts, Host
 from monitor.data.views import RunView
 from shared.errors import UserError
@@ -22,10 +15,10 @@ _ASKED = {
 
 
 class Steering:
-    """The keys that ask a trainer for something; `launcher` starts one."""
+    """The keys that ask a trainer for something, or start one."""
 
-    def __init__(self, host: Host, launcher: Launcher) -> None:
-        self._host, self._launcher = host, launcher
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._starting: set[str] = set()
 
     def acts(self) -> Acts:
@@ -57,15 +50,15 @@ class Steering:
         if view is None:
             return
         try:
-            dialog = stop_dialog(view)
+            dialog = stop_dialog(view, host.deeds)
         except UserError as error:
             host.tell(str(error), "warning")
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                host.tell(f"Asked {view.label} to stop…")
-                host.act(lambda: stop(view, give_up=host.gone.wait))
+                host.tell(f"Asked {host.deeds.titled(view)} to stop…")
+                host.act(lambda: host.deeds.stop(view, host.gone.wait))
 
         host.open_dialog(dialog, answered)
 
@@ -74,18 +67,18 @@ class Steering:
         host, view = self._host, self._host.selected
         if view is None:
             return
-        reason = why_not_resumable(view)
+        reason = host.deeds.why_not_resumable(view)
         if reason:
             host.tell(reason, "warning")
             return
         if view.run_id in self._starting:
             return  # the key was pressed again before the trainer has started
         self._starting.add(view.run_id)
-        host.tell(f"Starting {view.label}…")
+        host.tell(f"Starting {host.deeds.titled(view)}…")
 
         def work() -> str:
             try:
-                return resume(view, self._launcher, give_up=host.gone.wait)
+                return host.deeds.resume(view, host.gone.wait)
             finally:
                 self._starting.discard(view.run_id)
 
@@ -97,5 +90,5 @@ class Steering:
         if reason:
             host.tell(reason, "warning")
             return
-        host.tell(f"Asked {view.label} to {_ASKED[action]}…")
-        host.act(lambda: ask(view, action, give_up=host.gone.wait))
+        host.tell(f"Asked {host.deeds.titled(view)} to {_ASKED[action]}…")
+        host.act(lambda: host.deeds.ask(view, action, host.gone.wait))

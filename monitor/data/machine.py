@@ -62,18 +62,23 @@ class DiskView:
 
 @dataclass(frozen=True)
 class MachineView:
-    """This host now; None means not available."""
+    """A host now; None means not available. `unknown` says why nothing is known of it."""
 
     host: str = ""
     host_use: HostView = field(default_factory=HostView)
     disk: DiskView = field(default_factory=DiskView)
     gpus: tuple[GpuView, ...] = ()
+    unknown: str = ""
 
 
-class _Watched(Generic[T]):
+class Watched(Generic[T]):
     """A value that a thread refreshes when it is requested and old."""
 
-    def __init__(self, look: Callable[[], T], nothing: T, clock: Clock) -> None:
+    def __init__(
+        self, look: Callable[[], T], nothing: T, clock: Clock, *, every: float = EVERY
+    ) -> None:
+        """`look` is called at most once in `every` seconds."""
+        self._every = every
         self._look, self._nothing, self._clock = look, nothing, clock
         self._value = nothing
         self._seen_at = self._tried_at = float("-inf")
@@ -82,7 +87,7 @@ class _Watched(Generic[T]):
     def get(self) -> T:
         """The last value; None if it is too old."""
         now = self._clock()
-        if not self._busy and now - self._tried_at >= EVERY:
+        if not self._busy and now - self._tried_at >= self._every:
             self._tried_at = now
             self._thread = threading.Thread(target=self._refresh, name="machine", daemon=True)
             self._thread.start()
@@ -118,9 +123,9 @@ class Machine:
         disk: Callable[[], DiskView] | None = None,
     ) -> None:
         no_gpus: tuple[GpuView, ...] = ()
-        self._gpus = _Watched(gpus or NvidiaDriver().read, no_gpus, clock)
-        self._host = _Watched(host or HostReader().read, HostView(), clock)
-        self._disk = _Watched(disk or (lambda: read_disk(runs_dir)), DiskView(), clock)
+        self._gpus = Watched(gpus or NvidiaDriver().read, no_gpus, clock)
+        self._host = Watched(host or HostReader().read, HostView(), clock)
+        self._disk = Watched(disk or (lambda: read_disk(runs_dir)), DiskView(), clock)
 
     def view(self) -> MachineView:
         """The last values; all empty the first time. Returns at once."""

@@ -24,6 +24,7 @@ from shared.text import one_line
 
 if TYPE_CHECKING:
     from monitor.data.hints import Hints
+    from monitor.data.remote_machine import RemoteMachine
     from shared.remote.watching import RemoteRuns
 
 DEFAULT_POLL = 0.5  # seconds
@@ -81,7 +82,7 @@ class Poller:
         poll: float = DEFAULT_POLL,
         clock: Callable[[], float] = time.time,
         *,
-        machine: Machine | None = None,
+        machine: Machine | RemoteMachine | None = None,
         memory: int = MEMORY,
         hints: Callable[[Path, Callable[[], None]], Hints] | None = None,
         only: Sequence[Found] | None = None,
@@ -97,7 +98,7 @@ class Poller:
         self._clock = clock
         self._memory = memory
         self._scanner = _scanner(runs_dir, clock, only, elsewhere)
-        self._machine = machine or Machine(runs_dir)
+        self._machine = machine or _machine(runs_dir, elsewhere)
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._make_hints = hints
@@ -267,7 +268,7 @@ class Poller:
             runs, problem = (), f"{one_line(self._runs_dir)} cannot be read: {error.strerror}"
         if self._elsewhere is not None:
             problem = self._elsewhere.problem or problem
-        known = (problem, self._scanner.notice, self._scanner.is_watched())
+        known = (problem, self._notices(), self._scanner.is_watched())
         changed, only_repeated = differ(runs, self._runs, self._following)
         self._repeated |= only_repeated
         shown = (self._problem, self._notice, self._watched)
@@ -275,6 +276,10 @@ class Poller:
         self._runs, (self._problem, self._notice, self._watched) = runs, known
         self._sparks_due = True
         return changed or (self._repeated and time.monotonic() - self._published_at > _REPEATED)
+
+    def _notices(self) -> str:
+        """What is worth knowing of the runs, and of the hosts that they are on."""
+        return _joined(self._elsewhere, self._scanner.notice)
 
     def _draw_sparklines(self) -> bool:
         if not self._sparks_due:
@@ -375,6 +380,8 @@ def _coarse(view: MachineView) -> object:
     """The figures at display resolution: 5 % of the processor, 64 MiB of memory."""
     host = view.host_use
     return (
+        view.host,
+        view.unknown,
         None if host.cpu is None else round(20 * host.cpu),
         (host.ram_used or 0) >> 26,
         (view.disk.free or 0) >> 26,
@@ -383,6 +390,19 @@ def _coarse(view: MachineView) -> object:
             for g in view.gpus
         ),
     )
+
+
+def _joined(elsewhere: RemoteRuns | None, notice: str) -> str:
+    return " ".join(filter(None, (elsewhere.notice if elsewhere else "", notice)))
+
+
+def _machine(runs_dir: Path, elsewhere: RemoteRuns | None) -> Machine | RemoteMachine:
+    """What knows the figures of the machine that the runs are on."""
+    if elsewhere is None:
+        return Machine(runs_dir)
+    from monitor.data.remote_machine import RemoteMachine
+
+    return RemoteMachine(elsewhere)
 
 
 def _scanner(
@@ -398,7 +418,7 @@ def _scanner(
 def read_once(
     runs_dir: Path,
     run: RunDirectory | None = None,
-    machine: Machine | None = None,
+    machine: Machine | RemoteMachine | None = None,
     *,
     foreign: str | None = None,
     only: Sequence[Found] | None = None,
@@ -409,7 +429,7 @@ def read_once(
     `foreign` is the id of another tool's run, in its place; `only` as for `Poller`. Raises OSError
     when the folder cannot be read.
     """
-    machine = machine or Machine(runs_dir)
+    machine = machine or _machine(runs_dir, elsewhere)
     machine.view()  # it works in its own threads while the runs are read
     scanner = _scanner(runs_dir, time.time, only, elsewhere)
     scanner.scan()
@@ -433,6 +453,6 @@ def read_once(
         detail,
         details=details,
         machine=machine.wait(_MACHINE_WAIT),
-        notice=scanner.notice,
+        notice=_joined(elsewhere, scanner.notice),
         watched=scanner.is_watched(),
     )

@@ -207,9 +207,15 @@ class TrashScreen(Dialog[TrashChoice]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("E", "empty", "empty")]
 
     def __init__(
-        self, label: str, look: Callable[[], Trash], clock: Callable[[], float] = time.time
+        self,
+        label: str,
+        look: Callable[[], Trash],
+        clock: Callable[[], float] = time.time,
+        place: str = "",
     ) -> None:
-        super().__init__("Trash")
+        """`place` says where, as in " on HOST", if that is another host."""
+        super().__init__(f"Trash{place}")
+        self._place = place
         self._label = label
         self._look, self._clock = look, clock
         self._trash: Trash | None = None
@@ -294,7 +300,11 @@ class TrashScreen(Dialog[TrashChoice]):
         size = trash.checkpoints.bytes if of_run else trash.freed
         if not size and not self._chosen:
             return
-        what = f"the pruned checkpoints of {self._label}" if of_run else "all runs in the trash"
+        what = (
+            f"the pruned checkpoints of {self._label}"
+            if of_run
+            else f"all runs in the trash{self._place}"
+        )
         choice = TrashChoice("empty_checkpoints" if of_run else "empty_runs")
 
         def answered(yes: bool | None) -> None:

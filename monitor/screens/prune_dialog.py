@@ -39,10 +39,13 @@ class PruneScreen(Dialog[PruneChoice]):
         Binding("E", "empty", "empty the trash"),
     ]
 
-    def __init__(self, label: str, look: Look, marked: Sequence[str] = ()) -> None:
-        """`label` is safe to show; `marked` are checkpoints marked beforehand."""
+    def __init__(self, label: str, look: Look, marked: Sequence[str] = (), place: str = "") -> None:
+        """`label` is safe to show; `marked` are checkpoints marked beforehand.
+
+        `place` says where, as in " on HOST", if that is another host.
+        """
         super().__init__(f"Prune {label}")
-        self._look = look
+        self._look, self._place = look, place
         self._marked = dict.fromkeys(marked)
         self._spared: set[str] = set()
         self._preview: PrunePreview | None = None
@@ -218,7 +221,7 @@ class PruneScreen(Dialog[PruneChoice]):
             return
         choice = PruneChoice("prune", preview.goes)
         self._confirm(
-            f"Move {counted(preview)} to the trash?",
+            f"Move {counted(preview)} to the trash{self._place}?",
             f"U restores {'it' if len(preview.goes) == 1 else 'them'} until the trash is emptied.",
             choice,
         )
@@ -236,7 +239,7 @@ class PruneScreen(Dialog[PruneChoice]):
         if preview is None or not (preview.trash.checkpoints or preview.trash.bytes):
             return
         self._confirm(
-            f"Delete {format_bytes(preview.trash.bytes)} in the trash permanently?",
+            f"Delete {format_bytes(preview.trash.bytes)} in the trash{self._place} permanently?",
             "This cannot be undone.",
             PruneChoice("empty"),
         )

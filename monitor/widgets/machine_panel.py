@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.cells import cell_len
 from textual.geometry import Size
 from textual.strip import Strip
@@ -68,6 +70,10 @@ class MachinePanel(Panel):
         machine = self._machine
         if machine is None:
             return []
+        if machine.unknown:
+            words = textwrap.wrap(machine.unknown, width - 2)
+            why: list[Line] = [[(f" {x}", colours.style("muted"))] for x in words]
+            return [*why, *_others(self._elsewhere, colours)]
         if self._tight:
             return _tight(machine, self._elsewhere, colours)
         lines = [x for gpu in machine.gpus for x in _gpu(gpu, width, colours)]
@@ -83,10 +89,13 @@ class MachinePanel(Panel):
             share = 1 - disk.free / disk.total
             told = f"{format_bytes(disk.free)} free"
             lines.append(_row("disk", share, told, width, colours))
-        muted = colours.style("muted")
-        for host, told in self._elsewhere:
-            lines.append([(f" {host}", colours.style("foreground")), (f"  {told}", muted)])
-        return lines
+        return [*lines, *_others(self._elsewhere, colours)]
+
+
+def _others(elsewhere: tuple[tuple[str, str], ...], colours: Colours) -> list[Line]:
+    """A line for each other host with runs."""
+    muted, text = colours.style("muted"), colours.style("foreground")
+    return [[(f" {host}", text), (f"  {told}", muted)] for host, told in elsewhere]
 
 
 def _tight(

@@ -283,8 +283,17 @@ def _packed_lines(lines: List[Found]) -> bytes:  # noqa: UP006
         lines = [*lines[:-1:2], lines[-1]]
 
 
-def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, sink: int = 1) -> int:
-    """Answer what comes from `source` on `sink` until it ends; returns the exit code."""
+def serve(
+    path: str,
+    make: Callable[..., Service] = Service,
+    source: int = 0,
+    sink: int = 1,
+    why: str = "",
+) -> int:
+    """Answer what comes from `source` on `sink` until it ends; returns the exit code.
+
+    `why` is told: "none" where there is no train-monitor, else the exit code of the one there is.
+    """
     pending = b""
 
     def pause(seconds: float) -> bool:
@@ -311,7 +320,7 @@ def serve(path: str, make: Callable[..., Service] = Service, source: int = 0, si
         except (OSError, ValueError) as error:
             write(GREETING + encode_frame({"versions": list(VERSIONS), "error": _words(error)}))
             return 1
-        write(GREETING + encode_frame(service.hello()))
+        write(GREETING + encode_frame({**service.hello(), "why": why}))
         while True:
             head, _ = read_frame(read)
             answer, body = service.answer(head)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from shared.errors import RunError
+from shared.errors import ExitCode, RunError
 from shared.remote import agent, protocol
 from shared.remote.address import Address
 from shared.remote.exchange import ANSWER, Exchange, Pending, write_all
@@ -31,14 +31,16 @@ from shared.run import spread
 from shared.text import many_lines, one_line
 
 LOGIN = 600.0  # seconds for logging in, with everything that a person may be asked
+#: An older train-monitor refuses --serve with status 2, a broken one ends with 1, 126 or 127.
 _COMMAND = (
-    "if command -v {program} >/dev/null 2>&1; then exec {program} --serve {path}; fi; "
-    "exec python3 -c {bootstrap} {path}"
+    "why=none; if command -v {program} >/dev/null 2>&1; then {program} --serve {path}; why=$?; "
+    "case $why in 1|2|126|127) ;; *) exit $why;; esac; fi; "
+    "exec python3 -c {bootstrap} {path} $why"
 )
 #: One line, for csh. Nothing follows the program until it has greeted: it may read ahead.
 _BOOTSTRAP = (
     "import sys;w=sys.stdout.buffer;w.write({greeting!r});w.flush();r=sys.stdin.buffer;"
-    "exec(compile(r.read(int(r.read(8))),'agent','exec'));sys.exit(serve(sys.argv[1]))"
+    "exec(compile(r.read(int(r.read(8))),'agent','exec'));sys.exit(serve(sys.argv[1],why=sys.argv[2]))"
 )
 
 
@@ -48,6 +50,12 @@ class LinkError(RunError):
 
 class RefusedError(RunError):
     """The host answers that it cannot do what was asked."""
+
+
+class NoFolderError(RefusedError):
+    """The address names what is no folder there: wrong use, as of a folder here."""
+
+    exit_code = ExitCode.USAGE
 
 
 def ssh_command(address: Address, *, ask: bool, program: str = "train-monitor") -> list[str]:
@@ -139,6 +147,36 @@ class Link:
         """Whether the host has no train-monitor, and runs the agent."""
         return self.hello.get("agent") is True
 
+    @property
+    def acts(self) -> frozenset[str]:
+        """What the host does on request."""
+        acts = self.hello.get("acts")
+        return (
+            frozenset(a for a in acts if isinstance(a, str))
+            if isinstance(acts, list)
+            else frozenset()
+        )
+
+    @property
+    def described(self) -> str:
+        """The program at the other end, in words."""
+        version = one_line(self.hello.get("program") or "", 30)
+        return f"train-monitor {version} on {self.address.host}".replace("  ", " ")
+
+    @property
+    def limits(self) -> str:
+        """Why the runs of the host are only watched, as a sentence; empty if they are not."""
+        host, why = self.address.host, self.hello.get("why")
+        if self.acts:
+            return ""
+        if not self.is_agent:
+            return f"{self.described} is older and only shows runs; update it to act on them."
+        if why == "none":
+            return f"{host} has no train-monitor, so its runs are only watched."
+        if why == "2":
+            return f"The train-monitor on {host} is too old to serve, so its runs are only watched."
+        return f"The train-monitor on {host} does not start, so its runs are only watched."
+
     def ask(self, head: protocol.Head, timeout: float = ANSWER) -> Pending:
         """Send a request whose answer `answer_to` gives later."""
         assert self._exchange is not None
@@ -215,7 +253,7 @@ class Link:
         except ProtocolError as error:
             raise LinkError(f"{self.address.host} cannot be watched: {error}.") from error
         if "error" in hello:
-            raise RefusedError(
+            raise NoFolderError(
                 f"{self.address.shown} cannot be read: {one_line(hello['error'], 200)}; name "
                 "another folder."
             )

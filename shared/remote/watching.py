@@ -51,8 +51,11 @@ class Host:
         self.mirror = mirror
         self._connect = connect
         self._stopping = threading.Event()
+        self._awaited = 0  # actions whose outcome is not known yet
         self._opening: Link | None = None
-        self._link: Link | None = connect(True, self._begun)
+        link = connect(True, self._begun)
+        self._link: Link | None = link
+        self._limits = link.limits
         mirror.reconnected()
         self._why = ""
         self._thread = threading.Thread(target=self._run, name=f"ssh-{address.host}", daemon=True)
@@ -63,8 +66,47 @@ class Host:
     def problem(self) -> str:
         """Why its runs are shown as they were, or not all of them; empty if neither is so."""
         if self._why:
-            return f"{self._why} Its runs are shown as last seen; connecting again."
+            then = " What became of the last action is told then." if self._awaited else ""
+            return f"{self._why} Its runs are shown as last seen; connecting again.{then}"
         return self.mirror.incomplete
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return one_line(self.address.host, 80)
+
+    @property
+    def link(self) -> Link | None:
+        """The link, while there is one."""
+        return self._link
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether it tells how busy its machine is, as far as is known."""
+        link = self._link
+        return link is None or link.hello.get("machine") is True
+
+    @property
+    def limits(self) -> str:
+        """Why nothing can be done there, but only watched; empty if something can."""
+        link = self._link
+        return self._limits if link is None else link.limits
+
+    def why_not(self, act: str) -> str:
+        """Why the host cannot do this; empty if it can, or if there is no link that could tell."""
+        link = self._link
+        if link is None or act in link.acts:
+            return ""
+        return link.limits or f"{link.described} cannot do this; install a newer one there."
+
+    @contextlib.contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """While an action is carried out, of which a lost link must not leave a person in doubt."""
+        self._awaited += 1
+        try:
+            yield
+        finally:
+            self._awaited -= 1
 
     def look_at(self, wanted: tuple[str, ...]) -> None:
         """Fetch these runs' files first, from now on; from any thread."""
@@ -118,8 +160,10 @@ class Host:
         while not self._stopping.is_set():
             try:
                 if self._link is None:
-                    self._link = self._connect(False, self._begun)
+                    link = self._connect(False, self._begun)
+                    self._limits = link.limits
                     self.mirror.reconnected()
+                    self._link = link
                 self.mirror.step(self._link, _LOOK, self._wanted)
                 self._why, pause = "", FIRST_PAUSE
             except Exception as error:  # a thread that ends would leave the runs as they were
@@ -139,6 +183,7 @@ class RemoteRuns:
     def __init__(self, folder: Path, hosts: Sequence[Host]) -> None:
         self.folder = folder
         self.hosts = tuple(hosts)
+        self._looked_at: str | None = None
 
     @property
     def shown(self) -> str:
@@ -159,8 +204,15 @@ class RemoteRuns:
 
     def look_at(self, *wanted: str) -> None:
         """Fetch these runs' files first, and all of their metrics; of others a sketch is enough."""
+        self._looked_at = wanted[0] if wanted else None
         for host in self.hosts:
             host.look_at(wanted)
+
+    @property
+    def looked_at(self) -> Host | None:
+        """The host of the run that is looked at, or the only one."""
+        only = self.hosts[0] if len(self.hosts) == 1 else None
+        return only or (self.host_of(self._looked_at) if self._looked_at is not None else None)
 
     def host_of(self, run_id: str) -> Host | None:
         """The host of a run."""
@@ -169,17 +221,23 @@ class RemoteRuns:
     def why_only_watched(self, run_id: str | None, action: str) -> str:
         """Why a key does nothing here, and what does it on the host."""
         host = self.host_of(run_id) if run_id is not None else None
+        host = host or (self.hosts[0] if len(self.hosts) == 1 else None)
         if host is None:
             return "Runs on another host are only watched."
-        name = host.mirror.remote_name(run_id or "")
+        why = host.limits or f"The train-monitor on {host.name} cannot do this."
         command = _COMMANDS.get(action, "train-monitor")
-        if "{}" not in command:
-            return f"Runs on {host.address.host} are only watched; run {command} there."
-        shown = command.format(shlex.quote(one_line(name)))
         folder = shlex.quote(one_line(host.address.path))
-        return (
-            f"Runs on {host.address.host} are only watched; run there: {shown} --runs-dir {folder}"
-        )
+        if "{}" in command:
+            if run_id is None:
+                return why
+            name = shlex.quote(one_line(host.mirror.remote_name(run_id)))
+            command = f"{command.format(name)} --runs-dir {folder}"
+        return f"{why} Run there: {command}"
+
+    @property
+    def notice(self) -> str:
+        """Which hosts are only watched, and why; empty if none is."""
+        return " ".join(dict.fromkeys(filter(None, (host.limits for host in self.hosts))))
 
     def catch_up(self) -> None:
         """Fetch all that a report tells of. Raises LinkError."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from textual.screen import ModalScreen
 
+from monitor.actions.deeds import Here
 from monitor.actions.export import KINDS
 from monitor.actions.order import DeletePlan, Trash, TrashEntry
 from monitor.actions.prune import CheckpointRow, PrunePreview
@@ -22,7 +23,6 @@ from monitor.screens.order_dialog import DeleteScreen, TrashScreen
 from monitor.screens.prune_dialog import PruneScreen
 from monitor.screens.upload_dialog import UploadScreen
 from shared.checkpoints.trash import TrashSize
-from shared.library.deletion import DoomedRun
 from shared.library.labels import change_labels
 from shared.run.directory import RunDirectory
 from tests.monitor.support import NOW, view
@@ -72,13 +72,12 @@ METRICS = [
 
 
 def _plan() -> DeletePlan:
-    doomed = DoomedRun(RunDirectory(Path("runs") / _RUN), 61, 95 * _MIB, "completed", 4000)
     lines = (
         f"{_RUN}: completed, step 4,000; 61 files, 95.0 MiB",
         "  3 checkpoints, the newest step_3000 (val loss 1.833)",
         "  uploaded nowhere",
     )
-    return DeletePlan((doomed,), lines, "hybrid-25m")
+    return DeletePlan((_RUN,), 61, 95 * _MIB, lines, "hybrid-25m")
 
 
 def _trash() -> Trash:
@@ -110,10 +109,10 @@ DIALOGS: dict[str, Callable[[Path], ModalScreen[Any]]] = {
     "export": lambda folder: ExportScreen(
         _RUN, lambda kind: "hybrid-25m" + KINDS[kind][1], folder=Path("plots")
     ),
-    "tags": lambda folder: tags_dialog(_labelled(folder)),
-    "name": lambda folder: name_dialog(_labelled(folder)),
-    "note": lambda folder: note_dialog(_labelled(folder)),
+    "tags": lambda folder: tags_dialog(_labelled(folder), Here(folder)),
+    "name": lambda folder: name_dialog(_labelled(folder), Here(folder)),
+    "note": lambda folder: note_dialog(_labelled(folder), Here(folder)),
     "metric": lambda folder: MetricScreen("Go to a metric", METRICS, value="eval/accuracy"),
-    "confirm": lambda folder: stop_dialog(view(_RUN, label="hybrid-25m")),
+    "confirm": lambda folder: stop_dialog(view(_RUN, label="hybrid-25m"), Here(folder)),
     "help": lambda folder: HelpScreen(ACTIONS),
 }

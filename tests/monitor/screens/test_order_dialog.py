@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from monitor.actions.deeds import Here
 from monitor.actions.order import (
     TrashChoice,
     delete,
@@ -34,7 +35,7 @@ HOSTILE = "[/]x [@click=app.act('quit')]a[/] [bold"
 
 async def test_tags_are_typed(run: RunDirectory, opened: Open) -> None:
     set_tags(look(run), "good, long")
-    async with opened(tags_dialog(look(run))) as on:
+    async with opened(tags_dialog(look(run), Here(run.path.parent))) as on:
         await on.shows("Tags of demo_1")
         await on.shows("good, long")
         await on.type(", sDqP")  # added to what is there
@@ -44,14 +45,14 @@ async def test_tags_are_typed(run: RunDirectory, opened: Open) -> None:
 
 async def test_a_name_is_cleared_and_esc_changes_nothing(run: RunDirectory, opened: Open) -> None:
     set_name(look(run), "best")
-    async with opened(name_dialog(look(run))) as on:
+    async with opened(name_dialog(look(run), Here(run.path.parent))) as on:
         await on.shows("Name for best")
         assert "demo_1" not in on.text
         await on.press("end", "ctrl+u")
         await on.shows("demo_1")  # its own name
         await on.click("#save")
         assert await on.answered() == ""
-    async with opened(name_dialog(look(run))) as on:
+    async with opened(name_dialog(look(run), Here(run.path.parent))) as on:
         await on.type("x")
         await on.press("escape")
         assert await on.answered() is None
@@ -59,7 +60,7 @@ async def test_a_name_is_cleared_and_esc_changes_nothing(run: RunDirectory, open
 
 async def test_a_note_has_lines(run: RunDirectory, opened: Open) -> None:
     set_note(look(run), "one")
-    async with opened(note_dialog(look(run))) as on:
+    async with opened(note_dialog(look(run), Here(run.path.parent))) as on:
         await on.press("enter")
         await on.type("two q")
         await on.press("ctrl+s")
@@ -74,7 +75,9 @@ async def test_hostile_texts_stay_text(run: RunDirectory, opened: Open) -> None:
     set_name(look(run), HOSTILE)
     set_note(look(run), HOSTILE)
     view = look(run)
-    for dialog in (tags_dialog(view), name_dialog(view), note_dialog(view), delete_dialog([view])):
+    deeds = Here(view.path.parent)
+    forms = (tags_dialog(view, deeds), name_dialog(view, deeds), note_dialog(view, deeds))
+    for dialog in (*forms, delete_dialog([view], deeds)):
         async with opened(dialog) as on:
             await on.shows(HOSTILE)
             for y in range(6, 14):
@@ -86,7 +89,7 @@ async def test_deleting_takes_the_name(
     run: RunDirectory, opened: Open, size: tuple[int, int]
 ) -> None:
     view = look(run)
-    async with opened(delete_dialog([view]), size) as on:
+    async with opened(delete_dialog([view], Here(view.path.parent)), size) as on:
         await on.shows("Type demo to delete:")
         await on.shows("goes to the trash")
         await on.shows("Hard-linked files are counted once.")
@@ -105,7 +108,7 @@ async def test_deleting_takes_the_name(
 async def test_a_living_run_cannot_be_typed_away(run: RunDirectory, opened: Open) -> None:
     with RunWriter(run=run):
         view = look(run)
-        async with opened(delete_dialog([view])) as on:
+        async with opened(delete_dialog([view], Here(view.path.parent))) as on:
             await on.shows("stop it first")
             await on.type("demo")
             await on.click("#close")
@@ -120,7 +123,7 @@ async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
     view = look(run)
 
     def screen() -> TrashScreen:
-        return trash_dialog(runs_dir, view, time.time)
+        return trash_dialog(view, Here(runs_dir), time.time)
 
     async with opened(screen()) as on:
         await on.shows("1 checkpoint of demo_1")
@@ -143,7 +146,7 @@ async def test_the_trash_gives_back(run: RunDirectory, opened: Open) -> None:
 
 
 async def test_an_empty_trash_says_so(run: RunDirectory, opened: Open) -> None:
-    async with opened(trash_dialog(run.path.parent, None, time.time)) as on:
+    async with opened(trash_dialog(None, Here(run.path.parent), time.time)) as on:
         await on.shows("The trash is empty.")
         await on.press("enter", "E")
         assert not on.answers

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import pytest
 from textual.widgets import Input
 
+from monitor.actions.deeds import Here
 from monitor.actions.prune import PruneChoice, PrunePreview, prune
 from monitor.controllers.dialogs import prune_dialog
 from monitor.screens.dialogs import ConfirmScreen
@@ -21,7 +22,7 @@ from tests.waiting import SECONDS
 
 
 def screen(run: RunDirectory, marked: Collection[str] = ()) -> PruneScreen:
-    return prune_dialog(look(run), marked)
+    return prune_dialog(look(run), Here(run.path.parent), marked)
 
 
 def goes(on: Driver) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pytest
 from textual.widgets import Input, Select
 
+from monitor.actions.deeds import Here
 from monitor.actions.upload import UploadJob
 from monitor.controllers.dialogs import upload_dialog
 from monitor.screens.upload_dialog import UploadScreen
@@ -33,7 +34,7 @@ class Jobs:
         return self.begun[-1]
 
     def screen(self, **options: object) -> UploadScreen:
-        return upload_dialog(self.view, self.begin, **options)  # type: ignore[arg-type]
+        return upload_dialog(self.view, Here(self.view.path.parent), self.begin, **options)  # type: ignore[arg-type]
 
 
 def repo(on: Driver) -> Input:

@@ -13,7 +13,9 @@ SSH = """#!/bin/sh
 while [ "$1" != "--" ]; do shift; done
 shift 2
 echo 'Welcome to the machine'
-exec /bin/sh -c "$*"
+setsid /bin/sh -c "$*" <&0 &
+trap 'kill -TERM -- -$!; exit 143' TERM
+wait $!
 """
 
 

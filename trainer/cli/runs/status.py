@@ -38,6 +38,8 @@ class Row:
     health: Health
     care: Json | None = None
     queued_behind: int | None = None
+    #: Where it is, if on another host.
+    address: str = ""
 
     @property
     def note(self) -> str:
@@ -100,7 +102,7 @@ class Row:
         return {
             **state.to_json(),
             "run_id": self.run.run_id,
-            "path": str(self.run.path.resolve()),
+            "path": self.address or str(self.run.path.resolve()),
             "recorded_status": state.status,
             "status": self.health.status,
             "alive": self.health.alive,
@@ -117,17 +119,28 @@ class Row:
 
 
 def status(
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="Only this run: id, name or path, or latest."),
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [ssh://HOST/DIR]...",
+            help="Only this run: id, name or path, or latest; runs of other hosts, through ssh.",
+        ),
     ] = None,
     runs_dir: options.RunsDirOption = options.RUNS_DIR,
     json: options.Json = False,
 ) -> int:
     """List the runs with their status, progress, loss and speed."""
     from shared.control.daemons import find_daemons
+    from shared.errors import UserError
     from shared.run.finding import find_run
 
+    if any(word.lower().startswith("ssh:/") for word in (str(runs_dir), *(words or ()))):
+        return _status_elsewhere(words or [], runs_dir, json=json)
+    if words and len(words) > 1:
+        raise UserError(
+            f"{one_line(words[1], 60)!r} is one run too many; give one RUN, or none for all."
+        )
+    run = words[0] if words else None
     if run is None:
         runs = all_runs(runs_dir)
     else:
@@ -138,10 +151,31 @@ def status(
     if json:
         print_json([row.record() for row in rows])
         return 0
-    for line in daemon_lines(daemons, runs_dir):
+    return _print(rows, daemon_lines(daemons, runs_dir), str(runs_dir))
+
+
+def _status_elsewhere(words: list[str], runs_dir: Path, *, json: bool) -> int:
+    from shared.errors import UserError
+    from trainer.cli.runs.elsewhere import look_elsewhere, split
+
+    named, others = split(words, runs_dir)
+    if len(others) > 1:
+        raise UserError(
+            f"{one_line(others[1], 60)!r} is one run too many; give one RUN, or none for all."
+        )
+    rows, lines = look_elsewhere(named, others[0] if others else None)
+    if json:
+        print_json([row.record() for row in rows])
+        return 0
+    return _print(rows, lines, one_line(" ".join(named), 300))
+
+
+def _print(rows: list[Row], lines: list[str], where: str) -> int:
+    """A line for each daemon, and the table."""
+    for line in lines:
         typer.echo(line)
     if not rows:
-        typer.echo(f"{runs_dir} holds no runs yet; start one with trainer train.")
+        typer.echo(f"{where} holds no runs yet; start one with trainer train.")
         return 0
     width = shutil.get_terminal_size((100, 24)).columns
     for line in format_table([row.cells() for row in rows], max(width, 40)):
@@ -178,19 +212,23 @@ def daemon_lines(daemons: list[DaemonView], runs_dir: Path) -> list[str]:
     for daemon in daemons:
         if not daemon.alive:
             continue
-        host = one_line(daemon.host) + (" (this host)" if daemon.host == host_name() else "")
-        most = daemon.limits.get("max_runs", "?")
-        gpus = f", {len(daemon.gpus)} GPUs" if daemon.gpus else ""
-        queued = f", {len(daemon.queue)} queued" if daemon.queue else ""
-        lines.append(
-            f"daemon on {host}: process {daemon.pid} since "
-            f"{format_time(daemon.since, '%m-%d %H:%M')}, {len(daemon.runs)} of {most} runs"
-            f"{gpus}{queued}"
-        )
+        lines.append(daemon_line(daemon, " (this host)" if daemon.host == host_name() else ""))
     if lines:
         return lines
     place = "" if runs_dir == options.RUNS_DIR else f" --runs-dir {shlex.quote(one_line(runs_dir))}"
     return [f"no daemon: crashed runs are not restarted; start one with trainer daemon{place}"]
+
+
+def daemon_line(daemon: DaemonView, remark: str) -> str:
+    """What a running daemon does; `remark` follows its host."""
+    most = daemon.limits.get("max_runs", "?")
+    gpus = f", {len(daemon.gpus)} GPUs" if daemon.gpus else ""
+    queued = f", {len(daemon.queue)} queued" if daemon.queue else ""
+    return (
+        f"daemon on {one_line(daemon.host)}{remark}: process {daemon.pid} since "
+        f"{format_time(daemon.since, '%m-%d %H:%M')}, {len(daemon.runs)} of {most} runs"
+        f"{gpus}{queued}"
+    )
 
 
 def format_table(rows: list[dict[str, str]], width: int) -> list[str]:

@@ -13,8 +13,9 @@ SSH = """#!/bin/sh
 while [ "$1" != "--" ]; do shift; done
 shift 2
 echo 'Welcome to the machine'
-setsid /bin/sh -c "$*" <&0 &
-trap 'kill -TERM -- -$!; exit 143' TERM
+exec 3<&0
+setsid /bin/sh -c "$*" <&3 3<&- &
+trap 'kill -TERM -$!; exit 143' TERM
 wait $!
 """
 

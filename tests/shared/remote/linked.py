@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.remote.agent import Folder
 from shared.remote.client import LinkError, RefusedError
+from shared.remote.exchange import Pending
 from shared.remote.jobs import Act
 from shared.remote.protocol import encode_frame, read_frame
 from shared.remote.server import Server
@@ -20,6 +21,19 @@ class FakeLink:
         self.dead = False
         #: Called with each request; returns whether the link ends before or after it arrived.
         self.drop: Callable[[Any], str] = lambda head: ""
+
+    received = 0
+
+    def ask(self, head: Any) -> Any:
+        pending = Pending(1.0)
+        pending.answer = self._server.answer(head)
+        return pending
+
+    def answer_to(self, pending: Any, until: Any) -> Any:
+        answer, body = pending.answer
+        if "error" in answer:
+            raise RefusedError(answer["error"])
+        return answer, body
 
     def request(self, head: Any, timeout: float = 0.0) -> Any:
         if self.dead or self.drop(head) == "before":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from textual import events
 from textual.geometry import Size
@@ -59,7 +59,8 @@ class Checkpoints(Panel):
         count = f"checkpoints {len(newest)}"
         if len(shown) < len(newest):
             count += f", {len(shown)} shown"
-        strips = [line(_titles(count, width, colours), width, self.base + self.heading_style())]
+        titles = _titles(count, width, colours, rewarded=_rewarded(newest))
+        strips = [line(titles, width, self.base + self.heading_style())]
         if not newest and rows:
             strips.append(line([(" no checkpoints yet", muted)], width, self.base))
         for info in shown:
@@ -135,7 +136,8 @@ class CheckpointsPage(Page):
         count = f"{len(self._found)}, {format_bytes(total)}"
         if self._marked:
             count = f"{len(self._marked)} of {len(self._found)} marked"
-        lines: list[Line] = [_titles(count, width - 2, colours, indent="   ")]
+        rewarded = _rewarded(self._found)
+        lines: list[Line] = [_titles(count, width - 2, colours, indent="   ", rewarded=rewarded)]
         lines += [self._one(info, width, colours) for info in reversed(self._found)]
         lines += self._suites(width, colours)
         lines += [[], *_legend(width, colours)]
@@ -202,27 +204,35 @@ def _name_width(width: int) -> int:
     return max(_NAME, min(30, width - _FIXED))
 
 
-def _titles(count: str, width: int, colours: Colours, indent: str = " ") -> Line:
+def _rewarded(found: Sequence[CheckpointInfo]) -> bool:
+    """Whether they are of reinforcement learning, whose losses say nothing."""
+    return any(info.val_reward is not None for info in found)
+
+
+def _titles(
+    count: str, width: int, colours: Colours, indent: str = " ", *, rewarded: bool = False
+) -> Line:
     muted = colours.style("muted")
     return [
         (indent + fit(count, _name_width(width) + 10), muted),
         (fit("size", 10, right=True), muted),
         (fit("age", 5, right=True), muted),
         (fit("loss", 8, right=True), muted),
-        (fit("val loss", 9, right=True), muted),
+        (fit("reward" if rewarded else "val loss", 9, right=True), muted),
     ]
 
 
 def _facts(info: CheckpointInfo, width: int, now: float, colours: Colours) -> list[Piece]:
     text, muted = colours.style("foreground"), colours.style("muted")
     age = ago(now - info.created_at) if info.created_at else "-"
+    held_out = info.val_loss if info.val_reward is None else info.val_reward
     return [
         (fit(info.name, _name_width(width)), text if info.whole else colours.style("error")),
         (fit(thousands(info.step), 10, right=True), text),
         (fit(format_bytes(info.bytes) if info.bytes else "-", 10, right=True), text),
         (fit(age, 5, right=True), muted),
         (fit(number(info.loss), 8, right=True), text),
-        (fit(number(info.val_loss), 9, right=True), text),
+        (fit(number(held_out), 9, right=True), text),
         ("  ", text),
     ]
 

@@ -7,6 +7,7 @@ from rich.style import Style
 from textual.geometry import Size
 from textual.strip import Strip
 
+from monitor.data.main_metric import REWARD
 from monitor.data.views import RunDetail, RunView
 from monitor.palette import status_sign
 from monitor.widgets.cells import Piece, bar, fit_middle, line, number, spread, thousands
@@ -15,7 +16,7 @@ from monitor.widgets.panel import Panel
 from shared.text import format_count, format_duration, one_line
 
 _LEAST_NAME = 12  # cells of a name that is followed by an id
-_NEWEST = ("mfu", "learning_rate", "gradient_norm")
+_NEWEST = (REWARD, "mfu", "learning_rate", "gradient_norm")
 
 
 class RunHead(Panel):
@@ -29,6 +30,9 @@ class RunHead(Panel):
     def show(self, view: RunView | None, detail: RunDetail | None) -> None:
         """Show this run."""
         known = detail.newest if detail else {}
+        rewards = detail.series.get(REWARD) if detail else None
+        if rewards is not None and len(rewards):  # only the first step of an iteration has one
+            known = {**known, REWARD: float(rewards.values[-1])}
         newest = tuple((key, known[key]) for key in _NEWEST if key in known)
         if (view, newest) != (self._view, self._newest):
             self._view, self._newest = view, newest
@@ -91,8 +95,9 @@ class RunHead(Panel):
         """Best, losses, MFU, learning rate, passes: as many as there is room for."""
         colours, newest = self.colours, dict(self._newest)
         muted, text = colours.style("muted"), colours.style("foreground")
+        loss = number(view.loss) if view.loss is not None else ""
         told = [
-            ("loss", number(view.loss) if view.loss is not None else ""),
+            ("reward", number(newest[REWARD])) if REWARD in newest else ("loss", loss),
             ("best", best(view)),
             ("mfu", f"{newest['mfu']:.1%}" if "mfu" in newest else ""),
             ("lr", number(newest["learning_rate"], 3) if "learning_rate" in newest else ""),

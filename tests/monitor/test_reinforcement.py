@@ -174,4 +174,5 @@ async def test_answers_are_browsed_and_the_page_is_of_rewards(snapshot: Any) -> 
         await pilot.resize_terminal(200, 50)
         await until(pilot, lambda: "what the compiler said" in screen_text(app))
         await until(pilot, lambda: app.query_one(AnswerText).size.width > 100)
+        assert "reward 0.500" in screen_text(app), "in place of the loss"
         assert app.export_screenshot(simplify=True) == kept(name="answers")

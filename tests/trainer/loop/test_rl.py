@@ -24,7 +24,7 @@ from trainer.loop.session import Session
 from trainer.loop.training import Training
 
 SHAPE = ("hidden_size=16", "num_layers=1", "num_heads=2", "max_seq_len=64", "vocab_size=258",
-         "num_kv_heads=1", "intermediate_size=16")  # fmt: skip
+         "num_kv_heads=1", "intermediate_size=16", "dropout=0.1")  # fmt: skip
 SHORT = ("--device", "cpu", "--threads", 1)
 
 
@@ -100,6 +100,7 @@ def test_it_records_its_answers(rl: Rl, prompts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "guide"
     output, run = rl("--val-prompts", prompts, "--checkpoint-dir", folder)
     assert output.code == 0, output.err
+    assert "dropout: 0.0" in run.config_path.read_text(), "answers are written without"
     before, *steps = records(run)
     assert before["step"] == 0
     held = {"val_reward", "val_parse_rate", "val_compile_rate", "val_completion_length"}
@@ -140,6 +141,17 @@ def test_it_records_its_answers(rl: Rl, prompts: Path, tmp_path: Path) -> None:
     (best,) = [info for info in saved.values() if info.is_best]
     assert best.val_reward == max(info.val_reward or 0.0 for info in saved.values())
     assert state.best_loss == max(r["val_reward"] for r in records(run) if "val_reward" in r)
+
+
+def test_a_dry_run_tells_the_plan(run_cli: RunCli, places: dict[str, Path], tmp_path: Path) -> None:
+    flags = ("--prompts", places["TASKS"], "--checkpoint", places["BASE"], *SHORT)
+    more = ("--max-new-tokens", 6, "--set", "rl.kl_interval=0", "--dry-run")
+    hooks = Hooks(language=Letters())
+    output = run_cli("rl", *flags, *more, "--runs-dir", tmp_path / "runs", hooks=hooks)
+    assert output.code == 0, output.err
+    assert "an iteration: 8 prompts with 16 answers each, of up to 6 tokens" in output.out
+    assert "up to 128 answers at once" in output.out and "the reference" not in output.out
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_it_learns(rl: Rl) -> None:

@@ -128,10 +128,10 @@ def test_a_run_of_the_real_library_is_read(
 
 @pytest.mark.parametrize("mode", ["sqlite", "jsonl"])
 def test_a_run_of_the_real_trackio_is_read(tmp_path: Path, mode: str) -> None:
-    try:  # it can stand neither our constraints nor theirs: install it by itself to run this
+    try:  # constraints.txt has other versions of what it needs: it is installed by hand
         version = tuple(map(int, metadata.version("trackio").split(".")[:2]))
     except metadata.PackageNotFoundError:
-        pytest.skip("trackio is not installed")
+        pytest.skip("trackio is not installed; it needs other versions than constraints.txt has")
     if version < (0, 40):
         pytest.skip("trackio is older than 0.40")
     written_by("trackio", TRACKIO, tmp_path, TRACKIO_DIR=tmp_path, TRACKIO_STORAGE_MODE=mode)

@@ -17,11 +17,11 @@ from typing import Any
 from shared.remote.client import Link, RefusedError
 from shared.remote.copies import OVERLAP, Copies, Copy, FullError, Parts
 from shared.remote.exchange import Pending
-from shared.remote.listing import MOST, NEEDED, Remote, how, is_metrics, name_of
+from shared.remote.listing import MOST, Remote, how, is_metrics
 from shared.remote.protocol import Head
+from shared.remote.ranking import FIRST_SCREEN, Ranking
 from shared.remote.window import CHUNK, Window
 
-SAMPLES, FEW = 900, 100  # lines of the sketch of a run that is looked at, and of any other
 _AGAIN, _AGAIN_LATER = (
     2.0,
     15.0,
@@ -30,8 +30,6 @@ _RETRY = 10.0  # seconds after which what could not be written is tried again
 _REQUEST = 150  # bytes that a request costs beside what it asks for
 _MOST_TRIES = 3  # of a file that changes while it is fetched whole
 _REFILL = 0.75  # of the window, below which more is asked for
-_FIRST_SCREEN = 3  # the last rank of what a first screen shows
-_TELLING = frozenset({"run_state.json", "metrics.jsonl"})  # whose times tell which run is newest
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,14 @@ class Fetching:
         self._jobs: deque[_Job] = deque()
         self._on_the_way = 0
         self._window = Window(sizes.chunk)
-        self._newest: str | None = None
-        #: The names of the runs that are looked at.
-        self.wanted: tuple[str, ...] = ()
+        self._ranking = Ranking(remote, copies.growing, sizes.sketched)
         #: How far the host's clock is ahead of ours, in ns.
         self.ahead = 0
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the runs that are looked at."""
+        return self._ranking.wanted
 
     @property
     def behind(self) -> bool:
@@ -95,9 +96,9 @@ class Fetching:
     @property
     def settled(self) -> bool:
         """Whether what a first screen shows is here: states, and the curve that is looked at."""
-        if any(job.rank <= _FIRST_SCREEN for job in self._jobs):
+        if any(job.rank <= FIRST_SCREEN for job in self._jobs):
             return False
-        return all(self._rank(path)[0] > _FIRST_SCREEN for path in self._due)
+        return all(self._ranking.rank(path)[0] > FIRST_SCREEN for path in self._due)
 
     def reconnected(self) -> None:
         """Nothing that was asked for will come."""
@@ -109,7 +110,7 @@ class Fetching:
     def want(self, names: Sequence[str]) -> None:
         """These runs are looked at, the first one most."""
         if self.wanted != tuple(names):
-            self.wanted = tuple(names)
+            self._ranking.wanted = tuple(names)
             for path, copy in self._copies.growing.items():
                 if not copy.whole and path not in self._full:
                     self._due[path] = None
@@ -159,10 +160,8 @@ class Fetching:
         if self._on_the_way > _REFILL * self._window.size:
             return
         if self._order is None:
-            states = (p for p in self._remote if name_of(p) in _TELLING)
-            newest = max(states, key=lambda p: self._remote[p].mtime, default=None)
-            self._newest = newest and newest.partition("/")[0]
-            self._order = sorted(self._due, key=self._rank)
+            self._ranking.look_around()
+            self._order = sorted(self._due, key=self._ranking.rank)
         elif len(self._order) > 2 * len(self._due):
             self._order = [path for path in self._order if path in self._due]
         for path in self._order:
@@ -216,7 +215,7 @@ class Fetching:
     def _set_aside(self, path: str) -> None:
         """There is no room for it: try again when others made some."""
         self._drop(path)
-        if self._is_wanted(path) and self._make_room():
+        if self._ranking.is_wanted(path) and self._make_room():
             self._add(path)
             return
         self._full.add(path)
@@ -235,7 +234,9 @@ class Fetching:
         held = {
             other: copy.size
             for other, copy in self._copies.growing.items()
-            if copy.size > self._sketched and is_metrics(other) and not self._is_wanted(other)
+            if copy.size > self._sketched
+            and is_metrics(other)
+            and not self._ranking.is_wanted(other)
         }
         longest = max(held, key=lambda other: held[other], default=None)
         if longest is None:
@@ -251,22 +252,6 @@ class Fetching:
         entry = self._remote.get(path)
         if entry is not None:
             self._copies.set_time(path, entry.mtime - self.ahead)
-
-    def _rank(self, path: str) -> tuple[int, int, int]:
-        entry = self._remote[path]
-        run, looked_at = path.partition("/")[0], self._is_wanted(path)
-        at = self.wanted.index(run) if run in self.wanted else len(self.wanted)
-        copy = self._copies.growing.get(path)
-        if how(path, entry.size) == "whole":
-            name = name_of(path)
-            rank = 1 if name == "run_state.json" else 2 if looked_at else 5 + (name not in NEEDED)
-        elif is_metrics(path) and self._needs_sketch(path, copy, entry):
-            rank = 0 if self._is_in_front(path) else 4
-        elif (copy.missing if copy is not None else entry.size) <= self._sketched:
-            rank = 3 if looked_at else 7
-        else:
-            rank = 8 if looked_at else 9
-        return rank, at, -entry.mtime
 
     def _asked(self, link: Link, path: str) -> Iterator[_Job]:
         """The requests for a path that can be made now. Without any, it is not due any more."""
@@ -287,53 +272,24 @@ class Fetching:
             copy.end = entry.size
         if copy.sketching:
             return
-        if is_metrics(path) and self._needs_sketch(path, copy, entry):
-            due_at = copy.sketched_at + (_AGAIN if self._is_in_front(path) else _AGAIN_LATER)
-            newer = copy.sketch_checked and copy.samples >= self._samples(path)
+        if is_metrics(path) and self._ranking.needs_sketch(path, copy, entry):
+            due_at = copy.sketched_at + (
+                _AGAIN if self._ranking.is_in_front(path) else _AGAIN_LATER
+            )
+            newer = copy.sketch_checked and copy.samples >= self._ranking.samples(path)
             if newer and time.monotonic() < due_at:
                 self._later[path] = due_at
             else:
                 yield self._ask_sketch(link, path, copy)
                 return
-        if not self._is_fetched(path, copy) or copy.whole:
+        if not self._ranking.is_fetched(path, copy) or copy.whole:
             del self._due[path]
             return
         while copy.asked < copy.end or not (copy.checked or copy.asked > copy.size):
             yield self._ask_piece(link, path, copy)
 
-    def _is_wanted(self, path: str) -> bool:
-        run, below, _ = path.partition("/")
-        return not below or run in self.wanted
-
-    def _is_in_front(self, path: str) -> bool:
-        """Whether it is looked at, or most probably will be."""
-        return self._is_wanted(path) or (not self.wanted and path.startswith(f"{self._newest}/"))
-
-    def _samples(self, path: str) -> int:
-        return SAMPLES if self._is_in_front(path) else FEW
-
-    def _is_fetched(self, path: str, copy: Copy) -> bool:
-        """Whether all of it is fetched: of a run that nobody looks at its short files are enough,
-        and a sketch of its metrics. Of other tools' files nothing is known without all of them.
-        """
-        if self._is_wanted(path) or copy.missing <= self._sketched:
-            return True
-        if is_metrics(path):
-            return not copy.sketched
-        return f"{path.partition('/')[0]}/run_state.json" not in self._remote
-
-    def _needs_sketch(self, path: str, copy: Copy | None, entry: Remote) -> bool:
-        """Whether a sketch, or a newer one, must stand for what is not here."""
-        if copy is None:
-            return entry.size > self._sketched
-        if copy.unsketched or copy.missing <= self._sketched:
-            return False
-        if not copy.sketch_checked or copy.samples < self._samples(path):
-            return True
-        return copy.sketched < copy.end
-
     def _ask_sketch(self, link: Link, path: str, copy: Copy) -> _Job:
-        samples = wanted = self._samples(path)
+        samples = wanted = self._ranking.samples(path)
         start = 0
         if copy.samples >= samples:  # only what came since
             start, samples = self._copies.last_sketched(path), copy.samples
@@ -419,7 +375,7 @@ class Fetching:
         *,
         refused: Callable[[], None] | None = None,
     ) -> _Job:
-        rank = self._rank(path)[0]
+        rank = self._ranking.rank(path)[0]
         pending = link.ask({**head, "level": self._window.level})
         given_up = refused or (lambda: self._drop(path))
         cost = self._window.cost(expected) + _REQUEST

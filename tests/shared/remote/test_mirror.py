@@ -16,8 +16,9 @@ from shared.remote.agent import Folder, Service
 from shared.remote.client import LinkError, RefusedError
 from shared.remote.copies import Space
 from shared.remote.exchange import Pending
-from shared.remote.fetching import SAMPLES, Sizes
+from shared.remote.fetching import Sizes
 from shared.remote.mirror import Mirror
+from shared.remote.ranking import SAMPLES
 from shared.run.sketch import read_sketch
 
 PATHS = st.sampled_from(

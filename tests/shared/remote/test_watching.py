@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from shared.errors import UserError
 from shared.ownership.heartbeat import BeatWatch
+from shared.remote.acting import Wish, carry_out
 from shared.remote.address import parse_address
 from shared.remote.watching import remote_runs
 from shared.run.directory import RunDirectory
@@ -117,3 +119,49 @@ def test_the_monitor_reports_runs_of_several_hosts(tmp_path, hosts):
     assert {run["run_id"] for run in told["runs"]} == {f"left:{name}", f"right:{name}"}
     assert {(run["status"], run["alive"]) for run in told["runs"]} == {("running", True)}
     assert told["runs_dir"] == " ".join(where)
+
+
+@pytest.mark.parametrize(
+    ("program_there", "told"),
+    [
+        (None, "has no train-monitor"),
+        ("echo 'unrecognized arguments: --serve' >&2; exit 2", "too old to serve"),
+        ("echo Traceback >&2; exit 1", "does not start"),
+    ],
+    ids=["none", "old", "broken"],
+)
+def test_a_host_that_cannot_serve_is_watched_and_says_why(tmp_path, hosts, program_there, told):
+    folder = hosts(ours=False)
+    if program_there:
+        program(folder / "train-monitor", f"#!/bin/sh\n{program_there}\n")
+    (tmp_path / "runs").mkdir()
+    with remote_runs([address(tmp_path / "runs")]) as elsewhere:
+        host = elsewhere.hosts[0]
+        assert told in host.why_not("stop")
+        assert told in elsewhere.notice
+        assert told in elsewhere.why_only_watched(None, "undo")
+        assert not host.has_figures
+
+
+def test_an_action_survives_the_end_of_its_ssh(tmp_path, hosts):
+    hosts(ours=True)
+    with RunWriter(tmp_path / "runs", name="live", max_steps=10) as writer:
+        writer.log(1, loss=2.0)
+        with remote_runs([address(tmp_path / "runs")]) as elsewhere:
+            host = elsewhere.hosts[0]
+            elsewhere.start()
+            broken = threading.Event()
+
+            def pause(seconds: float) -> bool:
+                """The trainer answers only after the link has ended."""
+                if not broken.is_set():
+                    broken.set()
+                    host.break_link()
+                    until(lambda: writer.waiting_requests > 0)
+                    for request in writer.take_requests():
+                        writer.answer(request, ok=True, message="paused at step 1")
+                return time.sleep(seconds) or False
+
+            told = carry_out(host, Wish("pause", writer.run.run_id, {}), pause=pause)
+    assert told.endswith("paused at step 1")
+    assert broken.is_set()

@@ -29,6 +29,9 @@ class Deeds(Protocol):
     #: Whether an upload ends with this program, which then has to cancel it.
     uploads_end_with_us: bool
 
+    def note(self) -> str:
+        """What the help says about where the keys act; empty if that is here."""
+
     def place(self, view: RunView | None) -> str:
         """Where it is, as in " on HOST"; empty if it is here."""
 
@@ -100,6 +103,10 @@ class Here:
 
     def __init__(self, runs_dir: Path, launcher: Launcher = launch) -> None:
         self._runs_dir, self._launcher = runs_dir, launcher
+
+    def note(self) -> str:
+        """Nothing."""
+        return ""
 
     def place(self, view: RunView | None) -> str:
         """Here."""

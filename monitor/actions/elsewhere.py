@@ -56,6 +56,14 @@ class Elsewhere:
         """`gone` is set once nobody waits for an answer any more."""
         self._runs, self._gone = runs, gone
 
+    def note(self) -> str:
+        """Which hosts do what the keys ask for, and which are only watched."""
+        names = ", ".join(dict.fromkeys(h.name for h in self._runs.hosts if not h.limits))
+        acting = (
+            f"Steer and Keep act on the host of the run ({names}), through ssh." if names else ""
+        )
+        return " ".join(filter(None, (acting, self._runs.notice)))
+
     def place(self, view: RunView | None) -> str:
         """The host of the run, or the only one."""
         host = self._host(view)

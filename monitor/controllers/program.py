@@ -53,7 +53,7 @@ class ProgramKeys:
     def _show_help(self) -> None:
         from monitor.screens.dialogs import HelpScreen
 
-        self._host.open_dialog(HelpScreen(ACTIONS))
+        self._host.open_dialog(HelpScreen(ACTIONS, self._host.deeds.note()))
 
     def _suspend(self) -> None:
         problem = suspend(self._host.is_headless)

@@ -36,8 +36,10 @@ class HelpScreen(ModalScreen[None]):
         Binding("G,end", "scroll(1000)", "bottom"),
     ]
 
-    def __init__(self, actions: Sequence[Action]) -> None:
+    def __init__(self, actions: Sequence[Action], note: str = "") -> None:
+        """`note`, safe to show, comes first."""
         super().__init__()
+        self._note = note
         self._actions = actions
 
     def compose(self) -> ComposeResult:
@@ -58,8 +60,11 @@ class HelpScreen(ModalScreen[None]):
             used += len(found) + 2
         for text in columns:
             text.rstrip()
+        note = Text(f"{self._note}\n", colours.style("muted"))
         box = VerticalScroll(
-            Horizontal(*[Static(text, markup=False) for text in columns]), id="dialog"
+            *([Static(note, markup=False)] if self._note else []),
+            Horizontal(*[Static(text, markup=False) for text in columns]),
+            id="dialog",
         )
         box.can_focus = False
         box.border_title = "Keys"

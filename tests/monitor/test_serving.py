@@ -42,7 +42,7 @@ class House:
         self.serving = Serving(self.root, lambda run: "running")
         self.host: Any = FakeHost(self.root, dict(self.serving.acts()))
         self.host.mirror = Mirror(self.copy, "box:")
-        self.host.waited_for = threading.Lock
+        self.host.waited_for, self.host.limits = threading.Lock, ""
         self.host.mirror.reconnected()
         self.runs = RemoteRuns(self.copy, [self.host])
         self.deeds = Elsewhere(self.runs, self.gone)
@@ -66,6 +66,7 @@ def test_every_key_is_carried_out_on_the_host(house: House) -> None:
     run = checkpointed_run(house.root)
     view, deeds, wait = house.view("demo_1"), house.deeds, house.gone.wait
     assert deeds.titled(view) == "demo_1 on box"
+    assert "host of the run (box)" in deeds.note()
     assert deeds.set_tags(view, "one, two") == "box: demo_1 has the tags one, two."
     deeds.set_note(view, "a\nb")
     deeds.set_name(view, "better")

@@ -69,8 +69,8 @@ class TrainConfig(Section):
     vocab_multiple: CountOrZero | None = Field(
         None,
         le=1 << 16,
-        description="The output head is multiplied as with a vocabulary rounded up to a multiple "
-        "of this; 0: as it is; null: 64 on CUDA, else 0.",
+        description="The head computes with a vocabulary rounded up to a multiple; "
+        "null: 64 on CUDA, else 0.",
     )
     z_loss: NonNegativeFloat = Field(
         0.0, description="Weight of the squared log-partition in the loss; published: 1e-4."

@@ -52,8 +52,8 @@ def prepare_preferences(
 
 def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
     """Settings of a run that follow from its pairs, where nobody chose them: sequences as long as
-    the longest, a warmup of a tenth of the steps at most, and evaluations several times in an
-    epoch."""
+    the longest, a warmup of a tenth of the steps at most, evaluations several times in an epoch,
+    and no dropout, since the reference scores the answers without it."""
     from trainer.config.resolve import resolve
 
     found: dict[str, Any] = {"data.path": str(folder), "data.dataset": "pairs"}
@@ -66,6 +66,8 @@ def fitted_to_pairs(folder: Path, layers: Layers) -> dict[str, Any]:
     if "eval.interval" not in chosen and "checkpoint.interval" not in chosen:
         every = max(1, int(steps) // EVALUATIONS)
         found |= {"eval.interval": every, "checkpoint.interval": every}
+    if config.model.dropout and "model.dropout" not in chosen:
+        found["model.dropout"] = 0.0
     if "optim.warmup_steps" not in chosen:
         found["optim.warmup_steps"] = fitted_warmup(config, steps)
     return found

@@ -16,6 +16,8 @@ from trainer.data.bad_records import BadRecordError
 from trainer.data.marks import Answered
 from trainer.data.pairs import IGNORED, PAIRS, PairBatches, PairFile, write_pairs
 from trainer.data.tokenizer import Tokenizer
+from trainer.launch.beginning import Layers
+from trainer.launch.raw_pairs import fitted_to_pairs
 
 USER = {"role": "user", "content": "Is it?"}
 YES = {"role": "assistant", "content": "Yes."}
@@ -209,3 +211,12 @@ def test_pairs_of_another_model_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / PAIRS).unlink()
     with pytest.raises(UserError, match="Cannot read"):
         PairFile(tmp_path)
+
+
+def test_a_run_on_pairs_has_no_dropout_unless_asked(tmp_path: Path) -> None:
+    """The reference scores the answers without it."""
+    batches(tmp_path)
+    model = {"model.dropout": 0.1, "model.vocab_size": 20}
+    assert fitted_to_pairs(tmp_path, Layers(model, {}, {}, preset=False))["model.dropout"] == 0
+    asked = Layers(model, {}, {"model.dropout": 0.2}, preset=False)
+    assert "model.dropout" not in fitted_to_pairs(tmp_path, asked)

@@ -284,6 +284,7 @@ def checkpoint_report(info: CheckpointInfo) -> dict[str, Any]:
         "val_loss": number(info.val_loss),
         "latest": info.is_latest,
         "best": info.is_best,
+        "stage_end": info.ends_stage,
     }
 
 

@@ -14,7 +14,7 @@ from monitor.actions.steer import GiveUp, patience_of, sentence
 from monitor.data.views import RunView
 from shared.checkpoints.catalogue import CheckpointInfo, in_use, list_checkpoints
 from shared.checkpoints.manifest import verify_folder
-from shared.checkpoints.prune import PrunePlan, Rule, plan_prune, serve_prune
+from shared.checkpoints.prune import STAGE_END, PrunePlan, Rule, plan_prune, serve_prune
 from shared.checkpoints.trash import TrashSize, folder_size, freed_bytes, in_trash
 from shared.control.idle_run import act_or_ask
 from shared.errors import RunError, UserError
@@ -162,9 +162,9 @@ def _row(
 def _in_words(reason: str) -> str:
     """A reason without command-line options."""
     if f"among the last {_KEEP_ALL}" in reason or reason == "not selected":
-        return ""
-    if reason == "named":
-        return "marked"
+        return STAGE_END if reason.endswith(STAGE_END) else ""
+    if reason.startswith("named"):
+        reason = f"marked{reason.removeprefix('named')}"
     for option in ("corrupt", "superseded"):
         reason = reason.replace(f"; --{option} removes it", "")
     return one_line(reason.replace("--keep-", "keep ").replace("--", ""), 300)

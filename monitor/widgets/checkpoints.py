@@ -245,6 +245,7 @@ def _signs(
         (not info.whole, "✗", "incomplete", colours.style("error", bold=True)),
         (info.is_best, "★", "best", colours.style("val", bold=True)),
         (info.is_latest, "●", "latest", colours.style("primary")),
+        (info.ends_stage, "◣", "before growth", colours.style("muted")),
         (info.packed, "▣", "compressed", colours.style("muted")),
         (info.name in uploaded, "↑", "uploaded", colours.style("uploaded")),
     )
@@ -258,7 +259,8 @@ def _signs(
 def _legend(width: int, colours: Colours) -> list[Line]:
     muted = colours.style("muted")
     told = (
-        "▪ protected from pruning · ★ best · ● latest · ▣ compressed · ↑ uploaded",
+        "▪ protected from pruning · ★ best · ● latest · ◣ last before growth",
+        "▣ compressed · ↑ uploaded",
         "✓ checksums verified · ✗ damaged or incomplete",
         "Space marks · P prunes · u uploads · v verifies · c saves one of a live run",
     )

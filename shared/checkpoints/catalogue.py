@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shared.checkpoints.manifest import (
@@ -40,6 +40,8 @@ FINAL = "final"
 LATEST = "latest"
 BEST = "best"
 AVERAGES = ("ema", "tail")  # of the weights: models beside the checkpoints
+#: The fact of a manifest that lists the steps after which the run's model grew.
+STAGE_ENDS = "stage_ends"
 _CORRUPT = re.compile(r"(?:(?:step_|checkpoint-)\d{1,16}|final)\.corrupt(?:-\d+)?")
 _SUPERSEDED = re.compile(r"superseded_\d+_(?:(?:step_|checkpoint-)\d{1,16}|final)")
 _NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
@@ -50,7 +52,10 @@ _CLAIM_TRIES = 10
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """One checkpoint as its manifest tells it. `whole`: the manifest and all sizes are right."""
+    """One checkpoint as its manifest tells it. `whole`: the manifest and all sizes are right.
+
+    `ends_stage`: the run's model grew after it, so it is the last one of a smaller model.
+    """
 
     path: Path
     step: int
@@ -63,6 +68,7 @@ class CheckpointInfo:
     is_latest: bool = False
     is_best: bool = False
     packed: bool = False
+    ends_stage: bool = False
 
     @property
     def name(self) -> str:
@@ -106,6 +112,7 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
         return []
     latest, best = link_target(checkpoints, LATEST), link_target(checkpoints, BEST)
     found: list[CheckpointInfo] = []
+    ends: tuple[int, frozenset[int]] = (-1, frozenset())
     for folder in folders:
         match = _STEP_FOLDER.fullmatch(folder.name)
         if not match and folder.name != FINAL:
@@ -115,6 +122,8 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
         manifest = read_manifest(folder)
         facts = manifest.facts if manifest else {}
         step = manifest.step if manifest else int(match[2]) if match else 0
+        if manifest is not None and step > ends[0]:
+            ends = step, _steps(facts.get(STAGE_ENDS))  # the newest knows all
         found.append(
             CheckpointInfo(
                 path=folder,
@@ -130,7 +139,16 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
                 packed=bool(manifest and manifest.packed),
             )
         )
-    return sorted(found, key=lambda c: (c.step, c.name == FINAL))
+    told = [replace(c, ends_stage=c.step in ends[1] and c.name != FINAL) for c in found]
+    return sorted(told, key=lambda c: (c.step, c.name == FINAL))
+
+
+def _steps(value: object) -> frozenset[int]:
+    return (
+        frozenset(step for step in value if type(step) is int)
+        if isinstance(value, list)
+        else frozenset()
+    )
 
 
 def _number(value: object) -> float | None:

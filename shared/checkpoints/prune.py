@@ -31,6 +31,7 @@ from shared.run.numbers import REWARDS
 from shared.text import format_bytes, nearest, one_line, plural
 
 PRUNED = "pruned"  # the reason in a `checkpoint_removed` event
+STAGE_END = "the last of a smaller model"  # it goes only by its name
 _KEEPING = ("keep_last", "keep_every", "keep_best")
 
 
@@ -39,8 +40,9 @@ class Rule:
     """Which checkpoints shall go.
 
     With any of `keep_last`, `keep_every` (steps) and `keep_best`, every whole checkpoint that none
-    of them keeps. `remove` names more, as steps or folder names. `superseded` are those a resume
-    from an older one set aside; `corrupt` the damaged ones, set aside or not.
+    of them keeps, except the last before the model grew. `remove` names more, as steps or folder
+    names. `superseded` are those a resume from an older one set aside; `corrupt` the damaged ones,
+    set aside or not.
     """
 
     keep_last: int | None = None
@@ -134,12 +136,13 @@ def plan_prune(
         raise UserError(f"{checkpoints} holds no checkpoints: there is nothing to prune.")
     must_stay = _protected(checkpoints, listed, aside, protected or {})
     goes: dict[str, str] = {}
+    ends = {c.name for c in listed if c.ends_stage}
     for name in (named(checkpoints, text) for text in rule.remove):
         if name in must_stay:
             raise UserError(
                 f"{one_line(name)} cannot be removed: it is {must_stay[name]}. Nothing was removed."
             )
-        goes[name] = "named"
+        goes[name] = f"named, {STAGE_END}" if name in ends else "named"
     kept = _kept_by(rule, [c for c in listed if c.whole and c.name != FINAL])
     stays: list[Kept] = []
     for info in listed:
@@ -153,8 +156,9 @@ def plan_prune(
                 goes[name] = "corrupt"
             else:
                 stays.append(Kept(name, "damaged; --corrupt removes it"))
-        elif name in kept:
-            stays.append(Kept(name, kept[name]))
+        elif name in kept or name in ends:
+            words = (kept.get(name), STAGE_END if name in ends else None)
+            stays.append(Kept(name, ", ".join(filter(None, words))))
         elif rule._keeps():
             goes[name] = "no rule keeps it"
         else:

@@ -196,6 +196,7 @@ def _checkpoint_line(info: CheckpointInfo) -> str:
     marks = (
         ("latest", info.is_latest),
         ("best", info.is_best),
+        ("before growth", info.ends_stage),
         ("packed", info.packed),
         ("damaged", not info.whole),
     )

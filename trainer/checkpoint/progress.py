@@ -10,9 +10,6 @@ from shared.checkpoints.catalogue import OPTIMIZER, TRAINER_STATE, has_file
 from shared.errors import UserError
 from shared.files import read_json
 
-#: The fact that lists the steps after which the run's model grew.
-ENDS = "stage_ends"
-
 
 class Position(NamedTuple):
     """What every step moves; see `Progress`."""

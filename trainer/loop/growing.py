@@ -6,13 +6,13 @@ import shutil
 import time
 from pathlib import Path
 
+from shared.checkpoints.catalogue import STAGE_ENDS
 from shared.errors import RunError
 from shared.json_text import Json
 from shared.run_writer import RunWriter
 from shared.text import format_count
 from trainer.checkpoint.disk import Disk
 from trainer.checkpoint.loading import load_training_state
-from trainer.checkpoint.progress import ENDS
 from trainer.checkpoint.saving import write_checkpoint
 from trainer.growth.checkpoint import (
     GrowthError,
@@ -122,7 +122,7 @@ class Growing:
         session.rebuild(plan_of_stage(session.plan, session.plan.stage + 1))
         load_training_state(folder, session.model, session.optimizer, session.group)
         progress = session.progress
-        progress.facts[ENDS] = [*progress.facts.get(ENDS, []), progress.step]
+        progress.facts[STAGE_ENDS] = [*progress.facts.get(STAGE_ENDS, []), progress.step]
         self._memory.fit_again()
 
     def _postpone(self, error: str) -> None:

@@ -17,6 +17,7 @@ from shared.checkpoints.catalogue import (
     ADAPTER,
     BEST,
     LATEST,
+    STAGE_ENDS,
     WEIGHTS,
     clean_leftovers,
     list_checkpoints,
@@ -27,7 +28,7 @@ from shared.errors import RunError
 from shared.run_writer import RunWriter
 from shared.text import format_bytes
 from trainer.checkpoint.average import write_average
-from trainer.checkpoint.progress import ENDS, Progress
+from trainer.checkpoint.progress import Progress
 from trainer.checkpoint.retention import apply_retention
 from trainer.checkpoint.saving import (
     Snapshot,
@@ -239,7 +240,9 @@ class CheckpointKeeper:
         checkpoint = self._session.config.checkpoint
         with _noting(problems):
             steps = [stage.last_step for stage in self._session.plan.stages]
-            ends = {f"step_{step}" for step in (*steps, *snapshot.progress.facts.get(ENDS, []))}
+            ends = {
+                f"step_{step}" for step in (*steps, *snapshot.progress.facts.get(STAGE_ENDS, []))
+            }
             removed = apply_retention(
                 self.folder, checkpoint.keep_last, checkpoint.save_top_k, since, ends
             )

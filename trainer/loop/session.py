@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from shared.checkpoints.catalogue import STAGE_ENDS
 from shared.errors import RunError
 from shared.text import plural
 from trainer.checkpoint.foreign_folder import end_ids
 from trainer.checkpoint.hub_models import shown_model
 from trainer.checkpoint.loading import load_base, load_training_state, load_weights
-from trainer.checkpoint.progress import ENDS, Progress
+from trainer.checkpoint.progress import Progress
 from trainer.checkpoint.random_state import generator_seed
 from trainer.checkpoint.tokenizer_note import note_on_tokenizer
 from trainer.config.conditions import without_effect
@@ -282,7 +283,7 @@ def restore(session: Session, folder: Path, *, new_run: bool = False) -> None:
     if new_run:
         session.progress.seconds = 0.0
         session.progress.forget_best()
-        session.progress.facts.pop(ENDS, None)
+        session.progress.facts.pop(STAGE_ENDS, None)
         if session.progress.hybrid.get("off"):
             session.progress.hybrid = {}
     session.resumed_from = folder

@@ -558,3 +558,20 @@ def test_checkpoints_of_transformers_are_named_by_step_too(tmp_path: Path) -> No
     assert gone(plan_prune(tmp_path, Rule(keep_every=20))) == {"checkpoint-5"}
     chosen, left = choose(tmp_path, ["checkpoint-5"])
     assert chosen == [] and left[0].refused, "the Trainer could not read it"
+
+
+def test_the_last_of_a_smaller_model_goes_only_by_its_name(checkpoints: Path) -> None:
+    """The newest checkpoint tells after which steps the model grew."""
+    write_manifest(step_folder(checkpoints, 500), 500, {"stage_ends": [100, 300, "x", None]})
+    assert [c.step for c in list_checkpoints(checkpoints) if c.ends_stage] == [100, 300]
+    plan = plan_prune(checkpoints, Rule(keep_last=1))
+    assert gone(plan) == {"step_400"}
+    reasons = {kept.name: kept.reason for kept in plan.stays}
+    assert reasons["step_100"] == reasons["step_300"] == "the last of a smaller model"
+    named = plan_prune(checkpoints, Rule(remove=("300",)))
+    assert [(i.name, i.reason) for i in named.goes] == [
+        ("step_300", "named, the last of a smaller model")
+    ]
+    for wrong in ("x", {"a": 1}, 3, None):
+        write_manifest(step_folder(checkpoints, 500), 500, {"stage_ends": wrong})
+        assert not any(c.ends_stage for c in list_checkpoints(checkpoints))

@@ -55,8 +55,10 @@ def test_a_run_goes_through_its_stages(whole: Trained) -> None:
         assert abs(event["loss_after"] - event["loss_before"]) < 1e-5
     assert whole.state.model["parameters"] == grown[1]["parameters"][1]
     # The last checkpoint of every stage is kept, beside the newest.
-    names = [c.name for c in list_checkpoints(whole.run.checkpoints) if c.whole]
+    listed = list_checkpoints(whole.run.checkpoints)
+    names = [c.name for c in listed if c.whole]
     assert names == ["step_7", "step_14", "step_20", "final"]
+    assert [c.name for c in listed if c.ends_stage] == ["step_7", "step_14"]
     for name in names:
         assert not verify_folder(whole.run.checkpoints / name)
     widths = [

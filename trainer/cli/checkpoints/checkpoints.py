@@ -53,6 +53,7 @@ def list_(
             "latest": info.is_latest,
             "best": info.is_best,
             "final": info.name == "final",
+            "stage_end": info.ends_stage,
             "packed": info.packed,
             "in_use": is_in_use(info.path),
             "corrupt": not info.whole,
@@ -71,7 +72,7 @@ def list_(
     if not rows:
         typer.echo(f"{one_line(folder)} holds no checkpoints yet.")
         return 0
-    flags = ("latest", "best", "final", "packed", "in_use", "corrupt", "superseded")
+    flags = ("latest", "best", "final", "stage_end", "packed", "in_use", "corrupt", "superseded")
     now = time.time()
     rewarded = any(row.get("val_reward") is not None for row in rows)
     measured = "val reward" if rewarded else "val loss"

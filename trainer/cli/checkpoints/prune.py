@@ -51,7 +51,8 @@ def prune(
 ) -> int:
     """Remove checkpoints: those named, and those that no --keep option keeps.
 
-    The latest, best, newest and final checkpoints and those in use always stay. Removed checkpoints
+    The latest, best, newest and final checkpoints and those in use always stay. The last checkpoint
+    before the model grew goes only if it is named. Removed checkpoints
     go to the trash, from which --undo restores them until it is emptied.
     """
     from shared.checkpoints.prune import Rule, check_what_stays, many, plan_prune, trash_line

@@ -343,11 +343,6 @@ def check(config: Config) -> list[str]:
             f"hybrid.correct {hybrid.correct} must be less than hybrid.every {hybrid.every}: a "
             "prediction is judged before the next one"
         )
-    if hybrid.predictor and config.growth.stages:
-        problems.append(
-            "hybrid.predictor does not work with growth.stages: what is kept of the weights does "
-            "not grow; leave one of them out"
-        )
     if model.lora_r and config.checkpoint.begin_from is None:
         problems.append(
             "model.lora_r needs checkpoint.begin_from: adapters are trained on a base model, which "

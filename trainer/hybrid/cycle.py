@@ -46,17 +46,24 @@ class Cycle:
         """From what a checkpoint holds."""
         return cls(**saved)
 
-    def is_due(self, config: HybridConfig, step: int, max_steps: int) -> bool:
-        """Whether step `step` (1-based) is predicted."""
+    def is_due(
+        self, config: HybridConfig, step: int, max_steps: int, last: int | None = None
+    ) -> bool:
+        """Whether step `step` (1-based) is predicted. After step `last` the model grows."""
         begun = step > config.begin * max_steps
-        # The steps that judge it have to come before the end.
-        ended = step > config.end * max_steps or step + config.correct > max_steps
+        # The steps that judge it have to come before the end, with the same model.
+        before = max_steps if last is None else last
+        ended = step > config.end * max_steps or step + config.correct > before
         ready = not self.off and not self.left and self.since >= config.every
         return begun and not ended and ready
 
     def ahead(self, steps: int) -> Cycle:
         """After so many more real steps, unless they decide on a prediction."""
         return replace(self, since=self.since + steps)
+
+    def grown(self) -> Cycle:
+        """With a larger model, of whose weights nothing was kept; the counts stay."""
+        return replace(self, since=0, left=0, after=[])
 
     @property
     def strength(self) -> float:

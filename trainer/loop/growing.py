@@ -23,6 +23,7 @@ from trainer.growth.checkpoint import (
 )
 from trainer.growth.plan import plan_growth
 from trainer.growth.sizes import sizes_of
+from trainer.hybrid.cycle import Cycle
 from trainer.loop.keeper import CheckpointKeeper
 from trainer.loop.memory import Memory
 from trainer.loop.plan import plan_of_stage
@@ -122,6 +123,8 @@ class Growing:
         session.rebuild(plan_of_stage(session.plan, session.plan.stage + 1))
         load_training_state(folder, session.model, session.optimizer, session.group)
         progress = session.progress
+        if progress.hybrid:
+            progress.hybrid = vars(Cycle.read(progress.hybrid).grown())
         progress.facts[STAGE_ENDS] = [*progress.facts.get(STAGE_ENDS, []), progress.step]
         self._memory.fit_again()
 

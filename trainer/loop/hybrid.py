@@ -79,13 +79,18 @@ class Hybrid:
             return False
         cycle, session = self._cycle, self._session
         then = cycle.ahead(step - (session.progress.step - 1))
-        return bool(cycle.left) or then.is_due(self._config, step + 1, session.max_steps)
+        return bool(cycle.left) or self._predicts(then, step + 1)
+
+    def _predicts(self, cycle: Cycle, step: int) -> bool:
+        plan = self._session.plan
+        last = plan.stages[plan.stage].last_step
+        return cycle.is_due(self._config, step, plan.max_steps, last)
 
     def predict_if_due(self) -> bool:
         """Make the next step by a prediction, if it is time for one. Returns whether it was."""
         predictor, session, config = self._predictor, self._session, self._config
         step = session.progress.step + 1
-        if predictor is None or not self._cycle.is_due(config, step, session.max_steps):
+        if predictor is None or not self._predicts(self._cycle, step):
             return False
         started = time.perf_counter()
         cycle, kept = self._cycle, session.optimizer.kept

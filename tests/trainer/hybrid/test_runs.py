@@ -153,12 +153,81 @@ def test_another_predictor_begins_anew(train: Train, whole: Trained, predictor: 
     assert any(kept) == bool(predictor)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model__ternary": True},
+        {"model__ternary": True, "model__ternary_from": 0.5},
+        {"train__accumulation_steps": 2, "train__batch_size": 2},
+        {"model__mtp_heads": 1, "model__hyper_streams": 2},
+        {"train__patience": 1, "eval__interval": 1, "optim__learning_rate": 1e-12},
+    ],
+    ids=",".join,
+)
+def test_predictions_work_with(train: Train, change: dict[str, Any]) -> None:
+    """Every trained tensor moves, real steps judge it, and patience ends the run as ever."""
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def look(training: Any) -> None:
+        parameters = training.session.parameters
+        seen[training.session.progress.step] = {
+            n: p.detach().clone() for n, p in parameters.items()
+        }
+
+    done = train("with", hooks=Hooks(before_step=look), **{**HYBRID, "hybrid__begin": 0, **change})
+    assert done.code == 0
+    if "train__patience" in change:
+        assert done.state.current_step < 20 and "no improvement" in done.log
+        return
+    predicted = [r["step"] for r in records(done) if r.get("was_predicted")]
+    judged = [r for r in records(done) if r.get("prediction_confidence") is not None]
+    assert predicted and len(judged) == len(predicted)
+    for name, before in seen[predicted[0] - 1].items():
+        moved = not torch.equal(before, seen[4][name])  # since the anchor
+        assert torch.equal(before, seen[predicted[0]][name]) != moved, name
+
+
+def test_predictions_train_adapters(train: Train, whole: Trained) -> None:
+    """The base stays as it is, and adapters have no averages of it."""
+    base = whole.run.checkpoints / "final"
+    done = train("lora", "--begin-from", str(base), "--lora", "r=2", **HYBRID)
+    assert done.code == 0
+    assert sum(bool(r.get("was_predicted")) for r in records(done)) == 2
+
+
+def test_a_model_that_grows_predicts_in_every_stage(train: Train, trained: Train) -> None:
+    """No prediction is open where it grows, and a run resumes on both sides of it."""
+    grows = {
+        **HYBRID,
+        "growth__stages": '[{"until": 0.5, "num_layers": 1}]',
+        "hybrid__begin": 0,
+        "train__max_steps": 36,
+    }
+
+    def stop(training: Any) -> None:
+        if training.session.progress.step in (17, 24):
+            raise KeyboardInterrupt
+
+    at_once = trained("grows", "--deterministic", **grows)
+    assert at_once.code == 0
+    steps = [r["step"] for r in records(at_once) if r.get("was_predicted")]
+    judged = [r["step"] for r in records(at_once) if r.get("prediction_confidence") is not None]
+    assert [e["step"] for e in at_once.events if e["event"] == "grown"] == [18]
+    assert steps[:2] == [9, 14] and len(steps) > 3
+    assert all(not first <= 18 < last for first, last in zip(steps, judged, strict=True))
+    part = train("part", "--deterministic", hooks=Hooks(before_step=stop), **grows)
+    assert part.code != 0
+    resume(part.run, hooks=Hooks(before_step=stop))  # stopped again, behind the growth
+    done = resume(part.run)
+    assert done.code == 0
+    assert done.hashes("final") == at_once.hashes("final")
+
+
 def test_what_does_not_go_together_is_refused(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for change, words in (
         ({"hybrid__correct": 4}, "must be less than hybrid.every"),
-        ({"growth__stages": '[{"until": 0.5, "num_layers": 1}]'}, "does not work with growth"),
         ({"hybrid__predictor": "oracle"}, "hybrid.predictor"),
     ):
         with pytest.raises(FileNotFoundError):  # there is no run

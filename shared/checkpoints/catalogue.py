@@ -112,7 +112,7 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
         return []
     latest, best = link_target(checkpoints, LATEST), link_target(checkpoints, BEST)
     found: list[CheckpointInfo] = []
-    ends: tuple[int, frozenset[int]] = (-1, frozenset())
+    ends: set[int] = set()
     for folder in folders:
         match = _STEP_FOLDER.fullmatch(folder.name)
         if not match and folder.name != FINAL:
@@ -122,8 +122,7 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
         manifest = read_manifest(folder)
         facts = manifest.facts if manifest else {}
         step = manifest.step if manifest else int(match[2]) if match else 0
-        if manifest is not None and step > ends[0]:
-            ends = step, _steps(facts.get(STAGE_ENDS))  # the newest knows all
+        ends |= _steps(facts.get(STAGE_ENDS))
         found.append(
             CheckpointInfo(
                 path=folder,
@@ -139,7 +138,7 @@ def list_checkpoints(checkpoints: Path) -> list[CheckpointInfo]:
                 packed=bool(manifest and manifest.packed),
             )
         )
-    told = [replace(c, ends_stage=c.step in ends[1] and c.name != FINAL) for c in found]
+    told = [replace(c, ends_stage=c.step in ends and c.name != FINAL) for c in found]
     return sorted(told, key=lambda c: (c.step, c.name == FINAL))
 
 

@@ -561,7 +561,7 @@ def test_checkpoints_of_transformers_are_named_by_step_too(tmp_path: Path) -> No
 
 
 def test_the_last_of_a_smaller_model_goes_only_by_its_name(checkpoints: Path) -> None:
-    """The newest checkpoint tells after which steps the model grew."""
+    """Checkpoints tell after which steps the model grew."""
     write_manifest(step_folder(checkpoints, 500), 500, {"stage_ends": [100, 300, "x", None]})
     assert [c.step for c in list_checkpoints(checkpoints) if c.ends_stage] == [100, 300]
     plan = plan_prune(checkpoints, Rule(keep_last=1))

@@ -177,7 +177,7 @@ def test_predictions_work_with(train: Train, change: dict[str, Any]) -> None:
     done = train("with", hooks=Hooks(before_step=look), **{**HYBRID, "hybrid__begin": 0, **change})
     assert done.code == 0
     if "train__patience" in change:
-        assert done.state.current_step < 20 and "no improvement" in done.log
+        assert done.state.current_step < 20 and "Stopped early" in done.log
         return
     predicted = [r["step"] for r in records(done) if r.get("was_predicted")]
     judged = [r for r in records(done) if r.get("prediction_confidence") is not None]

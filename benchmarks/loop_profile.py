@@ -51,7 +51,10 @@ TIMED = {
     "step: around forward and backward": ("trainer.loop.step:forward_backward",),
     "step: the rest": ("trainer.loop.training:train_step", "trainer.loop.stepping:launch_step"),
     "record: its figures": ("trainer.loop.records:StepRecords.write",),
-    "record: line and state": ("shared.run_writer:RunWriter.log",),
+    "record: line and state": (
+        "shared.run_writer:RunWriter.log",
+        "shared.run_writer:RunWriter.record",
+    ),
     "record: write() of the line": ("shared.files:AppendLog.append",),
 }
 REST = "between the steps"

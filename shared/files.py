@@ -233,7 +233,9 @@ class AppendLog:
         return not self._pending
 
     def _write(self, line: bytes) -> bool:
-        data = (b"\n" if self._torn else b"") + line + b"\n"
+        data = line + b"\n"
+        if self._torn:
+            data = b"\n" + data
         try:
             written = os.write(self._fd, data)
         except OSError as error:

@@ -11,6 +11,9 @@ import orjson
 Json = dict[str, Any]
 
 MAX_INT = (1 << 63) - 1  # the largest integer that orjson writes
+_PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_INDENTED = _PLAIN | orjson.OPT_INDENT_2
+_NONE = type(None)
 _MAX_DEPTH = 100  # levels of nesting that are written; deeper values become "…"
 _MAX_READ_DEPTH = 300  # levels of nesting; orjson parses 1024, but Python's `str` of it fails
 SHALLOW = 2 * _MAX_READ_DEPTH  # bytes; a shorter text cannot open and close that many levels
@@ -83,10 +86,12 @@ def _inside(value: Any) -> Iterable[Any]:
 
 def encode_line(record: Mapping[str, Any]) -> bytes:
     """`record` as one line of JSON, without the newline. Never refuses a value."""
-    for value in record.values():
-        if isinstance(value, float) and not math.isfinite(value):
-            return encode_json(split_nonfinite(record))
-    return encode_json(record)
+    line = encode_json(record)
+    # A number that is not finite became null as well: so there is one more than there are Nones.
+    # Looking at each value takes longer than writing the line.
+    if line.count(b"null") == [*map(type, record.values())].count(_NONE):
+        return line
+    return encode_json(split_nonfinite(record))
 
 
 def encode_json(value: Any, *, indent: bool = False) -> bytes:
@@ -95,9 +100,7 @@ def encode_json(value: Any, *, indent: bool = False) -> bytes:
     Non-finite numbers become null, unknown objects their text, text that is no Unicode gets
     replacement characters, integers beyond 64 bits become floats.
     """
-    option = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    if indent:
-        option |= orjson.OPT_INDENT_2
+    option = _INDENTED if indent else _PLAIN
     try:
         return orjson.dumps(value, option=option, default=str)
     except (TypeError, ValueError):  # orjson says no to the above

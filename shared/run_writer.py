@@ -21,7 +21,7 @@ from shared.control.pulse import Pulse, Timings
 from shared.control.requests import Request, answer_fields, pending
 from shared.errors import UserError
 from shared.files import AppendLog, remove_temporaries, replace_file, write_json
-from shared.json_text import encode_line, is_number
+from shared.json_text import encode_line
 from shared.ownership.heartbeat import HeartbeatFile, read_beat
 from shared.ownership.lock import RunLock
 from shared.ownership.process import host_name
@@ -33,7 +33,7 @@ from shared.run.directory import RunDirectory, create_run
 from shared.run.ending import ending_of
 from shared.run.events import EventLog, Listener
 from shared.run.log import RunLog
-from shared.run.numbers import as_float, new_best, plain, plain_all
+from shared.run.numbers import plain, plain_all
 from shared.run.pace import Pace
 from shared.run.records import ExitRecord, PhaseTransition, RunState
 from shared.run.reserve import Reserve
@@ -214,6 +214,13 @@ class RunWriter:
         The state also shows `loss`, `tokens_total`, `tokens_per_second` and `mfu`. `best_loss`
         follows `val_loss` once there is one, and `loss` until then. A new `phase` is entered.
         """
+        self.record(step, metrics)
+
+    def record(self, step: int, metrics: dict[str, Any], **counters: int) -> None:
+        """Do what `log` does, with the dict itself, which must not be changed later.
+
+        `counters` are further fields of the state.
+        """
         now = time.time()
         fields = self._fields
         step = plain(step)
@@ -230,18 +237,7 @@ class RunWriter:
         }
         self._metrics.append(encode_line(record))
         self._pace.finished(step, metrics.get("step_time_ms"))
-        changes: dict[str, Any] = {"current_step": step}
-        if "loss" in metrics:
-            changes["current_loss"] = as_float(metrics["loss"])
-        if "val_loss" in metrics:
-            changes["val_loss"] = as_float(metrics["val_loss"])
-        for key in ("tokens_total", "tokens_per_second"):
-            if is_number(metrics.get(key)):
-                changes[key] = metrics[key]
-        if "mfu" in metrics:  # unknown as soon as the run continues on another device
-            changes["mfu"] = metrics["mfu"] if is_number(metrics["mfu"]) else None
-        changes.update(new_best(fields, step, metrics))
-        self._state.set(**changes)
+        self._state.finish_step(step, metrics, counters)
 
     def progress(self) -> None:
         """Report work that is not a step, such as an evaluation: the run is not stalled."""
@@ -395,7 +391,7 @@ class RunWriter:
         if self._state.problem is not None:
             facts = {"alarm": one_line(self._fields["alarm"], 120), "end": end}
         return self._heartbeat.beat(
-            self._fields["current_step"],
+            self._state.fields["current_step"],
             self._pace.idle_seconds,
             self._pace.step_seconds,
             **{key: value for key, value in facts.items() if value},

@@ -14,6 +14,8 @@ _PLAIN = frozenset({float, int, str, bool, type(None)})
 
 def plain_all(values: dict[str, Any]) -> None:
     """Make every value of `values` `plain`."""
+    if _PLAIN.issuperset(map(type, values.values())):
+        return
     for key, value in values.items():
         if type(value) not in _PLAIN:
             values[key] = plain(value)
@@ -42,6 +44,24 @@ def shortest(value: float) -> str:
     if math.isfinite(value) and value == int(value) and abs(value) <= _EXACT:
         return str(int(value)) if value or math.copysign(1.0, value) > 0 else "-0.0"
     return repr(value)
+
+
+def step_changes(state: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes to a state by the metrics of a finished step.
+
+    The state shows `loss`, `val_loss`, `tokens_total`, `tokens_per_second` and `mfu`.
+    """
+    changes: dict[str, Any] = {"current_step": step}
+    if "loss" in metrics:
+        changes["current_loss"] = as_float(metrics["loss"])
+    if "val_loss" in metrics:
+        changes["val_loss"] = as_float(metrics["val_loss"])
+    for key in ("tokens_total", "tokens_per_second"):
+        if is_number(metrics.get(key)):
+            changes[key] = metrics[key]
+    if "mfu" in metrics:  # unknown as soon as the run continues on another device
+        changes["mfu"] = metrics["mfu"] if is_number(metrics["mfu"]) else None
+    return {**changes, **new_best(state, step, metrics)}
 
 
 #: What may decide which step is best, the first that there is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +13,11 @@ from typing import Any, Protocol
 from shared.files import read_json, write_json
 from shared.json_text import Json, parse_nonfinite, split_nonfinite
 from shared.run.directory import RunDirectory
+from shared.run.numbers import step_changes
 from shared.run.records import RunState
+
+#: Steps that wait to be taken in, at most: a disk that hangs stops who usually does it.
+MOST_WAITING = 256
 
 _KNOWN = frozenset(field.name for field in dataclasses.fields(RunState))
 
@@ -52,8 +57,9 @@ class StateFile:
         value = read_json(run.state_path)
         #: Whether there was a readable state.
         self.found = value is not None
-        self.dirty = False
         self.problem: OSError | None = None
+        self._dirty = False
+        self._finished: deque[tuple[int, Mapping[str, Any], Mapping[str, Any]]] = deque()
         self._path = run.state_path
         self._check, self._stamps, self._write = check, stamps, write
         state = RunState(run_id=run.run_id) if value is None else RunState.from_json(value)
@@ -69,12 +75,44 @@ class StateFile:
     def state(self) -> RunState:
         """The state as the next `save` would write it, without the stamps."""
         with self._guard:
+            self._take_in()
             return RunState(**self._fields)
 
     @property
+    def dirty(self) -> bool:
+        """Whether the file lacks a change."""
+        return self._dirty or bool(self._finished)
+
+    @property
     def fields(self) -> Mapping[str, Any]:
-        """The fields of the state by name, always current. Cheaper than `state`."""
+        """The fields of the state by name. Cheaper than `state`.
+
+        A view that follows every change; what finished steps change, when `fields` is asked for.
+        """
+        if self._finished:
+            with self._guard:
+                self._take_in()
         return self._view
+
+    def finish_step(
+        self, step: int, metrics: Mapping[str, Any], counters: Mapping[str, Any]
+    ) -> None:
+        """Change what the metrics of a finished step change, and the fields in `counters`.
+
+        Both are kept until the state is asked for or written: a step that comes every few
+        milliseconds should not find out what nobody sees.
+        """
+        self._finished.append((step, metrics, counters))
+        if len(self._finished) >= MOST_WAITING:
+            with self._guard:
+                self._take_in()
+
+    def _take_in(self) -> None:
+        while self._finished:
+            step, metrics, counters = self._finished.popleft()
+            self._fields.update(step_changes(self._fields, step, metrics))
+            self._fields.update(counters)
+            self._dirty = True
 
     def set(self, **changes: Any) -> None:
         """Change fields in memory; `save` writes them. Raises TypeError for an unknown field."""
@@ -82,23 +120,25 @@ class StateFile:
             unknown = sorted(changes.keys() - self._fields.keys())
             raise TypeError(f"RunState has no field {', '.join(unknown)}")
         with self._guard:
+            self._take_in()
             self._fields.update(changes)
-            self.dirty = True
+            self._dirty = True
 
     def save(self, *, durable: bool = True) -> None:
         """Write the file. `durable=False` skips fsync. Raises OSError."""
         with self._writing:  # from snapshot to rename
             with self._guard:
+                self._take_in()
                 if self._stamps is not None:
                     self._fields.update(self._stamps())
                 state = RunState(**self._fields)
-                self.dirty = False
+                self._dirty = False
             try:
                 if self._check is not None:
                     self._check()
                 self._write(self._path, self._with_unknown(state.to_json()), durable=durable)
             except OSError as error:
-                self.dirty, self.problem = True, error
+                self._dirty, self.problem = True, error
                 raise
             self.problem = None
 

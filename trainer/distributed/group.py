@@ -51,17 +51,14 @@ class Group:
         """`memory` outlives a restart by torchrun, if there is such a thing."""
         self.world = world
         self.store = store
+        #: Whether there is only this process, so that nothing is exchanged.
+        self.alone = store is None
         self.memory = memory
         self.watch = watch
         self._numbers = count()
         self._entered = 0.0
         #: Called each second while this rank waits for a decision.
         self.meanwhile: Callable[[], None] = lambda: None
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is only this process, so that nothing is exchanged."""
-        return self.store is None
 
     @property
     def writes(self) -> bool:

@@ -80,7 +80,7 @@ class Feed:
 
     def __init__(self, source: SampleSource, device: torch.device, ahead: int = 0) -> None:
         self.source = source
-        self._device = device
+        self._device, self._on_cpu = device, device.type == "cpu"
         self._ahead = ahead
         self._ready: deque[StepData] = deque()
         self._given: StepData | None = None
@@ -91,14 +91,15 @@ class Feed:
 
         Raises what went wrong while it was made.
         """
-        if self._given is not None and self._given.place == place:
-            return self._given
-        while self._ready and self._ready[0].place != place:
-            self._ready.popleft()
-        if not self._ready:
-            self._ready.extend(self._made(place))
-        data = self._ready.popleft()
-        self._given = _on_device(data, self._device)
+        ready, given = self._ready, self._given
+        if given is not None and given.place == place:
+            return given
+        while ready and ready[0].place != place:
+            ready.popleft()
+        if not ready:
+            ready.extend(self._made(place))
+        data = ready.popleft()
+        self._given = data if self._on_cpu else _on_device(data, self._device)
         return self._given
 
     def _made(self, place: Place) -> Sequence[StepData]:
@@ -217,8 +218,6 @@ def _pinned(data: StepData, device: torch.device) -> StepData:
 
 
 def _on_device(data: StepData, device: torch.device) -> StepData:
-    if device.type == "cpu":
-        return data
     batches = [
         tuple(tensor.to(device, non_blocking=True) for tensor in batch) for batch in data.batches
     ]

@@ -78,6 +78,12 @@ def _sent(scalars: Sequence[Tensor]) -> Callable[[], Sequence[Tensor]]:
     return wait
 
 
+def total_tokens(parts: Sequence[Part]) -> Tensor:
+    """The tokens of all parts; 1 if there are none, so that a mean over them is 0."""
+    total = torch.stack([part.tokens for part in parts]).sum()
+    return total + (total == 0)
+
+
 def mean_loss(parts: Sequence[Part]) -> float:
     """The mean over all tokens that the step's loss is about."""
     if len(parts) == 1:

@@ -70,6 +70,11 @@ class Hybrid:
     def _phase(self) -> str | None:
         return "correct" if self._cycle.left else None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the run predicts weights at all."""
+        return self._predictor is not None
+
     def is_due(self, step: int) -> bool:
         """Whether the figures of `step` decide on something that comes next.
 

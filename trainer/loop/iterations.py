@@ -79,6 +79,11 @@ class Iterations:
             self._answering.close()
 
     @property
+    def is_on(self) -> bool:
+        """Whether the run learns from answers."""
+        return self._answering is not None
+
+    @property
     def between(self) -> bool:
         """Whether the run is between two iterations: only then may it be saved, paused or ended."""
         return self._session.progress.step % self._session.config.steps_per_iteration == 0

@@ -173,6 +173,11 @@ class CheckpointKeeper:
             with contextlib.suppress(RunError):  # reported as an alarm
                 self._record(saving.result)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `collect` or `retry_due` may have something to do."""
+        return self._failed or (self._saving is not None and self._saving.done())
+
     def wait(self) -> None:
         """Wait until no save is running."""
         self.collect(block=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import TracebackType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
 from trainer.model.loss import Losses
 from trainer.model.recomputation import draws_random_numbers
+
+T = TypeVar("T")
 
 
 class Attempt:
@@ -40,7 +44,7 @@ class Attempt:
     ) -> bool:
         if not is_out_of_memory(error):
             return False
-        self.error = one_line(error, 200) or "out of memory"
+        self.error = _told(error)
         return True
 
 
@@ -55,10 +59,9 @@ class MicroBatch:
         self.untried = True
         self._changed = changed
 
-    def parts(self, total: int) -> list[int]:
+    def parts(self, total: int) -> tuple[int, ...]:
         """`total` sequences as numbers of at most `size`."""
-        whole, rest = divmod(total, self.size)
-        return [self.size] * whole + ([rest] if rest else [])
+        return _parts(total, self.size)
 
     def attempts(self, undo: Callable[[], None] = nothing) -> Iterator[Attempt]:
         """Attempts, until one does not run out of memory; the size is halved after each that does.
@@ -76,19 +79,43 @@ class MicroBatch:
             if not attempt.error:
                 return
             # By now the failed attempt's traceback is gone, and with it the tensors it held.
-            undo()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if self.size == 1:
-                raise RunError(
-                    f"Out of memory with a single sequence at a time ({attempt.error}); choose "
-                    "--grad-checkpoint-every 1, a shorter --seq-len or a smaller model, or free "
-                    "some memory."
-                )
-            old, self.size = self.size, self.size // 2
-            self.untried = True
-            self._changed(old, self.size, attempt.error)
+            self._shrink(attempt.error, undo)
+
+    def attempted(self, attempt: Callable[[], T], undo: Callable[[], None]) -> T:
+        """What `attempt` returns, by the same rule; costs nothing where memory suffices."""
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                told = _told(error)
+            self._shrink(told, undo)
+
+    def _shrink(self, error: str, undo: Callable[[], None]) -> None:
+        undo()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.size == 1:
+            raise RunError(
+                f"Out of memory with a single sequence at a time ({error}); choose "
+                "--grad-checkpoint-every 1, a shorter --seq-len or a smaller model, or free "
+                "some memory."
+            )
+        old, self.size = self.size, self.size // 2
+        self.untried = True
+        self._changed(old, self.size, error)
+
+
+@lru_cache(maxsize=64)
+def _parts(total: int, size: int) -> tuple[int, ...]:
+    whole, rest = divmod(total, size)
+    return (size,) * whole + ((rest,) if rest else ())
+
+
+def _told(error: BaseException | None) -> str:
+    return one_line(error, 200) or "out of memory"
 
 
 class Undo:
@@ -96,9 +123,8 @@ class Undo:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        device = session.compute.device
-        model = session.config.model
-        dropout = draws_random_numbers(model)
+        device = session.plan.compute.device
+        dropout = draws_random_numbers(session.plan.config.model)
         self._cpu = torch.get_rng_state() if dropout else None
         on_cuda = dropout and device.type == "cuda"
         self._cuda = torch.cuda.get_rng_state(device) if on_cuda else None
@@ -114,9 +140,9 @@ class Undo:
 
 def losses_of(model: Callable[..., Losses], batch: tuple[Tensor, ...]) -> Losses:
     """The losses of a batch: inputs, targets and, if it has them, weights and positions."""
+    if len(batch) == 2:
+        return model(*batch)
     inputs, targets, *more = batch
-    if not more:
-        return model(inputs, targets)
     named = zip(("weights_BT", "positions_BT"), more, strict=False)
     return model(inputs, targets, **dict(named))
 

@@ -29,11 +29,19 @@ class Phases:
         self._writer = writer
         self._current = writer.state.current_phase
         #: The phase of the present step where it has one of its own.
-        self.special: Callable[[], str | None] = lambda: None
+        self.special: Callable[[], str | None] | None = None
+        #: With this plan, all steps from this one on have the present phase.
+        self._settled: tuple[Plan | None, int] = None, 0
 
     def enter(self, step: int) -> None:
         """Enter the phase of `step`, if it is another one."""
-        self.enter_phase(self.special() or phase_of(self._session.plan, step), step)
+        plan, since = self._settled
+        if plan is self._session.plan and step >= since:
+            return
+        special = self.special() if self.special else None
+        self.enter_phase(special or phase_of(self._session.plan, step), step)
+        if self.special is None and step > self._session.config.optim.warmup_steps:
+            self._settled = self._session.plan, step
 
     def enter_phase(self, phase: str, step: int) -> None:
         """Enter a phase with `step`, if it is another one."""

@@ -30,8 +30,8 @@ class StepRecords:
     def write(self, result: StepResult, evaluated: Mapping[str, float]) -> None:
         """Record a step; `evaluated` are the metrics of its validation."""
         session, writer = self._session, self._writer
-        position = result.position
-        rate = session.plan.tokens_per_step / result.seconds
+        position, plan = result.position, session.plan
+        rate = plan.tokens_per_step / result.seconds
         metrics = {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,
@@ -41,25 +41,30 @@ class StepRecords:
             "learning_rate": result.learning_rate,
             "tokens_total": position.tokens_total,
             "tokens_per_second": rate,
-            "mfu": utilization(rate, session.learner.flops_per_token, self._peak),
+            "mfu": self._peak and utilization(rate, session.learner.flops_per_token, self._peak),
             **result.named,
         }
         if self._on_gpu:  # the most that a rank has taken
             memory = peak_memory(session.compute.device) or 0
             metrics["gpu_memory_bytes"] = int(session.group.agree(memory)[0])
-        writer.log(position.step, **{**metrics, **evaluated})
-        writer.update(total_forward=position.total_forward, total_backward=position.total_backward)
-        if session.plan is not self._advised:
+        metrics.update(evaluated)
+        writer.record(
+            position.step,
+            metrics,
+            total_forward=position.total_forward,
+            total_backward=position.total_backward,
+        )
+        if plan is not self._advised:
             self._adviser.forget()
-            self._advised = session.plan
+            self._advised = plan
         if self._of_rewards is not None:  # the loss of answers tells nothing by itself
             self._of_rewards.take(position.step, {**result.named, **evaluated})
         else:
             self._adviser.take(result, rate)
             if "val_loss" in evaluated:
                 self._adviser.look(position.step, evaluated["val_loss"])
-        due = position.step % session.config.log.interval == 0
-        if due or self._first or position.step == session.max_steps:
+        due = position.step % plan.config.log.interval == 0
+        if due or self._first or position.step == plan.max_steps:
             self._say(position.step, result, rate)
         self._first = False
 

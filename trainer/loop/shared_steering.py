@@ -54,6 +54,11 @@ class SharedSteering:
         if self._signals.received is not None:
             self._group.raise_signal(self._signals.received)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether this rank has something to say. Makes no system call."""
+        return bool(self._signals.received or self._steering.has_requests)
+
     def interruption(self) -> Stop | None:
         """Handle what has arrived. Returns a Stop if the loop must end here, on all ranks.
 

@@ -41,9 +41,14 @@ class SilentWriter:
 
     def log(self, step: int, **metrics: Any) -> None:
         """Follow the best loss."""
+        self.record(step, metrics)
+
+    def record(self, step: int, metrics: dict[str, Any], **counters: Any) -> None:
+        """The same."""
         step = plain(step)
         metrics = {key: plain(value) for key, value in metrics.items()}
-        self.update(current_step=step, **new_best(vars(self.state), step, metrics))
+        best = new_best(vars(self.state), step, metrics)
+        self.update(current_step=step, **counters, **best)
 
     def update(self, *, durable: bool = False, **changes: Any) -> None:
         """Change fields of the state. Raises TypeError for one that does not exist."""

@@ -12,6 +12,8 @@ from trainer.config.schema import StabilityConfig
 from trainer.loop.step import StepResult
 
 MIN_LOSSES = 16  # with fewer losses in the window, nothing counts as a spike
+SUM_ERROR = 1e-6  # of the mean: more than a running sum is off by
+LARGE = 1e4  # a loss whose rounding errors do not stay in the running sum
 MIN_DEVIATION = 0.01  # of the mean: a ripple in a flat curve is not a spike
 
 
@@ -24,6 +26,8 @@ class SpikeWindow:
 
     def __init__(self, config: StabilityConfig, losses: Iterable[float] = ()) -> None:
         self._losses: deque[float] = deque(losses, maxlen=config.spike_window)
+        self._sum, self._added = sum(self._losses), 0
+        self._window = config.spike_window
         self._zscore = config.spike_zscore
 
     @property
@@ -38,15 +42,16 @@ class SpikeWindow:
 
     def has(self, loss: float) -> bool:
         """Whether `loss` is a spike."""
-        if loss <= self._least_threshold():
-            return False
-        return loss > self.threshold()
+        return loss > self._least_threshold() and loss > self.threshold()
 
     def _least_threshold(self) -> float:
-        """No spike is lower, whatever the deviation: it takes a fraction of the time."""
+        """No spike is lower, whatever the deviation: it takes a fraction of the time.
+
+        The running sum is a little off, so that a little is left to the threshold itself.
+        """
         count = len(self._losses)
-        mean = sum(self._losses) / count if count else math.inf
-        return mean + self._zscore * MIN_DEVIATION * abs(mean)
+        mean = self._sum / count if count else math.inf
+        return mean + (self._zscore * MIN_DEVIATION - SUM_ERROR) * abs(mean)
 
     def zscore(self, loss: float) -> float:
         """How many standard deviations `loss` lies above the window's mean."""
@@ -55,8 +60,15 @@ class SpikeWindow:
 
     def add(self, loss: float) -> None:
         """Add a step's loss, unless it is not finite."""
-        if math.isfinite(loss):
-            self._losses.append(loss)
+        if not math.isfinite(loss):
+            return
+        losses = self._losses
+        oldest = losses[0] if len(losses) == self._window else 0.0
+        losses.append(loss)
+        self._sum += loss - oldest
+        self._added += 1
+        if self._added % self._window == 0 or abs(oldest) > LARGE:
+            self._sum = sum(losses)
 
     def _level(self) -> tuple[float, float]:
         count = len(self._losses)

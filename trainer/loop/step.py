@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,19 +12,22 @@ from torch import Tensor, nn
 
 from trainer.checkpoint.progress import Position
 from trainer.loop.feed import Place
-from trainer.loop.figures import Figures, Part, launched, mean_loss, mean_named
+from trainer.loop.figures import (
+    Figures,
+    Part,
+    launched,
+    mean_loss,
+    mean_named,
+    total_tokens,
+)
 from trainer.loop.hooks import NO_HOOKS, Hooks
 from trainer.loop.micro_batch import MicroBatch, Undo, losses_of
-from trainer.loop.out_of_memory import (
-    OutOfMemoryTogether,
-    check_together,
-    out_of_memory_ends,
-)
+from trainer.loop.out_of_memory import OutOfMemoryTogether
 from trainer.loop.session import Session
-from trainer.optim.clipping import GradientNorms, clip_gradients, suspect
+from trainer.loop.together import forward_backward_together, of_all_ranks
+from trainer.optim.clipping import GradientNorms, clip_gradients, scale_gradients, suspect
 from trainer.optim.optimizer import Optimizer
 from trainer.optim.schedule import learning_rate
-from trainer.sharded import here
 
 
 class StepResult(NamedTuple):
@@ -55,7 +57,7 @@ class StepResult(NamedTuple):
 class LaunchedStep:
     """A step whose work was handed to the device; `result` reads what it measured.
 
-    `before` is the position that the step began at.
+    It led from the position `before` to the one `after`.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class LaunchedStep:
         rate: float,
         norms: GradientNorms,
         read: Callable[[], Figures],
+        *,
+        before: Position,
+        after: Position,
     ) -> None:
         self._session, self._started, self._rate = session, started, rate
         self._norms, self._read = norms, read
-        self.before = self.after = session.progress.position
+        self.before, self.after = before, after
 
     def result(self, not_before: float = -math.inf) -> StepResult:
         """What the step measured. Waits for the device, but not for what was launched later.
@@ -77,9 +82,10 @@ class LaunchedStep:
         when the device was busy with the step before.
         """
         figures = self._read()
-        took = time.perf_counter() - max(self._started, not_before)
-        (seconds,) = self._session.group.agree(took)
-        progress = self._session.progress
+        seconds = time.perf_counter() - max(self._started, not_before)
+        progress, group = self._session.progress, self._session.plan.group
+        if not group.alone:
+            (seconds,) = group.agree(seconds)
         progress.loss = figures.loss if math.isfinite(figures.loss) else None
         progress.seconds += seconds
         layer = suspect(self._norms) if figures.skipped else ""
@@ -124,80 +130,80 @@ def launch_step(
     is skipped.
     """
     started = time.perf_counter() if began is None else began
-    config, optimizer = session.config, session.optimizer
-    rate = learning_rate(config.optim, session.progress.step + 1, session.max_steps)
-    group, parallel = session.group, session.learner.parallel
-    for attempt in micro_batch.attempts(Undo(session)):
-        together = OutOfMemoryTogether(group, micro_batch.size, can_wait=parallel.can_wait)
-        with attempt, together:
-            parts = forward_backward(session, micro_batch, hooks)
-            passes = len(parts)
-            parts = of_all_ranks(session, parts)
-            hooks.after_backward(session, parts)
-            hooks.enter("optimizer")
-            limit, sharing = config.optim.grad_clip, parallel.sharing
-            norms = clip_gradients(session.parameters, limit, sharing)
+    plan, optimizer = session.plan, session.learner.optimizer
+    before = session.progress.position
+    rate = learning_rate(plan.config.optim, before.step + 1, plan.max_steps)
+    parts, passes, norms = micro_batch.attempted(
+        lambda: gradients(session, micro_batch, hooks), Undo(session)
+    )
     read = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above, late=late)
-    step = LaunchedStep(session, started, rate, norms, read)
     optimizer.zero_grad()
-    advance(session, passes)
-    step.after = session.progress.position
-    optimizer.averages.update(session.progress.step, session.max_steps)
+    after = session.progress.position = Position(
+        before.step + 1,
+        before.samples + plan.sequences_per_step,
+        before.tokens_total + plan.tokens_per_step,
+        before.total_forward + passes,
+        before.total_backward + passes,
+    )
+    optimizer.averages.update(after.step, plan.max_steps)
     hooks.enter("other")
-    return step
+    return LaunchedStep(session, started, rate, norms, read, before=before, after=after)
+
+
+def gradients(
+    session: Session, micro_batch: MicroBatch, hooks: Hooks
+) -> tuple[list[Part], int, GradientNorms]:
+    """Make the gradient of the step's mean loss, and clip it.
+
+    Returns what its passes measured, how many this rank made, and the norms before clipping.
+    """
+    group = session.plan.group
+    if group.alone:
+        parts = forward_backward(session, micro_batch, hooks)
+        return parts, len(parts), _clipped(session, parts, hooks)
+    can_wait = session.learner.parallel.can_wait
+    with OutOfMemoryTogether(group, micro_batch.size, can_wait=can_wait):
+        own = forward_backward_together(session, micro_batch, hooks)
+        parts = of_all_ranks(session, own)
+        return parts, len(own), _clipped(session, parts, hooks)
+
+
+def _clipped(session: Session, parts: list[Part], hooks: Hooks) -> GradientNorms:
+    hooks.after_backward(session, parts)
+    hooks.enter("optimizer")
+    learner, limit = session.learner, session.plan.config.optim.grad_clip
+    return clip_gradients(learner.parameters, limit, learner.parallel.sharing)
 
 
 def forward_backward(session: Session, micro_batch: MicroBatch, hooks: Hooks) -> list[Part]:
-    """Add the gradient of the step's mean loss, one micro-batch of this rank's share at a time.
+    """Add the gradient of the step's mean loss, one micro-batch at a time, where one process has
+    all the data.
 
     A micro-batch weighs as much as the share of the step's tokens that its loss is about. How many
     that are in all is known only at the end where the model chooses among the data's counted ones.
     """
-    group, parallel = session.group, session.learner.parallel
-    sequences = session.plan.sequences_per_step
-    offset, share = group.share(sequences)
-    counts = tuple(micro_batch.parts(share))
+    forward, sequences = session.learner.forward, session.plan.sequences_per_step
+    counts = micro_batch.parts(sequences)
     hooks.enter("data")
-    data = session.feed.step(Place(session.progress.samples, sequences, counts, offset))
+    data = session.feed.step(Place(session.progress.samples, sequences, counts))
     expected = data.expected or 1.0
-    # The first time, until it is known that this size fits: a rank that runs out of memory in the
-    # middle of an exchange leaves the others waiting.
-    late = micro_batch.untried and parallel.can_wait
-    passes = list(zip(counts, data.batches, data.counted, strict=True))
-    if parallel.lockstep:
-        # A rank with a smaller share makes a pass more than it has data for, which counts nothing.
-        most = len(micro_batch.parts(session.sequences_here))
-        passes += passes[-1:] * (most - len(passes))
     parts: list[Part] = []
-    laid = _laid_out(session) if len(passes) > 1 else {}
-    for number, (count, batch, counted) in enumerate(passes, start=1):
+    laid = _laid_out(session) if len(counts) > 1 else {}
+    for count, batch, counted in zip(counts, data.batches, data.counted, strict=True):
         hooks.before_forward("train", count)
-        reduce = number == len(passes) and not late
-        idle = number > len(counts)
-        with parallel.passing(reduce=reduce):
-            hooks.enter("forward")
-            with session.autocast:
-                losses = losses_of(session.forward, batch)
-            if reduce:
-                check_together(group)
-            hooks.enter("backward")
-            # The gradients of all ranks are reduced to their mean, and these are parts of a sum.
-            weight = 0.0 if idle else group.world.size / expected
-            whole = count == sequences
-            exchanging = reduce and not group.alone
-            with out_of_memory_ends(group, micro_batch.size) if exchanging else nullcontext():
-                (losses.total if whole else losses.total * (losses.counted * weight)).backward()
-        if not idle:
-            parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
-    if late:
-        check_together(group)
-        parallel.reduce(session.parameters)
+        hooks.enter("forward")
+        with session.autocast:
+            losses = losses_of(forward, batch)
+        hooks.enter("backward")
+        whole = count == sequences
+        (losses.total if whole else losses.total * (losses.counted * (1 / expected))).backward()
+        parts.append(Part(losses.total.detach(), losses.named, losses.counted, counted, count))
     micro_batch.untried = False
     for parameter, version in laid.items():
         if parameter.grad is not None and parameter.grad._version == version:
             parameter.grad = None  # no pass has used the parameter
-    if group.alone and len(parts) > 1:
-        _scale_gradients(session, expected / _total(parts))
+    if len(parts) > 1:
+        scale_gradients(session.parameters, expected / total_tokens(parts))
     return parts
 
 
@@ -208,49 +214,11 @@ def _laid_out(session: Session) -> dict[nn.Parameter, int]:
     next pass would not fit into what is left there: a sixth of the peak. Returns the versions of
     the gradients, which change when something is added.
     """
-    if not session.group.alone or session.compute.device.type != "cpu":
+    if session.compute.device.type != "cpu":
         return {}
     for parameter in session.parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     return {p: p.grad._version for p in session.parameters.values() if p.grad is not None}
-
-
-def of_all_ranks(session: Session, parts: list[Part]) -> list[Part]:
-    """The parts, or where several ranks have made some one part that stands for all of them.
-
-    The gradients are then scaled to be about as many tokens as there were.
-    """
-    group, config = session.group, session.config
-    if group.alone:
-        return parts
-    names = sorted(parts[0].named)
-    sums = torch.stack(
-        [
-            _sum(part.loss * part.tokens for part in parts),
-            _sum(part.tokens for part in parts),
-            *(_sum(part.named[name] * part.counted for part in parts) for name in names),
-        ]
-    )
-    group.total(sums)
-    counted = session.sources.train.counted(session.progress.samples, config.sequences_per_step)
-    tokens = sums[1]
-    loss = (sums[0] / (tokens + (tokens == 0))).float()
-    named = {name: (sums[2 + i] / (counted or 1)).float() for i, name in enumerate(names)}
-    whole = Part(loss, named, tokens, counted, config.sequences_per_step)
-    _scale_gradients(session, ((counted or 1.0) / _total([whole])).float())
-    return [whole]
-
-
-def _sum(values: Iterable[Tensor]) -> Tensor:
-    return torch.stack([value.double() for value in values]).sum()
-
-
-def _scale_gradients(session: Session, scale: Tensor) -> None:
-    """Multiply every gradient by a scalar on the device."""
-    if scale.device.type == "cpu" and scale.item() == 1.0:
-        return
-    gradients = [here(p.grad) for p in session.parameters.values() if p.grad is not None]
-    torch._foreach_mul_(gradients, scale)
 
 
 def update_unless_unwanted(
@@ -281,22 +249,8 @@ def unwanted(loss: float, norm: float, skip_above: float) -> bool:
 
 def unwanted_on_device(parts: list[Part], norm: Tensor, skip_above: float) -> Tensor:
     """The same as a tensor on the device: 1.0 if the update must be skipped, else 0.0."""
-    mean = sum((part.loss * part.tokens for part in parts), torch.zeros_like(norm)) / _total(parts)
+    mean = sum((part.loss * part.tokens for part in parts), torch.zeros_like(norm)) / total_tokens(
+        parts
+    )
     # NaN compares as False, so it counts as unwanted.
     return (~(norm.isfinite() & (mean <= skip_above) & mean.isfinite())).float()
-
-
-def _total(parts: list[Part]) -> Tensor:
-    """The tokens of all parts; 1 if there are none, so that a mean over them is 0."""
-    total = torch.stack([part.tokens for part in parts]).sum()
-    return total + (total == 0)
-
-
-def advance(session: Session, passes: int) -> None:
-    """Move the session's position past the step, for which so many passes were made."""
-    progress, plan = session.progress, session.plan
-    progress.step += 1
-    progress.samples += plan.sequences_per_step
-    progress.tokens_total += plan.tokens_per_step
-    progress.total_forward += passes
-    progress.total_backward += passes

@@ -39,18 +39,20 @@ class StepPolicy:
 
     def skip_above(self) -> float:
         """The loss above which the next update is skipped."""
-        skips = self._session.config.stability.skip_spikes
+        skips = self._session.plan.config.stability.skip_spikes
         return self._spikes.threshold() if skips else math.inf
 
     def judge(self, result: StepResult) -> bool:
         """Record what is wrong with a step. Returns whether training must roll back."""
-        step = result.position.step
-        if self._can_spike and result.finite and self._spikes.has(result.loss):
-            self._tell_spike(step, result)
-        self._spikes.add(result.loss)
-        self.bad.add(step, result)
+        step, loss = result.position.step, result.loss
         if result.finite:
+            if self._can_spike and self._spikes.has(loss):
+                self._tell_spike(step, result)
+            self._spikes.add(loss)
+            self.bad.clear()
             return False
+        self._spikes.add(loss)
+        self.bad.add(step, result)
         self._tell_nonfinite(step, result)
         return self.bad.count >= self._session.config.stability.nonfinite_steps
 

@@ -27,7 +27,7 @@ from trainer.loop.phases import Phases
 from trainer.loop.records import StepRecords
 from trainer.loop.recovery import Recovery
 from trainer.loop.session import Session
-from trainer.loop.step import LaunchedStep, launch_step
+from trainer.loop.step import LaunchedStep, StepResult, launch_step
 from trainer.loop.step_policy import StepPolicy
 from trainer.loop.validation import Validation
 
@@ -64,9 +64,13 @@ class Stepping:
         self._phases = phases
         self._validation = validation
         self._recovery = recovery
-        self._hybrid = hybrid
-        self._iterations = iterations
         self._parts = PartCare(session, writer, self.settle)
+        #: What else is recorded of a step.
+        self._further: list[Callable[[StepResult], dict[str, float]]] = []
+        if hybrid.is_on:
+            self._further.append(hybrid.follow)
+        if iterations.is_on:
+            self._further.append(lambda result: iterations.figures(result.position.step))
         self._records = StepRecords(session, writer)
         self._due = due
         self._late = reads_late(session, hooks)
@@ -95,6 +99,13 @@ class Stepping:
         else:
             self._follow(launched, due=due)
         return due
+
+    @property
+    def next_is_quiet(self) -> bool:
+        """Whether it is known that nothing is due after the next step, nor before it."""
+        session = self._session
+        next_step = session.progress.step + 1
+        return next_step < self._quiet_until and session.plan is self._quiet_plan
 
     def _is_due(self, step: int) -> bool:
         """Whether something is due after `step`.
@@ -133,14 +144,17 @@ class Stepping:
         many, roll back from there, past the `later` one, and return True.
         """
         session, hooks = self._session, self._hooks
-        hooks.enter("wait")
+        if self._late:
+            hooks.enter("wait")
         result = launched.result(self._read_at)
-        hooks.enter("other")
-        self._read_at = time.perf_counter()
+        if self._late:
+            hooks.enter("other")
+            self._read_at = time.perf_counter()
         hooks.after_step(session, result)
         self._phases.enter(result.position.step)
-        evaluated = self._hybrid.follow(result)
-        evaluated |= self._iterations.figures(result.position.step)
+        evaluated: dict[str, float] = {}
+        for figures in self._further:
+            evaluated |= figures(result)
         if due:
             evaluated |= self._validation.evaluate_if_due() | self._parts.measure_if_due()
         hooks.enter("records")

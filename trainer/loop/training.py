@@ -160,8 +160,32 @@ class Training:
             self.keeper.collect()
             self._garbage.collect_if(due)
             self._check_directory()
+            self._make_quiet_steps()
         self._steps.settle()
         return None
+
+    def _make_quiet_steps(self) -> None:
+        """Make steps after which nothing is due, until something comes up.
+
+        To ask everyone above in every step takes as long as to record it. Ranks have to: they ask
+        each other.
+        """
+        while (
+            self._steps.next_is_quiet
+            and self.session.plan.group.alone
+            and not self._something_came_up()
+        ):
+            self._hooks.before_step(self)
+            self._steps.step()
+            self._garbage.collect_if(False)
+
+    def _something_came_up(self) -> bool:
+        return bool(
+            self._steering.is_asked
+            or self.keeper.has_news
+            or self.writer.directory_problem
+            or self._time_is_up()
+        )
 
     def _interruption(self) -> Stop | None:
         """What has been asked for, handled; in the middle of an iteration it has to wait."""
@@ -189,11 +213,13 @@ class Training:
             session.group.limit(session.config.distributed.timeout)
 
     def _is_over(self) -> bool:
-        progress, hours = self.session.progress, self.session.config.train.max_hours
-        time_is_up = hours is not None and progress.seconds >= 3600 * hours
-        if progress.step >= self.session.max_steps:
+        if self.session.progress.step >= self.session.max_steps:
             return True
-        return self._iterations.between and (time_is_up or self._stops_early())
+        return self._iterations.between and (self._time_is_up() or self._stops_early())
+
+    def _time_is_up(self) -> bool:
+        hours = self.session.plan.config.train.max_hours
+        return hours is not None and self.session.progress.seconds >= 3600 * hours
 
     def _stops_early(self) -> bool:
         # Not while steps are bad: they are followed by a rollback, or by better ones.

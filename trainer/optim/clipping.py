@@ -55,6 +55,14 @@ def clip_gradients(
     return GradientNorms(each, total, names)
 
 
+def scale_gradients(parameters: Mapping[str, nn.Parameter], scale: Tensor) -> None:
+    """Multiply every gradient by a scalar on the device."""
+    if scale.device.type == "cpu" and scale.item() == 1.0:
+        return
+    gradients = [here(p.grad) for p in parameters.values() if p.grad is not None]
+    torch._foreach_mul_(gradients, scale)
+
+
 def suspect(norms: GradientNorms) -> str:
     """The parameter with the largest gradient, or the last whose gradient is not finite."""
     by_name = dict(zip(norms.names, norms.each.tolist(), strict=True))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tests.trainer.loop.conftest import Train, Trained, resume
@@ -184,6 +186,18 @@ def test_the_window_survives_a_resume(train: Train) -> None:
     again = resume(whole.run, "--from", "step_20", hooks=hooks)
     assert again.hashes("final") == one
     assert sum(e["event"] == "spike" for e in again.events) == 2
+
+
+@given(
+    st.lists(st.floats(-10, 10) | st.sampled_from([1e300, -1e17, 1e9, math.inf]), max_size=60),
+    st.floats(0.5, 8.0),
+)
+def test_a_spike_is_what_lies_above_the_threshold(losses: list[float], zscore: float) -> None:
+    """Whatever large losses have gone through the window."""
+    window = SpikeWindow(StabilityConfig(spike_window=20, spike_zscore=zscore))
+    for loss in losses:
+        assert window.has(loss) == (loss > window.threshold())
+        window.add(loss)
 
 
 def test_spike_window() -> None:

@@ -40,6 +40,19 @@ anything = st.recursive(
 )
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "null", "c d"]),
+        st.none() | st.floats() | st.integers(0, 9) | st.sampled_from(["null", "a null b"]),
+    )
+)
+def test_nonfinite_numbers_are_named_beside_anything_that_is_null(record: dict[str, Any]) -> None:
+    found = json.loads(encode_line(record))
+    bad = {key for key, x in record.items() if isinstance(x, float) and not math.isfinite(x)}
+    assert found.pop("nonfinite", {}).keys() == bad
+    assert found == {key: None if key in bad else value for key, value in record.items()}
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.text(st.characters(), max_size=5), anything, max_size=5))
 def test_every_record_becomes_one_line_that_can_be_read(record: dict[str, Any]) -> None:

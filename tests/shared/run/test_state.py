@@ -193,6 +193,41 @@ def test_an_older_state_never_lands_on_a_newer_one(run: RunDirectory) -> None:
     assert content(run)["current_step"] == 2
 
 
+def test_finished_steps_change_the_state_as_if_each_had_been_written(run: RunDirectory) -> None:
+    """While another thread writes it all the time."""
+    losses = [3.0, 2.0, math.nan, 2.5, 1.5, 4.0] * 500
+    file, ended = StateFile(run), threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            if file.dirty:
+                file.save(durable=False)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for step, loss in enumerate(losses, start=1):
+        file.finish_step(step, {"loss": loss, "tokens_total": 8 * step}, {"total_forward": step})
+    ended.set()
+    writer.join()
+    assert file.fields["current_step"] == len(losses)
+    assert file.fields["total_forward"] == len(losses)
+    file.set(best_loss=9.0)  # after the steps, so it is not overwritten by them
+    file.save(durable=False)
+    found = content(run)
+    assert (found["best_loss"], found["best_step"], found["best_metric"]) == (9.0, 5, "loss")
+    assert (found["current_loss"], found["tokens_total"]) == (4.0, 8 * len(losses))
+    assert not file.dirty
+
+
+def test_a_finished_step_is_a_change_that_is_not_written_yet(run: RunDirectory) -> None:
+    file = StateFile(run)
+    file.save()
+    file.finish_step(1, {"loss": 2.0, "val_loss": 1.0, "mfu": None}, {})
+    assert file.dirty
+    assert file.state.val_loss == 1.0
+    assert file.dirty
+
+
 def test_the_stamps_are_set_at_every_write(run: RunDirectory) -> None:
     ticks = iter((1.0, 2.0))
     file = StateFile(run, stamps=lambda: {"updated_at": next(ticks)})

@@ -3,7 +3,8 @@
 The real loop trains a small model on one thread. The time inside the loss, its backward pass,
 clipping and the optimizer is subtracted from every step; the rest is overhead, as a share of a 50
 ms step. Measured alone, and while another process reads the records every 50 ms as a monitor does.
-Hold: <= 0.5 %.
+Beside it the same arithmetic without the loop: what is left there is the clock's own time and
+Python's calls of torch. Hold: <= 0.5 %.
 
     python -m benchmarks.loop_overhead [--quick]
 """
@@ -19,10 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import Hold, Result, Row, run_alone
 from benchmarks.training_run import open_run, write_tokens
+
+if TYPE_CHECKING:
+    from shared.run_writer import RunWriter
+    from trainer.loop.session import Session
 
 STEP_SECONDS = 0.050
 HOLD_SHARE = 0.005
@@ -138,10 +143,40 @@ def read_like_a_monitor(folder: str) -> None:
         time.sleep(POLL)
 
 
-def overhead(shape: dict[str, Any], steps: int, *, watched: bool) -> list[Clocks]:
-    """Seconds of every step after the warmup, by both clocks, less those of the arithmetic."""
+def train(session: Session, writer: RunWriter) -> None:
+    """The loop."""
     from trainer.loop.training import Training
 
+    with writer:
+        Training(session, writer).run()
+
+
+def calculate(session: Session, writer: RunWriter) -> None:
+    """The arithmetic of as many steps, on one batch, with nothing around it."""
+    from trainer.loop import step
+    from trainer.loop.feed import Place
+
+    sequences = session.plan.sequences_per_step
+    place = Place(0, sequences, (sequences,))
+    with writer:
+        for _ in range(session.max_steps):
+            (batch,) = session.feed.step(place).batches
+            with session.autocast:
+                losses = session.forward(*batch)
+            losses.total.backward()
+            step.clip_gradients(session.parameters, 1.0)
+            session.optimizer.step(1e-4)
+            session.optimizer.zero_grad()
+
+
+def overhead(
+    shape: dict[str, Any],
+    steps: int,
+    *,
+    watched: bool,
+    run: Callable[[Session, RunWriter], None] = train,
+) -> list[Clocks]:
+    """Seconds of every step after the warmup, by both clocks, less those of the arithmetic."""
     arithmetic = Arithmetic()
     turns: list[Clocks] = []
 
@@ -167,8 +202,8 @@ def overhead(shape: dict[str, Any], steps: int, *, watched: bool) -> list[Clocks
             reader.start()
             stack.callback(reader.join)
             stack.callback(reader.terminate)
-        with arithmetic.watching(session), writer:
-            Training(session, writer).run()
+        with arithmetic.watching(session):
+            run(session, writer)
     pairs = list(itertools.pairwise(turns))[1 + WARMUP :]
     return [(after[0] - before[0], after[1] - before[1]) for before, after in pairs]
 
@@ -188,6 +223,10 @@ def measure(*, quick: bool = False) -> Result:
             rows.append(Row(f"{who}: p99", statistics.quantiles(wall, n=100)[98] * 1e6, "µs"))
             rows.append(Row(f"{who}: median CPU time", statistics.median(cpu) * 1e6, "µs"))
             typical = max(typical, median)
+        both = overhead(shape, steps, watched=False, run=calculate)
+        for what, clock in (("median", 0), ("median CPU time", 1)):
+            least = statistics.median(times[clock] for times in both)
+            rows.append(Row(f"{name}, without the loop: {what}", least * 1e6, "µs"))
     share = typical / STEP_SECONDS
     number = f"≤ {HOLD_SHARE:.1%} of a {STEP_SECONDS * 1000:.0f} ms step"
     hold = Hold(number, f"{share:.2%} (the worst median)", share <= HOLD_SHARE)

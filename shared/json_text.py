@@ -86,7 +86,10 @@ def _inside(value: Any) -> Iterable[Any]:
 
 def encode_line(record: Mapping[str, Any]) -> bytes:
     """`record` as one line of JSON, without the newline. Never refuses a value."""
-    line = encode_json(record)
+    try:
+        line = orjson.dumps(record, option=_PLAIN, default=str)
+    except (TypeError, ValueError):
+        line = encode_json(record)
     # A number that is not finite became null as well: so there is one more than there are Nones.
     # Looking at each value takes longer than writing the line.
     if line.count(b"null") == [*map(type, record.values())].count(_NONE):

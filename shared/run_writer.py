@@ -223,7 +223,8 @@ class RunWriter:
         """
         now = time.time()
         fields = self._fields
-        step = plain(step)
+        if type(step) is not int:
+            step = plain(step)
         plain_all(metrics)
         phase = metrics.get("phase")
         if phase and phase != fields["current_phase"]:

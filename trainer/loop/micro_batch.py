@@ -21,7 +21,6 @@ from trainer.loop.out_of_memory import is_out_of_memory
 from trainer.loop.session import Session
 from trainer.model.estimates import estimate_memory
 from trainer.model.loss import Losses
-from trainer.model.recomputation import draws_random_numbers
 
 T = TypeVar("T")
 
@@ -123,11 +122,11 @@ class Undo:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        device = session.plan.compute.device
-        dropout = draws_random_numbers(session.plan.config.model)
-        self._cpu = torch.get_rng_state() if dropout else None
-        on_cuda = dropout and device.type == "cuda"
-        self._cuda = torch.cuda.get_rng_state(device) if on_cuda else None
+        self._cpu = self._cuda = None
+        if session.learner.random:
+            device = session.compute.device
+            self._cpu = torch.get_rng_state()
+            self._cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def __call__(self) -> None:
         self._session.optimizer.zero_grad()

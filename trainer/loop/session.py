@@ -61,6 +61,8 @@ class Learner:
     parameters: Mapping[str, nn.Parameter]
     optimizer: Optimizer
     flops_per_token: float
+    #: Whether a training pass draws random numbers.
+    random: bool
 
 
 @dataclass
@@ -225,6 +227,7 @@ def _learner(planned: Plan) -> Learner:
         parameters=parameters,
         optimizer=build_optimizer(parameters, config.optim, parallel.sharing),
         flops_per_token=computed_flops_per_token(config),
+        random=draws_random_numbers(config.model),
     )
 
 

@@ -42,16 +42,12 @@ class SpikeWindow:
 
     def has(self, loss: float) -> bool:
         """Whether `loss` is a spike."""
-        return loss > self._least_threshold() and loss > self.threshold()
-
-    def _least_threshold(self) -> float:
-        """No spike is lower, whatever the deviation: it takes a fraction of the time.
-
-        The running sum is a little off, so that a little is left to the threshold itself.
-        """
         count = len(self._losses)
         mean = self._sum / count if count else math.inf
-        return mean + (self._zscore * MIN_DEVIATION - SUM_ERROR) * abs(mean)
+        # No spike is lower, whatever the deviation. The running sum is a little off, so that a
+        # little is left to the threshold itself, which takes far longer.
+        least = mean + (self._zscore * MIN_DEVIATION - SUM_ERROR) * abs(mean)
+        return loss > least and loss > self.threshold()
 
     def zscore(self, loss: float) -> float:
         """How many standard deviations `loss` lies above the window's mean."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -134,7 +135,7 @@ def launch_step(
     before = session.progress.position
     rate = learning_rate(plan.config.optim, before.step + 1, plan.max_steps)
     parts, passes, norms = micro_batch.attempted(
-        lambda: gradients(session, micro_batch, hooks), Undo(session)
+        partial(gradients, session, micro_batch, hooks), Undo(session)
     )
     read = update_unless_unwanted(optimizer, rate, parts, norms.total, skip_above, late=late)
     optimizer.zero_grad()

@@ -49,7 +49,8 @@ class StepPolicy:
             if self._can_spike and self._spikes.has(loss):
                 self._tell_spike(step, result)
             self._spikes.add(loss)
-            self.bad.clear()
+            if self.bad.count:
+                self.bad.clear()
             return False
         self._spikes.add(loss)
         self.bad.add(step, result)

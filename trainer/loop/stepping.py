@@ -85,7 +85,8 @@ class Stepping:
         (`time.perf_counter`), if that was before.
         """
         session = self._session
-        self._parts.before_step()
+        if session.learner.model.parts:
+            self._parts.before_step()
         above = self._policy.skip_above()
         launched = launch_step(
             session, self._micro_batch, above, self._hooks, late=self._late, began=began

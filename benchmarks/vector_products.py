@@ -1,8 +1,8 @@
 """The matrices of a 25M model times one vector, by every product that torch and numpy have for it.
 
 Decoding for one client is that and little else. The processor's time on one thread in fp32 (but for
-the product with half-precision weights), all matrices one after another, so that none is in a cache
-of the core; in turns, the best of many.
+the products with narrower weights), all matrices one after another, so that none is in a cache of
+the core; in turns, the best of many.
 
     python -m benchmarks.vector_products [--quick] [--page docs/experiments.md]
 """
@@ -52,6 +52,13 @@ def ways(matrix: Tensor, x: Tensor) -> dict[str, Callable[[], object]]:
             turned, ids, begin, False, 0, False, x
         ),
     }
+    narrow, narrow_x = matrix.bfloat16(), x.bfloat16()
+    found["weights and vector in bf16"] = lambda: torch.mv(narrow, narrow_x)
+    scales = matrix.abs().amax(dim=1) / 127
+    small, scales_O = (matrix / scales[:, None]).round().to(torch.int8), scales.bfloat16()
+    found["weights in int8, vector in bf16"] = lambda: torch._weight_int8pack_mm(
+        narrow_x[None], small, scales_O
+    )
     if can_pack("fp32"):
         packed = PackedLinear(matrix, None)
         found["oneDNN, packed"] = lambda: packed.rows(row)

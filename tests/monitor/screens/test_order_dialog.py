@@ -101,7 +101,7 @@ async def test_deleting_takes_the_name(
         await on.type("o")
         await on.click("#delete")
         plan = await on.answered()
-        assert [item.run for item in plan.runs] == [run]
+        assert [item.run for item in plan.doomed] == [run]
     assert run.path.is_dir()
 
 

@@ -9,5 +9,8 @@ if [[ -n ${PYTHON:-} ]]; then
     monitor=("$PYTHON" -m monitor)
 elif [[ -x .venv/bin/python ]]; then
     monitor=(.venv/bin/python -m monitor)
+elif ! command -v train-monitor >/dev/null; then
+    echo "train-monitor is not on the PATH: run make setup, or set PYTHON to a Python that has it." >&2
+    exit 2
 fi
 exec "${monitor[@]}" --runs-dir "${RUNS_DIR:-runs}" "$@"

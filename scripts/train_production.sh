@@ -27,5 +27,8 @@ if [[ -n ${PYTHON:-} ]]; then
     trainer=("$PYTHON" -m trainer)
 elif [[ -x .venv/bin/python ]]; then
     trainer=(.venv/bin/python -m trainer)
+elif ! command -v trainer >/dev/null; then
+    echo "trainer is not on the PATH: run make setup, or set PYTHON to a Python that has it." >&2
+    exit 2
 fi
 exec "${trainer[@]}" pipeline --config "$CONFIG" "${options[@]}" "$@"

@@ -93,7 +93,7 @@ def record_end(
         reason=reason,
         next_start=now + decision.delay,
     )
-    return Outcome(f"{reason}; {message}", waiting, decision.delay)
+    return Outcome(f"{reason.rstrip('.')}; {message}", waiting, decision.delay)
 
 
 def _describe(record: IdleRun, code: int | None, *, began: bool) -> str:
@@ -114,7 +114,7 @@ def _hopeless(record: IdleRun, code: int | None, reason: str, *, began: bool) ->
     unended = status in ("queued", "preempted") or status in ACTIVE_STATUSES
     if unended or (began and record.state.exit is None):
         record.end("failed", code or 1, reason)
-    return Outcome(f"{reason}; a restart would not help")
+    return Outcome(f"{reason.rstrip('.')}; a restart would not help")
 
 
 def _give_up(

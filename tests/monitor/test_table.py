@@ -92,7 +92,9 @@ async def test_columns_are_chosen_and_remembered(start: Start, tmp_path: Path) -
         await until(pilot, lambda: column(app) == ["run2", "run0", "run1"])
         specs = app.look.table.columns
         assert specs[-3:] == ("min:reward", "config:optim.learning_rate", "config:optim.decay")
-        await until(pilot, lambda: "min:reward" in (tmp_path / "settings.yaml").read_text())
+        await until(
+            pilot, lambda: SettingsFile(tmp_path / "settings.yaml").settings.columns == specs
+        )
     again = start()
     assert again.look.table.columns == specs
     assert again.look.table.sort == "min:reward"

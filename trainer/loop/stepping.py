@@ -145,11 +145,10 @@ class Stepping:
         many, roll back from there, past the `later` one, and return True.
         """
         session, hooks = self._session, self._hooks
-        if self._late:
-            hooks.enter("wait")
+        hooks.enter("wait")
         result = launched.result(self._read_at)
+        hooks.enter("other")
         if self._late:
-            hooks.enter("other")
             self._read_at = time.perf_counter()
         hooks.after_step(session, result)
         self._phases.enter(result.position.step)

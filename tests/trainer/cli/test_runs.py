@@ -214,7 +214,10 @@ WRONG = {
     "unknown run to delete": (("delete", "it", "nope", "--yes"), "no run 'nope'"),
     "a tag with a comma": (("tag", "it", "a,b"), "'a,b' is not a tag"),
     "nothing in the trash": (("restore",), "nothing to restore"),
-    "nothing to export": (("export", "it"), "give --csv, --text, --svg or --png"),
+    "nothing to export": (
+        ("export", "it"),
+        "give --csv, --text, --svg, --png, --tensorboard or --wandb-offline",
+    ),
     "no such metric": (("export", "it", "--csv", "{}/x", "--keys", "los"), "did you mean loss"),
     "no metric at all": (("export", "it", "--csv", "{}/x", "--keys", " , "), "names no metric"),
     "a folder": (("export", "it", "--csv", "{}"), "is a folder; name a file in it"),

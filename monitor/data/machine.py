@@ -54,7 +54,9 @@ class HostView:
 
 @dataclass(frozen=True)
 class DiskView:
-    """The disk of the runs directory, in bytes; `free` is what may be used without being root."""
+    """The disk of the runs directory, in bytes: what may still be used without being root, and that
+    with what is in use. Blocks kept for root are in neither, as in `df`.
+    """
 
     free: int | None = None
     total: int | None = None
@@ -175,7 +177,7 @@ def read_disk(folder: Path) -> DiskView:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     usage = shutil.disk_usage(folder)
-    return DiskView(usage.free, usage.total)
+    return DiskView(usage.free, usage.used + usage.free)
 
 
 class NvidiaDriver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -48,7 +49,7 @@ def test_this_machine(tmp_path: Path) -> None:
     assert 0 < view.host_use.ram_used < psutil.virtual_memory().total
     assert view.host_use.cpu is not None
     assert 0 <= view.host_use.cpu <= 1
-    assert view.disk.total == read_disk(tmp_path).total
+    assert view.disk.total == pytest.approx(read_disk(tmp_path).total, rel=0.05)
     assert view.disk.free is not None
 
 
@@ -201,3 +202,10 @@ def test_the_module_loads_neither_the_driver_nor_a_screen() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_disk_is_as_full_as_df_says(tmp_path: Path) -> None:
+    found, disk = os.statvfs(tmp_path), read_disk(tmp_path)
+    used = (found.f_blocks - found.f_bfree) * found.f_frsize
+    assert disk.free is not None and disk.total is not None
+    assert disk.total - disk.free == pytest.approx(used, rel=0.05, abs=1 << 28)

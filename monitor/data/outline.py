@@ -114,14 +114,15 @@ class Extents:
     def __init__(self) -> None:
         self._table: MetricsTable | None = None
         self._known: dict[str, _Known] = {}
-        self._rising = False
+        self._detours = -1
 
     def of(self, table: MetricsTable) -> Mapping[str, Extent]:
         """The extents in `table`, without a pass that was given up."""
         front = table.facts.given_up_after
-        if table is not self._table or front is not None or not self._rising:
+        detours = table.facts.detours
+        if table is not self._table or front is not None or detours != self._detours:
             self._known = {}  # values that were there may be others now
-        self._table, self._rising = table, front is None
+        self._table, self._detours = table, detours if front is None else -1
         found: dict[str, Extent] = {}
         for key in table.keys()[:MAX_METRICS]:
             series = table.series(key)

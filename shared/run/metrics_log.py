@@ -236,6 +236,7 @@ class MetricsTable:
             ):
                 facts.front = step
             newest |= dict.fromkeys(having, step)
+        facts.detours += 1
         return False
 
     def _newest_of(self, key: str) -> int:

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monitor.actions.table import chunks
@@ -26,6 +26,7 @@ RECORD = st.fixed_dictionaries(
 
 
 @given(parts=st.lists(st.lists(RECORD, max_size=8), max_size=6))
+@example([[{"step": 1, "acc": 0}, {"step": 0, "acc": 0}, {"step": 1}], [{"step": 0, "acc": 1}]])
 def test_extents_of_a_growing_table_are_those_of_the_whole(
     parts: list[list[dict[str, Any]]],
 ) -> None:

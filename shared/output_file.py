@@ -36,7 +36,7 @@ def write_output(path: Path, chunks: Iterable[bytes], *, force: bool = False) ->
             _put(temporary, target, force=force)
         fsync_directory(target.parent)
     except FileExistsError as error:  # created while we wrote
-        raise _exists(path) from error
+        raise exists_already(path) from error
     except OSError as error:
         raise RunError(f"Cannot write {one_line(path)}: {error.strerror}.") from error
     return size
@@ -54,17 +54,24 @@ def check_output(path: Path, *, force: bool = False) -> None:
             if path.exists() and not path.is_file():
                 raise UserError(f"{shown} is not a regular file; name another.")
             if not force:
-                raise _exists(path)
+                raise exists_already(path)
         folder = path.resolve().parent
         if not folder.is_dir():
             raise UserError(f"{shown} cannot be written: there is no folder {one_line(folder)}.")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UserError(f"{shown} cannot be written: no permission in {one_line(folder)}.")
+        check_permission(folder, path)
     except OSError as error:
         raise UserError(f"{shown} cannot be written: {error.strerror}.") from error
 
 
-def _exists(path: Path) -> UserError:
+def check_permission(folder: Path, path: Path) -> None:
+    """Raise UserError when nothing can be made in `folder`, which `path` needs."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        shown = one_line(path)
+        raise UserError(f"{shown} cannot be written: no permission in {one_line(folder)}.")
+
+
+def exists_already(path: Path) -> UserError:
+    """What to say of a path that may be replaced only on request."""
     return UserError(f"{one_line(path)} already exists; --force replaces it.")
 
 

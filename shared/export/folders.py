@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shared.errors import RunError, UserError
 from shared.files import fsync_directory
+from shared.output_file import check_permission, exists_already
 from shared.temporaries import put_folder, temporary_folder
 from shared.text import one_line
 
@@ -33,30 +34,27 @@ class Target:
 
     def check(self) -> None:
         """Raise UserError when it cannot be made."""
-        shown = one_line(self.path)
         try:
             if os.path.lexists(self.path):
                 self._check_replaceable()
             there = next(p for p in (self.parent, *self.parent.absolute().parents) if p.exists())
             if not there.is_dir():
                 raise UserError(f"{one_line(there)} is not a folder; name another.")
-            if not os.access(there, os.W_OK | os.X_OK):
-                raise UserError(f"{shown} cannot be written: no permission in {one_line(there)}.")
+            check_permission(there, self.path)
         except OSError as error:
-            raise UserError(f"{shown} cannot be written: {error.strerror}.") from error
+            raise UserError(
+                f"{one_line(self.path)} cannot be written: {error.strerror}."
+            ) from error
 
     def _check_replaceable(self) -> None:
         if not self.force:
-            raise self._exists()
+            raise exists_already(self.path)
         there = self.path
         if there.is_symlink() or not there.is_dir() or not all(map(self.is_ours, _names(there))):
             raise UserError(
                 f"{one_line(there)} holds something else, which --force does not replace; "
                 "name another folder."
             )
-
-    def _exists(self) -> UserError:
-        return UserError(f"{one_line(self.path)} already exists; --force replaces it.")
 
     @contextlib.contextmanager
     def filled(self) -> Iterator[Path]:
@@ -83,11 +81,11 @@ class Target:
             return
         try:
             if os.path.lexists(self.path):
-                raise self._exists()
+                raise exists_already(self.path)
             place.rename(self.path)
         except OSError as error:  # made while we wrote
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise self._exists() from error
+                raise exists_already(self.path) from error
             raise
 
 

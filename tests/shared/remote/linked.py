@@ -13,20 +13,15 @@ from shared.remote.protocol import encode_frame, read_frame
 from shared.remote.server import Server
 
 
-class FakeLink:
-    """Asks `answer`; every frame is encoded and decoded, as it would be on its way."""
+class Answering:
+    """The side of a link that answers come from at once: those of `answer`, or a refusal."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.dead = False
-        #: Called with each request; returns whether the link ends before or after it arrived.
-        self.drop: Callable[[Any], str] = lambda head: ""
-
-    received = 0
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self._answer = answer
 
     def ask(self, head: Any) -> Any:
         pending = Pending(1.0)
-        pending.answer = self._server.answer(head)
+        pending.answer = self._answer(head)
         return pending
 
     def answer_to(self, pending: Any, until: Any) -> Any:
@@ -34,6 +29,19 @@ class FakeLink:
         if "error" in answer:
             raise RefusedError(answer["error"])
         return answer, body
+
+
+class FakeLink(Answering):
+    """Asks `answer`; every frame is encoded and decoded, as it would be on its way."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.answer)
+        self._server = server
+        self.dead = False
+        #: Called with each request; returns whether the link ends before or after it arrived.
+        self.drop: Callable[[Any], str] = lambda head: ""
+
+    received = 0
 
     def request(self, head: Any, timeout: float = 0.0) -> Any:
         if self.dead or self.drop(head) == "before":

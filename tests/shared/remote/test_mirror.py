@@ -20,6 +20,7 @@ from shared.remote.fetching import Sizes
 from shared.remote.mirror import Mirror
 from shared.remote.ranking import SAMPLES
 from shared.run.sketch import read_sketch
+from tests.shared.remote.linked import Answering
 
 PATHS = st.sampled_from(
     [
@@ -55,24 +56,6 @@ ANSWER = st.fixed_dictionaries(
 )
 
 
-class Link:
-    """Answers without a process: by a service, or with what is given."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def ask(self, head: Any) -> Any:
-        pending = Pending(1.0)
-        pending.answer = self._answer(head)
-        return pending
-
-    def answer_to(self, pending: Any, until: Any) -> Any:
-        answer, body = pending.answer
-        if "error" in answer:
-            raise RefusedError(answer["error"])
-        return answer, body
-
-
 @settings(max_examples=40, deadline=None)
 @given(answers=st.lists(ANSWER, min_size=1, max_size=4), body=st.binary(max_size=20))
 def test_a_hostile_host_writes_nothing_outside(tmp_path_factory, answers, body):
@@ -81,7 +64,7 @@ def test_a_hostile_host_writes_nothing_outside(tmp_path_factory, answers, body):
     mirror = Mirror(top / "mirror")
     mirror.reconnected()
     for answer in answers:
-        mirror.step(Link(lambda head, a=answer: (a, body)), 0.0, budget=0.001)  # type: ignore[arg-type]
+        mirror.step(Answering(lambda head, a=answer: (a, body)), 0.0, budget=0.001)  # type: ignore[arg-type]
     assert os.listdir(top) == ["mirror"]  # noqa: PTH208
     for folder, _, names in os.walk(top / "mirror"):
         for name in names:
@@ -91,7 +74,7 @@ def test_a_hostile_host_writes_nothing_outside(tmp_path_factory, answers, body):
 
 def test_a_listing_without_an_end_is_given_up(tmp_path):
     mirror = Mirror(tmp_path)
-    endless = Link(lambda head: ({"entries": [], "more": True}, b""))
+    endless = Answering(lambda head: ({"entries": [], "more": True}, b""))
     with pytest.raises(LinkError, match="without end"):
         mirror.step(endless, 0.0)  # type: ignore[arg-type]
 
@@ -106,7 +89,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("shared.remote.copies.replace_file", full)
-    link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
+    link = Answering(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
     mirror.step(link, 0.0)  # type: ignore[arg-type]
     assert "No space left" in mirror.incomplete
 
@@ -117,7 +100,7 @@ def pair(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "copy").mkdir()
     mirror = Mirror(tmp_path / "copy", "box:")
-    link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
+    link = Answering(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
 
     def update() -> None:
         mirror.step(link, 0.0, lambda: ("box:a",))  # type: ignore[arg-type]
@@ -279,7 +262,7 @@ def test_what_has_no_room_is_told_and_fetched_once_there_is_some(tmp_path):
     free = [10]
     space = Space(free=lambda folder: (free[0], 10_000))
     mirror = Mirror(tmp_path / "copy", space=space)
-    link = Link(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
+    link = Answering(Service(Folder(str(tmp_path / "runs")), lambda seconds: True).answer)
     mirror.step(link, 0.0)  # type: ignore[arg-type]
     assert "10 B are free" in mirror.incomplete
     free[0] = 9_000

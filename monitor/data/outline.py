@@ -119,7 +119,7 @@ class Extents:
     def of(self, table: MetricsTable) -> Mapping[str, Extent]:
         """The extents in `table`, without a pass that was given up."""
         front = table.facts.given_up_after
-        detours = table.facts.detours
+        detours = table.detours
         if table is not self._table or front is not None or detours != self._detours:
             self._known = {}  # values that were there may be others now
         self._table, self._detours = table, detours if front is None else -1

@@ -35,8 +35,6 @@ class Facts:
     attempt: int = -1
     front: int = -1
     highest: int = -1
-    #: How often something came that did not simply lead on: values from before may be others now.
-    detours: int = field(default=0, compare=False)
     #: (step, name) of each change of phase, by step.
     phases: list[tuple[int, str]] = field(default_factory=list)
 
@@ -70,7 +68,6 @@ class Facts:
         self.records, self.last_record, self.rounded = 0, {}, 0
         self.step_keys, self.phases = [], []
         self.attempt = self.front = self.highest = -1
-        self.detours += 1
 
     @property
     def given_up_after(self) -> int | None:
@@ -87,7 +84,6 @@ class Facts:
         self.keys += [k for k in other.keys if k not in self.keys][: MAX_KEYS - len(self.keys)]
         self.step_keys += [k for k in other.step_keys if k not in self.step_keys]
         self.rounded += other.rounded
-        self.detours += other.detours + 1  # it is not known where the other began
         if other.records and other.attempt >= self.attempt:
             self.attempt, self.front = other.attempt, other.front
         self.highest = max(self.highest, other.highest)

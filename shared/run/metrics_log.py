@@ -51,6 +51,9 @@ class MetricsTable:
         self._rows: dict[str, Rows] = {}
         self.facts = Facts()
         self.version = 0
+        #: How often something came that did not simply lead on: values from before may be others
+        #: now.
+        self.detours = 0
 
     @property
     def records(self) -> int:
@@ -111,6 +114,7 @@ class MetricsTable:
             facts.give_up_records()
         self.facts.merge(facts)
         self.version += 1
+        self.detours += 1  # it is not known where the other began
 
     def add_lines(self, block: bytes) -> None:
         """Append a block of complete lines."""
@@ -206,6 +210,7 @@ class MetricsTable:
         if tier < self.facts.tier:
             if self.facts.tier != NONE:
                 self._rows = {}
+                self.detours += 1
                 self.facts.give_up_records()
             self.facts.tier = tier
         return True
@@ -236,7 +241,7 @@ class MetricsTable:
             ):
                 facts.front = step
             newest |= dict.fromkeys(having, step)
-        facts.detours += 1
+        self.detours += 1
         return False
 
     def _newest_of(self, key: str) -> int:

@@ -75,6 +75,15 @@ def test_two_bad_steps_are_only_skipped(train: Train) -> None:
     assert not any(e["event"] == "rolled_back" for e in done.events)
 
 
+def test_after_a_rollback_into_warmup_full_comes_again(train: Train) -> None:
+    shape = {"train__max_steps": 14, "optim__warmup_steps": 6}
+    intervals = {"checkpoint__interval": 4, "eval__interval": 4}
+    done = train("early", hooks=poison(in_data(6 * 4, 9 * 4)), **shape, **intervals)
+    back = next(e for e in done.events if e["event"] == "rolled_back")
+    assert back["to_step"] == 4 < back["from_step"]
+    assert done.state.current_phase == "full"
+
+
 def test_without_a_checkpoint_it_goes_back_to_the_start(train: Train) -> None:
     done = train("start", "--deterministic", hooks=poison(in_data(0, 3 * 4)))
     assert done.code == 0

@@ -103,7 +103,7 @@ _TOLD = (
     ),
     Condition(
         "train",
-        ("max_steps", "epochs", "label_smoothing", "z_loss", "document_mask"),
+        ("max_steps", "epochs", "label_smoothing", "z_loss", "document_mask", "vocab_multiple"),
         lambda c: c.data.dataset != "prompts",
         "the loss and the length of the run are those of rl",
     ),
@@ -133,7 +133,7 @@ _TOLD = (
     ),
     Condition(
         "train",
-        ("label_smoothing", "z_loss", "document_mask"),
+        ("label_smoothing", "z_loss", "document_mask", "vocab_multiple"),
         lambda c: c.data.dataset != "pairs",
         "the loss is that of pairs of answers",
     ),
@@ -148,6 +148,12 @@ _TOLD = (
         ("val_path",),
         lambda c: c.data.dataset != "pairs",
         "pairs are held back by --val-split",
+    ),
+    Condition(
+        "train",
+        ("vocab_multiple",),
+        lambda c: not c.train.collider,
+        "train.collider multiplies the output head in its own way",
     ),
     Condition("train", ("collider_keep",), lambda c: c.train.collider, "train.collider is false"),
     Condition(

@@ -7,6 +7,7 @@ import math
 from trainer.config.schema import Config
 from trainer.distributed.device import Compute
 from trainer.distributed.world import World
+from trainer.model.estimates import sequences_at_once
 from trainer.model.shapes import (
     block_parameters,
     gathered_in_bf16,
@@ -46,10 +47,7 @@ def received_per_step(
 def passes_of(config: Config, world: World) -> int:
     """Forward and backward passes of a rank in a step."""
     share = math.ceil(config.sequences_per_step / world.size)
-    size = config.train.batch_size
-    if isinstance(config.train.micro_batch, int):
-        size = config.train.micro_batch
-    return math.ceil(share / min(size, share))
+    return math.ceil(share / sequences_at_once(config, world.size))
 
 
 def _owned(config: Config, compute: Compute, share: float, *, sharded: bool) -> float:

@@ -63,7 +63,7 @@ def length_lines(planned: Plan) -> Iterator[str]:
     if planned.config.data.dataset == "prompts":  # as many tokens as the answers turn out to have
         return
     parts = parts_of(planned)
-    for before, now in pairwise(parts):
+    for before, now in pairwise(parts[planned.stage :]):  # a resumed run has grown already
         n, count = dimensions(now.stage.model), count_parameters(now.stage.model)
         yield (
             f"after step {before.last} it grows to {format_count(count)} parameters: "

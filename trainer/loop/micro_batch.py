@@ -176,12 +176,12 @@ def largest_that_fits(
 
 
 def _activations(config: Config, size: int, session: Session) -> int:
-    """Bytes of a forward and backward pass over `size` sequences, gradients included."""
-    train = config.train.model_copy(update={"batch_size": size})
+    """Bytes that come and go in a step of passes over `size` sequences, gradients included."""
+    train = config.train.model_copy(update={"micro_batch": size})
     compute = session.compute
     estimate = estimate_memory(
         config.model_copy(update={"train": train}),
         bf16=compute.bf16,
         cuda=compute.device.type == "cuda",
     )
-    return estimate.activations + estimate.gradients
+    return estimate.in_step

@@ -32,8 +32,6 @@ class PartCare:
     def before_step(self) -> None:
         """Let every part prepare for the next step."""
         session = self._session
-        if not session.model.parts:
-            return
         step = session.progress.step + 1
         for part in session.model.parts:
             begins = part.before_step(session.model, step, session.max_steps)

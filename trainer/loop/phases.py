@@ -37,11 +37,11 @@ class Phases:
         """Enter the phase of `step`, if it is another one."""
         plan, since = self._settled
         if plan is self._session.plan and step >= since:
-            return
+            return  # after a rollback a step may lie before
         special = self.special() if self.special else None
         self.enter_phase(special or phase_of(self._session.plan, step), step)
-        if self.special is None and step > self._session.config.optim.warmup_steps:
-            self._settled = self._session.plan, step
+        settled = self.special is None and step > self._session.config.optim.warmup_steps
+        self._settled = (self._session.plan, step) if settled else (None, 0)
 
     def enter_phase(self, phase: str, step: int) -> None:
         """Enter a phase with `step`, if it is another one."""

@@ -101,10 +101,7 @@ class BadSteps:
         self.first: BadStep | None = None
 
     def add(self, step: int, result: StepResult) -> None:
-        """Count a bad step; a good one resets the count."""
-        if result.finite:
-            self.clear()
-            return
+        """Count a bad step."""
         self.count += 1
         if self.first is None:
             self.first = BadStep(

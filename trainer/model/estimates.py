@@ -121,7 +121,7 @@ def estimate_memory(
     weights = trained + count.frozen_bytes
     n, tied = dimensions(config.model), config.model.tie_embeddings
     head = 4 * n.V * n.D
-    once = _sequences(config, ranks) >= math.ceil(config.sequences_per_step / ranks)
+    once = sequences_at_once(config, ranks) >= math.ceil(config.sequences_per_step / ranks)
     # A tied matrix's first gradient counts as an activation, and the second is added at the end.
     late = max(0, trained - (0 if tied else head)) if once else 0
     scratch = min(head, trained) if tied else 0
@@ -159,7 +159,7 @@ def spread_over(
     )
 
 
-def _sequences(config: Config, ranks: int) -> int:
+def sequences_at_once(config: Config, ranks: int) -> int:
     """Sequences that go through the model at once, in each of `ranks`."""
     train = config.train
     most = train.micro_batch if isinstance(train.micro_batch, int) else train.batch_size
@@ -173,7 +173,7 @@ def _activations(config: Config, *, bf16: bool, cuda: bool, ranks: int) -> int:
     and norms are fp32 even under autocast, the others are not.
     """
     n, model = dimensions(config.model), config.model
-    tokens = _sequences(config, ranks) * config.rows * config.seq_len
+    tokens = sequences_at_once(config, ranks) * config.rows * config.seq_len
     width = 2 if bf16 else 4
     gpt2 = model.flavour == "gpt2"
     heads, groups = n.H * n.C, n.K * n.C

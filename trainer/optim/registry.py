@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from trainer.config.optim import GroupConfig, OptimConfig, default_rate
 from trainer.optim.averages import averages_of
-from trainer.optim.groups import Row
-from trainer.optim.interface import ALONE, Hyperparameters, Rule, Sharing
+from trainer.optim.groups import Row, assign
+from trainer.optim.interface import ALONE, Hyperparameters, Sharing
 from trainer.optim.kinds import OPTIMIZERS, betas_of, table
 from trainer.optim.optimizer import Optimizer
 
@@ -50,10 +50,12 @@ def build_optimizer(
 
 def planned_optimizer(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig) -> Optimizer:
     """The configured optimizer for parameters of these names and shapes, without memory."""
-    parameters = {
-        name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes.items()
-    }
-    return Optimizer(parameter_rows(optim), parameters, averages_of(optim))
+    return Optimizer(parameter_rows(optim), _planned(shapes), averages_of(optim))
+
+
+def _planned(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, nn.Parameter]:
+    """Parameters of these names and shapes, without memory."""
+    return {name: nn.Parameter(torch.empty(shape, device="meta")) for name, shape in shapes.items()}
 
 
 def scratch_bytes(
@@ -64,22 +66,22 @@ def scratch_bytes(
     Layers are alike, so `shapes_of` is asked for the shapes of one and of two. The groups are
     updated in turn.
     """
-    one, two = (_counts(shapes_of(number), optim) for number in (1, 2))
+    rows = parameter_rows(optim)
+    one, two = (_counts(shapes_of(number), rows) for number in (1, 2))
     found = 0
-    for (rule, first), (_, second) in zip(one, two, strict=False):
+    for row, first, second in zip(rows, one, two, strict=True):
         counts = {s: first[s] + (layers - 1) * (n - first[s]) for s, n in second.items()}
-        found = max(found, rule.scratch({shape: n for shape, n in counts.items() if n > 0}))
+        found = max(found, row.rule.scratch({shape: n for shape, n in counts.items() if n > 0}))
     return found
 
 
 def _counts(
-    shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig
-) -> list[tuple[Rule, Counter[torch.Size]]]:
-    """The rule of every group, and how many parameters of each shape it has."""
-    return [
-        (group.rule, Counter(parameter.shape for parameter in group.parameters.values()))
-        for group in planned_optimizer(shapes, optim).groups
-    ]
+    shapes: Mapping[str, tuple[int, ...]], rows: Sequence[Row]
+) -> list[Counter[torch.Size]]:
+    """How many parameters of each shape every row of the table has, which may be none."""
+    groups = {id(group.rule): group for group in assign(rows, _planned(shapes))}
+    members = [groups[id(row.rule)].parameters if id(row.rule) in groups else {} for row in rows]
+    return [Counter(parameter.shape for parameter in some.values()) for some in members]
 
 
 def state_bytes(shapes: Mapping[str, tuple[int, ...]], optim: OptimConfig) -> int:

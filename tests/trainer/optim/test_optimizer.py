@@ -14,7 +14,7 @@ from trainer.config.optim import GroupConfig, OptimConfig
 from trainer.optim.groups import Row, assign
 from trainer.optim.kinds import names
 from trainer.optim.optimizer import Optimizer
-from trainer.optim.registry import parameter_rows, planned_optimizer
+from trainer.optim.registry import parameter_rows, planned_optimizer, scratch_bytes
 
 #: Every optimizer that can be chosen, and one that the project does not know.
 KINDS = (*names(), "momentum")
@@ -235,3 +235,17 @@ def test_a_table_of_ones_own() -> None:
         "AdamW: learning rate 0.001, betas 0.9 and 0.95, weight decay 0.2, for 3 tensors with 76 "
         "parameters (mlp.down_proj.weight, …)"
     )
+
+
+def test_scratch_of_a_group_that_the_first_layer_has_nothing_of() -> None:
+    def shapes(layers: int) -> dict[str, tuple[int, ...]]:
+        return {f"layers.{n}.weight": (64, 64) for n in range(layers)} | {"norm": (64,)}
+
+    def scratch(pattern: str) -> int:
+        groups = [
+            GroupConfig(pattern=pattern, min_dims=2, optimizer="muon"),
+            GroupConfig(optimizer="adamw"),
+        ]
+        return scratch_bytes(shapes, 8, OptimConfig(name="muon+adamw", groups=groups))
+
+    assert scratch(r"layers\.[1-9]") == pytest.approx(scratch("layers") * 7 / 8)

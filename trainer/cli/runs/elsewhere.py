@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from shared.control.daemons import DaemonDirectory, DaemonView, care_of
 from shared.errors import UserError
 from shared.json_text import is_number
-from shared.ownership.health import Health
 from shared.ownership.heartbeat import BeatWatch
 from shared.ownership.standing import standing_of
 from shared.remote.acting import Wish, carry_out
 from shared.remote.address import is_address, parse_address
 from shared.remote.watching import remote_runs
 from shared.run.finding import find_run
-from shared.run.records import RunState
 from shared.text import one_line
 from trainer.cli.runs.place import all_runs
 from trainer.launch.queue import queue_of
@@ -71,19 +69,15 @@ def _row(
     from trainer.cli.runs.status import Row
 
     known = run.read_state()
-    state, health = standing_of(run, known if known is not None else None)
+    state, health = standing_of(run, known)
     if known is not None:
-        health = _health(elsewhere, run, known)
+        health = elsewhere.health(run, known, time.time(), BeatWatch())
     host = elsewhere.host_of(run.run_id)
     name = host.mirror.remote_name(run.run_id) if host else run.run_id
     care = care_of(daemons[id(host)] or [], name) if host else None
     behind = queue.get(run.run_id) if care is None else None
     path = f"{host.address.shown}/{one_line(name)}" if host else ""
     return Row(run, state, health, care, behind, path)
-
-
-def _health(elsewhere: RemoteRuns, run: RunDirectory, state: RunState) -> Health:
-    return elsewhere.health(run, state, time.time(), BeatWatch())
 
 
 def _daemons(host: Host) -> list[DaemonView] | None:

@@ -23,18 +23,18 @@ def uses_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     names = {one.arg for one in every if one is not None} - {"self", "cls"}
     if not names:
         return True
-    loaded = [
+    loaded = {
         node.id
         for node in ast.walk(function)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    ]
+    }
     returns = any(isinstance(node, ast.Return | ast.Yield) for node in ast.walk(function))
     waiting: list[ast.AST] = list(function.body)
     for node in waiting:  # grows while it is read
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
             return True
         # What returns nothing has its printing for its result.
-        if not (returns and _is_in_vain(node, set(loaded))):
+        if not (returns and _is_in_vain(node, loaded)):
             waiting += ast.iter_child_nodes(node)
     return False
 

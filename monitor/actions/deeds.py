@@ -150,11 +150,14 @@ class Here:
 
     def verify(self, view: RunView, name: str, give_up: GiveUp) -> list[str] | None:
         """By reading it."""
+        from shared.checkpoints.catalogue import in_use
         from shared.checkpoints.manifest import verify_folder
         from shared.run.directory import RunDirectory
         from shared.text import one_line
 
-        return [one_line(p, 300) for p in verify_folder(RunDirectory(view.path).checkpoints / name)]
+        folder = RunDirectory(view.path).checkpoints.resolve() / name
+        with in_use(folder):  # nobody removes it meanwhile
+            return [one_line(problem, 300) for problem in verify_folder(folder)]
 
     def offer_upload(self, view: RunView, checkpoint: str) -> UploadOffer:
         """From the files."""

@@ -15,6 +15,7 @@ from shared.export.page import export_text
 from shared.export.picture import export_png, export_svg
 from shared.output_file import check_output
 from shared.run.directory import RunDirectory, slug
+from shared.run.sketch import sketched_size
 from shared.text import format_bytes, one_line, plural
 
 SVG, PNG, CSV, TEXT, TABLE = "svg", "png", "csv", "text", "table"
@@ -28,6 +29,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
 }
 OF_A_RUN = (SVG, PNG, CSV, TEXT)
 _MAX_SLUG = 40
+_LOADING = "The metrics are still being read. Export them once they are loaded."
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,8 @@ def is_taken(choice: ExportChoice) -> bool:
 def export(view: RunView, choice: ExportChoice, chart: Chart | None = None) -> str:
     """Write the file; returns a message. Raises UserError and then leaves an old file unchanged."""
     run = RunDirectory(view.path)
+    if choice.kind in (CSV, TEXT) and sketched_size(run.metrics_path) is not None:
+        raise UserError(_LOADING)
     path, force = choice.path, choice.force
     what = ""
     try:
@@ -113,5 +117,5 @@ def _drawable(view: RunView, chart: Chart | None) -> Figure:
     if chart is None or not chart.figure.curves:
         raise UserError(f"{view.label} has no chart to export yet.")
     if chart.loading:
-        raise UserError("The metrics are still being read. Export the chart once they are loaded.")
+        raise UserError(_LOADING)
     return chart.figure

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from monitor.actions.steer import GiveUp, patience_of, sentence
 from monitor.data.views import RunView
-from shared.checkpoints.catalogue import CheckpointInfo, in_use, list_checkpoints
-from shared.checkpoints.manifest import verify_folder
+from shared.checkpoints.catalogue import CheckpointInfo, list_checkpoints
 from shared.checkpoints.prune import STAGE_END, PrunePlan, Rule, plan_prune, serve_prune
 from shared.checkpoints.trash import TrashSize, folder_size, freed_bytes, in_trash
 from shared.control.idle_run import act_or_ask
@@ -176,22 +175,6 @@ class PruneChoice:
 
     act: Literal["prune", "undo", "empty"]
     names: tuple[str, ...] = ()
-
-
-def verify(view: RunView, names: Sequence[str]) -> str:
-    """Read every byte of these checkpoints and compare the checksums.
-
-    Raises RunError with the first thing that is wrong. Nobody removes one meanwhile.
-    """
-    folder = RunDirectory(view.path).checkpoints.resolve()
-    for name in names:
-        with in_use(folder / name):
-            problems = verify_folder(folder / name)
-        if problems:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise RunError(f"{view.label}: {one_line(problems[0], 300)}{more}.")
-    what = names[0] if len(names) == 1 else _many(len(names))
-    return f"{view.label}: all checksums of {what} match."
 
 
 # -- doing -------------------------------------------------------------------------------------

@@ -132,6 +132,5 @@ class Order:
     def copied(self, message: CommandFound) -> None:
         """Copy it, and say so."""
         self._host.copy_to_clipboard(message.command)
-        self._host.tell(
-            f"Copied{message.where and ' (for a shell there)'}: {message.command}", "success"
-        )
+        where = f" (for a shell{message.where})" if message.where else ""
+        self._host.tell(f"Copied{where}: {message.command}", "success")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 
 from monitor.data.machine import Clock, MachineView, Watched
@@ -52,6 +53,5 @@ def _ask(host: Host) -> MachineView | None:
         view = decode(MachineView, {**told, "unknown": ""})
     except RunError:
         return None
-    return (
-        view if view.host else MachineView(one_line(host.name), view.host_use, view.disk, view.gpus)
-    )
+    gpus = tuple(replace(gpu, name=one_line(gpu.name, 80)) for gpu in view.gpus)
+    return replace(view, host=one_line(view.host or host.name, 80), gpus=gpus)

@@ -32,6 +32,7 @@ from shared.ownership.heartbeat import BeatWatch
 from shared.run.directory import RunDirectory, is_run
 from shared.run.newest_record import newest_records
 from shared.run.records import ACTIVE_STATUSES, RunState
+from shared.run.sketch import sketch_path
 
 _SPARK_AGAIN = 10.0  # seconds between two sparklines of one run
 _RESTING = 50  # runs at rest, looked at each time
@@ -66,6 +67,8 @@ class _Known:
     def __post_init__(self) -> None:
         # Of many runs even joining paths takes longer than looking at them.
         self._state_path = str(self.run.state_path)
+        self._metrics_path = str(self.run.metrics_path)
+        self._sketch_path = str(sketch_path(self.run.metrics_path))
         self._labels_path = str(self.run.path / LABELS)
 
     @property
@@ -83,8 +86,9 @@ class _Known:
         return (
             file_signature(self._state_path) == self.signature
             and (
-                self.signature is not None
-                or metrics_signature(self.run.metrics_path) == self.metrics_seen
+                self.signature is not None  # else as `metrics_signature`
+                or (file_signature(self._sketch_path) or file_signature(self._metrics_path))
+                == self.metrics_seen
             )
             and file_signature(self._labels_path) == self.labels_seen
         )

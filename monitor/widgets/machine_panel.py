@@ -107,7 +107,9 @@ def _tight(
     for gpu in machine.gpus:
         pieces: Line = [(" " + fit(f"GPU {gpu.index}", 7), muted)]
         if gpu.use is not None:
-            pieces += bar(gpu.use, 8, colours.style("good"), colours.style("faint"))
+            pieces += bar(
+                min(max(gpu.use, 0.0), 1.0), 8, colours.style("good"), colours.style("faint")
+            )
             pieces.append((f" {gpu.use:4.0%}", text))
         if gpu.memory_used is not None and gpu.memory_total:
             told = f"{format_bytes(gpu.memory_used)} of {format_bytes(gpu.memory_total)}"

@@ -73,11 +73,12 @@ def carry_out(
     link = host.link
     if link is None:
         raise LinkError(f"There is no link to {host.name} at the moment; nothing was done.")
-    wait, asked_to_end = FIRST_WAIT, False
+    wait, asked_to_end, begun = FIRST_WAIT, False, False
     head = wish.head
     while True:
         try:
-            if cancelled is not None and cancelled.is_set() and not asked_to_end:
+            # What the host has not heard of cannot be ended there.
+            if begun and cancelled is not None and cancelled.is_set() and not asked_to_end:
                 link.request({"op": "cancel", "id": wish.request_id})
                 asked_to_end = True
             state = link.request(head)[0]
@@ -91,6 +92,7 @@ def carry_out(
             continue
         word = state.get("state")
         if word == "running":
+            begun = True
             progress = state.get("progress")
             if isinstance(progress, dict):
                 tell(progress)

@@ -137,7 +137,8 @@ class Jobs:
     def finish(self) -> None:
         """Wait for what changes something, however long it takes."""
         for job in self._jobs.values():
-            if job.entry is not None:
+            # One that a signal kept from beginning would never end.
+            if job.entry is not None and job.thread is not None and job.thread.is_alive():
                 job.ended.wait()
 
     def _state(self, request_id: str) -> Json:

@@ -5,6 +5,7 @@ What the agent does, health judged as the monitor judges it on this host, and ac
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -132,7 +133,9 @@ def serve(
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _end)
-    code = agent.serve(path, make)
+    code = 0
+    with contextlib.suppress(EOFError):  # of a signal that came after the link's end
+        code = agent.serve(path, make)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -151,5 +154,7 @@ def _let_go() -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    """As if the link had ended."""
+    """As if the link had ended; once is enough."""
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
     raise EOFError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -37,7 +39,7 @@ def decode(kind: type[T], value: Any) -> T:
     """
     try:
         found: T = _decode(kind, value)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise StrangeValueError(
             "The other side sent something that this program does not understand; install the same "
             "train-monitor on both."
@@ -57,7 +59,7 @@ def _decode(kind: Any, value: Any) -> Any:
         if value not in inside:
             raise ValueError
         return value
-    if kind is float and is_number(value) and abs(value) != float("inf"):
+    if kind is float and is_number(value) and math.isfinite(value):
         return float(value)
     if kind is int and type(value) is int and abs(value) < _LARGEST:
         return value
@@ -77,7 +79,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
         if kind is not type(None):
             try:
                 return _decode(kind, value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
     raise ValueError
 
@@ -90,8 +92,13 @@ def _tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
     return tuple(_decode(kind, one) for kind, one in zip(kinds, value, strict=True))
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _dataclass(kind: Any, value: Any) -> Any:
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     if not isinstance(value, dict) or not value.keys() <= hints.keys():
         raise ValueError
     return kind(**{name: _decode(hints[name], one) for name, one in value.items()})

@@ -30,7 +30,8 @@ _COMMANDS = {
     "resume": "trainer resume {}",
     "prune": "trainer checkpoints prune {}",
     "verify": "trainer checkpoints verify {}",
-    "export": "trainer runs export {}",
+    "upload": "trainer upload {}",
+    "undo": "trainer checkpoints prune {} --undo",
     "tag": "trainer runs tag {}",
     "note": "trainer runs note {}",
     "rename": "trainer runs rename {}",
@@ -93,9 +94,11 @@ class Host:
         return self._limits if link is None else link.limits
 
     def why_not(self, act: str) -> str:
-        """Why the host cannot do this; empty if it can, or if there is no link that could tell."""
+        """Why the host cannot do this; empty if it can, as far as is known without a link."""
         link = self._link
-        if link is None or act in link.acts:
+        if link is None:
+            return self._limits
+        if act in link.acts:
             return ""
         return link.limits or f"{link.described} cannot do this; install a newer one there."
 

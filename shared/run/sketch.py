@@ -36,7 +36,7 @@ class Sketch:
         lines = dict(self.lines)
         lines.update(more)
         found = sorted(lines.items())
-        while len(found) > max(2, most):
+        while len(found) > max(2, most) or (len(found) > 2 and _bytes(found) > MOST // 2):
             last = found[-1:] if len(found) % 2 == 0 else []
             found = [*found[::2], *last]
         return Sketch(size, self.inode, tuple(found))
@@ -45,6 +45,11 @@ class Sketch:
         """The lines that begin in [first, last)."""
         places = [at for at, _ in self.lines]
         return self.lines[bisect.bisect_left(places, first) : bisect.bisect_left(places, last)]
+
+
+def _bytes(lines: Iterable[Found]) -> int:
+    """What they take in a file, with their places."""
+    return sum(len(line) + 20 for _, line in lines)
 
 
 def sketch_path(path: Path) -> Path:

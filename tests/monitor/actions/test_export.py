@@ -38,6 +38,7 @@ from shared.errors import UserError
 from shared.run.directory import RunDirectory
 from shared.run.metrics_rows import Series
 from shared.run.records import PhaseTransition
+from shared.run.sketch import Sketch, write_sketch
 from tests.monitor.actions.making import look
 from tests.monitor.support import series, view
 
@@ -193,3 +194,13 @@ def test_a_chart_that_is_not_all_there_is_not_exported(run: RunDirectory, tmp_pa
 def test_the_name_that_is_proposed_is_harmless(label: str, expected: str) -> None:
     assert propose(view(label=label), SVG, chart(LOSS)) == expected
     assert propose(view("demo_1"), CSV) == "demo_1.csv"
+
+
+@pytest.mark.parametrize("kind", [CSV, TEXT])
+def test_what_is_not_here_in_full_is_not_exported(
+    run: RunDirectory, tmp_path: Path, kind: str
+) -> None:
+    write_sketch(run.metrics_path, Sketch(1 << 30, 1, ()))
+    with pytest.raises(UserError, match="still being read"):
+        export(look(run), ExportChoice(kind, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

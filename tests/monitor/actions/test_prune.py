@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from monitor.actions.deeds import Here
 from monitor.actions.prune import (
     PruneChoice,
     carry_out,
@@ -13,11 +14,11 @@ from monitor.actions.prune import (
     preview_prune,
     prune,
     undo_prune,
-    verify,
 )
 from shared.checkpoints.catalogue import in_use
 from shared.checkpoints.prune import Rule, serve_prune
 from shared.checkpoints.trash import in_trash
+from shared.control.waiting import sleep
 from shared.errors import RunError, UserError
 from shared.run.directory import RunDirectory
 from shared.run_writer import RunWriter
@@ -158,8 +159,10 @@ def test_a_run_without_checkpoints_says_so(tmp_path) -> None:  # type: ignore[no
 
 
 def test_every_byte_is_held_against_its_checksum(run: RunDirectory) -> None:
-    assert verify(look(run), ["step_100"]).endswith("all checksums of step_100 match.")
+    deeds = Here(run.path.parent)
+    assert deeds.verify(look(run), "step_100", sleep) == []
     data = run.checkpoints / "step_100" / "model.safetensors"
     data.write_bytes(data.read_bytes()[:-1] + b"?")
-    with pytest.raises(RunError, match=r"step_100/model\.safetensors"):
-        verify(look(run), ["step_200", "step_100"])
+    assert deeds.verify(look(run), "step_200", sleep) == []
+    (problem,) = deeds.verify(look(run), "step_100", sleep) or ()
+    assert "step_100/model.safetensors" in problem

@@ -135,6 +135,16 @@ def test_a_request_is_cancelled_by_another_program_too(tmp_path):
     until(lambda: other.state({"id": wish.request_id}) == {"state": "done", "result": "ended"})
 
 
+def test_a_wish_to_end_waits_until_the_host_knows_the_request(tmp_path):
+    def wait(call: Any) -> str:
+        assert call.cancelled.wait(60)
+        return "ended"
+
+    host, cancelled = FakeHost(tmp_path, {"wait": Act(wait)}), threading.Event()
+    cancelled.set()  # before anything was sent
+    assert carry_out(host, Wish("wait", "a", {}), cancelled=cancelled) == "ended"
+
+
 @settings(max_examples=30, deadline=None)
 @given(HEADS)
 def test_any_request_gets_an_answer_and_makes_nothing_but_records(tmp_path_factory, head):

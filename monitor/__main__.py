@@ -355,8 +355,8 @@ def _check_terminal() -> None:
 
     if unfit := why_unfit(os.environ.get("TERM", "")):
         raise UserError(
-            f"{unfit}, which cannot show the monitor; use `train-monitor --json`, or set TERM to "
-            "what your terminal is, such as xterm-256color."
+            f"{unfit}, which cannot show the monitor; use `train-monitor --json` or `trainer runs "
+            "plot RUN`, or set TERM to what your terminal is, such as xterm-256color."
         )
 
 

@@ -132,6 +132,7 @@ def test_a_terminal_that_cannot_show_it_is_told_so(runs: Path, term: str) -> Non
         terminal.close()
     assert ALT_SCREEN_ON not in terminal.output
     assert b"train-monitor --json" in terminal.output
+    assert b"trainer runs plot" in terminal.output
     assert terminal.output.count(b"\n") == 1
 
 

@@ -84,25 +84,27 @@ def name_values(command: Any) -> None:
                 parameter.metavar = _VALUES.get(shown.removeprefix("list[").rstrip("]"))
 
 
-def add_defaults(command: Any, keys: Mapping[str, str]) -> None:
+def add_defaults(command: Any, keys: Mapping[str, str], recipe: str = "") -> None:
     """Show the default of each option that sets a key of a configuration; `keys` are by parameter.
+    `recipe` is what the command trains by, unless told otherwise.
 
     Looked up when a help page is shown: the schema takes a moment to load.
     """
     for parameter in command.params:
         if parameter.name in keys:
             record, key = parameter.get_help_record, keys[parameter.name]
-            parameter.get_help_record = partial(_with_default, record, key)
+            parameter.get_help_record = partial(_with_default, record, key, recipe)
 
 
 def _with_default(
-    record: Callable[[Any], tuple[str, str] | None], key: str, context: Any
+    record: Callable[[Any], tuple[str, str] | None], key: str, recipe: str, context: Any
 ) -> tuple[str, str] | None:
-    from trainer.config.resolve import flatten, to_plain
+    from trainer.config.resolve import flatten, load_source, to_plain
     from trainer.config.schema import Config
 
     row = record(context)
-    default = flatten(to_plain(Config()))[key]
+    settings, _ = load_source(recipe) if recipe else ({}, True)
+    default = settings.get(key, flatten(to_plain(Config()))[key])
     # A flag is off unless it is given, and some helps say in words what takes the place of null.
     if row is None or default is None or isinstance(default, bool) or "default:" in row[1]:
         return row

@@ -25,7 +25,7 @@ from trainer.cli.help import add_defaults, add_examples, command_groups, name_va
 from trainer.cli.hub import upload
 from trainer.cli.models import chat, compare, evaluate, export, generate, serve
 from trainer.cli.needs import check_before_they_begin, without_the_trainer
-from trainer.cli.options import SETTINGS
+from trainer.cli.options import FITTED, SETTINGS
 from trainer.cli.runs import control, logs, runs, status
 from trainer.cli.sweeps import sweep
 from trainer.cli.training import config, demo, dpo, pipeline, profile, resume, rl, train
@@ -128,6 +128,9 @@ def command_tree() -> Any:
     add_examples(tree, EXAMPLES)
     for name in ("train", "sweep"):
         add_defaults(tree.commands[name], SETTINGS)
+    for recipe, fitted in FITTED.items():
+        fixed = {name: key for name, key in SETTINGS.items() if key not in fitted}
+        add_defaults(tree.commands[recipe], fixed, recipe)
     check_before_they_begin(tree)
     return tree
 

@@ -253,6 +253,13 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
+#: Keys that a command with a recipe of its own fits to its data or model unless they are given.
+FITTED: Mapping[str, frozenset[str]] = {
+    "dpo": frozenset({"train.seq_len", "eval.interval", "checkpoint.interval"}),
+    "rl": frozenset({"train.seq_len", "train.accumulation_steps"}),
+}
+
+
 def settings_of(context: typer.Context) -> dict[str, Any]:
     """The values of the options that set a key of a configuration; None where one is not given."""
     found = {key: context.params[name] for name, key in SETTINGS.items() if name in context.params}

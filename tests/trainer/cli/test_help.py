@@ -11,8 +11,9 @@ import pytest
 import typer
 
 from shared import __version__
+from tests.conftest import RunCli
 from trainer.cli.options import SETTINGS
-from trainer.config.resolve import flatten, to_plain
+from trainer.config.resolve import flatten, load_source, to_plain
 from trainer.config.schema import Config
 from trainer.loop.sources import EPOCHS
 
@@ -236,6 +237,24 @@ def test_an_option_that_sets_a_key_shows_the_default_of_the_schema(run_cli) -> N
         entry = page.partition(option)[2].partition(" --")[0]
         assert f"[default: {default}]" in entry, option
     assert f"Passes over the data; default: {EPOCHS:g}," in page
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "option"),
+    [
+        ("rl", "rl.iterations", "--iterations N"),
+        ("rl", "rl.group_size", "--group-size N"),
+        ("rl", "optim.learning_rate", "--learning-rate NUMBER"),
+        ("dpo", "preference.beta", "--beta NUMBER"),
+        ("dpo", "optim.learning_rate", "--learning-rate NUMBER"),
+    ],
+)
+def test_a_command_with_a_recipe_shows_its_defaults(
+    run_cli: RunCli, recipe: str, key: str, option: str
+) -> None:
+    default = {**flatten(to_plain(Config())), **load_source(recipe)[0]}[key]
+    page = " ".join(run_cli(recipe, "--help").out.split())
+    assert f"[default: {default:g}]" in page.partition(option)[2].partition(" --")[0]
 
 
 def test_every_option_of_train_sets_a_key_that_exists() -> None:

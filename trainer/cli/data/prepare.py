@@ -83,7 +83,7 @@ def prepare_data(
     ] = 0.05,
     vocab_size: Annotated[
         int | None,
-        typer.Option(help="Tokens in a new BPE vocabulary.", show_default="4096"),
+        typer.Option(help="Tokens in a new BPE vocabulary; default: 4096."),
     ] = None,
     tokenizer: Annotated[
         str | None,
